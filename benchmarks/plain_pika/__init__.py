@@ -1,0 +1,1 @@
+"""What is measured: plain pika, used as its documentation says, by somebody who knows it well."""

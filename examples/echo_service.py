@@ -1,0 +1,38 @@
+"""A service that answers each request with its own text.
+
+It needs a broker and a configuration with a user `echo_service`. In one terminal:
+
+    neon-mq broker --write-config mq.json --service echo_service
+
+In a second one this service, in a third one a client:
+
+    NEON_MQ_CONFIG_PATH=mq.json python examples/echo_service.py
+    NEON_MQ_CONFIG_PATH=mq.json python examples/ask.py hello
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neon_mq_connector import MQConnector, create_mq_callback
+
+
+class EchoService(MQConnector):
+    """Consume the queue `echo_input` and answer every request."""
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        super().__init__(config, "echo_service")
+        self.register_consumer("echo", self.vhost, "echo_input", self.on_request)
+
+    @create_mq_callback()
+    def on_request(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer one request: what is returned is sent to whoever asked."""
+        return {"text": body["text"]}
+
+    def post_run(self, **kwargs: Any) -> None:
+        """Say that it consumes."""
+        print("answering at queue echo_input; Ctrl-C ends it", flush=True)
+
+
+if __name__ == "__main__":
+    EchoService().run_forever(mq_timeout=10)

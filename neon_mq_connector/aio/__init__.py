@@ -1,0 +1,1 @@
+"""Coroutines as callbacks, and calls that are awaited."""

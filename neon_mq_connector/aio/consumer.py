@@ -1,0 +1,212 @@
+"""`AsyncConsumer`: the consumer thread whose callbacks are coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from neon_mq_connector.aio.channel import AwaitableChannel
+from neon_mq_connector.aio.loops import CoroutineLoop, LoopThread
+from neon_mq_connector.aio.outbox import Outbox
+from neon_mq_connector.aio.signatures import (
+    Form,
+    form_of,
+    is_coroutine_function,
+    name_of,
+    refuse_generator,
+)
+from neon_mq_connector.aio.tasks import Invoke, TaskRunner
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
+from neon_mq_connector.consumers.dispatcher import Dispatcher
+from neon_mq_connector.consumers.registration import Registration
+from neon_mq_connector.consumers.runner import CallbackRunner, RunnerFactory
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import StoppedError
+from neon_mq_connector.link import Delivery
+
+LOG = logging.getLogger("neon_mq_connector.aio")
+
+_STOP_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 5.0
+_PAUSE = 0.01
+
+
+class AsyncConsumer(BaseConsumerThread):
+    """Consume one queue; the callback is a coroutine function, and runs on an asyncio loop.
+
+    It may take the four arguments of pika's callbacks, or one aio-pika message. What consumes is
+    the same as for functions: this thread attaches, recovers, and deals with messages that failed;
+    nothing of it depends on the loop. As many coroutines run at a time as the registration says; as
+    many as the broker sends ahead where none is given.
+
+    Args:
+        args: as for `BaseConsumerThread`.
+        loop: where the coroutines run; a thread of the consumer's own by default, which ends with
+            it.
+        stop_timeout: how long coroutines may go on after a stop, in seconds (10). A `join` with a
+            shorter time-out shortens it. Towards its end they are cancelled.
+        kwargs: as for `BaseConsumerThread`.
+
+    Raises:
+        TypeError: the callback is no coroutine function, or takes neither of the two.
+        ImportError: it takes a message, and aio-pika is not installed.
+    """
+
+    runs_coroutines = True
+
+    def __init__(
+        self,
+        *args: Any,
+        loop: CoroutineLoop | None = None,
+        stop_timeout: float = _STOP_TIMEOUT,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._loop = loop
+        self._owns_loop = loop is None
+        self._stop_timeout = stop_timeout
+        self._invoke = _invoke_in_form(self._form(), self._call)
+        self._runner: TaskRunner | None = None
+        self._outbox: Outbox | None = None
+        self._reports: dict[int, asyncio.Task[None] | None] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def can_start(self) -> bool:
+        """Whether `start` has sense: it was not started yet, and what it uses has not ended."""
+        return super().can_start and not (self._loop is not None and self._loop.has_ended)
+
+    # -- threading.Thread ----------------------------------------------------------------------
+
+    def join(self, timeout: float | None = None) -> None:
+        """Stop consuming and wait for it; a second time does no harm.
+
+        Args:
+            timeout: how long to wait at most, in seconds. Coroutines that run are cancelled when
+                most of it is over; None for the time that a stop may take.
+        """
+        self.request_stop()
+        if timeout is not None and self._runner is not None:
+            self._runner.hurry(timeout)
+        super().join(timeout)
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        if self._outbox is not None:
+            self._outbox.wait_until_done(max(0.1, time_left(deadline)))
+        loop = self._loop
+        while self._reports and loop is not None and not loop.has_ended and time_left(deadline):
+            time.sleep(_PAUSE)  # whoever is told of errors may have something to do with them
+        super()._end()
+        if self._owns_loop and loop is not None:
+            loop.stop(max(0.1, time_left(deadline)))
+
+    # -- making the consumer -------------------------------------------------------------------
+
+    def _new_runner(self, connections: Connections) -> RunnerFactory:
+        if self._loop is None:
+            self._loop = LoopThread(f"mq-asyncio:{self.name}")
+        loop = self._loop
+        outbox = self._outbox = Outbox(connections, f"mq-outbox:{self.name}")
+
+        def make(
+            dispatcher: Dispatcher,
+            callback: Callable[..., Any],
+            *,
+            concurrency: int,
+            later: Callable[[Callable[[], object]], None],
+            name: str,
+            daemon: bool,
+        ) -> CallbackRunner:
+            self._runner = TaskRunner(
+                dispatcher,
+                self._invoke,
+                concurrency=concurrency,
+                later=later,
+                loop=loop,
+                outbox=outbox,
+                callback_name=name_of(self.callback_func),
+                queue=self._queue,
+                stop_timeout=self._stop_timeout,
+            )
+            return self._runner
+
+        return make
+
+    def _call(self, *arguments: Any) -> Any:
+        # looked up for each message: services replace it
+        return self.callback_func(*arguments)
+
+    def _describe(self) -> Registration:
+        described = super()._describe()
+        return replace(described, concurrency=described.prefetch_count)
+
+    def _form(self) -> Form:
+        queue = self._queue
+        refuse_generator(self.callback_func, queue)
+        if not is_coroutine_function(self.callback_func):
+            raise TypeError(
+                f"queue {queue!r}: callback {name_of(self.callback_func)} is no coroutine function "
+                "(`async def`), as an AsyncConsumer needs; other consumer threads take functions"
+            )
+        return form_of(self.callback_func, queue)
+
+    # -- errors --------------------------------------------------------------------------------
+
+    def _report(self, error: BaseException) -> None:
+        if not is_coroutine_function(self.error_func):
+            super()._report(error)
+            return
+        number = next(self._numbers)
+        self._reports[number] = None
+        try:
+            assert self._loop is not None
+            self._loop.call(self._start_report, number, error)
+        except StoppedError:
+            del self._reports[number]
+            LOG.error("consumer %s: its loop has ended, nobody was told: %s", self.name, error)
+
+    def _start_report(self, number: int, error: BaseException) -> None:
+        assert self._loop is not None
+        task = self._loop.loop.create_task(self._report_async(error), name=f"on_error {self.name}")
+        self._reports[number] = task  # a loop keeps no task alive
+        task.add_done_callback(lambda _task: self._reports.pop(number))
+
+    async def _report_async(self, error: BaseException) -> None:
+        handle: Callable[..., Any] = self.error_func
+        try:
+            await handle(self, error)
+        except BaseException:
+            LOG.exception("consumer %s: its error handler failed", self.name)
+
+
+def _invoke_in_form(form: Form, callback: Callable[..., Any]) -> Invoke:
+    """Give what calls a callback in the form that it has."""
+    if form is Form.DELIVERY:
+
+        def invoke(channel: AwaitableChannel, delivery: Delivery) -> Coroutine[Any, Any, object]:
+            coroutine: Coroutine[Any, Any, object] = callback(channel, *delivery)
+            return coroutine
+
+        return invoke
+    try:
+        from neon_mq_connector.aio.messages import make_message
+    except ImportError as error:
+        raise ImportError(
+            "a callback that takes an aio-pika message needs aio-pika: "
+            "pip install neon-mq-connector[aio]"
+        ) from error
+
+    def invoke_with_message(
+        channel: AwaitableChannel, delivery: Delivery
+    ) -> Coroutine[Any, Any, object]:
+        coroutine: Coroutine[Any, Any, object] = callback(make_message(channel, delivery))
+        return coroutine
+
+    return invoke_with_message

@@ -1,0 +1,357 @@
+"""The asyncio loop that coroutines run on: a thread's of our own, or the caller's.
+
+What other threads have for the loop comes by `call`: many calls wake it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import StoppedError
+
+LOG = logging.getLogger("neon_mq_connector.aio")
+
+
+class CoroutineLoop(ABC):
+    """An asyncio loop and the calls that other threads have for it.
+
+    `_calls` is a deque: any thread appends, the loop takes. `_wake_is_due` is set by whoever wakes
+    the loop and taken back by the loop, before it looks. `_ended` is set once; whoever appends
+    looks at it afterwards, so that no call stays behind unseen.
+
+    Args:
+        name: what to call it in messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._calls: deque[Callable[[], object]] = deque()
+        self._wake_is_due = False
+        self._ended = False
+        self._asked_at: float | None = None
+        # tasks start in copies of it, and not of what the thread that wakes the loop is about
+        self._context = contextvars.copy_context()
+
+    @property
+    @abstractmethod
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The asyncio loop.
+
+        Raises:
+            StoppedError: there is none (yet).
+        """
+
+    @abstractmethod
+    def start(self, timeout: float) -> None:
+        """Have the loop run; does nothing when it does.
+
+        Args:
+            timeout: how long to wait for it, in seconds.
+
+        Raises:
+            StoppedError: it was stopped before, or does not run in time.
+        """
+
+    @abstractmethod
+    def stop(self, timeout: float) -> bool:
+        """Take no more calls; those that were taken are made.
+
+        A second time does no harm. Called on the loop it does not wait.
+
+        Args:
+            timeout: how long to wait for that, in seconds.
+
+        Returns:
+            Whether it is done; True as well when it is the loop that asks.
+        """
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `call` is of no use any more."""
+        return self._ended
+
+    @property
+    def is_loop_thread(self) -> bool:
+        """Whether the loop is what calls."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except (RuntimeError, StoppedError):
+            return False
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the loop call something, after what it was given before; never waits.
+
+        An exception that it raises is logged.
+
+        Args:
+            function: what to call; it must not block.
+            args: its arguments.
+
+        Raises:
+            StoppedError: the loop has ended; the function is not called.
+        """
+        call = partial(function, *args)
+        self._calls.append(call)
+        if self._ended:
+            self._withdraw(call)
+        elif not self._wake_is_due:
+            self._wake_is_due = True
+            try:
+                self._wake()
+            except RuntimeError:  # the loop was closed by whoever runs it
+                self._ended = True
+                self._withdraw(call)
+
+    def blocked_for(self) -> float:
+        """Say for how long the loop has not come to what it was asked here.
+
+        To be called from time to time by one thread: each call looks for what the one before has
+        asked.
+
+        Returns:
+            Seconds; 0 when the loop has answered since.
+        """
+        now = time.monotonic()
+        asked_at = self._asked_at
+        if asked_at is not None:
+            return now - asked_at
+        self._asked_at = now
+        try:
+            self.call(self._answer)
+        except StoppedError:
+            self._asked_at = None
+        return 0.0
+
+    def _answer(self) -> None:
+        self._asked_at = None
+
+    def _withdraw(self, call: Callable[[], object]) -> None:
+        try:
+            self._calls.remove(call)
+        except ValueError:
+            return  # it was made all the same
+        raise StoppedError(f"the asyncio loop {self.name} has ended")
+
+    def _wake(self) -> None:
+        """Have the loop make the calls soon; called by any thread."""
+        self.loop.call_soon_threadsafe(self._make_calls, context=self._context)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _make_calls(self) -> None:
+        self._wake_is_due = False
+        calls = self._calls
+        for _ in range(len(calls)):  # what comes meanwhile wakes again: others have their turn
+            try:
+                call = calls.popleft()
+            except IndexError:
+                return
+            try:
+                call()
+            except Exception:
+                LOG.exception("asyncio loop %s: a call that it was given failed", self.name)
+
+
+class LoopThread(CoroutineLoop):
+    """Run an asyncio loop on a daemon thread of its own; it has one life.
+
+    `_starting` owns the thread and its loop.
+
+    Args:
+        name: of the thread.
+        new_loop: makes the loop, on the thread that starts it; uvloop's, for example.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
+        super().__init__(name)
+        self._new_loop = new_loop
+        # reentrant: a signal handler may stop what it interrupts
+        self._starting = threading.RLock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._runs = threading.Event()
+        self._stopping = False
+        self._end_by = 0.0
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The asyncio loop.
+
+        Raises:
+            StoppedError: it was not started.
+        """
+        if self._loop is None:
+            raise StoppedError(f"the asyncio loop {self.name} was not started")
+        return self._loop
+
+    @property
+    def is_loop_thread(self) -> bool:
+        """Whether the loop is what calls."""
+        return threading.current_thread() is self._thread
+
+    def start(self, timeout: float) -> None:
+        """Start the thread; does nothing when it runs.
+
+        Args:
+            timeout: how long to wait for the loop, in seconds.
+
+        Raises:
+            StoppedError: it was stopped before, or does not run in time.
+        """
+        with self._starting:
+            if self._stopping:
+                raise StoppedError(f"the asyncio loop {self.name} has ended")
+            if self._thread is None:
+                self._start_thread()
+        if not self._runs.wait(timeout):
+            raise StoppedError(f"the asyncio loop {self.name} does not run after {timeout:g} s")
+
+    def _start_thread(self) -> None:
+        thread = self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        loop = self._loop = self._new_loop()
+        loop.call_soon(self._runs.set)
+        loop.call_soon(self._make_calls, context=self._context)
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = self._loop = None
+            loop.close()
+            raise
+
+    def stop(self, timeout: float) -> bool:
+        """End the loop and its thread: make the calls that it was given, cancel what still runs.
+
+        Args:
+            timeout: how long to wait for that, in seconds. A task that does not end when it is
+                cancelled is left, and named in the log.
+
+        Returns:
+            Whether the thread has ended; True as well when it is this thread that asks.
+        """
+        deadline = time.monotonic() + timeout
+        with self._starting:
+            first, self._stopping = not self._stopping, True
+            loop, thread = self._loop, self._thread
+            if loop is None or thread is None:
+                self._ended = True
+                return True
+            if first:
+                self._end_by = deadline
+                loop.call_soon_threadsafe(loop.stop)
+        if thread is threading.current_thread():
+            return True
+        if thread.is_alive():  # or a signal handler has interrupted its start
+            thread.join(time_left(deadline))
+        return not thread.is_alive()
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None:  # or else it makes the calls when it starts
+            loop.call_soon_threadsafe(self._make_calls, context=self._context)
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        loop = self.loop
+        asyncio.set_event_loop(loop)
+        while not self._stopping and not loop.is_closed():
+            try:
+                loop.run_forever()
+            except BaseException:  # a task of a callback has raised SystemExit, say
+                LOG.exception("asyncio loop %s: a task broke out of it; it goes on", self.name)
+        self._ended = True
+        try:
+            self._context.run(self._make_calls)
+            self._cancel_tasks(loop)
+        except BaseException:
+            LOG.exception("asyncio loop %s: its end failed", self.name)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def _cancel_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            left = max(0.1, time_left(self._end_by))
+            _, tasks = loop.run_until_complete(asyncio.wait(tasks, timeout=left))
+        for task in tasks:
+            LOG.warning("asyncio loop %s: %r has not ended when it was cancelled", self.name, task)
+        if not tasks:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+class CallersLoop(CoroutineLoop):
+    """A loop that the caller runs, and ends.
+
+    Args:
+        loop: the loop; the running one by default.
+
+    Raises:
+        RuntimeError: none was given and none is running.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__("of the caller")
+        self._loop = asyncio.get_running_loop() if loop is None else loop
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The asyncio loop."""
+        return self._loop
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `call` is of no use any more: it was stopped, or the loop closed."""
+        return self._ended or self._loop.is_closed()
+
+    def start(self, timeout: float) -> None:
+        """See that the loop can be used; its owner runs it.
+
+        Raises:
+            StoppedError: it was stopped or closed.
+        """
+        if self.has_ended:
+            raise StoppedError(f"the asyncio loop {self.name} has ended")
+
+    def stop(self, timeout: float) -> bool:
+        """Take no more calls; the loop runs on.
+
+        Args:
+            timeout: how long to wait until the calls that were taken are made, in seconds.
+
+        Returns:
+            Whether they are; True as well when it is the loop that asks.
+        """
+        self._ended = True
+        if self.is_loop_thread:
+            self._make_calls()
+            return True
+        made = threading.Event()
+        try:
+            self._wake()
+            self._loop.call_soon_threadsafe(made.set)
+        except RuntimeError:
+            pass
+        else:
+            if made.wait(timeout):
+                return True
+        left = len(self._calls)
+        if left:
+            LOG.warning("asyncio loop %s: it has ended, %d calls were not made", self.name, left)
+        return not left

@@ -1,0 +1,61 @@
+"""Wait on an asyncio loop for SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class LoopSignals:
+    """Handle the two signals inside a ``with`` block, on the running loop.
+
+    What handled them before does so again afterwards; but for a handler that the loop itself had:
+    a loop does not tell what that was.
+
+    Attributes:
+        received: the name of the first signal; empty while there was none.
+        first: set by the first signal.
+        second: set by another one after it.
+    """
+
+    def __init__(self) -> None:
+        self.received = ""
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> LoopSignals:
+        """Begin to handle them.
+
+        Raises:
+            RuntimeError: the loop does not run in the main thread, where alone that is possible.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "signals can be waited for in the main thread only; in another one use `async "
+                "with` and wait for something else"
+            )
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            before = signal.getsignal(number)
+            loop.add_signal_handler(number, self._handle, number)
+            self._before[number] = before
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number, handler in self._before.items():
+            loop.remove_signal_handler(number)
+            if handler is not None:  # or else it was none of Python's
+                signal.signal(number, handler)
+
+    def _handle(self, number: signal.Signals) -> None:
+        if self.received:
+            self.second.set()
+        else:
+            self.received = number.name
+            self.first.set()

@@ -1,0 +1,82 @@
+"""The command with its subcommands, and what becomes of an error that none of them expects."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+from typing import Any
+
+import click
+
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.cli.failures import report
+from neon_mq_connector.cli.logs import debug_option, shown_logs
+from neon_mq_connector.version import __version__
+
+#: Each is a module of this package with a click command named `command`.
+COMMANDS = ("demo", "broker", "request", "send", "listen")
+
+
+class CommandGroup(click.Group):
+    """Import a command when it is asked for, and turn errors into a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the commands in the order in which one comes to need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"neon_mq_connector.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run what the command line asks for.
+
+        Raises:
+            click.exceptions.Exit: it failed; a line on standard error says why.
+        """
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            ctx.exit(ExitCode.INTERRUPTED)
+        except Exception as error:
+            if shown_logs(ctx).debugging:
+                traceback.print_exc()
+            ctx.exit(report(error, ctx))
+
+
+def _exit_codes() -> str:
+    lines = (f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
+    return "\b\nExit codes:\n" + "\n".join(lines)
+
+
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+    epilog=_exit_codes(),
+)
+@click.version_option(__version__, prog_name="neon-mq")
+@debug_option
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Talk to services over RabbitMQ from the command line.
+
+    \b
+    neon-mq demo                               see a service answer requests
+    neon-mq broker                             run a broker of your own
+    neon-mq request my_queue '{"text": "hi"}'  ask a service
+    neon-mq listen --exchange news             see what is published
+
+    Where the broker is and how to log in there comes from the configuration, as for every service
+    (NEON_MQ_CONFIG_PATH, ~/.config/neon/mq_config.json, ...), or from --url or --config.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    shown_logs(ctx)

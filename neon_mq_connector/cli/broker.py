@@ -1,0 +1,224 @@
+"""`neon-mq broker`: a private RabbitMQ for development, in the foreground."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from neon_mq_connector.cli.connection import DEFAULT_USER
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.json_output import to_json
+from neon_mq_connector.cli.logs import debug_option
+from neon_mq_connector.cli.terminal import note, progress
+from neon_mq_connector.cli.waiting import StopRequest
+
+if TYPE_CHECKING:
+    from neon_mq_connector.testing import PrivateBroker
+
+_PORT = click.IntRange(1, 65535)
+_LOOK_EVERY = 0.2
+
+
+@click.command("broker")
+@click.option("--port", type=_PORT, metavar="PORT", help="For AMQP.  [default: a free one]")
+@click.option(
+    "--management-port",
+    type=_PORT,
+    metavar="PORT",
+    help="For the management page.  [default: a free one]",
+)
+@click.option(
+    "--vhost",
+    "vhosts",
+    multiple=True,
+    metavar="NAME",
+    help="Make this virtual host too; may be repeated.",
+)
+@click.option(
+    "--refuse-transient",
+    is_flag=True,
+    help="Refuse queues that are neither durable nor exclusive, as RabbitMQ 4.3 does.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep its data here.  [default: a temporary folder, removed at the end]",
+)
+@click.option(
+    "--write-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a configuration for services and clients; it is removed at the end.",
+)
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NAME",
+    help=f"Name a service in that file, beside {DEFAULT_USER}; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print where it is as one line of JSON.")
+@debug_option
+def command(
+    *,
+    port: int | None,
+    management_port: int | None,
+    vhosts: tuple[str, ...],
+    refuse_transient: bool,
+    directory: Path | None,
+    write_config: Path | None,
+    services: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run a RabbitMQ of your own until Ctrl-C.
+
+    It uses the installed RabbitMQ's programs and touches no other broker: own ports on the loopback
+    interface, own data, own user. When the command ends, in whatever way, the node does too.
+
+    \b
+    Examples:
+      neon-mq broker
+      neon-mq broker --port 5672 --vhost /llm --directory ./broker-data
+      neon-mq broker --write-config mq.json --service my_service
+    """
+    if services and write_config is None:
+        raise click.UsageError("--service NAME goes with --write-config FILE")
+    if write_config is not None:
+        _check_config_file(write_config)
+    if directory is not None:
+        _check_directory(directory)
+    from neon_mq_connector.testing import PrivateBroker
+
+    broker = PrivateBroker(
+        refuse_transient=refuse_transient,
+        directory=directory,
+        port=port,
+        management_port=management_port,
+    )
+    with closing(broker):
+        with progress("starting a private RabbitMQ"):
+            broker.start()
+            for vhost in vhosts:
+                broker.create_vhost(vhost)
+        with _written(write_config, broker, services), StopRequest() as stop:
+            _print_where(broker, vhosts, write_config, as_json=as_json)
+            _wait(broker, stop)
+        with progress("stopping the private RabbitMQ"):
+            broker.close()
+    note("the private broker is gone")
+
+
+def _wait(broker: PrivateBroker, stop: StopRequest) -> None:
+    while not stop.wait(_LOOK_EVERY):
+        if not broker.running:
+            raise CommandError(
+                "the private broker has ended by itself; with --directory its log stays there",
+                ExitCode.NO_BROKER,
+            )
+
+
+def _check_directory(path: Path) -> None:
+    """Have the folder made now: what the node says of one that it cannot write fills a screen."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"--directory: {path} cannot be made: {_reason(error)}", ExitCode.USAGE
+        ) from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise CommandError(f"--directory: {path} cannot be written: no permission", ExitCode.USAGE)
+
+
+def _check_config_file(path: Path) -> None:
+    """Refuse before the node is there what would be refused then; it is written when it runs."""
+    folder = path.absolute().parent
+    if os.path.lexists(path):
+        raise _exists_already(path)
+    if not folder.is_dir():
+        raise CommandError(f"--write-config: {folder} is not a folder: make it", ExitCode.USAGE)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(
+            f"--write-config: {path} cannot be written: no permission for its folder",
+            ExitCode.USAGE,
+        )
+
+
+def _exists_already(path: Path) -> CommandError:
+    return CommandError(
+        f"--write-config: {path} exists already: remove it or name another", ExitCode.USAGE
+    )
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def _written(path: Path | None, broker: PrivateBroker, services: tuple[str, ...]) -> Iterator[None]:
+    """Keep a configuration file as long as the node runs; nobody else may read it."""
+    if path is None:
+        yield
+        return
+    user = {"user": broker.username, "password": broker.password}
+    users = dict.fromkeys((*services, DEFAULT_USER), user)
+    config = {"MQ": {"server": broker.host, "port": broker.port, "users": users}}
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(to_json(config, pretty=True) + "\n")
+    except FileExistsError as error:
+        raise _exists_already(path) from error
+    except OSError as error:
+        raise CommandError(
+            f"--write-config: {path} cannot be written: {_reason(error)}", ExitCode.USAGE
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _print_where(
+    broker: PrivateBroker, vhosts: tuple[str, ...], config_file: Path | None, *, as_json: bool
+) -> None:
+    urls = {vhost: broker.url(vhost) for vhost in ("/", *vhosts)}
+    if as_json:
+        where = {
+            "url": urls["/"],
+            "urls": urls,
+            "host": broker.host,
+            "port": broker.port,
+            "user": broker.username,
+            "password": broker.password,
+            "management_url": broker.management_url,
+            "refuses_transient": broker.refuse_transient,
+            "pid": broker.pid,
+        }
+        click.echo(to_json(where, pretty=False))
+        return
+    lines = [
+        *(("URL" if vhost == "/" else f"URL of {vhost}", url) for vhost, url in urls.items()),
+        ("user", broker.username),
+        ("password", broker.password),
+        ("management", f"{broker.management_url}  (a page for the browser, same user)"),
+    ]
+    if broker.refuse_transient:
+        lines.append(("transient", "queues that are neither durable nor exclusive are refused"))
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
+        click.echo(f"{click.style(f'{label:<{width}}', bold=True)}  {value}")
+    variable = f"NEON_MQ_URL='{urls[vhosts[0] if vhosts else '/']}'"
+    if config_file is not None:
+        variable = f"NEON_MQ_CONFIG_PATH='{config_file.resolve()}'"
+    note(
+        "\nIn another terminal:\n"
+        f"  export {variable}\n"
+        "  neon-mq listen --exchange news\n"
+        "\nCtrl-C ends it."
+    )

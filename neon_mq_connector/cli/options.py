@@ -1,0 +1,129 @@
+"""The options that several commands have."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from neon_mq_connector.cli.address import Address, read_address
+from neon_mq_connector.cli.connection import DEFAULT_USER, Connection, find_connection
+from neon_mq_connector.cli.failures import remember_source
+from neon_mq_connector.cli.logs import debug_option
+from neon_mq_connector.emission import check_name
+
+Command = Callable[..., Any]
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds within bounds; what is no number is within none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number.
+
+        Raises:
+            click.BadParameter: it is none, or out of bounds.
+        """
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
+def checked_name(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse the name of a queue or exchange, or a routing key, that AMQP has no room for.
+
+    Args:
+        param: what it was given for.
+        value: one, several, or None.
+
+    Raises:
+        click.BadParameter: it has more than 255 bytes.
+    """
+    for name in (value,) if isinstance(value, str) else value or ():
+        try:
+            check_name((param.name or "").rstrip("s").replace("_", " "), name)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}.") from error
+    return value
+
+
+_OPTIONS = (
+    click.option(
+        "--url",
+        callback=read_address,
+        envvar="NEON_MQ_URL",
+        metavar="URL",
+        help="Broker, user and virtual host: amqp://user:password@host:port/vhost, amqps:// with "
+        "TLS. In the variable NEON_MQ_URL it is not seen in lists of processes.",
+    ),
+    click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Configuration file (JSON); by default it is looked for as services do.",
+    ),
+    click.option(
+        "--user",
+        metavar="NAME",
+        help=f"Entry under users in the configuration to log in with.  [default: {DEFAULT_USER}]",
+    ),
+    click.option(
+        "--vhost",
+        callback=checked_name,
+        metavar="NAME",
+        help="Virtual host.  [default: that of the URL, or /]",
+    ),
+    debug_option,
+)
+
+
+def connection_options(function: Command) -> Command:
+    """Add the options that say where the broker is; the command gets a `Connection` first."""
+
+    @functools.wraps(function)
+    def command(
+        *,
+        url: Address | None,
+        config_file: Path | None,
+        user: str | None,
+        vhost: str | None,
+        **others: Any,
+    ) -> Any:
+        return function(chosen_connection(url, config_file, user, vhost), **others)
+
+    return add_connection_options(command)
+
+
+def add_connection_options(function: Command) -> Command:
+    """Add the options alone; the command gets what they say."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def chosen_connection(
+    url: Address | None, config_file: Path | None, user: str | None, vhost: str | None
+) -> Connection:
+    """Make of the options' values what they mean.
+
+    Raises:
+        click.UsageError: both --url and --config are given.
+        ConfigurationError: what they name cannot be used.
+    """
+    ctx = click.get_current_context()
+    if url is not None and config_file is not None:
+        if ctx.get_parameter_source("url") is not ParameterSource.ENVIRONMENT:
+            raise click.UsageError("--url and --config say the same: give one of them")
+        url = None  # what is written goes before what is in the environment
+    connection = find_connection(url=url, config_file=config_file, user=user, vhost=vhost)
+    remember_source(ctx, connection.source)
+    return connection

@@ -1,0 +1,138 @@
+"""A request whose answer a future tells."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from functools import partial
+from typing import Any
+
+from neon_mq_connector.client.question import Question
+from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.request import ReplyEvent, Request
+from neon_mq_connector.confirm_channel import Flush
+from neon_mq_connector.control_connection import ControlConnection
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.futures import CancellableFuture
+from neon_mq_connector.link import Returned, Waiter
+from neon_mq_connector.topology import Queue, declare_queue
+
+LOG = logging.getLogger("neon_mq_connector.client")
+
+
+class ReplyFuture(CancellableFuture[dict[str, Any]]):
+    """The answer to come; a request that is cancelled is forgotten, its answer dropped.
+
+    Args:
+        forget: what is to be done when it is cancelled.
+    """
+
+    def __init__(self, forget: Callable[[], object]) -> None:
+        super().__init__()
+        self._forget = forget
+
+    def cancel(self) -> bool:
+        """Wait no longer; the service may still do what it was asked."""
+        cancelled = super().cancel()
+        if cancelled:
+            self._forget()
+        return cancelled
+
+
+class FutureRequest(Request):
+    """A request whose answer a future tells; what comes for it is read on the thread of futures.
+
+    Args:
+        channel: what it leaves on, and its answers come in on.
+        question: what is asked.
+
+    Attributes:
+        future: tells the answer, of one in parts the first.
+    """
+
+    __slots__ = ("future",)
+
+    def __init__(self, channel: ReplyChannel, question: Question) -> None:
+        super().__init__(channel, question)
+        self.future = ReplyFuture(self._forget)
+
+    def start(self) -> None:
+        """Send it together with others.
+
+        Raises:
+            RequestLostError, RequestTimeoutError: it was not sent.
+        """
+        self.channel.shared.futures.expect(self)
+        try:
+            self.channel.add(self)
+            self.publish(Flush.SOON)
+        except BaseException:
+            self._forget()
+            raise
+
+    def deliver(self, event: ReplyEvent) -> None:
+        """Have it read by the thread of futures."""
+        self.channel.shared.futures.call(partial(self._handle, event))
+
+    # -- the thread of futures -----------------------------------------------------------------
+
+    def expire(self) -> None:
+        """End it, for its time is up."""
+        self._fail(self.late())
+
+    def _handle(self, event: ReplyEvent) -> None:
+        if self.future.done():
+            self._forget()
+            self.channel.shared.drop(self.outgoing.message_id)
+            return
+        try:
+            if isinstance(event, Returned):
+                self.came_back()
+                self._declare_and_publish_later()
+                return
+            answer = self.read(event)
+        except MQError as error:
+            self._fail(error)
+            return
+        if answer is not None:
+            self._forget()
+            try:
+                self.future.set_result(answer)
+            except InvalidStateError:
+                LOG.debug("%s was answered after it had ended", self)
+
+    def _declare_and_publish_later(self) -> None:
+        """Have the control thread do it: here others' answers wait."""
+
+        def again(connection: ControlConnection) -> None:
+            connection.drive(declare_queue(Queue(self.question.queue), connection.facts))
+            self.publish()
+
+        self.channel.shared.connections.control.submit(again, _Declared(self._fail))
+
+    def _fail(self, error: BaseException) -> None:
+        self._forget()
+        try:
+            self.future.set_exception(error)
+        except InvalidStateError:
+            LOG.debug("%s failed after it had ended: %s", self, error)
+
+    def _forget(self) -> None:
+        self.channel.shared.futures.forget(self)
+        self.channel.remove(self)
+
+
+class _Declared(Waiter[Any]):
+    """Tell only of a failure."""
+
+    __slots__ = ("_on_failure",)
+
+    def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+        super().__init__()
+        self._on_failure = on_failure
+
+    def fail(self, error: BaseException) -> bool:
+        """Pass the failure on."""
+        self._on_failure(error)
+        return True

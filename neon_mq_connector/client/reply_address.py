@@ -1,0 +1,84 @@
+"""Where the answers to a client's requests are to go, which depends on what the broker permits."""
+
+from __future__ import annotations
+
+from neon_mq_connector.control import Control
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, build_properties, new_id
+from neon_mq_connector.errors import RequestLostError
+from neon_mq_connector.link import SelectChannel
+from neon_mq_connector.topology import (
+    ACCESS_REFUSED,
+    INTERNAL_ERROR,
+    NOT_IMPLEMENTED,
+    BrokerFacts,
+    DeclareQueue,
+    Queue,
+    QueueStatus,
+    Refusal,
+    Steps,
+)
+
+
+def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
+    """Declare a plain queue, the only kind that old services can declare too; or nothing.
+
+    Args:
+        control: where it is declared.
+        name: its name.
+        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+    Returns:
+        The name; empty where such a queue is not permitted.
+    """
+
+    def steps(facts: BrokerFacts) -> Steps:
+        if facts.refuses_transient_queues:
+            return QueueStatus("")
+        try:
+            status: QueueStatus = yield DeclareQueue(Queue(name))
+        except Refusal as refusal:
+            if refusal.code == ACCESS_REFUSED:
+                return QueueStatus("")  # whoever may not declare can still be answered directly
+            if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED):
+                raise
+            facts.refuses_transient_queues = True
+            return QueueStatus("")
+        return status
+
+    status = control.perform(f"declaring reply queue {name!r}", steps, timeout=time_left(deadline))
+    return status.name
+
+
+def learn_direct_name(channel: SelectChannel, deadline: float) -> str:
+    """Find out the name under which a channel's direct reply-to can be published to.
+
+    The broker puts it into ``reply_to`` of each message on its way; so one is sent to a queue of
+    the connection's own and read back.
+
+    Args:
+        channel: consumes from direct reply-to.
+        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+    Raises:
+        RequestLostError: the broker did not tell.
+    """
+    frame = channel.call(
+        "declaring a queue of its own",
+        lambda pika_channel, done: pika_channel.queue_declare("", exclusive=True, callback=done),
+        timeout=time_left(deadline),
+    )
+    queue = frame.method.queue
+    properties = build_properties(
+        message_id=new_id(), content_type="text/plain", reply_to=DIRECT_REPLY_TO
+    )
+    channel.publish("", queue, b"", properties)
+    _method, received, _body = channel.get(queue, True, timeout=time_left(deadline))
+    channel.call(
+        "deleting a queue of its own",
+        lambda pika_channel, done: pika_channel.queue_delete(queue, callback=done),
+        timeout=time_left(deadline),
+    )
+    if received is None or not received.reply_to:
+        raise RequestLostError("the broker did not tell the direct reply-to name of this client")
+    return str(received.reply_to)

@@ -1,0 +1,412 @@
+"""The request client: any number of threads ask, each gets its own answer.
+
+One connection and one channel per process, server, user and virtual host. A request can be
+answered in two ways: directly (the AMQP property ``reply_to``, RabbitMQ's "Direct Reply-to"), or
+through the queue that the body's ``routing_key`` names, for services that know nothing else. On
+brokers that permit it that is a plain queue of this client; elsewhere the direct reply-to name
+itself, which can be published to like a queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pika
+import pika.exceptions as pika_errors
+
+from neon_mq_connector import forking
+from neon_mq_connector.client.future_request import FutureRequest, ReplyFuture
+from neon_mq_connector.client.question import Question
+from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.reply_stream import ReplyStream
+from neon_mq_connector.client.request import is_final
+from neon_mq_connector.client.shared import Shared
+from neon_mq_connector.client.waiting_request import WaitingRequest
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.emission import Target, prepare, send
+from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
+from neon_mq_connector.errors import MQError, StoppedError, UnroutableError, WaitTimeoutError
+
+LOG = logging.getLogger("neon_mq_connector.client")
+
+_CLOSE_TIMEOUT = 3.0
+
+
+class RequestClient:
+    """Ask services and wait for their answers, from any thread.
+
+    `_opening` owns the current generation and whether the client is closed. What a thread holds
+    while it sends, a signal handler that interrupts it cannot wait for: it asks by a substitute,
+    see `channel_for`.
+
+    Args:
+        parameters: one entry per server of the cluster.
+        owner: the name of the asking service.
+    """
+
+    def __init__(self, parameters: Sequence[pika.ConnectionParameters], *, owner: str = "") -> None:
+        self._owner = owner
+        self._connections = Connections(parameters, owner=owner)
+        self._shared = Shared(self._connections, owner)
+        self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
+        self._opening = threading.Lock()
+        self._generation: ReplyChannel | None = None
+        self._substitute: RequestClient | None = None
+        self._declared = False
+        self._closed = False
+        forking.register(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed; it can ask nothing any more."""
+        return self._closed
+
+    @property
+    def owner(self) -> str:
+        """The name of the asking service."""
+        return self._owner
+
+    @property
+    def connections(self) -> Connections:
+        """How to reach the broker."""
+        return self._connections
+
+    @property
+    def late_replies(self) -> int:
+        """How many answers were dropped because nobody waited for them."""
+        return self._shared.late_replies
+
+    def request(
+        self,
+        queue: str,
+        data: Mapping[str, Any],
+        *,
+        timeout: float = 30.0,
+        exchange: str = "",
+        reply_queue: str | None = None,
+        wire_format: WireFormat = WireFormat.LEGACY,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+        on_reply_queue: Callable[[str], object] | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Args:
+            queue: the queue that the service consumes; the routing key where there is an exchange.
+            data: the request; it is not changed.
+            timeout: how long to wait at most, in seconds. The request expires after it.
+            exchange: the exchange to publish to; empty for the default one.
+            reply_queue: have a queue of this name made for the answer, and deleted afterwards.
+            wire_format: how to encode the request; the answer is understood in either.
+            on_part: for an answer that comes in parts: called with each of them, the last included.
+            on_reply_queue: called with the name that the request carries as ``routing_key``.
+
+        Returns:
+            The answer; of one in parts the last, which says ``is_final`` or ``_is_final``.
+
+        Raises:
+            TypeError, ValueError: the data is no dict, or is empty.
+            RequestTimeoutError: no answer in time, or no connection: then it says "not sent".
+            RequestLostError: the connection ended; the service may have got the request.
+            UnroutableError: no queue takes the request.
+            MQConnectionError: there is no connection.
+            DecodeError: the answer cannot be read.
+        """
+        question = Question.of(queue, data, timeout, wire_format, exchange)
+        channel = self.channel_for(question)
+        if not reply_queue:
+            return _ask(channel, question, channel.reply_queue, on_part, on_reply_queue)
+        with channel.shared.named_queues.use(channel.channel, reply_queue, question):
+            return _ask(channel, question, reply_queue, on_part, on_reply_queue)
+
+    def submit(
+        self,
+        queue: str,
+        data: Mapping[str, Any],
+        *,
+        timeout: float = 30.0,
+        exchange: str = "",
+        wire_format: WireFormat = WireFormat.LEGACY,
+    ) -> ReplyFuture:
+        """Send a request and return at once what will have its answer.
+
+        Args:
+            queue: the queue that the service consumes; the routing key where there is an exchange.
+            data: the request; it is not changed.
+            timeout: how long the answer may take, in seconds. The request expires after it.
+            exchange: the exchange to publish to; empty for the default one.
+            wire_format: how to encode the request.
+
+        Returns:
+            A `concurrent.futures.Future` with the answer (of one in parts the first) or the error,
+            as `request` raises it. Its callbacks run on a thread of the client that serves all
+            futures: they should be short. When it is cancelled the answer is dropped.
+
+        Raises:
+            TypeError, ValueError: the data is no dict, or is empty.
+            RequestLostError, RequestTimeoutError, MQConnectionError: no connection; not sent.
+        """
+        question = Question.of(queue, data, timeout, wire_format, exchange)
+        request = FutureRequest(self.channel_for(question), question)
+        request.start()
+        return request.future
+
+    def gather(
+        self,
+        queue: str,
+        data: Mapping[str, Any],
+        *,
+        count: int | None = None,
+        timeout: float = 30.0,
+        exchange: str = "",
+        wire_format: WireFormat = WireFormat.LEGACY,
+    ) -> list[dict[str, Any]]:
+        """Send one request to several services and collect their answers.
+
+        Args:
+            queue: the routing key; for a fanout exchange it may be empty.
+            data: the request; it is not changed.
+            count: return when so many answers are there; None to wait for the time.
+            timeout: how long to collect, in seconds. The request expires after it.
+            exchange: the exchange that hands the request to each of the services.
+            wire_format: how to encode the request.
+
+        Returns:
+            The answers in the order in which they came; when the time is up there may be fewer
+            than ``count``, or none.
+
+        Raises:
+            TypeError, ValueError: the data is no dict, or is empty.
+            RequestTimeoutError: there is no connection in time; it was not sent.
+            RequestLostError: the connection ended; the services may have got the request.
+            UnroutableError: no queue takes the request.
+            DecodeError: an answer cannot be read.
+        """
+        question = Question.of(queue, data, timeout, wire_format, exchange)
+        check_count(count)
+        answers: list[dict[str, Any]] = []
+        with WaitingRequest(self.channel_for(question), question) as request:
+            while count is None or len(answers) < count:
+                try:
+                    answers.append(request.next_answer())
+                except TimeoutError:
+                    break
+        return answers
+
+    def stream(
+        self,
+        queue: str,
+        data: Mapping[str, Any],
+        *,
+        timeout: float = 30.0,
+        prefetch_count: int = 32,
+        wire_format: WireFormat = WireFormat.LEGACY,
+    ) -> ReplyStream:
+        """Send a request whose answer comes in parts, and iterate over them.
+
+        The parts wait at the broker, in a queue of this stream: however slow the reader is, no more
+        than ``prefetch_count`` of them are in memory.
+
+        Args:
+            queue: the queue that the service consumes.
+            data: the request; it is not changed.
+            timeout: how long the first part, and each further one, may take, in seconds.
+            prefetch_count: how many parts are fetched ahead.
+            wire_format: how to encode the request.
+
+        Returns:
+            An iterator over the parts, the last of which says ``is_final``; to be closed, best by
+            using it in a ``with`` statement, if it is not read to its end. It raises as `request`.
+
+        Raises:
+            TypeError, ValueError: the data is no dict, or is empty.
+            RequestTimeoutError, MQConnectionError: there is no connection.
+        """
+        question = Question.of(queue, data, timeout, wire_format)
+        # what the broker permits is known when there is a channel
+        stream = ReplyStream(self.channel_for(question).shared, question, prefetch_count)
+        stream.open()
+        return stream
+
+    def send(
+        self,
+        queue: str,
+        data: Mapping[str, Any],
+        *,
+        timeout: float = 30.0,
+        wire_format: WireFormat = WireFormat.LEGACY,
+        expiration: float | None = None,
+    ) -> str:
+        """Send a message that asks for no answer, and wait until the broker has it.
+
+        Args:
+            queue: the queue, declared if it is missing.
+            data: the message; it is not changed.
+            timeout: how long to wait for the broker, in seconds.
+            wire_format: how to encode it.
+            expiration: how long it may wait in the queue, in milliseconds; None for ever.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            TypeError, ValueError: the data is no dict, or is empty.
+            PublishError: the broker did not confirm it.
+        """
+        outgoing = prepare(data, wire_format=wire_format, expiration=expiration, app_id=self._owner)
+        send(self._connections, Target(queue=queue), outgoing, timeout=timeout)
+        return outgoing.message_id
+
+    def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """Delete the reply queue and close the connection; a second time does no harm.
+
+        Args:
+            timeout: for all of it, in seconds.
+        """
+        deadline = time.monotonic() + timeout
+        # what a signal handler has interrupted does not let go before it returns
+        waits = 0.0 if self._shared.inside else time_left(deadline)
+        holds = self._opening.acquire(timeout=waits)
+        try:
+            if self._closed:
+                return
+            self._closed = True
+            if self._generation is not None:
+                self._generation.retire()
+        finally:
+            if holds:
+                self._opening.release()
+        if self._substitute is not None:
+            self._substitute.close(time_left(deadline))
+        if self._declared:
+            try:
+                self._connections.control.call(
+                    f"deleting reply queue {self._reply_queue!r}",
+                    lambda channel: channel.queue_delete(self._reply_queue),
+                    timeout=time_left(deadline),
+                )
+            except (MQError, pika_errors.AMQPError) as error:
+                LOG.debug("reply queue %r is left behind: %s", self._reply_queue, error)
+        self._connections.close(max(0.5, time_left(deadline)))
+        self._shared.futures.stop(time_left(deadline))
+
+    def after_fork_in_child(self) -> None:
+        """Drop what the parent opened: a child has a connection and a reply queue of its own."""
+        forking.keep(self._generation, self._shared, self._substitute)
+        self._substitute = None
+        self._opening = threading.Lock()
+        self._generation = None
+        self._shared = Shared(self._connections, self._owner)
+        self._declared = False
+        self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
+
+    # -- the channel ---------------------------------------------------------------------------
+
+    @property
+    def open_channel(self) -> ReplyChannel | None:
+        """The channel of this client; None when it has to be opened first."""
+        generation = self._generation
+        return generation if generation is not None and generation.is_open else None
+
+    def channel_for(self, question: Question) -> ReplyChannel:
+        """Give the channel that a request is to leave on; opens it if it is not open.
+
+        A signal handler that has interrupted the use of this client gets that of another one. All
+        else that a request needs it has from its channel, so nothing but this has to look.
+
+        Raises:
+            RequestTimeoutError: there is no connection in time.
+            MQConnectionError: there is no connection.
+            UnroutableError: there is no such exchange: to publish to it would cost all requests
+                their channel.
+        """
+        if self._shared.inside:
+            return self._for_interrupted_thread().channel_for(question)
+        try:
+            if question.exchange:
+                self._look_up(question)
+            return self.open_channel or self.open(question.deadline)
+        except WaitTimeoutError as error:
+            raise question.not_sent(error) from error
+
+    def open(self, deadline: float) -> ReplyChannel:
+        """Open the channel if it is not open.
+
+        Args:
+            deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+        Raises:
+            WaitTimeoutError: there is no connection in time.
+            MQConnectionError: there is no connection.
+            StoppedError: the client was closed.
+        """
+        with self._shared.inside:
+            if not self._opening.acquire(timeout=time_left(deadline)):
+                raise WaitTimeoutError("the request connection is not there in time")
+            try:
+                if self._closed:
+                    raise StoppedError("the request client is closed")
+                generation = self.open_channel
+                if generation is None:
+                    self._declared = True  # from the attempt on there may be a queue to delete
+                    generation = ReplyChannel(self._shared)
+                    generation.open(self._reply_queue, deadline)
+                    self._generation = generation
+                return generation
+            finally:
+                self._opening.release()
+
+    def _for_interrupted_thread(self) -> RequestClient:
+        if self._closed:
+            raise StoppedError("the request client is closed")
+        if self._substitute is None:
+            made = RequestClient(self._connections.parameters, owner=self._owner)
+            if self._substitute is None:
+                self._substitute = made
+        return self._substitute
+
+    def _look_up(self, question: Question) -> None:
+        try:
+            self._connections.control.call(
+                f"looking up {question.place}",
+                lambda channel: channel.exchange_declare(question.exchange, passive=True),
+                timeout=time_left(question.deadline),
+            )
+        except pika_errors.ChannelClosedByBroker as error:
+            raise UnroutableError(
+                f"a request for {question.place}: {error.reply_text}", may_have_arrived=False
+            ) from error
+
+
+def check_count(count: int | None) -> None:
+    """Refuse to wait for no answer.
+
+    Raises:
+        ValueError: there would be none to wait for.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"count={count!r}: at least one answer has to be waited for")
+
+
+def _ask(
+    channel: ReplyChannel,
+    question: Question,
+    address: str,
+    on_part: Callable[[dict[str, Any]], object] | None,
+    on_reply_queue: Callable[[str], object] | None,
+) -> dict[str, Any]:
+    if on_reply_queue is not None:
+        on_reply_queue(address)
+    with WaitingRequest(channel, question, address) as request:
+        while True:
+            answer = request.next_answer()
+            if on_part is None:
+                return answer
+            on_part(answer)
+            if is_final(answer):
+                return answer

@@ -1,0 +1,164 @@
+"""How much one message may cost its reader, and the errors that say so.
+
+A message comes from somebody else, so everything that its bytes can make the reader spend has a
+bound: memory (`Bounds.max_body`, `Bounds.max_text`, `Bounds.max_memory`), time (`Bounds.max_steps`;
+JSON takes none worth a bound beyond that on memory) and stack (`Bounds.max_depth`). With the
+defaults, whatever arrives is read or refused within about a second and 100 MiB.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from neon_mq_connector.errors import DecodeError
+
+_MIB: Final = 1024 * 1024
+
+REFERENCE_COST: Final = 10
+"""Bytes that the place that refers to a value is estimated to take."""
+
+NUMBER_COST: Final = 32
+"""Bytes that a number is estimated to take, unless it is a small integer."""
+
+STRING_COST: Final = 64
+"""Bytes that a string of more than one character is estimated to take beyond its characters."""
+
+ITEM_COST: Final = REFERENCE_COST + STRING_COST
+"""Bytes that a value of which nothing is known is estimated to take."""
+
+LIST_COST: Final = 104
+"""Bytes that a list or tuple is estimated to take, its values aside."""
+
+BRACES_COST: Final = 232
+"""Bytes that a dict or set is estimated to take, with room for its first entries."""
+
+FREE_ENTRIES: Final = 5
+"""Entries of a dict or members of a set that `BRACES_COST` has room for."""
+
+ENTRY_COST: Final = 64
+"""Bytes that a dict or set is estimated to take for each further entry, while it grows."""
+
+CONTAINER_STEPS: Final = 4
+"""Steps that reading a list, tuple, set, dict or pair of parentheses takes, its values aside."""
+
+ODD_STEPS: Final = 9
+"""Steps that a value takes beyond the usual one when it is written in an unusual way."""
+
+TEXT_COPIES: Final = 3
+"""Copies of a text that exist at once while it is read: itself, its translation, its strings."""
+
+PIECES_AT_ONCE: Final = 100_000
+"""Pieces that a text is cut into before they are put together again; an even number."""
+
+SMALL: Final = 4096
+"""Characters of a text that cannot exceed any default bound but that on depth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """State what one message may cost its reader.
+
+    Arguments:
+        max_body: bytes of the body as it came from the broker. The default, 16 MiB, is the largest
+            message that RabbitMQ 4 takes as it is delivered.
+        max_text: bytes that the text of the message takes in memory: its characters times 1, 2 or
+            4, as the widest of them needs. Default 20 MiB.
+        max_memory: bytes that reading is estimated to take: three times the text; 10 for each value
+            or key; and besides, 64 for a string longer than one character, 32 for a number that is
+            no small integer, 104 for a list or tuple, 232 for a dict or set, and 64 for each of its
+            entries after the fifth. Where the reader of Python literals is at work, which cannot
+            look ahead, every value is taken for a string. Default 96 MiB.
+        max_steps: what a text may take of the reader of Python literals, which reads what JSON
+            cannot express: one step for each value or key, two if it is bytes or has escapes, four
+            for a list, tuple, set, dict or pair of parentheses, ten for what is written in a way
+            that `repr` seldom uses. Default 400,000.
+        max_depth: lists, tuples, sets, dicts and parentheses inside each other. Default 200, as in
+            Python's own parser.
+        max_int_digits: digits of one integer; 18 are always allowed. Default 4300, as in
+            `sys.set_int_max_str_digits`.
+        max_equal_hashes: keys of one dict or members of one set, other than strings, that may have
+            the same hash. Default 16. Many such keys are an attack: each costs a comparison with
+            all before it.
+    """
+
+    max_body: int = 16 * _MIB
+    max_text: int = 20 * _MIB
+    max_memory: int = 96 * _MIB
+    max_steps: int = 400_000
+    max_depth: int = 200
+    max_int_digits: int = 4300
+    max_equal_hashes: int = 16
+
+
+DEFAULT_BOUNDS: Final = Bounds()
+"""The bounds that apply unless others are passed."""
+
+
+class BoundExceededError(DecodeError):
+    """The message may be well-formed, but exceeds a bound."""
+
+
+def beyond(bounds: Bounds, name: str, what: str) -> BoundExceededError:
+    """Make the error for a message that exceeds a bound.
+
+    Arguments:
+        bounds: the bounds in force.
+        name: the field of `Bounds` that was exceeded.
+        what: what the message has too much of, with the figure where it is known.
+
+    Returns:
+        The error to raise; its text names the bound, its value, and what to do.
+    """
+    return BoundExceededError(
+        f"{what}; the bound is {getattr(bounds, name)} ({name}): send less in one message, "
+        f"or read it with Bounds({name}=...)"
+    )
+
+
+def too_much_memory(what: str, bounds: Bounds) -> BoundExceededError:
+    """Make the error for a message whose values would exceed `Bounds.max_memory`.
+
+    Arguments:
+        what: what there is too much of.
+        bounds: the bounds in force.
+
+    Returns:
+        The error to raise.
+    """
+    return beyond(bounds, "max_memory", f"{what} beside the text would take too much memory")
+
+
+def check_body(body: bytes, bounds: Bounds) -> None:
+    """Refuse a body that has more bytes than `Bounds.max_body`.
+
+    Raises:
+        DecodeError: it has; the sender must split the message, or the reader allow more.
+    """
+    if len(body) > bounds.max_body:
+        raise beyond(bounds, "max_body", f"the message body has {len(body)} bytes")
+
+
+def check_text(text: str, bounds: Bounds) -> None:
+    """Refuse a text that takes more memory than `Bounds.max_text`.
+
+    Raises:
+        DecodeError: it does; the sender must split the message, or the reader allow more.
+    """
+    size = sys.getsizeof(text)
+    if size > bounds.max_text:
+        raise beyond(bounds, "max_text", f"the text of the message takes {size} bytes of memory")
+
+
+def memory_left(text: str, bounds: Bounds) -> int:
+    """Tell how many bytes the values of a text may take.
+
+    Arguments:
+        text: the whole text; its copies count against `Bounds.max_memory`.
+        bounds: the bounds in force.
+
+    Returns:
+        What is left for the values; below zero when the text alone is too much.
+    """
+    return bounds.max_memory - TEXT_COPIES * sys.getsizeof(text)

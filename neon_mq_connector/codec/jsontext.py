@@ -1,0 +1,240 @@
+"""JSON texts: read within bounds, written strictly.
+
+The standard library's scanner is fast but takes whatever it gets: it recurses as deep as the text
+does, and it makes objects for as long as there are brackets. So a text is weighed before it is
+scanned. Weighing a short text is one comparison; only a large or deep one is looked at closely.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any, Final, NamedTuple, NoReturn
+
+from neon_mq_connector.codec.bounds import (
+    BRACES_COST,
+    DEFAULT_BOUNDS,
+    ENTRY_COST,
+    FREE_ENTRIES,
+    LIST_COST,
+    NUMBER_COST,
+    PIECES_AT_ONCE,
+    REFERENCE_COST,
+    SMALL,
+    STRING_COST,
+    Bounds,
+    beyond,
+    check_text,
+    memory_left,
+    too_much_memory,
+)
+from neon_mq_connector.errors import DecodeError
+
+_BLANK: Final = " \t\n\r"
+_NOT_BLANK: Final = re.compile(r"[^ \t\n\r]")
+# Of constants and small integers Python has one each.
+_LARGE_NUMBER: Final = re.compile(r"[-+.0-9eE]{3,}|-[6-9]")
+# Whether brackets are of the same kind is for the scanner to tell.
+_ONLY_BRACKETS: Final = {code: {"{": "[", "}": "]"}.get(chr(code)) for code in range(128)}
+_ONLY_BRACKETS.update({ord(bracket): bracket for bracket in "[]"})
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse a constant that Python's scanner knows and RFC 8259 does not."""
+    # Readers in other languages refuse NaN and Infinity, so a message that has them could not be
+    # answered in its own format.
+    raise ValueError(f"{name} is not JSON")
+
+
+STRICT: Final = json.JSONDecoder(parse_constant=refuse_constant)
+
+
+def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
+    """Read one JSON value.
+
+    Arguments:
+        text: the whole text; blanks around the value are skipped.
+        bounds: what the text may cost. Default `DEFAULT_BOUNDS`.
+
+    Returns:
+        What `json.loads` returns.
+
+    Raises:
+        DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
+    """
+    decoder = STRICT
+    if not surely_light(text, bounds):
+        check_text(text, bounds)
+        outside = weigh(text, bounds).outside
+        if outside is not None:
+            check_depth(outside, bounds)
+        if has_long_number(text, bounds.max_int_digits):
+            decoder = _decoder_that_counts_digits(bounds)
+    return scan(text, decoder)
+
+
+def scan(text: str, decoder: json.JSONDecoder = STRICT) -> Any:
+    """Read one JSON value from a text that is known to keep to all bounds.
+
+    Arguments:
+        text: the whole text; blanks around the value are skipped.
+        decoder: what reads it. Default: strict JSON.
+
+    Returns:
+        What the decoder makes of the text.
+
+    Raises:
+        DecodeError: the decoder refuses the text, or something follows the value.
+    """
+    start = 0
+    if text[:1] in _BLANK:
+        found = _NOT_BLANK.search(text)
+        start = found.start() if found else len(text)
+    # The errors of the standard library hold the whole text; hence `from None` throughout: what is
+    # logged or kept must not hold 16 MiB of somebody's message.
+    try:
+        value, end = decoder.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise DecodeError(f"not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise DecodeError("no stack left to read JSON: decode it in a shallower call") from None
+    except DecodeError:
+        raise
+    except ValueError as error:
+        raise DecodeError(f"not JSON that can be read: {error}") from None
+    if end != len(text):
+        found = _NOT_BLANK.search(text, end)
+        if found:
+            raise DecodeError(f"not JSON: more text after the value at character {found.start()}")
+    return value
+
+
+def surely_light(text: str, bounds: Bounds) -> bool:
+    """Tell whether a text is so short and flat that it need not be weighed."""
+    if len(text) > SMALL or bounds is not DEFAULT_BOUNDS:
+        return False
+    lists = text.count("[")
+    # A dict around another takes four characters at least: mostly counting lists will do.
+    return lists + len(text) // 4 <= bounds.max_depth or lists + text.count("{") <= bounds.max_depth
+
+
+class Weight(NamedTuple):
+    """What weighing a text has shown.
+
+    Attributes:
+        outside: what is outside of the strings; None when the text cannot be nested too deep.
+        entries: entries of dicts beyond those that each dict has room for, at most.
+        spare: bytes of memory that the values leave over.
+    """
+
+    outside: str | None
+    entries: int
+    spare: int
+
+
+def weigh(text: str, bounds: Bounds, *, references: int = 1) -> Weight:
+    """Refuse a JSON text whose values would take too much memory.
+
+    Arguments:
+        text: the whole text, which need not be valid: what is no JSON is for the scanner to tell.
+        bounds: what the text may cost.
+        references: how many places refer to a value at the same time, while it is read. Default 1.
+
+    Returns:
+        What has been found on the way.
+
+    Raises:
+        DecodeError: it exceeds `Bounds.max_memory`.
+    """
+    left = memory_left(text, bounds)
+    reference = references * REFERENCE_COST
+    commas, colons = text.count(","), text.count(":")
+    lists, dicts = text.count("["), text.count("{")
+    most = (commas + colons + lists + 1) * (reference + STRING_COST)
+    most += colons * ENTRY_COST + dicts * (reference + BRACES_COST)
+    if lists + dicts <= bounds.max_depth and most <= left:
+        return Weight(None, colons, left - most)
+    strings, outside = _outside_strings(text)
+    commas, colons = outside.count(","), outside.count(":")
+    lists, dicts = outside.count("["), outside.count("{")
+    empty = outside.count("[]") + outside.count("{}")
+    items = commas + colons + lists + dicts - empty + 1
+    entries = max(0, colons - FREE_ENTRIES * dicts)
+    left -= lists * LIST_COST + dicts * BRACES_COST + entries * ENTRY_COST
+    left -= items * reference + strings * STRING_COST
+    if left >= 0:
+        left -= sum(1 for _ in _LARGE_NUMBER.finditer(outside)) * NUMBER_COST
+    if left < 0:
+        raise too_much_memory(f"{items} values and keys", bounds)
+    return Weight(outside, entries, left)
+
+
+def _outside_strings(text: str) -> tuple[int, str]:
+    """Count the strings of a text that take memory, and cut all out, so that structure is left."""
+    # Of each string with no more than one character Python has one for all, if that is Latin-1.
+    free = 1 if sys.getsizeof(text) < 2 * len(text) else 0
+    if "\\" in text:
+        text = text.replace("\\\\", "x").replace('\\"', "x")
+    strings = 0
+    done = []
+    rest: str | None = text
+    while rest is not None:
+        pieces = rest.split('"', PIECES_AT_ONCE)
+        rest = pieces.pop() if len(pieces) > PIECES_AT_ONCE else None
+        strings += sum(map(free.__lt__, map(len, pieces[1::2])))
+        done.append("".join(pieces[::2]))
+    return strings, "".join(done)
+
+
+def check_depth(outside: str, bounds: Bounds) -> None:
+    """Refuse a JSON text that is nested too deep for the scanner, which recurses.
+
+    Arguments:
+        outside: what is outside of the strings of the text.
+        bounds: what the text may cost.
+
+    Raises:
+        DecodeError: it exceeds `Bounds.max_depth`, or its brackets do not match.
+    """
+    if not outside.isascii():
+        raise DecodeError("not JSON: a character outside of a string that is not ASCII")
+    brackets = outside.translate(_ONLY_BRACKETS)
+    # Each round takes away the innermost pairs everywhere at once, at the speed of `str.replace`.
+    for _ in range(bounds.max_depth):
+        if not brackets:
+            return
+        inner = brackets.replace("[]", "")
+        if len(inner) == len(brackets):
+            raise DecodeError("not JSON: its brackets do not match")
+        brackets = inner
+    if brackets:
+        raise beyond(bounds, "max_depth", "the message is nested too deep")
+
+
+def has_long_number(text: str, digits: int) -> bool:
+    """Tell whether a text has a run of more than so many digits, in a number or elsewhere.
+
+    CPython refuses integers of more than 4300 digits by itself, but not in all versions, and the
+    limit can be switched off; the cost of such integers grows with the square of their length.
+    """
+    # A run of more than `digits` digits covers a multiple of `digits + 1`: look only there.
+    step = digits + 1
+    for middle in range(digits, len(text), step):
+        if text[middle].isdigit():
+            before = text[max(0, middle - digits) : middle]
+            after = text[middle : middle + step]
+            run = len(before) - len(before.rstrip("0123456789"))
+            run += len(after) - len(after.lstrip("0123456789"))
+            if run > digits:
+                return True
+    return False
+
+
+def _decoder_that_counts_digits(bounds: Bounds) -> json.JSONDecoder:
+    def parse_int(digits: str) -> int:
+        if len(digits.lstrip("-")) > bounds.max_int_digits:
+            raise beyond(bounds, "max_int_digits", f"an integer has {len(digits)} digits")
+        return int(digits)
+
+    return json.JSONDecoder(parse_constant=refuse_constant, parse_int=parse_int)

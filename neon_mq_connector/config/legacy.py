@@ -1,0 +1,96 @@
+"""Names that services have always imported from here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from neon_mq_connector.config.environment import expand
+from neon_mq_connector.config.sources import find_source, read_json
+
+T = TypeVar("T")
+
+
+def load_neon_mq_config() -> dict[str, Any]:
+    """Read the configuration that a connector without one of its own would use.
+
+    Returns:
+        The settings as a new plain dict, without an outer ``MQ``, not validated: of the first
+        source that exists, in the order described in `neon_mq_connector.config.sources`. An empty
+        dict when there is none.
+
+    Raises:
+        ConfigurationError: a source exists and cannot be read; the message names it.
+    """
+    source = find_source()
+    return dict(source.section) if source is not None else {}
+
+
+class _OnClassOrInstance(Generic[T]):
+    """A method that makes a new object when called on the class and fills one called on it."""
+
+    def __init__(self, function: Callable[[Any, Any], T]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: Any) -> Callable[[Any], T]:
+        def call(argument: Any) -> T:
+            if instance is not None:
+                return self._function(instance, argument)
+            _warn()
+            return self._function(owner.__new__(owner), argument)
+
+        call.__doc__ = self.__doc__
+        return call
+
+
+class Configuration:
+    """Hold a configuration dict; deprecated, use `load_settings` or `load_neon_mq_config`.
+
+    Args:
+        file_path: a JSON file to read at once; None for an empty configuration.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is not a JSON object.
+    """
+
+    _config_data: dict[str, Any] | None = None
+
+    def __init__(self, file_path: str | Path | None = None) -> None:
+        _warn()
+        if file_path is not None:
+            self._config_data = read_json(expand(file_path))
+
+    @_OnClassOrInstance
+    def from_file(self, file_path: str | Path) -> Configuration:
+        """Read a JSON file, into a new object when called on the class."""
+        self._config_data = read_json(expand(file_path))
+        return self
+
+    @_OnClassOrInstance
+    def from_dict(self, config_data: dict[str, Any]) -> Configuration:
+        """Take a dict, into a new object when called on the class."""
+        self._config_data = config_data
+        return self
+
+    @property
+    def config_data(self) -> dict[str, Any]:
+        """The dict as it was read, with the outer ``MQ`` if it has one."""
+        if self._config_data is None:
+            self._config_data = {}
+        return self._config_data
+
+    @config_data.setter
+    def config_data(self, value: dict[str, Any]) -> None:
+        self._config_data = value
+
+
+def _warn() -> None:
+    warnings.warn(
+        "neon_mq_connector.config.Configuration is deprecated; "
+        "use load_settings() for validated settings or load_neon_mq_config() for the plain dict",
+        DeprecationWarning,
+        stacklevel=3,
+    )

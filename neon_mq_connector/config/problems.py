@@ -1,0 +1,159 @@
+"""From pydantic's list of errors to one line that says what to do. No secret is repeated."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from neon_mq_connector.config.section import PROBLEM, Section
+from neon_mq_connector.config.values import kind_of
+
+log = logging.getLogger("neon_mq_connector.config")
+
+Steps = tuple[int | str, ...]
+
+_SECRET_KEY = re.compile(r"pass|pwd|secret|token|key|credential|user", re.IGNORECASE)
+_URL = re.compile(r"://|@")
+_LONGEST_ECHO = 60
+
+
+def describe(
+    error: ValidationError,
+    model: type[Section],
+    config: Mapping[str, Any],
+    *,
+    prefix: str,
+    source: str,
+) -> str:
+    """Say in one line what is wrong in a configuration.
+
+    Args:
+        error: what pydantic found.
+        model: the class that the configuration was validated for.
+        config: the configuration, to keep the secrets in it out of the line.
+        prefix: what stands before a key in the source, ``"MQ."`` or nothing.
+        source: where the configuration came from.
+
+    Returns:
+        The first problem in full, with the keys of the others.
+    """
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    keys = list(dict.fromkeys(_key(item["loc"]) for item in errors))
+    key = _key(first["loc"])
+    if first["type"] == PROBLEM:
+        what, remedy = str(first["ctx"]["text"]), "correct"
+    else:
+        shown = _shown(first["input"], key, config)
+        what, remedy = f"{shown} is not {_expected(model, first['loc'])}", "set"
+    place = f"{remedy} {prefix}{key} in {source}" if key else f"correct it in {source}"
+    more = f" (also wrong: {', '.join(keys[1:])})" if len(keys) > 1 else ""
+    return f"{key or 'configuration'}: {what}; {place}{more}"
+
+
+def _key(path: Steps) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _expected(model: type[Section], path: Steps) -> str:
+    expectation = "an object"
+    section: type[BaseModel] | None = model
+    for step in path:
+        field = section.model_fields.get(str(step)) if section is not None else None
+        if field is not None:
+            expectation = notes(field)["expects"]
+            section = section_of(field)
+        elif section is not None and isinstance(step, str):
+            expectation = "an object with user and password"
+    return expectation
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """Find the section that a setting holds, itself or as the values of a dict.
+
+    Args:
+        field: the setting.
+
+    Returns:
+        The class of the section, None for a plain value.
+    """
+    kind = field.annotation
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def notes(field: FieldInfo) -> dict[str, str]:
+    """Read what was said of a setting where it is declared: expects, unit and group.
+
+    Args:
+        field: the setting.
+    """
+    extra = field.json_schema_extra
+    said = extra if isinstance(extra, dict) else {}
+    return {name: str(said.get(name, "")) for name in ("expects", "unit", "group")}
+
+
+def _shown(value: Any, key: str, config: Mapping[str, Any]) -> str:
+    if _SECRET_KEY.search(key) or not isinstance(value, (int, float, str)):
+        return kind_of(value)
+    text = _text(value)
+    if not text.strip() or len(text) > _LONGEST_ECHO or _URL.search(text) or _reveals(text, config):
+        return kind_of(value)
+    return repr(value)
+
+
+def _text(value: float | str) -> str:
+    try:
+        return str(value)
+    except ValueError:  # a whole number of more digits than Python is willing to write
+        return ""
+
+
+def _reveals(text: str, config: Mapping[str, Any]) -> bool:
+    # A short secret is looked for as the whole value only: 5 is in too many numbers.
+    return any(
+        secret == text or (len(secret) >= 4 and secret in text)
+        for secret in _secrets(config, hidden=False)
+    )
+
+
+def _secrets(value: Any, *, hidden: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, hidden=hidden or bool(_SECRET_KEY.search(str(key))))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _secrets(item, hidden=hidden)
+    elif hidden and isinstance(value, (int, float, str)) and _text(value):
+        yield _text(value)
+
+
+def warn_of_near_misses(settings: Section, *, prefix: str, source: str) -> None:
+    """Log each unknown key that looks like a setting with a slip of the pen in it.
+
+    Unknown keys are the service's and no mistake, so a misspelt one would go unnoticed.
+
+    Args:
+        settings: the validated settings.
+        prefix: what stands before a key in the source, ``"MQ."`` or nothing.
+        source: where the configuration came from.
+    """
+    known = type(settings).model_fields
+    for key in settings.extra:
+        for match in difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8):
+            log.warning("%s%s in %s is no setting; is it %s?", prefix, key, source, match)
+    for name, field in known.items():
+        section = getattr(settings, name)
+        if section_of(field) is not None and isinstance(section, Section):
+            warn_of_near_misses(section, prefix=f"{prefix}{name}.", source=source)

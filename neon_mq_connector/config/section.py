@@ -1,0 +1,168 @@
+"""What all sections of the settings have in common, and how one setting is declared.
+
+A setting is declared once: its type, default, unit, bounds and description stand together, and both
+the messages of errors and the reference page are made from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from neon_mq_connector.config.environment import expand
+
+PROBLEM = "neon_mq_problem"
+LONGEST = 1_000_000.0
+"""Seconds, about 11 days: what `poll` can wait at most is 2**31 ms."""
+
+
+def problem(text: str) -> PydanticCustomError:
+    """Make an error for a validator to raise.
+
+    Args:
+        text: what is wrong and what would make it right; completes the sentence "this key: ...".
+    """
+    return PydanticCustomError(PROBLEM, "{text}", {"text": text})
+
+
+class Section(BaseModel):
+    """A section of the settings: frozen, with unknown keys kept and none of them shown.
+
+    A key whose value is null is as good as left out. Unknown keys belong to the service: they are
+    in `extra`, unchanged, and only their names are in the ``repr``, for they may be secret.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", hide_input_in_errors=True, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        known = cls.model_fields
+        return {str(k): v for k, v in data.items() if v is not None or str(k) not in known}
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The keys that are no settings, for the service to use; a new dict at each call."""
+        return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, field in type(self).model_fields.items():
+            if field.repr:
+                yield name, getattr(self, name)
+        if self.model_extra:
+            yield "extra", sorted(self.model_extra)
+
+
+def setting(
+    default: Any,
+    *,
+    expects: str,
+    description: str,
+    unit: str = "",
+    group: str = "",
+    **bounds: Any,
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: its value when the configuration says nothing.
+        expects: what it has to be; completes the sentence "this value is not ...".
+        description: what it does, for the reference page.
+        unit: the unit of its value; empty for what has none.
+        group: the heading under which the reference page lists it.
+        bounds: passed to pydantic's `Field`.
+    """
+    return Field(
+        default,
+        description=description,
+        json_schema_extra={"expects": expects, "unit": unit, "group": group},
+        **bounds,
+    )
+
+
+def seconds(
+    default: float | None, *, description: str, group: str, zero: bool = False, **more: Any
+) -> Any:
+    """Declare a setting that is a time span.
+
+    Args:
+        default: in seconds; None for no limit.
+        description: what it does, for the reference page.
+        group: the heading under which the reference page lists it.
+        zero: whether 0 is allowed.
+        more: passed to pydantic's `Field`.
+    """
+    lowest = {"ge": 0.0} if zero else {"gt": 0.0}
+    least = "0 or more" if zero else "more than 0"
+    return setting(
+        default,
+        expects=f"a number of seconds, {least} and at most {LONGEST:,.0f}",
+        description=description,
+        unit="s",
+        group=group,
+        le=LONGEST,
+        **lowest,
+        **more,
+    )
+
+
+def whole(
+    default: int, *, low: int, high: int, description: str, group: str, unit: str, **more: Any
+) -> Any:
+    """Declare a setting that is a whole number.
+
+    Args:
+        default: its value when the configuration says nothing.
+        low: the least value allowed.
+        high: the greatest value allowed.
+        description: what it does, for the reference page.
+        group: the heading under which the reference page lists it.
+        unit: what is counted.
+        more: passed to pydantic's `Field`.
+    """
+    return setting(
+        default,
+        expects=f"a whole number from {low:,} to {high:,}",
+        description=description,
+        unit=unit,
+        group=group,
+        ge=low,
+        le=high,
+        **more,
+    )
+
+
+def _no_bool(value: Any) -> Any:
+    # To Python True is the number 1, and pydantic follows; in a configuration it is a mistake.
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")
+    return value
+
+
+def _finite(value: float) -> float:
+    # By hand: early versions of pydantic 2 know no allow_inf_nan beside other validators.
+    if not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value
+
+
+def _file(value: Any) -> Any:
+    if isinstance(value, str) and value.strip():
+        return expand(value.strip())
+    if isinstance(value, Path):
+        return expand(value)
+    raise ValueError("not a path")
+
+
+Number = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_finite)]
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+File = Annotated[Path, BeforeValidator(_file)]

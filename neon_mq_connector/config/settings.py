@@ -1,0 +1,253 @@
+"""The settings: every key that the library reads, with its type, unit, default and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PrivateAttr, ValidationError, model_validator
+
+from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
+from neon_mq_connector.config.problems import describe, warn_of_near_misses
+from neon_mq_connector.config.section import Whole, problem, setting
+from neon_mq_connector.config.sources import (
+    NO_SOURCE,
+    PASSED_DICT,
+    SECTION,
+    Source,
+    find_source,
+    place_for_settings,
+    unwrap,
+)
+from neon_mq_connector.config.tls import TLSSettings
+from neon_mq_connector.config.tuning import Tuning
+from neon_mq_connector.config.users import UserSettings
+from neon_mq_connector.config.values import Credentials, Endpoint, kind_of, mistake
+
+AMQP_PORT = 5672
+AMQPS_PORT = 5671
+
+BROKER = "Broker"
+
+
+def _host(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_host(value)
+    except ValueError as error:
+        raise problem(f"the value {error}") from error
+
+
+def _address(value: Any) -> ServerAddress:
+    try:
+        return parse_address(value)
+    except ValueError as error:
+        raise problem(f"the value {error}") from error
+
+
+def _entries(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {str(name): {} if entry is None else entry for name, entry in value.items()}
+
+
+class MQSettings(Tuning):
+    """The validated settings of a connector. Make it with `from_config` or `load_settings`."""
+
+    _source: str = PrivateAttr(default=PASSED_DICT)
+    _prefix: str = PrivateAttr(default="")
+
+    server: Annotated[str, BeforeValidator(_host)] = setting(
+        "localhost",
+        expects="a host name or an address",
+        group=BROKER,
+        description="The host that the broker runs on.",
+    )
+    port: Whole = setting(
+        AMQP_PORT,
+        expects="a port (1-65535)",
+        group=BROKER,
+        description="The port of the broker. With TLS the default is 5671.",
+        ge=1,
+        le=65535,
+    )
+    servers: tuple[Annotated[ServerAddress, BeforeValidator(_address)], ...] = setting(
+        (),
+        expects='a list of servers, such as ["mq1", "mq2:5673"]',
+        group=BROKER,
+        description='The nodes of a cluster: `"host"`, `"host:port"`, `"[IPv6]:port"` or '
+        '`{"server": "host", "port": 5672}`. Where no port is given, that of `port`. A `server` '
+        "that is given as well is one more of them; its default, localhost, is not.",
+    )
+    users: Annotated[dict[str, UserSettings], BeforeValidator(_entries)] = setting(
+        {},
+        expects="an object with one entry per service, each with user and password",
+        group=BROKER,
+        description="By name of the service: how it logs in, and properties of its own.",
+    )
+    tls: TLSSettings = setting(
+        TLSSettings(enabled=False),
+        expects="an object with the keys of TLS, or true or false",
+        group=BROKER,
+        description="Encryption, see below. `true` is short for a section without further keys; "
+        "`ssl` is the same key.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_it_tls(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        given = {key: value for key, value in data.items() if key != "ssl"}
+        section = data.get("ssl")
+        if section is not None:
+            if given.get("tls") is not None:
+                raise problem("tls and ssl are the same key; keep one of them")
+            given["tls"] = section
+        if isinstance(given.get("tls"), bool):
+            given["tls"] = {"enabled": given["tls"]}
+        return given
+
+    @model_validator(mode="after")
+    def _port_of_amqps(self) -> MQSettings:
+        if self.tls.enabled and "port" not in self.model_fields_set:
+            # The way round the frozen attribute: nobody has seen the object yet.
+            self.__dict__["port"] = AMQPS_PORT
+        return self
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any] | None, *, source: str = PASSED_DICT
+    ) -> MQSettings:
+        """Validate a configuration.
+
+        Args:
+            config: the settings, with or without the outer ``MQ``; None for the defaults. It is
+                neither changed nor kept, but for the values of unknown keys.
+            source: what to call it in messages: the path of its file, or words.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ConfigurationError: a value cannot be used. The message is one line; it names the key,
+                the source and what would make it work, and quotes no secret.
+
+        Example:
+            >>> MQSettings.from_config({"MQ": {"server": "mq.example"}}).endpoints
+            (Endpoint(host='mq.example', port=5672),)
+        """
+        section = {} if config is None else unwrap(config, source)
+        prefix = f"{SECTION}." if config is not None and SECTION in config else ""
+        message = ""
+        try:
+            settings = cls.model_validate(section)
+        except ValidationError as error:
+            message = describe(error, cls, section, prefix=prefix, source=source)
+        # Raised here and not in the except clause, so that the error of pydantic, which holds the
+        # values, does not hang on as __context__.
+        if message:
+            raise mistake(message)
+        settings._source = source
+        settings._prefix = prefix
+        warn_of_near_misses(settings, prefix=prefix, source=source)
+        return settings
+
+    @property
+    def source(self) -> str:
+        """Where the settings came from: the path of a file, or words."""
+        return self._source
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The servers to connect to, in the order they are written in, each of them once."""
+        alone = not self.servers or "server" in self.model_fields_set
+        addresses = (*([ServerAddress(self.server)] if alone else []), *self.servers)
+        found: dict[tuple[str, int], Endpoint] = {}
+        for address in addresses:
+            port = self.port if address.port is None else address.port
+            found.setdefault((address.host.lower(), port), Endpoint(address.host, port))
+        return tuple(found.values())
+
+    def credentials_for(self, service_name: str) -> Credentials:
+        """Look up how a service logs in.
+
+        Args:
+            service_name: the key of its entry in ``users``.
+
+        Returns:
+            Name and password; the password is not in the ``repr``.
+
+        Raises:
+            ConfigurationError: the service has no entry, or one without name or password. The
+                message says which services have one and what to add where.
+        """
+        user = self.users.get(service_name)
+        path = f"{self._prefix}users.{service_name}"
+        if user is None:
+            names = ", ".join(sorted(self.users)) or "no service at all"
+            raise mistake(
+                f"service {service_name!r} has no credentials: users has {names}; "
+                f"add {path} with user and password to {place_for_settings(self._source)}"
+            )
+        if user.username is None or user.password is None:
+            missing = "user" if user.username is None else "password"
+            raise mistake(
+                f"service {service_name!r} has no {missing}; set {path}.{missing} in {self._source}"
+                f" (services with credentials: {', '.join(self._complete()) or 'none'})"
+            )
+        return Credentials(user.username, user.password.get_secret_value())
+
+    def _complete(self) -> list[str]:
+        users = self.users.items()
+        return sorted(n for n, u in users if u.username is not None and u.password is not None)
+
+    def service_properties(
+        self, service_name: str, property_key: str | None = None
+    ) -> dict[str, Any]:
+        """Read what a service keeps beside its credentials.
+
+        Args:
+            service_name: the key of its entry in ``users``.
+            property_key: the key of a group of properties in that entry; None for all that is in
+                the entry and is no credential.
+
+        Returns:
+            A new dict; an empty one when there is no such entry or group.
+
+        Raises:
+            ConfigurationError: what stands under the key is not an object.
+        """
+        user = self.users.get(service_name)
+        properties = user.extra if user is not None else {}
+        if property_key is None:
+            return properties
+        group = properties.get(property_key)
+        if group is None:
+            return {}
+        if not isinstance(group, Mapping):
+            path = f"users.{service_name}.{property_key}"
+            raise mistake(
+                f"{path}: {kind_of(group)} holds no properties; make "
+                f"{self._prefix}{path} an object in {self._source}"
+            )
+        return dict(group)
+
+
+def load_settings(config: Mapping[str, Any] | None = None) -> MQSettings:
+    """Find the configuration and validate it.
+
+    Args:
+        config: settings that go before every file; None or an empty dict to look for a source, in
+            the order described in `neon_mq_connector.config.sources`.
+
+    Returns:
+        The settings; the defaults when there is no configuration at all.
+
+    Raises:
+        ConfigurationError: a source cannot be read or a value in it cannot be used; the message
+            names file and key and what would make it work.
+    """
+    source = find_source(config) or Source(NO_SOURCE, {})
+    return MQSettings.from_config(source.config, source=source.name)

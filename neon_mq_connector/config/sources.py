@@ -1,0 +1,251 @@
+"""Where a configuration comes from.
+
+The first of these that exists is used, whole; nothing is merged, so a file can be read and
+understood by itself:
+
+1. the dict passed to the constructor (an empty one counts as none),
+2. the file named by ``NEON_MQ_CONFIG_PATH``,
+3. ``~/.config/neon/mq_config.json`` (under ``$XDG_CONFIG_HOME`` where that is set),
+4. ``~/.local/share/neon/credentials.json``,
+5. the ``MQ`` section of ovos-config.
+
+In each of them the settings may stand at the top or under ``MQ``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neon_mq_connector.config.environment import (
+    CONFIG_PATH_VARIABLE,
+    config_directory,
+    env_path,
+    home_directory,
+)
+from neon_mq_connector.config.values import kind_of, mistake
+
+log = logging.getLogger("neon_mq_connector.config")
+
+SECTION = "MQ"
+PASSED_DICT = "the dict passed to the constructor"
+OVOS_SECTION = "the MQ section of ovos-config"
+NO_SOURCE = "no configuration"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A configuration as it was found, before it is validated.
+
+    Attributes:
+        name: what to call it in messages: the path of a file, or words.
+        config: the dict as it was found, with or without the outer ``MQ``; not in the ``repr``.
+    """
+
+    name: str
+    config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def section(self) -> Mapping[str, Any]:
+        """The settings themselves, without the outer ``MQ``."""
+        return unwrap(self.config, self.name)
+
+
+def unwrap(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Take the settings out of ``{"MQ": {...}}``.
+
+    Args:
+        config: a dict with the settings at its top or under ``MQ``.
+        source: what to call the dict in a message.
+
+    Returns:
+        The settings; the very same object when there was nothing to unwrap.
+
+    Raises:
+        ConfigurationError: it is no dict, or what stands under ``MQ`` is none.
+    """
+    if not isinstance(config, Mapping):
+        raise mistake(
+            f"{source}: {kind_of(config)} is not a configuration; "
+            'it has to be an object such as {"server": "localhost", "users": {...}}'
+        )
+    if SECTION not in config:
+        return config
+    section = config[SECTION]
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise mistake(
+            f"{SECTION}: {kind_of(section)} is not a configuration; make {SECTION} an "
+            f"object with server, port and users in {source}"
+        )
+    return section
+
+
+def find_source(config: Mapping[str, Any] | None = None) -> Source | None:
+    """Find the configuration to use.
+
+    Args:
+        config: the dict that was passed to a constructor; None or an empty one to look elsewhere.
+
+    Returns:
+        The first source that exists, None when there is none at all.
+
+    Raises:
+        ConfigurationError: a file is there (or is named by ``NEON_MQ_CONFIG_PATH``) and cannot be
+            used; the message names it. A source further down is not taken instead, since that
+            would hide the mistake.
+    """
+    if config is not None and not isinstance(config, Mapping):
+        unwrap(config, PASSED_DICT)
+    source = Source(PASSED_DICT, config) if config else _find_elsewhere()
+    if source is not None:
+        log.debug("configuration is read from %s", source.name)
+    return source
+
+
+def _find_elsewhere() -> Source | None:
+    named = env_path(CONFIG_PATH_VARIABLE)
+    if named is not None:
+        return _named_file(named)
+    for path in default_files():
+        if _is_there(path):
+            return Source(str(path), read_json(path))
+    section = _ovos_section()
+    return Source(OVOS_SECTION, {SECTION: section}) if section else None
+
+
+def default_files() -> Iterator[Path]:
+    """List the files that are looked for without being named, in their order."""
+    directory = config_directory()
+    if directory is not None:
+        yield directory / "neon" / "mq_config.json"
+    home = home_directory()
+    if home is not None:
+        yield home / ".local" / "share" / "neon" / "credentials.json"
+
+
+def _named_file(path: Path) -> Source:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        missing = True
+    except (OSError, ValueError):
+        missing = False  # reading it says what is wrong
+    else:
+        missing = False
+    if missing:
+        raise mistake(
+            f"{CONFIG_PATH_VARIABLE} names {path}, which does not exist; "
+            "create that file or unset the variable"
+        )
+    return Source(str(path), read_json(path))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except PermissionError:
+        # Usual where HOME belongs to another user than the one that the process runs as.
+        log.warning("%s is not looked at: no permission for its directory", path)
+        return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        log.warning("%s is not looked at: %s", path, error.strerror)
+        return False
+    return True
+
+
+def place_for_settings(source: str) -> str:
+    """Say where a missing key is to be added.
+
+    Args:
+        source: where the settings came from.
+
+    Returns:
+        The same words, or the path of a file to create when there was no configuration.
+    """
+    if source != NO_SOURCE:
+        return source
+    for path in default_files():
+        return f"{path}, which does not exist yet"
+    return f"a JSON file, and name that with {CONFIG_PATH_VARIABLE}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Args:
+        path: the file; UTF-8, with or without a byte order mark.
+
+    Returns:
+        The object as a dict.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is not a JSON object; one line that names
+            the file, and line and column where JSON ends. It quotes nothing of the content.
+    """
+    content, problem = _read_object(path)
+    # Raised here and not in an except clause: the errors of json carry the whole text of the file,
+    # passwords included, and would hang on as __context__.
+    if problem:
+        raise mistake(f"{path}: {problem}")
+    return content
+
+
+def _read_object(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        return {}, f"cannot be read ({reason}); make it a file that this user may read"
+    except UnicodeDecodeError as error:
+        return {}, f"is not UTF-8 (at byte {error.start}); save it as UTF-8"
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        return {}, f"is not JSON ({where}: {error.msg.lower()}); correct it there"
+    except RecursionError:
+        return {}, "is nested too deeply to be read; make it a plain JSON object"
+    except ValueError:
+        return {}, "holds a number that is too long to be read; shorten it"
+    if not isinstance(content, dict):
+        return {}, 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
+    return content, ""
+
+
+def _ovos_section() -> dict[str, Any]:
+    section: Any = None
+    problem = ""
+    try:
+        from ovos_config.config import Configuration
+
+        section = Configuration().get(SECTION)
+    except ImportError:
+        log.debug("ovos-config is not installed, so it is not looked at")
+    except Exception as error:
+        # Its own message may quote a line of the file, so only its kind is told.
+        problem = type(error).__name__
+    if problem:
+        raise mistake(
+            f"{OVOS_SECTION} cannot be read ({problem}); correct mycroft.conf or ovos.conf, or "
+            f"name a file of its own with {CONFIG_PATH_VARIABLE}"
+        )
+    if section is None:
+        return {}
+    copied: dict[str, Any] = plain(unwrap({SECTION: section}, "ovos-config"))
+    return copied
+
+
+def plain(value: Any) -> Any:
+    """Copy nested mappings and lists into dicts and lists of their own."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,139 @@
+"""TLS: which certificates to trust and to show, and the `ssl.SSLContext` made from that."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from pydantic import SecretStr, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from neon_mq_connector.config.section import File, Section, problem, setting
+from neon_mq_connector.config.values import mistake
+
+
+class TLSSettings(Section):
+    """How to encrypt the connection to the broker and know it for the right one."""
+
+    enabled: bool = setting(
+        True,
+        expects="true or false",
+        description="Whether connections are encrypted. True once there is a section `tls`.",
+    )
+    ca_file: File | None = setting(
+        None,
+        expects="the path of a file",
+        description="Certificates of the authorities to trust, in PEM format. Without it, those "
+        "that the system trusts.",
+    )
+    cert_file: File | None = setting(
+        None,
+        expects="the path of a file",
+        description="The client's own certificate with its chain, in PEM format, for a broker "
+        "that asks for one. It may hold the private key as well.",
+    )
+    key_file: File | None = setting(
+        None,
+        expects="the path of a file",
+        description="The private key of `cert_file`, in PEM format, if it is not in that file.",
+    )
+    key_password: SecretStr | None = setting(
+        None,
+        expects="a text",
+        description="The password of the private key, if it has one.",
+    )
+    verify: bool = setting(
+        True,
+        expects="true or false",
+        description="Whether the broker's certificate must be valid, come from a trusted "
+        "authority and bear the server's name. False accepts whoever answers: for a test bench.",
+    )
+    server_hostname: str | None = setting(
+        None,
+        expects="a host name",
+        description="The name that the broker's certificate has to bear, if it is another than "
+        "the one that is connected to (a tunnel, an address, one certificate for a cluster).",
+        min_length=1,
+        max_length=253,
+    )
+
+    @field_validator("ca_file", "cert_file", "key_file")
+    @classmethod
+    def _exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is None or info.data.get("enabled") is False:
+            return path
+        try:
+            found = path.is_file()
+        except OSError:
+            found = False
+        if not found:
+            raise problem(f"there is no file {path}; name an existing one")
+        return path
+
+    @field_validator("key_file")
+    @classmethod
+    def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        # Without its entry in `data` the certificate was given, and has been refused already.
+        if path is not None and info.data.get("cert_file", path) is None:
+            raise problem("a key is of no use without its certificate; name that as cert_file")
+        return path
+
+
+def create_ssl_context(tls: TLSSettings) -> ssl.SSLContext:
+    """Make the context for encrypted connections.
+
+    Args:
+        tls: the settings; `TLSSettings.enabled` is for the caller to look at.
+
+    Returns:
+        A context for clients: TLS 1.2 or later, and with `TLSSettings.verify` the certificate and
+        the name in it are checked. Pass ``server_hostname`` (the setting, or else the host) along
+        with it.
+
+    Raises:
+        ConfigurationError: a certificate or key cannot be used; the message names key and file.
+    """
+    context = _trusting(tls.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not tls.verify:
+        # In this order: ssl refuses to drop the certificate while the name is to be checked.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert_file is not None:
+        _show(context, tls.cert_file, tls)
+    return context
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    if ca_file is None:
+        return ssl.create_default_context()
+    try:
+        # Given at once, and not loaded later, it keeps the system's authorities out.
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ValueError) as error:
+        raise mistake(
+            f"tls.ca_file: {ca_file} cannot be used ({_reason(error)}); it has to hold "
+            "certificates in PEM format"
+        ) from error
+
+
+def _show(context: ssl.SSLContext, cert_file: Path, tls: TLSSettings) -> None:
+    # An empty password instead of none: OpenSSL would ask at the terminal, and a service hang.
+    password = tls.key_password.get_secret_value() if tls.key_password is not None else ""
+    key_file = tls.key_file if tls.key_file is not None else cert_file
+    try:
+        context.load_cert_chain(str(cert_file), str(key_file), password=password)
+    except (OSError, ValueError) as error:
+        raise mistake(
+            f"tls.cert_file: {cert_file} with the key in {key_file} cannot be used "
+            f"({_reason(error)}); they have to be a certificate and its private key in PEM "
+            "format, and tls.key_password the password of that key if it has one"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else "not in PEM format"
+    if isinstance(error, OSError):
+        return (error.strerror or "unreadable").lower()
+    return "unreadable"

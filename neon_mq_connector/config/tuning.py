@@ -1,0 +1,196 @@
+"""The settings that have a good default: times, sizes and formats."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from neon_mq_connector.config.section import (
+    Number,
+    Section,
+    Whole,
+    problem,
+    seconds,
+    setting,
+    whole,
+)
+
+CONNECTIONS = "Connections"
+CONSUMING = "Consuming"
+FAILURES = "Messages that fail"
+SENDING = "Sending and asking"
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+class Tuning(Section):
+    """Times, sizes and formats; the part of the settings that most services leave alone."""
+
+    connect_timeout: Number = seconds(
+        10.0,
+        group=CONNECTIONS,
+        description="How long one attempt at one server may take, TCP, TLS and AMQP together.",
+    )
+    heartbeat: Whole = whole(
+        60,
+        low=0,
+        high=65535,
+        unit="s",
+        group=CONNECTIONS,
+        description="How often each side shows that it lives; a connection that has been silent "
+        "for twice as long is given up. 0 turns that off, and a dead network is then not noticed.",
+    )
+    blocked_connection_timeout: Number | None = seconds(
+        None,
+        group=CONNECTIONS,
+        description="How long a broker under a memory or disk alarm may keep a connection "
+        "blocked before it is given up. Without one, until the alarm ends.",
+    )
+    operation_timeout: Number = seconds(
+        15.0,
+        group=CONNECTIONS,
+        description="How long the broker may take to answer a declare, a bind, a subscription.",
+    )
+    reconnect_delay_min: Number = seconds(
+        0.1,
+        group=CONNECTIONS,
+        description="The shortest pause between two attempts to connect.",
+    )
+    reconnect_delay_max: Number = seconds(
+        30.0,
+        group=CONNECTIONS,
+        description="The longest pause between two attempts to connect; pauses grow with the age "
+        "of the outage.",
+        validate_default=True,
+    )
+    stop_timeout: Number = seconds(
+        10.0,
+        zero=True,
+        group=CONNECTIONS,
+        description="How long `stop()` may take in all: for callbacks to finish, for acks to be "
+        "sent, for connections to close.",
+    )
+
+    prefetch_count: Whole = whole(
+        50,
+        low=1,
+        high=65535,
+        unit="messages",
+        group=CONSUMING,
+        description="How many messages a consumer may hold that are not yet acked.",
+    )
+    inbox_max_bytes: Whole = whole(
+        32 * 1024 * 1024,
+        low=1,
+        high=2**40,
+        unit="bytes",
+        group=CONSUMING,
+        description="How much a consumer may hold that its callback has not started on; a single "
+        "message is taken however big it is.",
+    )
+    slow_callback_after: Number = seconds(
+        60.0,
+        group=CONSUMING,
+        description="From when a running callback is slow: the messages that wait behind it are "
+        "then given back for other workers.",
+    )
+    ack_timeout: Number = seconds(
+        1800.0,
+        zero=True,
+        group=CONSUMING,
+        description="How long the broker waits for an ack before it closes the channel (its "
+        "`consumer_timeout`). The library does not set it, it warns in time. 0: the broker has "
+        "no such limit.",
+    )
+    ack_timeout_warning: Number = setting(
+        0.8,
+        expects="a fraction, more than 0 and at most 1",
+        unit="of `ack_timeout`",
+        group=CONSUMING,
+        description="When to warn of a message that is still not acked.",
+        gt=0.0,
+        le=1.0,
+    )
+    forgotten_ack_after: Number = seconds(
+        30.0,
+        group=CONSUMING,
+        description="From when a message that its callback has left unsettled is taken for "
+        "forgotten, where no callback of its queue is running: it is warned of, and health says so "
+        "once nothing more can be delivered for it.",
+    )
+    subscriber_queue_expires: Number = seconds(
+        300.0,
+        group=CONSUMING,
+        description="How long a subscriber's own queue outlives its subscriber, so that a short "
+        "outage loses nothing; `stop()` deletes it at once.",
+    )
+
+    max_tries: Whole = whole(
+        3,
+        low=1,
+        high=1000,
+        unit="tries",
+        group=FAILURES,
+        description="How often a message is tried in all before it is parked.",
+    )
+    retry_delay: Number = seconds(
+        1.0,
+        zero=True,
+        group=FAILURES,
+        description="The pause before the second try; each further one is twice as long.",
+    )
+    retry_delay_max: Number = seconds(
+        60.0,
+        zero=True,
+        group=FAILURES,
+        description="The longest pause between two tries.",
+        validate_default=True,
+    )
+    parked_max_length: Whole = whole(
+        10_000,
+        low=1,
+        high=2**31 - 1,
+        unit="messages",
+        group=FAILURES,
+        description="How many messages a queue of parked ones (`<queue>.dead`) holds at most.",
+    )
+
+    wire_format: Annotated[Literal["legacy", "json"], BeforeValidator(_lower)] = setting(
+        "legacy",
+        expects='"legacy" or "json"',
+        group=SENDING,
+        description="The format of what the service sends first; answers go out in the format of "
+        'their request. `"legacy"` is understood by peers of every version, `"json"` by those of '
+        "0.11 and later.",
+    )
+    publish_timeout: Number = seconds(
+        30.0,
+        group=SENDING,
+        description="How long to wait for the broker to confirm a message.",
+    )
+    request_timeout: Number = seconds(
+        30.0,
+        group=SENDING,
+        description="How long to wait for the answer to a request that names no time itself.",
+    )
+
+    @field_validator("reconnect_delay_max")
+    @classmethod
+    def _not_below_the_shortest(cls, value: float, info: ValidationInfo) -> float:
+        return _at_least("reconnect_delay_min", value, info)
+
+    @field_validator("retry_delay_max")
+    @classmethod
+    def _not_below_the_first(cls, value: float, info: ValidationInfo) -> float:
+        return _at_least("retry_delay", value, info)
+
+
+def _at_least(other: str, value: float, info: ValidationInfo) -> float:
+    least = info.data.get(other)
+    if least is not None and value < least:
+        raise problem(f"{value:g} is less than {other}, {least:g}; make it at least as long")
+    return value

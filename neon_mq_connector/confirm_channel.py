@@ -1,0 +1,307 @@
+"""The books of one channel in confirm mode: what was published, and what became of it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import NamedTuple, Protocol
+
+from pika.spec import BasicProperties
+
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import (
+    ChannelShutError,
+    FrameError,
+    MQError,
+    PublishError,
+    PublishRejectedError,
+    UnroutableError,
+)
+from neon_mq_connector.inside import Inside
+from neon_mq_connector.link import (
+    ChannelEvents,
+    EncodedProperties,
+    Returned,
+    SelectChannel,
+    SelectLink,
+)
+from neon_mq_connector.topology import BrokerFacts, Steps
+
+LOG = logging.getLogger("neon_mq_connector.publisher")
+
+
+#: So many bytes that are held back are worth a system call.
+_ENOUGH = 32_768
+
+
+class Flush(enum.Enum):
+    """When a message is to be written to the socket."""
+
+    NOW = "now"
+    #: Together with what is sent until the I/O thread comes to it.
+    SOON = "soon"
+    #: When there is enough, or when `ConfirmChannel.flush` is called, which has to happen.
+    HELD = "held"
+
+
+class Message(NamedTuple):
+    """A message to publish.
+
+    Attributes:
+        exchange: the exchange; empty for the default one, which routes to the queue of that name.
+        routing_key: the routing key, or the name of the queue.
+        body: the bytes.
+        properties: the AMQP properties.
+        mandatory: fail when no queue takes it.
+        declare_missing: when it comes back from the default exchange, declare the queue and
+            publish once more.
+        declare: the same for any exchange: makes the steps that declare what was missing.
+    """
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    properties: BasicProperties | EncodedProperties
+    mandatory: bool = False
+    declare_missing: bool = False
+    declare: Callable[[BrokerFacts], Steps] | None = None
+
+    def __str__(self) -> str:
+        """Name the message by where it goes."""
+        if self.exchange:
+            return f"message for exchange {self.exchange!r}, routing key {self.routing_key!r}"
+        return f"message for queue {self.routing_key!r}"
+
+
+class Answer(Protocol):
+    def resolve(self, value: None) -> object: ...
+
+    def fail(self, error: BaseException) -> object: ...
+
+
+class FutureAnswer:
+    """Answer a `Future`; one that was cancelled by its owner stays so."""
+
+    def __init__(self, future: Future[None]) -> None:
+        self._future = future
+
+    def resolve(self, value: None) -> None:
+        try:
+            self._future.set_result(value)
+        except InvalidStateError:
+            LOG.debug("a message was confirmed after its future had been cancelled")
+
+    def fail(self, error: BaseException) -> None:
+        try:
+            self._future.set_exception(error)
+        except InvalidStateError:
+            LOG.debug("a message failed after its future had been cancelled: %s", error)
+
+
+class Unconfirmed:
+    """A message on its way.
+
+    Attributes:
+        message: the message.
+        answer: who is told of its end.
+        deadline: until when it may be sent again, on the monotonic clock, in seconds.
+        attempts: how often it was sent.
+        returned: whether it came back; a confirm follows.
+        frames: its bytes on the channel that it is sent on.
+        flush: when they are to be written.
+    """
+
+    __slots__ = ("answer", "attempts", "deadline", "flush", "frames", "message", "returned")
+
+    def __init__(
+        self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
+    ) -> None:
+        self.message = message
+        self.answer = answer
+        self.deadline = deadline
+        self.attempts = 0
+        self.returned = False
+        self.frames = b""
+        self.flush = flush
+
+
+class ConfirmChannel:
+    """The books of one channel in confirm mode.
+
+    Numbers have to be given in the order in which messages leave. So what is to be sent is put into
+    `_todo`, and whoever gets the lock `_sending` numbers and sends all that is there, others' too.
+    Nobody waits for that lock: its holder looks again after letting go. Whoever takes a message out
+    of `_pending`, which is atomic, tells its end.
+
+    Args:
+        on_settled: called on the I/O thread with a message that the broker took, or did not.
+        on_end: called on the I/O thread when the channel has ended, with what has no confirm.
+        on_refused: called on some thread with a message that was not sent: the channel is shut.
+    """
+
+    def __init__(
+        self,
+        on_settled: Callable[[Unconfirmed, PublishError | None], None],
+        on_end: Callable[[ConfirmChannel, list[Unconfirmed], MQError], None],
+        on_refused: Callable[[Unconfirmed, MQError], None],
+    ) -> None:
+        self._on_settled = on_settled
+        self._on_end = on_end
+        self._on_refused = on_refused
+        self._channel: SelectChannel | None = None
+        self._todo: deque[Unconfirmed] = deque()
+        self._sending = threading.Lock()
+        self._last = 0
+        self._held = 0  # bytes; owned by the holder of `_sending`
+        self._lowest = 1  # the I/O thread's: everything below is confirmed
+        self._pending: dict[int, Unconfirmed] = {}
+        self._error: MQError | None = None
+
+    def open(self, link: SelectLink, deadline: float) -> None:
+        channel = link.open_channel(
+            ChannelEvents(confirms=self._confirmed, returned=self._returned, shut=self._shut),
+            timeout=time_left(deadline),
+        )
+        channel.confirm(timeout=time_left(deadline))
+        self._channel = channel
+
+    @property
+    def is_open(self) -> bool:
+        return self._channel is not None and self._channel.is_open
+
+    def send(self, item: Unconfirmed) -> None:
+        """Send a message, now or with others that follow.
+
+        Raises:
+            ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
+            pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
+        """
+        channel = self._channel
+        if channel is None:
+            raise ChannelShutError("the publishing channel is not open")
+        if self._error is not None:
+            raise self._error
+        message = item.message
+        item.frames = channel.encode(
+            message.exchange,
+            message.routing_key,
+            message.body,
+            message.properties,
+            mandatory=message.mandatory,
+        )
+        self._todo.append(item)
+        while self._todo:
+            if not self._sending.acquire(False):
+                return  # its holder looks again
+            try:
+                flush = self._send_all(channel)
+            except BaseException:
+                channel.close_soon()  # an interrupt: the numbers may no longer be true
+                raise
+            finally:
+                self._sending.release()
+            if flush is Flush.NOW:
+                channel.flush()
+            elif flush is Flush.SOON:
+                channel.flush_soon()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        channel = self._channel
+        if channel is not None:
+            channel.flush()
+
+    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+        """Read confirms until something is done; for the only thread that waits for one."""
+        channel = self._channel
+        if channel is not None:
+            channel.lead(done, deadline, inside)
+
+    def _send_all(self, channel: SelectChannel) -> Flush:
+        """Send what is to be sent; whoever called says when it is written, for others too."""
+        todo, pending = self._todo, self._pending
+        flush = Flush.HELD
+        while todo:
+            item = todo.popleft()
+            if item.flush is Flush.HELD:
+                self._held += len(item.frames)
+            elif flush is not Flush.NOW:
+                flush = item.flush
+            number = self._last + 1
+            pending[number] = item
+            try:
+                channel.send(item.frames, flush=False)
+            except MQError as error:
+                if pending.pop(number, None) is not None:
+                    self._on_refused(item, error)
+            else:
+                self._last = number
+                item.frames = b""
+        if flush is Flush.HELD and self._held < _ENOUGH:
+            return flush
+        self._held = 0
+        return Flush.NOW if flush is Flush.HELD else flush
+
+    # -- I/O thread ----------------------------------------------------------------------------
+
+    def _confirmed(self, tag: int, multiple: bool, nacked: bool) -> None:
+        pop = self._pending.pop
+        sent = self._last + 1  # the sender may not have come to count the latest
+        if not 0 < tag <= sent:
+            raise FrameError(f"the broker confirms message {tag}, no more than {sent} were sent")
+        if multiple:
+            for number in range(self._lowest, tag):
+                item = pop(number, None)
+                if item is not None:
+                    self._settle(item, nacked)
+            self._lowest = tag + 1
+        elif tag == self._lowest:
+            self._lowest = tag + 1
+        item = pop(tag, None)
+        if item is not None:
+            self._settle(item, nacked)
+
+    def _settle(self, item: Unconfirmed, nacked: bool) -> None:
+        error: PublishError | None = None
+        if item.returned:
+            error = UnroutableError(
+                f"{item.message}: there is no such queue, or no binding takes it",
+                may_have_arrived=False,
+            )
+        elif nacked:
+            error = PublishRejectedError(
+                f"{item.message}: the broker would not take it (a full queue or an internal "
+                "error; its log says more)",
+                may_have_arrived=False,
+            )
+        self._on_settled(item, error)
+
+    def _returned(self, returned: Returned) -> None:
+        # a return carries no number; the oldest message that looks the same is it, or its equal
+        method = returned.method
+        for number in range(self._lowest, self._last + 2):
+            item = self._pending.get(number)
+            if item is None or item.returned:
+                continue
+            message = item.message
+            if (
+                message.routing_key == method.routing_key
+                and message.exchange == method.exchange
+                and message.body == returned.body
+            ):
+                item.returned = True
+                return
+
+    def _shut(self, error: MQError) -> None:
+        self._error = error
+        pending = []
+        while True:
+            try:
+                pending.append(self._pending.popitem()[1])
+            except KeyError:
+                break
+        self._on_end(self, pending[::-1], error)

@@ -1,0 +1,291 @@
+"""The connections to one virtual host, opened when first needed and shared by all who use it.
+
+* *consuming*, over pika's `SelectConnection`, thread ``mq-io:<vhost>``: deliveries and settlements.
+  It never publishes, so that an alarm of the broker cannot hold up acknowledgements.
+* *control*, over `BlockingConnection`, thread ``mq-control:<vhost>``: what the broker may refuse.
+* *publishing*, over `SelectConnection`, thread ``mq-publisher:<vhost>``: confirmed messages.
+* *requests*, over `SelectConnection`, thread ``mq-requests:<vhost>``: requests and their direct
+  answers, which must be published and consumed on one channel.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pika
+import pika.exceptions as pika_errors
+
+from neon_mq_connector import forking
+from neon_mq_connector.backoff import OutageBackoff
+from neon_mq_connector.control import Control
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import MQError, StoppedError
+from neon_mq_connector.futures import FutureThread
+from neon_mq_connector.link import ChannelEvents, SelectChannel, SelectLink, Waiter
+from neon_mq_connector.publisher import Publisher
+from neon_mq_connector.version import __version__
+
+
+@dataclass(frozen=True)
+class ConnectionPolicy:
+    """How long things may take, in seconds.
+
+    Attributes:
+        operation_timeout: for the broker to answer a declare, a bind, a subscription (15).
+        backoff: the delays between attempts to connect.
+    """
+
+    operation_timeout: float = 15.0
+    backoff: OutageBackoff = field(default_factory=OutageBackoff)
+
+
+class Connections:
+    """What one set of connection parameters opens; every method may be called from any thread.
+
+    `_lock` owns the links; it is reentrant, and what was made is looked at again before it is kept:
+    a signal handler may have made the same in between. After `fork` the child drops what it
+    inherited and opens its own.
+
+    Args:
+        parameters: one entry per server of the cluster, alike but for host and port.
+        owner: the name of the service, shown on the broker's management page.
+        policy: how long things may take.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[pika.ConnectionParameters],
+        *,
+        owner: str = "",
+        policy: ConnectionPolicy | None = None,
+    ) -> None:
+        self.policy = policy or ConnectionPolicy()
+        self.parameters = tuple(parameters)
+        self.vhost = self.parameters[0].virtual_host
+        self._owner = owner
+        self._lock = threading.RLock()
+        self._closed = False
+        self._exclusive: set[str] = set()
+        self._control: Control | None = None
+        self._consuming: list[SelectLink] = []
+        self._publishing: SelectLink | None = None
+        self._requests: SelectLink | None = None
+        self._publisher: Publisher | None = None
+        self._futures: FutureThread | None = None
+        self._substitute: Connections | None = None
+        forking.register(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called; nothing can be opened any more."""
+        return self._closed
+
+    @property
+    def control(self) -> Control:
+        """The control connection."""
+        with self._lock:
+            return self._get_control()
+
+    @property
+    def consuming(self) -> SelectLink:
+        """The connection that consumes."""
+        with self._lock:
+            self._check()
+            if not self._consuming:
+                made = self._link("io", "consuming")
+                if not self._consuming:
+                    self._consuming.append(made)
+            return self._consuming[0]
+
+    def open_consuming_channel(
+        self, events: ChannelEvents, *, timeout: float, new_waiter: Callable[[], Waiter[Any]]
+    ) -> SelectChannel:
+        """Open a channel to consume on; when a connection has all that it may have, on one more.
+
+        Args:
+            events: where the channel reports what happens on it.
+            timeout: how long to wait at most, in seconds, for each connection.
+            new_waiter: makes the waiter of each attempt, so that another thread can end it.
+
+        Returns:
+            The open channel.
+
+        Raises:
+            MQConnectionError, StoppedError, WaitTimeoutError: as `SelectLink.open_channel`.
+        """
+        number = 0
+        while True:
+            link = self._consuming_link(number)
+            try:
+                return link.open_channel(events, timeout=timeout, waiter=new_waiter())
+            except MQError as error:
+                if not isinstance(error.__cause__, pika_errors.NoFreeChannels):
+                    raise
+                number += 1
+
+    def _consuming_link(self, number: int) -> SelectLink:
+        with self._lock:
+            self._check()
+            while len(self._consuming) <= number:
+                suffix = f"-{len(self._consuming) + 1}" if self._consuming else ""
+                self._consuming.append(self._link(f"io{suffix}", f"consuming{suffix}"))
+            return self._consuming[number]
+
+    @property
+    def requests(self) -> SelectLink:
+        """The connection of a request client."""
+        with self._lock:
+            self._check()
+            if self._requests is None:
+                made = self._link("requests", "requests")
+                if self._requests is None:
+                    self._requests = made
+            return self._requests
+
+    @property
+    def publisher(self) -> Publisher:
+        """The connection that publishes, and its confirms."""
+        with self._lock:
+            self._check()
+            if self._publisher is None:
+                link = self._link("publisher", "publishing")
+                made = Publisher(
+                    link, self._get_control(), lambda: self.for_interrupted_thread().publisher
+                )
+                if self._publisher is None:
+                    self._publishing, self._publisher = link, made
+            return self._publisher
+
+    @property
+    def futures(self) -> FutureThread:
+        """The thread that lets futures of messages end in time."""
+        with self._lock:
+            self._check()
+            if self._futures is None:
+                made = FutureThread(f"mq-futures:{self.vhost}")
+                if self._futures is None:
+                    self._futures = made
+            return self._futures
+
+    def for_interrupted_thread(self) -> Connections:
+        """Give connections for a signal handler that has interrupted the use of these."""
+        with self._lock:
+            self._check()
+            if self._substitute is None:
+                made = Connections(self.parameters, owner=self._owner, policy=self.policy)
+                if self._substitute is None:
+                    self._substitute = made
+            return self._substitute
+
+    @property
+    def blocked_reason(self) -> str | None:
+        """Why the broker has blocked publishing; None when it has not."""
+        link = self._publishing
+        return None if link is None else link.blocked_reason
+
+    def note_exclusive(self, queue: str) -> None:
+        """Note that a queue was declared exclusive to the control connection, which then stays."""
+        control = self.control
+        with self._lock:
+            self._exclusive.add(queue)
+        control.keep_open()
+
+    def has_exclusive(self, queue: str) -> bool:
+        """Whether a queue was declared exclusive to the control connection."""
+        return queue in self._exclusive
+
+    def links(self) -> list[SelectLink]:
+        """List the links that exist, for health."""
+        every = (self._publishing, self._requests, *self._consuming)
+        return [link for link in every if link is not None]
+
+    def close(self, timeout: float) -> bool:
+        """Close all of it; what was published is confirmed first, as far as the time allows.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Returns:
+            Whether every thread has ended.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._closed = True
+            control, publisher = self._control, self._publisher
+            links = self.links()
+        if publisher is not None:
+            publisher.flush(time_left(deadline))
+        if self._substitute is not None:
+            self._substitute.close(time_left(deadline))
+        ended = [link.close(max(0.1, time_left(deadline))) for link in links]
+        if control is not None:
+            ended.append(control.close(max(0.1, time_left(deadline))))
+        if self._futures is not None:
+            ended.append(self._futures.stop(max(0.1, time_left(deadline))))
+        return all(ended)
+
+    def _get_control(self) -> Control:
+        self._check()
+        if self._control is None:
+            made = Control(f"mq-control:{self.vhost}", self._named("control"))
+            if self._control is None:
+                self._control = made
+        return self._control
+
+    def _link(self, thread: str, purpose: str) -> SelectLink:
+        return SelectLink(
+            f"mq-{thread}:{self.vhost}",
+            self._named(purpose),
+            backoff=self.policy.backoff,
+            on_silence=self._silence,
+        )
+
+    def _silence(self, reason: str) -> None:
+        """Take it that the control connection, to the same broker, is dead too."""
+        control = self._control
+        if control is not None:
+            control.distrust(f"another connection to the same broker is dead: {reason}")
+
+    def _named(self, purpose: str) -> list[pika.ConnectionParameters]:
+        return [name_connection(p, self._owner, purpose) for p in self.parameters]
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StoppedError(f"the connections to virtual host {self.vhost!r} are closed")
+
+    def after_fork_in_child(self) -> None:
+        """Drop what the parent opened; what is needed here is opened anew."""
+        forking.keep(self._control, self._publisher, self._futures, *self.links())
+        forking.keep(self._substitute)
+        self._substitute = None
+        self._lock = threading.RLock()
+        self._control = self._publisher = self._futures = None
+        self._publishing = self._requests = None
+        self._consuming = []
+
+
+def name_connection(
+    parameters: pika.ConnectionParameters, owner: str, purpose: str
+) -> pika.ConnectionParameters:
+    """Copy parameters, with a name by which an operator knows the connection.
+
+    Args:
+        parameters: what to copy.
+        owner: the name of the service.
+        purpose: what the connection is for.
+
+    Returns:
+        The copy; a ``connection_name`` that the caller had given is kept.
+    """
+    named = copy.copy(parameters)
+    properties = {
+        "connection_name": f"{owner or 'neon-mq-connector'} {purpose}",
+        "product_version": f"neon-mq-connector {__version__}",
+    }
+    named.client_properties = {**properties, **(parameters.client_properties or {})}
+    return named

@@ -1,0 +1,296 @@
+"""`MQConnector`: what a service subclasses, and the class of its consumer threads.
+
+What it is made of stands in `neon_mq_connector.service`, part by part; here is what ties the parts
+together: running and stopping.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from neon_mq_connector import forking
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
+from neon_mq_connector.flag import Flag
+from neon_mq_connector.liveness import LivenessWatch
+from neon_mq_connector.probe import wait_until_up
+from neon_mq_connector.registry import wait_for_end
+from neon_mq_connector.repeating_timer import RepeatingTimer
+from neon_mq_connector.service import ConsumingService
+from neon_mq_connector.stop_signals import StopSignals
+
+if TYPE_CHECKING:
+    from neon_mq_connector.aio.loops import CoroutineLoop
+
+LOG = logging.getLogger("neon_mq_connector.connector")
+
+#: The old name of a type: an instance of any consumer thread.
+ConsumerThreadInstance = BaseConsumerThread
+
+
+#: What runs and is to be stopped when the interpreter ends: consumers may be daemons.
+_running: WeakSet[MQConnector] = WeakSet()
+
+
+class MQConnector(ConsumingService):
+    """Consume queues, subscribe to exchanges, send messages; a service derives from it.
+
+    Nothing is opened before it is needed: `run` starts the consumers that were registered, the
+    first `send_message` opens the connection for publishing.
+
+    Args:
+        config: ``server`` (or ``servers``), ``port``, ``users``; with or without an outer ``MQ``.
+            None or empty: the first of the usual files that exists, or the ``MQ`` section of
+            ovos-config. See the configuration reference.
+        service_name: the service's entry under ``users``.
+
+    Raises:
+        ConfigurationError: a configuration was found and cannot be read.
+
+    Example:
+        >>> class Greeter(MQConnector):
+        ...     def greet(self, channel, method, properties, body):
+        ...         request = b64_to_dict(body)
+        ...         self.send_message({"text": "hello", "message_id": request["message_id"]},
+        ...                           queue=request["routing_key"])
+        >>> greeter = Greeter(config, "greeter")
+        >>> greeter.register_consumer("greet", greeter.vhost, "greet_input", greeter.greet)
+        >>> greeter.run()
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
+        super().__init__(config, service_name)
+        self._mq_stop_waiting = Flag()
+        self._sync_thread: RepeatingTimer | None = None
+        self._observer_thread: RepeatingTimer | None = None
+        forking.register(self)
+        self._apply_configured_properties()
+
+    @property
+    def started(self) -> bool:
+        """Whether it was run and not stopped."""
+        return self._mq_running
+
+    def run(
+        self,
+        run_consumers: bool = True,
+        run_sync: bool = True,
+        run_observer: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Wait for the broker, start what was registered, and return.
+
+        When the broker does not answer in time this logs an error and returns, with nothing
+        started;
+        it may be called again.
+
+        Args:
+            run_consumers: start the consumers.
+            run_sync: publish the service's presence every `sync_period` seconds.
+            run_observer: look after the consumers every `observe_period` seconds (True).
+            kwargs: ``mq_timeout``: how long to wait for the broker, in seconds (120);
+                ``consumer_names``: start only these; ``daemonize_consumers``: let the process end
+                while they run (False). All of them, and any other, are passed to `pre_run` and
+                `post_run`.
+        """
+        timeout = float(kwargs.get("mq_timeout", 120))
+        names = tuple(kwargs.setdefault("consumer_names", ()) or ())
+        daemon = bool(kwargs.setdefault("daemonize_consumers", False))
+        problem = self._reach_broker(timeout)
+        if isinstance(problem, BrokerUnreachableError):
+            LOG.error(
+                "service %r is not started: after %g s: %s", self.service_name, timeout, problem
+            )
+            return
+        if problem is not None:
+            LOG.error("service %r: %s", self.service_name, problem)
+        self.pre_run(**kwargs)
+        if not self._begin_running():
+            return
+        if run_consumers:
+            self.run_consumers(names=names, daemon=daemon)
+        if run_sync:
+            self._start_timer("sync_thread")
+        if run_observer is None or run_observer:
+            self._start_timer("observer_thread")
+        self.post_run(**kwargs)
+
+    def _reach_broker(self, timeout: float) -> MQConnectionError | None:
+        """Wait until the broker answers; a `stop` ends the wait.
+
+        Returns:
+            None when it accepts the service, or what is wrong.
+        """
+        with self._mq_lock:
+            self._mq_stop_waiting.clear()
+            self._mq_closing = {}
+        return wait_until_up(self._all_parameters(self.vhost), timeout, self._mq_stop_waiting)
+
+    def _begin_running(self) -> bool:
+        """Take it that the service runs, unless it was stopped meanwhile.
+
+        Returns:
+            Whether it does.
+        """
+        _running.add(self)
+        with self._mq_lock:
+            if self._mq_stop_waiting.is_set():
+                LOG.info("service %r was stopped while it started", self.service_name)
+                return False
+            self._mq_running = True
+            return True
+
+    def run_forever(self, **kwargs: Any) -> None:
+        """Run until SIGTERM or SIGINT, stop within the setting ``stop_timeout``, and return.
+
+        For services that have nothing else to do. To be called in the main thread. A second signal
+        gives up waiting for callbacks that are still running.
+
+        Args:
+            kwargs: those of `run`.
+        """
+        with StopSignals() as signals:
+            self.run(**kwargs)
+            if not self.started:
+                return
+            signals.wait()
+            LOG.info("service %r: %s, stopping", self.service_name, signals.received)
+            stopping = threading.Thread(
+                target=self.stop, name=f"mq-stop:{self.service_name}", daemon=True
+            )
+            stopping.start()
+            signals.wait_for_second(stopping, self._stop_timeout() + 5.0)
+
+    def pre_run(self, **kwargs: Any) -> None:
+        """Do what comes before the consumers start; services override it, often to register.
+
+        Args:
+            kwargs: those of `run`.
+        """
+
+    def post_run(self, **kwargs: Any) -> None:
+        """Do what is to be done once the consumers run; services override it.
+
+        Args:
+            kwargs: those of `run`.
+        """
+
+    @property
+    def observer_thread(self) -> RepeatingTimer:
+        """The timer that looks after the consumers."""
+        if self._observer_thread is None or self._observer_thread.finished.is_set():
+            self._observer_thread = self._timer(self.observe_period, "observe_consumers")
+        return self._observer_thread
+
+    @property
+    def sync_thread(self) -> RepeatingTimer:
+        """The timer that publishes the service's presence."""
+        if self._sync_thread is None or self._sync_thread.finished.is_set():
+            self._sync_thread = self._timer(self.sync_period, "sync")
+        return self._sync_thread
+
+    def _start_timer(self, name: str) -> None:
+        with self._mq_lock:  # two callers must not start one thread
+            timer: RepeatingTimer = getattr(self, name)
+            if timer.ident is None:
+                timer.start()
+
+    def _timer(self, period: float, method: str) -> RepeatingTimer:
+        timer = RepeatingTimer(period, lambda: getattr(self, method)())
+        timer.name = f"mq-{method}:{self.service_name}"
+        timer.daemon = True
+        return timer
+
+    def stop_sync_thread(self) -> None:
+        """Stop publishing the service's presence."""
+        timer, self._sync_thread = self._sync_thread, None
+        if timer is not None:
+            timer.cancel()
+
+    def stop_observer_thread(self) -> None:
+        """Stop looking after the consumers."""
+        timer, self._observer_thread = self._observer_thread, None
+        if timer is not None:
+            timer.cancel()
+
+    def stop(self) -> None:
+        """Stop everything within the setting ``stop_timeout`` (10 s); `run` works again afterwards.
+
+        Running callbacks finish, messages that were not started go back to their queues, what was
+        published is confirmed, subscribers' queues are deleted, connections are closed. A second
+        time does no harm. From a callback of this connector it returns at once, and the rest
+        happens when the callback has returned.
+        """
+        deadline = time.monotonic() + self._stop_timeout()
+        self._mq_stop_waiting.set()
+        with self._mq_lock:
+            self._mq_running = False
+            self._mq_stops += 1
+            _running.discard(self)
+            self._mq_closing = {**self._mq_closing, **self._mq_connections}
+            connections = list(self._mq_closing.values())
+            self._mq_connections = {}
+            watch, self._mq_watch = self._mq_watch, None
+            loop, self._mq_loop = self._mq_loop, None
+        if watch is not None:
+            watch.stop()
+        self.stop_sync_thread()
+        self.stop_observer_thread()
+        threads = self._registry.request_stop(tuple(self.consumers))
+        finish = functools.partial(self._finish_stop, watch, threads, loop, connections, deadline)
+        if any(thread.is_calling for thread in threads):
+            threading.Thread(target=finish, name=f"mq-stop:{self.service_name}").start()
+            return
+        finish()
+
+    def _finish_stop(
+        self,
+        watch: LivenessWatch | None,
+        threads: list[BaseConsumerThread],
+        loop: CoroutineLoop | None,
+        connections: list[Connections],
+        deadline: float,
+    ) -> None:
+        """Wait for what was asked to stop, from the callbacks to the connections."""
+        if watch is not None:
+            watch.join(1.0)
+        wait_for_end(threads, deadline)
+        if loop is not None:
+            loop.stop(max(0.5, time_left(deadline)))
+        with self._mq_lock:
+            if self._mq_stop_waiting.is_set():  # or else it was run again meanwhile
+                connections = [*connections, *self._mq_connections.values()]
+                self._mq_connections = {}
+                self._mq_closing = {}
+        for each in connections:
+            each.close(max(0.5, time_left(deadline)))
+
+    def after_fork_in_child(self) -> None:
+        """Forget in a child process what only the parent runs; `run` may be called there too."""
+        _running.discard(self)
+        forking.keep(self._sync_thread, self._observer_thread, self._mq_watch, dict(self.consumers))
+        forking.keep(self._mq_loop, self._mq_closing)
+        self._mq_lock = threading.RLock()
+        self._mq_running = False
+        self._mq_closing = {}
+        self._sync_thread = self._observer_thread = self._mq_watch = self._mq_loop = None
+        self._registry.after_fork_in_child()
+
+
+def _stop_what_runs() -> None:
+    for connector in list(_running):
+        connector.stop()
+
+
+atexit.register(_stop_what_runs)
+
+__all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector"]

@@ -1,0 +1,223 @@
+"""Attach a consumer to its queue, and detach it: step by step, each waiting for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pika.channel
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.registration import Registration
+from neon_mq_connector.consumers.session import Session, SessionHost
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import MQError, TopologyError
+from neon_mq_connector.link import ChannelEvents, RawDelivery, SelectChannel, Waiter
+from neon_mq_connector.topology import (
+    RESOURCE_LOCKED,
+    Bind,
+    BrokerFacts,
+    DeclareQueue,
+    QueueStatus,
+    Refusal,
+    Step,
+    drive_steps,
+)
+from neon_mq_connector.topology import attach as attach_steps
+
+#: How long opening a channel may take, in seconds: it includes waiting for a connection.
+OPEN_TIMEOUT = 120.0
+
+
+def attach(
+    registration: Registration,
+    connections: Connections,
+    host: SessionHost,
+    *,
+    queue_name: str,
+    reset: bool,
+    prefetch: int,
+    new_waiter: Callable[[], Waiter[Any]],
+    on_deliveries: Callable[[Session, Sequence[RawDelivery]], None],
+    on_ended: Callable[[Session, MQError], None],
+    on_session: Callable[[Session], None],
+) -> Session:
+    """Open a channel, make what is to be consumed from, and consume.
+
+    Args:
+        registration: what and how.
+        connections: how to reach the broker.
+        host: what the session may ask of its consumer.
+        queue_name: the name the queue had before, when the broker chose it.
+        reset: whether the registration's resets are still to be done.
+        prefetch: how many messages the broker sends ahead.
+        new_waiter: makes the waiter of each step, so that a stop can end it.
+        on_deliveries: called on the I/O thread with each batch.
+        on_ended: called once, on the I/O thread or before this returns, when the session is over.
+        on_session: called with the session before messages can come.
+
+    Returns:
+        The session, consuming.
+
+    Raises:
+        MQError: some step failed; nothing is left open.
+    """
+    sessions: list[Session] = []
+
+    def ended(error: MQError) -> None:
+        for session in sessions:
+            on_ended(session, error)
+
+    channel = connections.open_consuming_channel(
+        ChannelEvents(
+            deliveries=lambda batch: on_deliveries(sessions[0], batch),
+            fetched=lambda tag: sessions[0].settlement.delivered(tag, tag),
+            cancelled=lambda _tag: ended(
+                MQError(
+                    f"queue {queue_name!r}: the broker ended the consumer (the queue was deleted, "
+                    "or its leader is gone)"
+                )
+            ),
+            shut=ended,
+        ),
+        timeout=OPEN_TIMEOUT,
+        new_waiter=new_waiter,
+    )
+    try:
+        status = _declare(registration, connections, channel, queue_name, reset, new_waiter)
+        session = Session(host, connections, channel, status.name, registration.consumer_arguments)
+        sessions.append(session)
+        on_session(session)
+        session.subscribe(prefetch, new_waiter)
+    except BaseException:
+        if channel.is_open:
+            channel.close_soon()
+        raise
+    return session
+
+
+def detach(
+    registration: Registration, connections: Connections, session: Session, deadline: float
+) -> None:
+    """Close the channel of a session, and delete the queue if it is the consumer's alone.
+
+    Args:
+        registration: what was consumed.
+        connections: how to reach the broker.
+        session: the session to end.
+        deadline: until when to wait for the broker, on the monotonic clock.
+
+    Raises:
+        MQError: the broker did not answer, or there is no connection; the queue, if it was to be
+            deleted, expires by itself.
+    """
+    session.close(max(0.1, time_left(deadline)))
+    if registration.delete_on_stop and not registration.queue.exclusive:
+        try:
+            connections.control.call(
+                f"deleting queue {session.queue!r}",
+                lambda channel: channel.queue_delete(session.queue),
+                timeout=max(0.1, time_left(deadline)),
+            )
+        except pika_errors.AMQPError as error:
+            raise TopologyError(f"queue {session.queue!r} is not deleted: {error}") from error
+
+
+def _declare(
+    registration: Registration,
+    connections: Connections,
+    channel: SelectChannel,
+    known_as: str,
+    reset: bool,
+    new_waiter: Callable[[], Waiter[Any]],
+) -> QueueStatus:
+    queue = registration.queue
+    what = f"declaring queue {queue.name or known_as!r}"
+
+    def steps(facts: BrokerFacts) -> Generator[Step, Any, QueueStatus]:
+        return attach_steps(
+            queue,
+            registration.exchange,
+            registration.routing_keys,
+            facts,
+            queue_reset=reset and registration.queue_reset,
+            exchange_reset=reset and registration.exchange_reset,
+            # an exclusive queue is gone with the connection that had it
+            known_as="" if queue.name or queue.exclusive else known_as,
+        )
+
+    control, timeout = connections.control, connections.policy.operation_timeout
+    if not queue.exclusive:
+        declared: QueueStatus = control.perform(what, steps, timeout=timeout, waiter=new_waiter())
+        return declared
+
+    # an exclusive queue belongs to the connection that declared it: it must be the one that
+    # consumes
+    def run(step: Step) -> Any:
+        if isinstance(step, DeclareQueue):
+            return _declare_on(channel, step, timeout, new_waiter())
+        if isinstance(step, Bind):
+            return _bind_on(channel, step, timeout, new_waiter())
+        return control.perform_step(step, timeout=timeout, waiter=new_waiter())
+
+    try:
+        return drive_steps(steps(control.facts), run)
+    except Refusal as refusal:
+        hint = (
+            " (another connection holds it; if that was this service's own lost connection, the "
+            "broker lets go of it soon)"
+            if refusal.code == RESOURCE_LOCKED
+            else ""
+        )
+        raise TopologyError(f"{what}: the broker refused: {refusal}{hint}") from refusal
+
+
+def _declare_on(
+    channel: SelectChannel, step: DeclareQueue, timeout: float, waiter: Waiter[Any]
+) -> QueueStatus:
+    queue = step.queue
+
+    def declare(pika_channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
+        pika_channel.queue_declare(
+            queue.name,
+            passive=step.passive,
+            durable=queue.durable,
+            exclusive=queue.exclusive,
+            auto_delete=queue.auto_delete,
+            arguments=dict(queue.arguments) or None,
+            callback=done,
+        )
+
+    frame = _refusable(lambda: channel.call("declare", declare, timeout=timeout, waiter=waiter))
+    return replace(
+        QueueStatus(frame.method.queue),
+        messages=frame.method.message_count,
+        consumers=frame.method.consumer_count,
+    )
+
+
+def _bind_on(channel: SelectChannel, step: Bind, timeout: float, waiter: Waiter[Any]) -> None:
+    binding = step.binding
+
+    def bind(pika_channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
+        pika_channel.queue_bind(
+            binding.queue,
+            binding.exchange,
+            routing_key=binding.routing_key,
+            arguments=dict(binding.arguments) or None,
+            callback=done,
+        )
+
+    _refusable(lambda: channel.call("bind", bind, timeout=timeout, waiter=waiter))
+
+
+def _refusable(operation: Callable[[], Any]) -> Any:
+    try:
+        return operation()
+    except MQError as error:
+        cause = error.__cause__
+        if isinstance(cause, pika_errors.ChannelClosedByBroker):
+            raise Refusal(cause.reply_code, cause.reply_text) from error
+        raise

@@ -1,0 +1,530 @@
+"""A consumer of one queue: it attaches, handles what comes, and attaches again after a loss.
+
+`run` is called by one thread, the consumer's own. Everything that is done to the consumer from
+elsewhere is a message in its inbox, so that there is one place to wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty
+from typing import Any
+
+from neon_mq_connector.backoff import OutageBackoff
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.attach import attach, detach
+from neon_mq_connector.consumers.dispatcher import Dispatcher
+from neon_mq_connector.consumers.failure import FailurePolicy, Held
+from neon_mq_connector.consumers.observer import ConsumerObserver
+from neon_mq_connector.consumers.parking import ParkingError
+from neon_mq_connector.consumers.registration import AckMode, MessageCallback, Registration
+from neon_mq_connector.consumers.runner import CallbacksEndedError, RunnerFactory
+from neon_mq_connector.consumers.session import Session, SessionHost
+from neon_mq_connector.consumers.workers import ThreadRunner
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import (
+    BrokerUnreachableError,
+    ConnectionLostError,
+    MQConnectionError,
+    MQError,
+    PublishLostError,
+    StoppedError,
+)
+from neon_mq_connector.lifecycle import Lifecycle, State
+from neon_mq_connector.link import RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.link.translate import refused_for_good
+from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.topology import ACCESS_REFUSED
+
+LOG = logging.getLogger("neon_mq_connector.consumers")
+
+_IDLE_WAIT = 5.0
+_CLOSE_TIMEOUT = 5.0
+_LOOK_AGAIN = 0.1
+#: How long after a loss a connection counts as unstable, in seconds.
+_STABLE_AFTER = 10.0
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    session: Session
+    deliveries: Sequence[RawDelivery]
+    at: float
+
+
+@dataclass(frozen=True)
+class _Ended:
+    session: Session | None
+    error: MQError
+
+
+class _Stop:
+    pass
+
+
+class Consumer:
+    """Consume one queue until stopped.
+
+    Owned by the consumer's thread: the session and what is held for another try. `_stopping` is
+    set once by any thread; `_attaching` is the waiter that a stop has to end.
+
+    Args:
+        registration: what to consume and how.
+        connections: how to reach the broker.
+        callback: what is called for each message, in the way of the runner.
+        report: called with each error that a user should know of: once per outage, and for each
+            callback that raised.
+        observer: hears how the connection fares.
+        started: set while it consumes.
+        name: the name of the threads that handle messages.
+        callback_name: what to call the callback in messages.
+        daemon: whether the process may end while callbacks run.
+        new_runner: makes what runs the callbacks.
+    """
+
+    def __init__(
+        self,
+        registration: Registration,
+        connections: Connections,
+        callback: MessageCallback,
+        *,
+        report: Callable[[BaseException], None],
+        started: threading.Event,
+        name: str,
+        observer: ConsumerObserver | None = None,
+        callback_name: str = "",
+        daemon: bool = False,
+        new_runner: RunnerFactory = ThreadRunner,
+    ) -> None:
+        self.callback_name = callback_name or getattr(callback, "__qualname__", repr(callback))
+        self.registration = registration
+        self.lifecycle = Lifecycle(self._log_move)
+        self.started = started
+        self.session: Session | None = None  # the latest; its channel tells whether it is over
+        self.recoveries = 0
+        self._connections = connections
+        self._report = report
+        self._observer = observer or ConsumerObserver()
+        self._inbox: Mailbox[Any] = Mailbox()
+        self._stopping = False
+        self._over = False
+        # reentrant: a signal handler may stop what it interrupts
+        self._ending = threading.RLock()
+        self._stop_timeout = _CLOSE_TIMEOUT
+        self._stop_reason = ""
+        self._attaching: Waiter[Any] = Waiter()
+        self._backoff = OutageBackoff()
+        self._outage_began: float | None = None
+        self._outage_attempts = 0
+        self._outage_told = False
+        self._opened: Session | None = None  # the one that the observer knows to be open
+        self._first_attach = True
+        self._full_prefetch = registration.prefetch_count
+        self._lost_at: float | None = None
+        self.failures = FailurePolicy(registration, connections, self._inbox.put)
+        self.dispatcher = Dispatcher(
+            registration,
+            callback,
+            self.failures,
+            report=report,
+            later=self._inbox.put,
+            resume=self._start_flow,
+            name=name,
+            daemon=daemon,
+            new_runner=new_runner,
+        )
+        # what never waits may be done by the I/O thread, and spares waking another for it
+        self._take = self._handle if self.dispatcher.runner.never_waits else self._inbox.put
+        self._host = SessionHost(
+            stop=partial(self.request_stop, reason="a callback has closed its channel"),
+            later=self._inbox.put,
+            publish_failed=self.dispatcher.publish_failed,
+            report=report,
+            ended=self._ended,
+            choose_prefetch=self._choose_prefetch,
+            is_stopping=lambda: self._stopping,
+            acks_on_receipt=registration.ack is AckMode.ON_RECEIPT,
+            inbox_max_bytes=registration.inbox_max_bytes,
+        )
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue: the broker's choice once it has made one."""
+        session = self.session
+        return self.registration.queue.name if session is None else session.queue
+
+    @property
+    def vhost(self) -> str:
+        """The name of the virtual host."""
+        return self._connections.vhost
+
+    # -- any thread ----------------------------------------------------------------------------
+
+    def request_stop(self, timeout: float = _CLOSE_TIMEOUT, *, reason: str = "") -> None:
+        """Have the consumer stop, without waiting: no callback starts any more.
+
+        Args:
+            timeout: how long the consumer may wait for the broker's answers then, in seconds.
+            reason: why, for health and logs.
+        """
+        if self._stopping:
+            return
+        self._stop_timeout = timeout
+        self._stop_reason = reason
+        self._stopping = True
+        self.dispatcher.stop_starting()
+        with self._ending:
+            if not self._over and not self.lifecycle.move(State.STOPPING, reason):
+                self.lifecycle.move(State.STOPPED, reason)  # it never ran
+        session = self.session
+        if session is not None:
+            session.cancel()
+        self._attaching.fail(StoppedError(f"the consumer of queue {self.queue!r} is stopping"))
+        self._inbox.put(_Stop())
+
+    def reattach(self, session: Session, reason: str) -> None:
+        """Have the consumer attach anew: somebody found that it gets nothing.
+
+        Args:
+            session: the generation that was looked at; nothing is done when it is over.
+            reason: what was found, for health and logs.
+        """
+        self._inbox.put(_Ended(session, ConnectionLostError(reason)))
+
+    def yield_to_others(self) -> int:
+        """Give back what waits behind slow callbacks; consume again when one of them has ended.
+
+        Returns:
+            How many messages were given back.
+        """
+        session = self.session
+        if session is None or not session.is_open:
+            return 0
+        session.cancel()
+        again = partial(self._consume_again, session, self.registration.concurrency)
+        resume = partial(self._inbox.put, again)
+        given_back = self.dispatcher.give_back_waiting(resume)
+        kept = []
+        while True:
+            try:
+                item = self._inbox.get_nowait()
+            except Empty:
+                break
+            if type(item) is _Arrived and item.session is session:
+                for method, _header, body in item.deliveries:
+                    session.settlement.give_back(delivery_tag(method))
+                    session.budget.taken(len(body))
+                given_back += len(item.deliveries)
+            else:
+                kept.append(item)
+        for item in kept:
+            self._inbox.put(item)
+        if not self.dispatcher.running():
+            resume()
+        return given_back
+
+    def waiting_count(self) -> int:
+        """How many messages wait for a callback to end, about."""
+        return self.dispatcher.waiting_count() + self._inbox.qsize()
+
+    def _consume_again(self, session: Session, prefetch: int) -> None:
+        if session is self.session and session.is_open and not session.consumer_tag:
+            with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
+                session.subscribe(prefetch)
+
+    def _log_move(self, before: Any, after: Any) -> None:
+        LOG.debug(
+            "consumer of queue %r: %s -> %s %s",
+            self.queue,
+            before.state.value,
+            after.state.value,
+            after.reason,
+        )
+
+    # -- the consumer's thread -----------------------------------------------------------------
+
+    def run(self) -> None:
+        """Consume until stopped, or until going on has no sense; returns, never raises."""
+        if not self.lifecycle.move(State.CONNECTING):
+            return
+        try:
+            self.dispatcher.start()
+            while not self._stopping:
+                try:
+                    session = self._attach()
+                except StoppedError:
+                    break
+                except Exception as error:
+                    if not self._recover_from(error):
+                        return
+                    continue
+                ended = self._serve(session)
+                if ended is None:
+                    break
+                if not self._recover_from(ended):
+                    return
+        except BaseException as error:
+            LOG.exception("consumer of queue %r: unexpected end", self.queue)
+            self.lifecycle.move(State.FAILED, f"unexpected end: {error!r}")
+            self._tell(error)
+        finally:
+            self._finish()
+
+    def _attach(self) -> Session:
+        self._attaching = Waiter()
+        if self._stopping:
+            raise StoppedError(f"the consumer of queue {self.queue!r} is stopping")
+        session = attach(
+            self.registration,
+            self._connections,
+            self._host,
+            queue_name=self.queue,
+            reset=self._first_attach,
+            prefetch=self._prefetch(),
+            new_waiter=self._new_waiter,
+            on_deliveries=self._arrived,
+            on_ended=self._ended,
+            on_session=self._set_session,
+        )
+        self._opened = session
+        self._observer.opened(session)
+        self._first_attach = False
+        self._outage_began = None
+        self._outage_attempts = 0
+        self._outage_told = False
+        self.lifecycle.move(State.CONSUMING)
+        self.started.set()
+        return session
+
+    def _ended(self, session: Session, error: MQError) -> None:
+        """Take the end of a session; called on the I/O thread, a callback may still be running."""
+        self._inbox.put(_Ended(session, error))
+        if session is self.session:
+            self.started.clear()
+            # a consumer that has failed says why for as long as it lasts
+            self.lifecycle.move(
+                State.RECOVERING, str(error), only_from=(State.CONNECTING, State.CONSUMING)
+            )
+
+    def _arrived(self, session: Session, batch: Sequence[RawDelivery]) -> None:
+        """Take messages in; called on the I/O thread."""
+        too_much = session.delivered(batch)
+        session.link.call_last(self._take, _Arrived(session, batch, time.monotonic()))
+        if too_much:
+            LOG.info("queue %r: too many bytes wait, the flow is stopped a while", session.queue)
+            session.cancel()
+
+    def _handle(self, arrived: _Arrived) -> None:
+        self.dispatcher.handle_batch(arrived.session, arrived.deliveries, arrived.at)
+
+    def _prefetch(self) -> int:
+        """Say how much the broker may send ahead: little, until a connection has proved stable.
+
+        A quorum queue counts a lost connection against every message that was sent ahead, and
+        drops those that it has counted often (RabbitMQ 4.0).
+        """
+        full = self._full_prefetch
+        if not self._unstable() or not self._counts_deliveries():
+            return full
+        return min(full, self.registration.concurrency + 1 + self.failures.held)
+
+    def _choose_prefetch(self, count: int) -> None:
+        """Note what a callback has asked for, for this session and those that follow."""
+        self._full_prefetch = count
+
+    def _counts_deliveries(self) -> bool:
+        declared = self.registration.queue.arguments.get("x-queue-type") == "quorum"
+        return declared or self.dispatcher.highest_delivery_count > 0
+
+    def _unstable(self) -> bool:
+        lost_at = self._lost_at
+        return lost_at is not None and time.monotonic() - lost_at < _STABLE_AFTER
+
+    def _set_session(self, session: Session) -> None:
+        self.session = session
+
+    def _new_waiter(self) -> Waiter[Any]:
+        waiter: Waiter[Any] = Waiter()
+        self._attaching = waiter
+        if self._stopping:
+            waiter.fail(StoppedError(f"the consumer of queue {self.queue!r} is stopping"))
+        return waiter
+
+    def _serve(self, session: Session) -> BaseException | None:
+        """Handle what comes until the session ends (returns why) or a stop (returns None)."""
+        failures, inbox = self.failures, self._inbox
+        while not self._stopping:
+            due = failures.next_due()
+            try:
+                item = inbox.get(timeout=_IDLE_WAIT if due is None else min(due, _IDLE_WAIT))
+            except Empty:
+                item = None
+            try:
+                if type(item) is _Arrived:
+                    if item.session is session:
+                        self._handle(item)
+                elif isinstance(item, _Ended):
+                    if item.session is session:
+                        return item.error
+                elif isinstance(item, Held):
+                    failures.keep(item)
+                elif callable(item):
+                    self._call(item)
+                self.dispatcher.retry_due(session)
+                if 0 < session.prefetch < self._full_prefetch:
+                    self._widen(session)
+            except (ParkingError, CallbacksEndedError) as error:
+                return error
+        return None
+
+    def _start_flow(self, session: Session) -> None:
+        self._inbox.put(partial(self._consume_again, session, self._full_prefetch))
+
+    def _widen(self, session: Session) -> None:
+        """Consume with the full prefetch again, once the connection has proved stable."""
+        if session.consumer_tag and not self._unstable() and not self.dispatcher.slow_lately():
+            with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
+                session.change_prefetch(self._full_prefetch)
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (ParkingError, CallbacksEndedError):
+            raise
+        except Exception as error:
+            LOG.exception("queue %r: a call that was handed to the consumer failed", self.queue)
+            self._tell(error)
+
+    def _recover_from(self, error: BaseException) -> bool:
+        """Note an outage and wait before the next attempt.
+
+        Returns:
+            Whether to go on.
+        """
+        now = self._lost_at = time.monotonic()
+        self.started.clear()
+        if self._outage_began is None:
+            self._outage_began = now
+        if self.session is not None:
+            self.session.end()
+        limit = self.registration.restart_attempts
+        final = self._first_attach and _is_refused_for_good(error)
+        final = final or isinstance(error, CallbacksEndedError)
+        if not isinstance(error, (BrokerUnreachableError, ConnectionLostError)):
+            # a broker that is away says nothing of this consumer: such attempts do not count
+            final = final or 0 <= limit <= self._outage_attempts
+            self._outage_attempts += 1
+        if not final:
+            self.recoveries += 1
+        # while the broker is away nothing can be parked; it is tried again when it is back
+        parked = isinstance(error, ParkingError) and not isinstance(
+            error.__cause__, (MQConnectionError, PublishLostError)
+        )
+        self.lifecycle.move(State.FAILED if final or parked else State.RECOVERING, str(error))
+        if not self._note_end(error):
+            self._observer.attempt_failed(error)
+        if final or (not self._outage_told and self._observer.is_to_be_told(error)):
+            self._outage_told = True
+            self._tell(error)
+        if final:
+            return False
+        age = now - self._outage_began
+        self._pause(self._backoff.ceiling if parked else self._backoff.delay(age))
+        self.lifecycle.move(State.RECOVERING, str(error))
+        return not self._stopping
+
+    def _note_end(self, error: BaseException) -> bool:
+        """Tell who has heard of it that the session which was opened is closed.
+
+        Returns:
+            Whether there was one.
+        """
+        session, self._opened = self._opened, None
+        if session is None:
+            return False
+        session.connection.closed(error)
+        self._observer.closed(session, error)
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for a stop; calls that come meanwhile are made, what else comes is void."""
+        deadline = time.monotonic() + seconds
+        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+            try:
+                item = self._inbox.get(timeout=left)
+            except Empty:
+                return
+            if isinstance(item, Held):
+                self.failures.keep(item)  # it may still have to be parked
+            elif callable(item):
+                with _what_shows_again():  # it went back, and the pause goes on
+                    self._call(item)
+
+    def _tell(self, error: BaseException) -> None:
+        if not self._stopping:
+            self._report(error)
+
+    def _finish(self) -> None:
+        self.started.clear()
+        self.dispatcher.finish()
+        session = self.session
+        deadline = time.monotonic() + self._stop_timeout
+        try:
+            self._run_what_is_left()
+            if session is not None:
+                self.failures.release(session)
+                while session.is_attached and not session.settlement.wait_until_sent(
+                    min(_LOOK_AGAIN, time_left(deadline))
+                ):
+                    self._run_what_is_left()  # a publish may fail only now
+                    self.failures.release(session)
+                    if not time_left(deadline):
+                        break
+                detach(self.registration, self._connections, session, deadline)
+                session.end()
+        except MQError as error:
+            LOG.debug("consumer of queue %r: closing: %s", self.queue, error)
+        finally:
+            reason = self.lifecycle.snapshot.reason or "it was stopped"
+            self._note_end(
+                StoppedError(f"the consumer of queue {self.queue!r} has ended: {reason}")
+            )
+            with self._ending:
+                self._over = True
+                if self.lifecycle.state is not State.FAILED:
+                    self.lifecycle.move(State.STOPPED, self._stop_reason)
+
+    def _run_what_is_left(self) -> None:
+        """Make the calls that were handed over: of users, and for publishes that have failed."""
+        while True:
+            try:
+                item = self._inbox.get_nowait()
+            except Empty:
+                return
+            if isinstance(item, Held):
+                self.failures.keep(item)
+            elif callable(item):
+                with _what_shows_again():  # it went back
+                    self._call(item)
+
+
+def _what_shows_again() -> contextlib.suppress:
+    return contextlib.suppress(ParkingError, CallbacksEndedError)
+
+
+def _is_refused_for_good(error: BaseException) -> bool:
+    """Say whether the broker is up and this user may not do what a first attach needs."""
+    if refused_for_good(error):
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "code", getattr(cause, "reply_code", None)) == ACCESS_REFUSED:
+            return True
+        cause = cause.__cause__
+    return False

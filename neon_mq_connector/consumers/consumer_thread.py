@@ -1,0 +1,282 @@
+"""What consumer threads have in common: a `threading.Thread` around one `Consumer`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pika
+from pika.exchange_type import ExchangeType
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.callback_channel import CallbackChannel
+from neon_mq_connector.consumers.callback_connection import CallbackConnection
+from neon_mq_connector.consumers.consumer import Consumer
+from neon_mq_connector.consumers.observer import ConsumerObserver
+from neon_mq_connector.consumers.registration import (
+    AckMode,
+    ErrorCallback,
+    MessageCallback,
+    Registration,
+)
+from neon_mq_connector.consumers.runner import RunnerFactory
+from neon_mq_connector.consumers.workers import ThreadRunner
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.lifecycle import Snapshot, State
+from neon_mq_connector.topology import SUBSCRIBER_EXPIRES, Exchange, Queue
+
+LOG = logging.getLogger("neon_mq_connector.consumers")
+
+_ENDED = frozenset({State.STOPPING, State.STOPPED, State.FAILED})
+_CLOSE_TIMEOUT = 5.0
+
+
+def default_error_handler(thread: Any, exception: BaseException) -> None:
+    """Log what went wrong in a consumer.
+
+    Args:
+        thread: the consumer's thread.
+        exception: what went wrong.
+    """
+    name = getattr(thread, "name", None) or str(thread)
+    # what the broker or the network did is said in one line; a callback's fault needs its trace
+    trace = None if isinstance(exception, MQError) else exception
+    LOG.error("consumer %s: %s: %s", name, type(exception).__name__, exception, exc_info=trace)
+
+
+class BaseConsumerThread(threading.Thread):
+    """Consume one queue on a thread of its own; its callbacks run there, one after another.
+
+    Made by `MQConnector.register_consumer`, it shares the connector's connections. Constructed
+    directly it owns its connections, opened by `start` and closed by `join`. Either may be done by
+    any thread.
+
+    Args:
+        connection_params: where to connect; several for a cluster.
+        queue: the queue's name; empty has the broker choose one, which then is ours alone.
+        callback_func: called with ``(channel, method, properties, body)`` for each message.
+        error_func: called with this thread and an exception: once per outage, and for each callback
+            that raised.
+        auto_ack: acknowledge each message when its callback starts.
+        queue_reset: delete the queue before the first attach.
+        queue_exclusive: declare the queue exclusive to this consumer's connection.
+        exchange: bind the queue to this exchange, with the queue's name as routing key.
+        exchange_reset: delete the exchange before the first attach.
+        exchange_type: the type of that exchange.
+        args: passed on to `threading.Thread`.
+        registration: instead of all of the above but the callbacks: everything in one value.
+        connections: connections to share.
+        owns_connections: close them when the consumer ends.
+        kwargs: passed on to `threading.Thread`.
+    """
+
+    #: Whether its callback is a coroutine function.
+    runs_coroutines = False
+
+    def __init__(
+        self,
+        connection_params: pika.ConnectionParameters | Sequence[pika.ConnectionParameters],
+        queue: str,
+        callback_func: MessageCallback,
+        error_func: ErrorCallback | None = default_error_handler,
+        auto_ack: bool = True,
+        queue_reset: bool = False,
+        queue_exclusive: bool = False,
+        exchange: str | None = None,
+        exchange_reset: bool = False,
+        exchange_type: str | ExchangeType = ExchangeType.direct,
+        *args: Any,
+        registration: Registration | None = None,
+        connections: Connections | None = None,
+        owns_connections: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection_params = connection_params
+        self.callback_func = callback_func
+        self.error_func = error_func or default_error_handler
+        self.auto_ack = bool(auto_ack)
+        self.exchange = exchange or ""
+        self.exchange_type = known_type(exchange_type)
+        self.exchange_reset = exchange_reset
+        self.queue_reset = queue_reset
+        self.queue_exclusive = queue_exclusive
+        self._queue = queue
+        self._connections = connections
+        self._owns_connections = owns_connections or connections is None
+        self._registration = registration
+        self._consumer: Consumer | None = None
+        self._consumer_started = threading.Event()
+        # reentrant: a signal handler may stop what it interrupts
+        self._construction = threading.RLock()
+
+    # -- what services look at -----------------------------------------------------------------
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue: the broker's choice once it has made one."""
+        return self._queue if self._consumer is None else self._consumer.queue
+
+    @property
+    def channel(self) -> CallbackChannel | None:
+        """The channel, as pika users know it; None before the first attach."""
+        session = None if self._consumer is None else self._consumer.session
+        return None if session is None else session.channel
+
+    @property
+    def connection(self) -> CallbackConnection | None:
+        """A stand-in for the connection; None before the first attach."""
+        session = None if self._consumer is None else self._consumer.session
+        return None if session is None else session.connection
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether messages are being delivered here."""
+        return self.snapshot.state is State.CONSUMING
+
+    @property
+    def is_consumer_alive(self) -> bool:
+        """Whether it consumes, recovers, or was not started; False when failed or stopped."""
+        return self.snapshot.state not in _ENDED
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state, its reason and since when."""
+        return self.consumer.lifecycle.snapshot
+
+    @property
+    def consumer(self) -> Consumer:
+        """What does the work."""
+        with self._construction:
+            if self._consumer is None:
+                made = self._make_consumer()
+                if self._consumer is None:
+                    self._consumer = made
+            return self._consumer
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether it is this thread or one of its callbacks that asks; it must not wait for it."""
+        return self is threading.current_thread() or self.consumer.dispatcher.runner.is_calling()
+
+    @property
+    def can_start(self) -> bool:
+        """Whether `start` has sense: it was not started yet, and its connections are not closed."""
+        shared = self._connections
+        return self.ident is None and self.is_consumer_alive and not (shared and shared.is_closed)
+
+    # -- threading.Thread ----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Consume until stopped; called by `start`."""
+        consumer = self.consumer
+        try:
+            consumer.run()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Close what is this consumer's alone; it has stopped consuming."""
+        if self._owns_connections and self._connections is not None:
+            self._connections.close(_CLOSE_TIMEOUT)
+
+    def request_stop(self) -> None:
+        """Stop without waiting: no callback starts any more."""
+        self.consumer.request_stop()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Stop consuming and wait for it; a second time does no harm.
+
+        Args:
+            timeout: how long to wait at most, in seconds; None for until a running callback
+                returns.
+        """
+        self.request_stop()
+        # not `ident`: a thread has one a moment before it may be waited for
+        if self.is_alive() and not self.is_calling:
+            super().join(timeout)
+
+    # -- making the consumer -------------------------------------------------------------------
+
+    def _make_consumer(self) -> Consumer:
+        if self._connections is None:
+            params = self.connection_params
+            several = params if isinstance(params, Sequence) else (params,)
+            self._connections = Connections(several, owner=self.name)
+        return Consumer(
+            self._registration or self._describe(),
+            self._connections,
+            self._call_back,
+            report=self._report,
+            started=self._consumer_started,
+            observer=self._make_observer(),
+            name=self.name,
+            callback_name=getattr(self.callback_func, "__qualname__", repr(self.callback_func)),
+            daemon=self.daemon,
+            new_runner=self._new_runner(self._connections),
+        )
+
+    def _new_runner(self, connections: Connections) -> RunnerFactory:
+        """Say what runs the callbacks."""
+        return ThreadRunner
+
+    def _make_observer(self) -> ConsumerObserver:
+        return ConsumerObserver()
+
+    def _describe(self) -> Registration:
+        queue = self._queue
+        ours_alone = not queue and not self.queue_exclusive
+        return Registration(
+            queue=own_queue("") if ours_alone else Queue(queue, exclusive=self.queue_exclusive),
+            exchange=Exchange(self.exchange, type_name(self.exchange_type))
+            if self.exchange
+            else None,
+            queue_reset=self.queue_reset,
+            exchange_reset=self.exchange_reset,
+            ack=AckMode.ON_RECEIPT if self.auto_ack else AckMode.MANUAL,
+            delete_on_stop=ours_alone,
+            dead_queue=f"{queue}.dead" if queue and not self.queue_exclusive else None,
+        )
+
+    def _call_back(self, channel: Any, method: Any, properties: Any, body: Any) -> Any:
+        # looked up for each message: services replace it
+        return self.callback_func(channel, method, properties, body)
+
+    def _report(self, error: BaseException) -> None:
+        try:
+            self.error_func(self, error)
+        except Exception:
+            LOG.exception("consumer %s: its error handler failed", self.name)
+
+
+def known_type(exchange_type: str | ExchangeType | None) -> ExchangeType | str:
+    """Give pika's member for the type of an exchange; a plugin's type stays text.
+
+    Args:
+        exchange_type: the type; None for direct.
+    """
+    name = type_name(exchange_type)
+    try:
+        return ExchangeType(name)
+    except ValueError:
+        return name
+
+
+def type_name(exchange_type: str | ExchangeType | None) -> str:
+    """Give the name of the type of an exchange; direct for None."""
+    return str(getattr(exchange_type, "value", exchange_type) or "direct")
+
+
+def own_queue(name: str, expires: float = SUBSCRIBER_EXPIRES) -> Queue:
+    """Describe a queue that is one consumer's alone: it survives an outage, not a crash.
+
+    Args:
+        name: its name; empty has the broker choose one.
+        expires: after how long without a consumer the broker deletes it, in seconds (300).
+
+    Returns:
+        The queue: durable, and deleted by the broker when unused for a while.
+    """
+    return Queue(name, durable=True, arguments={"x-expires": int(expires * 1000)})

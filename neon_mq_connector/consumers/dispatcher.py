@@ -1,0 +1,334 @@
+"""Decide for each message whether its callback is to run, and what comes of that.
+
+How callbacks are run is another's business: on threads (`workers`), or as coroutines (`aio.tasks`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from pika.spec import Basic, BasicProperties
+
+from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
+from neon_mq_connector.consumers.failure import FailurePolicy
+from neon_mq_connector.consumers.registration import AckMode, MessageCallback, Registration
+from neon_mq_connector.consumers.repetition import RecentlyStarted
+from neon_mq_connector.consumers.runner import RunnerFactory, Running, Waiting
+from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.settlement import OpenDelivery, Verdict
+from neon_mq_connector.consumers.workers import ThreadRunner
+from neon_mq_connector.envelope import time_allowed
+from neon_mq_connector.errors import FrameError, MQError
+from neon_mq_connector.link import (
+    Delivery,
+    RawDelivery,
+    decode_delivery,
+    decode_method,
+    delivery_tag,
+)
+
+LOG = logging.getLogger("neon_mq_connector.consumers")
+
+
+#: How long a consumer that had to give messages back takes no more than it can handle, in seconds.
+_SLOW_FOR = 300.0
+
+
+class DeliveryLimitError(MQError):
+    """A quorum queue has delivered a message so often that it would soon drop it."""
+
+
+class Acknowledging(Protocol):
+    """A channel, as far as it is needed here."""
+
+    def basic_ack(self, delivery_tag: int) -> object: ...
+
+
+class Dispatcher:
+    """Screen messages, have their callbacks run, and see to what comes of it.
+
+    What waits is in a deque, from which any thread may take; `_stopped` is set once, by any thread.
+
+    Attributes:
+        backlog: the messages that wait, for the runner to take.
+        on_room: called when a callback has ended, and then no more.
+        report: tells of an exception.
+
+    Args:
+        registration: how messages are acknowledged, and how many callbacks run side by side.
+        callback: what the runner calls.
+        failures: deals with messages whose callback raised.
+        report: told of each exception.
+        later: has the consumer's thread call something.
+        resume: starts the flow of a session that was stopped, enough of it having been handled.
+        name: of the consumer's thread.
+        daemon: whether the process may end while callbacks run.
+        new_runner: makes what runs the callbacks.
+    """
+
+    def __init__(
+        self,
+        registration: Registration,
+        callback: MessageCallback,
+        failures: FailurePolicy,
+        *,
+        report: Callable[[BaseException], None],
+        later: Callable[[Callable[[], object]], None],
+        resume: Callable[[Session], None],
+        name: str,
+        daemon: bool,
+        new_runner: RunnerFactory = ThreadRunner,
+    ) -> None:
+        self.handled = 0
+        self.failed = 0
+        self.expired = 0
+        self.last_message: float | None = None
+        self.highest_delivery_count = 0
+        self.backlog: deque[Waiting] = deque()
+        self.on_room: Callable[[], None] | None = None
+        self._mode = registration.ack
+        self._delivery_limit = delivery_limit(registration.queue.arguments)
+        self._failures = failures
+        self.report = report
+        self._resume = resume
+        self._stopped = False
+        self._gave_back_at: float | None = None
+        self._started_lately = RecentlyStarted(4 * registration.prefetch_count)
+        self.runner = new_runner(
+            self,
+            callback,
+            concurrency=registration.concurrency,
+            later=later,
+            name=name,
+            daemon=daemon,
+        )
+
+    # -- the consumer's thread -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make ready."""
+        self.runner.start()
+
+    def handle_batch(
+        self, session: Session, deliveries: Sequence[RawDelivery], arrived: float
+    ) -> None:
+        """Handle messages in order, or see to it that they are handled.
+
+        It may be called on an I/O thread if the runner `never_waits`.
+
+        Raises:
+            ParkingError: one failed and cannot be parked; the consumer has to pause.
+        """
+        self.backlog.extend([Waiting(session, raw, arrived) for raw in deliveries])
+        self.runner.work_off()
+
+    def retry_due(self, session: Session) -> None:
+        """Try again what is due; drop what was delivered on a session that has ended.
+
+        Raises:
+            ParkingError: one failed for good and cannot be parked.
+        """
+        while not self._stopped and (held := self._failures.pop_due()) is not None:
+            if held.to_park is not None:
+                self._failures.failed_acknowledged(held.session, held.delivery, held.to_park)
+            elif held.session is session:
+                self.backlog.append(Waiting(session, held.delivery, held.due, held.attempt))
+                self.runner.work_off()
+
+    def finish(self) -> None:
+        """Wait until no callback runs."""
+        self.stop_starting()
+        self.runner.finish()
+
+    # -- any thread ----------------------------------------------------------------------------
+
+    def stop_starting(self) -> None:
+        """Start no callback any more; what was not started goes back when the channel closes."""
+        self._stopped = True
+        self._failures.stop_holding()
+        self.runner.stop_starting()
+
+    def running(self) -> list[Running]:
+        """List the callbacks that are running, the oldest first."""
+        running = [Running(*each) for each in dict(self.runner.running).values()]
+        return sorted(running, key=lambda each: each.since)
+
+    def slow_lately(self) -> bool:
+        """Whether messages had to be given back for slow callbacks a short while ago."""
+        at = self._gave_back_at
+        return at is not None and time.monotonic() - at < _SLOW_FOR
+
+    def waiting_count(self) -> int:
+        """How many messages wait for a callback to end."""
+        return len(self.backlog) + self.runner.waiting_count()
+
+    def give_back_waiting(self, on_room: Callable[[], None]) -> int:
+        """Return to the broker what waits, since all callbacks are busy.
+
+        Args:
+            on_room: called once, on some thread, when a callback has ended.
+
+        Returns:
+            How many were given back.
+        """
+        self.on_room = on_room
+        self._gave_back_at = time.monotonic()
+        count = 0
+        while (waiting := self._take_waiting()) is not None:
+            if waiting.attempt == 1:
+                waiting.session.budget.taken(len(waiting.message[2]))
+                waiting.session.settlement.give_back(waiting.tag)
+            else:  # claimed when it failed
+                waiting.session.settlement.send(waiting.tag, Verdict.NACK_AND_REQUEUE)
+            count += 1
+        return count
+
+    def _take_waiting(self) -> Waiting | None:
+        try:
+            return self.backlog.pop()
+        except IndexError:
+            return self.runner.take_waiting()
+
+    def publish_failed(self, session: Session, item: OpenDelivery, error: BaseException) -> None:
+        """Treat a message whose callback's publish was not confirmed as one that failed."""
+        self.report(error)
+        self._failures.failed(session, item, error)
+
+    # -- the runner ----------------------------------------------------------------------------
+
+    def take_up(self, waiting: Waiting) -> Delivery | None:
+        """Note that the callback of a message starts now, if it is to run at all.
+
+        Args:
+            waiting: the message.
+
+        Returns:
+            The message; None when its callback is not to run: all is done that is to be done then.
+
+        Raises:
+            ParkingError: it cannot be handled, nor parked; only if the runner makes calls at once.
+        """
+        session, message, arrived, attempt = waiting
+        if self._stopped or not session.is_attached:
+            return None  # never started: the broker takes it back with the channel
+        self.last_message = now = time.monotonic()
+        if attempt == 1:
+            if session.budget.taken(len(message[2])):
+                self._resume(session)
+            try:
+                delivery = decode_delivery(message)  # type: ignore[arg-type]  # not tried before
+            except FrameError as error:
+                self._unreadable(session, message, error)  # type: ignore[arg-type]
+                return None
+            if not self._is_wanted(session, delivery, arrived, now):
+                return None
+        else:
+            delivery = message  # type: ignore[assignment]  # decoded when it was tried before
+        settlement = session.settlement
+        settlement.start(delivery, attempt, now)
+        if self._mode is AckMode.ON_RECEIPT:
+            settlement.settle(delivery.method.delivery_tag, Verdict.ACK)
+        return delivery
+
+    def returned(self, session: Session, tag: int, channel: Acknowledging) -> None:
+        """Take the end of a callback that has returned.
+
+        Args:
+            session: where its message came.
+            tag: the delivery tag.
+            channel: the callback's, which knows what it has published.
+        """
+        self.handled += 1
+        if self._mode is AckMode.ON_SUCCESS and session.settlement.is_open(tag):
+            channel.basic_ack(tag)
+
+    def raised(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+        """Take the end of a callback that has raised."""
+        self.failed += 1
+        self.runner.aside(partial(self._deal_with, session, delivery, error))
+
+    def cancelled(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+        """Take the end of a callback that a stop has cancelled: its message goes back.
+
+        One that was acknowledged before cannot; it has failed.
+        """
+        if self._mode is AckMode.ON_RECEIPT:
+            self.raised(session, delivery, error)
+            return
+        for item in session.settlement.claim(delivery.method.delivery_tag):
+            session.settlement.send(item.tag, Verdict.NACK_AND_REQUEUE)
+
+    def has_room(self) -> None:
+        """Make the call that waits for a callback to end; to be asked for if there is `on_room`."""
+        on_room, self.on_room = self.on_room, None
+        if on_room is not None:
+            on_room()
+
+    def _deal_with(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+        self.report(error)
+        if self._mode is AckMode.ON_RECEIPT:
+            # acknowledged before it failed, by callbacks that were not written to be repeated
+            self._failures.failed_acknowledged(session, delivery, error)
+            return
+        for item in session.settlement.claim(delivery.method.delivery_tag):
+            self._failures.failed(session, item, error)
+
+    def _give_up(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+        """Have a message parked that no callback is to see."""
+        session.settlement.start(delivery)
+        for item in session.settlement.claim(delivery.method.delivery_tag):
+            self.runner.aside(partial(self._failures.give_up, session, item, error))
+
+    def _unreadable(self, session: Session, raw: RawDelivery, error: FrameError) -> None:
+        """Park a message whose properties make no sense: any sender can make such a one."""
+        arguments, _header, body = raw
+        try:
+            method = decode_method(arguments)
+        except FrameError:  # a sender may choose any bytes for a routing key, too
+            method = Basic.Deliver("", delivery_tag(arguments), False, "", "")
+        self.failed += 1
+        self.runner.aside(partial(self.report, error))
+        self._give_up(session, Delivery(method, BasicProperties(), body), error)
+
+    def _is_wanted(self, session: Session, delivery: Delivery, arrived: float, now: float) -> bool:
+        """Say whether a message is to be handled; settle it if it is not."""
+        properties, tag = delivery.properties, delivery.method.delivery_tag
+        if not properties.headers and not delivery.method.redelivered:
+            if self._mode is AckMode.ON_RECEIPT:
+                self._started_lately.is_repetition(delivery)
+            return True
+        allowed = time_allowed(properties)
+        if allowed is not None and now - arrived > allowed:
+            self.expired += 1
+            LOG.info(
+                "queue %r: request %s dropped, its sender no longer waits",
+                session.queue,
+                properties.message_id,
+            )
+            session.settlement.acknowledge_unseen(tag)
+            return False
+        if self._mode is AckMode.ON_RECEIPT:
+            if not self._started_lately.is_repetition(delivery):
+                return True
+            LOG.info("queue %r: a message handled before came again; dropped", session.queue)
+            session.settlement.acknowledge_unseen(tag)
+            return False
+        count = delivery_count(properties)
+        self.highest_delivery_count = max(self.highest_delivery_count, count)
+        limit = self._delivery_limit
+        if limit is None or not count or count < limit - 1:
+            return True
+        self._give_up(
+            session,
+            delivery,
+            DeliveryLimitError(
+                f"queue {session.queue!r}: delivered {count} times before; the broker drops a "
+                f"message after {limit}"
+            ),
+        )
+        return False

@@ -1,0 +1,101 @@
+"""What is registered: a queue, what it is bound to, and how its messages are handled."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.topology import Exchange, Queue
+
+#: A callback as pika users write it: ``(channel, method, properties, body)``.
+MessageCallback = Callable[[Any, Any, Any, Any], Any]
+#: A coroutine function that takes an aio-pika message.
+MessageCoroutine = Callable[[Any], Coroutine[Any, Any, Any]]
+#: Called with the consumer's thread and the exception.
+ErrorCallback = Callable[[Any, Any], Any]
+
+
+class AckMode(enum.Enum):
+    """When a message is acknowledged.
+
+    ON_RECEIPT when its callback starts (at most once), ON_SUCCESS when its callback has returned
+    (at least once), MANUAL when the callback says so.
+    """
+
+    ON_RECEIPT = "on_receipt"
+    ON_SUCCESS = "on_success"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True)
+class Retry:
+    """What becomes of a message whose callback raises.
+
+    Attributes:
+        attempts: how often it is tried in all (3).
+        backoff: the delays between attempts (1 s, doubling).
+        park: publish it to the dead-letter queue of its queue when the attempts are used up (True);
+            otherwise it is rejected, and the broker drops or dead-letters it.
+    """
+
+    attempts: int = 3
+    backoff: ExponentialBackoff = field(default_factory=ExponentialBackoff)
+    park: bool = True
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"Retry(attempts={self.attempts!r}): at least one attempt is needed")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One consumer, as it is to be.
+
+    Attributes:
+        queue: the queue to consume from.
+        exchange: what the queue is bound to; None for the default exchange.
+        routing_keys: a binding each; empty means the queue's own name.
+        queue_reset: delete the queue before the first attach, never on a reconnect.
+        exchange_reset: the same for the exchange.
+        ack: when messages are acknowledged.
+        prefetch_count: how many messages the broker sends ahead (50).
+        inbox_max_bytes: how many bytes of messages may wait for their callback (32 MiB).
+        concurrency: how many callbacks may run side by side (1).
+        retry: what becomes of a message whose callback raises.
+        consumer_arguments: arguments of the consume, such as ``x-priority``.
+        delete_on_stop: the queue is ours alone and goes when the consumer stops.
+        dead_queue: where failed messages are parked; None for nowhere.
+        parked_max_length: how many messages that queue holds before the oldest is dropped (10,000).
+        restart_attempts: how many attempts to attach again may fail while the broker answers; -1
+            for any number.
+        reject_when_unparkable: have the broker drop or dead-letter what cannot be parked; otherwise
+            it goes back, and the consumer pauses and is reported as failed.
+    """
+
+    queue: Queue
+    exchange: Exchange | None = None
+    routing_keys: tuple[str, ...] = ()
+    queue_reset: bool = False
+    exchange_reset: bool = False
+    ack: AckMode = AckMode.ON_RECEIPT
+    prefetch_count: int = 50
+    inbox_max_bytes: int = 32 * 2**20
+    concurrency: int = 1
+    retry: Retry = field(default_factory=Retry)
+    consumer_arguments: Mapping[str, Any] = field(default_factory=dict)
+    delete_on_stop: bool = False
+    dead_queue: str | None = None
+    parked_max_length: int = 10_000
+    restart_attempts: int = -1
+    reject_when_unparkable: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("prefetch_count", "concurrency"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= 65_535:
+                raise ValueError(
+                    f"queue {self.queue.name!r}: {name}={value!r} is not a number from 1 to 65535"
+                )

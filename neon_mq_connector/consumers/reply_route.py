@@ -1,0 +1,47 @@
+"""How a request may be answered: the queue its body names, or the direct reply-to of its sender.
+
+A requester of ours names both: ``reply_to`` and ``correlation_id`` as AMQP properties, and in a
+header the queue that the body's ``routing_key`` names. A callback that publishes to that queue
+then reaches the requester directly; nothing is declared.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pika.spec import BasicProperties
+
+from neon_mq_connector.envelope import REPLY_QUEUE, is_direct_reply_name
+
+
+class ReplyRoute(NamedTuple):
+    """Where the answer to one request goes.
+
+    Attributes:
+        queue: the queue that the body names.
+        reply_to: the direct reply-to name of the requester.
+        correlation_id: what the answer must carry.
+    """
+
+    queue: str
+    reply_to: str
+    correlation_id: str | None
+
+
+def reply_route(properties: BasicProperties) -> ReplyRoute | None:
+    """Read from a request's properties how it may be answered directly.
+
+    Args:
+        properties: of the request.
+
+    Returns:
+        The route, or None when the requester only knows queues.
+    """
+    headers = properties.headers
+    reply_to = properties.reply_to
+    if not headers or not reply_to or not is_direct_reply_name(reply_to):
+        return None
+    queue = headers.get(REPLY_QUEUE)
+    if not isinstance(queue, str) or not queue:
+        return None
+    return ReplyRoute(queue, reply_to, properties.correlation_id)

@@ -1,0 +1,177 @@
+"""Callbacks that are functions: called on the consumer's thread, or by workers side by side."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from queue import Empty
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from neon_mq_connector.consumers.callback_channel import CallbackChannel
+from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
+from neon_mq_connector.consumers.parking import ParkingError
+from neon_mq_connector.consumers.registration import MessageCallback
+from neon_mq_connector.consumers.reply_route import reply_route
+from neon_mq_connector.consumers.runner import Waiting
+from neon_mq_connector.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from neon_mq_connector.consumers.dispatcher import Dispatcher
+
+
+class ThreadRunner:
+    """Call a function for each message, one after another or on workers side by side.
+
+    What workers are to do is in a queue, from which any thread may take; `running` has one key per
+    thread.
+
+    Args:
+        dispatcher: whose messages are handled.
+        callback: called with ``(channel, method, properties, body)``.
+        concurrency: 1 for the consumer's thread, or how many workers there are.
+        later: has the consumer's thread call something.
+        name: of the workers, with a number behind it.
+        daemon: whether the process may end while workers run.
+    """
+
+    never_waits = False
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        callback: MessageCallback,
+        *,
+        concurrency: int,
+        later: Callable[[Callable[[], object]], None],
+        name: str,
+        daemon: bool,
+    ) -> None:
+        self.running: dict[int, tuple[int, float, int]] = {}
+        self._dispatcher = dispatcher
+        self._callback = callback
+        self._concurrency = concurrency
+        self._later = later
+        self._name = name
+        self._daemon = daemon
+        self._work: Mailbox[Waiting | None] = Mailbox()
+        self._workers: list[threading.Thread] = []
+
+    # -- the consumer's thread -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the workers, if callbacks may run side by side."""
+        if self._concurrency == 1:
+            return
+        for number in range(self._concurrency):
+            worker = threading.Thread(
+                target=self._work_loop, name=f"{self._name}-{number}", daemon=self._daemon
+            )
+            self._workers.append(worker)
+            worker.start()
+
+    def work_off(self) -> None:
+        """Handle what is in the backlog, or hand it to the workers.
+
+        Raises:
+            ParkingError: one failed and cannot be parked; the consumer has to pause.
+        """
+        backlog = self._dispatcher.backlog
+        while True:
+            try:
+                waiting = backlog.popleft()
+            except IndexError:
+                return
+            if self._workers:
+                self._work.put(waiting)
+            else:
+                waiting.session.more_follows = bool(backlog)
+                self._handle(waiting)
+
+    def finish(self) -> None:
+        """Wait until no callback runs."""
+        for _ in self._workers:
+            self._work.put(None)
+        for worker in self._workers:
+            while worker.is_alive():
+                worker.join(timeout=1.0)
+
+    # -- any thread ----------------------------------------------------------------------------
+
+    def stop_starting(self) -> None:
+        """Take note that no callback is to start any more: whoever takes one up is told."""
+
+    def waiting_count(self) -> int:
+        """How many messages wait for a worker."""
+        return self._work.qsize()
+
+    def take_waiting(self) -> Waiting | None:
+        """Take back a message that waits for a worker; None when none does."""
+        try:
+            waiting = self._work.get_nowait()
+        except Empty:
+            return None
+        if waiting is None:
+            self._work.put(None)  # a worker's order to end
+        return waiting
+
+    def is_calling(self) -> bool:
+        """Whether it is one of the callbacks that asks."""
+        return threading.get_ident() in self.running
+
+    def standstill(self) -> str:
+        """Say nothing: threads run."""
+        return ""
+
+    # -- the consumer's thread or a worker -----------------------------------------------------
+
+    def aside(self, call: Callable[[], object]) -> None:
+        """Make a call here: the thread that handled the message sees to what comes of it."""
+        call()
+
+    def _work_loop(self) -> None:
+        while (waiting := self._work.get()) is not None:
+            try:
+                self._handle(waiting)
+            except ParkingError as error:
+                self._later(partial(_raise, error))
+
+    def _handle(self, waiting: Waiting) -> None:
+        dispatcher = self._dispatcher
+        delivery = dispatcher.take_up(waiting)
+        if delivery is None:
+            return
+        session = waiting.session
+        method, properties, body = delivery
+        tag = method.delivery_tag
+        route = reply_route(properties)
+        channel = CallbackChannel(session, route)
+        thread_id = threading.get_ident()
+        self.running[thread_id] = (tag, time.monotonic(), thread_id)
+        token = current_delivery.set(CurrentDelivery(delivery, route))
+        try:
+            result = self._callback(channel, method, properties, body)
+            if result is not None and type(result) is CoroutineType:
+                self._refuse(result)
+        except BaseException as error:  # sys.exit() in a callback must not end the consumer unseen
+            dispatcher.raised(session, delivery, error)
+        else:
+            dispatcher.returned(session, tag, channel)
+        finally:
+            current_delivery.reset(token)
+            del self.running[thread_id]
+            if dispatcher.on_room is not None:
+                dispatcher.has_room()
+
+    def _refuse(self, coroutine: CoroutineType[Any, Any, Any]) -> NoReturn:
+        coroutine.close()
+        raise TypeError(
+            f"the callback returned the coroutine {coroutine.__qualname__} without awaiting it; "
+            "register a function that is `async def`"
+        )
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -1,0 +1,153 @@
+"""The AMQP properties and headers of the messages this library sends, and what they mean.
+
+Peers that know nothing of them ignore them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pika.spec import BasicProperties
+
+from neon_mq_connector import forking
+
+#: The queue named in the body's ``routing_key``; a publish to it may go to ``reply_to`` instead.
+REPLY_QUEUE = "neon-reply-queue"
+#: How long the requester waits, in milliseconds. A service drops a request that has waited longer.
+TIME_ALLOWED = "neon-time-allowed"
+
+#: What a parked message tells of its failure.
+PARKED_ERROR = "neon-error"
+PARKED_TRACEBACK = "neon-traceback"
+PARKED_AT = "neon-parked-at"
+PARKED_QUEUE = "neon-queue"
+PARKED_EXCHANGE = "neon-exchange"
+PARKED_ROUTING_KEY = "neon-routing-key"
+PARKED_EXPIRATION = "neon-expiration"
+PARKED_ATTEMPTS = "neon-attempts"
+
+#: The name a requester consumes from to be answered without a queue (RabbitMQ's "Direct Reply-to").
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
+#: The names of this library's own reply queues begin so; a policy may let those of killed processes
+#: expire.
+REPLY_QUEUE_PREFIX = "neon.reply."
+PERSISTENT = 2
+_LONGEST_SHORT_STRING = 255
+
+_random = random.Random()  # of our own: `random.seed` of an application must not repeat ids
+forking.call_in_child(_random.seed)
+
+
+def new_id() -> str:
+    """Make an identifier that no other message, queue or service has."""
+    # as random as `uuid4`, which asks the system each time; after a fork a child begins anew
+    return f"{_random.getrandbits(128):032x}"
+
+
+def is_direct_reply_name(queue: str) -> bool:
+    """Say whether a queue's name stands for a requester's direct reply-to and not for a queue."""
+    return queue.startswith(DIRECT_REPLY_TO)
+
+
+def is_reply_name(queue: str) -> bool:
+    """Say whether a queue's name is one that only a requester of this library has, or had.
+
+    Whoever asked is gone when there is no such queue: to declare it would leave one behind that
+    nobody reads and nobody deletes.
+    """
+    return queue.startswith((REPLY_QUEUE_PREFIX, DIRECT_REPLY_TO))
+
+
+def build_properties(
+    *,
+    message_id: str,
+    content_type: str,
+    app_id: str = "",
+    correlation_id: str | None = None,
+    reply_to: str | None = None,
+    expiration: float | str | None = None,
+    headers: Mapping[str, Any] | None = None,
+) -> BasicProperties:
+    """Build the properties of a message: persistent, identified, dated.
+
+    Args:
+        message_id: the id that the body has too.
+        content_type: of the body.
+        app_id: the name of the sending service.
+        correlation_id: the id of the request that this answers; the message's own by default.
+        reply_to: where an answer is to go.
+        expiration: how long the message may wait in a queue, in milliseconds; None for ever.
+        headers: application headers.
+
+    Returns:
+        The properties.
+    """
+    short_id = _short(message_id)
+    return BasicProperties(
+        message_id=short_id,
+        correlation_id=short_id if correlation_id is None else _short(correlation_id),
+        content_type=content_type,
+        app_id=app_id or None,
+        timestamp=int(time.time()),
+        delivery_mode=PERSISTENT,
+        reply_to=reply_to,
+        expiration=None if expiration is None else str(int(float(expiration))),
+        headers=dict(headers) if headers else None,
+    )
+
+
+def _short(text: str) -> str | None:
+    """Give a text that fits into a property; None for one that does not: the body has it too."""
+    if text.isascii():
+        return text if len(text) <= _LONGEST_SHORT_STRING else None
+    try:
+        return text if len(text.encode("utf-8")) <= _LONGEST_SHORT_STRING else None
+    except UnicodeEncodeError:
+        return None
+
+
+def parked_properties(original: BasicProperties, headers: Mapping[str, Any]) -> BasicProperties:
+    """Copy the properties of a message that is parked: kept for ever, with why it is there.
+
+    Args:
+        original: as the message came.
+        headers: what to add to its headers.
+
+    Returns:
+        The properties, without an expiration.
+    """
+    merged = dict(original.headers or {})
+    merged.update(headers)
+    if original.expiration:
+        merged[PARKED_EXPIRATION] = original.expiration
+    return BasicProperties(
+        content_type=original.content_type,
+        content_encoding=original.content_encoding,
+        headers=merged,
+        delivery_mode=PERSISTENT,
+        priority=original.priority,
+        correlation_id=original.correlation_id,
+        reply_to=None if is_direct_reply_name(original.reply_to or "") else original.reply_to,
+        message_id=original.message_id,
+        timestamp=original.timestamp,
+        type=original.type,
+        app_id=original.app_id,
+    )
+
+
+def time_allowed(properties: BasicProperties) -> float | None:
+    """Read how long the requester waits.
+
+    Args:
+        properties: of a request.
+
+    Returns:
+        Seconds; None when the request does not say, or says nonsense.
+    """
+    value = (properties.headers or {}).get(TIME_ALLOWED)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value / 1000
+    return None

@@ -1,0 +1,54 @@
+"""After `fork` a child must not touch what it inherited: no threads, locks held for ever.
+
+Objects that own such things register here; in a child each is told to drop them. What they drop is
+kept alive, so that no destructor closes what the parent still uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakSet
+
+
+class OwnsProcessState(Protocol):
+    """An object with connections, threads or locks of its process."""
+
+    def after_fork_in_child(self) -> None:
+        """Replace locks, and drop connections and threads without closing them."""
+
+
+_owners: WeakSet[OwnsProcessState] = WeakSet()
+_inherited: list[object] = []
+_functions: list[Callable[[], object]] = []
+
+
+def register(owner: OwnsProcessState) -> None:
+    """Have an object told when it finds itself in a child process."""
+    _owners.add(owner)
+
+
+def keep(*inherited: object) -> None:
+    """Keep what a child has dropped from being destroyed."""
+    _inherited.extend(inherited)
+
+
+def call_in_child(function: Callable[[], object]) -> None:
+    """Have a function called in each child process, to replace what a module owns.
+
+    Args:
+        function: called without arguments.
+    """
+    _functions.append(function)
+
+
+def _in_child() -> None:
+    for function in _functions:
+        function()
+    for owner in list(_owners):
+        owner.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,171 @@
+"""Futures whose callbacks hold up nobody, and the thread that lets them end in time.
+
+What settles a future is often an I/O thread, which must not wait. So the callbacks that somebody
+has added run on a thread of their own; a slow one delays other callbacks and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty
+from typing import Any, Protocol, TypeVar
+
+from neon_mq_connector.mailbox import Mailbox
+
+LOG = logging.getLogger("neon_mq_connector.futures")
+
+T = TypeVar("T")
+
+_NEVER = float("inf")
+#: How much later than asked for a future may end, in seconds: many end in one go.
+_GRAIN = 0.05
+
+
+class CancellableFuture(Future[T]):
+    """A future whose cancelling wakes those who wait for it at once.
+
+    One of the standard library does so when its executor comes to it; here there is none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # popping from a list is atomic: whoever gets the item tells those who wait
+        self._untold = [None]
+
+    def cancel(self) -> bool:
+        """Wait no longer; what was asked for may still be done."""
+        if not super().cancel():
+            return False
+        try:
+            self._untold.pop()
+        except IndexError:
+            return True
+        self.set_running_or_notify_cancel()
+        return True
+
+
+class Expiring(Protocol):
+    """What ends at a deadline.
+
+    Attributes:
+        deadline: on the monotonic clock, in seconds.
+    """
+
+    @property
+    def deadline(self) -> float: ...
+
+    def expire(self) -> object:
+        """End it, unless it has ended."""
+
+
+class FutureThread:
+    """Let futures end in time, and run their callbacks.
+
+    `_pending` has one key per future; any thread may add and remove. `_next_check` is written by
+    the thread.
+
+    Args:
+        name: of the thread, which starts with the first use.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._mail: Mailbox[Callable[[], object] | None] = Mailbox()
+        self._pending: dict[Expiring, None] = {}
+        self._next_check = _NEVER
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        # taking out of a list is atomic: whoever gets the item starts the thread
+        self._unstarted = [None]
+
+    # -- any thread ----------------------------------------------------------------------------
+
+    def expect(self, future: Expiring) -> None:
+        """Have a future end when its time is up."""
+        self._pending[future] = None
+        if self._thread is None:
+            self._start()
+        if future.deadline < self._next_check:
+            self._mail.put(None)
+
+    def forget(self, future: Expiring) -> None:
+        """Take it that a future has ended."""
+        self._pending.pop(future, None)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called by the thread; an exception of it is logged."""
+        self._mail.put(function)
+        if self._thread is None:
+            self._start()
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread, when it has called what it was to call.
+
+        Args:
+            timeout: how long to wait for it, in seconds.
+
+        Returns:
+            Whether it has ended; True as well when it is this thread that asks.
+        """
+        self._stopping = True
+        self._mail.put(None)
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _start(self) -> None:
+        try:
+            self._unstarted.pop()
+        except IndexError:
+            return  # another thread does it, or what this signal handler has interrupted
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            self._unstarted.append(None)
+            raise
+        self._thread = thread
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                function = self._mail.get(timeout=self._time_to_wait())
+            except Empty:
+                function = None
+            if function is not None:
+                self._call_safely(function)
+            elif self._stopping and self._mail.empty():
+                return
+            if function is None or time.monotonic() >= self._next_check:
+                self._end_late()
+
+    def _time_to_wait(self) -> float | None:
+        if self._next_check == _NEVER:
+            return None
+        return max(0.0, self._next_check - time.monotonic())
+
+    def _end_late(self) -> None:
+        now = time.monotonic()
+        self._next_check = _NEVER  # whoever adds one from here on sees that, and writes
+        next_check = _NEVER
+        for future in list(self._pending):
+            if future.deadline <= now:
+                self.forget(future)
+                self._call_safely(future.expire)
+            else:
+                next_check = min(next_check, future.deadline)
+        self._next_check = max(next_check, now + _GRAIN)
+
+    def _call_safely(self, function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except Exception:
+            LOG.exception("%s: a callback of a future failed", self._name)

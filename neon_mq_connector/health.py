@@ -1,0 +1,198 @@
+"""What a connector can say of itself, as data: for a health endpoint, a log line, a person."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers import BaseConsumerThread
+from neon_mq_connector.consumers.runner import Running
+from neon_mq_connector.lifecycle import State
+
+#: How many frames of a coroutine are shown.
+_DEEPEST = 100
+
+
+@dataclass(frozen=True)
+class ConsumerHealth:
+    """One consumer. Durations are in seconds.
+
+    Attributes:
+        name: as it was registered.
+        queue: what it consumes.
+        vhost: where.
+        healthy: whether it consumes and nothing was found to be wrong with it.
+        state: where it stands: new, connecting, consuming, recovering, failed, stopping, stopped.
+        reason: why, or what was found to be wrong.
+        state_age: for how long it has been in that state.
+        handled: how many callbacks have returned.
+        failed: how many callbacks have raised.
+        parked: how many messages were parked.
+        expired: how many requests were dropped whose sender no longer waited.
+        recoveries: how often it had to recover.
+        running: how many callbacks are running.
+        waiting: how many messages wait for a callback to end.
+        held: how many messages wait for another try.
+        unsettled: how many messages were handed to a callback and are neither acked nor rejected.
+        delivery_count: the highest count of deliveries that came with a message from a quorum
+            queue.
+        last_message_age: how long ago the last message was taken up; None when there was none.
+        oldest_callback_age: how long the oldest running callback has been running; None when none
+            is.
+        oldest_callback_stack: where it is, when asked for.
+    """
+
+    name: str
+    queue: str
+    vhost: str
+    healthy: bool
+    state: str
+    reason: str
+    state_age: float
+    handled: int
+    failed: int
+    parked: int
+    expired: int
+    recoveries: int
+    running: int
+    waiting: int
+    held: int
+    unsettled: int
+    delivery_count: int
+    last_message_age: float | None
+    oldest_callback_age: float | None
+    oldest_callback_stack: str | None
+
+
+@dataclass(frozen=True)
+class ConnectionHealth:
+    """One connection that is watched over.
+
+    Attributes:
+        name: of its thread.
+        state: idle, connecting, open, waiting, closing, closed.
+        connects: how often it was opened.
+        blocked_reason: why the broker has blocked it; None when it has not.
+        last_error: why it was lost last, while it is not open again; None otherwise.
+        tick_age: how long ago its loop went round, in seconds.
+    """
+
+    name: str
+    state: str
+    connects: int
+    blocked_reason: str | None
+    last_error: str | None
+    tick_age: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """A connector at one moment.
+
+    Attributes:
+        healthy: whether it runs and all of its started consumers are healthy.
+        reasons: what is wrong, one line each.
+        consumers: each registered consumer, by name.
+        connections: each open or wanted connection.
+    """
+
+    healthy: bool
+    reasons: tuple[str, ...]
+    consumers: Mapping[str, ConsumerHealth]
+    connections: tuple[ConnectionHealth, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the same as dicts and lists, for JSON."""
+        return asdict(self)
+
+
+def describe_consumer(
+    name: str, thread: BaseConsumerThread, *, complaint: str = "", stacks: bool = False
+) -> ConsumerHealth:
+    """Look at one consumer.
+
+    Args:
+        name: as it was registered.
+        thread: its thread.
+        complaint: what was found to be wrong with it.
+        stacks: whether to say where its oldest callback is.
+    """
+    now = time.monotonic()
+    consumer = thread.consumer
+    snapshot = consumer.lifecycle.snapshot
+    dispatcher, session = consumer.dispatcher, consumer.session
+    running = dispatcher.running()
+    last = dispatcher.last_message
+    return ConsumerHealth(
+        name=name,
+        queue=consumer.queue,
+        vhost=consumer.vhost,
+        healthy=snapshot.state is State.CONSUMING and not complaint,
+        state=snapshot.state.value,
+        reason=complaint or snapshot.reason,
+        state_age=now - snapshot.since,
+        handled=dispatcher.handled,
+        failed=dispatcher.failed,
+        parked=consumer.failures.parked,
+        expired=dispatcher.expired,
+        recoveries=consumer.recoveries,
+        running=len(running),
+        waiting=consumer.waiting_count(),
+        held=consumer.failures.held,
+        unsettled=0 if session is None else session.settlement.open_count(),
+        delivery_count=dispatcher.highest_delivery_count,
+        last_message_age=None if last is None else now - last,
+        oldest_callback_age=now - running[0].since if running else None,
+        oldest_callback_stack=_stack(running[0]) if running and stacks else None,
+    )
+
+
+def describe_connections(every: list[Connections]) -> tuple[ConnectionHealth, ...]:
+    """Look at the connections that are watched over."""
+    now = time.monotonic()
+    return tuple(
+        ConnectionHealth(
+            name=link.name,
+            state=link.state.value,
+            connects=link.generation,
+            blocked_reason=link.blocked_reason,
+            last_error=None if link.last_error is None else str(link.last_error),
+            tick_age=now - link.last_tick if link.last_tick else 0.0,
+        )
+        for connections in every
+        for link in connections.links()
+    )
+
+
+def _stack(callback: Running) -> str | None:
+    coroutine = None if callback.task is None else callback.task.get_coro()
+    if coroutine is not None and not getattr(coroutine, "cr_running", False):
+        return _stack_of_coroutine(coroutine)
+    frame = sys._current_frames().get(callback.thread_id)
+    return None if frame is None else "".join(traceback.format_stack(frame))
+
+
+def _stack_of_coroutine(coroutine: Any) -> str | None:
+    """Say where a coroutine is: its own frame, and those of what it awaits, the innermost last."""
+    frames: list[traceback.FrameSummary] = []
+    while coroutine is not None and len(frames) < _DEEPEST:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        frames.append(traceback.FrameSummary(_file(frame), frame.f_lineno, _function(frame)))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.format_list(frames)) or None
+
+
+def _file(frame: FrameType) -> str:
+    return frame.f_code.co_filename
+
+
+def _function(frame: FrameType) -> str:
+    return frame.f_code.co_name

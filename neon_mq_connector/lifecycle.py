@@ -1,0 +1,123 @@
+"""The states of a consumer, the legal moves between them, and who is told.
+
+::
+
+    NEW ─► CONNECTING ─► CONSUMING ◄─► RECOVERING
+     │         │             │             │
+     │         └─────────────┴──────┬──────┴──► FAILED ──► RECOVERING (it is tried again)
+     └──────────► STOPPED ◄─── STOPPING (from every state that runs)
+
+The table below is the only place that says which moves exist. A move that is not in it is a race
+that was lost (a stop that came first, as a rule) and is refused, not raised.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+
+class State(enum.Enum):
+    """Where a consumer stands."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONSUMING = "consuming"
+    RECOVERING = "recovering"
+    FAILED = "failed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+_MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.CONNECTING, State.STOPPED}),
+    State.CONNECTING: frozenset(
+        {State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPING, State.STOPPED}
+    ),
+    State.CONSUMING: frozenset({State.RECOVERING, State.FAILED, State.STOPPING, State.STOPPED}),
+    State.RECOVERING: frozenset(
+        {State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPING, State.STOPPED}
+    ),
+    State.FAILED: frozenset({State.RECOVERING, State.CONSUMING, State.STOPPING, State.STOPPED}),
+    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPED: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state as it was at one moment.
+
+    Attributes:
+        state: where the consumer stood.
+        reason: why it is there, for a person to read; empty when there is nothing to say.
+        since: when it came there, on the monotonic clock, in seconds.
+    """
+
+    state: State
+    reason: str
+    since: float
+
+
+class Lifecycle:
+    """Hold the state of one consumer; every method may be called from any thread.
+
+    The state is owned by the condition's lock. Listeners are called outside of it, in the thread
+    that made the move.
+    """
+
+    def __init__(self, on_move: Callable[[Snapshot, Snapshot], None] | None = None) -> None:
+        self._changed = threading.Condition()
+        self._snapshot = Snapshot(State.NEW, "", time.monotonic())
+        self._on_move = on_move
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The present state, its reason and since when."""
+        return self._snapshot
+
+    @property
+    def state(self) -> State:
+        """The present state."""
+        return self._snapshot.state
+
+    def move(
+        self, to: State, reason: str = "", *, only_from: Collection[State] | None = None
+    ) -> bool:
+        """Go to another state if the table allows it.
+
+        Args:
+            to: the new state.
+            reason: why, for health and logs.
+            only_from: the states in which the caller's news is still of interest; None for all.
+
+        Returns:
+            Whether the move was made.
+        """
+        with self._changed:
+            before = self._snapshot
+            if to not in _MOVES[before.state]:
+                return False
+            if only_from is not None and before.state not in only_from:
+                return False
+            after = self._snapshot = Snapshot(to, reason, time.monotonic())
+            self._changed.notify_all()
+        if self._on_move is not None:
+            self._on_move(before, after)
+        return True
+
+    def wait_for(self, states: Collection[State], timeout: float) -> bool:
+        """Wait until the state is one of some.
+
+        Args:
+            states: the states to wait for.
+            timeout: how long at most, in seconds.
+
+        Returns:
+            Whether one of them was reached in time.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._snapshot.state in states, timeout)

@@ -1,0 +1,203 @@
+"""The event loop of an I/O thread: sockets, timers, and work that other threads hand over.
+
+pika runs on it through `AbstractSelectorIOLoop`, its public interface for loops. What is ours: any
+thread may hand over work, a signal handler too, and wakes the loop only if it sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
+
+from neon_mq_connector.link import poller
+from neon_mq_connector.link.waker import Waker
+
+LOG = logging.getLogger("neon_mq_connector.link")
+
+_LONGEST_SLEEP = 5.0
+
+
+class _Timer:
+    __slots__ = ("callback", "due", "number")
+
+    def __init__(self, due: float, number: int, callback: Callable[[], object]) -> None:
+        self.due = due
+        self.number = number
+        self.callback: Callable[[], object] | None = callback
+
+    def __lt__(self, other: _Timer) -> bool:
+        return (self.due, self.number) < (other.due, other.number)
+
+
+class Loop(AbstractSelectorIOLoop):
+    """Serve sockets, timers and work, on the thread that calls `start`.
+
+    `outbox` and the callbacks are deques, to which any thread may add; `_asleep` is written by the
+    loop alone. All else is owned by the thread that runs it.
+
+    Args:
+        outbox: work that other threads hand over, with `wake` after it; an exception in one piece
+            of it is logged and ends nothing.
+
+    Attributes:
+        can_pause: whether any thread may call `look_for`, and ask for no events.
+        look_for: watches a socket for other events.
+    """
+
+    READ = poller.READ
+    WRITE = poller.WRITE
+    ERROR = 4  # never asked for; errors are reported as readable and writable
+
+    def __init__(self, outbox: deque[Callable[[], object]]) -> None:
+        self._outbox = outbox
+        self._callbacks: deque[Callable[[], object]] = deque()
+        self._timers: list[_Timer] = []
+        self._numbers = itertools.count()
+        self._handlers: dict[int, Callable[[int, int], object]] = {}
+        self._poller = poller.new_poller()
+        self.can_pause = self._poller.any_thread
+        self.look_for = self._poller.modify
+        self._waker = Waker()
+        self._poller.register(self._waker.fd, poller.READ)
+        self._last_calls: list[tuple[Callable[[Any], object], Any]] = []
+        self._asleep = False
+        self._stopped = False
+        self._closed = False
+
+    # -- any thread ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have the loop look at its outbox and callbacks, if it does not do so anyway."""
+        # whoever has added something and sees the loop awake is seen by it before it sleeps
+        if self._asleep:
+            self._waker.wake()
+
+    def add_callback(self, callback: Callable[[], object]) -> None:
+        """Have the loop call something; an exception of it ends the loop."""
+        self._callbacks.append(callback)
+        self.wake()
+
+    # -- the loop's thread ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Serve until `stop`."""
+        try:
+            while not self._stopped:
+                self._serve_once()
+        finally:
+            self._make_last_calls()
+
+    def stop(self) -> None:
+        """End `start`, also one that is still to come."""
+        self._stopped = True
+        self.wake()
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        if not self._closed:
+            self._closed = True
+            self._poller.close()
+            self._waker.close()
+
+    def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
+        """Call something at the end of this round, just before the loop sleeps.
+
+        For what wakes another thread: it can run at once then, since this one lets go of the
+        interpreter; earlier it would only wait for that.
+        """
+        self._last_calls.append((call, argument))
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> _Timer:
+        """Call something once after a delay in seconds."""
+        timer = _Timer(time.monotonic() + delay, next(self._numbers), callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def remove_timeout(self, timeout_handle: _Timer) -> None:
+        """Do not make that call."""
+        timeout_handle.callback = None
+
+    def add_handler(self, fd: int, handler: Callable[[int, int], Any], events: int) -> None:
+        """Watch a socket; the handler is called with it and its events."""
+        self._handlers[fd] = handler
+        self._poller.register(fd, self._known(events))
+
+    def update_handler(self, fd: int, events: int) -> None:
+        """Watch a socket for other events."""
+        self._poller.modify(fd, self._known(events))
+
+    def remove_handler(self, fd: int) -> None:
+        """Watch a socket no more."""
+        del self._handlers[fd]
+        self._poller.unregister(fd)
+
+    def hang_up(self) -> None:
+        """End every connection at once; whoever reads it finds its end and closes its socket.
+
+        There is no public way to have pika drop a connection without the broker's good-bye. A copy
+        of the descriptor is shut down, which ends the connection for both and leaves pika its own.
+        """
+        for fd in list(self._handlers):
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+
+    def _known(self, events: int) -> int:
+        return events & (self.READ | self.WRITE)
+
+    def _serve_once(self) -> None:
+        self._asleep = True
+        timeout = self._time_to_sleep()
+        if self._last_calls:
+            self._make_last_calls()
+        ready = self._poller.poll(timeout)
+        self._asleep = False
+        for fd, events in ready:
+            handler = self._handlers.get(fd)  # one handler may have removed another
+            if handler is not None:
+                handler(fd, events)
+            elif fd == self._waker.fd:
+                self._waker.clear()
+        outbox, callbacks = self._outbox, self._callbacks
+        for _ in range(len(outbox)):
+            try:
+                outbox.popleft()()
+            except Exception:
+                LOG.exception("work for the I/O thread failed")
+        for _ in range(len(callbacks)):
+            callbacks.popleft()()
+        if self._timers:
+            self._call_due()
+
+    def _make_last_calls(self) -> None:
+        calls, self._last_calls = self._last_calls, []
+        for call, argument in calls:
+            try:
+                call(argument)
+            except Exception:
+                LOG.exception("a call at the end of a round failed")
+
+    def _time_to_sleep(self) -> float:
+        # looked at after `_asleep` is set: see `wake`
+        if self._outbox or self._callbacks or self._stopped:
+            return 0.0
+        if self._timers:
+            return min(max(0.0, self._timers[0].due - time.monotonic()), _LONGEST_SLEEP)
+        return _LONGEST_SLEEP
+
+    def _call_due(self) -> None:
+        now = time.monotonic()
+        timers = self._timers
+        while timers and timers[0].due <= now:
+            callback = heapq.heappop(timers).callback
+            if callback is not None:
+                callback()

@@ -1,0 +1,151 @@
+"""What pika asks of its surroundings: its own services on our loop, but with our transport.
+
+`SelectConnection` takes an `AbstractIOServices` in place of a loop; names, sockets and timers are
+served by pika's adapter, and the stream by us.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStreamProtocol
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
+
+from neon_mq_connector.link.loop import Loop
+from neon_mq_connector.link.transport import StreamTransport, TlsTransport
+
+
+class Services(SelectorIOServicesAdapter):
+    """Serve one connection after another; owned by the I/O thread.
+
+    Args:
+        loop: the loop.
+        on_taken: called with how many bytes of frames did not reach pika.
+    """
+
+    def __init__(self, loop: Loop, on_taken: Callable[[int], object]) -> None:
+        super().__init__(loop)
+        self.transport: StreamTransport | None = None
+        self._socket: socket.socket | None = None
+        self._native = loop
+        self._on_taken = on_taken
+
+    def close_socket(self) -> None:
+        """Close what is left of a connection whose loop was ended while it was being set up."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def create_streaming_connection(
+        self,
+        protocol_factory: Callable[[], AbstractStreamProtocol],
+        sock: socket.socket,
+        on_done: Callable[[Any], None],
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> AbstractIOReference:
+        """Put pika's protocol on a connected socket, after the TLS handshake if there is one."""
+        self._socket = sock
+
+        def ready(connected: socket.socket) -> None:
+            kind = StreamTransport if ssl_context is None else TlsTransport
+            self._socket = connected
+            try:
+                protocol = protocol_factory()
+                transport = kind(connected, protocol, self._native, self._on_taken)
+                protocol.connection_made(transport)
+            except Exception as error:
+                connected.close()
+                on_done(error)
+                return
+            self.transport = transport
+            on_done((transport, protocol))
+
+        setup = _Setup(self._native, sock, ready, on_done)
+        self._native.add_callback(lambda: setup.begin(ssl_context, server_hostname))
+        return setup
+
+
+class _Setup(AbstractIOReference):
+    """Get a socket ready, without waiting; until that is done pika may cancel it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        ready: Callable[[socket.socket], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._ready = ready
+        self._failed = failed
+        self._over = False
+        self._watched: int | None = None
+
+    def begin(self, ssl_context: ssl.SSLContext | None, server_hostname: str | None) -> None:
+        if self._over:
+            return
+        if ssl_context is None:
+            self._over = True
+            self._ready(self._socket)
+            return
+        try:
+            self._socket = ssl_context.wrap_socket(
+                self._socket,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=True,
+            )
+        except (OSError, ValueError) as error:
+            self._end(error)
+            return
+        self._shake_hands()
+
+    def cancel(self) -> bool:
+        """Give up and close the socket.
+
+        Returns:
+            False if it was over already.
+        """
+        if self._over:
+            return False
+        self._over = True
+        self._unwatch()
+        self._socket.close()
+        return True
+
+    def _shake_hands(self, *_event: int) -> None:
+        assert isinstance(self._socket, ssl.SSLSocket)
+        try:
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._watch(self._loop.READ)
+        except ssl.SSLWantWriteError:
+            self._watch(self._loop.WRITE)
+        except (OSError, ValueError) as error:
+            self._end(error)
+        else:
+            self._over = True
+            self._unwatch()
+            self._ready(self._socket)
+
+    def _watch(self, events: int) -> None:
+        if self._watched is None:
+            self._watched = self._socket.fileno()
+            self._loop.add_handler(self._watched, self._shake_hands, events)
+        else:
+            self._loop.update_handler(self._watched, events)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._loop.remove_handler(self._watched)
+            self._watched = None
+
+    def _end(self, error: BaseException) -> None:
+        self._over = True
+        self._unwatch()
+        self._socket.close()
+        self._failed(error)

@@ -1,0 +1,118 @@
+"""The one table that turns pika's exceptions into ours, where they enter the library."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.errors import (
+    AuthenticationError,
+    BrokerUnreachableError,
+    ChannelShutError,
+    ConnectionLostError,
+    FrameError,
+    MQConnectionError,
+    MQError,
+    VhostAccessError,
+)
+
+#: How a broker says that a virtual host or a user has its number of connections.
+_LIMIT_REACHED = re.compile(r"limit \(\d+\)")
+
+
+def refused_for_good(error: BaseException) -> bool:
+    """Say whether a first connect that failed so will go on failing: the broker said no."""
+    return isinstance(error, (AuthenticationError, VhostAccessError))
+
+
+def connect_error(
+    error: BaseException, *, where: str, user: str, vhost: str, fault: FrameError | None = None
+) -> MQConnectionError:
+    """Translate the failure to open a connection.
+
+    Args:
+        error: what pika reported; the causes inside of it are looked at too.
+        where: the server, as ``host:port``.
+        user: the name of the user.
+        vhost: the name of the virtual host.
+        fault: what is wrong with what the server sent, if that was the reason; pika guesses then.
+
+    Returns:
+        The error to raise ``from`` the one given.
+    """
+    if fault is not None:
+        return BrokerUnreachableError(
+            f"what listens at {where} does not speak AMQP 0-9-1, or not well: {fault}"
+        )
+    for cause in _causes(error):
+        if isinstance(cause, MQConnectionError):
+            return cause
+        if isinstance(
+            cause, (pika_errors.AuthenticationError, pika_errors.ProbableAuthenticationError)
+        ):
+            return AuthenticationError(
+                f"{where} refused the password of user {user!r}; check its entry under 'users'"
+            )
+        if isinstance(cause, pika_errors.ProbableAccessDeniedError) or (
+            isinstance(cause, pika_errors.ConnectionClosedByBroker)
+            and cause.reply_code in (403, 530)
+        ):
+            if _LIMIT_REACHED.search(str(cause).replace(vhost, "")):
+                return BrokerUnreachableError(f"{where} takes no more connections: {cause}")
+            return VhostAccessError(
+                f"virtual host {vhost!r} at {where} does not exist or user {user!r} has no "
+                "permission for it"
+            )
+        if isinstance(cause, pika_errors.IncompatibleProtocolError):
+            return BrokerUnreachableError(f"what listens at {where} does not speak AMQP 0-9-1")
+        if isinstance(cause, socket.gaierror):
+            return BrokerUnreachableError(f"the name in {where} is not known: {cause}")
+    causes = [cause for cause in _causes(error) if str(cause)]
+    detail = causes[-1] if causes else repr(error)
+    return BrokerUnreachableError(f"no broker answers at {where}: {detail}")
+
+
+def loss_error(error: BaseException, *, what: str) -> MQError:
+    """Translate the end of a connection or channel that was open.
+
+    Args:
+        error: what pika reported, or what is wrong with what came.
+        what: the connection or channel, for a person to read.
+
+    Returns:
+        The error to raise ``from`` the one given.
+    """
+    if isinstance(error, FrameError):
+        return ConnectionLostError(f"{what} was lost: {error}")
+    if isinstance(error, MQError):
+        return error
+    if isinstance(error, pika_errors.ChannelClosedByBroker):
+        return ChannelShutError(f"{what} was closed by the broker: {error.reply_text}")
+    if isinstance(error, pika_errors.AMQPChannelError):
+        return ChannelShutError(f"{what} is closed: {error}")
+    if isinstance(error, pika_errors.ConnectionClosedByBroker):
+        return ConnectionLostError(f"{what} was closed by the broker: {error.reply_text}")
+    return ConnectionLostError(f"{what} was lost: {str(error) or type(error).__name__}")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """List an error and everything it wraps, outermost first; pika nests them in attributes."""
+    found: list[BaseException] = []
+    todo: list[object] = [error]
+    while todo:
+        item = todo.pop(0)
+        if isinstance(item, (list, tuple)):
+            todo.extend(item)
+        elif isinstance(item, BaseException) and item not in found:
+            found.append(item)
+            todo.extend(
+                (
+                    getattr(item, "exception", None),
+                    getattr(item, "exceptions", None),
+                    item.__cause__,
+                    list(item.args),
+                )
+            )
+    return found

@@ -1,0 +1,83 @@
+"""A one-shot place where one thread waits for the answer that another will give.
+
+A lock carries it, taken from the start and released by the answer: it costs a twentieth of an
+`Event`, and its time-out holds while signal handlers run. Exactly one answer is taken, the first;
+whoever gives a later one is told, so that what it brought (an open channel, say) can be given back.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Generic, TypeVar
+
+from neon_mq_connector.errors import WaitTimeoutError
+
+T = TypeVar("T")
+
+_LONGEST = 1e6  # seconds; more than a lock can wait for
+
+
+class Waiter(Generic[T]):
+    """Carry one result or one exception from any thread to the one that waits."""
+
+    __slots__ = ("_answered", "_error", "_unanswered", "_value")
+
+    def __init__(self) -> None:
+        self._answered = Lock()
+        self._answered.acquire()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        # popping from a list is atomic: whoever gets the item may answer
+        self._unanswered = [None]
+
+    def has_answer(self) -> bool:
+        """Whether an answer was given, so that `wait` does not wait."""
+        return not self._unanswered
+
+    def resolve(self, value: T) -> bool:
+        """Give the result.
+
+        Returns:
+            Whether it was the first answer; a later one is dropped.
+        """
+        return self._answer(value, None)
+
+    def fail(self, error: BaseException) -> bool:
+        """Give the exception that the waiting thread is to raise.
+
+        Returns:
+            Whether it was the first answer; a later one is dropped.
+        """
+        return self._answer(None, error)
+
+    def wait(self, timeout: float, what: object) -> T:
+        """Wait for the answer.
+
+        Args:
+            timeout: how long at most, in seconds.
+            what: what is waited for, as the message of the error names it.
+
+        Returns:
+            The result.
+
+        Raises:
+            WaitTimeoutError: no answer in time; what was asked for may still happen.
+            BaseException: whatever `fail` was given.
+        """
+        if not self._answered.acquire(timeout=min(max(0.0, timeout), _LONGEST)):
+            late = WaitTimeoutError(f"{what}: no answer within {timeout:g} s")
+            self.fail(late)  # or else another thread is about to give an answer
+            self._answered.acquire(timeout=1.0)
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # T may itself be Optional
+
+    def _answer(self, value: T | None, error: BaseException | None) -> bool:
+        try:
+            self._unanswered.pop()
+        except IndexError:
+            return False
+        self._value = value
+        self._error = error
+        self._answered.release()
+        return True

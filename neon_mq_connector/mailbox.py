@@ -1,0 +1,96 @@
+"""A queue between threads that may be used while a signal handler interrupts its users.
+
+`queue.Queue` waits for a lock that an interrupted thread may hold itself; `SimpleQueue.get` with a
+time-out never returns on Python 3.11 if a handler is still running when the time is up. Here
+nothing is locked: every step is one operation of a deque, which is atomic, and whoever waits does
+so for a lock of its own, with a time-out that holds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from queue import Empty
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """Hand items from any thread to any thread, first in, first out."""
+
+    __slots__ = ("_items", "_sleepers")
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        # a locked lock for each thread that waits; whoever takes it out releases it
+        self._sleepers: deque[threading.Lock] = deque()
+
+    def put(self, item: T) -> None:
+        """Add an item; never waits."""
+        self._items.append(item)
+        if self._sleepers:
+            self._wake_one()
+
+    def get(self, timeout: float | None = None) -> T:
+        """Take the oldest item.
+
+        Args:
+            timeout: how long to wait for one, in seconds; None for ever.
+
+        Raises:
+            queue.Empty: none came in time.
+        """
+        items = self._items
+        try:
+            return items.popleft()
+        except IndexError:
+            pass
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            bell = threading.Lock()
+            bell.acquire()
+            self._sleepers.append(bell)
+            # looked at again: what came before the bell was there has rung for nobody
+            rang = bool(items)
+            if not rang:
+                left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+                rang = bell.acquire(timeout=left)
+            try:
+                self._sleepers.remove(bell)
+            except ValueError:
+                # rung: if there is more than is taken here, the next one must not sleep on
+                if len(items) > 1:
+                    self._wake_one()
+            try:
+                return items.popleft()
+            except IndexError:
+                if not rang:
+                    raise Empty from None
+
+    def get_nowait(self) -> T:
+        """Take the oldest item.
+
+        Raises:
+            queue.Empty: there is none.
+        """
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise Empty from None
+
+    def empty(self) -> bool:
+        """Whether nothing waits to be taken."""
+        return not self._items
+
+    def qsize(self) -> int:
+        """How many items wait."""
+        return len(self._items)
+
+    def _wake_one(self) -> None:
+        try:
+            bell = self._sleepers.popleft()
+        except IndexError:
+            return
+        bell.release()

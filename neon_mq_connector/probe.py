@@ -1,0 +1,124 @@
+"""Find out whether a broker is there."""
+
+from __future__ import annotations
+
+import copy
+import random
+import socket
+import time
+from collections.abc import Sequence
+
+import pika
+
+from neon_mq_connector.backoff import OutageBackoff
+from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
+from neon_mq_connector.flag import Flag
+from neon_mq_connector.link.translate import connect_error
+from neon_mq_connector.quiet import quiet_pika
+
+#: An attempt to connect is given this long, in seconds, however little time is left.
+_SHORTEST_ATTEMPT = 0.5
+
+
+def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
+    """Say whether something listens at a TCP port.
+
+    Args:
+        address: host name or address.
+        port: the port.
+        timeout: how long to wait for an answer, in seconds.
+
+    Returns:
+        Whether a connection was accepted.
+    """
+    try:
+        with socket.create_connection((address, int(port)), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+def open_blocking(parameters: Sequence[pika.ConnectionParameters]) -> pika.BlockingConnection:
+    """Open a pika connection for a caller who then owns it.
+
+    Args:
+        parameters: one entry per server, tried in random order.
+
+    Returns:
+        The open connection.
+
+    Raises:
+        pika.exceptions.AMQPError: the failure at the last of the servers.
+    """
+    order = random.sample(list(parameters), len(parameters))
+    for each in order[:-1]:
+        try:
+            return pika.BlockingConnection(each)
+        except (pika.exceptions.AMQPError, OSError):
+            continue
+    return pika.BlockingConnection(order[-1])
+
+
+def check(parameters: Sequence[pika.ConnectionParameters]) -> None:
+    """Open and close a connection.
+
+    Args:
+        parameters: one entry per server.
+
+    Raises:
+        BrokerUnreachableError: no server answers.
+        AuthenticationError, VhostAccessError: a server answers and refuses.
+    """
+    first = parameters[0]
+    try:
+        with quiet_pika():
+            open_blocking(parameters).close()
+    except Exception as error:
+        raise connect_error(
+            error,
+            where=" or ".join(f"{each.host}:{each.port}" for each in parameters),
+            user=getattr(first.credentials, "username", "?"),
+            vhost=first.virtual_host,
+        ) from error
+
+
+def wait_until_up(
+    parameters: Sequence[pika.ConnectionParameters],
+    timeout: float,
+    stop: Flag | None = None,
+) -> MQConnectionError | None:
+    """Wait until a broker answers, be it with a refusal.
+
+    Args:
+        parameters: one entry per server.
+        timeout: how long at most, in seconds; it is looked at least once.
+        stop: ends the wait when set.
+
+    Returns:
+        None when the broker answered and accepted, its refusal, or the last failure to reach it
+        (a `BrokerUnreachableError`).
+    """
+    began = time.monotonic()
+    backoff = OutageBackoff(ceiling=2.0)
+    stop = stop or Flag()
+    while True:
+        left = max(_SHORTEST_ATTEMPT, timeout - (time.monotonic() - began))
+        try:
+            check([_within(left, each) for each in parameters])
+        except BrokerUnreachableError as error:
+            elapsed = time.monotonic() - began
+            delay = backoff.delay(elapsed)
+            if elapsed + delay > timeout or stop.wait(delay):
+                return error
+        except MQConnectionError as error:
+            return error
+        else:
+            return None
+
+
+def _within(seconds: float, parameters: pika.ConnectionParameters) -> pika.ConnectionParameters:
+    """Copy parameters with which an attempt to connect takes no longer than some time."""
+    hurried = copy.copy(parameters)
+    hurried.socket_timeout = min(seconds, parameters.socket_timeout or seconds)
+    hurried.stack_timeout = min(seconds, parameters.stack_timeout or seconds)
+    return hurried

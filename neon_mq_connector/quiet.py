@@ -1,0 +1,40 @@
+"""Keep pika from logging what this library reports itself, in the threads where it does.
+
+For one refused connection pika logs half a dozen errors with tracebacks; an outage of a minute
+would bury the one line that says what is wrong. Other threads' use of pika logs as ever; with this
+library's loggers at DEBUG nothing is held back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+LOG = logging.getLogger("neon_mq_connector")
+
+_thread = threading.local()
+
+
+class _OwnThreads(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(_thread, "quiet", False) or LOG.isEnabledFor(logging.DEBUG)
+
+
+_filter = _OwnThreads()
+
+
+@contextlib.contextmanager
+def quiet_pika() -> Iterator[None]:
+    """Hold back what pika logs in this thread."""
+    # a logger's filter does not hold for those below it
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] == "pika" and isinstance(logger, logging.Logger):
+            logger.addFilter(_filter)
+    before = getattr(_thread, "quiet", False)
+    _thread.quiet = True
+    try:
+        yield
+    finally:
+        _thread.quiet = before

@@ -1,0 +1,177 @@
+"""The consumers of one connector by name: registered, started, stopped, replaced.
+
+A thread can be started once; so a name keeps what its consumer is made from, and gets a new thread
+whenever it is to run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from neon_mq_connector.consumers import BaseConsumerThread
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.lifecycle import State
+
+LOG = logging.getLogger("neon_mq_connector.registry")
+
+_SETTLED = frozenset({State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPED})
+
+
+class ConsumerRegistry:
+    """Keep the consumers of a connector.
+
+    `_lock` owns the two dicts, which services look at (and subclasses may change) under the names
+    ``consumers`` and ``consumer_properties`` of the connector. Threads are stopped outside of it.
+    """
+
+    def __init__(self) -> None:
+        self.threads: dict[str, BaseConsumerThread] = {}
+        self.properties: dict[str, dict[str, Any]] = {}
+        self._factories: dict[str, Callable[[], BaseConsumerThread]] = {}
+        self._lock = threading.RLock()
+
+    def register(
+        self,
+        name: str,
+        factory: Callable[[], BaseConsumerThread],
+        properties: dict[str, Any],
+        *,
+        timeout: float,
+    ) -> None:
+        """Register a consumer; one of the same name is stopped first and replaced.
+
+        Args:
+            name: the name.
+            factory: makes its thread.
+            properties: what services may want to see of it.
+            timeout: how long to wait for the one that is replaced, in seconds.
+        """
+        thread = factory()
+        while True:
+            with self._lock:
+                before = self.threads.get(name)
+                if before is None or before.ident is None or not before.is_consumer_alive:
+                    self.threads[name] = thread
+                    self.properties[name] = properties
+                    self._factories[name] = factory
+                    break
+            # stopped outside of the lock; meanwhile another may have been started
+            before.join(timeout)
+        if before is not None:
+            before.request_stop()
+
+    def start(
+        self,
+        names: Iterable[str],
+        *,
+        daemon: bool,
+        timeout: float,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start consumers, and wait until each consumes or is known not to.
+
+        Args:
+            names: which; those that run already are left alone, unknown ones are logged.
+            daemon: whether their threads let the process end.
+            timeout: how long to wait in all, in seconds.
+            is_cancelled: whether to start no more of them.
+        """
+        started = []
+        for name in names:
+            if is_cancelled():
+                break
+            if name not in self.threads:
+                LOG.warning("there is no consumer %r to start", name)
+                continue
+            with self._lock:  # two callers must not start one thread
+                thread = self._fresh(name)
+                if thread is None:
+                    continue
+                thread.daemon = daemon
+                self.properties[name]["started"] = True
+                thread.start()
+            started.append(thread)
+        deadline = time.monotonic() + timeout
+        for thread in started:
+            left = time_left(deadline)
+            thread.consumer.lifecycle.wait_for(_SETTLED, left)
+
+    def _fresh(self, name: str) -> BaseConsumerThread | None:
+        """Give a thread that can be started; None when the one of that name is running.
+
+        To be called with the lock held.
+        """
+        thread = self.threads[name]
+        if thread.is_alive() and thread.is_consumer_alive:
+            return None
+        if thread.is_alive():
+            thread.request_stop()  # it failed, and may be about to try again
+        if thread.ident is not None or not thread.can_start:
+            thread = self.threads[name] = self._factories[name]()
+        return thread
+
+    def request_stop(self, names: Iterable[str]) -> list[BaseConsumerThread]:
+        """Have consumers stop, without waiting.
+
+        Args:
+            names: which; unknown ones are logged.
+
+        Returns:
+            The threads that are to be waited for.
+        """
+        stopping = []
+        for name in names:
+            thread = self.threads.get(name)
+            if thread is None:
+                LOG.warning("there is no consumer %r to stop", name)
+                continue
+            self.properties[name]["started"] = False
+            thread.request_stop()  # also where it is being started by another thread
+            if thread.ident is not None:
+                stopping.append(thread)
+        return stopping
+
+    def after_fork_in_child(self) -> None:
+        """Have fresh threads in a child process, where those of the parent do not run."""
+        self._lock = threading.RLock()
+        for name, factory in self._factories.items():
+            self.threads[name] = factory()
+            self.properties[name]["started"] = False
+
+    def running(self) -> dict[str, BaseConsumerThread]:
+        """The consumers that were started and not stopped."""
+        with self._lock:
+            return {
+                name: thread
+                for name, thread in self.threads.items()
+                if self.properties[name].get("started")
+            }
+
+
+def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> bool:
+    """Wait for consumers that were asked to stop.
+
+    Args:
+        threads: the consumers.
+        deadline: until when, on the monotonic clock.
+
+    Returns:
+        Whether all have ended; those that have not are named in the log.
+    """
+    all_ended = True
+    for thread in threads:
+        if thread.is_calling:
+            continue
+        thread.join(max(0.01, time_left(deadline)))
+        if thread.is_alive():
+            all_ended = False
+            LOG.warning(
+                "consumer %s (queue %r) has not ended in time: its callback is still running",
+                thread.name,
+                thread.queue,
+            )
+    return all_ended

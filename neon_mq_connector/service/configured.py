@@ -1,0 +1,248 @@
+"""A service and its configuration: where the broker is, who it is there, its virtual host."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pika
+
+from neon_mq_connector.config.environment import env_flag
+from neon_mq_connector.config.sources import NO_SOURCE, Source, find_source
+from neon_mq_connector.consumers.consumer_thread import default_error_handler
+from neon_mq_connector.emission import remember_owner
+from neon_mq_connector.envelope import new_id
+from neon_mq_connector.probe import open_blocking
+from neon_mq_connector.virtual_host import with_prefix
+
+if TYPE_CHECKING:
+    from neon_mq_connector.config.settings import MQSettings
+
+LOG = logging.getLogger("neon_mq_connector.service")
+
+
+class ConfiguredService:
+    """Know the configuration of one service. See `MQConnector`, which services derive from."""
+
+    #: The key, in the service's entry under ``users``, of its configurable properties.
+    property_key: str = "properties"
+
+    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
+        # the last of the chain: services mix this with Thread and call both in any order
+        self.service_name = service_name
+        self._source = find_source(config) or Source(NO_SOURCE, {})
+        self._config: dict[str, Any] = self._unwrapped()
+        self._settings: MQSettings | None = None
+        self._service_id: str | None = None
+        self._vhost = ""
+        self.sync_period: float = 10
+        self.observe_period: float = 20
+        self.vhost_prefix = ""
+        self.default_testing_prefix = "test"
+        key = service_name.upper().replace("-", "_").replace(" ", "_")
+        self.testing_envs: Sequence[str] = (f"{key}_TESTING", "MQ_TESTING")
+        self.testing_prefix_envs: Sequence[str] = (
+            f"{key}_TESTING_PREFIX",
+            "MQ_TESTING_PREFIX",
+        )
+
+    def __repr__(self) -> str:
+        """Show class, service and virtual host; never the configuration."""
+        return f"<{type(self).__name__} {self.service_name!r} on {self.vhost!r}>"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration, without the outer ``MQ``. Setting it affects what is opened later."""
+        return self._config
+
+    @config.setter
+    def config(self, config: Mapping[str, Any]) -> None:
+        self._source = find_source(config) or Source(NO_SOURCE, {})
+        self._config = self._unwrapped()
+        self._settings = None
+
+    @property
+    def settings(self) -> MQSettings:
+        """The validated configuration.
+
+        Raises:
+            ConfigurationError: a value cannot be used; the message names key and source.
+        """
+        if self._settings is None:
+            from neon_mq_connector.config import MQSettings
+
+            self._settings = MQSettings.from_config(self._config, source=self._source.name)
+        return self._settings
+
+    def _unwrapped(self) -> dict[str, Any]:
+        return dict(self._source.section)
+
+    @staticmethod
+    def init_config(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Find the configuration, as the constructor does.
+
+        Args:
+            config: what was passed to the constructor.
+
+        Returns:
+            The settings without the outer ``MQ``.
+        """
+        source = find_source(config)
+        return dict(source.section) if source is not None else {}
+
+    @property
+    def service_config(self) -> dict[str, Any]:
+        """The service's entry under ``users``; empty when it has none."""
+        users = self._config.get("users")
+        entry = users.get(self.service_name) if isinstance(users, Mapping) else None
+        return dict(entry) if isinstance(entry, Mapping) else {}
+
+    @property
+    def service_configurable_properties(self) -> dict[str, Any]:
+        """Attributes that the configuration may set, with their defaults; services override it."""
+        return {}
+
+    def _apply_configured_properties(self) -> None:
+        """Set the attributes that the service's entry configures."""
+        configurable = {
+            "sync_period": self.sync_period,
+            "observe_period": self.observe_period,
+            "vhost_prefix": self.vhost_prefix,
+            "default_testing_prefix": self.default_testing_prefix,
+            "testing_envs": self.testing_envs,
+            "testing_prefix_envs": self.testing_prefix_envs,
+            **self.service_configurable_properties,
+        }
+        configured = self.service_config.get(self.property_key)
+        values = configured if isinstance(configured, Mapping) else {}
+        for name, default in configurable.items():
+            setattr(self, name, values.get(name, default))
+
+    @property
+    def service_id(self) -> str:
+        """An id of this instance, made when first asked for."""
+        if self._service_id is None:
+            self._service_id = self.create_unique_id()
+        return self._service_id
+
+    @property
+    def mq_credentials(self) -> pika.PlainCredentials:
+        """How the service logs in.
+
+        Raises:
+            ConfigurationError: the service has no user and password in the configuration.
+        """
+        credentials = self.settings.credentials_for(self.service_name)
+        return pika.PlainCredentials(credentials.username, credentials.password)
+
+    @property
+    def testing_mode(self) -> bool:
+        """Whether one of `testing_envs` is set to true in the environment."""
+        return any(env_flag(name) for name in self.testing_envs)
+
+    @property
+    def testing_prefix(self) -> str:
+        """The prefix of virtual hosts in testing mode."""
+        for name in self.testing_prefix_envs:
+            if os.environ.get(name):
+                return os.environ[name]
+        return self.default_testing_prefix
+
+    @property
+    def vhost(self) -> str:
+        """The service's virtual host, with its prefix, and in testing mode that one before it."""
+        vhost = with_prefix(self._vhost, self.vhost_prefix)
+        return with_prefix(vhost, self.testing_prefix) if self.testing_mode else vhost
+
+    @vhost.setter
+    def vhost(self, vhost: str) -> None:
+        self._vhost = vhost or ""
+
+    def get_connection_params(self, vhost: str, **kwargs: Any) -> pika.ConnectionParameters:
+        """Make pika's parameters for a virtual host; of several servers for the first.
+
+        Args:
+            vhost: the virtual host, as it is.
+            kwargs: passed on to `pika.ConnectionParameters`; they go before the configuration.
+
+        Returns:
+            The parameters.
+
+        Raises:
+            ConfigurationError: there are no credentials for the service, or a value is wrong.
+            TypeError: pika knows no such keyword.
+        """
+        settings = self.settings
+        endpoint = settings.endpoints[0]
+        options: dict[str, Any] = {
+            "host": endpoint.host,
+            "port": endpoint.port,
+            "heartbeat": settings.heartbeat,
+            "blocked_connection_timeout": settings.blocked_connection_timeout,
+            "socket_timeout": settings.connect_timeout,
+            "stack_timeout": settings.connect_timeout,
+        }
+        if settings.tls.enabled:
+            from neon_mq_connector.config import create_ssl_context
+
+            options["ssl_options"] = pika.SSLOptions(
+                create_ssl_context(settings.tls), settings.tls.server_hostname or endpoint.host
+            )
+        options.update(kwargs)
+        if "credentials" not in options:
+            options["credentials"] = self.mq_credentials
+        return pika.ConnectionParameters(virtual_host=vhost, **options)
+
+    def _all_parameters(self, vhost: str, **kwargs: Any) -> list[pika.ConnectionParameters]:
+        """Make the parameters of each server of the cluster."""
+        first = self.get_connection_params(vhost, **kwargs)
+        every = [first]
+        if "host" in kwargs or "port" in kwargs:
+            return every
+        for endpoint in self.settings.endpoints[1:]:
+            other = copy.copy(first)
+            other.host, other.port = endpoint.host, endpoint.port
+            if first.ssl_options is not None and not self.settings.tls.server_hostname:
+                other.ssl_options = pika.SSLOptions(first.ssl_options.context, endpoint.host)
+            every.append(other)
+        return every
+
+    def create_mq_connection(self, vhost: str = "/", **kwargs: Any) -> pika.BlockingConnection:
+        """Open a pika connection that the caller owns and closes.
+
+        Args:
+            vhost: the virtual host, as it is.
+            kwargs: passed on to `pika.ConnectionParameters`.
+
+        Returns:
+            The open connection; to be used by one thread at a time.
+
+        Raises:
+            pika.exceptions.AMQPConnectionError: no server answers, or it refused.
+            ConfigurationError: there are no credentials for the service.
+        """
+        connection = open_blocking(self._all_parameters(vhost, **kwargs))
+        remember_owner(connection)
+        return connection
+
+    @staticmethod
+    def create_unique_id() -> str:
+        """Make an id that nothing else has.
+
+        Returns:
+            32 hexadecimal digits.
+        """
+        return new_id()
+
+    @staticmethod
+    def default_error_handler(thread: Any, exception: BaseException) -> None:
+        """Log what went wrong in a consumer.
+
+        Args:
+            thread: the consumer's thread.
+            exception: what went wrong.
+        """
+        default_error_handler(thread, exception)

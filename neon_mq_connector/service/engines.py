@@ -1,0 +1,72 @@
+"""Which consumer thread serves a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, refuse_generator
+from neon_mq_connector.consumers import BaseConsumerThread, SelectConsumerThread
+
+
+def choose_engine(
+    callback: Callable[..., Any],
+    on_error: Callable[..., Any] | None,
+    queue: str,
+    *,
+    async_consumer: bool | None,
+    prefers_async: bool,
+    threaded: type[BaseConsumerThread],
+) -> type[BaseConsumerThread]:
+    """Choose the class of a consumer's thread, once, by what its callback is.
+
+    Args:
+        callback: what handles messages.
+        on_error: what is told of errors.
+        queue: the name of the queue, for errors.
+        async_consumer: what the registration says.
+        prefers_async: what holds where it says nothing.
+        threaded: the class for functions where nobody asks for another.
+
+    Returns:
+        `AsyncConsumer` for a coroutine function, `SelectConsumerThread` where that is asked for.
+
+    Raises:
+        TypeError: the callback yields, or is a coroutine function and ``async_consumer`` is False,
+            or only ``on_error`` is a coroutine function.
+    """
+    refuse_generator(callback, queue)
+    if is_coroutine_function(callback):
+        if async_consumer is False:
+            raise TypeError(
+                f"queue {queue!r}: callback {name_of(callback)} is a coroutine function (`async "
+                "def`), which async_consumer=False does not run; leave async_consumer out"
+            )
+        from neon_mq_connector.aio.consumer import AsyncConsumer  # with asyncio: it takes a while
+
+        return AsyncConsumer
+    if on_error is not None and is_coroutine_function(on_error):
+        raise TypeError(
+            f"queue {queue!r}: on_error {name_of(on_error)} is a coroutine function (`async def`), "
+            f"and callback {name_of(callback)} is not, so nothing would await it"
+        )
+    wanted = prefers_async if async_consumer is None else async_consumer
+    return SelectConsumerThread if wanted else threaded
+
+
+def choose_concurrency(
+    concurrency: int | None, callback: Callable[..., Any], prefetch_count: int
+) -> int:
+    """Say how many callbacks may run side by side.
+
+    Args:
+        concurrency: what the registration says.
+        callback: what handles messages.
+        prefetch_count: how many messages the broker sends ahead.
+
+    Returns:
+        By default the prefetch count for a coroutine function, and 1 for any other.
+    """
+    if concurrency is not None:
+        return concurrency
+    return prefetch_count if is_coroutine_function(callback) else 1

@@ -1,0 +1,349 @@
+"""A private RabbitMQ for tests and development, started from the installed programs.
+
+The helpers that exist for this (mirakuru, port-for, pytest-rabbitmq) are made for test suites:
+they bring pytest along, and to stop, kill and restart a node on the same data is not what they are
+about. The `neon-mq broker` command of the installed package needs the same node without any of
+them, so this is the standard library alone.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from neon_mq_connector.testing.errors import ManagementError, PrivateBrokerError
+from neon_mq_connector.testing.folder import NodeFolder, NodeIdentity, NodePorts
+from neon_mq_connector.testing.management import ManagementClient
+from neon_mq_connector.testing.ports import LOOPBACK, free_ports, is_free
+from neon_mq_connector.testing.process import Belongings, NodeProcess
+from neon_mq_connector.testing.programs import BrokerPrograms, find_broker_programs
+
+_PERMIT_TRANSIENT = "deprecated_features.permit.transient_nonexcl_queues"
+_AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
+_METHOD_FRAME = b"\x01"
+_POLL_SECONDS = 0.05
+
+
+class PrivateBroker:
+    """A RabbitMQ node of one's own: it touches no other broker and leaves nothing behind.
+
+    Everything the node reads and writes is in one folder, all its ports are free ones on the
+    loopback interface, and it ends with the process that started it, even when that is killed.
+    The management interface is on. Durable things survive `stop`, `kill` and `start` of the same
+    object; `close`, or the end of the `with` block, removes them.
+
+    Args:
+        refuse_transient: refuse queues that are neither durable nor exclusive, as RabbitMQ 4.3 does
+            by default and 4.0 does when it is told to. False leaves the broker as it comes.
+        config: more settings for `rabbitmq.conf`.
+        directory: where the node lives; its data are found again by the next one who names it. A
+            temporary folder, removed by `close`, when None.
+        port: for AMQP; a free one when None.
+        management_port: for the management interface; a free one when None.
+        username: the administrator.
+        password: of the administrator; made up when None.
+
+    Example:
+        >>> with PrivateBroker() as broker:
+        ...     broker.create_vhost("/neon")
+        ...     connection = pika.BlockingConnection(pika.URLParameters(broker.url("/neon")))
+    """
+
+    def __init__(
+        self,
+        *,
+        refuse_transient: bool = False,
+        config: Mapping[str, str] | None = None,
+        directory: str | Path | None = None,
+        port: int | None = None,
+        management_port: int | None = None,
+        username: str = "neon",
+        password: str | None = None,
+    ) -> None:
+        self.refuse_transient = refuse_transient
+        self._settings = {_PERMIT_TRANSIENT: "false"} if refuse_transient else {}
+        self._settings |= config or {}
+        self._directory = directory
+        self._wanted_ports = (port, management_port)
+        self._wanted_user = (username, password)
+        self._lock = threading.RLock()
+        self._folder: NodeFolder | None = None
+        self._ports: NodePorts | None = None
+        self._identity: NodeIdentity | None = None
+        self._programs: BrokerPrograms | None = None
+        self._owned = Belongings()
+        weakref.finalize(self, self._owned.give_up)
+
+    def __repr__(self) -> str:
+        where = self._ports.amqp if self._ports else None
+        kind = ", refusing transient queues" if self.refuse_transient else ""
+        return f"<PrivateBroker on port {where}{kind}: {'up' if self.running else 'down'}>"
+
+    def __enter__(self) -> PrivateBroker:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- the node's life
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start the node and wait until it takes connections (about 4 s); nothing if it runs.
+
+        After `stop` or `kill` it comes back on the same ports with the same data.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            BrokerProgramsNotFoundError: RabbitMQ is not installed; the message says how to.
+            PrivateBrokerError: the node ended or was not ready in time; the message has its log.
+        """
+        with self._lock:
+            if self.running:
+                return
+            self._prepare()
+            folder, ports, identity = self._known()
+            assert self._programs is not None
+            folder.write(identity, ports, self._settings)
+            process = NodeProcess(
+                self._programs.server,
+                folder.environment(identity, ports),
+                folder.console,
+                epmd_port=ports.epmd,
+                remove_with_parent=self._owned.temporary,
+            )
+            self._owned.process = process
+            try:
+                self._wait_until_ready(process, timeout)
+            except BaseException:
+                process.kill()
+                raise
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """End the node in good order and keep its data for `start`; idempotent.
+
+        Args:
+            timeout: seconds after which the node is killed.
+        """
+        with self._lock:
+            if self._owned.process is not None:
+                self._owned.process.stop(timeout)
+
+    def kill(self) -> None:
+        """End the node with SIGKILL, as a crash would, and keep its data for `start`."""
+        with self._lock:
+            if self._owned.process is not None:
+                self._owned.process.kill()
+
+    def close(self) -> None:
+        """End the node for good and remove its temporary folder if it has one; idempotent."""
+        with self._lock:
+            if self._owned.temporary is None:  # otherwise there is no data to bring to safety
+                self.stop()
+            self._owned.give_up()
+            self._folder = self._identity = self._ports = None
+
+    def restart(self, timeout: float = 60.0) -> None:
+        """End the node in good order and start it again with its data, on the same ports."""
+        with self._lock:
+            self.stop()
+            self.start(timeout)
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the node's process is there."""
+        process = self._owned.process
+        return process is not None and process.exit_code is None
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the node, for those who want to send it signals."""
+        if self._owned.process is None:
+            raise self._not_started()
+        return self._owned.process.pid
+
+    # --- where it is
+
+    @property
+    def host(self) -> str:
+        """Return the address that the node listens on."""
+        return LOOPBACK
+
+    @property
+    def port(self) -> int:
+        """Return the AMQP port; it stays the same for the life of this object."""
+        return self._known()[1].amqp
+
+    @property
+    def management_url(self) -> str:
+        """Return the address of the management interface, for browsers too."""
+        return f"http://{LOOPBACK}:{self._known()[1].management}"
+
+    @property
+    def username(self) -> str:
+        """Return the name of the administrator."""
+        return self._wanted_user[0]
+
+    @property
+    def password(self) -> str:
+        """Return the password of the administrator."""
+        return self._known()[2].password
+
+    @property
+    def directory(self) -> Path:
+        """Return the folder that the node lives in."""
+        return self._known()[0].path
+
+    def url(self, vhost: str = "/", *, username: str | None = None, password: str = "") -> str:
+        """Return an AMQP URL, password included.
+
+        Args:
+            vhost: the virtual host.
+            username: of a user; the administrator when None.
+            password: of that user.
+        """
+        user, secret = (self.username, self.password) if username is None else (username, password)
+        credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
+        return f"amqp://{credentials}@{self.host}:{self.port}/{quote(vhost, safe='')}"
+
+    # --- what is in it
+
+    @property
+    def management(self) -> ManagementClient:
+        """Return a client for all that has no method here."""
+        return ManagementClient(self.management_url, self.username, self.password)
+
+    def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
+        """Create a virtual host that the administrator and these users may do everything in."""
+        management = self.management
+        management.create_vhost(name)
+        for user in (self.username, *users):
+            management.permit(user, name)
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all in it, and end its connections; a missing one is fine."""
+        self.management.delete_vhost(name)
+
+    def add_user(
+        self, name: str, password: str, *, vhosts: Iterable[str] = (), tags: str = ""
+    ) -> None:
+        """Create a user.
+
+        Args:
+            name: of the user.
+            password: of the user.
+            vhosts: virtual hosts that it may do everything in.
+            tags: such as `administrator`.
+        """
+        management = self.management
+        management.create_user(name, password, tags=tags)
+        for vhost in vhosts:
+            management.permit(name, vhost)
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user; a missing one is fine."""
+        self.management.delete_user(name)
+
+    def list_queues(self, vhost: str) -> list[dict[str, Any]]:
+        """List the queues as they are now, with their messages; see `ManagementClient.queues`."""
+        return self.management.queues(vhost)
+
+    def list_consumers(self, vhost: str) -> list[dict[str, Any]]:
+        """List the consumers as they were at most a second ago."""
+        return self.management.consumers(vhost)
+
+    def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
+        """List the connections as they were at most a second ago."""
+        return self.management.connections(vhost)
+
+    def rabbitmqctl(self, *arguments: str, timeout: float = 60.0) -> str:
+        """Run RabbitMQ's own tool against this node; it takes half a second and more.
+
+        Args:
+            arguments: the command and what it needs.
+            timeout: seconds.
+
+        Returns:
+            what it printed.
+
+        Raises:
+            PrivateBrokerError: it failed or took too long; the message has what it said.
+        """
+        folder, ports, identity = self._known()
+        assert self._programs is not None
+        environment = folder.environment(identity, ports)
+        return self._programs.run_ctl(arguments, environment, timeout=timeout)
+
+    # --- inside
+
+    def _prepare(self) -> None:
+        self._programs = self._programs or find_broker_programs()
+        if self._folder is None:
+            self._folder = NodeFolder(self._make_directory())
+        self._identity = self._identity or self._folder.identity(*self._wanted_user)
+        self._ports = self._ports or self._choose_ports()
+
+    def _make_directory(self) -> Path:
+        if self._directory is not None:
+            return Path(self._directory).resolve()
+        self._owned.temporary = Path(tempfile.mkdtemp(prefix="neon-mq-broker-")).resolve()
+        return self._owned.temporary
+
+    def _choose_ports(self) -> NodePorts:
+        wanted = self._wanted_ports
+        for port in filter(None, wanted):
+            if not is_free(port):
+                raise PrivateBrokerError(f"port {port} on {LOOPBACK} is in use: name another one")
+        amqp, management, distribution, epmd = free_ports(len(astuple(NodePorts(0, 0, 0, 0))))
+        return NodePorts(wanted[0] or amqp, wanted[1] or management, distribution, epmd)
+
+    def _wait_until_ready(self, process: NodeProcess, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self._is_ready():
+            if process.exit_code is not None:
+                raise self._failed(f"ended with exit code {process.exit_code} while starting")
+            if time.monotonic() > deadline:
+                raise self._failed(f"was not ready after {timeout} s")
+            time.sleep(_POLL_SECONDS)
+
+    def _is_ready(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), timeout=1.0) as probe:
+                probe.sendall(_AMQP_GREETING)
+                if probe.recv(1) != _METHOD_FRAME:
+                    return False
+            self.management.call("GET", "whoami")
+        except (OSError, ManagementError):
+            return False
+        return True
+
+    def _failed(self, what: str) -> PrivateBrokerError:
+        folder, ports, _ = self._known()
+        return PrivateBrokerError(
+            f"the private broker on port {ports.amqp} {what}\n{folder.log_excerpt()}"
+        )
+
+    def _known(self) -> tuple[NodeFolder, NodePorts, NodeIdentity]:
+        if self._folder is None or self._ports is None or self._identity is None:
+            raise self._not_started()
+        return self._folder, self._ports, self._identity
+
+    @staticmethod
+    def _not_started() -> PrivateBrokerError:
+        return PrivateBrokerError("the private broker has not been started: call start() first")

@@ -1,0 +1,147 @@
+"""One RabbitMQ node as an ordinary child process that never outlives its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from neon_mq_connector.testing.ports import LOOPBACK
+
+_LOG = logging.getLogger("neon_mq_connector.testing")
+
+# Erlang, run by the node beside RabbitMQ. The node's standard input is a pipe whose other end only
+# the parent holds; the kernel closes it however the parent ends, SIGKILL included. So neither a
+# node nor its epmd nor a temporary folder is left behind, and no watcher process is needed.
+_LEASH = """
+spawn(fun Wait() ->
+    case io:get_line("") of
+        Line when is_list(Line); is_binary(Line) -> Wait();
+        _ ->
+            catch begin
+                {{ok, Socket}} = gen_tcp:connect({{127,0,0,1}}, {epmd_port}, [binary]),
+                ok = gen_tcp:send(Socket, <<0, 1, $k>>),
+                receive _ -> ok after 1000 -> ok end
+            end,
+            catch {clean_up},
+            erlang:halt(0)
+    end
+end).
+"""
+
+_EPMD_KILL_REQUEST = b"\x00\x01k"
+
+
+class NodeProcess:
+    """A running node.
+
+    Args:
+        program: `rabbitmq-server`.
+        environment: the whole environment of the node.
+        console: the file that gets what the node prints.
+        epmd_port: where the node's own port mapper daemon listens, or will.
+        remove_with_parent: a folder that the node removes when its parent vanishes.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        environment: Mapping[str, str],
+        console: Path,
+        *,
+        epmd_port: int,
+        remove_with_parent: Path | None = None,
+    ) -> None:
+        self._epmd_port = epmd_port
+        # again and again: the rest of the node may be writing there still
+        clean_up = (
+            "lists:foldl(fun(_, ok) -> ok; (_, _) -> timer:sleep(20), "
+            f"file:del_dir_r({_erlang_string(remove_with_parent)}) end, error, lists:seq(1, 100))"
+        )
+        leash = _LEASH.format(
+            epmd_port=epmd_port, clean_up=clean_up if remove_with_parent else "ok"
+        )
+        with console.open("ab") as output:
+            self._popen = subprocess.Popen(
+                [program, "-noshell", "-eval", " ".join(leash.split())],
+                # With this the start script becomes the node instead of waiting beside it, so
+                # signals reach the node itself.
+                env={**environment, "RABBITMQ_ALLOW_INPUT": "1"},
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=console.parent,
+                start_new_session=True,  # Ctrl-C in our terminal is not for the node
+            )
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the node."""
+        return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return the exit code, or None while the node runs."""
+        return self._popen.poll()
+
+    def stop(self, timeout: float) -> None:
+        """End the node in good order, or by force when that takes too long; idempotent.
+
+        Args:
+            timeout: seconds after which it is killed.
+        """
+        if self.exit_code is None:
+            self._popen.send_signal(signal.SIGTERM)
+            try:
+                self._popen.wait(timeout)
+            except subprocess.TimeoutExpired:
+                _LOG.warning("private broker %s did not stop in %s s: killed", self.pid, timeout)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the node at once, as a crash would; idempotent."""
+        if self.exit_code is None:
+            self._popen.kill()
+            self._popen.wait()
+        if self._popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._popen.stdin.close()
+        _end_epmd(self._epmd_port)
+
+
+class Belongings:
+    """What is given up when a broker object is closed, forgotten, or the interpreter ends."""
+
+    def __init__(self) -> None:
+        self.process: NodeProcess | None = None
+        self.temporary: Path | None = None
+        self._owner = os.getpid()
+
+    def give_up(self) -> None:
+        """End the process and remove the temporary folder, but never from a forked child."""
+        if os.getpid() != self._owner:
+            return
+        if self.process is not None:
+            self.process.kill()
+        if self.temporary is not None:
+            shutil.rmtree(self.temporary, ignore_errors=True)
+        self.process = self.temporary = None
+
+
+def _end_epmd(port: int) -> None:
+    # The node started it as a daemon on a port of ours, so nobody else uses it.
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1.0) as epmd:
+        epmd.sendall(_EPMD_KILL_REQUEST)
+        while epmd.recv(64):
+            pass
+
+
+def _erlang_string(path: Path | None) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,296 @@
+"""Exchanges, queues and bindings as data, and how to declare them on any broker.
+
+Declaring is a generator of steps: it yields what the broker is to be asked and is sent the answer,
+or thrown a `Refusal`. A driver performs the steps on whatever kind of connection it has, so that
+all of them do the same. The rules (source: RabbitMQ's "Queues" and "Deprecated features" pages):
+
+* A broker may refuse transient non-exclusive queues (541, or 540 on some releases; it closes the
+  connection). Neither its version nor its capabilities tell. So: try, and remember the refusal.
+* A queue or exchange that exists with other properties (406) is taken as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+
+LOG = logging.getLogger("neon_mq_connector.topology")
+
+CONNECTION_FORCED = 320
+NOT_FOUND = 404
+ACCESS_REFUSED = 403
+RESOURCE_LOCKED = 405
+PRECONDITION_FAILED = 406
+NOT_IMPLEMENTED = 540
+INTERNAL_ERROR = 541
+
+#: A subscriber's own queue outlives an outage, and a crash, by no more than this, in seconds.
+SUBSCRIBER_EXPIRES = 300.0
+
+
+class Refusal(Exception):
+    """The broker said no to a step.
+
+    Attributes:
+        code: the AMQP reply code.
+        text: the broker's own words.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An exchange as it is to be declared."""
+
+    name: str
+    type: str = "direct"
+    durable: bool = False
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue as it is to be declared; an empty name has the broker choose one."""
+
+    name: str
+    durable: bool = False
+    exclusive: bool = False
+    auto_delete: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def transient(self) -> bool:
+        """Whether a broker may refuse it for being transient and not exclusive."""
+        return not self.durable and not self.exclusive
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A queue bound to an exchange."""
+
+    queue: str
+    exchange: str
+    routing_key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeclareExchange:
+    """Step: declare an exchange, or only ask whether it is there."""
+
+    exchange: Exchange
+    passive: bool = False
+
+
+@dataclass(frozen=True)
+class DeclareQueue:
+    """Step: declare a queue, or only ask whether it is there. The answer is a `QueueStatus`."""
+
+    queue: Queue
+    passive: bool = False
+
+
+@dataclass(frozen=True)
+class DeleteExchange:
+    """Step: delete an exchange."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class DeleteQueue:
+    """Step: delete a queue and its messages."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Bind:
+    """Step: bind a queue."""
+
+    binding: Binding
+
+
+Step: TypeAlias = "DeclareExchange | DeclareQueue | DeleteExchange | DeleteQueue | Bind"
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """What the broker answers to the declare of a queue.
+
+    Attributes:
+        name: the queue's name, also where the broker chose it.
+        messages: how many are ready in it.
+        consumers: how many consumers it has.
+        adopted: whether it existed with other properties and was taken as it is.
+        made_durable: whether it was declared durable since the broker refuses transient queues.
+    """
+
+    name: str
+    messages: int = 0
+    consumers: int = 0
+    adopted: bool = False
+    made_durable: bool = False
+
+
+@dataclass
+class BrokerFacts:
+    """What a connection has learned about its broker; forgotten when it is opened anew.
+
+    Owned by the thread of the connection.
+    """
+
+    refuses_transient_queues: bool = False
+
+
+Steps = Generator[Step, Any, QueueStatus]
+T = TypeVar("T")
+
+
+def drive_steps(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) -> T:
+    """Perform the steps of a generator one after another.
+
+    Args:
+        steps: the generator.
+        perform: asks the broker; returns its answer, raises `Refusal` when it says no.
+
+    Returns:
+        The value of the generator.
+
+    Raises:
+        Refusal: the broker said no to a step that the generator has no alternative for.
+    """
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = perform(step)
+            except Refusal as refusal:
+                step = steps.throw(refusal)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
+    """Declare a queue in whichever way this broker permits.
+
+    Args:
+        queue: as it is wanted.
+        facts: what is known of the broker; a refusal is noted there.
+
+    Returns:
+        What the queue is now (the value of the generator).
+    """
+    wanted = queue
+    if queue.transient and facts.refuses_transient_queues:
+        wanted = replace(queue, durable=True)
+    try:
+        status: QueueStatus = yield DeclareQueue(wanted)
+    except Refusal as refusal:
+        if refusal.code in (PRECONDITION_FAILED, ACCESS_REFUSED) and not queue.exclusive:
+            # with other properties, or made by somebody with more rights: used as it is
+            return (yield from _adopt(queue, refusal))
+        if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
+            raise
+        LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
+        facts.refuses_transient_queues = True
+        wanted = replace(queue, durable=True)
+        try:
+            status = yield DeclareQueue(wanted)
+        except Refusal as second:
+            if second.code != PRECONDITION_FAILED:
+                raise
+            return (yield from _adopt(queue, second))
+    return replace(status, made_durable=wanted.durable and not queue.durable)
+
+
+def _adopt(queue: Queue, refusal: Refusal) -> Steps:
+    try:
+        status: QueueStatus = yield DeclareQueue(queue, passive=True)
+    except Refusal:
+        raise refusal from refusal.__cause__
+    LOG.info("queue %r is used as it is: %s", queue.name, refusal)
+    return replace(status, adopted=True)
+
+
+def declare_exchange(exchange: Exchange) -> Steps:
+    """Declare an exchange, or take the one that exists with other properties.
+
+    An exchange of another *type* is taken too: publishers may have had reasons; it is logged.
+    """
+    try:
+        yield DeclareExchange(exchange)
+    except Refusal as refusal:
+        if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
+            raise
+        try:
+            yield DeclareExchange(exchange, passive=True)
+        except Refusal:
+            raise refusal from refusal.__cause__
+        LOG.info(
+            "exchange %r exists with other properties and is used as it is: %s",
+            exchange.name,
+            refusal,
+        )
+    return QueueStatus("")
+
+
+def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:
+    """Find the queue that the broker named before; if it is gone have it name another."""
+    if known_as:
+        try:
+            status: QueueStatus = yield DeclareQueue(replace(queue, name=known_as), passive=True)
+        except Refusal as refusal:
+            if refusal.code != NOT_FOUND:
+                raise
+        else:
+            return status
+    return (yield from declare_queue(queue, facts))
+
+
+def attach(
+    queue: Queue,
+    exchange: Exchange | None,
+    routing_keys: tuple[str, ...],
+    facts: BrokerFacts,
+    *,
+    queue_reset: bool = False,
+    exchange_reset: bool = False,
+    known_as: str = "",
+) -> Steps:
+    """Make everything that a consumer needs.
+
+    Args:
+        queue: the queue to consume from.
+        exchange: what it is bound to; None for the default exchange.
+        routing_keys: one binding each; empty means the queue's own name.
+        facts: what is known of the broker.
+        queue_reset: delete the queue first.
+        exchange_reset: delete the exchange first.
+        known_as: the name that the broker chose for the queue before, if it did.
+
+    Returns:
+        What the queue is now (the value of the generator).
+    """
+    if exchange is not None:
+        if exchange_reset:
+            yield DeleteExchange(exchange.name)
+        yield from declare_exchange(exchange)
+    if queue_reset and queue.name:
+        yield DeleteQueue(queue.name)
+    status = yield from _declare_again(queue, known_as, facts)
+    if exchange is not None:
+        for key in routing_keys or (status.name,):
+            yield Bind(Binding(status.name, exchange.name, key))
+    return status

@@ -1,0 +1,281 @@
+"""Ask a service from a script. `_default_mq_config` is looked up here: callers replace it."""
+
+from __future__ import annotations
+
+import logging
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.config.known_source import KnownSource
+from neon_mq_connector.config.sources import plain
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.errors import VhostAccessError
+from neon_mq_connector.handler import NeonMQHandler
+from neon_mq_connector.shared_clients import ClientKey, client_key, known_client, shared_client
+
+LOG = logging.getLogger("neon_mq_connector.client")
+
+#: What is used where no configuration is found; whoever has credentials elsewhere puts them here.
+_default_mq_config: dict[str, Any] = {"server": "localhost", "port": 5672, "users": {}}
+
+_CLIENT = "mq_handler"
+_DEFAULT_TIMEOUT = 30.0
+#: Seconds; a broker takes no message that expires later (2**32 ms).
+_LONGEST_TIMEOUT = 4_294_967
+
+
+def send_mq_request(
+    vhost: str,
+    request_data: dict[str, Any],
+    target_queue: str,
+    response_queue: str | None = None,
+    timeout: float | None = 30,
+    expect_response: bool = True,
+    stream_callback: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
+    """Send a request to a service's queue and wait for its answer.
+
+    The broker is that of the configuration, the user its entry ``mq_handler``. All requests of a
+    process share one connection; any thread may call this.
+
+    Args:
+        vhost: the virtual host.
+        request_data: the request; its ``routing_key`` is set to where the answer is to go.
+        target_queue: the queue of the service.
+        response_queue: the name of a queue to be made for the answer; by default none is needed.
+        timeout: how long to wait for the answer, in seconds: more than 0, at most 4,294,967 (30, of
+            which None is another way to say it). The request expires with it.
+        expect_response: False to return once the broker has the message.
+        stream_callback: for an answer in parts: called with each of them, the last included.
+
+    Returns:
+        The answer, of one in parts the last; an empty dict when none is expected, none came in
+        time, or anything failed, which is logged. Of an argument that cannot be used the log says
+        which it is and what would do.
+
+    Raises:
+        ValueError: the virtual host does not exist or the user may not use it.
+    """
+    asking = _Asking(vhost, target_queue)
+    with asking:
+        timeout = _check(
+            vhost, request_data, target_queue, response_queue, timeout, stream_callback
+        )
+        asker = asking.by = _known_asker()
+        client = asker.client(vhost)
+        if not expect_response:
+            client.send(target_queue, request_data, timeout=timeout, wire_format=asker.wire_format)
+            return {}
+        return client.request(
+            target_queue,
+            request_data,
+            timeout=timeout,
+            reply_queue=response_queue,
+            wire_format=asker.wire_format,
+            on_part=stream_callback,
+            on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
+        )
+    return {}
+
+
+async def send_mq_request_async(
+    vhost: str,
+    request_data: dict[str, Any],
+    target_queue: str,
+    response_queue: str | None = None,
+    timeout: float | None = 30,
+    expect_response: bool = True,
+    stream_callback: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
+    """Send a request to a service's queue and await its answer, without holding up the loop.
+
+    The same as `send_mq_request`, for coroutines; both use the same connection. When it is
+    cancelled the answer is dropped.
+
+    Args:
+        vhost: the virtual host.
+        request_data: the request; its ``routing_key`` is set to where the answer is to go.
+        target_queue: the queue of the service.
+        response_queue: the name of a queue to be made for the answer; by default none is needed.
+        timeout: how long to wait for the answer, in seconds: more than 0, at most 4,294,967 (30, of
+            which None is another way to say it). The request expires with it.
+        expect_response: False to return once the broker has the message.
+        stream_callback: for an answer in parts: called with each of them, the last included, and
+            awaited if it is a coroutine function.
+
+    Returns:
+        The answer, of one in parts the last; an empty dict when none is expected, none came in
+        time, or anything failed, which is logged.
+
+    Raises:
+        ValueError: the virtual host does not exist or the user may not use it.
+    """
+    from neon_mq_connector.aio.requests import in_thread, requests_by
+
+    asking = _Asking(vhost, target_queue)
+    with asking:
+        timeout = _check(
+            vhost, request_data, target_queue, response_queue, timeout, stream_callback
+        )
+        if _asker is None or not _asker.knows(vhost):
+            # the first time: it reads files, and imports what checks them
+            await in_thread(
+                lambda: _known_asker().client(vhost),
+                timeout=timeout,
+                what="reading the configuration",
+            )
+        asker = asking.by = _known_asker()
+        requests = requests_by(asker.client(vhost))
+        if not expect_response:
+            await requests.send(
+                target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
+            )
+            return {}
+        return await requests.request(
+            target_queue,
+            request_data,
+            timeout=timeout,
+            reply_queue=response_queue,
+            wire_format=asker.wire_format,
+            on_part=stream_callback,
+            on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
+        )
+    return {}
+
+
+class _Asking:
+    """What becomes of errors: they are logged, but for a virtual host that cannot be used.
+
+    Attributes:
+        by: what is asked with, as soon as it is known.
+    """
+
+    def __init__(self, vhost: Any, target_queue: Any) -> None:
+        self.by: _Asker | None = None
+        self._vhost = vhost
+        self._target_queue = target_queue
+
+    def __enter__(self) -> None:
+        """Look at the errors of a block."""
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, VhostAccessError):
+            user = _CLIENT if self.by is None else self.by.user
+            raise ValueError(f"{self._vhost} is not a valid endpoint for {user}") from error
+        if not isinstance(error, Exception):
+            return False
+        LOG.error(
+            "request to queue %.300r on %.300r failed: %s", self._target_queue, self._vhost, error
+        )
+        LOG.debug("how it failed", exc_info=error)
+        return True
+
+
+def _check(
+    vhost: Any,
+    request_data: Any,
+    target_queue: Any,
+    response_queue: Any,
+    timeout: Any,
+    stream_callback: Any,
+) -> float:
+    """Refuse arguments that cannot be used, each by its name and with what would do.
+
+    Returns:
+        The timeout, in seconds.
+    """
+    if timeout is None:
+        timeout = _DEFAULT_TIMEOUT
+    if not isinstance(vhost, str):
+        raise _unusable("vhost", vhost, "a virtual host; give its name as a text, such as '/'")
+    if type(request_data) is not dict and not isinstance(request_data, Mapping):
+        kind = type(request_data).__name__
+        raise TypeError(f"request_data is no message but of type {kind}; give a dict")
+    if not isinstance(target_queue, str) or not target_queue:
+        raise _unusable("target_queue", target_queue, "a queue; give the name of the service's own")
+    if response_queue is not None and not isinstance(response_queue, str):
+        raise _unusable(
+            "response_queue", response_queue, "a queue; give its name as a text, or None"
+        )
+    if (
+        type(timeout) not in (int, float) and not isinstance(timeout, numbers.Real)
+    ) or not 0 < float(timeout) <= _LONGEST_TIMEOUT:
+        raise _unusable(
+            "timeout",
+            timeout,
+            f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, "
+            f"or None for {_DEFAULT_TIMEOUT:g}",
+        )
+    if stream_callback is not None and not callable(stream_callback):
+        raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
+    return timeout  # type: ignore[no-any-return]
+
+
+def _unusable(name: str, value: Any, what: str) -> ValueError:
+    return ValueError(f"{name}={value!r:.60} is not {what}")
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """What one configuration says of asking; made anew when it changes.
+
+    Attributes:
+        config: the configuration as it was, for comparison.
+        connector: makes connection parameters of it.
+        user: the user's name.
+        wire_format: how requests are encoded.
+    """
+
+    config: Any = field(repr=False)
+    connector: MQConnector
+    user: str | None
+    wire_format: WireFormat
+    _keys: dict[str, ClientKey] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> _Asker:
+        copied = plain(config)
+        connector = MQConnector(copied, _CLIENT)
+        user = connector.mq_credentials.username
+        return cls(copied, connector, user, WireFormat(connector.settings.wire_format))
+
+    def knows(self, vhost: str) -> bool:
+        """Whether it has had a client for a virtual host."""
+        return vhost in self._keys
+
+    def client(self, vhost: str) -> RequestClient:
+        """Give the process's client for a virtual host."""
+        key = self._keys.get(vhost)
+        client = None if key is None else known_client(key)
+        if client is None:
+            parameters = self.connector._all_parameters(vhost)
+            client = shared_client(parameters, owner=_CLIENT)
+            self._keys[vhost] = client_key(parameters)
+        return client
+
+
+_known_source = KnownSource(fresh_for=0.02)
+_asker: _Asker | None = None
+
+
+def _known_asker() -> _Asker:
+    global _asker
+    source = _known_source.find()
+    config = source.section if source is not None else _default_mq_config
+    asker = _asker
+    if asker is None or asker.config != config or not config:
+        asker = _asker = _Asker.of(config)
+    return asker
+
+
+__all__ = ["MQConnector", "NeonMQHandler", "send_mq_request", "send_mq_request_async"]

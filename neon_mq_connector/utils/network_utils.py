@@ -1,0 +1,41 @@
+"""An import path that services have always used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neon_mq_connector import codec
+from neon_mq_connector.probe import is_port_open
+
+
+def dict_to_b64(data: dict[Any, Any], charset: str = "utf-8") -> bytes:
+    """Write a dict in the legacy format, see `neon_mq_connector.codec.dict_to_b64`.
+
+    Args:
+        data: the dict.
+        charset: accepted for old callers; what is written is ASCII.
+    """
+    return codec.dict_to_b64(data)
+
+
+def b64_to_dict(data: bytes | str, charset: str = "utf-8") -> dict[Any, Any]:
+    """Read a message body, see `neon_mq_connector.codec.b64_to_dict`.
+
+    Args:
+        data: the body.
+        charset: accepted for old callers.
+    """
+    return codec.b64_to_dict(data)
+
+
+def check_port_is_open(addr: str, port: int) -> bool:
+    """Say whether something listens at a TCP port.
+
+    Args:
+        addr: host name or address.
+        port: the port.
+    """
+    return is_port_open(addr, port)
+
+
+__all__ = ["b64_to_dict", "check_port_is_open", "dict_to_b64"]

@@ -1,0 +1,7 @@
+"""An import path that services have always used."""
+
+from __future__ import annotations
+
+from neon_mq_connector.repeating_timer import RepeatingTimer
+
+__all__ = ["RepeatingTimer"]

@@ -1,0 +1,525 @@
+"""Compatibility contract: the channel that a callback gets works as a channel of pika does.
+
+Services acknowledge, publish, declare, bind, get and close on it, from the callback and, through
+the connection's `add_callback_threadsafe`, from other threads. Each test does one such thing inside
+a callback and looks at the broker from outside.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pika.exceptions
+import pytest
+from pika.exchange_type import ExchangeType
+
+from tests.contract.peer import Peer, decode, encode
+from tests.contract.recorders import Inbox, Outcome
+from tests.support.polling import eventually, never
+
+Build = Callable[..., Any]
+Work = Callable[[Any, Any, Any, bytes], Any]
+
+
+@pytest.fixture
+def consume(connect: Build, run: Build, peer: Peer, engine: dict[str, Any]) -> Callable[..., Any]:
+    """Run a connector whose callback on the queue `input` does the given work."""
+
+    def start(work: Any, *, auto_ack: bool = True, on_error: Any = None) -> Any:
+        connector = connect()
+        connector.register_consumer(
+            "one", connector.vhost, "input", work, on_error, auto_ack=auto_ack, **engine
+        )
+        run(connector)
+        peer.wait_for_consumer("input")
+        return connector
+
+    return start
+
+
+@pytest.fixture
+def in_callback(consume: Callable[..., Any], peer: Peer) -> Callable[..., Any]:
+    """Do some work in a callback and return its result, or raise what it raised."""
+
+    def do(work: Work, message: dict[str, Any] | None = None, **properties: Any) -> Any:
+        outcome = Outcome(work)
+        consume(outcome)
+        peer.publish(message or {"n": 1}, queue="input", **properties)
+        return outcome.result()
+
+    return do
+
+
+@pytest.mark.permissive_only  # the same on every broker
+class TestDelivery:
+    def test_the_arguments_are_pikas(self, in_callback: Callable[..., Any]) -> None:
+        def work(channel: Any, method: Any, properties: Any, body: bytes) -> Any:
+            return method, properties, body
+
+        method, properties, body = in_callback(
+            work,
+            {"n": 1},
+            correlation_id="c",
+            reply_to="r",
+            headers={"h": 1},
+            content_type="t",
+            message_id="m",
+        )
+        assert isinstance(method, pika.spec.Basic.Deliver)
+        assert isinstance(properties, pika.BasicProperties)
+        assert isinstance(body, bytes)
+        assert decode(body) == {"n": 1}
+        assert method.routing_key == "input"
+        assert method.exchange == ""
+        assert method.delivery_tag > 0
+        assert method.redelivered is False
+        assert method.consumer_tag
+        assert properties.correlation_id == "c"
+        assert properties.reply_to == "r"
+        assert properties.headers["h"] == 1
+        assert properties.content_type == "t"
+        assert properties.message_id == "m"
+
+    def test_the_channel_is_open(self, in_callback: Callable[..., Any]) -> None:
+        def work(channel: Any, *_: Any) -> Any:
+            return channel.is_open, channel.is_closed, channel.connection.is_open
+
+        assert in_callback(work) == (True, False, True)
+
+    def test_the_callback_runs_in_the_consumers_thread(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = consume(inbox)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        assert inbox.threads == [connector.consumers["one"]]
+
+
+@pytest.mark.permissive_only  # the same on every broker
+class TestSettling:
+    def settled(
+        self, consume: Callable[..., Any], peer: Peer, settle: Any, times: int = 1
+    ) -> tuple[Inbox, Any]:
+        inbox = Inbox(settle)
+        connector = consume(inbox, auto_ack=False)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait(times)
+        return inbox, connector
+
+    @pytest.mark.parametrize(
+        "settle",
+        [
+            lambda channel, method, *_: channel.basic_ack(method.delivery_tag),
+            lambda channel, method, *_: channel.basic_ack(delivery_tag=method.delivery_tag),
+            lambda channel, method, *_: channel.basic_ack(method.delivery_tag, multiple=True),
+            lambda channel, method, *_: channel.basic_nack(method.delivery_tag, requeue=False),
+            lambda channel, method, *_: channel.basic_nack(
+                delivery_tag=method.delivery_tag, multiple=False, requeue=False
+            ),
+            lambda channel, method, *_: channel.basic_reject(method.delivery_tag, requeue=False),
+            lambda channel, method, *_: channel.basic_reject(method.delivery_tag, False),
+        ],
+        ids=["ack", "ack by keyword", "ack all", "nack", "nack by keyword", "reject", "reject 2"],
+    )
+    def test_a_message_is_gone_after(
+        self, consume: Callable[..., Any], peer: Peer, settle: Any
+    ) -> None:
+        _, connector = self.settled(consume, peer, settle)
+        connector.stop()
+        assert peer.depth("input") == 0
+
+    @pytest.mark.parametrize("verb", ["basic_nack", "basic_reject"])
+    def test_a_message_comes_back_after(
+        self, consume: Callable[..., Any], peer: Peer, verb: str
+    ) -> None:
+        def settle(channel: Any, method: Any, *_: Any) -> None:
+            if method.redelivered:
+                channel.basic_ack(method.delivery_tag)
+            else:
+                getattr(channel, verb)(method.delivery_tag)
+
+        inbox, connector = self.settled(consume, peer, settle, times=2)
+        assert [method.redelivered for _, method, _, _ in inbox.deliveries] == [False, True]
+        connector.stop()
+        assert peer.depth("input") == 0
+
+    def test_a_message_that_is_not_settled_goes_back_when_the_consumer_stops(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        _, connector = self.settled(consume, peer, lambda *_: None)
+        connector.stop()
+        assert peer.get("input").body == {"n": 1}
+
+    def test_one_acknowledgement_covers_what_came_before(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        def settle(channel: Any, method: Any, *_: Any) -> None:
+            if len(inbox.deliveries) == 3:
+                channel.basic_ack(method.delivery_tag, multiple=True)
+
+        inbox = Inbox(settle)
+        connector = consume(inbox, auto_ack=False)
+        for number in range(3):
+            peer.publish({"n": number}, queue="input")
+        inbox.wait(3)
+        connector.stop()
+        assert peer.depth("input") == 0
+
+    def test_other_threads_may_acknowledge_through_the_connection(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        done = threading.Event()
+
+        def work(channel: Any, method: Any, *_: Any) -> None:
+            def later() -> None:
+                channel.basic_ack(method.delivery_tag)
+                done.set()
+
+            threading.Thread(
+                target=channel.connection.add_callback_threadsafe, args=(later,), daemon=True
+            ).start()
+
+        connector = consume(Inbox(work), auto_ack=False)
+        peer.publish({"n": 1}, queue="input")
+        assert done.wait(5)
+        connector.stop()
+        assert peer.depth("input") == 0
+
+    def test_other_threads_may_acknowledge_directly(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = consume(inbox, auto_ack=False)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        channel, method, _, _ = inbox.deliveries[0]
+        channel.connection.add_callback_threadsafe(
+            functools.partial(channel.basic_ack, method.delivery_tag)
+        )
+        peer.publish({"n": 2}, queue="input")
+        inbox.wait(2)
+        channel.basic_ack(inbox.deliveries[1][1].delivery_tag)
+        connector.stop()
+        assert peer.depth("input") == 0
+
+    def test_acknowledging_what_is_acknowledged_on_receipt_does_no_harm(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        inbox = Inbox(lambda channel, method, *_: channel.basic_ack(method.delivery_tag))
+        connector = consume(inbox)
+        for number in range(3):
+            peer.publish({"n": number}, queue="input")
+        inbox.wait(3)
+        never(lambda: not connector.check_health(), during=0.2)
+        assert connector.consumers["one"].is_consuming
+
+    def test_the_prefetch_can_be_set(self, consume: Callable[..., Any], peer: Peer) -> None:
+        outcome = Outcome(lambda channel, *_: channel.basic_qos(prefetch_count=5))
+        consume(outcome)
+        peer.publish({"n": 1}, queue="input")
+        outcome.result()
+        peer.wait_for_consumer("input")
+
+
+class TestPublishing:
+    def test_to_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        queue = peer.queue()
+        in_callback(
+            lambda channel, *_: channel.basic_publish(
+                exchange="", routing_key=queue, body=encode({"answer": 1})
+            )
+        )
+        assert peer.get(queue).body == {"answer": 1}
+
+    def test_positionally_with_properties(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        properties = pika.BasicProperties(
+            correlation_id="c", headers={"h": 1}, expiration="60000", content_type="own/type"
+        )
+        in_callback(
+            lambda channel, *_: channel.basic_publish("", queue, encode({"a": 1}), properties)
+        )
+        seen = peer.get(queue).properties
+        assert seen.correlation_id == "c"
+        assert seen.headers["h"] == 1
+        assert seen.content_type == "own/type"
+        assert 0 < int(seen.expiration) <= 60000
+
+    def test_text_as_pika_encodes_it(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        queue = peer.queue()
+        text = encode({"a": 1}).decode()
+        in_callback(lambda channel, *_: channel.basic_publish("", queue, text))
+        assert peer.get(queue).body == {"a": 1}
+
+    def test_to_an_exchange(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        listener = peer.listen("news")
+        in_callback(lambda channel, *_: channel.basic_publish("news", "", encode({"a": 1})))
+        assert peer.get(listener).body == {"a": 1}
+
+    def test_the_usual_answer(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        """Declare the reply queue that the request names, publish to it, acknowledge."""
+
+        def answer(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+            request = decode(body)
+            channel.queue_declare(queue=request["routing_key"])
+            channel.basic_publish(
+                exchange="",
+                routing_key=request["routing_key"],
+                body=encode({"answer": request["n"] + 1}),
+                properties=pika.BasicProperties(expiration="1000"),
+            )
+            channel.basic_ack(delivery_tag=method.delivery_tag)
+
+        queue = peer.queue("reply")
+        in_callback(answer, {"n": 1, "routing_key": queue})
+        assert peer.get(queue).body == {"answer": 2}
+
+    def test_an_answer_to_a_queue_that_does_not_exist_yet(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        def answer(channel: Any, *_: Any) -> None:
+            channel.queue_declare(queue="new_reply")
+            channel.basic_publish("", "new_reply", encode({"answer": 1}))
+
+        in_callback(answer)
+        assert peer.get("new_reply").body == {"answer": 1}
+
+
+class TestDeclaring:
+    def test_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        declared = in_callback(lambda channel, *_: channel.queue_declare("made"))
+        assert declared.method.queue == "made"
+        assert declared.method.message_count == 0
+        assert declared.method.consumer_count == 0
+        assert peer.exists("made")
+
+    def test_a_queue_with_all_properties(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        in_callback(
+            lambda channel, *_: channel.queue_declare(
+                queue="made",
+                passive=False,
+                durable=True,
+                exclusive=False,
+                auto_delete=False,
+                arguments={"x-max-length": 1},
+            )
+        )
+        peer.publish({"n": 1}, queue="made")
+        peer.publish({"n": 2}, queue="made")
+        eventually(lambda: peer.depth("made") == 1)
+
+    def test_a_queue_without_a_name(self, in_callback: Callable[..., Any]) -> None:
+        declared = in_callback(lambda channel, *_: channel.queue_declare("", exclusive=True))
+        assert declared.method.queue.startswith("amq.gen")
+
+    def test_a_queue_that_is_there_is_counted_passively(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        peer.publish({"n": 1}, queue=queue)
+        eventually(lambda: peer.depth(queue) == 1)
+        declared = in_callback(lambda channel, *_: channel.queue_declare(queue, passive=True))
+        assert declared.method.message_count == 1
+
+    def test_a_queue_that_somebody_else_declared_otherwise(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        """Plain pika would lose its channel; the usual way of answering must work all the same."""
+        queue = peer.queue()
+
+        def work(channel: Any, *_: Any) -> None:
+            channel.queue_declare(queue=queue)
+            channel.basic_publish("", queue, encode({"a": 1}))
+
+        in_callback(work)
+        assert peer.get(queue).body == {"a": 1}
+
+    def test_a_missing_queue_is_pikas_error_and_the_consumer_lives_on(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        raised: list[BaseException] = []
+
+        def work(channel: Any, *_: Any) -> None:
+            try:
+                channel.queue_declare("no_such_queue", passive=True)
+            except pika.exceptions.ChannelClosedByBroker as error:
+                raised.append(error)
+
+        inbox = Inbox(work)
+        consume(inbox)
+        for number in (1, 2):
+            peer.publish({"n": number}, queue="input")
+            inbox.wait(number)
+        eventually(lambda: len(raised) == 2)
+        assert [getattr(error, "reply_code", None) for error in raised] == [404, 404]
+
+    def test_deleting_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        queue = peer.queue()
+        in_callback(lambda channel, *_: channel.queue_delete(queue))
+        assert not peer.exists(queue)
+
+    def test_deleting_a_queue_only_if_it_is_empty(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        peer.publish({"n": 1}, queue=queue)
+        eventually(lambda: peer.depth(queue) == 1)
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+            in_callback(lambda channel, *_: channel.queue_delete(queue=queue, if_empty=True))
+        assert peer.exists(queue)
+
+    def test_purging_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        queue = peer.queue()
+        peer.publish({"n": 1}, queue=queue)
+        eventually(lambda: peer.depth(queue) == 1)
+        in_callback(lambda channel, *_: channel.queue_purge(queue))
+        assert peer.depth(queue) == 0
+
+    def test_an_exchange_and_a_binding(self, in_callback: Callable[..., Any], peer: Peer) -> None:
+        queue = peer.queue()
+
+        def work(channel: Any, *_: Any) -> None:
+            channel.exchange_declare(exchange="made", exchange_type=ExchangeType.topic)
+            channel.queue_bind(queue=queue, exchange="made", routing_key="a.*")
+            channel.basic_publish("made", "b.1", encode({"n": "no"}))
+            channel.basic_publish("made", "a.1", encode({"n": "yes"}))
+
+        in_callback(work)
+        assert peer.get(queue).body == {"n": "yes"}
+
+    def test_an_exchange_type_given_as_text(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        in_callback(lambda channel, *_: channel.exchange_declare("made", "fanout"))
+        listener = peer.listen("made")
+        peer.publish({"n": 1}, exchange="made")
+        peer.get(listener)
+
+    def test_taking_a_binding_and_an_exchange_away(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        peer.channel.exchange_declare("made", "fanout")
+        peer.channel.queue_bind(queue, "made")
+
+        def work(channel: Any, *_: Any) -> None:
+            channel.queue_unbind(queue=queue, exchange="made", routing_key="")
+            channel.exchange_delete(exchange="made")
+
+        in_callback(work)
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+            peer.channel.exchange_declare("made", passive=True)
+
+
+class TestGetting:
+    def test_an_empty_queue_gives_three_nones(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        assert in_callback(lambda channel, *_: channel.basic_get(queue)) == (None, None, None)
+
+    @pytest.mark.parametrize("automatic", [True, False])
+    def test_a_message_can_be_fetched(
+        self, in_callback: Callable[..., Any], peer: Peer, automatic: bool
+    ) -> None:
+        queue = peer.queue()
+        peer.publish({"n": 1}, queue=queue, correlation_id="c")
+        eventually(lambda: peer.depth(queue) == 1)
+
+        def work(channel: Any, *_: Any) -> Any:
+            method, properties, body = channel.basic_get(queue=queue, auto_ack=automatic)
+            if not automatic:
+                channel.basic_ack(method.delivery_tag)
+            return method, properties, body
+
+        method, properties, body = in_callback(work)
+        assert decode(body) == {"n": 1}
+        assert properties.correlation_id == "c"
+        assert method.routing_key == queue
+        assert method.message_count == 0
+        assert peer.depth(queue) == 0
+
+
+class TestClosing:
+    def test_closing_the_channel_ends_its_consumer(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        seen: list[tuple[bool, bool]] = []
+
+        def work(channel: Any, *_: Any) -> None:
+            channel.close()
+            seen.append((channel.is_open, channel.is_closed))
+
+        inbox = Inbox(work)
+        connector = consume(inbox)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        eventually(lambda: peer.consumers("input") == 0)
+        assert seen == [(False, True)]
+        eventually(lambda: not connector.consumers["one"].is_consuming)
+        peer.publish({"n": 2}, queue="input")
+        eventually(lambda: peer.depth("input") == 1)
+        assert len(inbox.deliveries) == 1
+
+    def test_closing_the_connection_leaves_other_consumers_alone(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        outcome, other = Outcome(lambda channel, *_: channel.connection.close()), Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", outcome)
+        connector.register_consumer("two", connector.vhost, "other_input", other)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.wait_for_consumer("other_input")
+        peer.publish({"n": 1}, queue="input")
+        outcome.result()
+        peer.publish({"n": 2}, queue="other_input")
+        other.wait()
+        assert connector.consumers["two"].is_consuming
+
+    def test_the_channel_is_closed_when_the_consumer_has_stopped(
+        self, consume: Callable[..., Any], peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = consume(inbox)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        channel = inbox.deliveries[0][0]
+        assert channel.is_open
+        connector.stop()
+        assert channel.is_closed
+        assert not channel.is_open
+
+
+class TestConnection:
+    def test_callbacks_can_be_handed_to_it(self, consume: Callable[..., Any], peer: Peer) -> None:
+        called = threading.Event()
+        inbox = Inbox()
+        consume(inbox)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        inbox.deliveries[0][0].connection.add_callback_threadsafe(called.set)
+        assert called.wait(5)
+
+    def test_it_is_not_closed(self, in_callback: Callable[..., Any]) -> None:
+        assert in_callback(lambda channel, *_: channel.connection.is_closed) is False
+
+    def test_a_further_channel_can_be_opened_on_it(
+        self, in_callback: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+
+        def work(channel: Any, *_: Any) -> None:
+            second = channel.connection.channel()
+            second.basic_publish("", queue, encode({"a": 1}))
+            second.close()
+
+        in_callback(work)
+        assert peer.get(queue).body == {"a": 1}

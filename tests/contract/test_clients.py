@@ -1,0 +1,937 @@
+"""Compatibility contract: what clients use.
+
+Covers `send_mq_request` with services of either age on the other side, `NeonMQHandler`,
+`create_mq_callback` called by hand and in consumers, and the helpers that look for a broker.
+"""
+
+# The decorators come from fixtures, so that the file collects without the package.
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from pydantic import BaseModel
+
+from tests.contract.configurations import CLIENT, SERVICE, make_config
+from tests.contract.peer import Peer, encode, send_answer
+from tests.contract.proxy import free_port
+from tests.contract.recorders import Errors, Inbox, Outcome
+from tests.support.polling import eventually
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def send_mq_request(client_config: dict[str, Any], request: pytest.FixtureRequest) -> Any:
+    """The function, and the one for coroutines, each call on a loop of its own."""
+    from neon_mq_connector.utils import client_utils
+
+    if request.param == "threads":
+        return client_utils.send_mq_request
+    return lambda *args, **kwargs: asyncio.run(client_utils.send_mq_request_async(*args, **kwargs))
+
+
+def with_context(request: dict[str, Any], **answer: Any) -> dict[str, Any]:
+    return {**answer, "context": {"mq": {"message_id": request["message_id"]}}}
+
+
+class TestRequests:
+    def test_an_old_service_answers(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        service = old_style("input")
+        answer = send_mq_request(vhost, {"question": (1, b"x", None)}, "input", timeout=10)
+        assert answer["echo"]["question"] == (1, b"x", None)
+        (request,) = service.requests
+        assert request["message_id"]
+        assert request["routing_key"]
+        assert answer["context"]["mq"]["message_id"] == request["message_id"]
+
+    def test_one_of_our_services_answers(
+        self, send_mq_request: Any, vhost: str, connect: Build, run: Build
+    ) -> None:
+        def answer(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+            from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+
+            request = b64_to_dict(body)
+            channel.queue_declare(queue=request["routing_key"])
+            channel.basic_publish(
+                exchange="",
+                routing_key=request["routing_key"],
+                body=dict_to_b64(with_context(request, doubled=request["n"] * 2)),
+                properties=pika.BasicProperties(expiration="1000"),
+            )
+
+        connector = connect()
+        connector.register_consumer("one", vhost, "input", answer)
+        run(connector)
+        for number in range(3):
+            assert send_mq_request(vhost, {"n": number}, "input")["doubled"] == number * 2
+
+    def test_the_callers_dict_gets_the_routing_key(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        service = old_style("input")
+        request: dict[str, Any] = {"n": 1}
+        send_mq_request(vhost, request, "input", timeout=10)
+        assert request["routing_key"] == service.requests[0]["routing_key"]
+        assert request["n"] == 1
+
+    def test_a_dict_may_be_sent_twice(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        old_style("input")
+        request: dict[str, Any] = {"n": 1}
+        for _ in range(2):
+            assert send_mq_request(vhost, request, "input", timeout=10)["echo"]["n"] == 1
+
+    def test_all_arguments_may_be_keywords(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        old_style("input")
+        answer = send_mq_request(
+            vhost=vhost, request_data={"n": 1}, target_queue="input", timeout=10
+        )
+        assert answer["echo"]["n"] == 1
+
+    @pytest.mark.permissive_only
+    def test_the_reply_queue_can_be_chosen(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        service = old_style("input")
+        answer = send_mq_request(vhost, {"n": 1}, "input", "chosen", 10)
+        assert answer["echo"]["n"] == 1
+        assert service.requests[0]["routing_key"] == "chosen"
+
+    def test_an_id_given_by_the_caller_is_used(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        service = old_style("input")
+        assert send_mq_request(vhost, {"n": 1, "message_id": "mine"}, "input", timeout=10)
+        assert service.requests[0]["message_id"] == "mine"
+
+    def test_an_id_given_in_the_context_is_used(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        service = old_style("input")
+        request = {"n": 1, "context": {"mq": {"message_id": "ours"}, "user": "ann"}}
+        assert send_mq_request(vhost, request, "input", timeout=10)
+        assert service.requests[0]["message_id"] == "ours"
+        assert service.requests[0]["context"]["user"] == "ann"
+
+    def test_the_answer_may_name_the_request_at_its_top(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        old_style(
+            "input",
+            lambda channel, request: send_answer(
+                channel, request, {"ok": True, "message_id": request["message_id"]}
+            ),
+        )
+        assert send_mq_request(vhost, {"n": 1}, "input", timeout=10)["ok"] is True
+
+    def test_the_context_counts_before_the_top(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        def answer(channel: Any, request: dict[str, Any]) -> None:
+            own = request["message_id"]
+            wrong = {"context": {"mq": {"message_id": "foreign"}}, "message_id": own}
+            right = {"context": {"mq": {"message_id": own}}, "message_id": "foreign"}
+            send_answer(channel, request, {"right": False, **wrong})
+            send_answer(channel, request, {"right": True, **right})
+
+        old_style("input", answer)
+        assert send_mq_request(vhost, {"n": 1}, "input", timeout=10)["right"] is True
+
+    @pytest.mark.parametrize(
+        "noise",
+        [
+            {"message_id": "foreign"},
+            {"no": "id at all"},
+            {"context": None},
+            {"context": {"mq": None}},
+            b"garbage",
+        ],
+        ids=str,
+    )
+    def test_what_is_no_answer_to_the_request_is_passed_over(
+        self, send_mq_request: Any, vhost: str, old_style: Build, noise: Any
+    ) -> None:
+        def answer(channel: Any, request: dict[str, Any]) -> None:
+            channel.queue_declare(queue=request["routing_key"])
+            raw = noise if isinstance(noise, bytes) else encode(noise)
+            channel.basic_publish("", request["routing_key"], raw)
+            send_answer(channel, request, with_context(request, right=True))
+
+        old_style("input", answer)
+        assert send_mq_request(vhost, {"n": 1}, "input", timeout=10)["right"] is True
+
+    def test_a_late_answer_does_not_reach_the_next_request(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        kept: list[dict[str, Any]] = []
+
+        def answer(channel: Any, request: dict[str, Any]) -> None:
+            if request["n"] == 1:
+                kept.append(request)
+                return
+            for one in (*kept, request):
+                send_answer(
+                    channel,
+                    {"routing_key": request["routing_key"]},
+                    with_context(one, answers=one["n"]),
+                )
+
+        old_style("input", answer)
+        assert send_mq_request(vhost, {"n": 1}, "input", timeout=1) == {}
+        assert send_mq_request(vhost, {"n": 2}, "input", timeout=10)["answers"] == 2
+
+    def test_many_threads_get_each_their_own_answer(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        old_style("input")
+
+        def ask(number: int) -> Any:
+            return send_mq_request(vhost, {"n": number}, "input", timeout=20)["echo"]["n"]
+
+        with ThreadPoolExecutor(10) as pool:
+            assert list(pool.map(ask, range(60))) == list(range(60))
+
+    def test_a_request_inside_a_callback(
+        self,
+        send_mq_request: Any,
+        vhost: str,
+        connect: Build,
+        run: Build,
+        peer: Peer,
+        old_style: Build,
+    ) -> None:
+        old_style("inner_input")
+        outcome = Outcome(lambda *_: send_mq_request(vhost, {"n": 7}, "inner_input", timeout=10))
+        connector = connect()
+        connector.register_consumer("one", vhost, "input", outcome)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        assert outcome.result()["echo"]["n"] == 7
+
+    def test_a_service_that_asks_itself(
+        self, send_mq_request: Any, vhost: str, connect: Build, run: Build
+    ) -> None:
+        from neon_mq_connector import MQConnector
+        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
+
+        class Service(MQConnector):
+            @create_mq_callback()
+            def front(self, body: dict[str, Any]) -> dict[str, Any]:
+                inner = send_mq_request(vhost, {"n": body["n"]}, "back", timeout=10)
+                return {"n": inner["n"] + 1}
+
+            @create_mq_callback()
+            def back(self, body: dict[str, Any]) -> dict[str, Any]:
+                return {"n": body["n"] * 10}
+
+        service = connect(Service)
+        service.register_consumer("front", vhost, "front", service.front)
+        service.register_consumer("back", vhost, "back", service.back)
+        run(service)
+        assert send_mq_request(vhost, {"n": 4}, "front", timeout=10)["n"] == 41
+
+
+class TestWithoutAnAnswer:
+    def test_nothing_is_waited_for(self, send_mq_request: Any, vhost: str, peer: Peer) -> None:
+        queue = peer.queue()
+        request: dict[str, Any] = {"n": 1}
+        began = time.monotonic()
+        assert send_mq_request(vhost, request, queue, expect_response=False) == {}
+        assert time.monotonic() - began < 2
+        body = peer.get(queue).body
+        assert "routing_key" not in body
+        assert "routing_key" not in request
+        assert body["n"] == 1
+        assert body["message_id"]
+
+    def test_nobody_needs_to_listen_yet(
+        self, send_mq_request: Any, vhost: str, connect: Build, run: Build
+    ) -> None:
+        send_mq_request(vhost, {"n": 1}, "input", expect_response=False)
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", vhost, "input", inbox)
+        run(connector)
+        inbox.wait()
+
+
+class TestFailures:
+    def test_no_answer_in_time_is_an_empty_dict_and_a_line_in_the_log(
+        self, send_mq_request: Any, vhost: str, peer: Peer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queue = peer.queue()
+        began = time.monotonic()
+        with caplog.at_level(logging.INFO, logger="neon_mq_connector"):
+            assert send_mq_request(vhost, {"n": 1}, queue, timeout=1) == {}
+        assert 0.9 < time.monotonic() - began < 3
+        assert caplog.records
+
+    def test_fractions_of_a_second_are_respected(
+        self, send_mq_request: Any, vhost: str, peer: Peer
+    ) -> None:
+        began = time.monotonic()
+        assert send_mq_request(vhost, {"n": 1}, peer.queue(), timeout=0.2) == {}
+        assert time.monotonic() - began < 2
+
+    def test_nobody_listening_is_an_empty_dict(self, send_mq_request: Any, vhost: str) -> None:
+        assert send_mq_request(vhost, {"n": 1}, "nobody_listens_here", timeout=1) == {}
+
+    def test_many_that_time_out_leave_no_queue_behind(
+        self, send_mq_request: Any, vhost: str, peer: Peer, broker: Any
+    ) -> None:
+        queue = peer.queue()
+
+        def ask(number: int) -> Any:
+            return send_mq_request(vhost, {"n": number}, queue, timeout=0.5)
+
+        with ThreadPoolExecutor(10) as pool:
+            assert list(pool.map(ask, range(20))) == [{}] * 20
+        others = [q["name"] for q in broker.list_queues(vhost) if q["name"] != queue]
+        assert len(others) <= 1  # the client's own reply queue, which lives as long as it does
+
+    def test_an_unknown_vhost_is_a_value_error(
+        self, send_mq_request: Any, client_config: dict[str, Any]
+    ) -> None:
+        user = client_config["users"][CLIENT]["user"]
+        for expect_response in (True, False):
+            with pytest.raises(ValueError, match="not a valid endpoint") as raised:
+                send_mq_request(
+                    "/nowhere", {"n": 1}, "input", timeout=2, expect_response=expect_response
+                )
+            assert str(raised.value) == f"/nowhere is not a valid endpoint for {user}"
+
+    def test_a_vhost_that_is_refused_is_a_value_error(
+        self, send_mq_request: Any, client_config: dict[str, Any], broker: Any, vhost: str
+    ) -> None:
+        other = f"{vhost}_other"
+        broker.create_vhost(other)
+        user = client_config["users"][CLIENT]["user"]
+        try:
+            with pytest.raises(ValueError, match="not a valid endpoint") as raised:
+                send_mq_request(other, {"n": 1}, "input", timeout=2)
+            assert str(raised.value) == f"{other} is not a valid endpoint for {user}"
+        finally:
+            broker.delete_vhost(other)
+
+    def test_a_broker_that_is_down_is_an_empty_dict(
+        self, monkeypatch: pytest.MonkeyPatch, dead_config: dict[str, Any]
+    ) -> None:
+        from neon_mq_connector.utils import client_utils
+
+        monkeypatch.setattr(client_utils, "_default_mq_config", dead_config)
+        began = time.monotonic()
+        assert client_utils.send_mq_request("/", {"n": 1}, "input", timeout=2) == {}
+        assert time.monotonic() - began < 6
+
+    def test_a_wrong_password_is_an_empty_dict(
+        self, send_mq_request: Any, client_config: dict[str, Any], vhost: str
+    ) -> None:
+        client_config["users"][CLIENT]["password"] = "wrong"
+        assert send_mq_request(vhost, {"n": 1}, "input", timeout=2) == {}
+
+    @pytest.mark.parametrize("request_data", [None, [1], "text", 5], ids=str)
+    def test_a_request_that_is_no_dict_is_an_empty_dict(
+        self, send_mq_request: Any, vhost: str, request_data: Any
+    ) -> None:
+        assert send_mq_request(vhost, request_data, "input", timeout=1) == {}
+
+    def test_a_client_that_is_not_configured_is_an_empty_dict(
+        self, monkeypatch: pytest.MonkeyPatch, dead_config: dict[str, Any]
+    ) -> None:
+        from neon_mq_connector.utils import client_utils
+
+        del dead_config["users"][CLIENT]
+        monkeypatch.setattr(client_utils, "_default_mq_config", dead_config)
+        assert client_utils.send_mq_request("/", {"n": 1}, "input", timeout=1) == {}
+
+
+class TestStreaming:
+    @pytest.mark.parametrize(
+        "final",
+        [
+            lambda value: {"is_final": value},
+            lambda value: {"_is_final": value},
+            lambda value: {"in_context": {"is_final": value}},
+            lambda value: {"in_context": {"_is_final": value}},
+        ],
+        ids=["is_final", "_is_final", "is_final in the context", "_is_final in the context"],
+    )
+    def test_parts_are_passed_on_and_the_last_one_is_returned(
+        self, send_mq_request: Any, vhost: str, old_style: Build, final: Any
+    ) -> None:
+        def answer(channel: Any, request: dict[str, Any]) -> None:
+            for part in range(4):
+                body = with_context(request, part=part, **final(part == 3))
+                body["context"]["mq"].update(body.pop("in_context", {}))
+                send_answer(channel, request, body)
+
+        old_style("input", answer)
+        parts: list[Any] = []
+        last = send_mq_request(vhost, {"n": 1}, "input", timeout=10, stream_callback=parts.append)
+        assert last["part"] == 3
+        numbers = [part["part"] for part in parts]
+        assert numbers[:3] == [0, 1, 2]
+        assert numbers[3:] in ([], [3])
+
+    def test_without_a_callback_the_first_answer_is_returned(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        old_style(
+            "input",
+            lambda channel, request: send_answer(channel, request, with_context(request, n=1)),
+        )
+        assert send_mq_request(vhost, {"n": 1}, "input", timeout=10)["n"] == 1
+
+    def test_a_stream_that_never_ends_is_given_up(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        old_style(
+            "input",
+            lambda channel, request: send_answer(
+                channel, request, with_context(request, part=0, is_final=False)
+            ),
+        )
+        parts: list[Any] = []
+        began = time.monotonic()
+        last = send_mq_request(vhost, {"n": 1}, "input", timeout=1, stream_callback=parts.append)
+        assert last == {}
+        assert time.monotonic() - began < 4
+        assert [part["part"] for part in parts] == [0]
+
+    def test_a_callback_that_fails_does_not_lose_the_answer(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        def answer(channel: Any, request: dict[str, Any]) -> None:
+            for part in range(2):
+                send_answer(channel, request, with_context(request, part=part, is_final=part == 1))
+
+        def fail(_part: dict[str, Any]) -> None:
+            raise ValueError("kaput")
+
+        old_style("input", answer)
+        last = send_mq_request(vhost, {"n": 1}, "input", timeout=5, stream_callback=fail)
+        assert last in ({}, {**last, "part": 1})
+
+
+class TestClientConfiguration:
+    def test_the_module_global_is_looked_up_when_called(
+        self, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], vhost: str, peer: Peer
+    ) -> None:
+        from neon_mq_connector.utils import client_utils
+
+        queue = peer.queue()
+        monkeypatch.setattr(client_utils, "_default_mq_config", config)
+        client_utils.send_mq_request(vhost, {"n": 1}, queue, expect_response=False)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_it_may_be_changed_in_place(
+        self, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], vhost: str, peer: Peer
+    ) -> None:
+        from neon_mq_connector.utils import client_utils
+
+        queue = peer.queue()
+        for key, value in config.items():
+            monkeypatch.setitem(client_utils._default_mq_config, key, value)
+        client_utils.send_mq_request(vhost, {"n": 1}, queue, expect_response=False)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_it_may_be_wrapped(
+        self, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], vhost: str, peer: Peer
+    ) -> None:
+        from neon_mq_connector.utils import client_utils
+
+        queue = peer.queue()
+        monkeypatch.setattr(client_utils, "_default_mq_config", {"MQ": config})
+        client_utils.send_mq_request(vhost, {"n": 1}, queue, expect_response=False)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_the_default_names_no_host_but_localhost_and_no_password(self) -> None:
+        program = (
+            "import json;"
+            "from neon_mq_connector.utils.client_utils import _default_mq_config as c;"
+            "print('CONFIG', json.dumps(c))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+        default = json.loads(done.stdout.split("CONFIG ")[-1])
+        assert default.get("server", "localhost") in ("localhost", "127.0.0.1")
+        for user in default.get("users", {}).values():
+            assert not user.get("password")
+
+    def test_the_section_of_ovos_config_goes_before_the_global(
+        self, tmp_path: Path, config: dict[str, Any], vhost: str, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        folder = tmp_path / "config" / "mycroft"
+        folder.mkdir(parents=True)
+        (folder / "mycroft.conf").write_text(json.dumps({"MQ": config}))
+        unused = make_config("127.0.0.1", free_port(), "u", "p")
+        program = (
+            "from neon_mq_connector.utils import client_utils as c;"
+            f"c._default_mq_config = {unused!r};"
+            f"c.send_mq_request({vhost!r}, {{'n': 1}}, {queue!r}, expect_response=False)"
+        )
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        assert peer.get(queue).body["n"] == 1
+
+
+class TestHandler:
+    @pytest.fixture
+    def handler(self, config: dict[str, Any], vhost: str, cleanup: Any) -> Any:
+        from neon_mq_connector.utils.client_utils import NeonMQHandler
+
+        handler = NeonMQHandler(config, CLIENT, vhost)
+
+        def end() -> None:
+            if handler.connection.is_open:
+                handler.shutdown()
+
+        cleanup.callback(end)
+        return handler
+
+    def test_it_is_a_connector_with_an_open_connection(self, handler: Any, vhost: str) -> None:
+        from neon_mq_connector import MQConnector
+
+        assert issubclass(type(handler), MQConnector)
+        assert isinstance(handler.connection, pika.BlockingConnection)
+        assert handler.connection.is_open
+        assert handler.connection is handler.connection
+        assert handler.vhost == vhost
+        assert handler.service_name == CLIENT
+
+    def test_keyword_arguments(self, config: dict[str, Any], vhost: str, cleanup: Any) -> None:
+        from neon_mq_connector.utils.client_utils import NeonMQHandler
+
+        handler = NeonMQHandler(config=config, service_name=CLIENT, vhost=vhost)
+        cleanup.callback(handler.shutdown)
+        assert handler.connection.is_open
+
+    def test_messages_go_through_its_connection(self, handler: Any, peer: Peer) -> None:
+        queue = peer.queue()
+        handler.emit_mq_message(handler.connection, {"n": 1}, queue=queue)
+        channel = handler.connection.channel()
+        channel.basic_publish("", queue, encode({"n": 2}))
+        assert [peer.get(queue).body["n"] for _ in range(2)] == [1, 2]
+
+    def test_it_answers_requests_by_a_consumer_of_its_own(
+        self, handler: Any, peer: Peer, vhost: str, run: Build
+    ) -> None:
+        """As clients did before there was `send_mq_request`."""
+        inbox = Inbox()
+        handler.register_consumer("reply", vhost, "my_reply", inbox, auto_ack=False)
+        handler.run_consumers()
+        peer.wait_for_consumer("my_reply")
+        handler.emit_mq_message(handler.connection, {"n": 1}, queue="my_reply")
+        inbox.wait()
+        handler.stop_consumers()
+
+    def test_shutdown_closes_it(self, handler: Any) -> None:
+        connection = handler.connection
+        handler.shutdown()
+        assert connection.is_closed
+
+    def test_it_can_be_made_in_a_callback(
+        self, config: dict[str, Any], vhost: str, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        from neon_mq_connector.utils.client_utils import NeonMQHandler
+
+        queue = peer.queue()
+
+        def work(*_: Any) -> None:
+            handler = NeonMQHandler(config, CLIENT, vhost)
+            try:
+                handler.emit_mq_message(handler.connection, {"from": "callback"}, queue=queue)
+            finally:
+                handler.shutdown()
+
+        outcome = Outcome(work)
+        connector = connect()
+        connector.register_consumer("one", vhost, "input", outcome)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        outcome.result()
+        assert peer.get(queue).body["from"] == "callback"
+
+    def test_a_broker_that_is_down_is_an_error(
+        self, dead_config: dict[str, Any], no_waiting: Any
+    ) -> None:
+        from neon_mq_connector.utils.client_utils import NeonMQHandler
+
+        began = time.monotonic()
+        with pytest.raises(Exception):  # noqa: B017, PT011 - pika's or ours
+            _ = NeonMQHandler(dead_config, CLIENT, "/").connection
+        assert time.monotonic() - began < 8
+
+
+class Question(BaseModel):
+    number: int
+    text: str = "default"
+
+
+class TestCallbacksByHand:
+    """No broker: services test their handlers this way."""
+
+    @pytest.fixture
+    def create_mq_callback(self) -> Any:
+        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
+
+        return create_mq_callback
+
+    @pytest.mark.parametrize("encoded", [True, False])
+    def test_plain_and_called_decorators(self, create_mq_callback: Any, encoded: bool) -> None:
+        @create_mq_callback
+        def plain(body: dict[str, Any]) -> Any:
+            return body
+
+        @create_mq_callback()
+        def called(body: dict[str, Any]) -> Any:
+            return body
+
+        body = encode({"n": (1,)}) if encoded else {"n": (1,)}
+        assert plain(None, None, None, body) == {"n": (1,)}
+        assert called(None, None, None, body) == {"n": (1,)}
+
+    def test_the_arguments_that_were_asked_for_come_as_keywords(
+        self, create_mq_callback: Any
+    ) -> None:
+        @create_mq_callback(include_callback_props=("channel", "method", "properties", "body"))
+        def everything(**kwargs: Any) -> Any:
+            return kwargs
+
+        @create_mq_callback(include_callback_props=("body",))
+        def body_only(**kwargs: Any) -> Any:
+            return kwargs
+
+        @create_mq_callback(include_callback_props=())
+        def nothing() -> Any:
+            return "called"
+
+        assert everything(1, 2, 3, encode({"n": 1})) == {
+            "channel": 1,
+            "method": 2,
+            "properties": 3,
+            "body": {"n": 1},
+        }
+        assert body_only(1, 2, 3, encode({"n": 1})) == {"body": {"n": 1}}
+        assert nothing(1, 2, 3, encode({"n": 1})) == "called"
+
+    def test_a_body_is_validated_by_the_model(self, create_mq_callback: Any) -> None:
+        @create_mq_callback(include_callback_props=("body",), request_model=Question)
+        def handle(body: Question) -> Any:
+            return body
+
+        for body in ({"number": "3", "message_id": "m", "routing_key": "r"}, {"number": 3}):
+            for given in (body, encode(body)):
+                answer = handle(None, None, None, given)
+                assert answer == Question(number=3, text="default")
+                assert isinstance(answer, Question)
+
+    def test_a_method_and_a_static_method(self, create_mq_callback: Any) -> None:
+        class Holder:
+            @create_mq_callback()
+            def method(self, body: dict[str, Any]) -> Any:
+                return self, body
+
+            @staticmethod
+            @create_mq_callback()
+            def static(body: dict[str, Any]) -> Any:
+                return body
+
+            @create_mq_callback(include_callback_props=("body",), request_model=Question)
+            def modelled(self, body: Question) -> Any:
+                return self, body.number
+
+        holder = Holder()
+        assert holder.method(None, None, None, {"n": 1}) == (holder, {"n": 1})
+        assert holder.method(None, None, None, encode({"n": 1})) == (holder, {"n": 1})
+        assert holder.static(None, None, None, {"n": 1}) == {"n": 1}
+        assert Holder.static(None, None, None, {"n": 1}) == {"n": 1}
+        assert holder.modelled(None, None, None, {"number": 4}) == (holder, 4)
+
+    def test_a_method_keeps_its_name(self, create_mq_callback: Any) -> None:
+        @create_mq_callback()
+        def handle_something(body: Any) -> Any:
+            return body
+
+        assert handle_something.__name__ == "handle_something"
+
+    @pytest.mark.parametrize(
+        "body", [b"garbage", b"", encode({"number": "x"}), {"number": "x"}, {}, None, 5], ids=str
+    )
+    def test_a_bad_request_is_no_error_but_a_line_in_the_log(
+        self, create_mq_callback: Any, caplog: pytest.LogCaptureFixture, body: Any
+    ) -> None:
+        calls: list[Any] = []
+
+        @create_mq_callback(include_callback_props=("body",), request_model=Question)
+        def handle(body: Question) -> Any:
+            calls.append(body)
+            return "handled"
+
+        with caplog.at_level(logging.INFO, logger="neon_mq_connector"):
+            assert handle(None, None, None, body) is None
+        assert calls == []
+        assert caplog.records
+
+    @pytest.mark.parametrize("body", [b"garbage", None], ids=str)
+    def test_a_bad_request_for_a_plain_handler(self, create_mq_callback: Any, body: Any) -> None:
+        @create_mq_callback()
+        def handle(body: Any) -> Any:
+            return "handled"
+
+        assert handle(None, None, None, body) is None
+
+    def test_a_function_that_fails_gives_none(self, create_mq_callback: Any) -> None:
+        @create_mq_callback()
+        def handle(body: Any) -> Any:
+            raise ValueError("kaput")
+
+        assert handle(None, None, None, {"n": 1}) is None
+
+    def test_a_dict_returned_without_a_routing_key_goes_nowhere(
+        self, create_mq_callback: Any, dead_config: dict[str, Any]
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        class Service(MQConnector):
+            @create_mq_callback()
+            def handle(self, body: dict[str, Any]) -> Any:
+                return {"answer": body["n"]}
+
+        service = Service(dead_config, SERVICE)
+        answer = service.handle(None, None, None, {"n": 1})
+        assert answer["answer"] == 1
+
+
+class TestCallbacksInConsumers:
+    @pytest.fixture
+    def service(self, connect: Build, run: Build, vhost: str) -> Any:
+        from neon_mq_connector import MQConnector
+        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
+
+        class Service(MQConnector):
+            def pre_run(self, **kwargs: Any) -> None:
+                self.register_consumer("plain", vhost, "plain", self.plain, self.errors)
+                self.register_consumer("model", vhost, "model", self.model, self.errors)
+                self.register_consumer("settling", vhost, "settling", self.settling, auto_ack=False)
+
+            errors = Errors()
+
+            @create_mq_callback()
+            def plain(self, body: dict[str, Any]) -> Any:
+                return body.get("return")
+
+            @create_mq_callback(include_callback_props=("body",), request_model=Question)
+            def model(self, body: Question) -> dict[str, Any]:
+                return {"doubled": body.number * 2}
+
+            @create_mq_callback(include_callback_props=("channel", "method", "body"))
+            def settling(self, channel: Any, method: Any, body: dict[str, Any]) -> Any:
+                channel.basic_ack(method.delivery_tag)
+                return {"settled": body["n"]}
+
+        return run(connect(Service))
+
+    def test_a_dict_is_sent_to_the_routing_key(self, service: Any, peer: Peer) -> None:
+        reply = peer.queue("reply")
+        peer.publish(
+            {
+                "return": {"answer": 1, "context": {"user": "ann"}},
+                "routing_key": reply,
+                "message_id": "m1",
+            },
+            queue="plain",
+        )
+        body = peer.get(reply).body
+        assert body["answer"] == 1
+        assert body["context"]["mq"]["message_id"] == "m1"
+        assert body["context"]["user"] == "ann"
+        assert body["message_id"] == "m1"
+
+    def test_it_can_be_sent_to_a_queue_that_does_not_exist_yet(
+        self, service: Any, peer: Peer
+    ) -> None:
+        peer.publish(
+            {"return": {"a": 1}, "routing_key": "new_reply", "message_id": "m1"}, queue="plain"
+        )
+        assert peer.get("new_reply").body["a"] == 1
+
+    def test_requests_get_their_answers(
+        self, service: Any, vhost: str, send_mq_request: Any
+    ) -> None:
+        answer = send_mq_request(vhost, {"number": 21}, "model", timeout=10)
+        assert answer["doubled"] == 42
+        assert send_mq_request(vhost, {"n": 5}, "settling", timeout=10)["settled"] == 5
+
+    @pytest.mark.parametrize("returned", [None, [1], "text", 5], ids=str)
+    def test_what_is_no_dict_is_not_sent(self, service: Any, peer: Peer, returned: Any) -> None:
+        reply = peer.queue("reply")
+        peer.publish({"return": returned, "routing_key": reply, "message_id": "no"}, queue="plain")
+        peer.publish({"return": {"a": 1}, "routing_key": reply, "message_id": "yes"}, queue="plain")
+        assert peer.get(reply).body["message_id"] == "yes"
+
+    def test_a_model_that_is_returned_is_not_sent(
+        self, connect: Build, run: Build, vhost: str, peer: Peer
+    ) -> None:
+        from neon_mq_connector import MQConnector
+        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
+
+        returned: list[Any] = []
+
+        class Service(MQConnector):
+            @create_mq_callback(request_model=Question)
+            def handle(self, body: Question) -> Question:
+                returned.append(body)
+                return body
+
+        service = connect(Service)
+        service.register_consumer("one", vhost, "input", service.handle)
+        run(service)
+        reply = peer.queue("reply")
+        peer.publish({"number": 1, "routing_key": reply, "message_id": "m"}, queue="input")
+        eventually(lambda: returned)
+        service.stop()
+        assert peer.depth(reply) == 0
+
+    def test_a_bad_request_does_not_keep_the_good_ones_from_their_answers(
+        self, service: Any, peer: Peer
+    ) -> None:
+        peer.publish(b"garbage", queue="plain")
+        peer.publish({"number": "no number"}, queue="model")
+        reply = peer.queue("reply")
+        peer.publish({"return": {"a": 1}, "routing_key": reply, "message_id": "m"}, queue="plain")
+        peer.publish({"number": 2, "routing_key": reply, "message_id": "m"}, queue="model")
+        answers = [peer.get(reply).body for _ in range(2)]
+        assert {answer.get("doubled", answer.get("a")) for answer in answers} == {1, 4}
+        assert service.check_health() is True
+
+
+class TestIsTheBrokerThere:
+    def test_an_open_port_is_seen(self, broker: Any) -> None:
+        from neon_mq_connector.utils.network_utils import check_port_is_open
+
+        assert check_port_is_open(broker.host, broker.port) is True
+
+    def test_a_closed_port_is_seen(self) -> None:
+        from neon_mq_connector.utils.network_utils import check_port_is_open
+
+        assert check_port_is_open("127.0.0.1", free_port()) is False
+        assert check_port_is_open(addr="127.0.0.1", port=free_port()) is False
+
+    def test_waiting_for_a_broker_that_is_up(
+        self, broker: Any, connection_params: pika.ConnectionParameters
+    ) -> None:
+        from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
+
+        assert wait_for_mq_startup(broker.host, broker.port) is True
+        assert wait_for_mq_startup(broker.host, broker.port, 5, connection_params) is True
+        assert (
+            wait_for_mq_startup(
+                addr=broker.host,
+                port=broker.port,
+                timeout=5,
+                connection_params=connection_params,
+            )
+            is True
+        )
+
+    def test_waiting_for_a_broker_that_stays_away(self) -> None:
+        from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
+
+        began = time.monotonic()
+        assert wait_for_mq_startup("127.0.0.1", free_port(), timeout=1) is False
+        assert 0.5 < time.monotonic() - began < 4
+
+    def test_waiting_for_a_broker_that_comes(self, broker: Any, vhost: str) -> None:
+        from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
+        from tests.contract.proxy import Proxy
+
+        port = free_port()
+        answers: list[bool] = []
+        waiter = threading.Thread(
+            target=lambda: answers.append(wait_for_mq_startup("127.0.0.1", port, timeout=10)),
+            daemon=True,
+        )
+        waiter.start()
+        with Proxy((broker.host, broker.port), port):
+            waiter.join(8)
+        eventually(lambda: answers == [True], timeout=1)
+
+    def test_a_broker_that_accepts_us_is_available(
+        self, connection_params: pika.ConnectionParameters
+    ) -> None:
+        from neon_mq_connector.utils.connection_utils import check_rmq_is_available
+
+        assert check_rmq_is_available(connection_params) is True
+
+    def test_being_refused_on_the_root_vhost_counts_as_up(self, broker: Any, mq_user: Any) -> None:
+        """The test's user has no permission there."""
+        from neon_mq_connector.utils.connection_utils import check_rmq_is_available
+
+        assert check_rmq_is_available(parameters_for(broker, mq_user, "/")) is True
+
+    def test_being_refused_on_another_vhost_is_raised(self, broker: Any, mq_user: Any) -> None:
+        from neon_mq_connector.utils.connection_utils import check_rmq_is_available
+
+        with pytest.raises(Exception):  # noqa: B017, PT011 - pika's or ours
+            check_rmq_is_available(parameters_for(broker, mq_user, "/nowhere"))
+
+    def test_pikas_logging_can_be_silenced(self) -> None:
+        from neon_mq_connector.utils.connection_utils import SuppressPikaLogging
+
+        logger = logging.getLogger("pika")
+        with SuppressPikaLogging():
+            assert not logger.isEnabledFor(logging.ERROR)
+        assert logger.isEnabledFor(logging.ERROR)
+
+
+def parameters_for(broker: Any, user: Any, vhost: str) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters(
+        broker.host, broker.port, vhost, pika.PlainCredentials(user.name, user.password)
+    )
+
+
+class TestRepeatingTimer:
+    def test_it_calls_again_and_again_until_cancelled(self) -> None:
+        from neon_mq_connector.utils import RepeatingTimer
+
+        calls: list[Any] = []
+        timer = RepeatingTimer(
+            0.02, lambda *args, **kwargs: calls.append((args, kwargs)), (1,), {"a": 2}
+        )
+        timer.daemon = True
+        timer.start()
+        eventually(lambda: len(calls) >= 3)
+        timer.cancel()
+        timer.join(5)
+        assert not timer.is_alive()
+        assert calls[0] == ((1,), {"a": 2})

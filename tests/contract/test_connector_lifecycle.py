@@ -1,0 +1,1153 @@
+"""Compatibility contract: registering, running, stopping and watching over a connector's consumers.
+
+Covers what services do around `run` and `stop`: registering in `pre_run` or before, running again,
+running inside callbacks of other connectors, mixing with `Thread`, overriding the hooks, asking for
+health, and starting while the broker is down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pika.exchange_type import ExchangeType
+
+from tests.contract.configurations import CLIENT, SERVICE, make_config
+from tests.contract.peer import Peer
+from tests.contract.proxy import Proxy, free_port
+from tests.contract.recorders import Errors, Inbox, Outcome
+from tests.support.polling import eventually, never
+
+Engine = dict[str, Any]
+Build = Callable[..., Any]
+A_FEW_SECONDS = 8.0
+
+
+def healthy(connector: Any) -> None:
+    eventually(connector.check_health, timeout=5, what="check_health()")
+
+
+class TestRegistering:
+    """Nothing but keeping values: no broker is needed for it."""
+
+    @pytest.fixture
+    def connector(self, dead_config: dict[str, Any]) -> Any:
+        from neon_mq_connector import MQConnector
+
+        return MQConnector(dead_config, SERVICE)
+
+    def test_it_opens_no_socket_and_starts_no_thread(self) -> None:
+        from neon_mq_connector import MQConnector
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            threads = threading.enumerate()
+            connector = MQConnector(make_config("127.0.0.1", port, "u", "p"), SERVICE)
+            connector.register_consumer("one", "/", "queue", print)
+            connector.register_subscriber("two", "/", print, exchange="exchange")
+            connector.register_consumer("one", "/", "queue", print)
+            assert threading.enumerate() == threads
+            assert select.select([listener], [], [], 0)[0] == []
+
+    def test_a_consumer_is_a_startable_thread_of_the_consumer_class(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        connector.register_subscriber("two", "/", print, exchange="exchange")
+        assert set(connector.consumers) == {"one", "two"}
+        for consumer in connector.consumers.values():
+            assert isinstance(consumer, connector.consumer_thread_cls)
+            assert not consumer.is_alive()
+            assert consumer.ident is None
+            assert consumer.channel is None
+            assert consumer.is_consuming is False
+        assert issubclass(connector.consumer_thread_cls, threading.Thread)
+
+    def test_it_returns_nothing(self, connector: Any) -> None:
+        assert connector.register_consumer("one", "/", "queue", print) is None
+        assert connector.register_subscriber("two", "/", print) is None
+
+    def test_the_first_five_arguments_may_be_positional(
+        self, connector: Any, errors: Errors
+    ) -> None:
+        connector.register_consumer("one", "/one", "queue", print, errors)
+        connector.register_subscriber("two", "/two", repr, errors)
+        one, two = connector.consumers["one"], connector.consumers["two"]
+        assert (one.queue, one.callback_func, one.error_func) == ("queue", print, errors)
+        assert (two.callback_func, two.error_func) == (repr, errors)
+        assert one.connection_params.virtual_host == "/one"
+        assert two.connection_params.virtual_host == "/two"
+
+    def test_the_consumer_thread_bears_the_name_it_was_registered_under(
+        self, connector: Any
+    ) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        assert "one" in connector.consumers["one"].name
+
+    def test_the_arguments_show_on_the_consumer(self, connector: Any) -> None:
+        connector.register_consumer(
+            "one",
+            "/",
+            "queue",
+            print,
+            auto_ack=False,
+            queue_reset=True,
+            exchange="exchange",
+            exchange_type=ExchangeType.topic,
+            exchange_reset=True,
+            queue_exclusive=True,
+        )
+        consumer = connector.consumers["one"]
+        assert consumer.auto_ack is False
+        assert consumer.queue_reset is True
+        assert consumer.exchange == "exchange"
+        assert consumer.exchange_type == ExchangeType.topic
+        assert consumer.exchange_reset is True
+        assert consumer.queue_exclusive is True
+
+    def test_a_subscriber_listens_to_a_fanout_exchange(self, connector: Any) -> None:
+        connector.register_subscriber("one", "/", print, exchange="news", auto_ack=False)
+        consumer = connector.consumers["one"]
+        assert consumer.exchange == "news"
+        assert consumer.exchange_type == ExchangeType.fanout
+        assert consumer.auto_ack is False
+        assert consumer.queue != ""
+
+    def test_two_subscribers_have_queues_of_their_own(self, connector: Any) -> None:
+        connector.register_subscriber("one", "/", print, exchange="news")
+        connector.register_subscriber("two", "/", print, exchange="news")
+        assert connector.consumers["one"].queue != connector.consumers["two"].queue
+
+    def test_the_default_error_handler_is_used_where_none_is_given(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        assert callable(connector.consumers["one"].error_func)
+
+    def test_a_name_registered_again_is_replaced(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        before = connector.consumers["one"]
+        connector.register_consumer("one", "/", "other", print)
+        assert connector.consumers["one"] is not before
+        assert connector.consumers["one"].queue == "other"
+
+    def test_a_name_registered_again_is_kept_if_asked_to(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        connector.register_subscriber("two", "/", print, exchange="news")
+        before = dict(connector.consumers)
+        connector.register_consumer("one", "/", "other", print, skip_on_existing=True)
+        connector.register_subscriber("two", "/", print, exchange="x", skip_on_existing=True)
+        assert connector.consumers == before
+
+    def test_the_properties_of_a_registration_are_kept_under_its_name(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        kept = connector.consumer_properties["one"]
+        assert kept["restart_attempts"] == -1
+        assert kept["properties"]["name"] == "one"
+        assert kept["properties"]["queue"] == "queue"
+        assert kept["properties"]["callback_func"] is print
+        assert kept["properties"]["auto_ack"] is True
+
+    def test_names_that_are_not_registered(self, connector: Any) -> None:
+        with pytest.raises(KeyError):
+            connector.restart_consumer("nobody")
+        assert connector.stop_consumers(("nobody",)) is None
+
+    def test_any_thread_may_construct_and_register(self, dead_config: dict[str, Any]) -> None:
+        from neon_mq_connector import MQConnector
+
+        made: list[Any] = []
+
+        def work() -> None:
+            connector = MQConnector(dead_config, SERVICE)
+            connector.register_consumer("one", "/", "queue", print)
+            made.append(connector)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert list(made[0].consumers) == ["one"]
+
+    def test_a_new_connector_is_neither_started_nor_healthy(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        assert connector.started is False
+        assert connector.check_health() is False
+
+    def test_stopping_what_never_ran_is_fine(self, connector: Any) -> None:
+        connector.register_consumer("one", "/", "queue", print)
+        connector.stop()
+        connector.stop()
+        assert connector.started is False
+
+
+class TestRunning:
+    def test_it_consumes_soon_after_run(self, connect: Build, run: Build, peer: Peer) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        assert connector.run(run_sync=False) is None
+        assert connector.started is True
+        assert connector.check_health() is True
+        eventually(lambda: connector.consumers["one"].is_consuming, timeout=1)
+        peer.publish({"n": 1}, queue="input")
+        assert inbox.wait() == [{"n": 1}]
+
+    def test_it_is_healthy_only_between_run_and_stop(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        assert connector.check_health() is False
+        run(connector)
+        assert connector.check_health() is True
+        connector.stop()
+        assert connector.check_health() is False
+
+    def test_a_connector_without_consumers_is_healthy_while_it_runs(
+        self, connect: Build, run: Build
+    ) -> None:
+        connector = run(connect())
+        assert connector.check_health() is True
+
+    def test_after_stop_nothing_of_it_is_left(self, connect: Build, run: Build, peer: Peer) -> None:
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        connector.register_subscriber("two", connector.vhost, print, exchange="news")
+        run(connector, run_sync=True, run_observer=True)
+        consumers = list(connector.consumers.values())
+        queue = connector.consumers["two"].queue
+        peer.wait_for_consumer("input")
+        connector.stop()
+        assert connector.started is False
+        assert peer.consumers("input") == 0
+        assert not peer.exists(queue)
+        for consumer in consumers:
+            assert not consumer.is_alive()
+            assert not consumer.is_consuming
+            assert not consumer.is_consumer_alive
+
+    def test_stopping_twice_is_fine(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        run(connector)
+        connector.stop()
+        connector.stop()
+        assert connector.started is False
+
+    def test_a_stopped_connector_still_knows_its_consumers(
+        self, connect: Build, run: Build
+    ) -> None:
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        run(connector)
+        connector.stop()
+        assert list(connector.consumers) == ["one"]
+        assert list(connector.consumer_properties) == ["one"]
+
+    def test_running_twice_without_a_stop_does_no_harm(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        run(connector)
+        run(connector)
+        healthy(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        assert peer.consumers("input") == 1
+
+    def test_a_stop_is_quick(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        for number in range(5):
+            connector.register_consumer(f"c{number}", connector.vhost, f"input{number}", print)
+        run(connector)
+        healthy(connector)
+        began = time.monotonic()
+        connector.stop()
+        assert time.monotonic() - began < 3
+
+    def test_consumers_are_daemons_only_if_asked_to(self, connect: Build, run: Build) -> None:
+        stays, goes = connect(), connect()
+        for connector, daemon in ((stays, False), (goes, True)):
+            connector.register_consumer("one", connector.vhost, "input", print)
+            run(connector, daemonize_consumers=daemon)
+            assert connector.consumers["one"].daemon is daemon
+
+    def test_run_can_leave_the_consumers_alone(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        run(connector, run_consumers=False)
+        assert not connector.consumers["one"].is_alive()
+        connector.run_consumers()
+        peer.wait_for_consumer("input")
+        assert connector.consumers["one"].daemon is True
+
+    def test_run_can_start_some_of_the_consumers(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        for name in ("one", "two"):
+            connector.register_consumer(name, connector.vhost, f"input_{name}", print)
+        run(connector, consumer_names=("one",))
+        eventually(lambda: connector.consumers["one"].is_consuming)
+        assert not connector.consumers["two"].is_alive()
+
+    def test_consumers_can_be_started_and_stopped_by_name(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        connector = connect()
+        for name in ("one", "two"):
+            connector.register_consumer(name, connector.vhost, f"input_{name}", print)
+        run(connector, run_consumers=False)
+        connector.run_consumers(names=("one", "two"), daemon=False)
+        peer.wait_for_consumer("input_one")
+        peer.wait_for_consumer("input_two")
+        assert connector.consumers["one"].daemon is False
+        connector.stop_consumers(names=("one",))
+        assert peer.consumers("input_one") == 0
+        assert peer.consumers("input_two") == 1
+        connector.stop_consumers()
+        assert peer.consumers("input_two") == 0
+        assert connector.started is True
+        assert connector.check_health() is False
+        connector.run_consumers()
+        peer.wait_for_consumer("input_one")
+        peer.wait_for_consumer("input_two")
+        healthy(connector)
+
+    def test_a_consumer_registered_while_running_is_started_by_name(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input_one", print)
+        run(connector)
+        connector.register_consumer("late", connector.vhost, "input_late", inbox)
+        connector.run_consumers(("late",))
+        peer.wait_for_consumer("input_late")
+        peer.publish({"n": 1}, queue="input_late")
+        inbox.wait()
+        healthy(connector)
+
+    def test_a_consumer_can_be_started_as_the_thread_that_it_is(
+        self, connect: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        connector.consumers["one"].start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        connector.consumers["one"].join(3)
+        assert not connector.consumers["one"].is_alive()
+
+    def test_a_restarted_consumer_consumes(self, connect: Build, run: Build, peer: Peer) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        run(connector)
+        peer.wait_for_consumer("input")
+        before = connector.consumers["one"]
+        connector.restart_consumer("one")
+        assert not before.is_consuming
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        healthy(connector)
+
+    def test_registering_a_running_name_stops_its_consumer_first(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "old_input", print)
+        run(connector)
+        peer.wait_for_consumer("old_input")
+        before = connector.consumers["one"]
+        connector.register_consumer("one", connector.vhost, "new_input", inbox)
+        assert not before.is_alive()
+        assert peer.consumers("old_input") == 0
+        connector.run_consumers(names=("one",))
+        peer.wait_for_consumer("new_input")
+        peer.publish({"n": 1}, queue="new_input")
+        inbox.wait()
+
+    def test_run_again_after_stop_consumes_again(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        for number in range(3):
+            run(connector)
+            assert connector.started is True
+            healthy(connector)
+            peer.wait_for_consumer("input")
+            peer.publish({"n": number}, queue="input")
+            inbox.wait(number + 1)
+            connector.stop()
+            assert peer.consumers("input") == 0
+            assert connector.check_health() is False
+
+    def test_a_consumer_restarted_after_stop_and_run_consumes(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        run(connector)
+        connector.stop()
+        run(connector)
+        connector.restart_consumer("one")
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+
+    def test_consumers_of_several_vhosts_work_side_by_side(
+        self, connect: Build, run: Build, peer: Peer, broker: Any, mq_user: Any, vhost: str
+    ) -> None:
+        inbox = Inbox()
+        broker.create_vhost(f"{vhost}_other", users=(mq_user.name,))
+        try:
+            connector = connect()
+            connector.register_consumer("here", vhost, "input", inbox)
+            connector.register_consumer("there", f"{vhost}_other", "input", inbox)
+            run(connector)
+            connector.send_message({"to": "here"}, queue="input")
+            connector.send_message({"to": "there"}, vhost=f"{vhost}_other", queue="input")
+            inbox.wait(2)
+            assert sorted(inbox.values("to")) == ["here", "there"]
+            connector.stop()
+        finally:
+            broker.delete_vhost(f"{vhost}_other")
+
+
+class TestConsumingOptions:
+    def test_a_callback_that_raises_is_reported_and_the_consumer_goes_on(
+        self, connect: Build, run: Build, peer: Peer, errors: Errors, engine: Engine
+    ) -> None:
+        def act(_channel: Any, _method: Any, _properties: Any, _body: bytes) -> None:
+            if len(inbox.deliveries) == 1:
+                raise ValueError("kaput")
+
+        inbox = Inbox(act)
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox, errors, **engine)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        peer.publish({"n": 2}, queue="input")
+        inbox.wait(2)
+        ((thread, error),) = errors.wait()
+        assert thread is connector.consumers["one"]
+        assert isinstance(error, ValueError)
+        assert str(error) == "kaput"
+        healthy(connector)
+
+    def test_an_acknowledged_message_is_gone(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        connector.stop()
+        assert peer.depth("input") == 0
+
+    def test_without_auto_ack_the_callback_settles(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        def settle(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+            if len(inbox.deliveries) == 1:
+                channel.basic_ack(method.delivery_tag)
+
+        inbox = Inbox(settle)
+        connector = connect()
+        connector.register_consumer(
+            "one", connector.vhost, "input", inbox, auto_ack=False, **engine
+        )
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        peer.publish({"n": 2}, queue="input")
+        inbox.wait(2)
+        connector.stop()
+        left = peer.get("input")
+        assert left.body == {"n": 2}
+        assert peer.depth("input") == 0
+
+    def test_a_queue_can_be_emptied_before_consuming(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        queue = peer.queue()
+        peer.publish({"n": "stale"}, queue=queue)
+        connector = connect()
+        connector.register_consumer(
+            "one", connector.vhost, queue, inbox, queue_reset=True, **engine
+        )
+        run(connector)
+        peer.wait_for_consumer(queue)
+        peer.publish({"n": "fresh"}, queue=queue)
+        inbox.wait()
+        assert inbox.values("n") == ["fresh"]
+
+    def test_a_queue_is_not_emptied_unless_asked_to(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        queue = peer.queue()
+        peer.publish({"n": "waiting"}, queue=queue)
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, queue, inbox, **engine)
+        run(connector)
+        assert inbox.wait() == [{"n": "waiting"}]
+
+    def test_an_exchange_can_be_declared_anew(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        peer.channel.exchange_declare("exchange", "topic")
+        connector = connect()
+        connector.register_consumer(
+            "one",
+            connector.vhost,
+            "input",
+            inbox,
+            exchange="exchange",
+            exchange_type="fanout",
+            exchange_reset=True,
+            **engine,
+        )
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, exchange="exchange", queue="whatever")
+        inbox.wait()
+
+    def test_an_exclusive_queue_is_closed_to_others_and_ends_with_its_consumer(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer(
+            "one", connector.vhost, "mine", inbox, queue_exclusive=True, **engine
+        )
+        run(connector)
+        eventually(lambda: connector.consumers["one"].is_consuming)
+        peer.publish({"n": 1}, queue="mine")
+        inbox.wait()
+        assert not peer.exists("mine")  # a passive declare of somebody else's queue is refused
+        connector.stop()
+        connector.send_message({"n": 2}, queue="mine")
+        assert peer.get("mine").body["n"] == 2  # a new queue, and not exclusive
+
+    @pytest.mark.parametrize("kind", ["direct", "topic", ExchangeType.direct, ExchangeType.topic])
+    def test_a_queue_is_bound_with_its_own_name_as_routing_key(
+        self, connect: Build, run: Build, peer: Peer, kind: Any, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer(
+            "one",
+            connector.vhost,
+            "input",
+            inbox,
+            exchange="exchange",
+            exchange_type=kind,
+            **engine,
+        )
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, exchange="exchange", queue="other")
+        peer.publish({"n": 2}, exchange="exchange", queue="input")
+        inbox.wait()
+        assert inbox.values("n") == [2]
+
+    def test_each_subscriber_gets_each_message(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inboxes = {"one": Inbox(), "two": Inbox()}
+        connector = connect()
+        for name, inbox in inboxes.items():
+            connector.register_subscriber(name, connector.vhost, inbox, exchange="news", **engine)
+        run(connector)
+        eventually(lambda: all(c.is_consuming for c in connector.consumers.values()))
+        peer.publish({"n": 1}, exchange="news")
+        peer.publish({"n": 2}, exchange="news", queue="any key")
+        for inbox in inboxes.values():
+            inbox.wait(2)
+            assert inbox.values("n") == [1, 2]
+
+    def test_a_subscriber_uses_an_exchange_that_somebody_else_declared(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        peer.channel.exchange_declare("news", "fanout", durable=True)
+        connector = connect()
+        connector.register_subscriber("one", connector.vhost, inbox, exchange="news", **engine)
+        run(connector)
+        eventually(lambda: connector.consumers["one"].is_consuming)
+        peer.publish({"n": 1}, exchange="news")
+        inbox.wait()
+
+    def test_an_empty_queue_name_means_one_named_by_the_broker_for_each_connector(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inboxes = [Inbox(), Inbox()]
+        for inbox in inboxes:
+            connector = connect()
+            connector.register_consumer(
+                "one", connector.vhost, "", inbox, exchange="news", exchange_type="fanout", **engine
+            )
+            run(connector)
+            eventually(lambda: connector.consumers["one"].is_consuming)  # noqa: B023 - at once
+        peer.publish({"n": 1}, exchange="news")
+        for inbox in inboxes:
+            assert inbox.wait() == [{"n": 1}]
+
+    def test_two_connectors_share_the_work_of_one_queue(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inboxes = [Inbox(), Inbox()]
+        for inbox in inboxes:
+            connector = connect()
+            connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
+            run(connector)
+        peer.wait_for_consumer("input", 2)
+        for number in range(20):
+            peer.publish({"n": number}, queue="input")
+        eventually(lambda: sum(len(inbox.deliveries) for inbox in inboxes) == 20)
+        seen = [n for inbox in inboxes for n in inbox.values("n")]
+        assert sorted(seen) == list(range(20))
+        assert all(inbox.deliveries for inbox in inboxes)
+
+    def test_messages_of_one_queue_come_in_order_one_at_a_time(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        running = threading.Lock()
+        overlaps: list[bytes] = []
+
+        def act(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+            if not running.acquire(blocking=False):
+                overlaps.append(body)
+                return
+            running.release()
+
+        inbox = Inbox(act)
+        queue = peer.queue()
+        for number in range(50):
+            peer.publish({"n": number}, queue=queue)
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, queue, inbox, **engine)
+        run(connector)
+        inbox.wait(50)
+        assert inbox.values("n") == list(range(50))
+        assert overlaps == []
+        assert len(set(inbox.threads)) == 1
+
+    def test_a_slow_callback_does_not_hold_up_another_queue(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        release = threading.Event()
+        slow = Inbox(lambda *_: release.wait(10))
+        quick = Inbox()
+        connector = connect()
+        connector.register_consumer("slow", connector.vhost, "slow_input", slow, **engine)
+        connector.register_consumer("quick", connector.vhost, "quick_input", quick, **engine)
+        run(connector)
+        peer.wait_for_consumer("slow_input")
+        peer.wait_for_consumer("quick_input")
+        peer.publish({"n": 1}, queue="slow_input")
+        slow.wait()
+        peer.publish({"n": 2}, queue="quick_input")
+        quick.wait(timeout=2)
+        assert not release.is_set()
+        release.set()
+
+    def test_a_queue_that_exists_with_other_properties_is_consumed_as_it_is(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        peer.channel.queue_declare("input", durable=True, arguments={"x-max-length": 100})
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+
+
+class TestHooks:
+    def test_all_keyword_arguments_reach_the_hooks(self, connect: Build) -> None:
+        from neon_mq_connector import MQConnector
+
+        seen: dict[str, Any] = {}
+
+        class Service(MQConnector):
+            def pre_run(self, **kwargs: Any) -> None:
+                seen["pre"] = (self.started, kwargs)
+
+            def post_run(self, **kwargs: Any) -> None:
+                seen["post"] = (self.started, kwargs)
+
+        service = connect(Service)
+        service.run(run_sync=False, mq_timeout=7, consumer_names=("x",), own="thing", number=3)
+        for _, kwargs in seen.values():
+            assert kwargs["mq_timeout"] == 7
+            assert kwargs["own"] == "thing"
+            assert kwargs["number"] == 3
+            assert kwargs["consumer_names"] == ("x",)
+        assert seen["pre"][0] is False
+
+    def test_a_hook_may_run_twice(self, connect: Build, run: Build, peer: Peer) -> None:
+        from neon_mq_connector import MQConnector
+
+        inbox = Inbox()
+
+        class Service(MQConnector):
+            runs = 0
+
+            def pre_run(self, **kwargs: Any) -> None:
+                self.runs += 1
+                self.register_consumer("one", self.vhost, "input", inbox)
+                self.register_subscriber("two", self.vhost, inbox, exchange="news")
+
+        service = connect(Service)
+        service.pre_run()
+        for number in range(2):
+            run(service)
+            assert service.runs == 2 + number
+            peer.wait_for_consumer("input")
+            eventually(lambda: service.consumers["two"].is_consuming)
+            peer.publish({"n": number}, queue="input")
+            peer.publish({"n": number}, exchange="news")
+            inbox.wait(2 * (number + 1))
+            healthy(service)
+            service.stop()
+        assert len(inbox.deliveries) == 4
+
+    def test_an_error_in_a_hook_does_not_hang_the_service(
+        self, connect: Build, no_waiting: Any
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        class Service(MQConnector):
+            def pre_run(self, **kwargs: Any) -> None:
+                raise ValueError("cannot")
+
+        service = connect(Service)
+        with contextlib.suppress(ValueError):
+            service.run(run_sync=False)
+        assert service.started is False
+        assert service.check_health() is False
+
+    def test_the_outer_methods_may_be_overridden_and_call_up(
+        self, connect: Build, peer: Peer
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        calls: list[str] = []
+
+        class Service(MQConnector):
+            def run(self, *args: Any, **kwargs: Any) -> None:
+                calls.append("run")
+                super().run(*args, **kwargs)
+
+            def stop(self) -> None:
+                calls.append("stop")
+                super().stop()
+
+            def check_health(self) -> bool:
+                calls.append("check_health")
+                return super().check_health()
+
+            def sync(self, *args: Any, **kwargs: Any) -> Any:
+                calls.append("sync")
+                return super().sync(*args, **kwargs)
+
+        service = connect(Service)
+        service.sync_period = 0.1
+        service.register_consumer("one", service.vhost, "input", print)
+        service.run()
+        assert service.check_health() is True
+        eventually(lambda: "sync" in calls)
+        service.stop()
+        assert service.check_health() is False
+        assert {"run", "stop", "check_health", "sync"} <= set(calls)
+
+    def test_a_health_check_of_the_services_own_counts(self, connect: Build, run: Build) -> None:
+        from neon_mq_connector import MQConnector
+
+        class Service(MQConnector):
+            fit = True
+
+            def check_health(self) -> bool:
+                return super().check_health() and self.fit
+
+        service = run(connect(Service))
+        assert service.check_health() is True
+        service.fit = False
+        assert service.check_health() is False
+
+
+@pytest.mark.permissive_only  # the same on every broker
+class TestPeriodicThreads:
+    def test_sync_is_called_again_and_again(self, connect: Build, run: Build, peer: Peer) -> None:
+        listener = peer.listen(f"{SERVICE}_sync")
+        connector = connect()
+        connector.sync_period = 0.1
+        run(connector, run_sync=True)
+        first, second = peer.get(listener), peer.get(listener)
+        assert first.body["service_id"] == second.body["service_id"] == connector.service_id
+        assert connector.sync_thread.is_alive()
+
+    def test_sync_is_not_called_if_not_asked_to(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        run(connector, run_sync=False)
+        assert not connector.sync_thread.is_alive()
+
+    def test_the_sync_thread_can_be_stopped(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        connector.sync_period = 0.1
+        run(connector, run_sync=True)
+        thread = connector.sync_thread
+        assert thread.is_alive()
+        connector.stop_sync_thread()
+        eventually(lambda: not thread.is_alive())
+        connector.stop_sync_thread()
+
+    def test_the_observer_runs_if_asked_to(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        run(connector, run_observer=True)
+        thread = connector.observer_thread
+        assert thread.is_alive()
+        connector.stop_observer_thread()
+        eventually(lambda: not thread.is_alive())
+        connector.stop_observer_thread()
+
+    def test_the_observer_does_not_run_if_not_wanted(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        run(connector, run_observer=False)
+        assert not connector.observer_thread.is_alive()
+
+    def test_reading_the_threads_starts_none(self, dead_config: dict[str, Any]) -> None:
+        from neon_mq_connector import MQConnector
+
+        connector = MQConnector(dead_config, SERVICE)
+        assert isinstance(connector.sync_thread, threading.Thread)
+        assert isinstance(connector.observer_thread, threading.Thread)
+        assert not connector.sync_thread.is_alive()
+        assert not connector.observer_thread.is_alive()
+        connector.stop_sync_thread()
+        connector.stop_observer_thread()
+
+    def test_stop_ends_both_threads(self, connect: Build, run: Build) -> None:
+        connector = connect()
+        run(connector, run_sync=True, run_observer=True)
+        threads = [connector.sync_thread, connector.observer_thread]
+        connector.stop()
+        eventually(lambda: not any(thread.is_alive() for thread in threads))
+
+    def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        restarted: list[str] = []
+
+        class Service(MQConnector):
+            def restart_consumer(self, name: str) -> None:
+                restarted.append(name)
+                super().restart_consumer(name)
+
+        service = connect(Service)
+        service.observe_period = 0.1
+        service.register_consumer("one", service.vhost, "input", print)
+        service.register_consumer("two", service.vhost, "other", print)
+        run(service, run_observer=True)
+        peer.wait_for_consumer("input")
+        service.consumers["one"].join(3)
+        eventually(lambda: restarted)
+        peer.wait_for_consumer("input")
+        assert set(restarted) == {"one"}
+        healthy(service)
+
+    def test_observing_by_hand_restarts_what_is_dead(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        run(connector)
+        peer.wait_for_consumer("input")
+        connector.observe_consumers()
+        assert peer.consumers("input") == 1
+        connector.consumers["one"].join(3)
+        assert connector.check_health() is False
+        connector.observe_consumers()
+        peer.wait_for_consumer("input")
+        healthy(connector)
+
+    def test_a_consumer_is_restarted_as_often_as_registered_for(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        restarted: list[str] = []
+
+        class Service(MQConnector):
+            def restart_consumer(self, name: str) -> None:
+                restarted.append(name)
+                super().restart_consumer(name)
+
+        service = connect(Service)
+        for name, attempts in (("once", 1), ("always", -1)):
+            service.register_consumer(name, service.vhost, name, print, restart_attempts=attempts)
+        run(service)
+        for _ in range(4):
+            for consumer in list(service.consumers.values()):
+                consumer.join(3)
+            service.observe_consumers()
+        assert restarted.count("once") in (1, 2)  # the published package counted the start too
+        assert restarted.count("always") == 4
+        assert service.check_health() is False
+
+
+class TestThreadMixin:
+    @pytest.fixture(params=["connector first", "thread first"])
+    def service_class(self, request: pytest.FixtureRequest) -> Any:
+        from neon_mq_connector import MQConnector
+
+        class Service(MQConnector, threading.Thread):
+            def __init__(self, config: dict[str, Any], service_name: str) -> None:
+                if request.param == "connector first":
+                    MQConnector.__init__(self, config, service_name)
+                    threading.Thread.__init__(self, name="the-service", daemon=True)
+                else:
+                    threading.Thread.__init__(self, name="the-service", daemon=True)
+                    MQConnector.__init__(self, config, service_name)
+                self.done = threading.Event()
+
+            def run(self, *args: Any, **kwargs: Any) -> None:
+                MQConnector.run(self, run_sync=False)
+                self.done.wait(30)
+
+        return Service
+
+    def test_both_halves_work(self, service_class: Any, connect: Build, peer: Peer) -> None:
+        inbox = Inbox()
+        service = connect(service_class)
+        service.register_consumer("one", service.vhost, "input", inbox)
+        assert not service.is_alive()
+        assert service.started is False
+        service.start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        assert service.is_alive()
+        assert service.daemon is True
+        assert service.name == "the-service"
+        assert service.service_name == SERVICE
+        healthy(service)
+        service.stop()
+        service.done.set()
+        service.join(5)
+        assert not service.is_alive()
+
+    def test_the_connectors_own_run_may_be_what_the_thread_runs(
+        self, connect: Build, peer: Peer
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        class Service(MQConnector, threading.Thread):
+            def __init__(self, config: dict[str, Any], service_name: str) -> None:
+                threading.Thread.__init__(self)
+                MQConnector.__init__(self, config, service_name)
+
+        service = connect(Service)
+        service.register_consumer("one", service.vhost, "input", print)
+        service.start()
+        service.join(10)
+        peer.wait_for_consumer("input")
+        healthy(service)
+
+
+class TestNesting:
+    def test_a_connector_lives_and_dies_inside_a_callback_of_another(
+        self, connect: Build, run: Build, peer: Peer, config: dict[str, Any], vhost: str
+    ) -> None:
+        from neon_mq_connector import MQConnector
+
+        def work(_channel: Any, _method: Any, _properties: Any, _body: bytes) -> Any:
+            inbox = Inbox()
+            inner = MQConnector(config, CLIENT)
+            inner.vhost = vhost
+            inner.register_consumer("inner", vhost, "inner_input", inbox)
+            inner.run(run_sync=False, daemonize_consumers=True)
+            try:
+                inner.send_message({"from": "inner"}, queue="inner_input")
+                got = inbox.wait()
+                return got, inner.check_health()
+            finally:
+                inner.stop()
+
+        outcome = Outcome(work)
+        outer = connect()
+        outer.register_consumer("outer", vhost, "outer_input", outcome)
+        run(outer)
+        peer.wait_for_consumer("outer_input")
+        peer.publish({"n": 1}, queue="outer_input")
+        bodies, health = outcome.result()
+        assert bodies[0]["from"] == "inner"
+        assert health is True
+        eventually(lambda: peer.consumers("inner_input") == 0)
+        healthy(outer)
+
+    def test_a_callback_may_stop_its_own_connector(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        connector = connect()
+        outcome = Outcome(lambda *_: connector.stop())
+        connector.register_consumer("one", connector.vhost, "input", outcome)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        outcome.result()
+        eventually(lambda: peer.consumers("input") == 0)
+        assert connector.started is False
+
+    def test_a_callback_may_register_and_start_further_consumers(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+
+        def work(*_: Any) -> None:
+            connector.register_consumer("late", connector.vhost, "late_input", inbox)
+            connector.run_consumers(names=("late",))
+
+        outcome = Outcome(work)
+        connector.register_consumer("one", connector.vhost, "input", outcome)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        outcome.result()
+        peer.wait_for_consumer("late_input")
+        peer.publish({"n": 2}, queue="late_input")
+        inbox.wait()
+
+
+class TestBrokerTrouble:
+    @pytest.fixture
+    def dead(self, dead_config: dict[str, Any]) -> Iterator[Any]:
+        from neon_mq_connector import MQConnector
+
+        connector = MQConnector(dead_config, SERVICE)
+        connector.vhost = "/"
+        yield connector
+        connector.stop()
+
+    def test_running_while_the_broker_is_down_ends_by_itself(
+        self, dead: Any, errors: Errors
+    ) -> None:
+        dead.register_consumer("one", "/", "input", print, errors)
+        began = time.monotonic()
+        assert dead.run(mq_timeout=1) is None
+        assert time.monotonic() - began < A_FEW_SECONDS
+        assert dead.started is False
+        assert dead.check_health() is False
+        assert not dead.consumers["one"].is_alive()
+
+    def test_the_same_connector_runs_once_the_broker_is_up(
+        self, connect: Build, broker: Any, peer: Peer, config: dict[str, Any]
+    ) -> None:
+        inbox = Inbox()
+        port = free_port()
+        connector = connect(config={**config, "port": port})
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        connector.run(mq_timeout=1)
+        assert connector.check_health() is False
+        with Proxy((broker.host, broker.port), port):
+            connector.run(mq_timeout=5, run_sync=False)
+            assert connector.started is True
+            healthy(connector)
+            peer.wait_for_consumer("input")
+            peer.publish({"n": 1}, queue="input")
+            inbox.wait()
+            connector.stop()
+
+    def test_a_broker_that_comes_up_while_run_waits_is_found(
+        self, connect: Build, broker: Any, peer: Peer, config: dict[str, Any]
+    ) -> None:
+        port = free_port()
+        connector = connect(config={**config, "port": port})
+        connector.register_consumer("one", connector.vhost, "input", print)
+        runner = threading.Thread(
+            target=connector.run, kwargs={"mq_timeout": 20, "run_sync": False}, daemon=True
+        )
+        runner.start()
+        never(lambda: connector.started, during=0.3)
+        with Proxy((broker.host, broker.port), port):
+            runner.join(10)
+            assert not runner.is_alive()
+            assert connector.started is True
+            peer.wait_for_consumer("input")
+            connector.stop()
+
+    def test_a_wrong_password_is_no_silent_success(
+        self, connect: Build, config: dict[str, Any]
+    ) -> None:
+        users = {SERVICE: {**config["users"][SERVICE], "password": "wrong"}}
+        connector = connect(config={**config, "users": users})
+        connector.register_consumer("one", connector.vhost, "input", print)
+        began = time.monotonic()
+        with contextlib.suppress(Exception):
+            connector.run(mq_timeout=1)
+        assert time.monotonic() - began < A_FEW_SECONDS
+        eventually(lambda: connector.check_health() is False, timeout=2)
+
+    def test_health_returns_after_the_line_was_cut(
+        self,
+        connect: Build,
+        run: Build,
+        peer: Peer,
+        proxy: Proxy,
+        config: dict[str, Any],
+        engine: Engine,
+    ) -> None:
+        inbox = Inbox()
+        connector = connect(config={**config, "port": proxy.port})
+        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
+        connector.register_subscriber("two", connector.vhost, inbox, exchange="news", **engine)
+        run(connector)
+        peer.wait_for_consumer("input")
+        for number in range(2):
+            eventually(lambda: proxy.cut() > 0)
+            peer.wait_for_consumer("input")
+            eventually(lambda: all(c.is_consuming for c in connector.consumers.values()))
+            healthy(connector)
+            peer.publish({"n": number}, queue="input")
+            peer.publish({"n": number}, exchange="news")
+            inbox.wait(2 * (number + 1))
+        assert sorted(inbox.values("n")) == [0, 0, 1, 1]
+        connector.stop()
+
+    def test_a_queue_deleted_under_its_consumer_is_consumed_again(
+        self, connect: Build, run: Build, peer: Peer, engine: Engine
+    ) -> None:
+        inbox = Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.channel.queue_delete("input")
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        healthy(connector)

@@ -1,0 +1,389 @@
+"""Compatibility contract: names, order, defaults and kinds of `MQConnector`'s members.
+
+Services call these with positional arguments and by keyword, override them, read the attributes.
+What the library adds must come after, by keyword only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+from pika.exchange_type import ExchangeType
+
+from tests.contract.configurations import SERVICE
+
+REQUIRED = inspect.Parameter.empty
+
+SIGNATURES: dict[str, dict[str, Any]] = {
+    "__init__": {"config": REQUIRED, "service_name": REQUIRED},
+    "register_consumer": {
+        "name": REQUIRED,
+        "vhost": REQUIRED,
+        "queue": REQUIRED,
+        "callback": REQUIRED,
+        "on_error": None,
+        "auto_ack": True,
+        "queue_reset": False,
+        "exchange": None,
+        "exchange_type": None,
+        "exchange_reset": False,
+        "queue_exclusive": False,
+        "skip_on_existing": False,
+        "restart_attempts": -1,
+        "async_consumer": None,
+    },
+    "register_subscriber": {
+        "name": REQUIRED,
+        "vhost": REQUIRED,
+        "callback": REQUIRED,
+        "on_error": None,
+        "exchange": None,
+        "exchange_reset": False,
+        "auto_ack": True,
+        "skip_on_existing": False,
+        "restart_attempts": -1,
+        "async_consumer": None,
+    },
+    "run": {"run_consumers": True, "run_sync": True, "run_observer": None},
+    "run_consumers": {"names": None, "daemon": True},
+    "stop_consumers": {"names": None},
+    "restart_consumer": {"name": REQUIRED},
+    "check_health": {},
+    "stop": {},
+    "pre_run": {},
+    "post_run": {},
+    "stop_sync_thread": {},
+    "stop_observer_thread": {},
+    "observe_consumers": {},
+    "sync": {"vhost": None, "exchange": None, "queue": None, "request_data": None},
+    "emit_mq_message": {
+        "connection": REQUIRED,
+        "request_data": REQUIRED,
+        "exchange": "",
+        "queue": "",
+        "exchange_type": "direct",
+        "expiration": 1000,
+    },
+    "publish_message": {
+        "connection": REQUIRED,
+        "request_data": REQUIRED,
+        "exchange": "",
+        "expiration": 1000,
+    },
+    "send_message": {
+        "request_data": REQUIRED,
+        "vhost": "",
+        "connection_props": None,
+        "exchange": "",
+        "queue": "",
+        "exchange_type": "direct",
+        "expiration": 1000,
+    },
+    "create_mq_connection": {"vhost": "/"},
+    "get_connection_params": {"vhost": REQUIRED},
+    "create_unique_id": {},
+    "init_config": {"config": None},
+    "default_error_handler": {"thread": REQUIRED, "exception": REQUIRED},
+}
+TAKE_ANYTHING_MORE = ["run", "pre_run", "post_run", "create_mq_connection", "get_connection_params"]
+PROPERTIES = [
+    "config",
+    "service_config",
+    "service_id",
+    "mq_credentials",
+    "vhost",
+    "testing_mode",
+    "testing_prefix",
+    "started",
+    "consumer_thread_cls",
+    "sync_thread",
+    "observer_thread",
+    "service_configurable_properties",
+]
+CONSUMER = {
+    "connection_params": REQUIRED,
+    "queue": REQUIRED,
+    "callback_func": REQUIRED,
+    "error_func": ...,
+    "auto_ack": True,
+    "queue_reset": False,
+    "queue_exclusive": False,
+    "exchange": None,
+    "exchange_reset": False,
+    "exchange_type": "direct",
+}
+FUNCTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("client_utils", "send_mq_request"): {
+        "vhost": REQUIRED,
+        "request_data": REQUIRED,
+        "target_queue": REQUIRED,
+        "response_queue": None,
+        "timeout": 30,
+        "expect_response": True,
+        "stream_callback": None,
+    },
+    ("client_utils", "NeonMQHandler"): {
+        "config": REQUIRED,
+        "service_name": REQUIRED,
+        "vhost": REQUIRED,
+    },
+    ("connection_utils", "get_timeout"): {
+        "backoff_factor": REQUIRED,
+        "number_of_retries": REQUIRED,
+    },
+    ("connection_utils", "retry"): {
+        "callback_on_exceeded": None,
+        "callback_on_attempt_failure": None,
+        "num_retries": 3,
+        "backoff_factor": 5,
+        "use_self": False,
+        "callback_on_attempt_failure_args": None,
+        "callback_on_exceeded_args": None,
+    },
+    ("connection_utils", "wait_for_mq_startup"): {
+        "addr": REQUIRED,
+        "port": REQUIRED,
+        "timeout": 60,
+        "connection_params": None,
+    },
+    ("connection_utils", "check_rmq_is_available"): {"connection_params": REQUIRED},
+    ("network_utils", "check_port_is_open"): {"addr": REQUIRED, "port": REQUIRED},
+    ("network_utils", "dict_to_b64"): {"data": REQUIRED, "charset": "utf-8"},
+    ("network_utils", "b64_to_dict"): {"data": REQUIRED, "charset": "utf-8"},
+    ("thread_utils", "RepeatingTimer"): {
+        "interval": REQUIRED,
+        "function": REQUIRED,
+        "args": None,
+        "kwargs": None,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def connector_class() -> Any:
+    from neon_mq_connector import MQConnector
+
+    return MQConnector
+
+
+@pytest.fixture
+def connector(connector_class: Any, dead_config: dict[str, Any]) -> Any:
+    return connector_class(dead_config, SERVICE)
+
+
+def plain(value: Any) -> Any:
+    """See an exchange type given as an enum member as its name."""
+    return value.value if isinstance(value, ExchangeType) else value
+
+
+def check_signature(function: Callable[..., Any], expected: dict[str, Any], skip: int = 0) -> None:
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    known = positional[: len(expected)]
+    assert [p.name for p in known] == list(expected)
+    for parameter in known:
+        wanted = expected[parameter.name]
+        if wanted is ...:
+            assert parameter.default is not REQUIRED
+        else:
+            assert plain(parameter.default) == plain(wanted), parameter.name
+    added = [p for p in parameters if p not in known]
+    for parameter in added:
+        assert parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD, parameter.name
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            assert parameter.default is not REQUIRED, parameter.name
+
+
+@pytest.mark.parametrize("name", list(SIGNATURES))
+def test_a_method_takes_the_arguments_it_always_took(connector_class: Any, name: str) -> None:
+    static = isinstance(inspect.getattr_static(connector_class, name), (staticmethod, classmethod))
+    check_signature(getattr(connector_class, name), SIGNATURES[name], skip=0 if static else 1)
+
+
+@pytest.mark.parametrize("name", TAKE_ANYTHING_MORE)
+def test_a_method_takes_further_keyword_arguments(connector_class: Any, name: str) -> None:
+    parameters = inspect.signature(getattr(connector_class, name)).parameters.values()
+    assert any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+@pytest.mark.parametrize("name", ["emit_mq_message", "publish_message"])
+def test_a_message_can_be_emitted_without_an_instance(connector_class: Any, name: str) -> None:
+    assert isinstance(inspect.getattr_static(connector_class, name), classmethod)
+
+
+@pytest.mark.parametrize("name", ["create_unique_id", "init_config", "default_error_handler"])
+def test_a_helper_is_static(connector_class: Any, name: str) -> None:
+    assert isinstance(inspect.getattr_static(connector_class, name), staticmethod)
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_a_property_is_one(connector_class: Any, name: str) -> None:
+    assert isinstance(inspect.getattr_static(connector_class, name), property)
+
+
+@pytest.mark.parametrize("name", ["config", "vhost"])
+def test_a_property_can_be_set(connector_class: Any, name: str) -> None:
+    member = inspect.getattr_static(connector_class, name)
+    assert isinstance(member, property)
+    assert member.fset is not None
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("service_name", SERVICE),
+        ("consumers", {}),
+        ("consumer_properties", {}),
+        ("property_key", "properties"),
+        ("sync_period", 10),
+        ("observe_period", 20),
+        ("vhost_prefix", ""),
+        ("default_testing_prefix", "test"),
+        ("testing_envs", ("CONTRACT_SERVICE_TESTING", "MQ_TESTING")),
+        ("testing_prefix_envs", ("CONTRACT_SERVICE_TESTING_PREFIX", "MQ_TESTING_PREFIX")),
+        ("started", False),
+        ("service_configurable_properties", {}),
+    ],
+    ids=str,
+)
+def test_a_new_connector_has(connector: Any, name: str, value: Any) -> None:
+    assert getattr(connector, name) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "service_name",
+        "sync_period",
+        "observe_period",
+        "vhost_prefix",
+        "default_testing_prefix",
+        "testing_envs",
+        "testing_prefix_envs",
+        "property_key",
+        "async_consumers_enabled",
+    ],
+)
+def test_a_plain_attribute_can_be_set_on_the_instance(connector: Any, name: str) -> None:
+    value = getattr(connector, name)
+    setattr(connector, name, value)
+    assert getattr(connector, name) == value
+
+
+def test_async_consumers_enabled_is_a_flag(connector: Any) -> None:
+    assert isinstance(connector.async_consumers_enabled, bool)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_consumer_class_is_the_threaded_one(connector: Any, enabled: bool) -> None:
+    from neon_mq_connector.consumers import BlockingConsumerThread
+
+    connector.async_consumers_enabled = enabled
+    assert connector.consumer_thread_cls is BlockingConsumerThread
+
+
+@pytest.mark.parametrize("asynchronous", [True, False, None])
+def test_a_registration_may_ask_for_either_kind_of_consumer(
+    connector: Any, asynchronous: bool | None
+) -> None:
+    from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
+
+    connector.register_consumer("c", "/", "q", print, async_consumer=asynchronous)
+    expected = SelectConsumerThread if asynchronous else BlockingConsumerThread
+    assert isinstance(connector.consumers["c"], expected)
+
+
+@pytest.mark.parametrize("name", ["BlockingConsumerThread", "SelectConsumerThread"])
+def test_a_consumer_thread_takes_the_arguments_it_always_took(name: str) -> None:
+    from neon_mq_connector import consumers
+
+    consumer_class = getattr(consumers, name)
+    check_signature(consumer_class.__init__, CONSUMER, skip=1)
+    kinds = [p.kind for p in inspect.signature(consumer_class).parameters.values()]
+    assert inspect.Parameter.VAR_POSITIONAL in kinds
+    assert inspect.Parameter.VAR_KEYWORD in kinds
+
+
+@pytest.mark.parametrize("path", list(FUNCTIONS), ids=".".join)
+def test_a_function_takes_the_arguments_it_always_took(path: tuple[str, str]) -> None:
+    import importlib
+
+    module, name = path
+    function = getattr(importlib.import_module(f"neon_mq_connector.utils.{module}"), name)
+    check_signature(function, FUNCTIONS[path])
+
+
+def test_create_mq_callback_takes_a_function_and_two_keywords() -> None:
+    from neon_mq_connector.utils.rabbit_utils import create_mq_callback
+
+    parameters = inspect.signature(create_mq_callback).parameters
+    assert next(iter(parameters)) == "callback"
+    assert parameters["callback"].default is None
+    assert parameters["include_callback_props"].default == ("body",)
+    assert parameters["request_model"].default is None
+    assert parameters["include_callback_props"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert parameters["request_model"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_a_unique_id_is_a_new_string_each_time(connector_class: Any) -> None:
+    made = {connector_class.create_unique_id() for _ in range(100)}
+    assert len(made) == 100
+    assert all(isinstance(one, str) and one for one in made)
+
+
+def test_the_service_id_is_a_string_that_stays(connector: Any) -> None:
+    assert isinstance(connector.service_id, str)
+    assert connector.service_id
+    assert connector.service_id == connector.service_id
+
+
+def test_two_connectors_have_different_service_ids(
+    connector_class: Any, dead_config: dict[str, Any]
+) -> None:
+    one, other = (connector_class(dead_config, SERVICE) for _ in range(2))
+    assert one.service_id != other.service_id
+
+
+def test_the_default_error_handler_only_reports(
+    connector_class: Any,
+) -> None:
+    assert connector_class.default_error_handler(threading.Thread(), ValueError("kaput")) is None
+
+
+def test_the_module_level_error_handler_takes_a_thread_and_an_exception() -> None:
+    from neon_mq_connector.utils.consumer_utils import default_error_handler
+
+    inspect.signature(default_error_handler).bind(threading.Thread(), ValueError("kaput"))
+
+
+def test_connection_parameters_are_pikas(connector: Any) -> None:
+    assert isinstance(connector.get_connection_params("/"), pika.ConnectionParameters)
+
+
+def test_no_attribute_of_a_connector_bears_a_name_that_threads_use(connector: Any) -> None:
+    thread = threading.Thread()
+    of_threads = {name for name in dir(thread) if not name.startswith("__")}
+    assert set(vars(connector)) & of_threads == set()
+    assert set(dir(type(connector))) & of_threads <= {"run"}
+
+
+def test_the_initialiser_calls_no_other_initialiser(
+    connector_class: Any, dead_config: dict[str, Any]
+) -> None:
+    calls: list[str] = []
+
+    class Sibling:
+        def __init__(self) -> None:
+            calls.append("sibling")
+
+    class Service(connector_class, Sibling):  # type: ignore[misc]
+        def __init__(self) -> None:
+            connector_class.__init__(self, dead_config, SERVICE)
+
+    Service()
+    assert calls == []

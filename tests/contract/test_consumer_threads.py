@@ -1,0 +1,334 @@
+"""Compatibility contract: consumer threads that are constructed directly, without a connector.
+
+Covers their arguments and attributes, starting, joining, and a broker that is not there. What they
+do with messages is the same as for registered ones: see the tests of the connector's lifecycle.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+from pika.exchange_type import ExchangeType
+
+from tests.contract.peer import Peer
+from tests.contract.proxy import free_port
+from tests.contract.recorders import Errors, Inbox
+from tests.support.polling import eventually, never
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def nowhere() -> pika.ConnectionParameters:
+    return pika.ConnectionParameters("127.0.0.1", free_port())
+
+
+class TestBeforeTheStart:
+    @pytest.fixture
+    def consumer(self, consumer_class: Any, nowhere: pika.ConnectionParameters) -> Any:
+        return consumer_class(nowhere, "queue", print)
+
+    def test_the_defaults(self, consumer: Any, nowhere: pika.ConnectionParameters) -> None:
+        assert consumer.connection_params is nowhere
+        assert consumer.queue == "queue"
+        assert consumer.callback_func is print
+        assert callable(consumer.error_func)
+        assert consumer.auto_ack is True
+        assert consumer.queue_reset is False
+        assert consumer.queue_exclusive is False
+        assert consumer.exchange == ""
+        assert consumer.exchange_reset is False
+        assert consumer.exchange_type == ExchangeType.direct
+        assert isinstance(consumer.exchange_type, ExchangeType)
+
+    def test_nothing_is_open(self, consumer: Any) -> None:
+        assert consumer.channel is None
+        assert consumer.is_consuming is False
+        assert consumer.is_consumer_alive is True
+        assert not consumer._consumer_started.is_set()
+        assert not consumer.is_alive()
+
+    def test_all_arguments_may_be_positional(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters, errors: Errors
+    ) -> None:
+        consumer = consumer_class(
+            nowhere, "q", print, errors, False, True, True, "ex", True, ExchangeType.topic
+        )
+        assert consumer.error_func is errors
+        assert consumer.auto_ack is False
+        assert consumer.queue_reset is True
+        assert consumer.queue_exclusive is True
+        assert consumer.exchange == "ex"
+        assert consumer.exchange_reset is True
+        assert consumer.exchange_type is ExchangeType.topic
+
+    @pytest.mark.parametrize("kind", ["direct", "fanout", "topic", "headers"])
+    def test_an_exchange_type_given_as_text_becomes_pikas(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters, kind: str
+    ) -> None:
+        consumer = consumer_class(nowhere, "q", print, exchange="ex", exchange_type=kind)
+        assert isinstance(consumer.exchange_type, ExchangeType)
+        assert consumer.exchange_type.value == kind
+
+    def test_the_rest_goes_to_the_thread(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters
+    ) -> None:
+        consumer = consumer_class(nowhere, "q", print, name="the-name", daemon=True)
+        assert isinstance(consumer, threading.Thread)
+        assert consumer.name == "the-name"
+        assert consumer.daemon is True
+
+    @pytest.mark.parametrize("value", [0, 1, None])
+    def test_auto_ack_is_a_bool_whatever_was_given(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters, value: Any
+    ) -> None:
+        assert consumer_class(nowhere, "q", print, auto_ack=value).auto_ack is bool(value)
+
+
+class TestRunning:
+    def test_it_consumes_within_a_second(self, consumer_thread: Build, peer: Peer) -> None:
+        inbox, errors = Inbox(), Errors()
+        consumer = consumer_thread("input", inbox, errors)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming, timeout=1)
+        assert consumer._consumer_started.is_set()
+        assert consumer.is_consumer_alive is True
+        assert consumer.is_alive()
+        assert consumer.channel.is_open
+        assert consumer.connection.is_open
+        assert peer.consumers("input") == 1
+        peer.publish({"n": 1}, queue="input")
+        assert inbox.wait() == [{"n": 1}]
+        assert errors.calls == []
+
+    def test_join_stops_it(self, consumer_thread: Build, peer: Peer) -> None:
+        errors = Errors()
+        consumer = consumer_thread("input", print, errors)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        began = time.monotonic()
+        consumer.join(3)
+        assert time.monotonic() - began < 3
+        assert consumer.channel.is_closed
+        assert not consumer.channel.is_open
+        assert consumer.is_consuming is False
+        assert consumer.is_consumer_alive is False
+        assert not consumer.is_alive()
+        assert errors.calls == []
+        assert peer.consumers("input") == 0
+
+    def test_joining_twice_is_fine(self, consumer_thread: Build) -> None:
+        errors = Errors()
+        consumer = consumer_thread("input", print, errors)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        consumer.join(timeout=3)
+        consumer.join(timeout=3)
+        consumer.join()
+        assert not consumer.is_alive()
+        assert errors.calls == []
+
+    def test_joining_right_after_the_start_stops_it_too(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        errors = Errors()
+        consumer = consumer_thread("input", print, errors)
+        consumer.start()
+        consumer.join(5)
+        assert not consumer.is_alive()
+        assert consumer.is_consuming is False
+        assert errors.calls == []
+        never(lambda: peer.consumers("input") > 0, during=0.2)
+
+    def test_it_can_be_joined_from_its_own_callback(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        """Services stop their connector, which joins, when a message tells them to."""
+        consumers: list[Any] = []
+        inbox = Inbox(lambda *_: consumers[0].join(1))
+        consumers.append(consumer_thread("input", inbox, Errors()))
+        consumers[0].start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        eventually(lambda: not consumers[0].is_consuming, timeout=5)
+        eventually(lambda: peer.consumers("input") == 0)
+
+    def test_the_error_function_gets_the_thread_and_the_exception(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        def fail(*_: Any) -> None:
+            raise ValueError("kaput")
+
+        errors = Errors()
+        consumer = consumer_thread("input", fail, errors)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        ((thread, error),) = errors.wait()
+        assert thread is consumer
+        assert isinstance(error, ValueError)
+        peer.publish({"n": 2}, queue="input")
+        errors.wait(2)
+        assert consumer.is_consuming
+
+    def test_it_declares_and_binds_its_queue_with_its_own_name(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        consumer = consumer_thread(
+            "input", inbox, exchange="exchange", exchange_type=ExchangeType.topic
+        )
+        consumer.start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, exchange="exchange", queue="other")
+        peer.publish({"n": 2}, exchange="exchange", queue="input")
+        inbox.wait()
+        assert inbox.values("n") == [2]
+
+    def test_a_fanout_exchange_reaches_a_queue_without_a_name(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox()
+        consumer = consumer_thread("", inbox, exchange="news", exchange_type="fanout")
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        peer.publish({"n": 1}, exchange="news")
+        inbox.wait()
+
+    def test_without_auto_ack_the_callback_settles(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        inbox = Inbox(lambda channel, method, *_: channel.basic_ack(method.delivery_tag))
+        consumer = consumer_thread("input", inbox, Errors(), auto_ack=False)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        consumer.join(3)
+        assert peer.depth("input") == 0
+
+    def test_several_threads_live_side_by_side(self, consumer_thread: Build, peer: Peer) -> None:
+        inboxes = [Inbox() for _ in range(5)]
+        consumers = [consumer_thread(f"input{n}", inbox) for n, inbox in enumerate(inboxes)]
+        for consumer in consumers:
+            consumer.start()
+        for number in range(5):
+            peer.wait_for_consumer(f"input{number}")
+            peer.publish({"n": number}, queue=f"input{number}")
+        for number, inbox in enumerate(inboxes):
+            inbox.wait()
+            assert inbox.values("n") == [number]
+        consumers[0].join(3)
+        assert all(consumer.is_consuming for consumer in consumers[1:])
+
+    def test_it_comes_back_after_the_line_was_cut(
+        self, consumer_thread: Build, peer: Peer, proxy: Any, connection_params: Any
+    ) -> None:
+        inbox, errors = Inbox(), Errors()
+        parameters = pika.ConnectionParameters(
+            "127.0.0.1",
+            proxy.port,
+            connection_params.virtual_host,
+            connection_params.credentials,
+        )
+        consumer = consumer_thread("input", inbox, errors, connection_params=parameters)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        assert proxy.cut() > 0
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        assert consumer.is_consumer_alive is True
+        consumer.join(3)
+
+
+class TestNoBroker:
+    def test_the_error_function_is_called_once(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters, errors: Errors
+    ) -> None:
+        consumer = consumer_class(nowhere, "q", print, error_func=errors, daemon=True)
+        consumer.start()
+        try:
+            ((thread, error),) = errors.wait()
+            assert thread is consumer
+            assert isinstance(error, Exception)
+            never(lambda: len(errors.calls) > 1, during=0.5)
+            assert consumer.channel is None
+            assert consumer.is_consuming is False
+            assert not consumer._consumer_started.is_set()
+        finally:
+            consumer.join(3)
+        assert not consumer.is_alive()
+        assert consumer.is_consumer_alive is False
+        assert consumer.is_consuming is False
+        assert len(errors.calls) == 1
+
+    def test_a_failing_error_function_does_not_keep_it_from_ending(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters
+    ) -> None:
+        called = threading.Event()
+
+        def fail(*_: Any) -> None:
+            called.set()
+            raise ValueError("the handler is broken too")
+
+        consumer = consumer_class(nowhere, "q", print, error_func=fail, daemon=True)
+        consumer.start()
+        assert called.wait(5)
+        consumer.join(3)
+        assert not consumer.is_alive()
+
+    def test_the_default_error_function_serves(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters
+    ) -> None:
+        consumer = consumer_class(nowhere, "q", print, daemon=True)
+        consumer.start()
+        consumer.join(3)
+        assert not consumer.is_alive()
+        assert consumer.channel is None
+
+    def test_joining_one_that_was_never_started_hangs_nobody(
+        self, consumer_class: Any, nowhere: pika.ConnectionParameters
+    ) -> None:
+        consumer = consumer_class(nowhere, "q", print)
+        began = time.monotonic()
+        try:
+            consumer.join(3)
+        except RuntimeError as error:
+            assert "before it is started" in str(error)  # noqa: PT017 - either is fine
+        assert time.monotonic() - began < 1
+
+    def test_a_wrong_password_is_reported(
+        self, consumer_class: Any, broker: Any, errors: Errors
+    ) -> None:
+        parameters = pika.ConnectionParameters(
+            broker.host, broker.port, "/", pika.PlainCredentials(broker.username, "wrong")
+        )
+        consumer = consumer_class(parameters, "q", print, errors, daemon=True)
+        consumer.start()
+        errors.wait()
+        assert consumer.channel is None
+        consumer.join(3)
+        assert not consumer.is_alive()
+
+    def test_an_unknown_vhost_is_reported(
+        self, consumer_class: Any, broker: Any, errors: Errors
+    ) -> None:
+        parameters = pika.ConnectionParameters(
+            broker.host,
+            broker.port,
+            "/nowhere",
+            pika.PlainCredentials(broker.username, broker.password),
+        )
+        consumer = consumer_class(parameters, "q", print, errors, daemon=True)
+        consumer.start()
+        errors.wait()
+        assert consumer.is_consuming is False
+        consumer.join(3)
+        assert not consumer.is_alive()

@@ -1,0 +1,152 @@
+"""Compatibility contract: every import path that existing services use leads to the same thing.
+
+Covers the table of import paths, the range of versions that dependents pin, and that the optional
+extra is not needed for any of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import threading
+
+import pytest
+
+PATHS = [
+    ("neon_mq_connector", "MQConnector"),
+    ("neon_mq_connector.connector", "MQConnector"),
+    ("neon_mq_connector.connector", "ConsumerThread"),
+    ("neon_mq_connector.connector", "ConsumerThreadInstance"),
+    ("neon_mq_connector.config", "load_neon_mq_config"),
+    ("neon_mq_connector.config", "Configuration"),
+    ("neon_mq_connector.consumers", "BlockingConsumerThread"),
+    ("neon_mq_connector.consumers", "SelectConsumerThread"),
+    ("neon_mq_connector.consumers.blocking_consumer", "BlockingConsumerThread"),
+    ("neon_mq_connector.consumers.select_consumer", "SelectConsumerThread"),
+    ("neon_mq_connector.utils", "RepeatingTimer"),
+    ("neon_mq_connector.utils", "retry"),
+    ("neon_mq_connector.utils", "wait_for_mq_startup"),
+    ("neon_mq_connector.utils.client_utils", "NeonMQHandler"),
+    ("neon_mq_connector.utils.client_utils", "send_mq_request"),
+    ("neon_mq_connector.utils.client_utils", "MQConnector"),
+    ("neon_mq_connector.utils.client_utils", "_default_mq_config"),
+    ("neon_mq_connector.utils.connection_utils", "get_timeout"),
+    ("neon_mq_connector.utils.connection_utils", "retry"),
+    ("neon_mq_connector.utils.connection_utils", "wait_for_mq_startup"),
+    ("neon_mq_connector.utils.connection_utils", "check_rmq_is_available"),
+    ("neon_mq_connector.utils.connection_utils", "SuppressPikaLogging"),
+    ("neon_mq_connector.utils.network_utils", "b64_to_dict"),
+    ("neon_mq_connector.utils.network_utils", "dict_to_b64"),
+    ("neon_mq_connector.utils.network_utils", "check_port_is_open"),
+    ("neon_mq_connector.utils.rabbit_utils", "create_mq_callback"),
+    ("neon_mq_connector.utils.consumer_utils", "default_error_handler"),
+    ("neon_mq_connector.utils.thread_utils", "RepeatingTimer"),
+]
+
+ONE_THING = [
+    (("neon_mq_connector", "MQConnector"), ("neon_mq_connector.connector", "MQConnector")),
+    (
+        ("neon_mq_connector.utils.client_utils", "MQConnector"),
+        ("neon_mq_connector.connector", "MQConnector"),
+    ),
+    (
+        ("neon_mq_connector.connector", "ConsumerThread"),
+        ("neon_mq_connector.consumers", "BlockingConsumerThread"),
+    ),
+    (
+        ("neon_mq_connector.consumers", "BlockingConsumerThread"),
+        ("neon_mq_connector.consumers.blocking_consumer", "BlockingConsumerThread"),
+    ),
+    (
+        ("neon_mq_connector.consumers", "SelectConsumerThread"),
+        ("neon_mq_connector.consumers.select_consumer", "SelectConsumerThread"),
+    ),
+    (
+        ("neon_mq_connector.utils", "RepeatingTimer"),
+        ("neon_mq_connector.utils.thread_utils", "RepeatingTimer"),
+    ),
+    (
+        ("neon_mq_connector.utils", "retry"),
+        ("neon_mq_connector.utils.connection_utils", "retry"),
+    ),
+    (
+        ("neon_mq_connector.utils", "wait_for_mq_startup"),
+        ("neon_mq_connector.utils.connection_utils", "wait_for_mq_startup"),
+    ),
+]
+
+
+def look_up(path: tuple[str, str]) -> object:
+    module, name = path
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=".".join)
+def test_a_service_can_import(path: tuple[str, str]) -> None:
+    assert look_up(path) is not None
+
+
+@pytest.mark.parametrize("one, other", ONE_THING, ids=lambda path: ".".join(path))
+def test_two_paths_to_a_thing_give_the_same_thing(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    assert look_up(one) is look_up(other)
+
+
+@pytest.mark.parametrize("name", ["from_file", "from_dict", "config_data"])
+def test_the_deprecated_configuration_class_still_has(name: str) -> None:
+    assert hasattr(look_up(("neon_mq_connector.config", "Configuration")), name)
+
+
+def test_consumer_threads_are_threads() -> None:
+    consumer = look_up(("neon_mq_connector.connector", "ConsumerThread"))
+    assert isinstance(consumer, type)
+    assert issubclass(consumer, threading.Thread)
+
+
+def test_the_select_consumer_is_a_thread_class_too() -> None:
+    consumer = look_up(("neon_mq_connector.consumers", "SelectConsumerThread"))
+    assert isinstance(consumer, type)
+    assert issubclass(consumer, threading.Thread)
+
+
+def test_the_version_satisfies_what_dependents_pin() -> None:
+    try:
+        version = importlib.metadata.version("neon-mq-connector")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
+        version = str(look_up(("neon_mq_connector.version", "__version__")))
+    release = version.split(".")
+    assert int(release[0]) == 0
+    assert int(release[1]) >= 11
+
+
+def test_every_path_imports_without_the_aio_extra() -> None:
+    modules = sorted({module for module, _ in PATHS})
+    program = "\n".join(
+        [
+            "import sys",
+            "sys.modules['aio_pika'] = None",
+            "import " + ", ".join(modules),
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_module_may_be_the_first_one_imported() -> None:
+    """A cycle between modules shows only when the wrong one comes first."""
+    program = f"""
+import importlib, sys
+for module in {sorted({module for module, _ in PATHS})!r}:
+    for name in [n for n in sys.modules if n.split(".")[0] == "neon_mq_connector"]:
+        del sys.modules[name]
+    importlib.import_module(module)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr

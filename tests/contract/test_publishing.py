@@ -1,0 +1,629 @@
+"""Compatibility contract: sending messages.
+
+Covers `emit_mq_message`, `publish_message`, `send_message` and `sync`: what they take and return,
+what they declare, which connections they work on, and that they may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pika
+import pika.exceptions
+import pytest
+from pika.exchange_type import ExchangeType
+
+from tests.contract.configurations import SERVICE
+from tests.contract.peer import Peer
+from tests.contract.recorders import Inbox, Outcome
+from tests.support.polling import eventually
+
+Build = Callable[..., Any]
+
+
+class Loop:
+    """A `SelectConnection` whose loop runs in a thread of its own, as services have them."""
+
+    def __init__(self, parameters: pika.ConnectionParameters) -> None:
+        self._open, self._closed = threading.Event(), threading.Event()
+        self._ended = False
+        self.connection = pika.SelectConnection(
+            parameters,
+            on_open_callback=lambda _: self._open.set(),
+            on_open_error_callback=lambda *_: self._end(),
+            on_close_callback=lambda *_: self._end(),
+        )
+        self._thread = threading.Thread(
+            target=self.connection.ioloop.start, name="select-loop", daemon=True
+        )
+        self._thread.start()
+        assert self._open.wait(5)
+
+    def _end(self) -> None:
+        self._closed.set()
+        self.connection.ioloop.stop()
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """Do some work in the loop's own thread."""
+        done = threading.Event()
+        results: list[Any] = []
+
+        def do() -> None:
+            try:
+                results.append(work())
+            except BaseException as error:
+                results.append(error)
+            done.set()
+
+        self.connection.ioloop.add_callback_threadsafe(do)
+        assert done.wait(5), "the loop's thread did not get to it"
+        if isinstance(results[0], BaseException):
+            raise results[0]
+        return results[0]
+
+    def close(self) -> None:
+        if not self._closed.is_set():
+            self.connection.ioloop.add_callback_threadsafe(
+                lambda: self.connection.close() if self.connection.is_open else None
+            )
+        self._closed.wait(5)
+        if not self._ended:
+            self._thread.join(5)
+            self.connection.ioloop.close()
+            self._ended = True
+
+
+@pytest.fixture
+def connector_class() -> Any:
+    from neon_mq_connector import MQConnector
+
+    return MQConnector
+
+
+@pytest.fixture
+def blocking(connection_params: pika.ConnectionParameters) -> Iterator[pika.BlockingConnection]:
+    connection = pika.BlockingConnection(connection_params)
+    yield connection
+    if connection.is_open:
+        connection.close()
+
+
+@pytest.fixture
+def loop(connection_params: pika.ConnectionParameters) -> Iterator[Loop]:
+    loop = Loop(connection_params)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(params=["blocking", "select"])
+def connection(request: pytest.FixtureRequest) -> Any:
+    """Either kind of pika connection that `emit_mq_message` takes."""
+    if request.param == "blocking":
+        return request.getfixturevalue("blocking")
+    return request.getfixturevalue("loop").connection
+
+
+@pytest.fixture
+def emit(connector_class: Any) -> Any:
+    return connector_class.emit_mq_message
+
+
+class TestEmit:
+    def test_a_message_arrives_and_its_id_is_returned(
+        self, emit: Any, connection: Any, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        message_id = emit(connection, {"n": (1, b"x")}, queue=queue)
+        message = peer.get(queue)
+        assert message.body == {"n": (1, b"x"), "message_id": message_id}
+        assert message.exchange == ""
+        assert isinstance(message_id, str)
+        assert message_id
+
+    def test_all_arguments_may_be_keywords(self, emit: Any, connection: Any, peer: Peer) -> None:
+        queue = peer.queue()
+        emit(
+            connection=connection,
+            request_data={"n": 1},
+            exchange="",
+            queue=queue,
+            exchange_type="direct",
+            expiration=5000,
+        )
+        assert peer.get(queue).body["n"] == 1
+
+    def test_all_arguments_may_be_positional(self, emit: Any, connection: Any, peer: Peer) -> None:
+        queue = peer.queue()
+        emit(connection, {"n": 1}, "", queue, ExchangeType.direct, 5000)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_it_works_through_an_instance_too(
+        self, connect: Build, connection: Any, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        connect().emit_mq_message(connection, {"n": 1}, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_the_queue_is_declared(self, emit: Any, connection: Any, peer: Peer) -> None:
+        emit(connection, {"n": 1}, queue="new_queue", expiration=60000)
+        assert peer.get("new_queue").body["n"] == 1
+
+    def test_a_queue_that_somebody_else_declared_otherwise_is_used_as_it_is(
+        self, emit: Any, connection: Any, peer: Peer
+    ) -> None:
+        peer.channel.queue_declare("theirs", durable=True, arguments={"x-max-length": 9})
+        emit(connection, {"n": 1}, queue="theirs")
+        assert peer.get("theirs").body["n"] == 1
+        emit(connection, {"n": 2}, queue="theirs")
+        assert peer.get("theirs").body["n"] == 2
+
+    def test_a_fanout_exchange_is_declared_and_the_queue_bound(
+        self, emit: Any, connection: Any, peer: Peer
+    ) -> None:
+        emit(
+            connection,
+            {"n": 1},
+            exchange="news",
+            queue="new_queue",
+            exchange_type="fanout",
+            expiration=60000,
+        )
+        message = peer.get("new_queue")
+        assert message.body["n"] == 1
+        assert message.exchange == "news"
+        peer.publish({"n": 2}, exchange="news", queue="any")
+        assert peer.get("new_queue").body["n"] == 2
+
+    @pytest.mark.parametrize("kind", ["direct", ExchangeType.topic])
+    def test_an_exchange_gets_the_queues_name_as_routing_key(
+        self, emit: Any, connection: Any, peer: Peer, kind: Any
+    ) -> None:
+        name = kind if isinstance(kind, str) else kind.value
+        listener = peer.listen("exchange", name, routing_key="the_queue")
+        emit(connection, {"n": 1}, exchange="exchange", queue="the_queue", exchange_type=kind)
+        message = peer.get(listener)
+        assert (message.exchange, message.routing_key) == ("exchange", "the_queue")
+
+    def test_an_exchange_that_is_not_there_is_declared(
+        self, emit: Any, connection: Any, peer: Peer
+    ) -> None:
+        emit(connection, {"n": 1}, exchange="made", exchange_type="fanout")
+
+        def there() -> bool:
+            try:
+                peer.channel.exchange_declare("made", passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                return False
+            return True
+
+        eventually(there)
+
+    def test_a_broadcast_to_nobody_is_fine(self, emit: Any, connection: Any) -> None:
+        assert emit(connection, {"n": 1}, exchange="empty", exchange_type="fanout")
+
+    @pytest.mark.parametrize("given, seen", [({}, 1000), ({"expiration": 60000}, 60000)])
+    def test_a_message_expires(
+        self, emit: Any, connection: Any, peer: Peer, given: dict[str, int], seen: int
+    ) -> None:
+        queue = peer.queue()
+        emit(connection, {"n": 1}, queue=queue, **given)
+        expiration = int(peer.get(queue).properties.expiration)
+        assert seen - 900 < expiration <= seen
+
+    def test_the_connection_stays_open_and_no_channels_pile_up(
+        self, emit: Any, blocking: pika.BlockingConnection, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        for number in range(30):
+            emit(blocking, {"n": number}, queue=queue, expiration=60000)
+        assert blocking.is_open
+        channel = blocking.channel()
+        assert channel.channel_number <= 3
+        assert [peer.get(queue).body["n"] for _ in range(30)] == list(range(30))
+
+    @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message"])
+    def test_a_closed_connection_is_pikas_error(
+        self, connector_class: Any, connection: Any, request: pytest.FixtureRequest, method: str
+    ) -> None:
+        if isinstance(connection, pika.BlockingConnection):
+            connection.close()
+        else:
+            request.getfixturevalue("loop").close()
+        with pytest.raises(pika.exceptions.ConnectionWrongStateError):
+            getattr(connector_class, method)(connection, {"n": 1}, exchange="x")
+
+
+@pytest.mark.permissive_only  # the same on every broker
+class TestWhatIsSent:
+    @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message"])
+    @pytest.mark.parametrize("request_data", [None, [1], "text", 5, ("a", 1), {"a"}], ids=str)
+    def test_what_is_no_mapping_is_a_type_error(
+        self, connector_class: Any, blocking: Any, method: str, request_data: Any
+    ) -> None:
+        with pytest.raises(TypeError):
+            getattr(connector_class, method)(blocking, request_data, exchange="x")
+
+    @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message"])
+    def test_an_empty_message_is_a_value_error(
+        self, connector_class: Any, blocking: Any, method: str
+    ) -> None:
+        with pytest.raises(ValueError):  # noqa: PT011 - the text is free
+            getattr(connector_class, method)(blocking, {}, exchange="x")
+
+    def test_the_same_goes_for_send_message(self, connect: Build) -> None:
+        connector = connect()
+        with pytest.raises(TypeError):
+            connector.send_message(None, queue="q")
+        with pytest.raises(ValueError):  # noqa: PT011 - the text is free
+            connector.send_message({}, queue="q")
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"n": 1},
+            {"n": 1, "message_id": None},
+            {"n": 1, "context": {"mq": {"message_id": "c"}}},
+            {"n": [{"deep": {}}]},
+        ],
+        ids=str,
+    )
+    def test_the_input_is_left_as_it_was(
+        self, emit: Any, blocking: Any, peer: Peer, given: dict[str, Any]
+    ) -> None:
+        before = copy.deepcopy(given)
+        emit(blocking, given, queue=peer.queue())
+        assert given == before
+
+    @pytest.mark.parametrize(
+        "given, message_id",
+        [
+            ({"message_id": "own"}, "own"),
+            ({"message_id": ""}, ""),
+            ({"context": {"mq": {"message_id": "from the context"}}}, "from the context"),
+            (
+                {"message_id": None, "context": {"mq": {"message_id": "from the context"}}},
+                "from the context",
+            ),
+            ({"message_id": "own", "context": {"mq": {"message_id": "context"}}}, "own"),
+        ],
+        ids=str,
+    )
+    def test_the_message_id(
+        self, emit: Any, blocking: Any, peer: Peer, given: dict[str, Any], message_id: str
+    ) -> None:
+        queue = peer.queue()
+        assert emit(blocking, {"n": 1, **given}, queue=queue) == message_id
+        body = peer.get(queue).body
+        assert body["message_id"] == message_id
+        assert body.get("context") == given.get("context")
+
+    @pytest.mark.parametrize("given", [{}, {"message_id": None}, {"context": {}}], ids=str)
+    def test_a_message_without_an_id_gets_a_new_one_each_time(
+        self, emit: Any, blocking: Any, peer: Peer, given: dict[str, Any]
+    ) -> None:
+        queue = peer.queue()
+        ids = {emit(blocking, {"n": 1, **given}, queue=queue) for _ in range(3)}
+        assert len(ids) == 3
+        assert {peer.get(queue).body["message_id"] for _ in range(3)} == ids
+
+    def test_a_mapping_of_another_kind_is_sent_as_a_dict(
+        self, emit: Any, blocking: Any, peer: Peer
+    ) -> None:
+        from collections import OrderedDict
+
+        queue = peer.queue()
+        emit(blocking, OrderedDict(n=1, message_id="m"), queue=queue)
+        assert peer.get(queue).body == {"n": 1, "message_id": "m"}
+
+
+class TestThreads:
+    def test_other_threads_may_use_a_connection(
+        self, emit: Any, connection: Any, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+
+        def work(number: int) -> str:
+            return str(emit(connection, {"n": number}, queue=queue, expiration=60000))
+
+        with ThreadPoolExecutor(8) as pool:
+            ids = list(pool.map(work, range(80)))
+        assert len(set(ids)) == 80
+        assert sorted(peer.get(queue).body["n"] for _ in range(80)) == list(range(80))
+        assert connection.is_open
+
+    def test_while_the_owner_waits_for_events(
+        self, emit: Any, blocking: pika.BlockingConnection, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        done = threading.Event()
+
+        def own() -> None:
+            while not done.is_set():
+                blocking.process_data_events(time_limit=0.05)
+
+        owner = threading.Thread(target=own, daemon=True)
+        owner.start()
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                list(
+                    pool.map(
+                        lambda n: emit(blocking, {"n": n}, queue=queue, expiration=60000), range(20)
+                    )
+                )
+            assert sorted(peer.get(queue).body["n"] for _ in range(20)) == list(range(20))
+        finally:
+            done.set()
+            owner.join(5)
+
+    def test_the_loops_own_thread_may_emit(self, emit: Any, loop: Loop, peer: Peer) -> None:
+        queue = peer.queue()
+        message_id = loop.call(lambda: emit(loop.connection, {"n": 1}, queue=queue))
+        assert peer.get(queue).body["message_id"] == message_id
+
+    @pytest.mark.parametrize("which", ["the channel's", "the consumer's"])
+    def test_a_callback_may_emit_on_its_consumers_connection(
+        self, connect: Build, run: Build, peer: Peer, which: str
+    ) -> None:
+        """The usual way in which services answer."""
+
+        def work(channel: Any, _method: Any, _properties: Any, _body: bytes) -> None:
+            consumer = connector.consumers["one"]
+            connection = channel.connection if which == "the channel's" else consumer.connection
+            for number in range(3):
+                connector.emit_mq_message(
+                    connection, {"answer": number}, queue="reply", expiration=60000
+                )
+
+        outcome = Outcome(work)
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", outcome)
+        run(connector)
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        outcome.result()
+        assert [peer.get("reply").body["answer"] for _ in range(3)] == [0, 1, 2]
+        assert connector.consumers["one"].is_consuming
+
+    def test_other_threads_may_emit_on_a_consumers_connection(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        queue, inbox = peer.queue(), Inbox()
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", inbox)
+        run(connector)
+        peer.wait_for_consumer("input")
+        connection = connector.consumers["one"].connection
+        with ThreadPoolExecutor(4) as pool:
+            list(
+                pool.map(
+                    lambda n: connector.emit_mq_message(
+                        connection, {"n": n}, queue=queue, expiration=60000
+                    ),
+                    range(20),
+                )
+            )
+        assert sorted(peer.get(queue).body["n"] for _ in range(20)) == list(range(20))
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+
+    def test_a_broadcast_on_a_consumers_connection(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        listener = peer.listen("news")
+        connector = connect()
+        connector.register_consumer("one", connector.vhost, "input", print)
+        run(connector)
+        eventually(lambda: connector.consumers["one"].is_consuming)
+        connector.publish_message(connector.consumers["one"].connection, {"n": 1}, exchange="news")
+        assert peer.get(listener).body["n"] == 1
+
+    def test_a_directly_built_consumers_connection_serves_too(
+        self, emit: Any, consumer_thread: Build, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        consumer = consumer_thread("input", print)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        emit(consumer.connection, {"n": 1}, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+
+
+class TestPublish:
+    def test_everybody_who_listens_gets_it(
+        self, connector_class: Any, connection: Any, peer: Peer
+    ) -> None:
+        listeners = [peer.listen("news"), peer.listen("news")]
+        message_id = connector_class.publish_message(connection, {"n": 1}, "news", 5000)
+        for listener in listeners:
+            message = peer.get(listener)
+            assert message.body == {"n": 1, "message_id": message_id}
+            assert message.exchange == "news"
+            assert 4000 < int(message.properties.expiration) <= 5000
+
+    def test_all_arguments_may_be_keywords(
+        self, connector_class: Any, blocking: Any, peer: Peer
+    ) -> None:
+        listener = peer.listen("news")
+        connector_class.publish_message(
+            connection=blocking, request_data={"n": 1}, exchange="news", expiration=2000
+        )
+        assert peer.get(listener).body["n"] == 1
+
+    def test_nobody_needs_to_listen(self, connector_class: Any, connection: Any) -> None:
+        assert connector_class.publish_message(connection, {"n": 1}, exchange="new_exchange")
+
+    def test_an_exchange_that_somebody_else_declared_is_used(
+        self, connector_class: Any, connection: Any, peer: Peer
+    ) -> None:
+        peer.channel.exchange_declare("theirs", "fanout", durable=True)
+        listener = peer.listen("theirs")
+        connector_class.publish_message(connection, {"n": 1}, exchange="theirs")
+        assert peer.get(listener).body["n"] == 1
+
+
+class TestSend:
+    def test_to_a_queue_of_the_connectors_own_vhost(self, connect: Build, peer: Peer) -> None:
+        queue = peer.queue()
+        connector = connect()
+        message_id = connector.send_message({"n": 1}, queue=queue)
+        assert peer.get(queue).body == {"n": 1, "message_id": message_id}
+
+    def test_to_a_vhost_that_is_named(self, connect: Build, peer: Peer, vhost: str) -> None:
+        queue = peer.queue()
+        connector = connect(own_vhost="/elsewhere")
+        connector.send_message({"n": 1}, vhost, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_to_a_queue_that_is_not_there(self, connect: Build, peer: Peer) -> None:
+        connect().send_message({"n": 1}, queue="new_queue", expiration=60000)
+        assert peer.get("new_queue").body["n"] == 1
+
+    def test_it_needs_no_running_connector(self, connect: Build, peer: Peer) -> None:
+        queue = peer.queue()
+        connector = connect()
+        connector.send_message({"n": 1}, queue=queue)
+        assert connector.started is False
+        peer.get(queue)
+
+    def test_it_works_while_running_and_after_stopping(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        connector = connect()
+        run(connector)
+        connector.send_message({"n": 1}, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+        connector.stop()
+        connector.send_message({"n": 2}, queue=queue)
+        assert peer.get(queue).body["n"] == 2
+        connector.stop()
+
+    def test_connection_properties_may_be_given(self, connect: Build, peer: Peer) -> None:
+        queue = peer.queue()
+        connect().send_message({"n": 1}, connection_props={"heartbeat": 30}, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+
+    @pytest.mark.parametrize("kind", ["fanout", ExchangeType.fanout])
+    def test_a_fanout_is_published(self, connect: Build, peer: Peer, kind: Any) -> None:
+        listeners = [peer.listen("news"), peer.listen("news")]
+        message_id = connect().send_message({"n": 1}, exchange="news", exchange_type=kind)
+        for listener in listeners:
+            assert peer.get(listener).body == {"n": 1, "message_id": message_id}
+
+    @pytest.mark.parametrize("kind", ["direct", ExchangeType.topic])
+    def test_through_an_exchange(self, connect: Build, peer: Peer, kind: Any) -> None:
+        name = kind if isinstance(kind, str) else kind.value
+        listener = peer.listen("exchange", name, routing_key="key")
+        connect().send_message({"n": 1}, exchange="exchange", queue="key", exchange_type=kind)
+        assert peer.get(listener).body["n"] == 1
+
+    def test_from_many_threads(self, connect: Build, peer: Peer) -> None:
+        queue = peer.queue()
+        connector = connect()
+        with ThreadPoolExecutor(8) as pool:
+            ids = list(
+                pool.map(
+                    lambda n: connector.send_message({"n": n}, queue=queue, expiration=60000),
+                    range(40),
+                )
+            )
+        assert len(set(ids)) == 40
+        assert sorted(peer.get(queue).body["n"] for _ in range(40)) == list(range(40))
+
+    def test_the_id_and_the_expiration(self, connect: Build, peer: Peer) -> None:
+        queue = peer.queue()
+        assert connect().send_message({"n": 1, "message_id": "own"}, queue=queue) == "own"
+        assert 100 < int(peer.get(queue).properties.expiration) <= 1000
+
+    def test_a_vhost_that_is_not_there_is_an_error(self, connect: Build, no_waiting: Any) -> None:
+        began = time.monotonic()
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the kind is not promised
+            connect().send_message({"n": 1}, vhost="/nowhere", queue="q")
+        assert time.monotonic() - began < 10
+
+    def test_a_broker_that_is_down_is_an_error(
+        self, connector_class: Any, dead_config: dict[str, Any], no_waiting: Any
+    ) -> None:
+        connector = connector_class(dead_config, SERVICE)
+        began = time.monotonic()
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the kind is not promised
+            connector.send_message({"n": 1}, queue="q")
+        assert time.monotonic() - began < 15
+        connector.stop()
+
+
+@pytest.mark.permissive_only  # the same on every broker
+class TestConnectionsHandedOut:
+    def test_a_connection_is_an_ordinary_one_of_pika(
+        self, connect: Build, vhost: str, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        connection = connect().create_mq_connection(vhost)
+        assert isinstance(connection, pika.BlockingConnection)
+        assert connection.is_open
+        connection.channel().basic_publish("", queue, b"{}")
+        assert peer.get(queue).body == {}
+        connection.close()
+        assert connection.is_closed
+
+    def test_its_parameters_may_be_given(self, connect: Build, vhost: str) -> None:
+        connection = connect().create_mq_connection(vhost=vhost, heartbeat=31)
+        try:
+            assert connection.is_open
+        finally:
+            connection.close()
+
+    def test_it_serves_as_a_context_manager_and_for_emitting(
+        self, connect: Build, vhost: str, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        connector = connect()
+        with connector.create_mq_connection(vhost) as connection:
+            connector.emit_mq_message(connection, {"n": 1}, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+
+    def test_each_call_gives_a_connection_of_its_own(self, connect: Build, vhost: str) -> None:
+        connector = connect()
+        one, other = connector.create_mq_connection(vhost), connector.create_mq_connection(vhost)
+        one.close()
+        assert other.is_open
+        other.close()
+
+    def test_the_callers_of_a_client_without_configuration_emit_on_others_connections(
+        self, connector_class: Any, config: dict[str, Any], blocking: Any, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        stranger = connector_class(config, "not_in_the_configuration")
+        stranger.emit_mq_message(blocking, {"n": 1}, queue=queue)
+        assert peer.get(queue).body["n"] == 1
+
+
+class TestSync:
+    def test_others_see_the_services_id_and_the_time(self, connect: Build, peer: Peer) -> None:
+        listener = peer.listen(f"{SERVICE}_sync")
+        connector = connect()
+        assert connector.sync() is None
+        body = peer.get(listener).body
+        assert body["service_id"] == connector.service_id
+        assert abs(body["time"] - time.time()) < 60
+
+    def test_the_exchange_and_the_vhost_may_be_given(
+        self, connect: Build, peer: Peer, vhost: str
+    ) -> None:
+        listener = peer.listen("other_exchange")
+        connector = connect(own_vhost="/elsewhere")
+        connector.sync(vhost=vhost, exchange="other_exchange")
+        assert peer.get(listener).body["service_id"] == connector.service_id
+
+    def test_what_is_said_may_be_given(self, connect: Build, peer: Peer, vhost: str) -> None:
+        listener = peer.listen(f"{SERVICE}_sync")
+        connect().sync(vhost, None, None, {"said": "this"})
+        assert peer.get(listener).body["said"] == "this"
+
+    def test_nobody_needs_to_listen(self, connect: Build) -> None:
+        connect().sync()

@@ -1,0 +1,437 @@
+"""Compatibility contract: the hooks of `SelectConsumerThread`, and its connection in pika's style.
+
+What it has in common with the threaded consumer is tested with that one, in
+`test_consumer_threads.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import Mock
+
+import pika
+import pika.exceptions
+import pytest
+
+from tests.contract.peer import Peer
+from tests.contract.proxy import Proxy, free_port
+from tests.contract.recorders import Errors, Inbox
+from tests.support.polling import eventually, never
+
+Build = Callable[..., Any]
+HOOKS = ("on_connected", "on_connection_fail", "on_channel_open", "on_close")
+
+pytestmark = pytest.mark.permissive_only  # the same on every broker
+
+
+@pytest.fixture
+def consumer_class() -> Any:
+    from neon_mq_connector.consumers import SelectConsumerThread
+
+    return SelectConsumerThread
+
+
+class Events:
+    """What hooks were called, with what, and where."""
+
+    def __init__(self, consumer: Any) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.threads: set[threading.Thread] = set()
+        for name in HOOKS:
+            setattr(consumer, name, self._recorder(name))
+
+    def _recorder(self, name: str) -> Callable[..., None]:
+        def record(*arguments: Any) -> None:
+            self.threads.add(threading.current_thread())
+            self.calls.append((name, arguments))
+
+        return record
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for each, arguments in self.calls if each == name]
+
+
+@pytest.fixture
+def nowhere(consumer_class: Any, cleanup: contextlib.ExitStack) -> Build:
+    """Construct consumers of a port where nothing listens."""
+
+    def build(errors: Errors) -> Any:
+        parameters = pika.ConnectionParameters("127.0.0.1", free_port())
+        consumer = consumer_class(parameters, "q", print, error_func=errors, daemon=True)
+        cleanup.callback(consumer.join, 5)
+        return consumer
+
+    return build
+
+
+@pytest.fixture
+def through(proxy: Proxy, connection_params: pika.ConnectionParameters) -> Any:
+    """How to get to the broker by way of the proxy."""
+    return pika.ConnectionParameters(
+        "127.0.0.1",
+        proxy.port,
+        connection_params.virtual_host,
+        connection_params.credentials,
+    )
+
+
+class TestHooks:
+    def test_it_tells_that_it_is_connected_and_has_a_channel_and_that_both_are_closed(
+        self, consumer_thread: Build, peer: Peer, errors: Errors
+    ) -> None:
+        inbox = Inbox(lambda *_: seen.append(list(events.names)))
+        seen: list[list[str]] = []
+        consumer = consumer_thread("input", inbox, errors)
+        events = Events(consumer)
+        peer.channel.queue_declare("input")
+        peer.publish({"n": 1}, queue="input")
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        inbox.wait()
+        assert seen == [["on_connected", "on_channel_open"]]
+        assert events.of("on_connected") == [(consumer.connection,)]
+        assert events.of("on_channel_open") == [(consumer.channel,)]
+        consumer.join(5)
+        assert events.names == ["on_connected", "on_channel_open", "on_close"]
+        ((connection, reason),) = events.of("on_close")
+        assert connection is consumer.connection
+        assert connection.is_closed
+        assert isinstance(reason, Exception)
+        assert events.threads == {consumer}
+        consumer.join(5)
+        assert len(events.calls) == 3
+        assert errors.calls == []
+
+    def test_hooks_may_be_overridden_and_call_up(
+        self, consumer_class: Any, connection_params: Any, peer: Peer
+    ) -> None:
+        called = []
+
+        class Own(consumer_class):  # type: ignore[misc]  # what it is is known when it runs
+            def on_channel_open(self, channel: Any) -> None:
+                called.append(channel)
+                super().on_channel_open(channel)
+
+            def on_close(self, *_: Any, **__: Any) -> None:
+                called.append("closed")
+                super().on_close(*_, **__)
+
+        consumer = Own(connection_params, "input", print)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        consumer.join(5)
+        assert called == [consumer.channel, "closed"]
+
+    def test_a_hook_is_looked_up_when_the_event_comes(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        consumer = consumer_thread("input", print)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        consumer.on_close = Mock()
+        consumer.join(5)
+        consumer.on_close.assert_called_once()
+
+    def test_a_hook_need_not_take_what_it_does_not_want(
+        self, consumer_thread: Build, peer: Peer
+    ) -> None:
+        connected, closed = threading.Event(), []
+        consumer = consumer_thread("input", print)
+        consumer.on_connected = connected.set
+        consumer.on_close = lambda connection: closed.append(connection)
+        consumer.start()
+        assert connected.wait(5)
+        peer.wait_for_consumer("input")
+        consumer.join(5)
+        assert closed == [consumer.connection]
+
+    def test_a_hook_that_fails_does_no_harm(
+        self, consumer_thread: Build, peer: Peer, errors: Errors
+    ) -> None:
+        inbox = Inbox()
+        consumer = consumer_thread("input", inbox, errors)
+        consumer.on_connected = Mock(side_effect=ValueError("kaput"))
+        consumer.on_channel_open = Mock(side_effect=SystemExit)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        assert consumer.is_consuming
+        consumer.join(5)
+        consumer.on_channel_open.assert_called_once()
+        assert errors.calls == []
+
+    def test_what_a_hook_declares_is_there(self, consumer_thread: Build, peer: Peer) -> None:
+        consumer = consumer_thread("input", print)
+        consumer.on_channel_open = lambda channel: channel.queue_declare("made", durable=True)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        assert peer.depth("made") == 0
+
+
+class TestNoBroker:
+    def test_with_no_further_attempts_it_is_told_once_of_both_kinds(
+        self, nowhere: Build, errors: Errors
+    ) -> None:
+        consumer = nowhere(errors)
+        assert consumer.max_connection_failed_attempts == 3
+        consumer.max_connection_failed_attempts = 0
+        events = Events(consumer)
+        consumer.start()
+        ((thread, error),) = errors.wait(timeout=1)
+        assert thread is consumer
+        assert isinstance(error, Exception)
+        eventually(lambda: events.calls, timeout=1)
+        never(lambda: len(events.calls) > 1 or len(errors.calls) > 1, during=0.5)
+        assert events.names == ["on_connection_fail"]
+        assert events.of("on_connection_fail") == [(None, error)]
+        assert consumer.channel is None
+        assert consumer.is_consuming is False
+        consumer.join(5)
+        assert not consumer.is_alive()
+        assert consumer.is_consumer_alive is False
+        assert events.names == ["on_connection_fail"]
+
+    @pytest.mark.parametrize("attempts", [1, 3])
+    def test_the_error_function_comes_after_the_attempts(
+        self, nowhere: Build, errors: Errors, attempts: int
+    ) -> None:
+        told_after: list[int] = []
+        consumer = nowhere(errors)
+        consumer.max_connection_failed_attempts = attempts
+        events = Events(consumer)
+        consumer.error_func = lambda *_: told_after.append(len(events.calls))
+        consumer.start()
+        eventually(lambda: told_after)
+        never(lambda: len(told_after) > 1, during=0.3)
+        assert told_after == [attempts]
+        assert events.names == ["on_connection_fail"] * attempts
+        assert consumer.is_consumer_alive is True
+
+    def test_it_consumes_when_there_is_a_broker_after_all(
+        self, consumer_class: Any, broker: Any, connection_params: Any, errors: Errors
+    ) -> None:
+        port = free_port()
+        parameters = pika.ConnectionParameters(
+            "127.0.0.1", port, connection_params.virtual_host, connection_params.credentials
+        )
+        consumer = consumer_class(parameters, "input", print, errors, daemon=True)
+        consumer.max_connection_failed_attempts = 0
+        events = Events(consumer)
+        consumer.start()
+        try:
+            errors.wait()
+            with Proxy((broker.host, broker.port), port):
+                eventually(lambda: consumer.is_consuming)
+                assert events.names == ["on_connection_fail", "on_connected", "on_channel_open"]
+                consumer.join(5)
+        finally:
+            consumer.join(5)
+        assert len(errors.calls) == 1
+
+    def test_a_wrong_password_is_told_at_once(
+        self, consumer_class: Any, broker: Any, errors: Errors
+    ) -> None:
+        parameters = pika.ConnectionParameters(
+            broker.host, broker.port, "/", pika.PlainCredentials(broker.username, "wrong")
+        )
+        consumer = consumer_class(parameters, "q", print, errors, daemon=True)
+        events = Events(consumer)
+        consumer.start()
+        errors.wait()
+        consumer.join(5)
+        assert events.names == ["on_connection_fail"]
+        assert len(errors.calls) == 1
+
+
+class TestOutages:
+    def test_a_line_that_is_cut_closes_once_and_opens_once(
+        self, consumer_thread: Build, peer: Peer, proxy: Proxy, through: Any, errors: Errors
+    ) -> None:
+        inbox = Inbox()
+        consumer = consumer_thread("input", inbox, errors, connection_params=through)
+        events = Events(consumer)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        before = consumer.connection
+        proxy.cut()
+        eventually(lambda: events.names.count("on_channel_open") == 2)
+        eventually(lambda: consumer.is_consuming)
+        opened = ["on_connected", "on_channel_open"]
+        assert [name for name in events.names if name != "on_connection_fail"] == [
+            *opened,
+            "on_close",
+            *opened,
+        ]
+        ((closed, reason),) = events.of("on_close")
+        assert closed is before
+        assert isinstance(reason, ConnectionError)
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        assert errors.calls == []  # connecting again did not fail three times
+        consumer.join(5)
+        assert events.names.count("on_close") == 2
+
+    def test_stopped_while_the_broker_is_away_it_closes_no_second_time(
+        self, consumer_thread: Build, proxy: Proxy, through: Any, errors: Errors
+    ) -> None:
+        consumer = consumer_thread("input", print, errors, connection_params=through)
+        events = Events(consumer)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        proxy.close()
+        errors.wait()
+        assert consumer.is_consuming is False
+        assert consumer.is_consumer_alive is True
+        consumer.join(5)
+        assert not consumer.is_alive()
+        assert events.names == [
+            "on_connected",
+            "on_channel_open",
+            "on_close",
+            *["on_connection_fail"] * 3,
+        ]
+        assert len(errors.calls) == 1
+
+    def test_a_queue_that_is_deleted_is_told_at_once(
+        self, consumer_thread: Build, peer: Peer, errors: Errors
+    ) -> None:
+        consumer = consumer_thread("input", print, errors)
+        events = Events(consumer)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        peer.channel.queue_delete("input")
+        errors.wait()
+        eventually(lambda: consumer.is_consuming)
+        assert events.names.count("on_close") == 1
+        assert events.names.count("on_connected") == 2
+        assert "on_connection_fail" not in events.names
+        assert len(errors.calls) == 1
+
+    def test_a_slow_callback_costs_nobody_the_connection(
+        self, consumer_thread: Build, peer: Peer, connection_params: Any, errors: Errors
+    ) -> None:
+        parameters = pika.ConnectionParameters(
+            connection_params.host,
+            connection_params.port,
+            connection_params.virtual_host,
+            connection_params.credentials,
+            heartbeat=1,
+        )
+        inbox = Inbox(lambda *_: None if len(inbox.deliveries) > 1 else time.sleep(3.5))
+        consumer = consumer_thread("input", inbox, errors, connection_params=parameters)
+        events = Events(consumer)
+        consumer.start()
+        peer.wait_for_consumer("input")
+        peer.publish({"n": 1}, queue="input")
+        inbox.wait()
+        peer.publish({"n": 2}, queue="input")
+        inbox.wait(2)
+        assert events.names == ["on_connected", "on_channel_open"]
+        assert inbox.threads == [consumer, consumer]
+        assert errors.calls == []
+
+
+class TestPikasStyle:
+    """Whatever thread it is: here it is never the consumer's, unless it says so."""
+
+    @pytest.fixture
+    def consumer(self, consumer_thread: Build, errors: Errors) -> Any:
+        consumer = consumer_thread("input", print, errors)
+        consumer.start()
+        eventually(lambda: consumer.is_consuming)
+        return consumer
+
+    def test_a_channel_is_opened_and_used_with_callbacks(self, consumer: Any, peer: Peer) -> None:
+        steps: list[Any] = []
+
+        def opened(channel: Any) -> None:
+            channel.exchange_declare("ex", "fanout", callback=lambda _: declare(channel))
+
+        def declare(channel: Any) -> None:
+            channel.queue_declare("made", durable=True, callback=lambda frame: bind(channel, frame))
+
+        def bind(channel: Any, frame: Any) -> None:
+            steps.append(frame.method.queue)
+            channel.queue_bind("made", "ex", callback=lambda _: publish(channel))
+
+        def publish(channel: Any) -> None:
+            channel.confirm_delivery(lambda frame: steps.append(frame.method.NAME))
+            channel.basic_publish("ex", "", b"{}")
+            channel.close()
+            steps.append(channel.is_closed)
+
+        consumer.connection.channel(on_open_callback=opened)
+        eventually(lambda: len(steps) == 3)
+        assert steps == ["made", "Basic.Ack", True]
+        assert peer.depth("made") == 1
+        assert consumer.is_consuming  # closing the one channel has left the other alone
+
+    def test_a_message_is_fetched_as_pikas_asynchronous_channel_does(
+        self, consumer: Any, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        peer.publish(b"{}", queue=queue)
+        fetched: list[bytes] = []
+        consumer.connection.channel().basic_get(
+            queue, lambda _channel, _method, _properties, body: fetched.append(body), True
+        )
+        eventually(lambda: fetched == [b"{}"])
+        assert peer.depth(queue) == 0
+
+    def test_its_loop_calls_on_the_consumers_thread(self, consumer: Any) -> None:
+        threads: list[threading.Thread] = []
+        loop = consumer.connection.ioloop
+        loop.add_callback_threadsafe(lambda: threads.append(threading.current_thread()))
+        loop.call_later(0.01, lambda: threads.append(threading.current_thread()))
+        loop.remove_timeout(loop.call_later(0.01, lambda: threads.append(threading.main_thread())))
+        eventually(lambda: len(threads) == 2)
+        assert threads == [consumer, consumer]
+
+    def test_it_tells_those_who_asked_when_it_is_closed(self, consumer: Any) -> None:
+        connection, channel = consumer.connection, consumer.channel
+        of_connection, of_channel = Mock(), Mock()
+        connection.add_on_close_callback(of_connection)
+        channel.add_on_close_callback(of_channel)
+        consumer.join(5)
+        ((closed, reason), _) = of_connection.call_args
+        assert closed is connection
+        of_connection.assert_called_once()
+        of_channel.assert_called_once_with(channel, reason)
+
+    def test_messages_are_emitted_on_it_from_any_thread(self, consumer: Any, peer: Peer) -> None:
+        from neon_mq_connector import MQConnector
+
+        queue = peer.queue()
+        threads = [
+            threading.Thread(
+                target=MQConnector.emit_mq_message,
+                args=(consumer.connection, {"n": number}),
+                kwargs={"queue": queue, "expiration": 60_000},
+            )
+            for number in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert sorted(peer.get(queue).body["n"] for _ in threads) == list(range(8))
+        assert consumer.is_consuming
+
+    def test_nothing_is_emitted_on_it_once_it_is_closed(self, consumer: Any) -> None:
+        from neon_mq_connector import MQConnector
+
+        connection = consumer.connection
+        consumer.join(5)
+        with pytest.raises(pika.exceptions.ConnectionWrongStateError):
+            MQConnector.emit_mq_message(connection, {"n": 1}, queue="q")
+        with pytest.raises(pika.exceptions.ConnectionWrongStateError):
+            connection.channel(on_open_callback=print)

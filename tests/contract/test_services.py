@@ -1,0 +1,373 @@
+"""Compatibility contract: whole services, written as the ecosystem writes them, work end to end.
+
+The services are in the folder `services`; here they run against a broker and are asked by clients
+of this library and by clients written with plain pika.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.peer import Peer
+from tests.support.polling import eventually
+
+MakeConfig = Callable[..., dict[str, Any]]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def services_config(make_mq_config: MakeConfig) -> dict[str, Any]:
+    return make_mq_config(
+        "users_service",
+        "chat_server",
+        "llm_worker",
+        "custom_service",
+        "threaded_service",
+        "gateway",
+        "notifier",
+    )
+
+
+@pytest.fixture
+def serve(cleanup: Any) -> Callable[..., Any]:
+    """Run a service until the end of the test."""
+
+    def start(service: Any, **kwargs: Any) -> Any:
+        cleanup.callback(service.stop)
+        service.run(**kwargs)
+        eventually(service.check_health, timeout=5, what=f"health of {service.service_name}")
+        return service
+
+    return start
+
+
+@pytest.fixture
+def ask(
+    services_config: dict[str, Any], vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    from neon_mq_connector.utils import client_utils
+
+    monkeypatch.setattr(client_utils, "_default_mq_config", services_config)
+
+    def request(queue: str, data: dict[str, Any], timeout: float = 10, **kwargs: Any) -> Any:
+        return client_utils.send_mq_request(vhost, data, queue, timeout=timeout, **kwargs)
+
+    return request
+
+
+class TestUsers:
+    @pytest.fixture
+    def service(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
+        from tests.contract.services.users import UsersService
+
+        return serve(UsersService(services_config, vhost), run_sync=False)
+
+    def test_accounts_are_made_and_found(self, service: Any, ask: Any) -> None:
+        assert ask("create_user", {"user": {"name": "ann", "tags": ("a", "b")}})["success"] is True
+        answer = ask("get_user", {"name": "ann"})
+        assert answer["user"] == {"name": "ann", "tags": ("a", "b")}
+        assert ask("create_user", {"user": {"name": "ann"}})["code"] == 409
+
+    def test_a_request_that_makes_the_callback_fail_does_not_stop_the_service(
+        self, service: Any, ask: Any
+    ) -> None:
+        assert ask("get_user", {"name": "nobody"}, timeout=1) == {}
+        assert [type(error) for error in service.errors] == [KeyError]
+        assert ask("create_user", {"user": {"name": "bob"}})["success"] is True
+        assert ask("get_user", {"name": "bob"})["user"]["name"] == "bob"
+        assert service.check_health() is True
+
+    def test_it_serves_again_after_a_pause(self, service: Any, ask: Any) -> None:
+        ask("create_user", {"user": {"name": "ann"}})
+        service.stop()
+        service.run(run_sync=False)
+        assert ask("get_user", {"name": "ann"})["user"]["name"] == "ann"
+
+    def test_a_client_written_with_plain_pika_is_served(self, service: Any, peer: Peer) -> None:
+        reply = peer.queue("reply")
+        peer.publish(
+            {"user": {"name": "eve"}, "routing_key": reply, "message_id": "m"},
+            queue="create_user",
+            expiration="1000",
+        )
+        answer = peer.get(reply).body
+        assert answer["success"] is True
+        assert answer["context"]["mq"]["message_id"] == "m"
+
+    def test_many_clients_at_once(self, service: Any, ask: Any) -> None:
+        def client(number: int) -> Any:
+            ask("create_user", {"user": {"name": f"user{number}"}})
+            return ask("get_user", {"name": f"user{number}"})["user"]["name"]
+
+        with ThreadPoolExecutor(8) as pool:
+            names = list(pool.map(client, range(16)))
+        assert names == [f"user{number}" for number in range(16)]
+
+
+class TestChat:
+    @pytest.fixture
+    def start(self, services_config: dict[str, Any], serve: Any) -> Any:
+        from tests.contract.services.chat import ChatServer
+
+        def start(own_vhost: str, prefix: str = "") -> Any:
+            return serve(ChatServer(services_config, "chat_server", own_vhost, prefix))
+
+        return start
+
+    def test_every_server_hears_every_shout(self, start: Any, vhost: str, peer: Peer) -> None:
+        servers = [start(vhost), start(vhost)]
+        eventually(lambda: all(c.is_consuming for s in servers for c in s.consumers.values()))
+        for number in range(6):
+            peer.publish({"shout": f"hello {number}"}, queue="chat_said")
+        expected = [f"hello {number}" for number in range(6)]
+        for server in servers:
+            eventually(lambda: len(server.heard) >= 6)  # noqa: B023 - used at once
+            assert sorted(server.shouts()) == expected
+
+    def test_servers_see_each_other(self, start: Any, vhost: str) -> None:
+        one, other = start(vhost), start(vhost)
+        for server in (one, other):
+            eventually(lambda: {one.service_id, other.service_id} <= server.seen_servers)  # noqa: B023
+
+    def test_a_prefix_leads_to_another_virtual_host(
+        self, start: Any, vhost: str, peer: Peer
+    ) -> None:
+        server = start("/", vhost.removeprefix("/"))
+        assert server.vhost == vhost
+        peer.publish({"shout": "hello"}, queue="chat_said")
+        eventually(lambda: server.shouts() == ["hello"])
+
+    def test_the_testing_prefix_leads_there_too(
+        self, start: Any, vhost: str, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MQ_TESTING", "1")
+        monkeypatch.setenv("CHAT_SERVER_TESTING_PREFIX", vhost.removeprefix("/"))
+        server = start("/")
+        assert server.vhost == vhost
+        peer.publish({"shout": "hello"}, queue="chat_said")
+        eventually(lambda: server.shouts() == ["hello"])
+
+    def test_a_server_that_left_leaves_no_queue_of_its_own(
+        self, start: Any, vhost: str, broker: Any
+    ) -> None:
+        server = start(vhost)
+        eventually(lambda: server.seen_servers)
+        server.stop()
+
+        def named() -> list[str]:
+            return [queue["name"] for queue in broker.list_queues(vhost)]
+
+        eventually(lambda: "chat_said" in named() and len(named()) == 1)
+
+
+class TestLLM:
+    @pytest.fixture
+    def start(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
+        from tests.contract.services.llm import LLMWorker
+
+        def start(seconds: float) -> Any:
+            return serve(LLMWorker(services_config, vhost, seconds), run_sync=False)
+
+        return start
+
+    def test_a_prompt_is_answered(self, start: Any, ask: Any) -> None:
+        start(0)
+        answer = ask("llm_input", {"query": "hi", "history": [("user", "a"), ("llm", "b")]})
+        assert answer["response"] == "hi (after 2)"
+
+    def test_slow_answers_come_one_after_the_other(self, start: Any, ask: Any) -> None:
+        start(0.3)
+        began = time.monotonic()
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda n: ask("llm_input", {"query": str(n)}), range(3)))
+        assert [answer["response"] for answer in answers] == [f"{n} (after 0)" for n in range(3)]
+        assert time.monotonic() - began > 0.85
+
+    def test_two_workers_share_slow_work(self, start: Any, ask: Any) -> None:
+        start(0.5)
+        start(0.5)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda n: ask("llm_input", {"query": str(n)}), range(4)))
+        assert [answer["response"] for answer in answers] == [f"{n} (after 0)" for n in range(4)]
+
+    def test_a_prompt_that_does_not_validate_gets_no_answer(self, start: Any, ask: Any) -> None:
+        worker = start(0)
+        assert ask("llm_input", {"wrong": 1}, timeout=0.5) == {}
+        assert ask("llm_input", {"query": "hi"})["response"] == "hi (after 0)"
+        assert worker.check_health() is True
+
+    def test_its_handler_can_be_tested_without_a_broker(self, dead_config: dict[str, Any]) -> None:
+        from tests.contract.services.llm import LLMWorker
+
+        worker = LLMWorker(
+            {**dead_config, "users": {"llm_worker": {"user": "u", "password": "p"}}}, "/", 0
+        )
+        assert (
+            worker.handle_request(None, None, None, {"query": "hi"})["response"] == "hi (after 0)"
+        )
+        assert worker.handle_request(None, None, None, {"query": 5}) is None
+
+    def test_stopping_lets_the_running_answer_out(self, start: Any, ask: Any) -> None:
+        worker = start(0.5)
+        answers: list[Any] = []
+        client = threading.Thread(
+            target=lambda: answers.append(ask("llm_input", {"query": "last"})), daemon=True
+        )
+        client.start()
+        eventually(lambda: worker.health().consumers["llm"].running)
+        assert not answers
+        worker.stop()
+        client.join(5)
+        assert answers[0]["response"] == "last (after 0)"
+
+
+class TestScript:
+    def test_it_asks_prints_and_ends_by_itself(
+        self,
+        services_config: dict[str, Any],
+        vhost: str,
+        old_style: Callable[..., Any],
+        peer: Peer,
+    ) -> None:
+        old_style("input")
+        arguments = [services_config, vhost, "input", {"n": 1}]
+        script = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.contract.services.script",
+                *(json.dumps(argument) for argument in arguments),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            note = peer.get("input_notes", timeout=15)
+            output, errors = script.communicate(timeout=5)
+        finally:
+            script.kill()
+        assert script.returncode == 0, errors
+        answer = json.loads(output.split("ANSWER ")[-1].splitlines()[0])
+        assert answer["echo"]["n"] == 1
+        assert note.body["note"] == "done"
+
+
+class TestCustom:
+    @pytest.fixture
+    def service(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
+        from tests.contract.services.custom import CustomService
+
+        services_config["users"]["custom_service"]["custom_properties"] = {"step": 10}
+        return serve(CustomService(services_config, vhost), run_sync=False, run_observer=True)
+
+    def test_properties_and_hooks(self, service: Any, peer: Peer) -> None:
+        assert (service.step, service.label) == (10, "unlabelled")
+        assert service.hooks == ["pre_run", "post_run"]
+        peer.wait_for_consumer("count")
+        peer.publish({"count": 3}, exchange="counting", queue="count")
+        eventually(lambda: service.counted == 30)
+
+    def test_a_dead_consumer_is_restarted_by_its_own_method(self, service: Any, peer: Peer) -> None:
+        peer.wait_for_consumer("count")
+        service.consumers["counter"].join(3)
+        eventually(lambda: service.restarts == ["counter"])
+        peer.wait_for_consumer("count")
+        peer.publish({"count": 1}, exchange="counting", queue="count")
+        eventually(lambda: service.counted == 10)
+        assert not [hook for hook in service.hooks if hook.startswith("error")]
+
+    def test_its_own_health_counts(self, service: Any) -> None:
+        service.warm = False
+        assert service.check_health() is False
+
+
+class TestThreaded:
+    @pytest.mark.parametrize("name", ["ConnectorFirst", "ThreadFirst"])
+    def test_jobs_are_done_in_its_own_thread(
+        self, services_config: dict[str, Any], vhost: str, peer: Peer, cleanup: Any, name: str
+    ) -> None:
+        from tests.contract.services import threaded
+
+        service = getattr(threaded, name)(services_config, vhost)
+        cleanup.callback(service.stop)
+        service.start()
+        reply = peer.queue("reply")
+        peer.wait_for_consumer("jobs")
+        peer.publish({"numbers": [1, 2, 3], "routing_key": reply}, queue="jobs")
+        assert peer.get(reply).body == {"sum": 6, "worker": "threaded-service"}
+        assert service.check_health() is True
+        service.stop()
+        assert not service.is_alive()
+        assert service.check_health() is False
+
+
+class TestGateway:
+    @pytest.mark.permissive_only
+    def test_a_backend_of_the_old_kind(
+        self,
+        services_config: dict[str, Any],
+        vhost: str,
+        serve: Any,
+        ask: Any,
+        old_style: Callable[..., Any],
+    ) -> None:
+        from tests.contract.services.gateway import Gateway
+
+        backend = old_style("backend")
+        serve(Gateway(services_config, vhost, "backend"), run_sync=False)
+        for number in range(2):
+            answer = ask("gateway_input", {"payload": number})
+            assert answer["backend"]["echo"]["payload"] == number
+            assert answer["request_id"] == backend.requests[number]["message_id"]
+        assert backend.failures == []
+
+    def test_a_backend_of_our_own(
+        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
+    ) -> None:
+        from tests.contract.services.gateway import Backend, Gateway
+
+        serve(Backend(services_config, vhost), run_sync=False)
+        serve(Gateway(services_config, vhost, "backend"), run_sync=False)
+        for number in range(2):
+            answer = ask("gateway_input", {"payload": number})
+            assert answer["backend"]["twice"] == number * 2
+
+    def test_nothing_is_left_of_the_handlers(
+        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any, broker: Any
+    ) -> None:
+        from tests.contract.services.gateway import Backend, Gateway
+
+        serve(Backend(services_config, vhost), run_sync=False)
+        serve(Gateway(services_config, vhost, "backend"), run_sync=False)
+        for number in range(5):
+            assert ask("gateway_input", {"payload": number})["backend"]
+        left = [queue["name"] for queue in broker.list_queues(vhost)]
+        assert not [name for name in left if name.startswith("gateway_reply")]
+        threads = [thread.name for thread in threading.enumerate()]
+        assert not [name for name in threads if "answer" in name]
+
+
+class TestNotifier:
+    def test_each_part_of_the_answer_arrives(
+        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
+    ) -> None:
+        from tests.contract.services.notifier import Notifier
+
+        serve(Notifier(services_config, vhost), run_sync=False)
+        for number in range(5):
+            parts: list[Any] = []
+            last = ask("notifier_jobs", {"n": number}, stream_callback=parts.append)
+            assert (last["state"], last["result"]) == ("done", number**2)
+            assert parts[0]["state"] == "taken"

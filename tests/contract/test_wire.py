@@ -1,0 +1,171 @@
+"""Compatibility contract: what goes over the wire, byte for byte.
+
+Covers the legacy body format, and that reply queues of this library can be declared by old services
+with pika's defaults before they publish to them.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.peer import Peer, encode
+from tests.contract.recorders import Inbox
+
+MESSAGES: list[dict[Any, Any]] = [
+    {"a": 1},
+    {"text": 'it\'s "quoted" \\ and\nbroken'},
+    {"unicode": "żółć 漢字 🐍"},
+    {"nothing": None, "yes": True, "no": False},
+    {"float": 1.5, "big": 10**30, "negative": -7},
+    {"tuple": (1, 2, (3,)), "empty": (), "set": {1}},
+    {"bytes": b"\x00\xff raw"},
+    {1: "int key", None: "none key", False: "false key", (1, 2): "tuple key"},
+    {"nested": {"list": [{"deep": [[], {}]}]}},
+    {"keyword-like": "None True False 'None'"},
+    {"complex": 1 + 2j},
+    {},
+]
+
+
+@pytest.fixture(params=MESSAGES, ids=lambda message: str(next(iter(message), "empty")))
+def message(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class TestBodies:
+    def test_a_dict_is_written_byte_for_byte_as_before(self, message: dict[Any, Any]) -> None:
+        from neon_mq_connector.utils.network_utils import dict_to_b64
+
+        expected = base64.b64encode(json.dumps(repr(message)).encode("utf-8"))
+        written = dict_to_b64(message)
+        assert isinstance(written, bytes)
+        assert written == expected
+
+    def test_a_body_in_the_old_format_is_read(self, message: dict[Any, Any]) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict
+
+        read = b64_to_dict(encode(message))
+        assert read == message
+        assert repr(read) == repr(message)
+
+    def test_a_body_goes_round(self, message: dict[Any, Any]) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+
+        assert b64_to_dict(dict_to_b64(message)) == message
+
+    def test_a_body_given_as_text_is_read(self) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict
+
+        assert b64_to_dict(encode({"a": (1,)}).decode()) == {"a": (1,)}
+
+    def test_the_charset_may_be_named(self) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+
+        assert b64_to_dict(dict_to_b64({"a": "é"}, "utf-8"), "utf-8") == {"a": "é"}
+        assert b64_to_dict(dict_to_b64({"a": "é"}, charset="utf-8"), charset="utf-8") == {"a": "é"}
+
+    def test_a_literal_written_by_hand_is_read(self) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict
+
+        text = "{ 'a' : ( 1 , ) , \"b\":b'x', 'c': None,}"
+        assert b64_to_dict(base64.b64encode(json.dumps(text).encode())) == ast.literal_eval(text)
+
+    @pytest.mark.parametrize("garbage", [b"", b"!!!", b"abc", base64.b64encode(b"not json")])
+    def test_garbage_is_a_value_error(self, garbage: bytes) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict
+
+        with pytest.raises(ValueError):  # noqa: PT011 - each text differs
+            b64_to_dict(garbage)
+
+    def test_code_is_not_executed(self, tmp_path: Any) -> None:
+        from neon_mq_connector.utils.network_utils import b64_to_dict
+
+        made = tmp_path / "made"
+        text = f"{{'a': open({str(made)!r}, 'w')}}"
+        with pytest.raises(ValueError):  # noqa: PT011 - the text is the codec's own
+            b64_to_dict(base64.b64encode(json.dumps(text).encode()))
+        assert not made.exists()
+
+
+class TestOnTheBroker:
+    def test_what_a_service_sends_first_is_in_the_old_format(
+        self, connect: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        connect().send_message({"a": (1, b"x"), "message_id": "fixed"}, queue=queue)
+        assert peer.get(queue).raw == encode({"a": (1, b"x"), "message_id": "fixed"})
+
+    def test_a_callback_gets_the_bytes_that_were_sent(
+        self, connect: Callable[..., Any], run: Callable[..., Any], peer: Peer
+    ) -> None:
+        queue, inbox = peer.queue(), Inbox()
+        connector = connect()
+        connector.register_consumer("c", connector.vhost, queue, inbox)
+        run(connector)
+        peer.publish(b"\x00 any bytes at all", queue=queue)
+        peer.publish(b'{"json": true}', queue=queue)
+        peer.wait_for_consumer(queue)
+        from tests.support.polling import eventually
+
+        eventually(lambda: len(inbox.deliveries) == 2, timeout=5, what="two deliveries")
+        assert [body for *_, body in inbox.deliveries] == [
+            b"\x00 any bytes at all",
+            b'{"json": true}',
+        ]
+        assert all(isinstance(body, bytes) for *_, body in inbox.deliveries)
+
+    def test_an_old_service_can_declare_our_reply_queue_and_answer(
+        self, client_config: Any, vhost: str, old_style: Callable[..., Any]
+    ) -> None:
+        """A declare with other properties than the queue has would close its channel."""
+        from neon_mq_connector.utils.client_utils import send_mq_request
+
+        service = old_style("old_style_input")
+        for number in range(3):
+            answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=10)
+            assert answer["echo"]["number"] == number
+        assert service.failures == []
+
+    def test_an_old_service_may_declare_our_reply_queue_for_each_part_of_its_answer(
+        self, client_config: Any, vhost: str, old_style: Callable[..., Any]
+    ) -> None:
+        from neon_mq_connector.utils.client_utils import send_mq_request
+        from tests.contract.peer import send_answer
+
+        def answer(channel: Any, request: dict[str, Any]) -> None:
+            for part in range(3):
+                send_answer(
+                    channel,
+                    request,
+                    {
+                        "part": part,
+                        "is_final": part == 2,
+                        "context": {"mq": {"message_id": request["message_id"]}},
+                    },
+                )
+
+        service = old_style("parts_input", answer)
+        parts: list[Any] = []
+        final = send_mq_request(
+            vhost, {"a": 1}, "parts_input", timeout=10, stream_callback=parts.append
+        )
+        assert final["part"] == 2
+        assert [part["part"] for part in parts][:2] == [0, 1]
+        assert service.failures == []
+
+    @pytest.mark.permissive_only
+    def test_a_named_reply_queue_can_be_declared_by_an_old_service_too(
+        self, client_config: Any, vhost: str, old_style: Callable[..., Any]
+    ) -> None:
+        from neon_mq_connector.utils.client_utils import send_mq_request
+
+        service = old_style("old_style_input")
+        answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=10)
+        assert answer["echo"]["routing_key"] == "my_reply_queue"
+        assert service.failures == []

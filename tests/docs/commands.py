@@ -1,0 +1,119 @@
+"""Lines that a page tells its reader to type."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from neon_mq_connector.cli.app import cli
+from neon_mq_connector.testing import PrivateBroker
+from tests.docs.pages import ROOT
+from tests.docs.programs import Programs
+
+#: Commands of `neon-mq` that are run; of the others it is only checked that they exist.
+_RUN = {"request", "send", "listen"}
+#: Tests start a broker, and start it once more.
+_PATIENCE_WITH_TESTS = 120.0
+#: Programs of others, which the reader may have and these tests need not.
+_NOT_OURS = {"cd", "docker", "export", "git", "kill", "pip", "python3", "sudo"}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A line that is typed, and what the page shows below it."""
+
+    line: str
+    shown: str
+
+    @property
+    def words(self) -> list[str]:
+        """Its words, as a shell has them."""
+        return shlex.split(self.line, comments=True)
+
+
+def read_console(text: str) -> list[Typed]:
+    """Read a block of the kind ``console``: lines that begin with ``$`` are typed."""
+    typed: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            typed.append([line[2:]])
+        elif typed and typed[-1][-1].endswith("\\"):
+            typed[-1][-1] = typed[-1][-1][:-1] + line.strip()
+        else:
+            assert typed, f"output without a command: {line!r}"
+            typed[-1].append(line)
+    return [Typed(line, "\n".join(shown)) for line, *shown in typed]
+
+
+def run(typed: Typed, programs: Programs, broker: PrivateBroker | None) -> None:
+    """Run a line that is typed, or check that it could be.
+
+    Args:
+        typed: the line and what is to be seen then.
+        programs: where it runs.
+        broker: the broker of the page, if it has one.
+    """
+    name, *arguments = typed.words
+    if name == "python":
+        _run_python(typed, arguments, programs)
+    elif name == "pytest":
+        program = programs.start(typed.line, ["-m", "pytest", "-p", "no:cacheprovider", *arguments])
+        program.finish(_PATIENCE_WITH_TESTS)
+        program.expect(typed.shown)
+    elif name == "neon-mq":
+        _run_command(typed, arguments, programs)
+    elif name == "rabbitmqctl":
+        assert broker is not None, typed.line
+        broker.rabbitmqctl(*arguments)
+    elif name.startswith("~"):
+        pass  # a program in an environment of the reader's own
+    elif name.startswith("scripts/"):
+        _check_script(name, arguments)
+    else:
+        assert name in _NOT_OURS, f"nobody knows how to check {typed.line!r}"
+
+
+def _run_python(typed: Typed, arguments: list[str], programs: Programs) -> None:
+    if not arguments[0].startswith("-"):
+        assert (programs.folder / arguments[0]).is_file(), f"the page has no file {arguments[0]}"
+    programs.stop_one(typed.line)
+    program = programs.start(typed.line, arguments)
+    if not programs.is_service(program):
+        program.finish()
+    program.expect(typed.shown)
+
+
+def _run_command(typed: Typed, arguments: list[str], programs: Programs) -> None:
+    check_command(arguments)
+    if not arguments or arguments[0] not in _RUN or "--help" in arguments:
+        return
+    program = programs.start(typed.line, ["-m", "neon_mq_connector.cli", *arguments])
+    if arguments[0] != "listen" or "--count" in arguments:
+        program.finish()
+    program.expect(typed.shown)
+
+
+def check_command(arguments: list[str]) -> None:
+    """Check that `neon-mq` knows the command and its options.
+
+    Raises:
+        click.UsageError: it does not.
+    """
+    context = click.Context(cli, info_name="neon-mq", **cli.context_settings)
+    if not arguments or arguments[0].startswith("-"):
+        return
+    name, command, rest = cli.resolve_command(context, arguments)
+    assert command is not None
+    if "--help" not in rest:
+        command.make_context(name, list(rest), parent=context).close()
+
+
+def _check_script(name: str, arguments: list[str]) -> None:
+    path = Path(ROOT, name)
+    assert path.is_file(), f"there is no {name}"
+    text = path.read_text(encoding="utf-8")
+    for argument in arguments:
+        assert not argument.startswith("-") or argument in text, f"{name} knows no {argument}"

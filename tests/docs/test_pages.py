@@ -1,0 +1,220 @@
+"""What the pages show is done here as their readers would do it, top to bottom.
+
+* Blocks of Python run in one namespace per page. One whose first line is a comment with a file's
+  name is put into that file instead, and runs when the page says ``$ python <file>``.
+* Below it, a block of the kind ``text`` is what it prints; ``...`` stands for anything. Below
+  what is typed, one is what some program prints that was started before.
+* What is typed in a block of the kind ``console`` is run (see `commands`), with the same broker.
+* Blocks of JSON are configurations where they look like one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.config import load_settings
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.shared_clients import close_shared_clients
+from neon_mq_connector.testing import PrivateBroker
+from tests.docs import commands
+from tests.docs.pages import Block, Page, all_pages
+from tests.docs.programs import PATIENCE, Programs, is_shown
+from tests.support.nodes import PERMISSIVE
+from tests.support.polling import eventually
+
+#: Names by which a service or a client asks for its entry of the configuration.
+_SERVICE_NAMES = re.compile(r"\((?:None|config), \"(\w+)\"")
+_NEEDS_BROKER = re.compile(r"^(from|import) .*(MQConnector|client_utils|pika)|^\$ ", re.MULTILINE)
+#: Pages that start nodes of their own: once is enough.
+_ON_ONE_BROKER = {"docs/how-to/test-your-service.md", "docs/how-to/tidy-up-with-policies.md"}
+
+PAGES = [page for page in all_pages() if page.blocks()]
+
+
+def _examples(page: Page) -> str:
+    return "\n".join(b.text for b in page.blocks() if b.language in ("python", "console"))
+
+
+WITH_BROKER = [page for page in PAGES if _NEEDS_BROKER.search(_examples(page))]
+WITHOUT_BROKER = [page for page in PAGES if page not in WITH_BROKER]
+
+
+class Reader:
+    """Do what one page says.
+
+    Args:
+        page: the page.
+        programs: runs what is typed.
+        broker: what the page talks to, if anything.
+        printed: gives what the blocks have printed so far.
+    """
+
+    def __init__(
+        self,
+        page: Page,
+        programs: Programs,
+        broker: PrivateBroker | None,
+        printed: Callable[[], str],
+    ) -> None:
+        self._page = page
+        self._programs = programs
+        self._broker = broker
+        self._printed = printed
+        self._seen = 0
+        self.namespace: dict[str, Any] = {"__name__": "docs"}
+
+    def read(self) -> None:
+        """Do all of it."""
+        for block in self._page.blocks():
+            try:
+                self._do(block)
+            except Exception as error:
+                raise AssertionError(f"{self._page}:{block.line}: {error!r}") from error
+
+    def _do(self, block: Block) -> None:
+        if block.file_name:
+            (self._programs.folder / block.file_name).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            self._seen = len(self._printed())
+            # empty lines, so that an error names the line of the page
+            code = compile("\n" * (block.line - 1) + block.text, str(self._page.path), "exec")
+            exec(code, self.namespace)
+        elif block.language == "text" and block.follows == "python":
+            eventually(
+                lambda: is_shown(block.text, self._printed()[self._seen :]),
+                timeout=PATIENCE,
+                what=f"{self._page}:{block.line} is printed",
+            )
+        elif block.language == "text" and block.follows == "console":
+            self._programs.expect_somewhere(block.text)
+        elif block.language == "console":
+            for typed in commands.read_console(block.text):
+                commands.run(typed, self._programs, self._broker)
+        elif block.language == "json":
+            value = json.loads(block.text)
+            if {"MQ", "server", "users"} & set(value):
+                _check_configuration(value)
+
+    def stop(self) -> None:
+        """Stop what the page's code has left running, as the end of its process would."""
+        for value in list(self.namespace.values()):
+            if isinstance(value, MQConnector):
+                value.stop()
+
+
+def _check_configuration(value: dict[str, Any]) -> None:
+    section = dict(value.get("MQ", value))
+    section.pop("tls", None)  # names files that the reader has
+    load_settings(section)
+
+
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder to work in, and an environment that is as before afterwards."""
+    saved = dict(os.environ)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    parts: list[str] = []
+
+    def so_far() -> str:
+        parts.append(capsys.readouterr().out)
+        return "".join(parts)
+
+    return so_far
+
+
+@pytest.fixture
+def fresh_broker(broker: PrivateBroker) -> Iterator[PrivateBroker]:
+    """The session's broker with nothing in ``/``, before and after: readers begin there."""
+    _empty(broker)
+    yield broker
+    _empty(broker)
+
+
+def _empty(broker: PrivateBroker) -> None:
+    broker.start()
+    broker.delete_vhost("/")
+    broker.create_vhost("/")
+
+
+@pytest.fixture
+def write_config(isolated: Path, fresh_broker: PrivateBroker) -> Iterator[Callable[[Page], Path]]:
+    """Write a configuration for the services that a page has."""
+    user, password = f"u{secrets.token_hex(4)}", secrets.token_urlsafe(8)
+    fresh_broker.add_user(user, password, vhosts=("/",))
+
+    def write(page: Page) -> Path:
+        names = {"mq_handler", *_SERVICE_NAMES.findall(_examples(page))}
+        path = isolated / "mq_config.json"
+        path.write_text(
+            json.dumps(
+                {
+                    "server": fresh_broker.host,
+                    "port": fresh_broker.port,
+                    "users": {name: {"user": user, "password": password} for name in names},
+                }
+            )
+        )
+        return path
+
+    yield write
+    fresh_broker.delete_user(user)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", WITH_BROKER, ids=str)
+def test_what_a_page_shows_is_so_on_a_broker(
+    page: Page,
+    request: pytest.FixtureRequest,
+    write_config: Callable[[Page], Path],
+    fresh_broker: PrivateBroker,
+    printed: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if str(page) in _ON_ONE_BROKER and request.node.callspec.params["broker"] != PERMISSIVE:
+        pytest.skip("is shown once")
+    config = write_config(page)
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(config))
+    programs = Programs(config.parent, {})
+    reader = Reader(page, programs, fresh_broker, printed)
+    try:
+        reader.read()
+        programs.stop()
+    except BaseException:
+        print(programs.report())
+        raise
+    finally:
+        reader.stop()
+        programs.kill()
+        close_shared_clients()
+
+
+@pytest.mark.parametrize("page", WITHOUT_BROKER, ids=str)
+def test_what_a_page_shows_is_so(page: Page, isolated: Path, printed: Callable[[], str]) -> None:
+    Reader(page, Programs(isolated, {}), None, printed).read()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_program_on_a_page_is_run(page: Page) -> None:
+    files = {block.file_name for block in page.blocks()} - {""}
+    typed = "\n".join(block.text for block in page.blocks() if block.language == "console")
+    if "$ pytest" in typed:
+        files -= {name for name in files if name.startswith(("test_", "conftest"))}
+        files -= {name for name in files if f"import {name[:-3]}" in page.text}
+        files -= {name for name in files if f"from {name[:-3]} import" in page.text}
+    left = {name for name in files if f"$ python {name}" not in typed}
+    assert not left, f"{page} shows programs and never says to run them: {left}"

@@ -1,0 +1,105 @@
+"""Pages that are wrong are found to be so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.docs import commands, pages
+from tests.docs.commands import Typed, check_command, read_console
+from tests.docs.pages import Page
+from tests.docs.programs import Programs, is_shown
+from tests.docs.test_pages import Reader
+
+MakePage = Callable[[str], Page]
+
+
+@pytest.fixture
+def make_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePage:
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+
+    def make(text: str) -> Page:
+        path = tmp_path / "page.md"
+        path.write_text(text)
+        return Page(path)
+
+    return make
+
+
+def read(page: Page, printed: str = "") -> None:
+    Reader(page, Programs(page.path.parent, {}), None, lambda: printed).read()
+
+
+def test_blocks_of_python_share_what_they_define(make_page: MakePage) -> None:
+    read(make_page("```python\na = 1\n```\n\nand\n\n```python\nassert a == 1\n```\n"))
+
+
+def test_an_error_names_the_line_of_the_page(make_page: MakePage) -> None:
+    page = make_page("one\n\n```python\na = 1\nassert a == 2\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md:4") as raised:
+        read(page)
+    assert "line 5" in "".join(_frames(raised.value.__cause__))
+
+
+def _frames(error: BaseException | None) -> list[str]:
+    frames, trace = [], error.__traceback__ if error else None
+    while trace is not None:
+        frames.append(f"line {trace.tb_lineno}")
+        trace = trace.tb_next
+    return frames
+
+
+def test_a_fence_that_is_not_closed_is_an_error(make_page: MakePage) -> None:
+    with pytest.raises(ValueError, match=r"page\.md:2: a fence is not closed"):
+        make_page("```python\na = 1\n").blocks()
+
+
+def test_a_configuration_with_a_wrong_value_is_an_error(make_page: MakePage) -> None:
+    with pytest.raises(AssertionError, match="70000"):
+        read(make_page('```json\n{"MQ": {"port": 70000}}\n```\n'))
+
+
+@pytest.mark.parametrize(
+    "output, is_it",
+    [
+        pytest.param("a\nb\nc", True, id="lines between"),
+        pytest.param("c\na", False, id="another order"),
+        pytest.param("a", False, id="a line is missing"),
+        pytest.param("a, more\nc", False, id="a line is longer"),
+    ],
+)
+def test_what_is_shown_has_to_be_printed_in_order(output: str, is_it: bool) -> None:
+    assert is_shown("a\nc\n", output) is is_it
+
+
+def test_three_dots_stand_for_anything() -> None:
+    assert is_shown('{"text":"hi",...', '{"text":"hi","message_id":"1"}')
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-command"], ["request", "queue", "{}", "--no-such-option"], ["request"]],
+    ids=" ".join,
+)
+def test_a_command_that_does_not_exist_is_an_error(arguments: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        check_command(arguments)
+
+
+def test_a_script_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="scripts/none"):
+        commands.run(Typed("scripts/none", ""), Programs(tmp_path, {}), None)
+
+
+def test_a_program_of_nobody_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="nobody knows"):
+        commands.run(Typed("frobnicate", ""), Programs(tmp_path, {}), None)
+
+
+def test_typed_lines_may_be_continued() -> None:
+    (typed,) = read_console("$ neon-mq send \\\n    queue '{}'\nshown\n")
+    assert typed.words == ["neon-mq", "send", "queue", "{}"]
+    assert typed.shown == "shown"

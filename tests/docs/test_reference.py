@@ -1,0 +1,116 @@
+"""The reference pages name everything that there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import neon_mq_connector
+from neon_mq_connector import AsyncMQConnector, MQConnector, envelope, errors
+from neon_mq_connector.health import ConsumerHealth
+from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
+from tests.docs.pages import ROOT, Page
+
+API = Page(ROOT / "docs" / "reference" / "api.md")
+ERRORS = Page(ROOT / "docs" / "reference" / "errors.md")
+HEADERS = Page(ROOT / "docs" / "reference" / "headers.md")
+
+#: Public by their names, and nobody's business outside.
+_INSIDE = {"after_fork_in_child"}
+
+
+def _words(page: Page) -> set[str]:
+    return set(re.findall(r"\w+", page.text))
+
+
+def test_the_package_exports_what_the_page_says() -> None:
+    assert set(neon_mq_connector.__all__) <= _words(API)
+
+
+def test_every_method_and_property_of_a_connector_is_named() -> None:
+    classes = (MQConnector, AsyncMQConnector)
+    names = {name for each in classes for name in dir(each) if not name.startswith("_")}
+    missing = names - _words(API) - _INSIDE
+    assert not missing, f"{API} does not name {sorted(missing)}"
+
+
+def test_every_argument_of_what_is_registered_is_named() -> None:
+    for function in (
+        MQConnector.register_consumer,
+        MQConnector.register_subscriber,
+        AsyncMQConnector.register_consumer,
+        AsyncMQConnector.register_subscriber,
+    ):
+        missing = set(inspect.signature(function).parameters) - _words(API) - {"self"}
+        assert not missing, f"{API} does not name {sorted(missing)} of {function.__name__}"
+
+
+def test_signatures_on_the_page_are_the_ones_of_the_code() -> None:
+    page = API.text
+    for function in (
+        MQConnector.run,
+        MQConnector.send_message,
+        MQConnector.emit_mq_message,
+        MQConnector.publish_message,
+        MQConnector.request,
+        MQConnector.submit_request,
+        MQConnector.gather_answers,
+        MQConnector.stream_answer,
+        MQConnector.submit_message,
+        MQConnector.publish_many,
+        AsyncMQConnector.run,
+        AsyncMQConnector.send_message,
+        AsyncMQConnector.publish_message,
+        AsyncMQConnector.sync,
+        AsyncMQConnector.request,
+        AsyncMQConnector.gather,
+        AsyncMQConnector.stream,
+        send_mq_request,
+        send_mq_request_async,
+    ):
+        shown = _as_shown(function)
+        assert f"`{shown}`" in page, f"{API} should say {shown}"
+
+
+def _as_shown(function: Callable[..., Any]) -> str:
+    signature = inspect.signature(function)
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    ]
+    text = str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+    name = getattr(function, "__name__", "")
+    return f"{name}{text}".replace("'", '"')
+
+
+def test_every_error_is_named_with_the_builtin_that_it_is() -> None:
+    classes = [
+        each
+        for _name, each in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(each, errors.MQError)
+    ]
+    found = re.finditer(r"^\| `[│├└─ ]*(\w+)` \|.*$", ERRORS.text, re.M)
+    lines = {row[1]: row[0] for row in found}
+    assert {each.__name__ for each in classes} == set(lines)
+    for each in classes:
+        for base in each.__bases__:
+            if not issubclass(base, errors.MQError) and base is not Exception:
+                line = lines[each.__name__]
+                assert f"`{base.__name__}`" in line, f"{each.__name__} is a {base.__name__} too"
+
+
+def test_every_header_is_named() -> None:
+    for name, value in vars(envelope).items():
+        if name.isupper() and isinstance(value, str) and value.startswith("neon-"):
+            assert f"`{value}`" in HEADERS.text, f"{HEADERS} does not name {value}"
+
+
+def test_what_health_tells_is_named_where_it_is_explained() -> None:
+    page = Page(ROOT / "docs" / "how-to" / "run-in-a-container.md")
+    told = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page.text, re.M)
+    names = {name for cell in told for name in re.findall(r"\w+", cell)}
+    assert names
+    assert names <= set(ConsumerHealth.__dataclass_fields__)

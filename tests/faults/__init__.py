@@ -1,0 +1,1 @@
+"""What the library promises, while the network and the broker break their promises."""

@@ -1,0 +1,115 @@
+"""What the scenarios share: brokers that may be broken, a line that may be cut, and the books."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.testing import PrivateBroker
+from tests.conftest import User
+from tests.faults.peer import Peer
+from tests.support import leaks
+from tests.support.accounting import Ledger
+from tests.support.nodes import PERMISSIVE, BrokerNodes
+from tests.support.proxy import FaultProxy
+
+SERVICE = "fault_service"
+#: Seconds. Short, so that a dead line is noticed while a test waits.
+HEARTBEAT = 2
+
+Start = Callable[..., MQConnector]
+
+
+@pytest.fixture(scope="session")
+def breakable_nodes() -> Iterator[BrokerNodes]:
+    nodes = BrokerNodes()
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest, breakable_nodes: BrokerNodes) -> PrivateBroker:
+    """A broker that no other part of the tests uses; `vhost` starts it again where it is down."""
+    return breakable_nodes.running(getattr(request, "param", PERMISSIVE))
+
+
+@pytest.fixture
+def proxy(broker: PrivateBroker, vhost: str) -> Iterator[FaultProxy]:
+    """The line between the library and the broker."""
+    with FaultProxy(broker.port) as proxy:
+        yield proxy
+        leaks.close_shared_clients()  # while there is a line on which to say good-bye
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def peer(
+    connection_params: pika.ConnectionParameters, broker: PrivateBroker, ledger: Ledger
+) -> Peer:
+    return Peer(connection_params, broker, ledger)
+
+
+@pytest.fixture
+def config(mq_user: User, proxy: FaultProxy) -> dict[str, Any]:
+    """The configuration of a service behind the proxy."""
+    return {
+        "server": proxy.host,
+        "port": proxy.port,
+        "users": {SERVICE: {"user": mq_user.name, "password": mq_user.password}},
+        "heartbeat": HEARTBEAT,
+    }
+
+
+@pytest.fixture
+def make_service(config: dict[str, Any], vhost: str) -> Iterator[Callable[..., MQConnector]]:
+    """Make connectors behind the proxy, with further settings; stopped at the end of the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: Any) -> MQConnector:
+            connector = MQConnector({**config, **settings}, SERVICE)
+            connector.vhost = vhost
+            stack.callback(connector.stop)
+            return connector
+
+        yield make
+
+
+@pytest.fixture
+def service(make_service: Callable[..., MQConnector]) -> MQConnector:
+    """One connector behind the proxy."""
+    return make_service()
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What callbacks wait for; it comes at the latest when the test ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def run(connector: MQConnector) -> MQConnector:
+    """Run a connector with nothing but its consumers, and see that they consume."""
+    connector.run(run_sync=False, run_observer=False, mq_timeout=20)
+    for name, thread in connector.consumers.items():
+        assert thread.is_consuming, f"{name}: {thread.snapshot}"
+    return connector
+
+
+def note(ledger: Ledger) -> Callable[[Any, Any, Any, Any], None]:
+    """Make a callback that does nothing but note what it was given."""
+
+    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        ledger.handled(properties.message_id)
+
+    return callback

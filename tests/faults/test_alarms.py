@@ -1,0 +1,179 @@
+"""A broker short of memory stops reading from connections that publish, acks on them included."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.errors import PublishBatchError, PublishTimeoutError
+from neon_mq_connector.testing import PrivateBroker
+from tests.faults.conftest import note, run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually, never
+
+pytestmark = pytest.mark.permissive_only
+
+
+@pytest.fixture
+def alarm(broker: PrivateBroker) -> Callable[[], AbstractContextManager[None]]:
+    """Have the broker find that it has too little memory."""
+
+    @contextlib.contextmanager
+    def raise_alarm() -> Iterator[None]:
+        broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
+        try:
+            eventually(lambda: _has_alarm(broker), what="the broker has a memory alarm")
+            yield
+        finally:
+            broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+        eventually(lambda: not _has_alarm(broker), what="the memory alarm is over")
+
+    return raise_alarm
+
+
+def _has_alarm(broker: PrivateBroker) -> bool:
+    nodes = broker.management.call("GET", "nodes")
+    return any(node.get("mem_alarm") for node in nodes)
+
+
+def test_an_alarm_holds_up_what_publishes_and_nothing_else(
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+    alarm: Callable[[], AbstractContextManager[None]],
+) -> None:
+    service: Any = make_service(publish_timeout=1.5)
+    for queue in ("quiet", "answering", "answers", "sent"):
+        peer.declare(queue)
+
+    def answer(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        channel.basic_publish(
+            "", "answers", body, BasicProperties(message_id=f"re-{properties.message_id}")
+        )
+        ledger.handled(properties.message_id)
+
+    for queue, callback in (("quiet", note(ledger)), ("answering", answer)):
+        service.register_consumer(
+            queue, service.vhost, queue, callback, ack="on_success", durable=True, **engine
+        )
+    quiet = peer.send("quiet", 50, prefix="quiet")
+    answering = peer.send("answering", 20, prefix="ask")
+    ledger.sending("before")
+    service.send_message({"message_id": "before"}, queue="sent", expiration=None)
+    ledger.confirmed("before")
+
+    with alarm():
+        run(service)
+        # consuming and acknowledging go on where nothing is published
+        peer.wait_until_handled(quiet)
+        peer.wait_until_settled("quiet")
+
+        # replies wait, and so do the acks that belong to them
+        peer.wait_until_handled(answering)
+        never(lambda: peer.counts("answering") != (0, 20), what="a request is acked too early")
+        assert peer.counts("answers") == (0, 0)
+
+        # a send waits for its time and says why it was in vain
+        ledger.sending("during")
+        began = time.monotonic()
+        with pytest.raises(PublishTimeoutError, match=r"blocked.*memory") as caught:
+            service.send_message({"message_id": "during"}, queue="sent", expiration=None)
+        assert 1.4 < time.monotonic() - began < 3
+        ledger.failed("during", may_have_arrived=caught.value.may_have_arrived)
+
+    # all is well
+    eventually(lambda: peer.counts("answers")[0] >= 20, what="the answers arrive")
+    peer.wait_until_settled("answering")
+    ledger.sending("after")
+    service.send_message({"message_id": "after"}, queue="sent", expiration=None)
+    ledger.confirmed("after")
+    assert service.check_health()
+    service.stop()
+    assert sorted(peer.ids_in("answers")) == sorted(f"re-{each}" for each in answering)
+    account = peer.close_the_books("quiet", "answering", "sent")
+    assert account.repeated == 0
+
+
+def test_a_batch_stops_at_its_bound_during_an_alarm_and_accounts_for_each_message(
+    make_service: Callable[..., MQConnector],
+    ledger: Ledger,
+    peer: Peer,
+    alarm: Callable[[], AbstractContextManager[None]],
+) -> None:
+    service: Any = make_service(publish_timeout=1.5)
+    peer.declare("sent")
+    asked_for = 0
+
+    def messages(stack: contextlib.ExitStack) -> Iterator[dict[str, Any]]:
+        nonlocal asked_for
+        for asked_for in range(100):
+            if asked_for == 5:
+                stack.enter_context(alarm())
+            ledger.sending(f"m{asked_for}")
+            yield {"message_id": f"m{asked_for}", "padding": "x" * 2**20}
+
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(PublishBatchError, match=r"blocked.*memory") as caught:
+            service.publish_many(messages(stack), queue="sent", expiration=None)
+        failures, ids = caught.value.failures, caught.value.message_ids
+        # the last could not be sent: there was no room; those after it were not asked for
+        assert ids[-1] == f"m{asked_for}"
+        assert len(ids) < 60
+        assert {type(each) for each in failures.values()} == {PublishTimeoutError}
+        doubts = [each.may_have_arrived for each in failures.values()]
+        assert doubts == [True] * (len(doubts) - 1) + [False]
+        for number, message_id in enumerate(ids):
+            if number in failures:
+                in_doubt = failures[number].may_have_arrived
+                ledger.failed(message_id, may_have_arrived=in_doubt)
+            else:
+                ledger.confirmed(message_id)
+    service.stop()
+    peer.close_the_books("sent")
+
+
+def test_a_future_ends_in_time_during_an_alarm_and_says_why(
+    make_service: Callable[..., MQConnector],
+    ledger: Ledger,
+    peer: Peer,
+    alarm: Callable[[], AbstractContextManager[None]],
+) -> None:
+    service: Any = make_service(publish_timeout=1.5)
+    peer.declare("sent")
+    service.send_message({"message_id": "before"}, queue="sent", expiration=None)
+    ledger.sending("before")
+    ledger.confirmed("before")
+    futures: dict[str, Any] = {}
+    with alarm():
+        for number in range(100):
+            message_id = f"m{number}"
+            ledger.sending(message_id)
+            message = {"message_id": message_id, "padding": "x" * 2**20}
+            began = time.monotonic()
+            try:
+                future = service.submit_message(message, queue="sent", expiration=None)
+            except PublishTimeoutError as no_room:
+                ledger.failed(message_id, may_have_arrived=no_room.may_have_arrived)
+                break
+            futures[message_id] = future
+        assert message_id not in futures, "there was room for all"
+        assert 1.4 < time.monotonic() - began < 3
+        assert 5 < len(futures) < 60
+        for message_id, future in futures.items():
+            error = future.exception(5.0)
+            assert isinstance(error, PublishTimeoutError)
+            assert "memory" in str(error)
+            assert error.may_have_arrived
+            ledger.failed(message_id, may_have_arrived=True)
+    eventually(lambda: peer.counts("sent")[0] == 1 + len(futures), what="none was dropped")
+    service.stop()
+    peer.close_the_books("sent")

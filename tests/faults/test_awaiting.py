@@ -1,0 +1,229 @@
+"""What coroutines await when the line or the broker fails: each is told, and the loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import AsyncMQConnector
+from neon_mq_connector.errors import (
+    MQConnectionError,
+    MQError,
+    PublishError,
+    PublishTimeoutError,
+    RequestLostError,
+    RequestTimeoutError,
+)
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.faults.conftest import SERVICE
+from tests.faults.peer import Peer
+from tests.faults.test_alarms import alarm
+from tests.support.accounting import Ledger
+from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, arun, eventually_true
+from tests.support.proxy import Direction, FaultProxy
+
+__all__ = ["alarm", "arun"]
+
+pytestmark = pytest.mark.permissive_only
+
+CUTS = pytest.mark.parametrize(
+    "cut",
+    [
+        pytest.param(FaultProxy.reset, id="reset"),
+        pytest.param(FaultProxy.hang_up, id="hung-up"),
+        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn"),
+        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="answers-torn"),
+    ],
+)
+Cut = Callable[[FaultProxy], object]
+Make = Callable[..., AsyncMQConnector]
+
+
+class Squares(AsyncMQConnector):
+    """Answers, a moment later."""
+
+    async def square(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        await asyncio.sleep(0.02)
+        await self.send_message(
+            {"square": request["n"] ** 2, "message_id": request["message_id"]},
+            queue=request["routing_key"],
+        )
+
+
+@pytest.fixture
+def make(config: dict[str, Any], vhost: str) -> Make:
+    """Make connectors behind the proxy, with further settings."""
+
+    def make_one(**settings: Any) -> AsyncMQConnector:
+        connector = Squares({**config, **settings}, SERVICE)
+        connector.vhost = vhost
+        connector.register_consumer("square", vhost, "square", connector.square, ack="on_success")
+        return connector
+
+    return make_one
+
+
+@CUTS
+@ON_BOTH_LOOPS
+def test_of_100_requests_on_a_line_that_is_cut_each_is_answered_or_told(
+    cut: Cut, make: Make, proxy: FaultProxy, arun: LoopRunner
+) -> None:
+    async def main() -> None:
+        async with make() as service, Heartbeat() as heartbeat:
+
+            async def ask(n: int, timeout: float = 10.0) -> bool:
+                answer = await service.request({"n": n}, "square", timeout=timeout)
+                assert answer["square"] == n**2
+                return True
+
+            await ask(0)
+            for _round in range(3):
+                began = time.monotonic()
+                asking = [asyncio.create_task(ask(n)) for n in range(100)]
+                await asyncio.sleep(0.01)
+                await asyncio.to_thread(cut, proxy)
+                outcomes = await asyncio.gather(*asking, return_exceptions=True)
+                assert time.monotonic() - began < 20.0
+                failures = [each for each in outcomes if each is not True]
+                told = (RequestLostError, RequestTimeoutError, MQConnectionError)
+                assert all(isinstance(each, told) for each in failures), failures
+            await eventually_true(service.check_health, timeout=20.0)
+            await ask_until_answered(ask)
+            assert heartbeat.longest < 5.0
+            assert not books(service)
+
+    arun(main())
+
+
+async def ask_until_answered(ask: Callable[..., Any]) -> None:
+    for n in range(50):
+        try:
+            await ask(n, timeout=1.0)
+        except MQError:
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise AssertionError("nobody answers any more")
+
+
+def books(service: AsyncMQConnector) -> dict[str, Any]:
+    channel = service._threaded.client_of(service.vhost).open_channel
+    return {} if channel is None else dict(channel._by_correlation)
+
+
+@CUTS
+def test_each_message_on_a_line_that_is_cut_is_accounted_for(
+    cut: Cut, make: Make, proxy: FaultProxy, ledger: Ledger, peer: Peer, arun: LoopRunner
+) -> None:
+    peer.declare("many")
+
+    async def main() -> None:
+        async with make() as service:
+
+            async def send(number: int) -> None:
+                message_id = f"m{number}"
+                ledger.sending(message_id)
+                message = {"message_id": message_id, "padding": "x" * 300}
+                try:
+                    await service.send_message(message, queue="many", expiration=None)
+                except PublishError as error:
+                    ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
+                else:
+                    ledger.confirmed(message_id)
+
+            await send(3001)  # a connection that is lost while it opens is another matter
+            sending = [asyncio.create_task(send(number)) for number in range(3000)]
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(cut, proxy)
+            await asyncio.gather(*sending)
+            await send(3000)
+
+    arun(main())
+    peer.close_the_books("many")
+
+
+def test_a_line_that_goes_dead_costs_the_time_that_was_given(
+    make: Make, proxy: FaultProxy, arun: LoopRunner
+) -> None:
+    async def main() -> None:
+        async with make(publish_timeout=1.0, stop_timeout=5) as service, Heartbeat() as heartbeat:
+            await service.request({"n": 2}, "square")
+            proxy.blackhole(new=True)
+            began = time.monotonic()
+            asking = [service.request({"n": n}, "square", timeout=1.0) for n in range(20)]
+            sending = [service.send_message({"n": n}, queue="q") for n in range(20)]
+            outcomes = await asyncio.gather(*asking, *sending, return_exceptions=True)
+            assert time.monotonic() - began < 20.0
+            assert all(isinstance(each, MQError) for each in outcomes)
+            assert heartbeat.longest < 3.0
+            await eventually_true(lambda: not service.check_health(), timeout=20.0)
+            proxy.heal()
+            await eventually_true(service.check_health, timeout=30.0)
+
+    arun(main())
+
+
+@ON_BOTH_LOOPS
+def test_an_alarm_holds_up_no_loop(
+    make: Make,
+    arun: LoopRunner,
+    alarm: Callable[[], AbstractContextManager[None]],
+) -> None:
+    async def main() -> None:
+        async with make(publish_timeout=1.0) as service, Heartbeat() as heartbeat:
+            await service.request({"n": 2}, "square")
+            await service.send_message({"n": 1}, queue="q")
+            raised = alarm()
+            await asyncio.to_thread(raised.__enter__)
+            try:
+                big = "x" * 1_000_000
+                sending = [service.send_message({"n": n, "big": big}, queue="q") for n in range(50)]
+                asking = [
+                    service.request({"n": n, "big": big}, "square", timeout=1.0) for n in range(20)
+                ]
+                outcomes = await asyncio.gather(*sending, *asking, return_exceptions=True)
+                assert {type(each) for each in outcomes[:50]} == {PublishTimeoutError}
+                assert {type(each) for each in outcomes[50:]} <= {RequestTimeoutError}
+            finally:
+                await asyncio.to_thread(raised.__exit__, None, None, None)
+            assert heartbeat.longest < 5.0
+
+            async def ask(n: int, timeout: float) -> None:
+                await service.request({"n": n}, "square", timeout=timeout)
+
+            await ask_until_answered(ask)
+            await service.send_message({"n": 1}, queue="q")
+
+    arun(main())
+
+
+def test_a_broker_that_is_killed_and_comes_back(
+    make: Make, arun: LoopRunner, broker: PrivateBroker
+) -> None:
+    async def main() -> None:
+        async with make() as service, Heartbeat() as heartbeat:
+            await service.request({"n": 2}, "square")
+            await asyncio.to_thread(broker.kill)
+            outcomes = await asyncio.gather(
+                *(service.request({"n": n}, "square", timeout=3.0) for n in range(20)),
+                *(service.send_message({"n": n}, queue="q") for n in range(20)),
+                return_exceptions=True,
+            )
+            assert all(isinstance(each, MQError) for each in outcomes)
+            await asyncio.to_thread(broker.start)
+
+            async def ask(n: int, timeout: float) -> None:
+                await service.request({"n": n}, "square", timeout=timeout)
+
+            await eventually_true(service.check_health, timeout=40.0)
+            await ask_until_answered(ask)
+            assert heartbeat.longest < 3.0
+
+    arun(main())

@@ -1,0 +1,78 @@
+"""The wall clock jumps; nothing in the library may care."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.consumers import Retry
+from tests.faults.conftest import note, run
+from tests.faults.peer import DEAD, Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually, never
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "clocks"
+DAY = 86_400.0
+
+
+@pytest.fixture
+def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the wall clock gives another day, before and after the true one."""
+    true_time = time.time
+    offsets = itertools.cycle([30 * DAY, -30 * DAY, 0.0, DAY, -DAY])
+    monkeypatch.setattr(time, "time", lambda: true_time() + next(offsets))
+
+
+def test_a_wall_clock_that_jumps_disturbs_neither_heartbeats_nor_retries_nor_sending(
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+    jumping_clock: None,
+) -> None:
+    service: Any = make_service(heartbeat=1)
+    tries: list[float] = []
+
+    def failing(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        tries.append(time.monotonic())
+        raise ValueError("always")
+
+    service.register_consumer(
+        "good", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
+    )
+    service.register_consumer(
+        "bad",
+        service.vhost,
+        "bad",
+        failing,
+        lambda *_: None,
+        ack="on_success",
+        durable=True,
+        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=0.2)),
+        **engine,
+    )
+    run(service)
+    peer.send("bad", 1, prefix="bad")
+    peer.wait_until_handled(peer.send(QUEUE, 10, prefix="before"))
+    for number in range(20):
+        message_id = f"sent{number}"
+        ledger.sending(message_id)
+        service.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
+        ledger.confirmed(message_id)
+    eventually(lambda: peer.counts("bad" + DEAD) == (1, 0), what="the bad one is parked")
+    assert 0.2 <= tries[1] - tries[0] < 2
+    assert 0.4 <= tries[2] - tries[1] < 2
+    # longer than it takes to give up a connection that is silent
+    never(lambda: not service.check_health(), during=2.5, what="a connection is lost")
+    assert all(service.consumers[name].consumer.recoveries == 0 for name in ("good", "bad"))
+    peer.wait_until_settled(QUEUE)
+    service.stop()
+    peer.close_the_books(QUEUE, "bad")

@@ -1,0 +1,162 @@
+"""A message that always fails is tried a few times, then lies where an operator can see it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.consumers import Retry
+from tests.faults.conftest import note, run
+from tests.faults.peer import DEAD, Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+
+QUEUE = "failing"
+FIRST_DELAY = 0.5
+
+
+class Picky:
+    """A callback that handles everything except messages whose id begins with ``bad``."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.tries: dict[str, list[float]] = {}
+        self._note = note(ledger)
+
+    def __call__(self, channel: Any, method: Any, properties: Any, body: Any) -> None:
+        self.tries.setdefault(properties.message_id, []).append(time.monotonic())
+        if properties.message_id.startswith("bad"):
+            raise LookupError(f"no such thing as {properties.message_id}")
+        self._note(channel, method, properties, body)
+
+
+@pytest.fixture
+def picky(ledger: Ledger) -> Picky:
+    return Picky(ledger)
+
+
+@pytest.mark.permissive_only
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_blocking_others(
+    concurrency: int,
+    service: MQConnector,
+    engine: dict[str, Any],
+    picky: Picky,
+    peer: Peer,
+) -> None:
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        picky,
+        lambda *_: None,
+        ack="on_success",
+        durable=True,
+        concurrency=concurrency,
+        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=FIRST_DELAY)),
+        **engine,
+    )
+    peer.declare(QUEUE)
+    bad = peer.send(QUEUE, 1, prefix="bad")
+    good = peer.send(QUEUE, 20, prefix="good")
+    run(service)
+    peer.wait_until_handled(good)
+    assert len(picky.tries["bad0"]) == 1, "the good ones waited for the bad one's next try"
+
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="the message is parked")
+    peer.wait_until_settled(QUEUE)
+    first, second, third = picky.tries["bad0"]
+    assert second - first >= FIRST_DELAY
+    assert third - second >= 2 * FIRST_DELAY
+    service.stop()
+
+    ((properties, body),) = peer.take_all(QUEUE + DEAD)
+    assert (properties.message_id, body) == ("bad0", b"bad0")
+    assert properties.headers["neon-attempts"] == 3
+    assert properties.headers["neon-queue"] == QUEUE
+    assert "no such thing as bad0" in properties.headers["neon-error"]
+    assert (
+        "Picky" in properties.headers["neon-traceback"]
+        or "__call__" in (properties.headers["neon-traceback"])
+    )
+    account = peer.ledger.close(parked=bad)
+    account.check()
+    assert account.repeated == 0
+
+
+def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
+    service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
+) -> None:
+    service.register_consumer(
+        "it", service.vhost, QUEUE, picky, lambda *_: None, durable=True, **engine
+    )
+    peer.declare(QUEUE)
+    bad = peer.send(QUEUE, 3, prefix="bad")
+    good = peer.send(QUEUE, 20, prefix="good")
+    run(service)
+    peer.wait_until_handled(good)
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (3, 0), what="the messages are parked")
+    service.stop()
+    assert all(len(picky.tries[each]) == 1 for each in bad)
+    account = peer.close_the_books(QUEUE)
+    assert sorted(account.parked) == bad
+
+
+@pytest.mark.permissive_only
+def test_many_bad_messages_end_parked_and_the_good_ones_among_them_handled(
+    service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
+) -> None:
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        picky,
+        lambda *_: None,
+        ack="on_success",
+        durable=True,
+        prefetch_count=10,
+        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=0.02)),
+        **engine,
+    )
+    peer.declare(QUEUE)
+    for number in range(20):
+        peer.send(QUEUE, 3, prefix=f"bad{number}-")
+        peer.send(QUEUE, 2, prefix=f"good{number}-")
+    run(service)
+    peer.wait_until_settled(QUEUE, timeout=20)
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert len(account.parked) == 60
+    assert len(account.handled) == 40
+
+
+@pytest.mark.permissive_only
+def test_what_is_held_for_another_try_is_not_lost_when_the_line_breaks_or_the_service_stops(
+    service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer, proxy: Any
+) -> None:
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        picky,
+        lambda *_: None,
+        ack="on_success",
+        durable=True,
+        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=30)),
+        **engine,
+    )
+    peer.declare(QUEUE)
+    bad = peer.send(QUEUE, 5, prefix="bad")
+    run(service)
+    eventually(lambda: len(picky.tries) == 5, what="each was tried once")
+    proxy.reset()
+    eventually(
+        lambda: {len(times) for times in picky.tries.values()} == {2},
+        what="each came again and was tried again",
+    )
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert sorted(account.ready) == bad

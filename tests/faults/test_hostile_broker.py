@@ -1,0 +1,465 @@
+"""A broker, or what poses as one, says things that make no sense: one clear error, and then on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import pika
+import pytest
+from pika.frame import Body, Header, Method
+from pika.spec import Basic, BasicProperties, Channel, Connection
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.errors import MQConnectionError, MQError, PublishError
+from neon_mq_connector.link import ChannelEvents, LinkState, SelectLink
+from tests.support.fake_broker import (
+    FRAME_MAX,
+    Conversation,
+    FakeBroker,
+    Lie,
+    message,
+)
+from tests.support.polling import eventually, never
+
+SERVICE = "fault_service"
+QUEUE = "q"
+HUGE = 2**60
+QUICKLY = 3.0
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeBroker]:
+    with FakeBroker() as fake:
+        yield fake
+
+
+@pytest.fixture
+def handled() -> list[bytes]:
+    return []
+
+
+@pytest.fixture
+def service(fake: FakeBroker, handled: list[bytes]) -> Iterator[MQConnector]:
+    """A service that consumes from the fake broker, once it is run."""
+    config = {
+        "server": fake.host,
+        "port": fake.port,
+        "users": {SERVICE: {"user": "u", "password": "p"}},
+        "connect_timeout": 1.0,
+        "publish_timeout": 5.0,
+        "reconnect_delay_max": 0.5,
+    }
+    connector = MQConnector(config, SERVICE)
+    connector.register_consumer(
+        "it",
+        "/v",
+        QUEUE,
+        lambda _channel, _method, _properties, body: handled.append(body),
+        lambda *_: None,
+    )
+    yield connector
+    began = time.monotonic()
+    connector.stop()
+    assert time.monotonic() - began < QUICKLY
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING
+        and record.name.startswith("neon_mq_connector.link")
+        and words in record.getMessage()
+    ]
+
+
+def run(connector: MQConnector) -> None:
+    connector.run(run_sync=False, run_observer=False, mq_timeout=5)
+
+
+def send(*frames: bytes) -> Lie:
+    return lambda conversation, _channel: conversation.send(*frames)
+
+
+def on_channel(*frames: Callable[[int], bytes]) -> Lie:
+    return lambda conversation, channel: conversation.send(*(each(channel) for each in frames))
+
+
+def frame(kind: int, channel: int, payload: bytes, *, size: int | None = None) -> bytes:
+    """Make a frame that may lie about its size."""
+    return struct.pack(">BHI", kind, channel, len(payload) if size is None else size) + payload
+
+
+def deliver(channel: int) -> bytes:
+    return message(channel, 1, b"")[0]
+
+
+def header(size: int) -> Callable[[int], bytes]:
+    return lambda channel: bytes(Header(channel, size, BasicProperties()).marshal())
+
+
+def body(data: bytes) -> Callable[[int], bytes]:
+    return lambda channel: bytes(Body(channel, data).marshal())
+
+
+def returned(channel: int) -> bytes:
+    return bytes(Method(channel, Basic.Return(312, "NO_ROUTE", "", QUEUE)).marshal())
+
+
+LIES_TO_A_CONSUMER: dict[str, tuple[Lie, str]] = {
+    "a frame larger than negotiated": (
+        on_channel(lambda channel: frame(3, channel, b"x", size=FRAME_MAX)),
+        "131080 bytes, 131072 are allowed",
+    ),
+    "a frame of 4 GB": (
+        on_channel(lambda channel: frame(3, channel, b"x", size=2**32 - 1)),
+        "4294967303 bytes, 131072 are allowed",
+    ),
+    "a frame that does not end": (
+        on_channel(lambda channel: frame(8, channel, b"\x00\x00", size=1)),
+        "does not end there",
+    ),
+    "an unknown frame type": (
+        on_channel(lambda channel: frame(7, channel, b"\xce")),
+        "unknown type 7",
+    ),
+    "a method frame of two bytes": (
+        on_channel(lambda channel: frame(1, channel, b"\x00\x3c\xce", size=2)),
+        "too short to say which method",
+    ),
+    "a method that does not exist": (
+        on_channel(lambda channel: frame(1, channel, b"\x00\x3c\x99\x99\xce", size=4)),
+        "connection was lost",
+    ),
+    "a delivery without its arguments": (
+        on_channel(
+            lambda channel: frame(1, channel, b"\x00\x3c\x00\x3c\xff\xce", size=5), header(0)
+        ),
+        "malformed arguments of Basic.Deliver",
+    ),
+    "a body of an exabyte announced": (
+        on_channel(deliver, header(HUGE)),
+        f"a body of {HUGE} bytes is announced",
+    ),
+    "an unroutable message of an exabyte": (
+        on_channel(returned, header(HUGE)),
+        f"a body of {HUGE} bytes is announced",
+    ),
+    "a body longer than announced": (
+        on_channel(deliver, header(3), body(b"four")),
+        "longer than the 3 bytes announced",
+    ),
+    "a body without its header": (
+        on_channel(deliver, body(b"four")),
+        "before the content header",
+    ),
+    "a body that belongs to nothing": (on_channel(body(b"four")), "belongs to no message"),
+    "a header that belongs to nothing": (on_channel(header(4)), "belongs to no message"),
+    "a second header": (on_channel(deliver, header(4), header(4)), "second content header"),
+    "a method in place of the body": (
+        on_channel(deliver, header(4), deliver),
+        "before the message ahead of it is complete",
+    ),
+    "a delivery tag out of the blue": (
+        lambda conversation, channel: conversation.deliver(channel, HUGE, b"x"),
+        f"delivery tag {HUGE}",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES_TO_A_CONSUMER)
+def test_a_consumer_gives_up_the_connection_with_one_clear_error_and_comes_back(
+    lie: str,
+    fake: FakeBroker,
+    service: MQConnector,
+    handled: list[bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    act, words = LIES_TO_A_CONSUMER[lie]
+    fake.lies["consuming"] = act
+    run(service)
+    eventually(lambda: fake.told >= 2, what="the service comes back, and is lied to again")
+    fake.lies["consuming"] = lambda conversation, channel: conversation.deliver(
+        channel, 1, b"honest"
+    )
+    eventually(lambda: b"honest" in handled, what="the service works with an honest broker")
+    lies = fake.told - 1
+    reports = warnings_of(caplog, words)
+    assert 0 < len(reports) <= lies, [record.getMessage() for record in caplog.records]
+    assert "mq-io:/v" in reports[0]
+    assert not [each for each in caplog.records if each.exc_info and each.name != "pika"]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(
+            lambda conversation, channel: conversation.deliver(channel + 1, 1, b"stray"),
+            id="for a channel that does not exist",
+        ),
+        pytest.param(
+            lambda conversation, _channel: conversation.deliver(65_535, 1, b"stray"),
+            id="for a channel that cannot exist",
+        ),
+        pytest.param(
+            lambda conversation, _channel: conversation.method(0, Channel.CloseOk()),
+            id="an answer that nobody has asked for",
+        ),
+    ],
+)
+def test_what_is_for_nobody_harms_nobody(
+    act: Lie, fake: FakeBroker, service: MQConnector, handled: list[bytes]
+) -> None:
+    def tell(conversation: Conversation, channel: int) -> None:
+        act(conversation, channel)
+        conversation.deliver(channel, 1, b"honest")
+
+    fake.lies["consuming"] = tell
+    run(service)
+    eventually(lambda: b"honest" in handled, what="what is for us arrives")
+    assert b"stray" not in handled
+
+
+def test_a_message_for_an_unknown_consumer_is_not_lost_on_the_one_there_is(
+    fake: FakeBroker, service: MQConnector, handled: list[bytes]
+) -> None:
+    def tell(conversation: Conversation, channel: int) -> None:
+        conversation.send(*message(channel, 1, b"other", consumer="another"))
+        conversation.deliver(channel, 2, b"honest")
+
+    fake.lies["consuming"] = tell
+    run(service)
+    eventually(lambda: b"honest" in handled, what="what follows arrives")
+    assert handled in ([b"other", b"honest"], [b"honest"])
+
+
+def test_an_endless_body_in_tiny_frames_takes_no_more_memory_than_it_has(
+    fake: FakeBroker, service: MQConnector, handled: list[bytes]
+) -> None:
+    pieces = 300_000
+
+    def tell(conversation: Conversation, channel: int) -> None:
+        start = message(channel, 1, b"", conversation.consumers[channel], announced=pieces)
+        conversation.send(*start[:2])
+        many = Body(channel, b"x").marshal() * 1000
+        for _ in range(pieces // 1000):
+            conversation.send(many)
+
+    fake.lies["consuming"] = tell
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(service)
+    eventually(lambda: bool(handled), timeout=20, what="the message is there")
+    assert handled == [b"x" * pieces]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB
+
+
+def test_the_end_in_the_middle_of_a_frame_is_the_end_of_the_connection(
+    fake: FakeBroker,
+    service: MQConnector,
+    handled: list[bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def tell(conversation: Conversation, channel: int) -> None:
+        conversation.send(b"".join(message(channel, 1, b"half"))[:-3])
+        conversation.hang_up()
+
+    fake.lies["consuming"] = tell
+    run(service)
+    eventually(lambda: fake.told >= 2, what="the service comes back")
+    fake.lies["consuming"] = lambda conversation, channel: conversation.deliver(
+        channel, 1, b"whole"
+    )
+    eventually(lambda: bool(handled), what="the service works with an honest broker")
+    assert set(handled) == {b"whole"}
+    eventually(lambda: warnings_of(caplog, "connection was lost"), what="the log says so")
+
+
+# -- lies to a publisher ---------------------------------------------------------------------------
+
+
+def confirm(tag: int, *, multiple: bool) -> Lie:
+    return lambda conversation, channel: conversation.method(channel, Basic.Ack(tag, multiple))
+
+
+@pytest.mark.parametrize(
+    "lie, words",
+    [
+        pytest.param(confirm(77, multiple=False), "confirms message 77", id="never published"),
+        pytest.param(confirm(2**63, multiple=True), "confirms message", id="all there will be"),
+        pytest.param(confirm(0, multiple=True), "confirms message 0", id="no number"),
+        pytest.param(
+            lambda conversation, channel: conversation.send(
+                frame(1, channel, b"\x00\x3c\x00\x50\x00\xce", size=5)
+            ),
+            "a confirm has 1 bytes of arguments",
+            id="too short",
+        ),
+    ],
+)
+def test_a_false_confirm_confirms_nothing(
+    lie: Lie, words: str, fake: FakeBroker, service: MQConnector, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.lies["published"] = lie
+    with pytest.raises(PublishError, match=words):
+        service.send_message({"a": 1}, vhost="/v", queue=QUEUE)
+    eventually(lambda: warnings_of(caplog, words), what="the log says so")
+    del fake.lies["published"]
+    service.send_message({"a": 1}, vhost="/v", queue=QUEUE)
+
+
+def test_a_message_is_confirmed_once_however_often_the_broker_says_so(
+    fake: FakeBroker, service: MQConnector
+) -> None:
+    def twice(conversation: Conversation, channel: int) -> None:
+        conversation.method(channel, Basic.Ack(1, False))
+        conversation.method(channel, Basic.Ack(1, True))
+
+    fake.lies["published"] = twice
+    service.send_message({"a": 1}, vhost="/v", queue=QUEUE)
+    fake.lies["published"] = lambda conversation, channel: conversation.method(
+        channel, Basic.Ack(2, False)
+    )
+    service.send_message({"a": 1}, vhost="/v", queue=QUEUE)
+
+
+# -- no broker at all ------------------------------------------------------------------------------
+
+
+def parameters(fake: FakeBroker) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters(
+        fake.host, fake.port, "/v", socket_timeout=1.0, stack_timeout=1.0
+    )
+
+
+def end_with(data: bytes) -> Lie:
+    def act(conversation: Conversation, _channel: int) -> None:
+        conversation.send(data)
+        conversation.hang_up()
+
+    return act
+
+
+HANDSHAKES: dict[str, tuple[str, Lie, str]] = {
+    "a web server": (
+        "greeting",
+        send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
+        "unknown type 72; is this AMQP",
+    ),
+    "a mail server": ("greeting", send(b"220 mail ESMTP\r\n"), "unknown type 50; is this AMQP"),
+    "zeros": ("greeting", send(bytes(4096)), "unknown type 0; is this AMQP"),
+    "another version": (
+        "greeting",
+        end_with(b"AMQP\x00\x01\x00\x00"),
+        "does not speak AMQP 0-9-1",
+    ),
+    "a frame of 4 GB": ("greeting", send(frame(1, 0, b"x", size=2**32 - 1)), "are allowed"),
+    "the end at once": ("greeting", lambda c, _: c.hang_up(), "does not speak AMQP"),
+    "silence": ("greeting", lambda c, _: c.wait_for_the_end(), "no broker answers"),
+    "silence before the tune": (
+        "Connection.StartOk",
+        lambda c, _: c.wait_for_the_end(),
+        "no broker answers",
+    ),
+    "silence before the end": (
+        "Connection.Open",
+        lambda c, _: c.wait_for_the_end(),
+        "no broker answers",
+    ),
+    "half of the greeting": (
+        "greeting",
+        end_with(b"AMQ"),
+        "does not speak AMQP",
+    ),
+    "half of a frame": (
+        "greeting",
+        end_with(frame(1, 0, b"x" * 10, size=20)),
+        "does not speak AMQP",
+    ),
+    "garbage after the greeting": (
+        "Connection.StartOk",
+        lambda c, _: c.send(b"\xff" * 1000),
+        "unknown type 255",
+    ),
+    "frames too small for anything": (
+        "Connection.StartOk",
+        lambda c, _: c.method(0, Connection.Tune(2047, 10, 0)),
+        "Frame Size is 4096, but got 10",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HANDSHAKES)
+def test_what_is_no_broker_is_said_to_be_none_and_tried_again(what: str, fake: FakeBroker) -> None:
+    moment, act, words = HANDSHAKES[what]
+    fake.lies[moment] = act
+    link = SelectLink("mq-test", [parameters(fake)])
+    try:
+        with pytest.raises(MQConnectionError, match=words) as caught:
+            link.open_channel(ChannelEvents(), timeout=8.0)
+        assert f"{fake.host}:{fake.port}" in str(caught.value)
+        told = fake.told
+        eventually(lambda: fake.told > told, what="it tries again")
+        fake.lies.clear()
+        eventually(lambda: link.state is LinkState.OPEN, what="it connects to an honest broker")
+        link.open_channel(ChannelEvents(), timeout=5.0)
+    finally:
+        began = time.monotonic()
+        assert link.close(5.0)
+        assert time.monotonic() - began < QUICKLY
+
+
+def test_the_second_server_is_used_when_the_first_is_none(fake: FakeBroker) -> None:
+    fake.lies["greeting"] = send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with FakeBroker() as honest:
+        connections = Connections([parameters(fake), parameters(honest)])
+        try:
+            channel = connections.consuming.open_channel(ChannelEvents(), timeout=5.0)
+            assert channel.is_open
+        finally:
+            assert connections.close(5.0)
+
+
+@pytest.mark.parametrize("moment", ["greeting", "Connection.StartOk", "Connection.Open"])
+def test_a_link_can_be_closed_while_the_other_side_is_silent(moment: str, fake: FakeBroker) -> None:
+    fake.lies[moment] = lambda conversation, _channel: conversation.wait_for_the_end()
+    patient = parameters(fake)
+    patient.stack_timeout = patient.socket_timeout = 30.0
+    link = SelectLink("mq-test", [patient])
+    with contextlib.suppress(MQError):
+        link.open_channel(ChannelEvents(), timeout=0.2)
+    eventually(lambda: fake.told > 0, what="it waits for the broker")
+    began = time.monotonic()
+    assert link.close(5.0)
+    assert time.monotonic() - began < QUICKLY
+
+
+def test_a_link_is_closed_in_time_when_the_broker_does_not_say_good_bye(
+    fake: FakeBroker,
+) -> None:
+    fake.lies["Connection.Close"] = lambda conversation, _channel: conversation.wait_for_the_end()
+    link = SelectLink("mq-test", [parameters(fake)])
+    link.open_channel(ChannelEvents(), timeout=5.0)
+    began = time.monotonic()
+    assert link.close(0.5)
+    assert time.monotonic() - began < QUICKLY
+
+
+def test_a_step_that_is_never_answered_ends_in_time_and_the_channel_can_be_closed(
+    fake: FakeBroker,
+) -> None:
+    fake.lies["Basic.Qos"] = lambda _conversation, _channel: None
+    link = SelectLink("mq-test", [parameters(fake)])
+    try:
+        channel = link.open_channel(ChannelEvents(), timeout=5.0)
+        with pytest.raises(TimeoutError):
+            channel.qos(1, timeout=0.2)
+        channel.close_soon()
+        never(lambda: link.state is not LinkState.OPEN, during=0.3)
+    finally:
+        assert link.close(0.3)

@@ -1,0 +1,199 @@
+"""The line between a service and its broker breaks, stalls, crawls, and comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from tests.faults.conftest import HEARTBEAT, note, run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+from tests.support.proxy import Direction, FaultProxy
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "lines"
+
+Break = Callable[[FaultProxy], object]
+
+
+@pytest.fixture
+def consuming(
+    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+) -> MQConnector:
+    """A service that handles what comes, and has handled something."""
+    service.register_consumer(
+        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
+    )
+    run(service)
+    peer.wait_until_handled(peer.send(QUEUE, 5, prefix="before"))
+    return service
+
+
+def _back_and_nothing_lost(service: MQConnector, peer: Peer) -> None:
+    peer.wait_until_settled(QUEUE)
+    assert service.check_health()
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert set(account.handled) == account.sent
+
+
+def test_a_service_consumes_within_a_second_after_an_outage_of_five(
+    consuming: MQConnector, proxy: FaultProxy, peer: Peer
+) -> None:
+    proxy.refuse()
+    proxy.reset()
+    began = time.monotonic()
+    waiting = peer.send(QUEUE, 20, prefix="during")
+    eventually(lambda: not consuming.check_health(), what="the outage is seen in health")
+    eventually(lambda: time.monotonic() - began > 5.0, interval=0.1)
+    proxy.heal()
+    peer.wait_until_handled(waiting, timeout=1.0)
+    _back_and_nothing_lost(consuming, peer)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(FaultProxy.reset, id="reset"),
+        pytest.param(FaultProxy.hang_up, id="end-of-stream"),
+        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
+        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
+    ],
+)
+def test_a_broken_line_is_replaced_and_nothing_is_lost(
+    break_it: Break, consuming: MQConnector, proxy: FaultProxy, peer: Peer
+) -> None:
+    before = proxy.accepted
+    break_it(proxy)
+    ids = peer.send(QUEUE, 50, prefix="after")
+    peer.wait_until_handled(ids)
+    assert proxy.accepted > before
+    _back_and_nothing_lost(consuming, peer)
+
+
+def test_a_line_that_swallows_everything_is_given_up_after_two_heartbeats(
+    consuming: MQConnector, proxy: FaultProxy, peer: Peer
+) -> None:
+    began = time.monotonic()
+    assert proxy.blackhole() > 0
+    thread = consuming.consumers["it"]
+    ids = peer.send(QUEUE, 20, prefix="swallowed")
+    eventually(
+        lambda: thread.consumer.recoveries > 0 and thread.is_consuming,
+        timeout=2 * HEARTBEAT + 2,
+        what="it consumes on another connection",
+    )
+    # the broker, which hears nothing either, still deals some messages to the dead connection
+    while not set(fresh := peer.send(QUEUE, 2, prefix="fresh")) & peer.ledger.handled_ids:
+        assert time.monotonic() - began < 2 * HEARTBEAT + 2, "nothing is handled"
+        time.sleep(0.02)
+    peer.wait_until_handled(ids + fresh, timeout=2 * HEARTBEAT + 10)
+    _back_and_nothing_lost(consuming, peer)
+
+
+def test_a_network_that_swallows_new_connections_too_is_survived(
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
+    ledger: Ledger,
+    proxy: FaultProxy,
+    peer: Peer,
+) -> None:
+    service = make_service(connect_timeout=1)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
+    )
+    run(service)
+    proxy.blackhole(new=True)
+    ids = peer.send(QUEUE, 20, prefix="swallowed")
+    eventually(lambda: not service.check_health(), timeout=2 * HEARTBEAT + 2)
+    proxy.heal()
+    peer.wait_until_handled(ids, timeout=5)
+    _back_and_nothing_lost(service, peer)
+
+
+def test_a_slow_line_is_not_taken_for_a_dead_one(
+    consuming: MQConnector, proxy: FaultProxy, peer: Peer
+) -> None:
+    before = proxy.accepted
+    proxy.delay(0.2)
+    ids = peer.send(QUEUE, 20, prefix="delayed")
+    peer.wait_until_handled(ids)
+    proxy.heal()
+    proxy.throttle(2_000)
+    ids = peer.send(QUEUE, 20, prefix="throttled")
+    peer.wait_until_handled(ids)
+    proxy.heal()
+    assert proxy.accepted == before, "a connection was given up that was merely slow"
+    _back_and_nothing_lost(consuming, peer)
+
+
+def test_many_breaks_in_a_row_lose_nothing(
+    consuming: MQConnector, proxy: FaultProxy, peer: Peer
+) -> None:
+    for number in range(10):
+        ids = peer.send(QUEUE, 20, prefix=f"round{number}-")
+        proxy.reset() if number % 2 else proxy.tear(Direction.TO_CLIENT)
+        peer.wait_until_handled(ids[:1])
+    eventually(lambda: len(peer.ledger.handled_ids) == 205)
+    _back_and_nothing_lost(consuming, peer)
+
+
+def test_a_loss_during_a_long_callback_shows_in_health_at_once(
+    service: MQConnector,
+    engine: dict[str, Any],
+    ledger: Ledger,
+    proxy: FaultProxy,
+    peer: Peer,
+    release: threading.Event,
+) -> None:
+    running = threading.Event()
+
+    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        running.set()
+        release.wait(30)
+        ledger.handled(properties.message_id)
+
+    service.register_consumer(
+        "it", service.vhost, QUEUE, callback, ack="on_success", durable=True, **engine
+    )
+    run(service)
+    ids = peer.send(QUEUE, 3)
+    assert running.wait(5)
+    proxy.refuse()
+    proxy.reset()
+    eventually(lambda: not service.check_health(), timeout=2, what="health tells of the loss")
+    proxy.heal()
+    release.set()
+    peer.wait_until_handled(ids)
+    _back_and_nothing_lost(service, peer)
+
+
+def test_an_outage_is_told_once_and_not_once_per_attempt(
+    service: MQConnector, engine: dict[str, Any], ledger: Ledger, proxy: FaultProxy, peer: Peer
+) -> None:
+    told: list[BaseException] = []
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        note(ledger),
+        lambda _thread, error: told.append(error),
+        ack="on_success",
+        durable=True,
+        **engine,
+    )
+    run(service)
+    proxy.refuse()
+    proxy.reset()
+    eventually(lambda: service.consumers["it"].consumer.recoveries >= 6, what="five attempts")
+    proxy.heal()
+    peer.wait_until_handled(peer.send(QUEUE, 1))
+    assert len(told) == 1, told
+    assert isinstance(told[0], ConnectionError)

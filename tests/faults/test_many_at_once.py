@@ -1,0 +1,144 @@
+"""Of many messages or questions on a line that is cut, each one is accounted for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.errors import PublishBatchError, PublishError, RequestLostError
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.faults.conftest import run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+from tests.support.proxy import Direction, FaultProxy
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "many"
+COUNT = 6000
+
+CUTS = pytest.mark.parametrize(
+    "cut",
+    [
+        pytest.param(FaultProxy.reset, id="reset"),
+        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn"),
+        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="confirms-torn"),
+    ],
+)
+Cut = Callable[[FaultProxy], object]
+
+
+def messages(ledger: Ledger, proxy: FaultProxy, cut: Cut) -> Iterator[dict[str, Any]]:
+    """Make messages, and cut the line in the middle, while some are on their way."""
+    for number in range(COUNT):
+        if number == COUNT // 2 - 500:
+            proxy.delay(0.2)
+        if number == COUNT // 2:
+            cut(proxy)
+            proxy.delay(0.0)
+        ledger.sending(f"m{number}")
+        yield {"message_id": f"m{number}", "padding": "x" * 300}
+
+
+@CUTS
+def test_a_batch_on_a_line_that_is_cut_accounts_for_each_message(
+    cut: Cut, service: MQConnector, ledger: Ledger, proxy: FaultProxy, peer: Peer
+) -> None:
+    peer.declare(QUEUE)
+    with pytest.raises(PublishBatchError) as caught:
+        service.publish_many(messages(ledger, proxy, cut), queue=QUEUE, expiration=None)
+    failures, ids = caught.value.failures, caught.value.message_ids
+    in_doubt = [each.may_have_arrived for each in failures.values()]
+    assert caught.value.may_have_arrived == any(in_doubt)
+    assert ids == [f"m{number}" for number in range(len(ids))]
+    for number, message_id in enumerate(ids):
+        if number in failures:
+            ledger.failed(message_id, may_have_arrived=failures[number].may_have_arrived)
+        else:
+            ledger.confirmed(message_id)
+    assert all(isinstance(each, ConnectionError) for each in failures.values())
+    eventually(lambda: _sends(service, ledger, "after"), what="sending works again")
+    peer.close_the_books(QUEUE)
+
+
+@CUTS
+def test_each_future_of_a_line_that_is_cut_tells_what_became_of_its_message(
+    cut: Cut, service: MQConnector, ledger: Ledger, proxy: FaultProxy, peer: Peer
+) -> None:
+    peer.declare(QUEUE)
+    futures: dict[str, Any] = {}
+    for message in messages(ledger, proxy, cut):
+        message_id = message["message_id"]
+        try:
+            futures[message_id] = service.submit_message(message, queue=QUEUE, expiration=None)
+        except PublishError as not_sent:
+            ledger.failed(message_id, may_have_arrived=not_sent.may_have_arrived)
+    for message_id, future in futures.items():
+        error = future.exception(20.0)
+        if error is None:
+            assert future.result() == message_id
+            ledger.confirmed(message_id)
+        else:
+            assert isinstance(error, PublishError)
+            ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
+    peer.close_the_books(QUEUE)
+
+
+def test_questions_on_a_line_that_is_cut_are_lost_at_once_and_the_next_are_not(
+    service: MQConnector, proxy: FaultProxy, peer: Peer
+) -> None:
+    peer.declare("nobody")
+
+    questions = [service.submit_request({"n": n}, "nobody", timeout=30.0) for n in range(64)]
+    outcomes: list[BaseException] = []
+    gathering = threading.Thread(target=_note_failure, args=(outcomes, service.gather_answers))
+    gathering.start()
+    stream = service.stream_answer({"n": 1}, "nobody", timeout=30.0)
+    reading = threading.Thread(target=_note_failure, args=(outcomes, lambda *_, **__: list(stream)))
+    reading.start()
+    eventually(lambda: peer.counts("nobody")[0] == 66, what="all are in the queue")
+    proxy.reset()
+    for question in questions:
+        assert isinstance(question.exception(5.0), RequestLostError)
+    for thread in (gathering, reading):
+        thread.join(5.0)
+        assert not thread.is_alive()
+    assert [type(each) for each in outcomes] == [RequestLostError] * 2
+    assert list(stream) == []
+
+    service.register_consumer("echo", service.vhost, "echo", _echo(service))
+    run(service)
+    again = service.submit_request({"n": 1}, "echo", timeout=10.0)
+    assert again.result(10.0)["n"] == 1
+    assert [part["n"] for part in service.stream_answer({"n": 2}, "echo", timeout=10.0)] == [2]
+
+
+def _echo(service: MQConnector) -> Any:
+    def answer(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        service.send_message({**request, "is_final": True}, queue=request["routing_key"])
+
+    return answer
+
+
+def _note_failure(outcomes: list[BaseException], ask: Callable[..., object]) -> None:
+    try:
+        ask({"n": 1}, "nobody", timeout=30.0)
+    except BaseException as error:
+        outcomes.append(error)
+
+
+def _sends(service: MQConnector, ledger: Ledger, message_id: str) -> bool:
+    ledger.sending(message_id)
+    try:
+        service.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
+    except PublishError:
+        ledger.failed(message_id, may_have_arrived=True)
+        return False
+    ledger.confirmed(message_id)
+    return True

@@ -1,0 +1,233 @@
+"""Processes are terminated, killed and forked; scripts end without saying good-bye."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from tests.faults.conftest import SERVICE, note, run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+
+pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+
+QUEUE = "processes"
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A worker that runs, and what it has written down."""
+
+    def __init__(self, arguments: list[str], journal: Path) -> None:
+        self.journal = journal
+        self._popen = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+
+    def wait_until_ready(self) -> None:
+        assert self._popen.stdout is not None
+        assert self._popen.stdout.readline() == "ready\n"
+
+    def handled(self) -> list[str]:
+        return self.journal.read_text().split() if self.journal.exists() else []
+
+    def signal(self, number: int) -> None:
+        self._popen.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the end and return the exit code."""
+        return self._popen.wait(timeout)
+
+    def end(self) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+            self._popen.wait(10)
+        assert self._popen.stdout is not None
+        self._popen.stdout.close()
+
+
+@pytest.fixture
+def start_worker(
+    config: dict[str, Any], vhost: str, tmp_path: Path
+) -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def start(callback_seconds: float, **registration: Any) -> Process:
+        journal = tmp_path / f"worker-{len(started)}"
+        order = {
+            "config": config,
+            "service": SERVICE,
+            "vhost": vhost,
+            "queue": QUEUE,
+            "callback_seconds": callback_seconds,
+            "journal": str(journal),
+            "registration": registration,
+        }
+        process = Process(["-m", "tests.faults.worker", json.dumps(order)], journal)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.end()
+
+
+def _write_down(ledger: Ledger, *processes: Process) -> None:
+    for process in processes:
+        for message_id in process.handled():
+            ledger.handled(message_id)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_service_under_load_that_is_terminated_ends_well_and_loses_nothing(
+    concurrency: int,
+    start_worker: Callable[..., Process],
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+) -> None:
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 500)
+    worker = start_worker(0.05, concurrency=concurrency, **engine)
+    worker.wait_until_ready()
+    eventually(lambda: len(worker.handled()) > 10, what="it works")
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait(10) == 0
+    assert time.monotonic() - began < 5
+    _write_down(ledger, worker)
+    account = peer.close_the_books(QUEUE)
+    assert account.repeated == 0
+    assert len(account.handled) + len(account.ready) == 500, "handled, and given back as well"
+
+
+def test_a_worker_that_is_killed_leaves_its_messages_to_the_others(
+    start_worker: Callable[..., Process], engine: dict[str, Any], ledger: Ledger, peer: Peer
+) -> None:
+    peer.declare(QUEUE)
+    workers = [start_worker(0.01, **engine) for _ in range(4)]
+    for worker in workers:
+        worker.wait_until_ready()
+    peer.send(QUEUE, 600)
+    victim = workers[0]
+    eventually(lambda: len(victim.handled()) > 10, what="the victim works")
+    victim.signal(signal.SIGKILL)
+    assert victim.wait(10) == -signal.SIGKILL
+    peer.wait_until_settled(QUEUE, timeout=30)
+    for worker in workers[1:]:
+        worker.signal(signal.SIGTERM)
+    assert [worker.wait(10) for worker in workers[1:]] == [0, 0, 0]
+    _write_down(ledger, *workers)
+    account = peer.close_the_books(QUEUE)
+    assert set(account.handled) == account.sent
+    assert account.repeated <= 1, "only the message that it died over may have been repeated"
+
+
+def test_a_script_that_only_sends_ends_by_itself_and_its_messages_are_there(
+    config: dict[str, Any], vhost: str, peer: Peer, tmp_path: Path
+) -> None:
+    peer.declare(QUEUE)
+    script = f"""
+import json, sys
+from neon_mq_connector import MQConnector
+connector = MQConnector(json.loads(sys.argv[1]), {SERVICE!r})
+for number in range(20):
+    connector.send_message({{"message_id": f"m{{number}}"}}, {vhost!r}, queue={QUEUE!r},
+                           expiration=None)
+"""
+    began = Process(["-c", script, json.dumps(config)], tmp_path / "none")
+    try:
+        assert began.wait(20) == 0
+    finally:
+        began.end()
+    assert peer.ids_in(QUEUE) == [f"m{number}" for number in range(20)]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
+    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+) -> None:
+    sending: Any = service
+    service.register_consumer(
+        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
+    )
+    run(service)
+    ledger.sending("parent-before")
+    sending.send_message({"message_id": "parent-before"}, queue=QUEUE, expiration=None)
+    ledger.confirmed("parent-before")
+
+    for number in range(3):
+        message_id = f"child{number}"
+        ledger.sending(message_id)
+        child = os.fork()
+        if child == 0:
+            try:
+                sending.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert _exit_code(child) == 0
+        ledger.confirmed(message_id)
+
+    ledger.sending("parent-after")
+    sending.send_message({"message_id": "parent-after"}, queue=QUEUE, expiration=None)
+    ledger.confirmed("parent-after")
+    peer.wait_until_handled(sorted(ledger.confirmed_ids))
+    peer.wait_until_handled(peer.send(QUEUE, 20))
+    peer.wait_until_settled(QUEUE)
+    assert service.check_health()
+    assert service.consumers["it"].consumer.recoveries == 0
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert account.repeated == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_that_stops_its_connector_does_not_stop_its_parents(
+    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+) -> None:
+    service.register_consumer(
+        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
+    )
+    run(service)
+    peer.wait_until_handled(peer.send(QUEUE, 5, prefix="before"))
+    child = os.fork()
+    if child == 0:
+        try:
+            service.stop()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert _exit_code(child) == 0
+    peer.wait_until_handled(peer.send(QUEUE, 20))
+    assert service.check_health()
+    assert service.consumers["it"].consumer.recoveries == 0
+
+
+def _exit_code(child: int) -> int:
+    """Wait for a child, for a while, and return how it ended."""
+    ended: list[int] = []
+
+    def has_ended() -> bool:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        ended.append(os.waitstatus_to_exitcode(status))
+        return pid == child
+
+    try:
+        eventually(has_ended, timeout=15, what="the child ends")
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    return ended[-1]

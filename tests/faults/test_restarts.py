@@ -1,0 +1,78 @@
+"""The broker itself stops, is killed, and comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.errors import PublishError
+from neon_mq_connector.testing import PrivateBroker
+from tests.faults.conftest import note, run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+
+pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+
+QUEUE = "restarts"
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_a_broker_that_goes_and_comes_back_costs_no_message(
+    way: str,
+    service: MQConnector,
+    engine: dict[str, Any],
+    ledger: Ledger,
+    broker: PrivateBroker,
+    peer: Peer,
+) -> None:
+    over = threading.Event()
+    errors: list[BaseException] = []
+
+    def send() -> None:
+        sending: Any = service
+        count = 0
+        while not over.is_set():
+            count += 1
+            message_id = f"sent{count}"
+            ledger.sending(message_id)
+            try:
+                sending.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
+            except PublishError as error:
+                errors.append(error)
+                ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
+                over.wait(0.05)
+            else:
+                ledger.confirmed(message_id)
+                over.wait(0.002)
+
+    service.register_consumer(
+        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
+    )
+    run(service)
+    sender = threading.Thread(target=send, name="sender")
+    sender.start()
+    try:
+        eventually(lambda: len(ledger.handled_ids) > 50, what="messages flow")
+        getattr(broker, way)()
+        eventually(lambda: not service.check_health(), what="health tells of the outage")
+        broker.start()
+        back = time.monotonic()
+        eventually(service.check_health, timeout=5, what="the service consumes again")
+        recovered_after = time.monotonic() - back
+        handled = len(ledger.handled_ids)
+        eventually(lambda: len(ledger.handled_ids) > handled + 50, what="messages flow again")
+    finally:
+        over.set()
+        sender.join(40)
+    assert not sender.is_alive()
+    peer.wait_until_settled(QUEUE)
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert account.confirmed <= set(account.handled)
+    # the outage lasted about as long as the node takes to start
+    assert recovered_after < 1.5, f"consuming {recovered_after:.2f} s after the broker was back"

@@ -1,0 +1,82 @@
+"""Signal handlers send, ask, acknowledge and stop, whatever the main thread is doing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.faults.conftest import run
+from tests.faults.peer import Peer
+from tests.faults.signal_worker import ECHO, SENT
+
+SERVICE = "test_service"
+ROOT = Path(__file__).parents[2]
+
+MakeConfig = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def echo(make_mq_config: MakeConfig, vhost: str) -> Iterator[None]:
+    """The service that is asked; what a handler holds up in its own process is not this one."""
+    connector = MQConnector(make_mq_config(SERVICE), SERVICE)
+    connector.vhost = vhost
+
+    def answer(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        connector.send_message(
+            {"n": request["n"], "message_id": request["message_id"]}, queue=request["routing_key"]
+        )
+
+    connector.register_consumer("echo", vhost, ECHO, answer, concurrency=4)
+    run(connector)
+    yield
+    connector.stop()
+
+
+@pytest.mark.usefixtures("echo")
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("seconds, forks", [(2.5, 0), (1.0, 10)], ids=["alone", "and forks"])
+def test_a_handler_may_do_what_it_has_interrupted(
+    make_mq_config: MakeConfig, vhost: str, peer: Peer, tmp_path: Path, seconds: float, forks: int
+) -> None:
+    config = make_mq_config(SERVICE, publish_timeout=4.0, stop_timeout=3.0)
+    file = tmp_path / "mq_config.json"
+    file.write_text(json.dumps({"MQ": config}))
+    order = {
+        "config": config,
+        "config_file": str(file),
+        "service": SERVICE,
+        "vhost": vhost,
+        "seconds": seconds,
+        "forks": forks,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.signal_worker", json.dumps(order)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+    ended = time.time()
+    assert done.returncode == 0, done.stderr[-6000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["failed"] == {}
+    assert report["slow"] == []
+    assert report["bad_children"] == 0, done.stderr[-6000:]
+    assert ended - report["ended"] < 5.0
+    assert report["done"]["a handler stops"] == 1
+    for deed in ("sends", "feeds", "asks", "asks as anybody", "acknowledges"):
+        for who in ("a handler", "a thread", "main"):
+            assert report["done"].get(f"{who} {deed}"), (who, deed, report["failed"])
+    missing = set(report["confirmed"]) - set(peer.ids_in(SENT))
+    assert not missing

@@ -1,0 +1,222 @@
+"""A stop is quick, lets what runs finish, gives back what did not start, and is final."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from tests.faults.conftest import run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually, never
+from tests.support.proxy import FaultProxy
+
+QUEUE = "stopping"
+MESSAGES = 200
+CALLBACK_SECONDS = 0.05
+
+
+class Slow:
+    """A callback that takes a while and remembers when it ran last."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.running = 0
+        self.last_began = 0.0
+        self._ledger = ledger
+        self._lock = threading.Lock()
+
+    def __call__(self, channel: Any, method: Any, properties: Any, body: Any) -> None:
+        with self._lock:
+            self.running += 1
+            self.last_began = time.monotonic()
+        time.sleep(CALLBACK_SECONDS)  # the work
+        self._ledger.handled(properties.message_id)
+        with self._lock:
+            self.running -= 1
+
+
+@pytest.fixture
+def slow(ledger: Ledger) -> Slow:
+    return Slow(ledger)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
+def test_a_stop_with_messages_waiting_is_quick_and_gives_them_back(
+    ack: str,
+    concurrency: int,
+    service: MQConnector,
+    engine: dict[str, Any],
+    slow: Slow,
+    ledger: Ledger,
+    peer: Peer,
+) -> None:
+    peer.declare(QUEUE)
+    peer.send(QUEUE, MESSAGES)
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        slow,
+        ack=ack,
+        durable=True,
+        concurrency=concurrency,
+        **engine,
+    )
+    run(service)
+    eventually(lambda: len(ledger.handled_ids) >= 5, what="it works")
+    began = time.monotonic()
+    service.stop()
+    took = time.monotonic() - began
+    assert took < 1 + CALLBACK_SECONDS
+    assert slow.last_began < began + 0.1, "callbacks were begun after the stop was asked for"
+    assert slow.running == 0
+    never(lambda: slow.last_began > began + took, during=0.3, what="a callback after the stop")
+    account = peer.close_the_books(QUEUE)
+    assert account.repeated == 0
+    assert len(account.handled) + len(account.ready) == MESSAGES
+
+
+@pytest.mark.permissive_only
+def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(
+    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+) -> None:
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 50)
+    ready = threading.Barrier(4, timeout=10)
+
+    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        if not ledger.handled_ids:
+            ready.wait()
+            service.stop()
+        ledger.handled(properties.message_id)
+
+    def stop() -> None:
+        ready.wait()
+        service.stop()
+
+    service.register_consumer(
+        "it", service.vhost, QUEUE, callback, ack="on_success", durable=True, **engine
+    )
+    run(service)
+    stoppers = [threading.Thread(target=stop, name=f"stopper-{n}") for n in range(3)]
+    for stopper in stoppers:
+        stopper.start()
+    for stopper in stoppers:
+        stopper.join(5)
+    assert not any(stopper.is_alive() for stopper in stoppers)
+    eventually(lambda: peer.consumers(QUEUE) == 0, what="it has stopped")
+    eventually(lambda: peer.counts(QUEUE)[1] == 0, what="the broker has everything back")
+    account = peer.close_the_books(QUEUE)
+    assert len(account.handled) + len(account.ready) == 50
+
+
+@pytest.mark.permissive_only
+@pytest.mark.parametrize("state", ["refused", "swallowed", "cut"])
+def test_a_stop_while_the_broker_is_away_keeps_to_its_budget(
+    state: str,
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
+    slow: Slow,
+    ledger: Ledger,
+    proxy: FaultProxy,
+    peer: Peer,
+) -> None:
+    service = make_service(stop_timeout=2)
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 50)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, slow, ack="on_success", durable=True, **engine
+    )
+    run(service)
+    eventually(lambda: len(ledger.handled_ids) >= 3, what="it works")
+    if state == "swallowed":
+        proxy.blackhole(new=True)
+    else:
+        if state == "refused":
+            proxy.refuse()
+        proxy.reset()
+    began = time.monotonic()
+    service.stop()
+    assert time.monotonic() - began < 2 + 1
+    assert slow.running == 0
+    proxy.heal()
+    eventually(lambda: peer.counts(QUEUE)[1] == 0, what="the broker has everything back")
+    account = peer.close_the_books(QUEUE)
+    assert len(account.handled | account.ready) == 50
+
+
+@pytest.mark.permissive_only
+@pytest.mark.parametrize(
+    "ack,concurrency", [("on_success", 1), ("on_success", 8), ("manual", 1), ("on_receipt", 1)]
+)
+def test_fifty_milliseconds_after_a_burst_the_broker_counts_no_unacked_message(
+    ack: str,
+    concurrency: int,
+    service: MQConnector,
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+) -> None:
+    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        if ack == "manual":
+            channel.basic_ack(method.delivery_tag)
+        ledger.handled(properties.message_id)
+
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        callback,
+        ack=ack,
+        durable=True,
+        concurrency=concurrency,
+        **engine,
+    )
+    run(service)
+    unacked = []
+    for number in range(5):  # a busy machine may be late once; an ack that is held back always is
+        wanted = set(peer.send(QUEUE, 101, prefix=f"burst{number}-"))
+        eventually(
+            lambda wanted=wanted: wanted <= ledger.handled_ids,  # type: ignore[misc]
+            interval=0.001,
+            what="all are handled",
+        )
+        time.sleep(0.05)  # the time that an ack has
+        unacked.append(peer.counts(QUEUE))
+        if unacked[-1] == (0, 0):
+            break
+    assert unacked[-1] == (0, 0), unacked
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert account.repeated == 0
+
+
+@pytest.mark.permissive_only
+def test_a_service_that_was_stopped_runs_again_and_finds_what_it_gave_back(
+    service: MQConnector, engine: dict[str, Any], slow: Slow, ledger: Ledger, peer: Peer
+) -> None:
+    peer.declare(QUEUE)
+    ids = peer.send(QUEUE, 30)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, slow, ack="on_success", durable=True, **engine
+    )
+
+    def handled_more_than(count: int) -> Callable[[], bool]:
+        return lambda: len(ledger.handled_ids) > count
+
+    for _ in range(3):
+        before = len(ledger.handled_ids)
+        run(service)
+        eventually(handled_more_than(before + 2), what="it works")
+        service.stop()
+    run(service)
+    peer.wait_until_handled(ids)
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert account.repeated == 0

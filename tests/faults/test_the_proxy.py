@@ -1,0 +1,182 @@
+"""The instruments themselves: a proxy that does not do what it says would prove nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually, never
+from tests.support.proxy import Direction, FaultProxy, FrameTracker, middle_of_a_frame
+
+_HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+
+@pytest.fixture
+def echo_port() -> Iterator[int]:
+    """A server that sends back what it gets."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(end: socket.socket) -> None:
+        with end:
+            try:
+                while data := end.recv(65536):
+                    end.sendall(data)
+            except OSError:
+                pass
+
+    def accept() -> None:
+        while True:
+            try:
+                end, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(end,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+@pytest.fixture
+def line(echo_port: int) -> Iterator[FaultProxy]:
+    with FaultProxy(echo_port) as line:
+        yield line
+
+
+@pytest.fixture
+def client(line: FaultProxy) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as client:
+        assert _echo(client, b"hello") == b"hello"
+        yield client
+
+
+def _echo(client: socket.socket, data: bytes) -> bytes:
+    client.sendall(data)
+    answer = b""
+    while len(answer) < len(data) and (part := client.recv(65536)):
+        answer += part
+    return answer
+
+
+def test_a_reset_is_an_error_at_the_client(line: FaultProxy, client: socket.socket) -> None:
+    assert line.reset() == 1
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    assert line.connections == 0
+
+
+def test_hanging_up_is_an_end_of_stream(line: FaultProxy, client: socket.socket) -> None:
+    assert line.hang_up() == 1
+    assert client.recv(1) == b""
+
+
+def test_a_black_hole_swallows_and_keeps_the_connection(
+    line: FaultProxy, client: socket.socket
+) -> None:
+    assert line.blackhole() == 1
+    client.sendall(b"lost")
+    client.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    assert line.connections == 1
+    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as other:
+        assert _echo(other, b"passes") == b"passes"
+    line.heal()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
+def test_a_black_hole_may_take_new_connections_too(line: FaultProxy) -> None:
+    line.blackhole(new=True)
+    with socket.create_connection(("127.0.0.1", line.port), timeout=0.3) as client:
+        client.sendall(b"lost")
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+
+
+def test_refused_until_healed_on_the_same_port(line: FaultProxy, client: socket.socket) -> None:
+    port = line.port
+    line.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+    assert _echo(client, b"still there") == b"still there"
+    line.heal()
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as other:
+        assert _echo(other, b"again") == b"again"
+
+
+def test_delay_and_throttle_take_their_time(line: FaultProxy, client: socket.socket) -> None:
+    line.delay(0.1)
+    began = time.monotonic()
+    assert _echo(client, b"slow") == b"slow"
+    assert time.monotonic() - began >= 0.2
+    line.heal()
+    line.throttle(10_000)
+    began = time.monotonic()
+    assert len(_echo(client, bytes(2_000))) == 2_000
+    assert time.monotonic() - began >= 0.2
+
+
+def test_a_frame_is_torn(line: FaultProxy) -> None:
+    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as client:
+        assert _echo(client, _HEARTBEAT_FRAME) == _HEARTBEAT_FRAME
+        line.tear(Direction.TO_CLIENT)
+        client.sendall(_HEARTBEAT_FRAME * 3)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := client.recv(100):
+                received += part
+            pytest.fail("the stream ended in good order")
+        assert len(received) < 8
+
+
+def test_frames_are_followed_however_they_are_cut_up() -> None:
+    frames = FrameTracker(greeting=8)
+    stream = b"AMQP\x00\x00\x09\x01" + b"\x01\x00\x01\x00\x00\x00\x03abc\xce" + _HEARTBEAT_FRAME
+    ends = []
+    for position in range(len(stream)):
+        ends += [position + 1 for _ in frames.feed(stream[position : position + 1])]
+    assert ends == [8, 19, 27]
+    assert FrameTracker(greeting=8).feed(stream) == [8, 19, 27]
+    assert middle_of_a_frame(27, [8, 19, 27]) == 4
+
+
+def test_closing_twice_does_no_harm_and_leaves_no_thread(echo_port: int) -> None:
+    line = FaultProxy(echo_port)
+    line.close()
+    line.close()
+    eventually(lambda: all(t.name != "fault-proxy" for t in threading.enumerate()))
+    never(lambda: line.connections, during=0.05)
+
+
+def test_the_account_says_what_is_lost() -> None:
+    ledger = Ledger()
+    for each in ("handled", "parked", "ready", "lost", "unsure", "refused", "liar"):
+        ledger.sending(each)
+    for each in ("handled", "parked", "ready", "lost"):
+        ledger.confirmed(each)
+    ledger.failed("unsure", may_have_arrived=True)
+    ledger.failed("refused", may_have_arrived=False)
+    ledger.failed("liar", may_have_arrived=False)
+    ledger.handled("handled")
+    ledger.handled("handled")
+    ledger.handled("stranger")
+    account = ledger.close(parked=["parked"], ready=["ready", "liar"])
+    assert account.lost == {"lost"}
+    assert account.repeated == 1
+    assert [fault.split(":")[0] for fault in account.faults()] == [
+        "1 confirmed and nowhere to be found",
+        "1 said not to have arrived, and did",
+        "1 found but never sent",
+    ]
+    with pytest.raises(AssertionError, match="lost"):
+        account.check()

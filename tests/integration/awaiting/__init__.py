@@ -1,0 +1,1 @@
+"""Applications that are asyncio themselves: what they ask, send, and run."""

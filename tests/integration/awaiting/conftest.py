@@ -1,0 +1,152 @@
+"""Services to ask, and loops to ask from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
+from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+from tests.contract.peer import OldStyleService, send_answer
+from tests.integration.conftest import SERVICE, MakeConnector, run
+from tests.support.loops import arun
+
+__all__ = ["arun"]
+
+LONG = 60_000
+
+
+class Asked(MQConnector):
+    """Answers in each way that there is, when it may."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.parts_sent = threading.Event()
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.may_answer.wait(20.0)
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    def count(self, body: dict[str, Any]) -> None:
+        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
+        self.parts_sent.set()
+
+
+def parts_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    to = request["to"]
+    for n in range(to):
+        yield {"n": n, "message_id": request["message_id"], "is_final": n == to - 1}
+
+
+@pytest.fixture
+def asked(make_connector: MakeConnector) -> Asked:
+    """A service on threads, which runs."""
+    service = make_connector(Asked)
+    assert isinstance(service, Asked)
+    service.register_consumer("square", service.vhost, "square", service.square)
+    service.register_consumer("count", service.vhost, "count", service.count)
+    run(service)
+    return service
+
+
+@pytest.fixture
+def old_service(connection_params: Any) -> Iterator[Callable[..., OldStyleService]]:
+    """Start services on plain pika that answer through the queue which the body names."""
+    started: list[OldStyleService] = []
+
+    def start(queue: str, answer: Any) -> OldStyleService:
+        started.append(OldStyleService(connection_params, queue, answer).start())
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+def square_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
+    mine = {"mq": {"message_id": request["message_id"]}}
+    send_answer(channel, request, {"square": request["n"] ** 2, "context": mine})
+
+
+def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
+    for part in parts_of(request):
+        properties = BasicProperties(expiration=str(LONG))
+        channel.basic_publish("", request["routing_key"], dict_to_b64(part), properties)
+
+
+@pytest.fixture
+def make_async(mq_config: dict[str, Any], vhost: str) -> Callable[..., Any]:
+    """Make connectors for the test's virtual host; keyword arguments go into the configuration."""
+
+    def make(cls: type[AsyncMQConnector] = AsyncMQConnector, **config: Any) -> AsyncMQConnector:
+        connector = cls({**mq_config, **config}, SERVICE)
+        connector.vhost = vhost
+        return connector
+
+    return make
+
+
+class AsyncAsked(AsyncMQConnector):
+    """Answers when it may, and knows what ran at a time."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.running = 0
+        self.most = 0
+        self.threads: set[int] = set()
+
+    async def square(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        self.threads.add(threading.get_ident())
+        request = b64_to_dict(body)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.may_answer.wait()
+            await self.send_message(
+                {"square": request["n"] ** 2, "message_id": request["message_id"]},
+                queue=request["routing_key"],
+            )
+        finally:
+            self.running -= 1
+
+    def consume(self) -> AsyncAsked:
+        self.register_consumer("square", self.vhost, "square", self.square)
+        return self
+
+
+@contextlib.asynccontextmanager
+async def running(connector: Any, **options: Any) -> AsyncIterator[Any]:
+    """Run a connector with nothing but its consumers."""
+    options = {"run_sync": False, "run_observer": False, "mq_timeout": 20, **options}
+    await connector.run(**options)
+    try:
+        yield connector
+    finally:
+        await connector.stop()
+
+
+def own_threads(connector: Any) -> list[str]:
+    """Name the threads that live only as long as the connector."""
+    vhost = connector.vhost
+    names = {
+        f"mq-io:{vhost}",
+        f"mq-publisher:{vhost}",
+        f"mq-watch:{SERVICE}",
+        f"mq-await:{SERVICE}",
+        f"mq-run:{SERVICE}",
+        *connector.consumers,
+    }
+    return [each.name for each in threading.enumerate() if each.name in names]

@@ -1,0 +1,137 @@
+"""Connectors and clients that end with their test, and what the broker says about them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.testing import PrivateBroker
+from tests.support.polling import eventually
+
+MakeConnector = Callable[..., MQConnector]
+SERVICE = "test_service"
+
+
+@pytest.fixture
+def endings(vhost: str) -> Iterator[contextlib.ExitStack]:
+    """What has to end before the virtual host is looked over for leftovers."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def make_connector(
+    mq_config: dict[str, Any], vhost: str, endings: contextlib.ExitStack
+) -> MakeConnector:
+    """Make connectors for the test's virtual host; keyword arguments go into the configuration."""
+
+    def make(cls: type[MQConnector] = MQConnector, **config: Any) -> MQConnector:
+        connector = cls({**mq_config, **config}, SERVICE)
+        connector.vhost = vhost
+        endings.callback(connector.stop)
+        return connector
+
+    return make
+
+
+def run(connector: MQConnector) -> MQConnector:
+    """Run a connector with nothing but its consumers."""
+    connector.run(run_sync=False, run_observer=False, mq_timeout=10)
+    return connector
+
+
+@pytest.fixture
+def client(
+    connection_params: pika.ConnectionParameters, endings: contextlib.ExitStack
+) -> RequestClient:
+    """A request client of the test's own."""
+    client = RequestClient([connection_params], owner="tests")
+    endings.callback(client.close)
+    return client
+
+
+@pytest.fixture
+def connections(
+    connection_params: pika.ConnectionParameters, endings: contextlib.ExitStack
+) -> Connections:
+    """The connections that a connector would have."""
+    connections = Connections([connection_params], owner="tests")
+    endings.callback(connections.close, 5.0)
+    return connections
+
+
+class Seen:
+    """What callbacks were handed, in order, by any thread."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.redelivered: list[bytes] = []
+        self.errors: list[BaseException] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        with self._lock:
+            self.bodies.append(body)
+            if method.redelivered:
+                self.redelivered.append(body)
+
+    def on_error(self, _thread: Any, error: BaseException) -> None:
+        self.errors.append(error)
+
+    def wait_for(self, count: int, timeout: float = 15.0) -> list[bytes]:
+        """Wait until so many have come."""
+        eventually(
+            lambda: len(self.bodies) >= count, timeout=timeout, what=f"{count} messages handled"
+        )
+        return list(self.bodies)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def put(channel: BlockingChannel, queue: str, *bodies: bytes, declare: bool = True) -> None:
+    """Put messages into a durable queue, as a peer on plain pika does."""
+    if declare:
+        channel.queue_declare(queue, durable=True)
+    for body in bodies:
+        channel.basic_publish("", queue, body)
+
+
+def messages_in(channel: BlockingChannel, queue: str) -> int:
+    """Say how many messages are ready in a queue."""
+    return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def drop_connections(broker: PrivateBroker, vhost: str, purpose: str) -> int:
+    """End the connections of one purpose from the broker's side, as an operator does."""
+
+    def find() -> list[str]:
+        return [
+            row["name"]
+            for row in broker.management.connections(vhost)
+            if str(row.get("client_properties", {}).get("connection_name", "")).endswith(purpose)
+        ]
+
+    names = eventually(find, timeout=15.0, interval=0.1, what=f"a connection for {purpose}")
+    for name in names:
+        broker.management.close_connection(name)
+    return len(names)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Say how long something takes."""
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began

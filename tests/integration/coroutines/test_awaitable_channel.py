@@ -1,0 +1,465 @@
+"""What a coroutine does with its channel, awaited and not awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pika.exceptions
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
+from neon_mq_connector.errors import UnroutableError
+from neon_mq_connector.testing import PrivateBroker
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    drop_connections,
+    messages_in,
+    put,
+    run,
+)
+from tests.support.polling import eventually, never
+
+SAME_ON_BOTH = pytest.mark.permissive_only
+AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
+Play = Callable[[Any, Any], Awaitable[Any]]
+
+
+class Stage:
+    """A consumer whose coroutine does what the test says."""
+
+    def __init__(self, channel: BlockingChannel, connector: MQConnector) -> None:
+        self.connector = connector
+        self.seen = Seen()
+        self._channel = channel
+        self._play: Play | None = None
+        self._result: Future[Any] = Future()
+        connector.register_consumer(
+            "stage",
+            connector.vhost,
+            "stage",
+            self._callback,
+            self.seen.on_error,
+            ack="on_success",
+            retry=Retry(attempts=1),
+            durable=True,
+        )
+        run(connector)
+
+    async def _callback(self, channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        assert self._play is not None
+        try:
+            self._result.set_result(await self._play(channel, method))
+        except BaseException as error:
+            self._result.set_exception(error)
+
+    def play(self, action: Play) -> Any:
+        """Do something in a coroutine and return what it returned, or raise what it raised."""
+        self._play, self._result = action, Future()
+        put(self._channel, "stage", b"go")
+        return self._result.result(20.0)
+
+
+@pytest.fixture
+def stage(channel: BlockingChannel, make_connector: MakeConnector) -> Iterator[Stage]:
+    stage = Stage(channel, make_connector())
+    yield stage
+
+    async def alive(*_: Any) -> str:
+        return "alive"
+
+    # whatever it did, its consumer is still there
+    assert stage.play(alive) == "alive"
+    assert stage.connector.check_health()
+
+
+# -- what is awaited ---------------------------------------------------------------------------
+
+
+def test_a_publish_that_was_awaited_is_in_the_queue(stage: Stage, channel: BlockingChannel) -> None:
+    channel.queue_declare("answers", durable=True)
+
+    async def publish(its: Any, _method: Any) -> int:
+        for number in range(20):
+            await its.basic_publish("", "answers", b"%d" % number)
+        frame = await its.queue_declare("answers", passive=True)
+        return int(frame.method.message_count)
+
+    assert stage.play(publish) == 20
+    assert [channel.basic_get("answers", auto_ack=True)[2] for _ in range(20)] == [
+        b"%d" % number for number in range(20)
+    ]
+
+
+def test_messages_leave_in_the_order_of_the_calls_from_the_first_one_on(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("answers", durable=True)
+
+    async def publish(its: Any, _method: Any) -> None:
+        # there is no connection to publish on yet: the first ones have to wait
+        publishes = [its.basic_publish("", "answers", b"%d" % number) for number in range(200)]
+        await asyncio.gather(*publishes)
+
+    stage.play(publish)
+    assert [channel.basic_get("answers", auto_ack=True)[2] for _ in range(200)] == [
+        b"%d" % number for number in range(200)
+    ]
+
+
+def test_declaring_binding_getting_and_deleting_give_pikas_answers(stage: Stage) -> None:
+    async def everything(its: Any, _method: Any) -> list[Any]:
+        await its.exchange_declare("x", exchange_type="topic")
+        declared = await its.queue_declare("made", durable=True)
+        await its.queue_bind("made", "x", "a.*")
+        await its.basic_publish("x", "a.b", b"text", BasicProperties(message_id="7"))
+        method, properties, body = await its.basic_get("made", auto_ack=True)
+        empty = await its.basic_get("made")
+        await its.queue_unbind("made", "x", "a.*")
+        await its.basic_publish("", "made", b"left")
+        purged = await its.queue_purge("made")
+        deleted = await its.queue_delete("made")
+        await its.exchange_delete("x")
+        return [
+            declared.method.queue,
+            (method.routing_key, properties.message_id, body),
+            empty,
+            purged.method.message_count,
+            deleted.method.message_count,
+        ]
+
+    assert stage.play(everything) == [
+        "made",
+        ("a.b", "7", b"text"),
+        (None, None, None),
+        1,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(
+    "action, code",
+    [
+        (lambda its: its.queue_declare("missing", passive=True), 404),
+        (lambda its: its.queue_bind("missing", "missing", "key"), 404),
+        (lambda its: its.exchange_declare("missing", passive=True), 404),
+        (lambda its: its.basic_publish("missing", "key", b""), 404),
+        (lambda its: its.basic_get("missing"), 404),
+        (lambda its: its.exchange_declare("amq.fanout", exchange_type="direct"), 406),
+        (lambda its: its.queue_declare("amq.reserved"), 403),
+    ],
+)
+@SAME_ON_BOTH
+def test_a_refusal_is_raised_as_pika_does_when_it_is_awaited(
+    stage: Stage, action: Callable[[Any], Awaitable[Any]], code: int
+) -> None:
+    async def refused(its: Any, _method: Any) -> int:
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
+            await action(its)
+        return int(caught.value.reply_code)
+
+    assert stage.play(refused) == code
+    never(lambda: stage.seen.errors, during=0.1)
+
+
+@SAME_ON_BOTH
+def test_what_no_queue_takes_is_raised_when_it_is_awaited_and_may_be_caught(stage: Stage) -> None:
+    async def publish(its: Any, _method: Any) -> None:
+        with pytest.raises(pika.exceptions.UnroutableError) as caught:
+            await its.basic_publish("amq.topic", "nobody", b"", mandatory=True)
+        assert isinstance(caught.value.__cause__, UnroutableError)
+
+    stage.play(publish)
+    eventually(lambda: stage.connector.health().consumers["stage"].handled == 1)
+    assert not stage.seen.errors
+
+
+def test_an_operation_may_be_awaited_twice_late_and_by_many(stage: Stage) -> None:
+    async def declare(its: Any, _method: Any) -> set[str]:
+        operation = its.queue_declare("made", durable=True)
+
+        async def wait() -> Any:
+            return await operation
+
+        frames = await asyncio.gather(wait(), wait())
+        await asyncio.sleep(0.01)
+        return {each.method.queue for each in [*frames, await operation]}
+
+    assert stage.play(declare) == {"made"}
+
+
+@SAME_ON_BOTH
+def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> None:
+    async def declare(its: Any, _method: Any) -> str:
+        operation = its.queue_declare("made", durable=True)
+        waiting = asyncio.ensure_future(operation)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        return str((await operation).method.queue)
+
+    assert stage.play(declare) == "made"
+
+
+def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("reply", durable=True, arguments={"x-expires": 60_000})
+
+    async def answer(its: Any, _method: Any) -> Any:
+        frame = await its.queue_declare(queue="reply")
+        await its.basic_publish("", "reply", b"answer", BasicProperties(expiration="60000"))
+        return frame.method.queue
+
+    assert stage.play(answer) == "reply"
+    assert messages_in(channel, "reply") == 1
+    channel.queue_delete("reply")
+
+
+def test_a_message_for_a_queue_that_is_missing_has_it_declared(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    async def publish(its: Any, _method: Any) -> None:
+        await its.basic_publish("", "new", b"text")
+
+    stage.play(publish)
+
+    async def count(its: Any, _method: Any) -> int:
+        return int((await its.queue_declare("new")).method.message_count)
+
+    assert stage.play(count) == 1
+
+
+@SAME_ON_BOTH
+def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stage) -> None:
+    async def declare(its: Any, _method: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        declared: asyncio.Future[Any] = loop.create_future()
+        its.queue_declare("made", durable=True, callback=declared.set_result)
+        called: list[str] = []
+        its.connection.add_callback_threadsafe(lambda: called.append("at once"))
+        its.connection.call_later(0.05, lambda: called.append("later"))
+        never_called = its.connection.call_later(0.05, lambda: called.append("never"))
+        its.connection.remove_timeout(never_called)
+        channel = its.connection.channel()
+        await channel.queue_declare("another", durable=True)
+        channel.close()
+        assert channel.is_closed
+        assert its.is_open
+        frame = await declared
+        while len(called) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        return frame.method.queue, called
+
+    assert stage.play(declare) == ("made", ["at once", "later"])
+
+
+@SAME_ON_BOTH
+def test_the_prefetch_can_be_changed(stage: Stage, channel: BlockingChannel) -> None:
+    async def change(its: Any, _method: Any) -> None:
+        await its.basic_qos(prefetch_count=2)
+
+    stage.play(change)
+    eventually(lambda: stage.connector.consumers["stage"].consumer.session.prefetch == 2)
+
+
+@SAME_ON_BOTH
+def test_it_can_be_used_from_other_threads(stage: Stage, channel: BlockingChannel) -> None:
+    channel.queue_declare("answers", durable=True)
+
+    async def publish(its: Any, _method: Any) -> None:
+        def on_a_thread(number: int) -> Any:
+            return its.basic_publish("", "answers", b"%d" % number)
+
+        publishes = await asyncio.gather(
+            *(asyncio.to_thread(on_a_thread, number) for number in range(50))
+        )
+        await asyncio.gather(*publishes)
+
+    stage.play(publish)
+    assert messages_in(channel, "answers") == 50
+
+
+# -- what is not awaited -----------------------------------------------------------------------
+
+
+def test_an_ack_leaves_when_what_was_published_is_confirmed_awaited_or_not(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    async def answer(its: Any, method: Any, _properties: Any, body: bytes) -> None:
+        its.basic_publish("", "answers", body)
+        its.basic_ack(method.delivery_tag)
+
+    channel.queue_declare("answers", durable=True)
+    connector = make_connector()
+    put(channel, "q", *[b"%d" % number for number in range(100)])
+    connector.register_consumer("c", connector.vhost, "q", answer, auto_ack=False, durable=True)
+    run(connector)
+    eventually(lambda: connector.health().consumers["c"].handled == 100)
+    connector.stop()
+    assert messages_in(channel, "answers") == 100
+    assert messages_in(channel, "q") == 0
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("ack", ["on_success", "manual"])
+def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, ack: str
+) -> None:
+    tries: list[int] = []
+
+    async def answer_to_nobody(its: Any, method: Any, *_: Any) -> None:
+        tries.append(1)
+        its.basic_publish("amq.topic", "nobody", b"", mandatory=True)
+        if ack == "manual":
+            its.basic_ack(method.delivery_tag)
+
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        answer_to_nobody,
+        seen.on_error,
+        ack=ack,
+        retry=AT_ONCE,
+        durable=True,
+    )
+    run(connector)
+    eventually(lambda: connector.health().consumers["c"].parked == 1)
+    assert len(tries) == 3
+    assert [type(error) for error in seen.errors] == [UnroutableError] * 3
+    assert messages_in(channel, "q.dead") == 1
+
+
+@SAME_ON_BOTH
+def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def answer_to_nobody(its: Any, *_: Any) -> None:
+        its.basic_publish("amq.topic", "nobody", b"", mandatory=True)
+        await asyncio.sleep(0.2)
+
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", answer_to_nobody, seen.on_error, durable=True
+    )
+    run(connector)
+    eventually(lambda: seen.errors)
+    connector.stop()
+    assert [type(error) for error in seen.errors] == [UnroutableError]
+    assert connector.health().consumers["c"].handled == 1
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("awaited", ["in time", "late", "never"])
+def test_a_refusal_is_logged_if_nobody_awaits_it(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    caplog: pytest.LogCaptureFixture,
+    awaited: str,
+) -> None:
+    done = threading.Event()
+
+    async def declares(its: Any, *_: Any) -> None:
+        operation = its.exchange_declare("amq.fanout", exchange_type="direct")
+        if awaited == "late":
+            await asyncio.sleep(0.2)
+        if awaited != "never":
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+                await operation
+        done.set()
+
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", declares, durable=True)
+    run(connector)
+    assert done.wait(5.0)
+
+    def told() -> list[str]:
+        messages = [each.getMessage() for each in caplog.records]
+        return [each for each in messages if "was not awaited" in each]
+
+    if awaited != "never":
+        never(told, during=0.3)
+        return
+    eventually(told)
+    (message,) = told()
+    assert "queue 'q'" in message
+    assert "declares" in message
+    assert "exchange_declare('amq.fanout',)" in message
+    assert "406" in message
+
+
+@SAME_ON_BOTH
+def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
+    stage: Stage, broker: PrivateBroker, vhost: str, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("answers", durable=True)
+
+    async def use_all(its: Any, _method: Any) -> float:
+        await its.basic_publish("", "answers", b"")
+        for purpose in ("publishing", "control"):
+            await asyncio.to_thread(drop_connections, broker, vhost, purpose)
+        longest, ended = 0.0, False
+
+        async def beat() -> None:
+            nonlocal longest
+            loop = asyncio.get_running_loop()
+            last = loop.time()
+            while not ended:
+                await asyncio.sleep(0.005)
+                longest, last = max(longest, loop.time() - last), loop.time()
+
+        beating = asyncio.ensure_future(beat())
+        await asyncio.gather(
+            its.basic_publish("", "answers", b""),
+            its.queue_declare("made", durable=True),
+            its.basic_get("answers", auto_ack=True),
+            its.basic_publish("", "answers", b""),
+        )
+        ended = True
+        await beating
+        return longest
+
+    assert stage.play(use_all) < 5.0  # an operation may take 10 s and more
+    eventually(lambda: messages_in(channel, "answers") == 2)
+
+
+@SAME_ON_BOTH
+def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> None:
+    async def consume(its: Any, _method: Any) -> None:
+        with pytest.raises(NotImplementedError, match="register_consumer"):
+            its.basic_consume("q", print)
+        with pytest.raises(NotImplementedError, match="await basic_publish"):
+            its.confirm_delivery(print)
+        await its.confirm_delivery()
+
+    stage.play(consume)
+
+
+@SAME_ON_BOTH
+def test_closing_the_channel_stops_this_consumer(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def close(its: Any, *others: Any) -> None:
+        seen(its, *others)
+        await its.close()
+
+    put(channel, "q", b"1", b"2")
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", close, ack="on_success", concurrency=1, durable=True
+    )
+    run(connector)
+    eventually(lambda: not connector.consumers["c"].is_alive())
+    assert seen.bodies == [b"1"]
+    assert messages_in(channel, "q") == 1

@@ -1,0 +1,536 @@
+"""Coroutine functions beside functions: what runs, how much of it at a time, and what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector import ExponentialBackoff, MQConnector, Retry, create_mq_callback
+from neon_mq_connector.aio.consumer import AsyncConsumer
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
+from neon_mq_connector.liveness import LivenessPolicy, LivenessWatch
+from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.support.polling import eventually, never
+
+SAME_ON_BOTH = pytest.mark.permissive_only
+AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+class Crowd:
+    """Coroutines that stay until they may go, and how many there were at a time."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.most = 0
+        self.gone: list[bytes] = []
+        self.cancelled: list[bytes] = []
+        self.may_go = threading.Event()
+
+    async def stay(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            while not self.may_go.is_set():
+                await asyncio.sleep(0.02)
+            self.gone.append(body)
+        except asyncio.CancelledError:
+            self.cancelled.append(body)
+            raise
+        finally:
+            self.inside -= 1
+
+
+class Answering(MQConnector):
+    """Answers by the dict that a coroutine returns, and by that of a function."""
+
+    @create_mq_callback()
+    async def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    def double(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"double": body["n"] * 2}
+
+
+def test_coroutines_and_functions_answer_side_by_side(
+    make_connector: MakeConnector, client: RequestClient
+) -> None:
+    service = make_connector(Answering)
+    assert isinstance(service, Answering)
+    service.register_consumer("square", service.vhost, "square", service.square)
+    service.register_consumer("double", service.vhost, "double", service.double)
+    run(service)
+    assert isinstance(service.consumers["square"], AsyncConsumer)
+    assert isinstance(service.consumers["double"], BlockingConsumerThread)
+    for n in range(10):
+        assert client.request("square", {"n": n})["square"] == n**2
+        assert client.request("double", {"n": n})["double"] == n * 2
+
+
+@SAME_ON_BOTH
+def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(30))
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", crowd.stay, ack="on_success", prefetch_count=20, durable=True
+    )
+    run(connector)
+    eventually(lambda: crowd.inside == 20)
+    never(lambda: crowd.inside > 20, during=0.2)
+    assert connector.health().consumers["c"].running == 20
+    crowd.may_go.set()
+    eventually(lambda: len(crowd.gone) == 30)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+@SAME_ON_BOTH
+def test_no_more_coroutines_run_at_a_time_than_asked_for(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(20))
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", crowd.stay, ack="on_success", concurrency=3, durable=True
+    )
+    run(connector)
+    eventually(lambda: connector.health().consumers["c"].waiting == 17)
+    eventually(lambda: crowd.inside == 3)
+    crowd.may_go.set()
+    eventually(lambda: len(crowd.gone) == 20)
+    assert crowd.most == 3
+
+
+@SAME_ON_BOTH
+def test_with_a_concurrency_of_one_messages_are_handled_in_their_order(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def handle(*arguments: Any) -> None:
+        await asyncio.sleep(0.001)
+        seen(*arguments)
+
+    put(channel, "q", *numbered(100))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", handle, concurrency=1, durable=True)
+    run(connector)
+    assert seen.wait_for(100) == numbered(100)
+
+
+@SAME_ON_BOTH
+def test_a_thousand_messages_are_each_handled_once(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def handle(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        await asyncio.sleep(0.001 * (int(body) % 5))
+        seen(channel, method, properties, body)
+        channel.basic_ack(method.delivery_tag)
+
+    put(channel, "q", *numbered(1_000))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", handle, auto_ack=False, durable=True)
+    run(connector)
+    seen.wait_for(1_000)
+    connector.stop()
+    assert sorted(seen.bodies) == sorted(numbered(1_000))
+    assert not seen.redelivered
+    assert messages_in(channel, "q") == 0
+
+
+# -- what fails --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("boom"), SystemExit(3), asyncio.CancelledError("boom")], ids=repr
+)
+def test_what_a_coroutine_raises_counts_as_failed_and_is_tried_again_and_parked(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, error: BaseException
+) -> None:
+    tries: list[bytes] = []
+
+    async def fail_on_bad(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        await asyncio.sleep(0)
+        if body == b"bad":
+            tries.append(body)
+            raise error
+        seen(channel, method, properties, body)
+
+    put(channel, "q", b"bad", *numbered(5))
+    channel.queue_declare("q.dead", durable=True, arguments={"x-max-length": 10_000})
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        fail_on_bad,
+        seen.on_error,
+        ack="on_success",
+        retry=AT_ONCE,
+        durable=True,
+    )
+    run(connector)
+    assert sorted(seen.wait_for(5)) == numbered(5)
+    eventually(lambda: messages_in(channel, "q.dead") == 1)
+    assert len(tries) == 3
+    assert seen.errors == [error] * 3
+    assert connector.check_health()
+
+    def counts() -> tuple[int, int, int]:
+        health = connector.health().consumers["c"]
+        return health.handled, health.failed, health.parked
+
+    eventually(lambda: counts() == (5, 3, 1))
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+@SAME_ON_BOTH
+def test_parking_does_not_hold_up_the_loop(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    longest, last = 0.0, time.monotonic()
+    done = threading.Event()
+
+    async def fail(*_: Any) -> None:
+        raise ValueError("boom")
+
+    async def beat(*_: Any) -> None:
+        nonlocal longest, last
+        while not done.is_set():
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+    put(channel, "beat", b"1")
+    connector = make_connector()
+    vhost = connector.vhost
+    connector.register_consumer("beat", vhost, "beat", beat, durable=True)
+    connector.register_consumer(
+        "c", vhost, "q", fail, lambda *_: time.sleep(0.1), retry=Retry(attempts=1), durable=True
+    )
+    run(connector)
+    put(channel, "q", *numbered(40))
+    eventually(lambda: connector.health().consumers["c"].parked == 40)
+    done.set()
+    # all of it together took more than four seconds
+    assert longest < 3.0
+
+
+@SAME_ON_BOTH
+def test_a_coroutine_may_be_what_is_told_of_errors(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    told: list[Any] = []
+
+    async def fail(*_: Any) -> None:
+        raise ValueError("boom")
+
+    async def on_error(thread: Any, error: BaseException) -> None:
+        await asyncio.sleep(0.01)
+        told.append((thread.name, str(error), asyncio.current_task() is not None))
+        raise RuntimeError("the handler fails too")
+
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", fail, on_error, durable=True)
+    run(connector)
+    eventually(lambda: told == [("c", "boom", True)])
+    connector.stop()
+
+
+@SAME_ON_BOTH
+def test_what_goes_wrong_at_the_end_is_told_before_the_end(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    told: list[str] = []
+    entered, release = threading.Event(), threading.Event()
+
+    async def fail_at_last(*_: Any) -> None:
+        entered.set()
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        raise ValueError("boom")
+
+    async def on_error(_thread: Any, error: BaseException) -> None:
+        await asyncio.sleep(0.05)
+        told.append(str(error))
+
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", fail_at_last, on_error, durable=True)
+    run(connector)
+    assert entered.wait(5.0)
+    stopping = threading.Thread(target=connector.stop)
+    stopping.start()
+    release.set()
+    stopping.join(10.0)
+    assert told == ["boom"]
+
+
+def test_a_function_that_returns_a_coroutine_has_failed(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def handle(*_: Any) -> None: ...
+
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", lambda *given: handle(*given), seen.on_error, durable=True
+    )
+    run(connector)
+    eventually(lambda: seen.errors)
+    assert "without awaiting it" in str(seen.errors[0])
+    assert "async def" in str(seen.errors[0])
+
+
+# -- what holds up the loop --------------------------------------------------------------------
+
+
+@SAME_ON_BOTH
+def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    release, blocked = threading.Event(), threading.Event()
+
+    async def blocks_the_loop(channel: Any, method: Any, *_: Any) -> None:
+        blocked.set()
+        release.wait(30.0)
+        channel.basic_ack(method.delivery_tag)
+
+    connector = make_connector(heartbeat=2)
+    vhost = connector.vhost
+    connector.register_consumer("f", vhost, "functions", seen, durable=True)
+    connector.register_consumer("c", vhost, "q", blocks_the_loop, auto_ack=False, durable=True)
+    run(connector)
+    put(channel, "q", b"1")
+    assert blocked.wait(5.0)
+    watch = LivenessWatch("test-watch", LivenessPolicy(), lambda: connector.consumers)
+    began = time.monotonic()
+    for number in range(3):
+        put(channel, "functions", b"%d" % number)
+        seen.wait_for(number + 1)
+        eventually(lambda: time.monotonic() > began + 3 * (number + 1))  # noqa: B023
+        watch.look()
+    complaint = watch.complaints["c"]
+    assert "mq-asyncio:test_service is held up by" in complaint
+    assert "blocks_the_loop of queue 'q'" in complaint
+    assert "f" not in watch.complaints
+    stack = connector.health(stacks=True).consumers["c"].oldest_callback_stack or ""
+    assert "release.wait(30.0)" in stack
+    release.set()
+    eventually(lambda: connector.health().consumers["c"].handled == 1)
+
+    def well() -> bool:
+        watch.look()
+        return not watch.complaints
+
+    eventually(well)
+    assert all(each.connects == 1 for each in connector.health().connections)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+# -- registering -------------------------------------------------------------------------------
+
+
+async def four(channel: Any, method: Any, properties: Any, body: bytes) -> None: ...
+
+
+async def one(message: Any) -> None: ...
+
+
+async def two(channel: Any, body: bytes) -> None: ...
+
+
+async def yields(message: Any) -> Any:
+    yield message
+
+
+async def on_error(thread: Any, error: BaseException) -> None: ...
+
+
+def function(channel: Any, method: Any, properties: Any, body: bytes) -> None: ...
+
+
+def test_the_engine_is_chosen_by_what_the_callback_is(
+    make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = make_connector()
+
+    def engine(callback: Any, **options: Any) -> type:
+        connector.register_consumer("c", connector.vhost, "q", callback, **options)
+        return type(connector.consumers["c"])
+
+    assert engine(function) is BlockingConsumerThread
+    assert engine(function, async_consumer=False) is BlockingConsumerThread
+    assert engine(function, async_consumer=True) is SelectConsumerThread
+    for callback in (four, one):
+        assert engine(callback) is AsyncConsumer
+        assert engine(callback, async_consumer=True) is AsyncConsumer
+    connector.async_consumers_enabled = True
+    assert engine(function) is SelectConsumerThread
+    monkeypatch.setenv("MQ_ASYNC_CONSUMERS", "false")
+    assert engine(function) is BlockingConsumerThread
+    connector.async_consumers_enabled = False
+    monkeypatch.setenv("MQ_ASYNC_CONSUMERS", "true")
+    assert engine(function) is SelectConsumerThread
+    assert engine(function, async_consumer=False) is BlockingConsumerThread
+    assert engine(four) is AsyncConsumer
+
+
+@pytest.mark.parametrize(
+    "callback, options, complaint",
+    [
+        (four, {"async_consumer": False}, "four is a coroutine function"),
+        (two, {}, "two(channel: 'Any', body: 'bytes') -> 'None' can be called neither"),
+        (yields, {}, "yields yields"),
+        (function, {"on_error": on_error}, "on_error on_error is a coroutine function"),
+    ],
+    ids=["threaded", "neither four nor one", "a generator", "only on_error"],
+)
+def test_what_cannot_be_run_is_refused_when_it_is_registered(
+    make_connector: MakeConnector, callback: Any, options: dict[str, Any], complaint: str
+) -> None:
+    connector = make_connector()
+    with pytest.raises(TypeError) as caught:
+        connector.register_consumer("c", connector.vhost, "the_queue", callback, **options)
+    assert complaint in str(caught.value)
+    assert "queue 'the_queue'" in str(caught.value)
+    assert "c" not in connector.consumers
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 70_000])
+def test_a_concurrency_that_makes_no_sense_is_refused(
+    make_connector: MakeConnector, concurrency: int
+) -> None:
+    connector = make_connector()
+    with pytest.raises(ValueError, match="concurrency"):
+        connector.register_consumer("c", connector.vhost, "q", four, concurrency=concurrency)
+
+
+def test_without_aio_pika_four_arguments_work_and_a_message_says_what_to_install(
+    make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("neon_mq_connector.aio.messa")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "aio_pika", None)
+    connector = make_connector()
+    connector.register_consumer("four", connector.vhost, "q", four)
+    with pytest.raises(ImportError, match=r"pip install neon-mq-connector\[aio\]"):
+        connector.register_consumer("one", connector.vhost, "q", one)
+
+
+# -- its life ----------------------------------------------------------------------------------
+
+
+@SAME_ON_BOTH
+def test_it_runs_again_after_a_stop_and_after_being_registered_anew(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def handle(*arguments: Any) -> None:
+        seen(*arguments)
+
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", handle, durable=True)
+    for number in range(3):
+        run(connector)
+        put(channel, "q", b"%d" % number)
+        seen.wait_for(number + 1)
+        connector.stop()
+        assert "mq-asyncio:test_service" not in [each.name for each in threading.enumerate()]
+    run(connector)
+    connector.register_consumer("c", connector.vhost, "q", handle, durable=True)
+    connector.run_consumers(["c"])
+    put(channel, "q", b"3")
+    assert seen.wait_for(4) == numbered(4)
+    connector.restart_consumer("c")
+    put(channel, "q", b"4")
+    assert seen.wait_for(5) == numbered(5)
+
+
+@SAME_ON_BOTH
+def test_without_coroutines_there_is_no_loop(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, durable=True)
+    run(connector)
+    put(channel, "q", b"1")
+    seen.wait_for(1)
+    assert not [each for each in threading.enumerate() if each.name.startswith("mq-asyncio")]
+
+
+@SAME_ON_BOTH
+def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
+    connection_params: Any, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def handle(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        seen(channel, method, properties, body)
+        channel.basic_ack(method.delivery_tag)
+
+    consumer = AsyncConsumer(connection_params, "q", handle, seen.on_error, False, name="direct")
+    assert consumer.channel is None
+    assert consumer.is_consumer_alive
+    assert not consumer.is_consuming
+    consumer.start()
+    assert consumer._consumer_started.wait(10.0)
+    assert consumer.is_consuming
+    put(channel, "q", b"1", b"2", declare=False)
+    seen.wait_for(2)
+    assert "mq-asyncio:direct" in [each.name for each in threading.enumerate()]
+    consumer.join(10.0)
+    consumer.join(10.0)
+    assert not consumer.is_alive()
+    assert not consumer.is_consumer_alive
+    assert consumer.channel is not None
+    assert consumer.channel.is_closed
+    assert not seen.errors
+    channel.queue_delete("q")
+
+
+def test_a_function_is_no_callback_for_it() -> None:
+    import pika
+
+    with pytest.raises(TypeError, match="no coroutine function"):
+        AsyncConsumer(pika.ConnectionParameters(), "q", function)
+
+
+@SAME_ON_BOTH
+def test_where_its_loop_has_ended_a_consumer_says_so(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def handle(*arguments: Any) -> None:
+        seen(*arguments)
+
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", handle, seen.on_error, ack="on_success", durable=True
+    )
+    run(connector)
+    assert connector._mq_loop is not None
+    connector._mq_loop.stop(5.0)
+    with caplog.at_level(logging.ERROR):
+        put(channel, "q", b"1")
+        eventually(lambda: not connector.check_health())
+    (reason,) = connector.health().reasons
+    assert "mq-asyncio:test_service has ended" in reason
+    connector.stop()
+    assert messages_in(channel, "q") == 1

@@ -1,0 +1,284 @@
+"""Stopping while coroutines run: they may end, then they are cancelled, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector import AckMode, MQConnector
+from neon_mq_connector.aio.consumer import AsyncConsumer
+from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run, seconds
+from tests.integration.coroutines.test_consuming import Crowd, numbered
+from tests.support.polling import eventually, never
+
+pytestmark = pytest.mark.permissive_only
+
+MANY = 100
+
+
+def stop_in_thread(connector: MQConnector) -> threading.Thread:
+    stopping = threading.Thread(target=connector.stop)
+    stopping.start()
+    return stopping
+
+
+@pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
+def test_a_hundred_coroutines_may_end_before_the_connector_does(
+    make_connector: MakeConnector, channel: BlockingChannel, ack: str
+) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(MANY + 30))
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", crowd.stay, ack=ack, prefetch_count=MANY, durable=True
+    )
+    run(connector)
+    eventually(lambda: crowd.inside == MANY)
+    stopping = stop_in_thread(connector)
+    never(lambda: not stopping.is_alive(), during=0.3)
+    crowd.may_go.set()
+    stopping.join(10.0)
+    assert not stopping.is_alive()
+    assert len(crowd.gone) == MANY
+    assert not crowd.cancelled
+    assert messages_in(channel, "q") == 30
+
+
+@pytest.mark.parametrize("ack", [AckMode.ON_SUCCESS, AckMode.MANUAL])
+def test_coroutines_that_do_not_end_are_cancelled_and_their_messages_go_back(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, ack: AckMode
+) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(MANY + 30))
+    connector = make_connector(stop_timeout=2.0)
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        crowd.stay,
+        seen.on_error,
+        ack=ack,
+        prefetch_count=MANY,
+        durable=True,
+    )
+    run(connector)
+    eventually(lambda: crowd.inside == MANY)
+    assert seconds(connector.stop) < 5.0
+    assert len(crowd.cancelled) == MANY
+    assert crowd.inside == 0
+    assert not seen.errors
+    assert messages_in(channel, "q") == MANY + 30
+    assert connector.health().consumers["c"].failed == 0
+
+
+def test_what_was_acked_on_receipt_and_is_cancelled_is_parked(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(3))
+    connector = make_connector(stop_timeout=2.0)
+    connector.register_consumer("c", connector.vhost, "q", crowd.stay, durable=True)
+    run(connector)
+    eventually(lambda: crowd.inside == 3)
+    connector.stop()
+    assert sorted(crowd.cancelled) == numbered(3)
+    assert messages_in(channel, "q") == 0
+    assert messages_in(channel, "q.dead") == 3
+
+
+def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
+    make_connector: MakeConnector, channel: BlockingChannel, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered, may_go = threading.Event(), threading.Event()
+
+    async def stays(*_: Any) -> None:
+        entered.set()
+        while not may_go.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+    put(channel, "q", b"1")
+    connector = make_connector(stop_timeout=2.0)
+    connector.register_consumer("c", connector.vhost, "q", stays, ack="on_success", durable=True)
+    run(connector)
+    assert entered.wait(5.0)
+    assert seconds(connector.stop) < 5.0
+    assert messages_in(channel, "q") == 1
+    assert "stays of queue 'q'" in caplog.text
+    assert "did not end when it was cancelled" in caplog.text
+    may_go.set()
+
+
+def test_a_coroutine_that_blocks_the_loop_does_not_hold_up_the_stop(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    entered, may_go = threading.Event(), threading.Event()
+
+    async def blocks(*_: Any) -> None:
+        entered.set()
+        may_go.wait(30.0)
+
+    put(channel, "q", b"1")
+    connector = make_connector(stop_timeout=2.0)
+    connector.register_consumer("c", connector.vhost, "q", blocks, ack="on_success", durable=True)
+    run(connector)
+    assert entered.wait(5.0)
+    assert seconds(connector.stop) < 6.0
+    assert messages_in(channel, "q") == 1
+    may_go.set()
+
+
+def test_what_a_cancelled_coroutine_still_does_is_done(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    entered = threading.Event()
+
+    async def says_good_bye(channel: Any, *_: Any) -> None:
+        entered.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await channel.basic_publish("", "good-byes", b"good-bye")
+            raise
+
+    channel.queue_declare("good-byes", durable=True)
+    put(channel, "q", b"1")
+    connector = make_connector(stop_timeout=3.0)
+    connector.register_consumer(
+        "c", connector.vhost, "q", says_good_bye, ack="on_success", durable=True
+    )
+    run(connector)
+    assert entered.wait(5.0)
+    connector.stop()
+    assert messages_in(channel, "good-byes") == 1
+    assert messages_in(channel, "q") == 1
+
+
+def test_one_that_goes_on_when_it_is_cancelled_and_ends_well_is_acknowledged(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    entered = threading.Event()
+
+    async def finishes(*_: Any) -> None:
+        entered.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+
+    put(channel, "q", b"1")
+    connector = make_connector(stop_timeout=3.0)
+    connector.register_consumer("c", connector.vhost, "q", finishes, ack="on_success", durable=True)
+    run(connector)
+    assert entered.wait(5.0)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+@pytest.mark.parametrize("where", ["on the loop", "on a thread"])
+def test_a_coroutine_can_stop_its_own_connector(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, where: str
+) -> None:
+    connector = make_connector()
+
+    async def stop(*arguments: Any) -> None:
+        began = time.monotonic()
+        if where == "on the loop":
+            connector.stop()
+        else:
+            await asyncio.to_thread(connector.stop)
+        assert time.monotonic() - began < 5.0, "it waits for itself"
+        seen(*arguments)
+
+    put(channel, "q", *numbered(5))
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        stop,
+        seen.on_error,
+        ack="on_success",
+        concurrency=1,
+        durable=True,
+    )
+    run(connector)
+    eventually(lambda: not connector.consumers["c"].is_alive())
+    assert seen.bodies == [b"0"]
+    assert not seen.errors
+    assert messages_in(channel, "q") == 4
+    eventually(
+        lambda: "mq-asyncio:test_service" not in [each.name for each in threading.enumerate()]
+    )
+
+
+def test_one_consumer_stops_and_the_coroutines_of_others_go_on(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    staying, going = Crowd(), Crowd()
+    going.may_go.set()
+    put(channel, "stays", *numbered(3))
+    put(channel, "goes", *numbered(3))
+    connector = make_connector()
+    vhost = connector.vhost
+    connector.register_consumer("stays", vhost, "stays", staying.stay, durable=True)
+    connector.register_consumer("goes", vhost, "goes", going.stay, durable=True)
+    run(connector)
+    eventually(lambda: staying.inside == 3)
+    eventually(lambda: len(going.gone) == 3)
+    connector.stop_consumers(["goes"])
+    never(lambda: staying.cancelled, during=0.2)
+    staying.may_go.set()
+    eventually(lambda: len(staying.gone) == 3)
+
+
+def test_a_join_keeps_to_its_time(connection_params: Any, channel: BlockingChannel) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(3))
+    consumer = AsyncConsumer(connection_params, "q", crowd.stay, auto_ack=False, name="direct")
+    consumer.start()
+    eventually(lambda: crowd.inside == 3)
+    assert seconds(lambda: consumer.join(1.0)) < 3.0
+    eventually(lambda: not consumer.is_alive())
+    assert len(crowd.cancelled) == 3
+    assert messages_in(channel, "q") == 3
+    channel.queue_delete("q")
+
+
+def test_a_join_without_a_time_waits_for_what_a_stop_may_take(
+    connection_params: Any, channel: BlockingChannel
+) -> None:
+    crowd = Crowd()
+    put(channel, "q", *numbered(3))
+    consumer = AsyncConsumer(
+        connection_params, "q", crowd.stay, auto_ack=False, name="direct", stop_timeout=1.0
+    )
+    consumer.start()
+    eventually(lambda: crowd.inside == 3)
+    assert seconds(consumer.join) < 5.0
+    assert not consumer.is_alive()
+    assert messages_in(channel, "q") == 3
+    channel.queue_delete("q")
+
+
+def test_a_message_that_waits_for_another_try_goes_back_at_once(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise ValueError("boom")
+
+    put(channel, "q", b"held")
+    connector = make_connector(retry_delay=30.0, retry_delay_max=60.0)
+    connector.register_consumer(
+        "c", connector.vhost, "q", fail, seen.on_error, ack="on_success", durable=True
+    )
+    run(connector)
+    eventually(lambda: seen.errors)
+    assert seconds(connector.stop) < 2.0
+    assert messages_in(channel, "q") == 1

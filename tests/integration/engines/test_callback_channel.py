@@ -1,0 +1,271 @@
+"""The channel that callbacks get: what they do with it, as pika allows and as it does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pika.exceptions
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.testing import PrivateBroker
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    drop_connections,
+    messages_in,
+    put,
+    run,
+)
+from tests.support.polling import eventually
+
+# what a broker permits makes no difference to these: one kind is enough
+SAME_ON_BOTH = pytest.mark.permissive_only
+InCallback = Callable[[Callable[[Any, Any], Any]], Any]
+
+
+class Stage:
+    """A running consumer in whose callbacks tests do things."""
+
+    def __init__(self, channel: BlockingChannel, connector: MQConnector, engine: Any) -> None:
+        self.connector = connector
+        self._channel = channel
+        self._play: Callable[[Any, Any], Any] = lambda *_: None
+        self._result: Future[Any] = Future()
+        self.seen = Seen()
+        connector.register_consumer(
+            "stage",
+            connector.vhost,
+            "stage",
+            self._callback,
+            self.seen.on_error,
+            auto_ack=False,
+            durable=True,
+            **engine,
+        )
+        run(connector)
+
+    def _callback(self, channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        try:
+            self._result.set_result(self._play(channel, method))
+        except BaseException as error:
+            self._result.set_exception(error)
+        channel.basic_ack(method.delivery_tag)
+
+    def play(self, action: Callable[[Any, Any], Any]) -> Any:
+        """Do something in a callback and return what it returned, or raise what it raised."""
+        self._play, self._result = action, Future()
+        put(self._channel, "stage", b"go")
+        return self._result.result(12.0)
+
+
+@pytest.fixture
+def stage(
+    channel: BlockingChannel, make_connector: MakeConnector, engine: dict[str, Any]
+) -> Iterator[Stage]:
+    stage = Stage(channel, make_connector(), engine)
+    yield stage
+    # whatever it did, its consumer is still there
+    assert stage.play(lambda *_: "alive") == "alive"
+    assert stage.connector.check_health()
+    assert not stage.seen.errors
+
+
+def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("reply", durable=True, arguments={"x-expires": 60_000})
+
+    def answer(channel: Any, _method: Any) -> Any:
+        frame = channel.queue_declare(queue="reply")
+        channel.basic_publish("", "reply", b"answer", BasicProperties(expiration="60000"))
+        return frame.method.queue
+
+    assert stage.play(answer) == "reply"
+    eventually(lambda: messages_in(channel, "reply") == 1)
+    channel.queue_delete("reply")
+
+
+def test_a_message_for_a_queue_that_is_missing_has_it_declared(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    stage.play(lambda channel, _: channel.basic_publish("", "new", b"text"))
+    eventually(lambda: stage.play(lambda channel, _: channel.queue_declare("new")))
+    eventually(lambda: messages_in(channel, "new") == 1)
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize(
+    "action, code",
+    [
+        (lambda channel: channel.queue_declare("missing", passive=True), 404),
+        (lambda channel: channel.queue_bind("missing", "missing", "key"), 404),
+        (lambda channel: channel.exchange_declare("missing", passive=True), 404),
+        (lambda channel: channel.basic_publish("missing", "key", b""), 404),
+        (lambda channel: channel.basic_get("missing"), 404),
+        (lambda channel: channel.exchange_declare("amq.fanout", exchange_type="direct"), 406),
+        (lambda channel: channel.queue_declare("amq.reserved"), 403),
+    ],
+)
+def test_a_refusal_is_raised_as_pika_does_and_harms_nobody(
+    stage: Stage, action: Callable[[Any], Any], code: int
+) -> None:
+    def refused(channel: Any, _method: Any) -> int:
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
+            action(channel)
+        return int(caught.value.reply_code)
+
+    assert stage.play(refused) == code
+
+
+def test_one_message_can_be_taken_from_another_queue(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    put(channel, "other", b"one", b"two")
+
+    def take(channel: Any, _method: Any) -> list[Any]:
+        bodies = []
+        for _ in range(3):
+            method, _properties, body = channel.basic_get("other")
+            bodies.append(body)
+            if method is not None:
+                channel.basic_ack(method.delivery_tag)
+        return bodies
+
+    assert stage.play(take) == [b"one", b"two", None]
+    assert messages_in(channel, "other") == 0
+
+
+@SAME_ON_BOTH
+def test_many_threads_can_take_messages_at_once(stage: Stage, channel: BlockingChannel) -> None:
+    put(channel, "other", *[b"%d" % number for number in range(40)])
+
+    def take_all(channel: Any, _method: Any) -> list[bytes]:
+        taken: list[bytes] = []
+        faults: list[BaseException] = []
+
+        def take() -> None:
+            try:
+                for _ in range(10):
+                    taken.append(channel.basic_get("other", auto_ack=True)[2])
+            except BaseException as fault:
+                faults.append(fault)
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10.0)
+        assert not faults, faults
+        return taken
+
+    assert sorted(stage.play(take_all)) == sorted(b"%d" % number for number in range(40))
+
+
+def test_an_exclusive_queue_made_in_a_callback_can_be_read_there(
+    channel: BlockingChannel, make_connector: MakeConnector, engine: dict[str, Any]
+) -> None:
+    stage = Stage(channel, make_connector(), engine)
+
+    def round_trip(channel: Any, _method: Any) -> Any:
+        name = channel.queue_declare("", exclusive=True).method.queue
+        channel.confirm_delivery()
+        channel.basic_publish("", name, b"to myself")
+        body = channel.basic_get(name, auto_ack=True)[2]
+        channel.queue_delete(name)
+        return body
+
+    assert stage.play(round_trip) == b"to myself"
+
+
+def test_the_ack_leaves_only_when_the_answer_is_confirmed(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("answers", durable=True)
+
+    def answer(channel: Any, _method: Any) -> None:
+        for number in range(20):
+            channel.basic_publish("", "answers", b"%d" % number)
+
+    stage.play(answer)
+    eventually(lambda: messages_in(channel, "answers") == 20)
+
+
+def test_a_callback_can_ask_for_something_to_be_done_between_messages(stage: Stage) -> None:
+    done: list[str] = []
+
+    def later(channel: Any, _method: Any) -> str:
+        channel.connection.add_callback_threadsafe(
+            lambda: done.append(threading.current_thread().name)
+        )
+        channel.connection.call_later(0.05, lambda: done.append(threading.current_thread().name))
+        return threading.current_thread().name
+
+    name = stage.play(later)
+    eventually(lambda: len(done) == 2)
+    # a coroutine has it done by its loop
+    assert set(done) in ({name}, {"mq-asyncio:test_service"})
+
+
+def test_declares_go_on_when_the_broker_ends_an_idle_connection(
+    stage: Stage, broker: PrivateBroker, vhost: str
+) -> None:
+    drop_connections(broker, vhost, "control")
+    frame = stage.play(lambda channel, _: channel.queue_declare("after", durable=True))
+    assert frame.method.queue == "after"
+
+
+def test_closing_the_channel_stops_this_consumer_and_no_other(
+    make_connector: MakeConnector, channel: BlockingChannel, engine: dict[str, Any], vhost: str
+) -> None:
+    first, second = Seen(), Seen()
+
+    def close(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        first(channel, method, properties, body)
+        channel.close()
+
+    put(channel, "a", b"1", b"2")
+    connector = make_connector()
+    connector.register_consumer("a", vhost, "a", close, ack="on_success", **engine)
+    connector.register_consumer("b", vhost, "b", second, durable=True, **engine)
+    run(connector)
+    eventually(lambda: not connector.consumers["a"].is_alive())
+    put(channel, "b", b"still here")
+    assert second.wait_for(1) == [b"still here"]
+    assert first.bodies == [b"1"]
+    assert messages_in(channel, "a") == 1
+
+
+@SAME_ON_BOTH
+def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    engine: dict[str, Any],
+    broker: PrivateBroker,
+    vhost: str,
+    seen: Seen,
+) -> None:
+    kept: list[tuple[Any, int, bytes]] = []
+
+    def keep(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        kept.append((channel, method.delivery_tag, body))
+        seen(channel, method, properties, body)
+
+    put(channel, "q", b"0", b"1", b"2")
+    connector = make_connector()
+    connector.register_consumer("c", vhost, "q", keep, seen.on_error, auto_ack=False, **engine)
+    run(connector)
+    seen.wait_for(3)
+    drop_connections(broker, vhost, "consuming")
+    seen.wait_for(6)
+    for old_channel, tag, _body in kept[:3]:
+        assert old_channel.is_closed
+        old_channel.basic_ack(tag)  # numbers that mean other messages by now, or the same
+        old_channel.basic_nack(tag, requeue=False)
+    connector.stop()
+    assert messages_in(channel, "q") == 3

@@ -1,0 +1,629 @@
+"""Messages come, are handled, acknowledged, repeated, parked, and given back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector import AckMode, MQConnector, Retry
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.testing import PrivateBroker
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    drop_connections,
+    messages_in,
+    put,
+    run,
+    seconds,
+)
+from tests.support.engines import tell_at_once
+from tests.support.polling import eventually, never
+
+# what a broker permits makes no difference to these: one kind is enough
+SAME_ON_BOTH = pytest.mark.permissive_only
+Engine = dict[str, Any]
+AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
+IN_A_WHILE = Retry(backoff=ExponentialBackoff(first=30.0))
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+@pytest.mark.parametrize("ack", [AckMode.ON_RECEIPT, AckMode.ON_SUCCESS])
+def test_every_message_is_handled_once_and_in_order(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    ack: AckMode,
+) -> None:
+    put(channel, "q", *numbered(500))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, ack=ack, **engine)
+    run(connector)
+    assert seen.wait_for(500) == numbered(500)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+    assert not seen.redelivered
+
+
+@SAME_ON_BOTH
+def test_the_broker_sends_no_more_ahead_than_the_prefetch(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    put(channel, "q", *numbered(20))
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", seen, auto_ack=False, prefetch_count=3, **engine
+    )
+    run(connector)
+    seen.wait_for(3)
+    never(lambda: len(seen.bodies) > 3, during=0.3)
+    assert messages_in(channel, "q") == 17
+    connector.stop()
+    assert messages_in(channel, "q") == 20
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("ack", list(AckMode))
+def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    ack: AckMode,
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        entered.set()
+        assert release.wait(10.0)
+        seen(channel, method, properties, body)
+        if ack is AckMode.MANUAL:
+            channel.basic_ack(method.delivery_tag)
+
+    put(channel, "q", *numbered(30))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", slow, ack=ack, **engine)
+    run(connector)
+    assert entered.wait(5.0)
+    stopping = threading.Thread(target=connector.stop)
+    stopping.start()
+    never(lambda: not stopping.is_alive(), during=0.2)
+    release.set()
+    stopping.join(5.0)
+    assert not stopping.is_alive()
+    assert seen.bodies == [b"0"]
+    assert messages_in(channel, "q") == 29
+
+
+@SAME_ON_BOTH
+def test_a_callback_can_stop_its_own_connector(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    connector = make_connector()
+
+    def stop(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        connector.stop()
+        seen(channel, method, properties, body)
+
+    put(channel, "q", *numbered(5))
+    connector.register_consumer("c", connector.vhost, "q", stop, ack="on_success", **engine)
+    run(connector)
+    eventually(lambda: not connector.consumers["c"].is_alive())
+    assert seen.bodies == [b"0"]
+    assert messages_in(channel, "q") == 4
+
+
+@SAME_ON_BOTH
+def test_a_callback_beside_others_can_stop_its_own_connector_without_waiting_for_itself(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    connector = make_connector()
+    took: list[float] = []
+
+    def stop(*_: Any) -> None:
+        took.append(seconds(connector.stop))
+
+    put(channel, "q", b"1")
+    connector.register_consumer(
+        "c", connector.vhost, "q", stop, ack="on_success", concurrency=2, **engine
+    )
+    run(connector)
+    eventually(lambda: not connector.consumers["c"].is_alive())
+    assert took[0] < 5.0
+    assert messages_in(channel, "q") == 0
+
+
+def test_what_a_callback_sends_while_its_connector_stops_leaves_nothing_open(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+    connector = make_connector()
+
+    def answer(*_: Any) -> None:
+        entered.set()
+        assert release.wait(10.0)
+        connector.send_message({"answer": 1}, queue="answers", expiration=60_000)
+
+    put(channel, "q", b"question")
+    channel.queue_declare("answers", durable=True)
+    connector.register_consumer("c", connector.vhost, "q", answer, **engine)
+    run(connector)
+    assert entered.wait(5.0)
+    stopping = threading.Thread(target=connector.stop)
+    stopping.start()
+    eventually(lambda: not connector.started)
+    release.set()
+    stopping.join(10.0)
+    assert messages_in(channel, "answers") == 1
+
+
+@SAME_ON_BOTH
+def test_acks_from_many_threads_settle_each_message_once(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    waiting: SimpleQueue[tuple[Any, int]] = SimpleQueue()
+
+    def keep(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        seen(channel, method, properties, body)
+        for _ in range(3):  # several threads ack the same: once is enough
+            waiting.put((channel, method.delivery_tag))
+
+    def ack(stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                callback_channel, tag = waiting.get(timeout=0.05)
+            except Empty:
+                continue
+            callback_channel.basic_ack(tag)
+
+    put(channel, "q", *numbered(400))
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", keep, seen.on_error, auto_ack=False, **engine
+    )
+    stop = threading.Event()
+    threads = [threading.Thread(target=ack, args=(stop,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    run(connector)
+    try:
+        seen.wait_for(400)
+        eventually(waiting.empty)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(5.0)
+    assert connector.check_health()
+    connector.stop()
+    assert not seen.errors
+    assert not seen.redelivered
+    assert len(seen.bodies) == 400
+
+
+@SAME_ON_BOTH
+def test_a_multiple_ack_does_not_reach_messages_that_no_callback_has_seen(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def ack_all(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        seen(channel, method, properties, body)
+        if body == b"2":
+            channel.basic_ack(method.delivery_tag + 100, multiple=True)
+            entered.set()
+            assert release.wait(10.0)
+
+    put(channel, "q", *numbered(10))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", ack_all, auto_ack=False, **engine)
+    run(connector)
+    assert entered.wait(5.0)
+    stopping = threading.Thread(target=connector.stop)
+    stopping.start()
+    release.set()
+    stopping.join(10.0)
+    assert messages_in(channel, "q") == 7
+
+
+@SAME_ON_BOTH
+def test_as_many_callbacks_run_side_by_side_as_asked_for(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    together = threading.Barrier(5)
+    put(channel, "q", *numbered(4))
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        lambda *_: together.wait(10.0),
+        ack="on_success",
+        concurrency=4,
+        **engine,
+    )
+    run(connector)
+    together.wait(10.0)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+# -- failures ----------------------------------------------------------------------------------
+
+
+def test_a_message_that_always_fails_is_parked_after_three_tries_and_blocks_nobody(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    tries: list[bytes] = []
+
+    def fail_on_bad(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if body == b"bad":
+            tries.append(body)
+            raise ValueError("boom")
+        seen(channel, method, properties, body)
+
+    put(channel, "q", b"bad", *numbered(5))
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        fail_on_bad,
+        seen.on_error,
+        ack="on_success",
+        retry=AT_ONCE,
+        **engine,
+    )
+    run(connector)
+    assert seen.wait_for(5) == numbered(5)
+    eventually(lambda: len(tries) == 3)
+    eventually(lambda: _holds_any(channel, "q.dead"))
+    _method, properties, body = channel.basic_get("q.dead", auto_ack=True)
+    assert properties is not None
+    assert body == b"bad"
+    assert properties.headers["neon-attempts"] == 3
+    assert "boom" in properties.headers["neon-error"]
+    assert connector.check_health()
+    connector.stop()
+    assert [str(error) for error in seen.errors] == ["boom"] * 3
+    assert messages_in(channel, "q") == 0
+
+
+def _holds_any(channel: BlockingChannel, queue: str) -> bool:
+    """Look on a channel of its own: a queue that is missing closes it."""
+    connection = channel.connection
+    look = connection.channel()
+    try:
+        return int(look.queue_declare(queue, passive=True).method.message_count) > 0
+    except Exception:
+        return False
+    finally:
+        if look.is_open:
+            look.close()
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("count", [4, 12])
+def test_many_bad_messages_do_not_block_the_good_one_behind_them(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, count: int
+) -> None:
+    def fail_on_bad(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if body == b"bad":
+            raise ValueError("boom")
+        seen(channel, method, properties, body)
+
+    put(channel, "q", *[b"bad"] * count, b"good")
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        fail_on_bad,
+        ack="on_success",
+        prefetch_count=4,
+        retry=IN_A_WHILE,
+        **engine,
+    )
+    run(connector)
+    assert seen.wait_for(1, timeout=3.0) == [b"good"]
+
+
+@SAME_ON_BOTH
+def test_a_message_that_waits_for_another_try_goes_back_at_a_stop(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("boom")
+
+    put(channel, "q", b"held")
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        fail,
+        seen.on_error,
+        ack="on_success",
+        retry=IN_A_WHILE,
+        **engine,
+    )
+    run(connector)
+    eventually(lambda: seen.errors)
+    assert seconds(connector.stop) < 2.0
+    assert messages_in(channel, "q") == 1
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
+def test_a_callback_that_calls_exit_ends_nothing(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    leave: type[BaseException],
+) -> None:
+    def exit_once(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        seen(channel, method, properties, body)
+        if body == b"0":
+            raise leave
+
+    put(channel, "q", *numbered(2))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", exit_once, seen.on_error, **engine)
+    run(connector)
+    assert seen.wait_for(2) == numbered(2)
+    assert connector.check_health()
+    assert [type(error) for error in seen.errors] == [leave]
+
+
+# -- outages -----------------------------------------------------------------------------------
+
+
+def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    put(channel, "q", b"before")
+    connector = make_connector()
+    connector.register_consumer("c", vhost, "q", seen, seen.on_error, ack="on_success", **engine)
+    tell_at_once(connector.consumers["c"])
+    run(connector)
+    seen.wait_for(1)
+    eventually(lambda: connector.health().consumers["c"].handled == 1)  # its ack is on its way
+    assert drop_connections(broker, vhost, "consuming") == 1
+    eventually(lambda: seen.errors)
+    eventually(connector.check_health)
+    put(channel, "q", b"after")
+    assert seen.wait_for(2) == [b"before", b"after"]
+    assert len(seen.errors) == 1
+    assert not seen.redelivered
+
+
+# -- what is subscribed and bound --------------------------------------------------------------
+
+
+def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
+    engine: Engine, make_connector: MakeConnector, broker: PrivateBroker, vhost: str
+) -> None:
+    first, second, third = Seen(), Seen(), Seen()
+    connector = make_connector()
+    for name, each in (("a", first), ("b", second)):
+        connector.register_subscriber(name, vhost, each, exchange="news", **engine)
+    other = make_connector()
+    other.register_subscriber("a", vhost, third, exchange="news", **engine)
+    run(connector)
+    run(other)
+    for number in range(20):
+        connector.send_message({"n": number}, exchange="news", exchange_type="fanout")
+    for each in (first, second, third):
+        each.wait_for(20)
+    assert first.bodies == second.bodies == third.bodies
+    connector.stop()
+    other.stop()
+    assert broker.list_queues(vhost) == []
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize(
+    "kind, keys, sent, expected",
+    [
+        ("direct", (), ["q", "other"], [b"q"]),
+        ("direct", ("red", "blue"), ["red", "green", "blue"], [b"red", b"blue"]),
+        ("topic", ("log.*", "#.error"), ["log.a", "x.y.error", "a.b"], [b"log.a", b"x.y.error"]),
+        ("fanout", (), ["any", "thing"], [b"any", b"thing"]),
+    ],
+)
+def test_a_queue_gets_what_its_bindings_say(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    kind: str,
+    keys: tuple[str, ...],
+    sent: list[str],
+    expected: list[bytes],
+) -> None:
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        seen,
+        exchange="x",
+        exchange_type=kind,
+        routing_keys=keys,
+        **engine,
+    )
+    run(connector)
+    for key in sent:
+        channel.basic_publish("x", key, key.encode())
+    assert seen.wait_for(len(expected)) == expected
+
+
+def test_a_reset_queue_begins_empty_and_unbound(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    put(channel, "q", *numbered(3))
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, queue_reset=True, **engine)
+    run(connector)
+    put(channel, "q", b"new", declare=False)
+    assert seen.wait_for(1) == [b"new"]
+    never(lambda: len(seen.bodies) > 1, during=0.2)
+
+
+def test_a_queue_without_a_name_gets_one_from_the_broker_and_keeps_it_through_an_outage(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    connector = make_connector()
+    connector.register_consumer(
+        "c", vhost, "", seen, seen.on_error, exchange="x", exchange_type="fanout", **engine
+    )
+    run(connector)
+    name = connector.consumers["c"].queue
+    assert name
+    drop_connections(broker, vhost, "consuming")
+    eventually(lambda: connector.consumers["c"].consumer.recoveries)
+    channel.basic_publish("x", "", b"during the outage, perhaps")
+    seen.wait_for(1)
+    assert connector.consumers["c"].queue == name
+
+
+# -- coming and going --------------------------------------------------------------------------
+
+
+@SAME_ON_BOTH
+def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    put(channel, "q", *numbered(300))
+    connector = make_connector()
+    generations = [Seen() for _ in range(4)]
+
+    def handle(seen: Seen) -> Any:
+        def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            time.sleep(0.002)
+            seen(channel, method, properties, body)
+
+        return callback
+
+    for number, seen in enumerate(generations):
+        connector.register_consumer(
+            "c", connector.vhost, "q", handle(seen), ack="on_success", **engine
+        )
+        if number == 0:
+            run(connector)
+        else:
+            connector.run_consumers()
+        seen.wait_for(5)
+    eventually(lambda: sum(len(seen.bodies) for seen in generations) >= 300)
+    connector.stop()
+    handled = [body for seen in generations for body in seen.bodies]
+    assert sorted(handled) == sorted(numbered(300))
+    assert messages_in(channel, "q") == 0
+
+
+@SAME_ON_BOTH
+def test_it_runs_again_after_each_stop(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, durable=True, **engine)
+    for number in range(5):
+        run(connector)
+        assert connector.check_health()
+        put(channel, "q", b"%d" % number)
+        seen.wait_for(number + 1)
+        connector.stop()
+        assert not connector.check_health()
+    assert seen.bodies == numbered(5)
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("delay", [0.002, 0.005, 0.01, 0.02, 0.04])
+def test_a_stop_at_any_moment_of_the_start_is_a_stop(
+    engine: Engine, make_connector: MakeConnector, seen: Seen, delay: float
+) -> None:
+    connector = make_connector()
+    for number in range(3):
+        connector.register_consumer(f"c{number}", connector.vhost, f"q{number}", seen, **engine)
+    starting = threading.Thread(target=connector.run_consumers)
+    starting.start()
+    time.sleep(delay)
+    connector.stop()
+    starting.join(10.0)
+    assert not starting.is_alive()
+    eventually(lambda: not any(each.is_alive() for each in connector.consumers.values()))
+
+
+def test_a_stop_while_a_service_prepares_to_run_is_a_stop(
+    engine: Engine, make_connector: MakeConnector, seen: Seen
+) -> None:
+    preparing, release = threading.Event(), threading.Event()
+
+    class Slow(MQConnector):
+        def pre_run(self, **_: Any) -> None:
+            self.register_consumer("c", self.vhost, "q", seen, **engine)
+            preparing.set()
+            assert release.wait(10.0)
+
+    connector = make_connector(Slow)
+    running = threading.Thread(target=run, args=(connector,))
+    running.start()
+    assert preparing.wait(10.0)
+    connector.stop()
+    release.set()
+    running.join(10.0)
+    assert not connector.started
+    assert not connector.consumers["c"].is_alive()
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("_round", range(3))
+def test_a_stop_while_the_presence_is_published_leaves_no_connection(
+    engine: Engine, make_connector: MakeConnector, seen: Seen, _round: int
+) -> None:
+    connector = make_connector()
+    connector.sync_period = 0.001
+    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
+    connector.run(run_observer=False, mq_timeout=10)
+    time.sleep(0.05)
+    connector.stop()
+
+
+def test_one_connector_can_be_made_run_and_stopped_inside_a_callback_of_another(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    inner_done = threading.Event()
+
+    def nest(*_: Any) -> None:
+        inner = make_connector()
+        inner.register_consumer("c", inner.vhost, "inner", seen, **engine)
+        run(inner)
+        inner.send_message({"to": "inner"}, queue="inner", expiration=60_000)
+        seen.wait_for(1)
+        inner.stop()
+        inner_done.set()
+
+    put(channel, "outer", b"go")
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "outer", nest, **engine)
+    run(connector)
+    assert inner_done.wait(10.0)

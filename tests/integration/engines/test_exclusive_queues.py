@@ -1,0 +1,114 @@
+"""Queues that only one connection may use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pika
+import pika.exceptions
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector.testing import PrivateBroker
+from tests.integration.conftest import MakeConnector, Seen, drop_connections, run
+from tests.support.polling import eventually
+
+Engine = dict[str, Any]
+
+
+def test_nobody_else_may_use_it_and_it_goes_with_its_consumer(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", vhost, "mine", seen, queue_exclusive=True, **engine)
+    run(connector)
+    channel.basic_publish("", "mine", b"for the owner")
+    seen.wait_for(1)
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"):
+        channel.queue_declare("mine", passive=True)
+    connector.stop()
+    assert broker.list_queues(vhost) == []
+
+
+def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
+    engine: Engine,
+    make_connector: MakeConnector,
+    connection_params: pika.ConnectionParameters,
+    seen: Seen,
+    vhost: str,
+) -> None:
+    holder = pika.BlockingConnection(connection_params)
+    holder.channel().queue_declare("mine", exclusive=True)
+    connector = make_connector()
+    connector.register_consumer(
+        "c", vhost, "mine", seen, seen.on_error, queue_exclusive=True, **engine
+    )
+    connector.run_consumers()
+    eventually(lambda: seen.errors)
+    assert "'mine'" in str(seen.errors[0])
+    assert "another connection holds it" in str(seen.errors[0])
+    holder.close()
+    eventually(lambda: connector.consumers["c"].is_consuming)
+    assert len(seen.errors) == 1
+
+
+@pytest.mark.parametrize("name", ["mine", ""])
+def test_after_a_loss_it_is_made_anew_and_bound(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    broker: PrivateBroker,
+    vhost: str,
+    name: str,
+) -> None:
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        vhost,
+        name,
+        seen,
+        seen.on_error,
+        exchange="x",
+        exchange_type="fanout",
+        queue_exclusive=True,
+        **engine,
+    )
+    run(connector)
+    drop_connections(broker, vhost, "consuming")
+    eventually(lambda: connector.consumers["c"].consumer.recoveries)
+    eventually(lambda: connector.consumers["c"].is_consuming, timeout=5.0)
+    channel.basic_publish("x", "", b"again")
+    assert seen.wait_for(1) == [b"again"]
+
+
+def test_two_consumers_of_one_connector_can_each_have_one(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, vhost: str
+) -> None:
+    first, second = Seen(), Seen()
+    connector = make_connector()
+    for name, seen in (("a", first), ("b", second)):
+        connector.register_consumer(name, vhost, name, seen, queue_exclusive=True, **engine)
+    run(connector)
+    channel.basic_publish("", "a", b"to a")
+    channel.basic_publish("", "b", b"to b")
+    assert first.wait_for(1) == [b"to a"]
+    assert second.wait_for(1) == [b"to b"]
+
+
+def test_it_runs_again_after_a_stop(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, vhost: str
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", vhost, "mine", seen, queue_exclusive=True, **engine)
+    for number in range(3):
+        run(connector)
+        assert connector.check_health()
+        channel.basic_publish("", "mine", b"%d" % number)
+        seen.wait_for(number + 1)
+        connector.stop()

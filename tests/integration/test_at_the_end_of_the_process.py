@@ -1,0 +1,91 @@
+"""A process that ends without having stopped anything leaves nothing behind, and does not hang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from neon_mq_connector.testing import PrivateBroker
+from tests.support.polling import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def reply_queues(broker: PrivateBroker, vhost: str) -> list[str]:
+    names = [queue["name"] for queue in broker.list_queues(vhost)]
+    return [name for name in names if name.startswith("neon.reply.")]
+
+
+def test_a_script_with_a_subscriber_that_ends_leaves_no_queue_behind(
+    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any]
+) -> None:
+    service = next(iter(mq_config["users"]))
+    done = run_script(
+        f"""
+        from neon_mq_connector import MQConnector
+
+        connector = MQConnector({mq_config!r}, {service!r})
+        connector.register_subscriber("news", {vhost!r}, print, exchange="news")
+        connector.run(run_sync=False, daemonize_consumers=True)
+        assert connector.check_health()
+        print("ends")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+    eventually(lambda: broker.list_queues(vhost) == [], what="the subscriber's queue is gone")
+
+
+def test_a_script_that_asked_leaves_no_queue_behind(
+    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any]
+) -> None:
+    user = next(iter(mq_config["users"].values()))
+    done = run_script(
+        f"""
+        from neon_mq_connector.utils import client_utils
+
+        client_utils._default_mq_config = {{**{mq_config!r}, "users": {{"mq_handler": {user!r}}}}}
+        print(client_utils.send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=1.0))
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+    eventually(lambda: reply_queues(broker, vhost) == [], what="its reply queue is gone")
+
+
+def test_a_worker_process_that_asked_leaves_no_queue_behind(
+    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any]
+) -> None:
+    user = next(iter(mq_config["users"].values()))
+    done = run_script(
+        f"""
+        import multiprocessing
+
+        from neon_mq_connector.utils import client_utils
+
+        client_utils._default_mq_config = {{**{mq_config!r}, "users": {{"mq_handler": {user!r}}}}}
+
+        def ask(number):
+            return client_utils.send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=1.0)
+
+        context = multiprocessing.get_context("fork")
+        with context.Pool(2) as pool:
+            print(pool.map(ask, range(2)))
+            pool.close()
+            pool.join()
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "[{}, {}]\n"), done.stderr
+    eventually(lambda: reply_queues(broker, vhost) == [], what="its reply queue is gone")

@@ -1,0 +1,623 @@
+"""The command `neon-mq` on a real broker: what it prints, how it ends, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import Result
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.codec import decode_body
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.ports import free_ports
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.conftest import MQConfig, User
+from tests.support.polling import eventually
+from tests.unit.cli.conftest import invoke
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "neon_mq_connector.cli"]
+PATIENCE = 30.0
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def url(broker: PrivateBroker, vhost: str, mq_user: User) -> str:
+    return broker.url(vhost, username=mq_user.name, password=mq_user.password)
+
+
+@pytest.fixture
+def run(url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `neon-mq` in this process, on the test's virtual host."""
+    monkeypatch.setenv("NEON_MQ_URL", url)
+    return invoke
+
+
+class EchoService(MQConnector):
+    """Answers in one part, in three, or not at all."""
+
+    def __init__(self, config: MQConfig, vhost: str) -> None:
+        super().__init__(config, "test_service")
+        self.formats: list[str] = []
+        self._there = vhost
+        self.register_consumer("echo", vhost, "echo_q", self.on_echo)
+        self.register_consumer("parts", vhost, "parts_q", self.on_parts)
+        self.register_consumer("mute", vhost, "mute_q", lambda *_: None)
+
+    def on_echo(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
+        request, wire_format = decode_body(body, properties.content_type)
+        self.formats.append(wire_format.value)
+        self._answer(request, {"text": request["text"], "pair": (1, 2)})
+
+    def on_parts(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        for number in range(3):
+            self._answer(request, {"number": number, "is_final": number == 2})
+
+    def _answer(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
+        self.send_message(
+            {**answer, "message_id": request["message_id"]},
+            vhost=self._there,
+            queue=request["routing_key"],
+        )
+
+
+@pytest.fixture
+def service(mq_config: MQConfig, vhost: str) -> Iterator[EchoService]:
+    service = EchoService(mq_config, vhost)
+    service.run_consumers()
+    yield service
+    service.stop()
+
+
+class Process:
+    """`neon-mq` in a process of its own."""
+
+    def __init__(self, *arguments: str, url: str = "", output: Any = subprocess.PIPE) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "NEON_MQ_URL": url}
+        self.popen = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        self._said: list[str] = []
+        assert self.popen.stderr is not None
+        self._errors = self.popen.stderr
+        self._reader = threading.Thread(target=lambda: self._said.extend(self._lines()))
+        self._reader.start()
+
+    def _lines(self) -> Iterator[str]:
+        yield from self._errors
+
+    @property
+    def said(self) -> str:
+        """What came on standard error so far."""
+        return "".join(self._said)
+
+    def wait_until_said(self, words: str) -> None:
+        """Wait for words on standard error."""
+        eventually(lambda: words in self.said, timeout=PATIENCE, what=f"{words!r} is said")
+
+    def next_line(self) -> str:
+        """Wait for a line on standard output."""
+        assert self.popen.stdout is not None
+        return self.popen.stdout.readline()
+
+    def end(self, number: signal.Signals | None = None) -> int:
+        """Wait until it ends, after a signal if one is given."""
+        if number is not None:
+            self.popen.send_signal(number)
+        code = self.popen.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def kill(self) -> None:
+        """End it in any case."""
+        self.popen.kill()
+        self.popen.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        for stream in (self.popen.stdout, self.popen.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@contextmanager
+def process(*arguments: str, **more: Any) -> Iterator[Process]:
+    started = Process(*arguments, **more)
+    try:
+        yield started
+    finally:
+        started.kill()
+
+
+def queue_names(broker: PrivateBroker, vhost: str) -> set[str]:
+    return {queue["name"] for queue in broker.list_queues(vhost)}
+
+
+def waiting(broker: PrivateBroker, vhost: str, queue: str) -> list[int]:
+    return [each["messages"] for each in broker.list_queues(vhost) if each["name"] == queue]
+
+
+# -- request -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wire_format", ["legacy", "json"])
+def test_request_prints_the_answer_as_one_line_of_json(
+    run: Run, service: EchoService, wire_format: str
+) -> None:
+    done = run("request", "echo_q", '{"text": "hällo"}', "--format", wire_format)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    answer = json.loads(done.stdout)
+    assert (answer["text"], answer["pair"]) == ("hällo", [1, 2])
+    assert service.formats == [wire_format]
+    assert done.stderr == ""
+
+
+def test_request_reads_standard_input_and_files(
+    run: Run, service: EchoService, tmp_path: Path
+) -> None:
+    done = run("request", "echo_q", "-", given='{"text": "from a pipe"}')
+    assert json.loads(done.stdout)["text"] == "from a pipe"
+    path = tmp_path / "question.json"
+    path.write_text('{"text": "from a file"}')
+    done = run("request", "echo_q", f"@{path}")
+    assert json.loads(done.stdout)["text"] == "from a file"
+
+
+def test_request_prints_each_part_of_a_streamed_answer(run: Run, service: EchoService) -> None:
+    done = run("request", "parts_q", '{"text": "x"}', "--stream")
+    assert done.exit_code == 0, done.stderr
+    parts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [part["number"] for part in parts] == [0, 1, 2]
+    assert parts[-1]["is_final"]
+
+
+def test_request_without_an_answer_ends_with_1_and_says_who_consumes(
+    run: Run, service: EchoService
+) -> None:
+    done = run("request", "mute_q", '{"text": "x"}', "--timeout", "0.3")
+    assert done.exit_code == ExitCode.FAILED
+    assert done.stdout == ""
+    assert "no answer within 0.3 s (consumers: 1" in done.stderr
+
+
+def test_request_to_a_queue_without_a_consumer_warns_at_once(
+    run: Run, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("lonely", durable=True)
+    done = run("request", "lonely", '{"text": "x"}', "--timeout", "0.3")
+    assert done.exit_code == ExitCode.FAILED
+    assert "Warning: no service consumes queue 'lonely'" in done.stderr
+    assert "(no service consumes it)" in done.stderr
+
+
+def test_request_to_a_queue_that_does_not_exist_fails_at_once_and_makes_none(
+    run: Run, broker: PrivateBroker, vhost: str
+) -> None:
+    done = run("request", "nowhere", '{"text": "x"}')
+    assert done.exit_code == ExitCode.NOT_DELIVERED
+    assert f"there is no queue 'nowhere' in virtual host '{vhost}'" in done.stderr
+    assert "nowhere" not in queue_names(broker, vhost)
+
+
+def test_request_waits_for_a_service_to_come_when_told_to(
+    broker: PrivateBroker, url: str, vhost: str, mq_config: MQConfig
+) -> None:
+    with process("request", "echo_q", '{"text": "x"}', "--wait-for-queue", url=url) as client:
+        eventually(lambda: waiting(broker, vhost, "echo_q") == [1])
+        service = EchoService(mq_config, vhost)
+        service.run_consumers()
+        try:
+            assert json.loads(client.next_line())["text"] == "x"
+            assert client.end() == 0
+        finally:
+            service.stop()
+
+
+def test_a_wrong_password_and_an_unknown_virtual_host_are_told_apart(
+    broker: PrivateBroker, vhost: str, mq_user: User
+) -> None:
+    wrong = broker.url(vhost, username=mq_user.name, password="not-the-w0rd")
+    done = invoke("request", "echo_q", '{"a": 1}', "--url", wrong)
+    assert done.exit_code == ExitCode.REFUSED
+    assert f"refused the password of user '{mq_user.name}'" in done.stderr
+    assert "not-the-w0rd" not in done.output
+    other = broker.url("/nowhere", username=mq_user.name, password=mq_user.password)
+    done = invoke("request", "echo_q", '{"a": 1}', "--url", other)
+    assert done.exit_code == ExitCode.REFUSED
+    assert "virtual host '/nowhere'" in done.stderr
+    assert mq_user.password not in done.output
+
+
+def test_the_configuration_that_services_use_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mq_config: MQConfig,
+    vhost: str,
+    service: EchoService,
+) -> None:
+    path = tmp_path / "mq.json"
+    path.write_text(json.dumps({"MQ": mq_config}))
+    monkeypatch.delenv("NEON_MQ_URL", raising=False)
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(path))
+    ask = ("request", "echo_q", '{"text": "x"}', "--vhost", vhost)
+    assert invoke(*ask).exit_code == 0
+    assert invoke(*ask, "--user", "test_service").exit_code == 0
+    monkeypatch.delenv("NEON_MQ_CONFIG_PATH")
+    assert invoke(*ask, "--config", str(path)).exit_code == 0
+
+
+# -- send --------------------------------------------------------------------------------------
+
+
+def test_send_prints_the_id_of_a_message_that_is_in_its_queue(
+    run: Run, channel: BlockingChannel
+) -> None:
+    done = run("send", "new_q", '{"text": "hi"}')
+    assert done.exit_code == 0, done.stderr
+    assert "queue 'new_q' did not exist" in done.stderr
+    _method, properties, body = channel.basic_get("new_q", auto_ack=True)
+    assert properties is not None
+    assert body is not None
+    assert b64_to_dict(body)["text"] == "hi"
+    assert b64_to_dict(body)["message_id"] == properties.message_id == done.stdout.strip()
+    assert properties.delivery_mode == 2
+    assert properties.expiration is None
+
+
+def test_send_says_nothing_besides_for_a_queue_that_exists(
+    run: Run, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("old_q", durable=True, arguments={"x-max-length": 10})
+    done = run("send", "old_q", '{"text": "hi"}', "--expires", "60", "--format", "json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    _method, properties, body = channel.basic_get("old_q", auto_ack=True)
+    assert properties is not None
+    assert body is not None
+    assert json.loads(body)["text"] == "hi"
+    assert properties.expiration == "60000"
+
+
+def test_send_to_a_fanout_exchange_needs_no_listener(run: Run) -> None:
+    assert run("send", "--exchange", "news", '{"text": "hi"}').exit_code == 0
+
+
+def test_send_with_a_routing_key_that_nobody_takes_is_an_error_and_makes_no_queue(
+    run: Run, broker: PrivateBroker, vhost: str
+) -> None:
+    done = run("send", "--exchange", "events", "--type", "topic", "user.new", '{"a": 1}')
+    assert done.exit_code == ExitCode.NOT_DELIVERED
+    assert "'user.new'" in done.stderr
+    assert queue_names(broker, vhost) == set()
+
+
+def test_send_to_a_queue_that_takes_no_more_is_told(run: Run, channel: BlockingChannel) -> None:
+    limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    channel.queue_declare("full", durable=True, arguments=limits)
+    assert run("send", "full", '{"a": 1}').exit_code == 0
+    done = run("send", "full", '{"a": 2}')
+    assert done.exit_code == ExitCode.NOT_DELIVERED
+    assert "queue 'full'" in done.stderr
+
+
+# -- listen ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_listen_prints_what_is_published_and_leaves_nothing_when_it_is_ended(
+    run: Run, broker: PrivateBroker, vhost: str, url: str, number: signal.Signals
+) -> None:
+    with process("listen", "--exchange", "news", "--json", url=url) as listener:
+        listener.wait_until_said("listening to fanout exchange 'news'")
+        sent = [run("send", "--exchange", "news", f'{{"n": {n}}}').stdout.strip() for n in range(3)]
+        lines = [json.loads(listener.next_line()) for _ in sent]
+        assert [line["message_id"] for line in lines] == sent
+        assert [line["body"]["n"] for line in lines] == [0, 1, 2]
+        assert {line["exchange"] for line in lines} == {"news"}
+        assert listener.end(number) == 0
+        assert "Traceback" not in listener.said
+    assert queue_names(broker, vhost) == set()
+
+
+def test_listeners_of_an_exchange_all_get_everything_for_a_person_to_read(
+    run: Run, url: str
+) -> None:
+    ready = "listening to fanout exchange 'news'"
+    with (
+        process("listen", "--exchange", "news", "--count", "1", url=url) as one,
+        process("listen", "--exchange", "news", "--count", "1", url=url) as other,
+    ):
+        for listener in (one, other):
+            listener.wait_until_said(ready)
+        run("send", "--exchange", "news", '{"text": "hi"}')
+        for listener in (one, other):
+            assert "exchange news" in listener.next_line()
+            assert listener.end() == 0
+
+
+@pytest.mark.parametrize(
+    "kind, keys, expected",
+    [
+        ("topic", (), [0, 1]),
+        ("topic", ("--routing-key", "user.*"), [0]),
+        ("direct", ("--routing-key", "user.new"), [0]),
+    ],
+)
+def test_listen_finds_out_what_kind_of_exchange_it_is(
+    channel: BlockingChannel, url: str, kind: str, keys: tuple[str, ...], expected: list[int]
+) -> None:
+    channel.exchange_declare("events", exchange_type=kind, durable=True)
+    count = str(len(expected))
+    arguments = ("listen", "--exchange", "events", *keys, "--json", "--count", count)
+    with process(*arguments, url=url) as listener:
+        listener.wait_until_said(f"listening to {kind} exchange 'events'")
+        channel.basic_publish("events", "user.new", b'{"n": 0}')
+        channel.basic_publish("events", "order.new", b'{"n": 1}')
+        assert [json.loads(listener.next_line())["body"]["n"] for _ in expected] == expected
+        assert listener.end() == 0
+
+
+def test_listen_to_a_direct_exchange_asks_for_a_routing_key(
+    run: Run, channel: BlockingChannel
+) -> None:
+    channel.exchange_declare("events", exchange_type="direct")
+    done = run("listen", "--exchange", "events")
+    assert done.exit_code == ExitCode.USAGE
+    assert "give --routing-key" in done.stderr
+
+
+def test_listen_takes_from_a_queue_only_what_it_prints(
+    run: Run, broker: PrivateBroker, vhost: str, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("work", durable=True)
+    for number in range(5):
+        channel.basic_publish("", "work", json.dumps({"n": number}).encode())
+    done = run("listen", "--queue", "work", "--count", "2", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert [json.loads(line)["body"]["n"] for line in done.stdout.splitlines()] == [0, 1]
+    assert "each message is taken from queue 'work'" in done.stderr
+    eventually(lambda: waiting(broker, vhost, "work") == [3])
+
+
+def test_listen_to_a_queue_that_does_not_exist_makes_none_unless_told_to(
+    run: Run, broker: PrivateBroker, vhost: str, url: str, channel: BlockingChannel
+) -> None:
+    done = run("listen", "--queue", "nosuch")
+    assert done.exit_code == ExitCode.REFUSED
+    assert f"there is no queue 'nosuch' in virtual host '{vhost}'" in done.stderr
+    assert "--make-queue" in done.stderr
+    assert queue_names(broker, vhost) == set()
+    arguments = ("listen", "--queue", "nosuch", "--make-queue", "--count", "1", "--headers")
+    with process(*arguments, url=url) as listener:
+        listener.wait_until_said("listening to queue 'nosuch'")
+        assert "did not exist" in listener.said
+        properties = BasicProperties(headers={"why": "asked for"})
+        channel.basic_publish("", "nosuch", b'{"n": 1}', properties)
+        assert "nosuch" in listener.next_line()
+        assert listener.next_line() == '  why: "asked for"\n'
+        assert listener.end() == 0
+
+
+def test_listen_keeps_what_a_reader_that_went_away_has_not_read(
+    broker: PrivateBroker, vhost: str, url: str, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("work", durable=True)
+    read_end, write_end = os.pipe()
+    with process("listen", "--queue", "work", "--json", url=url, output=write_end) as listener:
+        os.close(write_end)
+        listener.wait_until_said("listening to queue 'work'")
+        os.close(read_end)
+        channel.basic_publish("", "work", b'{"n": 1}')
+        assert listener.end() == 0
+        assert "Traceback" not in listener.said
+    eventually(lambda: waiting(broker, vhost, "work") == [1])
+
+
+def test_listen_shows_a_message_that_cannot_be_read(run: Run, channel: BlockingChannel) -> None:
+    channel.queue_declare("work", durable=True)
+    channel.basic_publish("", "work", b"\xff\xfe nonsense")
+    done = run("listen", "--queue", "work", "--count", "1", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["body"] is None
+
+
+def test_listen_reports_a_broker_that_restarts_and_goes_on(
+    start_broker: Callable[..., PrivateBroker],
+) -> None:
+    node = start_broker()
+    with process("listen", "--exchange", "news", "--json", url=node.url()) as listener:
+        listener.wait_until_said("listening to fanout exchange 'news'")
+        node.kill()
+        listener.wait_until_said("Warning: interrupted, trying again")
+        node.start()
+        eventually(lambda: listener.said.count("listening to") == 2, timeout=PATIENCE)
+        done = invoke("send", "--exchange", "news", '{"n": 1}', "--url", node.url())
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(listener.next_line())["body"]["n"] == 1
+        assert listener.end(signal.SIGINT) == 0
+
+
+def test_listen_to_a_queue_that_the_user_may_not_read_is_refused(
+    broker: PrivateBroker, vhost: str, mq_user: User, run: Run, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("secret", durable=True)
+    broker.management.permit(mq_user.name, vhost, read="^$")
+    done = run("listen", "--queue", "secret")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "secret" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_user_who_may_do_nothing_is_told_by_every_command(
+    broker: PrivateBroker, vhost: str, mq_user: User, run: Run, url: str, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("work", durable=True)
+    broker.management.permit(mq_user.name, vhost, configure="^$", write="^$", read="^$")
+    for arguments, code in (
+        (("request", "work", '{"a": 1}'), ExitCode.REFUSED),
+        (("send", "work", '{"a": 1}'), ExitCode.NOT_DELIVERED),
+        (("send", "--exchange", "news", '{"a": 1}'), ExitCode.REFUSED),
+        (("listen", "--exchange", "news"), ExitCode.REFUSED),
+        (("demo", "--url", url), ExitCode.FAILED),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == code, done.stderr
+        assert "refused" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# -- broker ------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs_rabbitmq
+def test_broker_runs_a_node_until_a_signal_and_leaves_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "mq.json"
+    port = free_ports(1)[0]
+    arguments = ("--port", str(port), "--vhost", "/llm", "--json")
+    files = ("--write-config", str(config), "--service", "echo_service")
+    with process("broker", *arguments, *files) as node:
+        where = json.loads(node.next_line())
+        assert where["port"] == port
+        assert config.stat().st_mode & 0o077 == 0
+        assert set(json.loads(config.read_text())["MQ"]["users"]) == {"echo_service", "mq_handler"}
+        done = invoke("send", "q", '{"a": 1}', "--url", where["urls"]["/llm"])
+        assert done.exit_code == 0, done.stderr
+        _ask_the_example(config)
+        assert node.end(signal.SIGTERM) == 0
+        assert "the private broker is gone" in node.said
+    assert not psutil.pid_exists(where["pid"])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5.0)
+    assert not config.exists()
+
+
+def _ask_the_example(config: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NEON_MQ_CONFIG_PATH": str(config)}
+    examples = ROOT / "examples"
+    with subprocess.Popen(
+        [sys.executable, str(examples / "echo_service.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as service:
+        try:
+            assert service.stdout is not None
+            assert service.stdout.readline().startswith("answering at queue echo_input")
+            asked = subprocess.run(
+                [sys.executable, str(examples / "ask.py"), "hello", "world"],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert (asked.returncode, asked.stdout) == (0, "hello world\n"), asked.stderr
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(PATIENCE) == 0
+        finally:
+            service.kill()
+
+
+@pytest.mark.needs_rabbitmq
+def test_broker_refuses_transient_queues_when_told_to_and_tells_if_it_dies() -> None:
+    with process("broker", "--refuse-transient") as node:
+        shown = [node.next_line() for _ in range(5)]
+        assert [line.split()[0] for line in shown] == [
+            "URL",
+            "user",
+            "password",
+            "management",
+            "transient",
+        ]
+        port = int(shown[0].rpartition(":")[2].partition("/")[0])
+        (server,) = [
+            child
+            for child in psutil.Process(node.popen.pid).children(recursive=True)
+            if any(each.laddr.port == port for each in child.net_connections(kind="tcp"))
+        ]
+        server.kill()
+        assert node.end() == ExitCode.NO_BROKER
+        assert "has ended by itself" in node.said
+
+
+@pytest.mark.needs_rabbitmq
+def test_broker_on_a_port_that_is_taken_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = invoke("broker", "--port", str(port))
+    assert done.exit_code == ExitCode.NO_BROKER
+    assert f"port {port}" in done.stderr
+
+
+# -- demo --------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs_rabbitmq
+@pytest.mark.parametrize("options", [(), ("--refuse-transient",)], ids=["permissive", "refusing"])
+def test_demo_shows_a_service_that_answers_and_leaves_nothing(options: tuple[str, ...]) -> None:
+    done = invoke("demo", "--json", "--requests", "20", *options)
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    assert report["seconds"] < 60
+    assert report["broker"]["private"]
+    assert len(report["requests"]) == 20
+    assert all(
+        each["answer"]["text"] == each["request"]["text"].upper() for each in report["requests"]
+    )
+    received = report["published"]["received"]
+    assert received["headline"] == report["published"]["sent"]["headline"]
+    delivered = {queue["name"]: queue["delivered"] for queue in report["queues"]}
+    assert delivered["demo_echo"] == 20
+    assert all(queue["consumers"] == 1 for queue in report["queues"])
+    assert {each["name"].split()[0] for each in report["connections"]} == {
+        "demo-client",
+        "demo-echo",
+        "demo-news",
+    }
+    assert not any(report["left"].values())
+
+
+def test_demo_on_a_broker_that_is_given_leaves_it_as_it_was(
+    broker: PrivateBroker, vhost: str, url: str
+) -> None:
+    exchanges = {each["name"] for each in broker.management.exchanges(vhost)}
+    done = invoke("demo", "--url", url, env={"COLUMNS": "80", "NO_COLOR": "1"})
+    assert done.exit_code == 0, done.stderr
+    assert "5 of 5 answered right; median" in done.stdout
+    assert "nothing is left" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert queue_names(broker, vhost) == set()
+    assert {each["name"] for each in broker.management.exchanges(vhost)} == exchanges
+
+
+def test_demo_asks_the_management_page_that_it_is_given(broker: PrivateBroker, vhost: str) -> None:
+    address = ("--url", broker.url(vhost), "--management", broker.management_url)
+    done = invoke("demo", *address, "--json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert len(report["connections"]) >= 6
+    assert report["broker"]["version"]
+    assert broker.password not in done.output

@@ -1,0 +1,152 @@
+"""How many connections there are, what they are called, and that they end."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pika.exceptions
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.errors import StoppedError
+from neon_mq_connector.link import ChannelEvents
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.topology import Queue, declare_queue
+from tests.integration.conftest import MakeConnector, Seen, run, seconds
+from tests.support.polling import eventually
+
+# what a broker permits makes no difference to these: one kind is enough
+SAME_ON_BOTH = pytest.mark.permissive_only
+
+
+def names(broker: PrivateBroker, vhost: str) -> list[str]:
+    return sorted(
+        str(row.get("client_properties", {}).get("connection_name"))
+        for row in broker.management.connections(vhost)
+    )
+
+
+@SAME_ON_BOTH
+def test_an_operator_sees_whose_connection_it_is_and_what_for(
+    make_connector: MakeConnector, seen: Seen, broker: PrivateBroker, vhost: str
+) -> None:
+    connector = make_connector()
+    for number in range(5):
+        connector.register_consumer(f"c{number}", vhost, f"q{number}", seen)
+    run(connector)
+    connector.send_message({"n": 1}, queue="q0")
+    expected = ["test_service consuming", "test_service control", "test_service publishing"]
+    eventually(lambda: names(broker, vhost) == expected, timeout=10.0)
+
+
+@SAME_ON_BOTH
+def test_a_dedicated_connection_is_one_consumers_alone_and_ends_with_it(
+    make_connector: MakeConnector, broker: PrivateBroker, vhost: str, channel: BlockingChannel
+) -> None:
+    first, second = Seen(), Seen()
+    connector = make_connector()
+    connector.register_consumer("a", vhost, "a", first)
+    connector.register_consumer("b", vhost, "b", second, dedicated_connection=True)
+    run(connector)
+    eventually(lambda: names(broker, vhost).count("test_service consuming") == 2, timeout=10.0)
+    connector.stop_consumers(["b"])
+    eventually(lambda: names(broker, vhost).count("test_service consuming") == 1, timeout=10.0)
+    channel.basic_publish("", "a", b"still")
+    first.wait_for(1)
+
+
+@SAME_ON_BOTH
+def test_many_threads_that_need_a_connection_at_once_get_the_same(
+    connections: Connections,
+) -> None:
+    barrier = threading.Barrier(8)
+    found: list[tuple[Any, ...]] = []
+
+    def ask() -> None:
+        barrier.wait(5.0)
+        found.append((connections.publisher, connections.control, connections.consuming))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5.0)
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+@SAME_ON_BOTH
+def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
+    control = connections.control
+    control.call("looking", lambda channel: channel.is_open, timeout=5.0)
+    assert connections.close(5.0)
+    assert connections.close(5.0)
+    for part in ("publisher", "control", "consuming", "requests"):
+        with pytest.raises(StoppedError, match="closed"):
+            getattr(connections, part)
+    with pytest.raises(StoppedError):
+        control.call("looking", lambda channel: channel.is_open, timeout=5.0)
+
+
+@SAME_ON_BOTH
+def test_closing_what_was_never_opened_takes_no_time(connections: Connections) -> None:
+    assert seconds(lambda: connections.close(5.0)) < 1.0
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("_round", range(5))
+def test_closing_at_any_moment_of_opening_ends_every_thread(
+    connections: Connections, _round: int
+) -> None:
+    faults: list[BaseException] = []
+
+    def use(action: Any) -> None:
+        try:
+            action()
+        except StoppedError:
+            pass
+        except BaseException as fault:
+            if "stopp" not in str(fault) and "closed" not in str(fault):
+                faults.append(fault)
+
+    def declare() -> None:
+        connections.control.perform(
+            "declaring", lambda facts: declare_queue(Queue("q", durable=True), facts), timeout=5.0
+        )
+
+    def open_channel() -> None:
+        connections.consuming.open_channel(ChannelEvents(), timeout=5.0)
+
+    threads = [
+        threading.Thread(target=use, args=(action,))
+        for action in (declare, open_channel, declare, open_channel)
+    ]
+    for thread in threads:
+        thread.start()
+    assert connections.close(5.0)
+    for thread in threads:
+        thread.join(6.0)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not faults
+
+
+@SAME_ON_BOTH
+def test_a_refusal_on_the_control_connection_disturbs_no_one(connections: Connections) -> None:
+    control = connections.control
+
+    def ask(number: int) -> str:
+        missing = bool(number % 2)
+        name = "missing" if missing else "there"
+        try:
+            control.call(
+                "asking",
+                lambda channel: channel.queue_declare(name, passive=missing, durable=True),
+                timeout=5.0,
+            )
+        except pika.exceptions.ChannelClosedByBroker:
+            return "refused"
+        return "ok"
+
+    assert [ask(number) for number in range(20)] == ["ok", "refused"] * 10

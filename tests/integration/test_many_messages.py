@@ -1,0 +1,282 @@
+"""Many messages at once: what a batch or a future promised is in a queue, in order, or named."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector import MQConnector, pipeline
+from neon_mq_connector import publisher as publisher_module
+from neon_mq_connector.errors import (
+    PublishBatchError,
+    PublishError,
+    PublishRejectedError,
+    UnroutableError,
+)
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.integration.conftest import MakeConnector, messages_in
+from tests.support.accounting import take_all
+from tests.support.polling import eventually
+
+SAME_ON_BOTH = pytest.mark.permissive_only
+LONG = 60_000  # milliseconds, for messages that are looked at later
+
+#: Sends messages and returns their ids when all are confirmed, or raises.
+SendAll = Callable[..., list[str]]
+
+
+def by_batch(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
+    return connector.publish_many(messages, expiration=LONG, **where)
+
+
+def by_futures(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
+    futures = [connector.submit_message(each, expiration=LONG, **where) for each in messages]
+    return [future.result(10.0) for future in futures]
+
+
+EITHER_WAY = pytest.mark.parametrize("send_all", [by_batch, by_futures])
+
+
+def numbered(count: int) -> Iterator[dict[str, Any]]:
+    return ({"n": n} for n in range(count))
+
+
+def found_in(channel: BlockingChannel, queue: str) -> list[dict[str, Any]]:
+    return [b64_to_dict(body) for _properties, body in take_all(channel, queue)]
+
+
+@EITHER_WAY
+def test_all_are_in_their_queue_in_order_when_it_is_said(
+    make_connector: MakeConnector, channel: BlockingChannel, send_all: SendAll
+) -> None:
+    channel.queue_declare("q", durable=True)
+    ids = send_all(make_connector(), numbered(3000), queue="q")
+    found = found_in(channel, "q")
+    assert [each["message_id"] for each in found] == ids
+    assert [each["n"] for each in found] == list(range(3000))
+
+
+def test_a_batch_keeps_its_order_when_its_queue_is_missing(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    make_connector().publish_many(numbered(500), queue="new", expiration=LONG)
+    assert [each["n"] for each in found_in(channel, "new")] == list(range(500))
+
+
+def test_futures_to_a_missing_queue_all_end_well(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    ids = by_futures(make_connector(), numbered(50), queue="new")
+    assert sorted(each["message_id"] for each in found_in(channel, "new")) == sorted(ids)
+
+
+@EITHER_WAY
+@pytest.mark.parametrize("queue", ["", "q"])
+@pytest.mark.parametrize("kind", ["fanout", "topic"])
+def test_an_exchange_is_declared_and_again_when_it_was_deleted(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    send_all: SendAll,
+    kind: str,
+    queue: str,
+) -> None:
+    connector = make_connector()
+    where = {"exchange": "x", "exchange_type": kind, "queue": queue}
+    assert len(send_all(connector, numbered(20), **where)) == 20
+    channel.exchange_delete("x")
+    assert len(send_all(connector, numbered(20), **where)) == 20
+    channel.exchange_declare("x", kind, passive=True)
+    if queue:
+        assert messages_in(channel, "q") == 40
+
+
+@SAME_ON_BOTH
+@EITHER_WAY
+def test_all_fail_when_no_queue_can_take_them(
+    make_connector: MakeConnector, send_all: SendAll
+) -> None:
+    with pytest.raises((UnroutableError, PublishBatchError), match=r"'amq\.nobody'") as caught:
+        send_all(make_connector(), numbered(3), queue="amq.nobody")  # nobody may declare it
+    assert not caught.value.may_have_arrived
+
+
+def test_those_that_no_queue_takes_are_told_by_their_numbers(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    queue = channel.queue_declare("", durable=True).method.queue  # nobody may declare it again
+
+    def messages() -> Iterator[dict[str, Any]]:
+        yield from numbered(50)
+        # what is held back for want of company leaves all the same
+        eventually(lambda: messages_in(channel, queue) == 50, what="50 have arrived")
+        channel.queue_delete(queue)
+        yield from numbered(30)
+
+    with pytest.raises(PublishBatchError, match="30 of 80") as caught:
+        make_connector().publish_many(messages(), queue=queue)
+    error = caught.value
+    assert list(error.failures) == list(range(50, 80))
+    assert {type(each) for each in error.failures.values()} == {UnroutableError}
+    assert len(error.message_ids) == 80
+    assert not error.may_have_arrived
+
+
+@SAME_ON_BOTH
+def test_those_that_a_full_queue_refuses_are_told_by_their_numbers(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    limits = {"x-max-length": 10, "x-overflow": "reject-publish"}
+    channel.queue_declare("full", durable=True, arguments=limits)
+    with pytest.raises(PublishBatchError) as caught:
+        make_connector().publish_many(numbered(200), queue="full", expiration=LONG)
+    failures, ids = caught.value.failures, caught.value.message_ids
+    assert {type(each) for each in failures.values()} == {PublishRejectedError}
+    confirmed = {ids[number] for number in range(200) if number not in failures}
+    assert {each["message_id"] for each in found_in(channel, "full")} == confirmed
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("bad, error", [("text", TypeError), ({}, ValueError)])
+def test_what_is_no_message_ends_a_batch_once_those_before_it_are_there(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    bad: Any,
+    error: type[Exception],
+) -> None:
+    messages = [*numbered(20), bad, {"n": "after"}]
+    with pytest.raises(error):
+        make_connector().publish_many(messages, queue="q", expiration=LONG)
+    assert [each["n"] for each in found_in(channel, "q")] == list(range(20))
+
+
+@SAME_ON_BOTH
+def test_an_error_of_the_generator_is_passed_on_once_those_before_it_are_there(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    def messages() -> Iterator[dict[str, Any]]:
+        yield from numbered(20)
+        raise KeyError("rows are gone")
+
+    with pytest.raises(KeyError, match="rows are gone"):
+        make_connector().publish_many(messages(), queue="q", expiration=LONG)
+    assert messages_in(channel, "q") == 20
+
+
+@SAME_ON_BOTH
+def test_nothing_to_send_is_sent_at_once(make_connector: MakeConnector) -> None:
+    assert make_connector().publish_many([], queue="q") == []
+
+
+@SAME_ON_BOTH
+def test_a_batch_takes_no_more_than_its_window_ahead_of_the_confirms(
+    make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_WINDOW", 64)
+    connector = make_connector()
+    connector.publish_many(numbered(1), queue="q")
+    publisher = connector._connections(connector.vhost).publisher
+    most = 0
+
+    def messages() -> Iterator[dict[str, Any]]:
+        nonlocal most
+        for each in numbered(2000):
+            most = max(most, publisher.unconfirmed)
+            yield each
+
+    assert len(connector.publish_many(messages(), queue="q")) == 2000
+    assert 1 < most <= 64
+
+
+@SAME_ON_BOTH
+def test_a_future_is_not_given_before_there_is_room(
+    make_connector: MakeConnector, channel: BlockingChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "MAX_UNCONFIRMED", 8)
+    connector = make_connector()
+    publisher = connector._connections(connector.vhost).publisher
+    futures = []
+    for each in numbered(500):
+        futures.append(connector.submit_message(each, queue="q", expiration=LONG))
+        assert publisher.unconfirmed <= 8
+    assert [future.result(10.0) for future in futures]
+    assert messages_in(channel, "q") == 500
+
+
+@SAME_ON_BOTH
+def test_a_callback_of_a_future_may_wait_for_the_broker(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("after", durable=True)
+    connector = make_connector()
+    threads: list[str] = []
+
+    def confirmed(future: Future[str]) -> None:
+        threads.append(threading.current_thread().name)
+        connector.send_message({"after": future.result()}, queue="after", expiration=LONG)
+
+    for _ in range(10):
+        future = connector.submit_message({"n": 1}, queue="q", expiration=LONG)
+        future.add_done_callback(confirmed)
+    eventually(lambda: messages_in(channel, "after") == 10)
+    assert not any(name.startswith("mq-publisher") for name in threads)
+
+
+@SAME_ON_BOTH
+def test_a_future_that_is_cancelled_ends_at_once_and_its_message_is_sent(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("q", durable=True)
+    connector = make_connector()
+    futures = [connector.submit_message({"n": n}, queue="q", expiration=LONG) for n in range(100)]
+    cancelled = [future for future in futures if future.cancel()]
+    done, not_done = wait(futures, timeout=10.0)
+    assert len(done) == 100
+    assert not not_done
+    assert all(future.cancelled() for future in cancelled)
+    eventually(lambda: messages_in(channel, "q") == 100)
+
+
+def test_eight_threads_send_in_every_way_at_once(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    connector = make_connector()
+    faults: list[BaseException] = []
+    sent: list[str] = []
+
+    def send(number: int) -> None:
+        ways = itertools.cycle([by_batch, by_futures])
+        for _ in range(number % 2):
+            next(ways)
+        try:
+            for _ in range(6):
+                sent.extend(next(ways)(connector, numbered(100), queue="q"))
+                sent.append(connector.send_message({"n": 1}, queue="q", expiration=LONG))
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+        assert not thread.is_alive()
+    assert faults == []
+    assert len(sent) == 8 * 6 * 101
+    assert sorted(each["message_id"] for each in found_in(channel, "q")) == sorted(sent)
+
+
+@SAME_ON_BOTH
+@EITHER_WAY
+def test_without_a_broker_it_is_said_in_time_and_nothing_was_sent(
+    make_connector: MakeConnector, send_all: SendAll
+) -> None:
+    connector = make_connector(port=1, publish_timeout=0.5)
+    with pytest.raises(PublishError) as caught:
+        send_all(connector, numbered(3), queue="q")
+    assert not caught.value.may_have_arrived

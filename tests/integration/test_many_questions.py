@@ -1,0 +1,350 @@
+"""Many questions at once, one question to many, and answers in parts that wait for their reader."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+from tests.contract.peer import OldStyleService, send_answer
+from tests.integration.conftest import MakeConnector, messages_in, run
+from tests.support.polling import eventually
+
+SAME_ON_BOTH = pytest.mark.permissive_only
+LONG = 60_000
+
+
+class Asked(MQConnector):
+    """Answers in each way that there is, when it may."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.parts_sent = threading.Event()
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.may_answer.wait(10.0)
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    def count(self, body: dict[str, Any]) -> None:
+        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
+        self.parts_sent.set()
+
+
+def parts_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    to = request["to"]
+    for n in range(to):
+        yield {"n": n, "message_id": request["message_id"], "is_final": n == to - 1}
+
+
+@pytest.fixture
+def asked(make_connector: MakeConnector) -> Asked:
+    service = make_connector(Asked)
+    assert isinstance(service, Asked)
+    service.register_consumer("square", service.vhost, "square", service.square)
+    service.register_consumer("count", service.vhost, "count", service.count)
+    return service
+
+
+@pytest.fixture
+def host(make_connector: MakeConnector) -> MQConnector:
+    return make_connector()
+
+
+@pytest.fixture
+def old_square(connection_params: Any) -> Iterator[OldStyleService]:
+    """A service that declares the reply queue and answers through it, with plain pika."""
+
+    def answer(channel: BlockingChannel, request: dict[str, Any]) -> None:
+        mine = {"mq": {"message_id": request["message_id"]}}
+        send_answer(channel, request, {"square": request["n"] ** 2, "context": mine})
+
+    service = OldStyleService(connection_params, "square", answer).start()
+    yield service
+    service.stop()
+
+
+def client_of(host: MQConnector) -> RequestClient:
+    return host._client(host.vhost)
+
+
+# -- futures -------------------------------------------------------------------------------------
+
+
+def ask_64(host: MQConnector) -> None:
+    questions = [host.submit_request({"n": n}, "square", timeout=10.0) for n in range(64)]
+    assert [question.result(10.0)["square"] for question in questions] == [n**2 for n in range(64)]
+
+
+def test_each_of_64_questions_in_flight_gets_its_own_answer(
+    asked: Asked, host: MQConnector
+) -> None:
+    run(asked)
+    asked.may_answer.clear()
+    threading.Timer(0.1, asked.may_answer.set).start()
+    ask_64(host)
+
+
+def test_each_of_64_questions_gets_its_own_answer_from_a_service_of_the_old_style(
+    old_square: OldStyleService, host: MQConnector
+) -> None:
+    ask_64(host)
+    assert old_square.failures == []
+
+
+def test_a_question_to_a_queue_that_is_not_there_yet_waits_in_it(
+    asked: Asked, host: MQConnector
+) -> None:
+    question = host.submit_request({"n": 3}, "square", timeout=10.0)
+    run(asked)
+    assert question.result(10.0)["square"] == 9
+
+
+def test_a_question_ends_when_its_time_is_up_and_the_late_answer_is_counted(
+    asked: Asked, host: MQConnector
+) -> None:
+    run(asked)
+    asked.may_answer.clear()
+    questions = [host.submit_request({"n": n}, "square", timeout=0.3 + n / 10) for n in range(3)]
+    began = time.monotonic()
+    for question in questions:
+        with pytest.raises(RequestTimeoutError, match="'square'"):
+            question.result(5.0)
+    assert 0.3 < time.monotonic() - began < 1.5
+    before = client_of(host).late_replies
+    asked.may_answer.set()
+    eventually(lambda: client_of(host).late_replies > before, what="the late answer is counted")
+
+
+def test_a_question_that_is_cancelled_ends_at_once_and_its_answer_is_counted(
+    asked: Asked, host: MQConnector
+) -> None:
+    run(asked)
+    asked.may_answer.clear()
+    kept, dropped = (host.submit_request({"n": n}, "square", timeout=10.0) for n in (1, 2))
+    assert dropped.cancel()
+    assert dropped.cancel()
+    assert wait([dropped], timeout=1.0).done == {dropped}
+    before = client_of(host).late_replies
+    asked.may_answer.set()
+    assert next(as_completed([kept], timeout=5.0)).result()["square"] == 1
+    eventually(lambda: client_of(host).late_replies == before + 1)
+
+
+@SAME_ON_BOTH
+def test_a_question_that_no_queue_takes_fails_and_its_neighbours_do_not(
+    asked: Asked, host: MQConnector
+) -> None:
+    run(asked)
+    lost = host.submit_request({"n": 1}, "amq.nobody", timeout=5.0)  # nobody may declare it
+    good = host.submit_request({"n": 2}, "square", timeout=5.0)
+    with pytest.raises(Exception, match=r"amq\.nobody"):
+        lost.result(5.0)
+    assert good.result(5.0)["square"] == 4
+
+
+@SAME_ON_BOTH
+def test_a_callback_of_a_question_may_ask_again(asked: Asked, host: MQConnector) -> None:
+    run(asked)
+    later: Future[dict[str, Any]] = Future()
+
+    def answered(first: Future[dict[str, Any]]) -> None:
+        again = host.submit_request({"n": first.result()["square"]}, "square", timeout=5.0)
+        again.add_done_callback(lambda second: later.set_result(second.result()))
+
+    host.submit_request({"n": 3}, "square", timeout=5.0).add_done_callback(answered)
+    assert later.result(5.0)["square"] == 81
+
+
+def test_eight_threads_ask_in_every_way_at_once(asked: Asked, host: MQConnector) -> None:
+    run(asked)
+
+    def ask(thread: int) -> None:
+        for n in range(thread * 100, thread * 100 + 20):
+            question = host.submit_request({"n": n}, "square", timeout=10.0)
+            assert host.request({"n": n + 1}, "square", timeout=10.0)["square"] == (n + 1) ** 2
+            assert question.result(10.0)["square"] == n**2
+        with host.stream_answer({"to": 20}, "count", timeout=10.0) as parts:
+            assert [part["n"] for part in parts] == list(range(20))
+        (answer,) = host.gather_answers({"n": thread}, "square", count=1, timeout=10.0)
+        assert answer["square"] == thread**2
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(ask, thread) for thread in range(8)]:
+            done.result(60.0)
+
+
+# -- one question to several ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def choir(make_connector: MakeConnector, channel: BlockingChannel) -> list[MQConnector]:
+    """Three services that subscribe to one exchange and answer with a number of their own."""
+
+    def subscribe(number: int) -> MQConnector:
+        service = make_connector()
+
+        def answer(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+            request = b64_to_dict(body)
+            service.send_message(
+                {"voice": number, "message_id": request["message_id"]},
+                queue=request["routing_key"],
+            )
+
+        service.register_subscriber(f"s{number}", service.vhost, answer, exchange="choir")
+        return run(service)
+
+    return [subscribe(number) for number in range(3)]
+
+
+def test_all_services_of_an_exchange_answer_one_question(
+    choir: list[MQConnector], host: MQConnector
+) -> None:
+    for _ in range(3):
+        began = time.monotonic()
+        answers = host.gather_answers({"sing": 1}, exchange="choir", count=3, timeout=10.0)
+        assert time.monotonic() - began < 5.0
+        assert sorted(answer["voice"] for answer in answers) == [0, 1, 2]
+
+
+def test_without_a_count_answers_are_gathered_until_the_time_is_up(
+    choir: list[MQConnector], host: MQConnector
+) -> None:
+    began = time.monotonic()
+    answers = host.gather_answers({"sing": 1}, exchange="choir", timeout=0.7)
+    assert 0.65 < time.monotonic() - began < 2.0
+    assert len(answers) == 3
+    answers = host.gather_answers({"sing": 1}, exchange="choir", count=4, timeout=0.7)
+    assert len(answers) == 3
+
+
+@SAME_ON_BOTH
+def test_a_question_to_an_exchange_that_reaches_nobody_is_an_error_for_nobody_else(
+    asked: Asked, host: MQConnector, channel: BlockingChannel
+) -> None:
+    channel.exchange_declare("deserted", "fanout")
+    run(asked)
+    asked.may_answer.clear()
+    waiting = host.submit_request({"n": 2}, "square", timeout=10.0)
+    for exchange in ("deserted", "missing"):
+        with pytest.raises(UnroutableError, match=exchange):
+            host.gather_answers({"sing": 1}, exchange=exchange, count=1, timeout=5.0)
+    with pytest.raises(ValueError, match="empty"):
+        host.gather_answers({"sing": 1}, count=1)
+    asked.may_answer.set()
+    assert waiting.result(10.0)["square"] == 4
+
+
+# -- an answer in parts --------------------------------------------------------------------------
+
+
+def test_parts_wait_at_the_broker_for_a_slow_reader(
+    asked: Asked, host: MQConnector, channel: BlockingChannel
+) -> None:
+    run(asked)
+    stream = host.stream_answer({"to": 1000}, "count", timeout=10.0, prefetch_count=16)
+    read = [part["n"] for part in itertools.islice(stream, 10)]
+    assert asked.parts_sent.wait(10.0)
+    # nine are acknowledged, the tenth is in the reader's hands
+    eventually(lambda: messages_in(channel, stream.reply_queue) == 1000 - 9 - 16)
+    read += [part["n"] for part in stream]
+    assert read == list(range(1000))
+
+
+def test_a_stream_that_is_left_early_leaves_no_queue(
+    asked: Asked, host: MQConnector, broker: PrivateBroker, vhost: str
+) -> None:
+    run(asked)
+    with host.stream_answer({"to": 100}, "count", timeout=10.0) as parts:
+        for part in parts:
+            if part["n"] == 5:
+                break
+        name = parts.reply_queue
+        assert name in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert name not in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert list(parts) == []
+    parts.close()
+    assert host.request({"n": 3}, "square", timeout=5.0)["square"] == 9
+
+
+def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
+    make_connector: MakeConnector, host: MQConnector
+) -> None:
+    service = make_connector()
+
+    def one_and_no_more(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        part = {"n": 0, "message_id": request["message_id"]}
+        service.send_message(part, queue=request["routing_key"], expiration=LONG)
+
+    service.register_consumer("c", service.vhost, "one", one_and_no_more)
+    run(service)
+    stream = host.stream_answer({"ask": 1}, "one", timeout=0.5)
+    assert next(stream)["n"] == 0
+    with pytest.raises(RequestTimeoutError, match="'one'"):
+        next(stream)
+    assert list(stream) == []
+
+
+@SAME_ON_BOTH
+def test_a_stream_that_no_queue_takes_is_an_error(host: MQConnector) -> None:
+    with pytest.raises(Exception, match=r"amq\.nobody"):
+        list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=5.0))
+
+
+@pytest.fixture
+def old_count(connection_params: Any) -> Iterator[Callable[..., OldStyleService]]:
+    started: list[OldStyleService] = []
+
+    def start(*, declare: bool) -> OldStyleService:
+        def answer(channel: BlockingChannel, request: dict[str, Any]) -> None:
+            if declare:
+                channel.queue_declare(queue=request["routing_key"])
+            for part in parts_of(request):
+                channel.basic_publish(
+                    "",
+                    request["routing_key"],
+                    dict_to_b64(part),
+                    BasicProperties(expiration=str(LONG)),
+                )
+
+        started.append(OldStyleService(connection_params, "count", answer).start())
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+def stream_from(host: MQConnector, service: OldStyleService) -> None:
+    parts = [part["n"] for part in host.stream_answer({"to": 100}, "count", timeout=5.0)]
+    assert service.failures == []
+    assert parts == list(range(100))
+
+
+def test_a_service_of_the_old_style_answers_in_parts_too(
+    old_count: Callable[..., OldStyleService], host: MQConnector
+) -> None:
+    stream_from(host, old_count(declare=False))
+
+
+@pytest.mark.permissive_only  # elsewhere nobody may declare a queue with pika's defaults
+def test_a_service_of_the_old_style_may_declare_the_queue_for_the_parts(
+    old_count: Callable[..., OldStyleService], host: MQConnector
+) -> None:
+    stream_from(host, old_count(declare=True))

@@ -1,0 +1,193 @@
+"""A private broker: what a test or a developer counts on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pika
+import psutil
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector.testing import ManagementError, PrivateBroker, PrivateBrokerError
+from tests.support.polling import eventually
+
+StartBroker = Callable[..., PrivateBroker]
+
+pytestmark = pytest.mark.needs_rabbitmq
+
+PERSISTENT = pika.BasicProperties(delivery_mode=2)
+
+
+def put_message(broker: PrivateBroker, queue: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(broker.url("/"))) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(queue, durable=True)
+        channel.basic_publish("", queue, b"kept", PERSISTENT)
+
+
+def messages(broker: PrivateBroker, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(broker.url("/"))) as connection:
+        count: int = connection.channel().queue_declare(queue, passive=True).method.message_count
+        return count
+
+
+def test_a_persistent_message_survives_stop_kill_and_restart_on_the_same_port(
+    start_broker: StartBroker,
+) -> None:
+    broker = start_broker()
+    port = broker.port
+    put_message(broker, "kept")
+    broker.restart()
+    assert (broker.port, messages(broker, "kept")) == (port, 1)
+    broker.kill()
+    assert not broker.running
+    broker.start()
+    assert (broker.port, messages(broker, "kept")) == (port, 1)
+    broker.stop()
+    broker.stop()
+    assert not broker.running
+    assert broker.directory.exists()
+
+
+def test_closing_leaves_no_folder_no_process_and_no_port(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    directory, port = broker.directory, broker.port
+    broker.close()
+    broker.close()
+    assert not directory.exists()
+    assert not processes_of(directory)
+    assert port not in listening_ports()
+
+
+def test_a_named_directory_is_found_again_with_its_data_and_password(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    first = start_broker(directory=tmp_path / "node")
+    put_message(first, "kept")
+    password = first.password
+    first.close()
+    second = start_broker(directory=tmp_path / "node")
+    assert second.password == password
+    assert messages(second, "kept") == 1
+
+
+def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, signal\n"
+        "from neon_mq_connector.testing import PrivateBroker\n"
+        "broker = PrivateBroker()\n"
+        "broker.start()\n"
+        "print(broker.directory, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    directory = Path(done.stdout.strip())
+    eventually(lambda: not processes_of(directory), what="the node has ended")
+    eventually(lambda: not directory.exists(), timeout=30, what="its folder is gone")
+
+
+def test_a_bad_setting_ends_in_an_error_that_has_the_log() -> None:
+    broker = PrivateBroker(config={"no.such.setting": "1"})
+    with pytest.raises(PrivateBrokerError, match=r"no\.such\.setting"):
+        broker.start()
+    assert not broker.running
+    broker.close()
+
+
+def test_a_port_in_use_is_named(broker: PrivateBroker) -> None:
+    with pytest.raises(PrivateBrokerError, match=f"port {broker.port} on 127.0.0.1 is in use"):
+        PrivateBroker(port=broker.port).start()
+
+
+def test_only_loopback_ports_are_opened(broker: PrivateBroker) -> None:
+    addresses = {
+        each.laddr.ip
+        for each in psutil.Process(broker.pid).net_connections(kind="tcp")
+        if each.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+def test_no_password_is_shown(broker: PrivateBroker) -> None:
+    shown = f"{broker!r} {broker.management!r}"
+    assert broker.password not in shown
+
+
+def test_rabbitmqctl_talks_to_this_node(broker: PrivateBroker, vhost: str) -> None:
+    assert vhost in broker.rabbitmqctl("list_vhosts")
+    with pytest.raises(PrivateBrokerError, match="no_such_command"):
+        broker.rabbitmqctl("no_such_command")
+
+
+def test_users_get_only_the_virtual_hosts_they_are_given(
+    broker: PrivateBroker, vhost: str, connection_params: pika.ConnectionParameters
+) -> None:
+    with pika.BlockingConnection(connection_params):
+        pass
+    connection_params.virtual_host = "/"
+    with pytest.raises(pika.exceptions.ProbableAccessDeniedError):
+        pika.BlockingConnection(connection_params)
+
+
+def test_queues_and_consumers_are_listed(
+    broker: PrivateBroker, vhost: str, channel: BlockingChannel
+) -> None:
+    channel.confirm_delivery()
+    channel.queue_declare("work", durable=True)
+    channel.basic_publish("", "work", b"1")
+    (queue,) = broker.list_queues(vhost)
+    assert (queue["name"], queue["messages"]) == ("work", 1)
+    channel.basic_consume("work", lambda *_: None)
+    (consumer,) = eventually(lambda: broker.list_consumers(vhost), what="the consumer is listed")
+    assert consumer["queue"]["name"] == "work"
+    (connection,) = eventually(lambda: broker.list_connections(vhost))
+    broker.management.close_connection(connection["name"])
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker):
+        channel.start_consuming()
+
+
+def test_a_transient_queue_is_refused_where_it_was_asked_for(
+    broker: PrivateBroker, channel: BlockingChannel
+) -> None:
+    if broker.refuse_transient:
+        with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="541"):
+            channel.queue_declare("transient")
+    else:
+        channel.queue_declare("transient")
+
+
+def test_a_refusal_of_the_management_interface_has_its_status(broker: PrivateBroker) -> None:
+    with pytest.raises(ManagementError, match="404") as caught:
+        broker.management.queue("/", "missing")
+    assert caught.value.status == 404
+    broker.delete_vhost("/never-there")
+
+
+def processes_of(directory: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(directory) in argument for argument in process.info["cmdline"] or ()):
+            found.append(process.pid)
+    return found
+
+
+def listening_ports() -> set[int]:
+    return {
+        each.laddr[1]
+        for each in psutil.net_connections(kind="tcp4")
+        if each.status == psutil.CONN_LISTEN and each.laddr
+    }
+
+
+def test_the_node_runs_as_whoever_starts_it(broker: PrivateBroker) -> None:
+    assert psutil.Process(broker.pid).uids().real == os.getuid()

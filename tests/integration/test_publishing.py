@@ -1,0 +1,254 @@
+"""What a call that returned has brought into a queue, and what it says when it has not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
+from neon_mq_connector.publisher import Message
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    drop_connections,
+    messages_in,
+    run,
+)
+from tests.support.polling import eventually
+
+# what a broker permits makes no difference to these: one kind is enough
+SAME_ON_BOTH = pytest.mark.permissive_only
+LONG = 60_000  # milliseconds, for messages that are looked at later
+
+
+def message(body: bytes = b"body", queue: str = "q", **more: Any) -> Message:
+    return Message("", queue, body, BasicProperties(), **{"mandatory": True, **more})
+
+
+def test_a_message_that_was_sent_is_in_its_queue(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    connector = make_connector()
+    sent = [connector.send_message({"n": n}, queue="new", expiration=LONG) for n in range(50)]
+    got = []
+    while (answer := channel.basic_get("new", auto_ack=True))[0] is not None:
+        assert answer[1] is not None
+        assert answer[1].delivery_mode == 2
+        got.append(b64_to_dict(answer[2] or b""))
+    assert [each["message_id"] for each in got] == sent
+    assert [each["n"] for each in got] == list(range(50))
+
+
+@SAME_ON_BOTH
+def test_a_large_message_arrives_whole(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    text = "ä" * 1_000_000
+    make_connector().send_message({"text": text}, queue="large", expiration=LONG)
+    body = channel.basic_get("large", auto_ack=True)[2]
+    assert body is not None
+    assert b64_to_dict(body)["text"] == text
+
+
+@pytest.mark.parametrize("queue", ["", "q"])
+@pytest.mark.parametrize("kind", ["fanout", "direct", "topic"])
+def test_an_exchange_that_is_deleted_between_two_messages_is_declared_again(
+    make_connector: MakeConnector, channel: BlockingChannel, kind: str, queue: str
+) -> None:
+    connector = make_connector()
+    options: dict[str, Any] = {"exchange": "x", "exchange_type": kind, "queue": queue}
+    if not queue and kind != "fanout":
+        channel.queue_declare("q", durable=True)
+        channel.exchange_declare("x", kind)
+        channel.queue_bind("q", "x", routing_key="")
+    connector.send_message({"n": 1}, expiration=LONG, **options)
+    channel.exchange_delete("x")
+    connector.send_message({"n": 2}, expiration=LONG, **options)
+    if queue:
+        assert messages_in(channel, "q") == 2
+        channel.queue_delete("q")
+
+
+def test_nobody_need_listen_to_a_fanout_exchange(make_connector: MakeConnector) -> None:
+    assert make_connector().send_message({"n": 1}, exchange="nobody", exchange_type="fanout")
+
+
+@SAME_ON_BOTH
+def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
+    connections: Connections, channel: BlockingChannel
+) -> None:
+    limits = {"x-max-length": 2, "x-overflow": "reject-publish"}
+    channel.queue_declare("full", durable=True, arguments=limits)
+    publisher = connections.publisher
+    outcomes = []
+    for _ in range(5):
+        try:
+            publisher.publish(message(queue="full"), timeout=5.0)
+        except PublishRejectedError as error:
+            outcomes.append(str(error))
+        else:
+            outcomes.append("taken")
+    assert outcomes.count("taken") == messages_in(channel, "full")
+    assert "'full'" in outcomes[-1]
+
+
+def test_a_queue_that_is_missing_is_said_by_its_name(connections: Connections) -> None:
+    with pytest.raises(UnroutableError, match="'missing'") as caught:
+        connections.publisher.publish(message(queue="missing"), timeout=5.0)
+    assert not caught.value.may_have_arrived
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize(
+    "routing_key, properties",
+    [
+        ("q" * 300, BasicProperties()),
+        ("q", BasicProperties(headers={"key": object()})),
+        ("q", BasicProperties(message_id="\ud800")),
+        ("q", BasicProperties(correlation_id="x" * 300)),
+    ],
+    ids=["long routing key", "strange header", "lone surrogate", "long property"],
+)
+def test_what_cannot_be_put_on_the_wire_is_refused_at_once_and_mixes_nothing_up(
+    connections: Connections,
+    channel: BlockingChannel,
+    routing_key: str,
+    properties: BasicProperties,
+) -> None:
+    channel.queue_declare("q", durable=True)
+    publisher = connections.publisher
+    publisher.publish(message(b"before"), timeout=5.0)
+    impossible = Message("", routing_key, b"impossible", properties, mandatory=True)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its kind is for the library to choose
+        publisher.publish(impossible, timeout=1.0)
+    assert not isinstance(caught.value, TimeoutError)
+    publisher.publish(message(b"after"), timeout=1.0)
+    assert messages_in(channel, "q") == 2
+
+
+@SAME_ON_BOTH
+def test_many_threads_publish_on_one_connection(
+    connections: Connections, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+) -> None:
+    channel.queue_declare("q", durable=True)
+    faults: list[BaseException] = []
+
+    def publish(thread: int) -> None:
+        try:
+            for number in range(100):
+                connections.publisher.publish(message(b"%d-%d" % (thread, number)), timeout=10.0)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20.0)
+    assert not faults
+    bodies = set()
+    while (answer := channel.basic_get("q", auto_ack=True))[0] is not None:
+        bodies.add(answer[2])
+    assert len(bodies) == 800
+
+
+@SAME_ON_BOTH
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06])
+def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doubt(
+    connections: Connections, channel: BlockingChannel, delay: float
+) -> None:
+    channel.queue_declare("q", durable=True)
+    connections.publisher.publish(message(b"first"), timeout=5.0)
+    confirmed: list[bytes] = []
+    in_doubt: list[bytes] = []
+    slowest = [0.0]
+
+    def publish(thread: int) -> None:
+        for number in range(10_000):
+            body = b"%d-%d" % (thread, number)
+            began = time.monotonic()
+            try:
+                connections.publisher.publish(message(body), timeout=20.0)
+            except MQError as error:
+                if getattr(error, "may_have_arrived", False):
+                    in_doubt.append(body)
+                return
+            else:
+                confirmed.append(body)
+            finally:
+                slowest[0] = max(slowest[0], time.monotonic() - began)
+
+    threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(delay)
+    assert connections.close(10.0)
+    for thread in threads:
+        thread.join(5.0)
+    assert not any(thread.is_alive() for thread in threads)
+    assert slowest[0] < 5.0
+    arrived = set()
+    while (answer := channel.basic_get("q", auto_ack=True))[0] is not None:
+        arrived.add(answer[2])
+    assert set(confirmed) <= arrived
+    assert arrived - set(confirmed) - {b"first"} <= set(in_doubt)
+
+
+@SAME_ON_BOTH
+def test_a_connection_that_the_broker_ends_is_replaced_for_the_next_message(
+    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+) -> None:
+    connector = make_connector()
+    connector.send_message({"n": 1}, queue="q", expiration=LONG)
+    drop_connections(broker, vhost, "publishing")
+
+    def send_again() -> bool:
+        try:
+            connector.send_message({"n": 2}, queue="q", expiration=LONG)
+        except MQError:
+            return False
+        return True
+
+    eventually(send_again, timeout=5.0)
+
+
+def test_what_is_sent_after_a_stop_still_arrives(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "in", seen)
+    run(connector)
+    connector.stop()
+    connector.send_message({"n": 1}, queue="out", expiration=LONG)
+    assert messages_in(channel, "out") == 1
+    connector.stop()
+
+
+def test_what_callbacks_send_while_they_are_stopped_leaves_no_connection(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    connector = make_connector()
+    runs, other = threading.Event(), "elsewhere"
+
+    def late(*_: Any) -> None:
+        runs.set()
+        time.sleep(0.5)
+        connector.send_message({"n": 1}, queue=other, expiration=60_000)
+
+    connector.register_consumer("c", connector.vhost, "c", late)
+    run(connector)
+    connector.send_message({"n": 1}, queue="c")
+    assert runs.wait(10.0)
+    connector.stop()
+    assert messages_in(channel, other) == 1
+    assert connector.health().connections == ()
+    names = [thread.name for thread in threading.enumerate()]
+    assert f"mq-publisher:{connector.vhost}" not in names

@@ -1,0 +1,252 @@
+"""Ask and be answered: directly, through a queue, in parts, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.codec import WireFormat, decode_body
+from neon_mq_connector.errors import MQError, RequestLostError, RequestTimeoutError
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+from tests.integration.conftest import MakeConnector, Seen, drop_connections, run
+from tests.support.polling import eventually
+
+Answer = Callable[[Any, dict[str, Any]], None]
+
+
+def by_send_message(service: MQConnector) -> Any:
+    def answer(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        service.send_message(
+            {"message_id": request["message_id"], "echo": request["text"]},
+            queue=request["routing_key"],
+        )
+
+    return answer
+
+
+def by_the_callbacks_channel(_service: MQConnector) -> Any:
+    def answer(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        channel.queue_declare(queue=request["routing_key"])
+        channel.basic_publish(
+            exchange="",
+            routing_key=request["routing_key"],
+            body=dict_to_b64({"message_id": request["message_id"], "echo": request["text"]}),
+            properties=BasicProperties(expiration="1000"),
+        )
+
+    return answer
+
+
+@pytest.fixture(params=[by_send_message, by_the_callbacks_channel], ids=lambda way: way.__name__)
+def echo(request: pytest.FixtureRequest, make_connector: MakeConnector) -> MQConnector:
+    """A service that echoes, in each of the ways in which services answer."""
+    service = make_connector()
+    service.register_consumer("echo", service.vhost, "echo", request.param(service))
+    return run(service)
+
+
+@pytest.fixture
+def plain_pika_echo(connection_params: pika.ConnectionParameters) -> Iterator[list[str]]:
+    """A service that knows only pika and the body; the list gets where it answered to."""
+    connection = pika.BlockingConnection(connection_params)
+    channel = connection.channel()
+    channel.queue_declare("echo", durable=True)
+    answered: list[str] = []
+
+    def answer(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        if not request["routing_key"].startswith("amq."):
+            channel.queue_declare(queue=request["routing_key"])
+        channel.basic_publish(
+            "",
+            request["routing_key"],
+            dict_to_b64({"message_id": request["message_id"], "echo": request["text"]}),
+            BasicProperties(expiration="1000"),
+        )
+        answered.append(request["routing_key"])
+
+    channel.basic_consume("echo", answer, auto_ack=True)
+    thread = threading.Thread(target=channel.start_consuming)
+    thread.start()
+    yield answered
+    connection.add_callback_threadsafe(channel.stop_consuming)
+    thread.join(5.0)
+    connection.close()
+
+
+def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
+    assert client.request("echo", {"text": "hello"}, timeout=5.0)["echo"] == "hello"
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+def test_a_request_is_answered_in_the_format_in_which_it_came(
+    make_connector: MakeConnector, client: RequestClient, wire_format: WireFormat
+) -> None:
+    formats: list[WireFormat] = []
+    service = make_connector()
+
+    def answer(_channel: Any, _method: Any, properties: Any, body: bytes) -> None:
+        request, came_in = decode_body(body, properties.content_type)
+        formats.append(came_in)
+        service.send_message(
+            {"message_id": request["message_id"], "ok": True}, queue=request["routing_key"]
+        )
+
+    service.register_consumer("c", service.vhost, "q", answer)
+    run(service)
+    assert client.request("q", {"ask": 1}, timeout=5.0, wire_format=wire_format)["ok"]
+    assert formats == [wire_format]
+
+
+def test_a_service_on_plain_pika_answers_through_a_queue(
+    plain_pika_echo: list[str], client: RequestClient
+) -> None:
+    for number in range(5):
+        assert client.request("echo", {"text": number}, timeout=5.0)["echo"] == number
+    assert len(set(plain_pika_echo)) == 1
+
+
+def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
+    echo: MQConnector, client: RequestClient, broker: PrivateBroker, vhost: str
+) -> None:
+    answer = client.request("echo", {"text": "x"}, timeout=5.0, reply_queue="my_answers")
+    assert answer["echo"] == "x"
+    assert "my_answers" not in [queue["name"] for queue in broker.list_queues(vhost)]
+
+
+def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
+    echo: MQConnector, make_connector: MakeConnector, client: RequestClient
+) -> None:
+    client.request("echo", {"text": "connects"}, timeout=5.0)
+    handled = Seen()
+    release = threading.Event()
+
+    def slow(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        handled(channel, method, properties, body)
+        release.wait(5.0)
+
+    service = make_connector()
+    service.register_consumer("slow", service.vhost, "slow", slow, ack="on_success")
+    run(service)
+    for _ in range(3):
+        with pytest.raises(RequestTimeoutError):
+            client.request("slow", {"ask": 1}, timeout=0.2)
+    time.sleep(0.1)  # the last of them has to be past its time too
+    release.set()
+    client.send("slow", {"last": 1}, timeout=5.0)
+    eventually(lambda: b64_to_dict(handled.bodies[-1]).get("last") == 1)
+    assert len(handled.bodies) == 2
+
+
+def test_an_answer_in_parts_is_handed_on_in_order(
+    make_connector: MakeConnector, client: RequestClient
+) -> None:
+    service = make_connector()
+
+    def stream(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        for number in range(20):
+            service.send_message(
+                {"message_id": request["message_id"], "part": number, "is_final": number == 19},
+                queue=request["routing_key"],
+            )
+
+    service.register_consumer("stream", service.vhost, "stream", stream)
+    run(service)
+    parts: list[dict[str, Any]] = []
+    last = client.request("stream", {"ask": 1}, timeout=10.0, on_part=parts.append)
+    assert [part["part"] for part in parts] == list(range(20))
+    assert last["part"] == 19
+
+
+def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
+    echo: MQConnector, client: RequestClient, broker: PrivateBroker, vhost: str
+) -> None:
+    client.request("echo", {"text": 1}, timeout=5.0)
+    outcome: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.request("nobody_answers_here", {"ask": 1}, timeout=30.0)
+        except BaseException as error:
+            outcome.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    drop_connections(broker, vhost, "requests")
+    waiting.join(5.0)
+    assert [type(error) for error in outcome] == [RequestLostError]
+
+    def again() -> bool:
+        return bool(client.request("echo", {"text": 2}, timeout=5.0)["echo"] == 2)
+
+    assert again()
+
+
+def test_what_asks_for_no_answer_returns_when_the_broker_has_it(
+    client: RequestClient, channel: BlockingChannel
+) -> None:
+    message_id = client.send("somewhere", {"tell": 1}, timeout=5.0)
+    body = channel.basic_get("somewhere", auto_ack=True)[2]
+    assert body is not None
+    assert b64_to_dict(body)["message_id"] == message_id
+
+
+def test_closing_ends_a_wait(client: RequestClient) -> None:
+    outcome: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.request("nobody", {"ask": 1}, timeout=30.0)
+        except BaseException as error:
+            outcome.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    eventually(lambda: client._generation is not None and client._generation._by_correlation)
+    began = time.monotonic()
+    client.close()
+    waiting.join(5.0)
+    assert not waiting.is_alive()
+    assert outcome
+    assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.permissive_only
+def test_a_client_whose_reply_queue_was_deleted_makes_another(
+    client: RequestClient, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    service = make_connector()
+
+    def answer_through_the_queue(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        with contextlib.closing(service.create_mq_connection(service.vhost)) as connection:
+            answer = {"n": request["n"], "message_id": request["message_id"]}
+            service.emit_mq_message(connection, answer, queue=request["routing_key"])
+
+    service.register_consumer("c", service.vhost, "q", answer_through_the_queue)
+    run(service)
+    names: list[str] = []
+    assert client.request("q", {"n": 1}, timeout=5.0, on_reply_queue=names.append)["n"] == 1
+    channel.queue_delete(names[0])
+
+    def ask() -> bool:
+        try:
+            return bool(client.request("q", {"n": 2}, timeout=2.0)["n"] == 2)
+        except MQError:
+            return False  # it may go out before the broker has said that the queue is gone
+
+    eventually(ask, what="answers come again")

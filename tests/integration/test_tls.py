@@ -1,0 +1,232 @@
+"""Everything over TLS, end to end, against a broker whose certificate was made for the test."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.ports import free_ports
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.support import leaks
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+from tests.support.proxy import FaultProxy
+
+SERVICE = "test_service"
+BIG = 5 * 2**20
+OPENSSL = shutil.which("openssl")
+
+pytestmark = [
+    pytest.mark.needs_rabbitmq,
+    pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificates"),
+]
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a certificate for a host name that signs itself, and its key."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    assert OPENSSL is not None
+    subprocess.run(
+        [
+            *(OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    return certificate, key
+
+
+class TlsBroker:
+    """A node that listens for TLS as well, and what a client has to know of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate, key = make_certificate(folder, "localhost")
+        self.other_certificate, _ = make_certificate(folder, "elsewhere")
+        (self.port,) = free_ports(1)
+        self.node = PrivateBroker(
+            config={
+                "listeners.ssl.1": f"127.0.0.1:{self.port}",
+                "ssl_options.cacertfile": str(self.certificate),
+                "ssl_options.certfile": str(self.certificate),
+                "ssl_options.keyfile": str(key),
+                "ssl_options.verify": "verify_none",
+                "ssl_options.fail_if_no_peer_cert": "false",
+            }
+        )
+        self.node.start()
+
+
+@pytest.fixture(scope="module")
+def tls_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsBroker]:
+    broker = TlsBroker(tmp_path_factory.mktemp("tls"))
+    yield broker
+    broker.node.close()
+
+
+@pytest.fixture
+def tls_vhost(tls_broker: TlsBroker) -> Iterator[str]:
+    name = f"/v{secrets.token_hex(4)}"
+    tls_broker.node.create_vhost(name)
+    yield name
+    tls_broker.node.delete_vhost(name)
+
+
+@pytest.fixture
+def proxy(tls_broker: TlsBroker, tls_vhost: str) -> Iterator[FaultProxy]:
+    with FaultProxy(tls_broker.port) as proxy:
+        yield proxy
+        leaks.close_shared_clients()
+
+
+Connect = Callable[..., MQConnector]
+
+
+@pytest.fixture
+def connect(tls_broker: TlsBroker, tls_vhost: str, proxy: FaultProxy) -> Iterator[Connect]:
+    """Make connectors behind the proxy, with further settings for TLS; stopped at the end."""
+    node = tls_broker.node
+    with contextlib.ExitStack() as stack:
+
+        def make(port: int = proxy.port, **tls: Any) -> MQConnector:
+            config = {
+                "server": proxy.host,
+                "port": port,
+                "users": {SERVICE: {"user": node.username, "password": node.password}},
+                "connect_timeout": 5.0,
+                "tls": {
+                    "ca_file": str(tls_broker.certificate),
+                    "server_hostname": "localhost",
+                    **tls,
+                },
+            }
+            connector = MQConnector(config, SERVICE)
+            connector.vhost = tls_vhost
+            stack.callback(connector.stop)
+            return connector
+
+        yield make
+
+
+def start_echo(connector: MQConnector, **registration: Any) -> None:
+    """Have a consumer answer each request with what it says."""
+
+    def echo(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        request = b64_to_dict(body)
+        connector.send_message(
+            {"text": request["text"], "message_id": request["message_id"]},
+            queue=request["routing_key"],
+        )
+
+    connector.register_consumer("echo", connector.vhost, "echo", echo, **registration)
+    connector.run(run_sync=False, run_observer=False, mq_timeout=10)
+    assert connector.consumers["echo"].is_consuming
+
+
+def test_requests_are_answered_however_big(connect: Connect) -> None:
+    service = connect()
+    start_echo(service)
+    assert service.request({"text": "hello"}, "echo", timeout=10)["text"] == "hello"
+    text = "x" * BIG
+    assert service.request({"text": text}, "echo", timeout=30)["text"] == text
+
+
+def test_many_threads_ask_and_send_at_once(connect: Connect) -> None:
+    service = connect()
+    start_echo(service, concurrency=4)
+    faults: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(25):
+                text = f"{number}-{turn}" + "x" * (200_000 if turn % 10 == 0 else 0)
+                assert service.request({"text": text}, "echo", timeout=20)["text"] == text
+                service.send_message({"text": text}, queue="sent", expiration=60_000)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+        assert not thread.is_alive()
+    assert faults == []
+
+
+def test_a_line_that_is_cut_loses_nothing_and_is_mended(
+    connect: Connect, proxy: FaultProxy
+) -> None:
+    service = connect()
+    ledger = Ledger()
+    service.register_consumer(
+        "it",
+        service.vhost,
+        "cut",
+        lambda _channel, _method, properties, _body: ledger.handled(properties.message_id),
+        ack="on_success",
+        durable=True,
+    )
+    service.run(run_sync=False, run_observer=False, mq_timeout=10)
+    for turn in range(60):
+        message_id = f"m{turn}"
+        while True:
+            ledger.sending(message_id)
+            try:
+                service.send_message(
+                    {"message_id": message_id, "fill": "x" * 20_000},
+                    queue="cut",
+                    expiration=60_000,
+                )
+            except MQError:
+                continue
+            ledger.confirmed(message_id)
+            break
+        if turn % 20 == 10:
+            proxy.reset()
+    wanted = {f"m{turn}" for turn in range(60)}
+    eventually(lambda: wanted <= ledger.handled_ids, timeout=20, what="every message is handled")
+
+
+@pytest.mark.parametrize(
+    "tls, words",
+    [
+        pytest.param({"server_hostname": "elsewhere"}, "Hostname mismatch", id="another name"),
+        pytest.param({"ca_file": "other"}, "certificate verify failed", id="another authority"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_one_clear_error(
+    tls: dict[str, str], words: str, connect: Connect, tls_broker: TlsBroker
+) -> None:
+    if "ca_file" in tls:
+        tls = {"ca_file": str(tls_broker.other_certificate)}
+    service = connect(**tls)
+    with pytest.raises(MQError, match=words) as caught:
+        service.send_message({"a": 1}, queue="q")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MQError, match=words):
+        service.request({"a": 1}, "q", timeout=5)
+
+
+def test_plain_text_to_a_port_for_tls_and_the_other_way_round_are_said_to_be_no_amqp(
+    connect: Connect, tls_broker: TlsBroker
+) -> None:
+    plain = connect(enabled=False)
+    with pytest.raises(MQError, match=r"does not speak AMQP|no broker answers"):
+        plain.send_message({"a": 1}, queue="q")
+    encrypted = connect(port=tls_broker.node.port)
+    with pytest.raises(MQError, match=r"does not speak AMQP|no broker answers"):
+        encrypted.send_message({"a": 1}, queue="q")

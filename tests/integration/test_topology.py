@@ -1,0 +1,157 @@
+"""Queues that exist already, that may not be transient, and that old peers can declare too."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.errors import RequestTimeoutError, TopologyError
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
+from tests.conftest import User
+from tests.integration.conftest import MakeConnector, Seen, put, run
+from tests.support.polling import eventually
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "durable": {"durable": True},
+    "quorum": {"durable": True, "arguments": {"x-queue-type": "quorum"}},
+    "bounded": {"durable": True, "arguments": {"x-max-length": 5}},
+    "expiring": {"durable": True, "arguments": {"x-expires": 60_000}},
+    "auto-delete": {"durable": True, "auto_delete": True},
+}
+
+
+def declare(connections: Connections, queue: Queue) -> QueueStatus:
+    return connections.control.perform(
+        f"declaring queue {queue.name!r}", lambda facts: declare_queue(queue, facts), timeout=5.0
+    )
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_a_queue_that_exists_is_used_as_it_is(
+    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, shape: str
+) -> None:
+    channel.queue_declare("theirs", **SHAPES[shape])
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "theirs", seen, seen.on_error)
+    run(connector)
+    connector.send_message({"n": 1}, queue="theirs")
+    seen.wait_for(1)
+    assert not seen.errors
+    assert connector.check_health()
+    connector.stop()
+    if shape != "auto-delete":
+        channel.queue_declare("theirs", **SHAPES[shape])  # it still is what it was
+        channel.queue_delete("theirs")
+
+
+@pytest.mark.permissive_only
+def test_where_it_is_permitted_a_plain_queue_is_what_old_peers_declare(
+    connections: Connections, channel: BlockingChannel
+) -> None:
+    status = declare(connections, Queue("plain"))
+    assert not status.made_durable
+    channel.queue_declare("plain")  # pika's defaults, and no error
+
+
+@pytest.mark.refusing_only
+def test_where_it_is_refused_a_plain_queue_is_made_durable_and_asked_for_only_once(
+    connections: Connections, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="neon_mq_connector.topology"):
+        first = declare(connections, Queue("one"))
+        second = declare(connections, Queue("two"))
+    assert first.made_durable
+    assert second.made_durable
+    refusals = [record for record in caplog.records if "refuses" in record.getMessage()]
+    assert len(refusals) == 1
+    assert "'one'" in refusals[0].getMessage()
+
+
+def test_a_queue_declared_by_one_connector_is_declared_by_the_next_as_well(
+    make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    first, second = Seen(), Seen()
+    connectors = [make_connector(), make_connector()]
+    for connector, seen in zip(connectors, (first, second), strict=True):
+        connector.register_consumer("c", connector.vhost, "shared", seen, seen.on_error)
+        run(connector)
+    for number in range(10):
+        connectors[0].send_message({"n": number}, queue="shared")
+    first.wait_for(5)
+    second.wait_for(5)
+    assert not first.errors
+    assert not second.errors
+
+
+@pytest.mark.permissive_only
+def test_the_reply_queue_can_be_declared_by_services_that_know_only_pikas_defaults(
+    client: RequestClient, channel: BlockingChannel
+) -> None:
+    names: list[str] = []
+    with pytest.raises(RequestTimeoutError):
+        client.request("nobody", {"ask": 1}, timeout=0.2, on_reply_queue=names.append)
+    assert names[0].startswith("neon.reply.")
+    channel.queue_declare(queue=names[0])
+
+
+def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
+    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+) -> None:
+    service = make_connector()
+    gone = "neon.reply.of-somebody-who-is-gone"
+    outcomes: list[BaseException] = []
+
+    def answer(callback_channel: Any, _method: Any, _properties: Any, _body: bytes) -> None:
+        service.send_message({"by": "connector"}, queue=gone)
+        service.publish_many([{"by": "connector"}] * 3, queue=gone)
+        service.submit_message({"by": "connector"}, queue=gone).result(10.0)
+        callback_channel.basic_publish("", gone, b"by the channel")
+
+    service.register_consumer(
+        "c", service.vhost, "q", answer, lambda _thread, error: outcomes.append(error)
+    )
+    run(service)
+    put(channel, "q", b"request", declare=False)
+    eventually(lambda: service.health().consumers["c"].handled == 1)
+    assert outcomes == []
+    assert gone not in [queue["name"] for queue in broker.list_queues(vhost)]
+
+
+@pytest.mark.refusing_only
+def test_where_reply_queues_are_refused_a_request_leaves_none(
+    client: RequestClient, broker: PrivateBroker, vhost: str
+) -> None:
+    with pytest.raises(RequestTimeoutError):
+        client.request("nobody", {"ask": 1}, timeout=0.2)
+    assert [queue["name"] for queue in broker.list_queues(vhost)] == ["nobody"]
+
+
+def test_a_name_that_the_broker_reserves_is_said_in_its_words(
+    connections: Connections,
+) -> None:
+    with pytest.raises(TopologyError, match=r"'amq\.mine'.*403 ACCESS_REFUSED"):
+        declare(connections, Queue("amq.mine"))
+
+
+def test_a_service_that_may_not_declare_uses_what_is_there(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    mq_user: User,
+    seen: Seen,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    channel.queue_declare("theirs", durable=True)
+    broker.rabbitmqctl("set_permissions", "-p", vhost, mq_user.name, "^$", ".*", ".*")
+    connector = make_connector()
+    connector.register_consumer("c", vhost, "theirs", seen, seen.on_error, durable=True)
+    connector.run_consumers()
+    channel.basic_publish("", "theirs", b"message")
+    seen.wait_for(1)
+    assert not seen.errors

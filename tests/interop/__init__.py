@@ -1,0 +1,1 @@
+"""Tests with the published package on the other side of a broker."""

@@ -1,0 +1,210 @@
+"""Starts processes that run the published package, and speaks with them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.environment import original_environment
+from tests.support.polling import eventually
+
+START_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
+
+_HERE = Path(__file__).parent
+_SCRIPT = _HERE.parent.parent / "scripts" / "interop-env"
+_BUILD_SECONDS = 300.0
+
+_parsing = threading.Lock()
+
+
+class PeerFailed(Exception):
+    """What a peer was asked for raised an exception there.
+
+    Attributes:
+        error: the name of the exception's class.
+        message: its text.
+    """
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(f"{error}: {message}")
+        self.error = error
+        self.message = message
+
+
+@dataclass
+class _Heard:
+    """What a peer has said so far."""
+
+    ready: bool = False
+    got: list[dict[str, Any]] = field(default_factory=list)
+    ended: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+def build_environment() -> Path:
+    """Return the Python of the published package's environment, building that where it is missing.
+
+    Raises:
+        AssertionError: it could not be built; the message has the script's own.
+    """
+    made = subprocess.run(
+        [str(_SCRIPT)],
+        env=original_environment(),
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_SECONDS,
+        check=False,
+    )
+    assert made.returncode == 0, f"{_SCRIPT.name} failed: {made.stderr.strip()}"
+    return Path(made.stdout.strip())
+
+
+class OldPeer:
+    """A process that runs one of the scripts in `peers/`.
+
+    Args:
+        python: of the published package's environment.
+        role: the script's name without its ending.
+        home: an empty folder, where it looks for configuration and writes its log.
+        setup: what its first line is to say.
+    """
+
+    def __init__(self, python: Path, role: str, home: Path, setup: dict[str, Any]) -> None:
+        self.role = role
+        self._log = home / f"{role}.log"
+        self._heard = _Heard()
+        self._changed = threading.Condition()
+        self._asked = 0
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [str(python), str(_HERE / "peers" / f"{role}.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(home),
+                cwd=home,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, name=f"peer-{role}", daemon=True)
+        self._reader.start()
+        self._write(setup)
+
+    def wait_ready(self) -> None:
+        """Wait until it can be asked for something.
+
+        Raises:
+            AssertionError: it ended, or took too long; the message has the end of its log.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._heard.ready or self._is_over(), START_SECONDS)
+            assert self._heard.ready, f"the old {self.role} did not start: {self._last_words()}"
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Ask for something, and return what came of it.
+
+        Raises:
+            PeerFailed: it raised an exception there.
+            AssertionError: nothing came of it in time.
+        """
+        with self._changed:
+            self._asked += 1
+            number = self._asked
+            self._write({"ask": number, "do": do, "with": repr(arguments)})
+            self._changed.wait_for(
+                lambda: number in self._heard.ended or self._is_over(), ANSWER_SECONDS
+            )
+            assert number in self._heard.ended, f"{do} did not end: {self._last_words()}"
+            end = self._heard.ended[number]
+        if end["event"] == "failed":
+            raise PeerFailed(end["error"], end["message"])
+        return end["value"]
+
+    def ask_at_once(self, do: str, each: Sequence[dict[str, Any]]) -> list[Any]:
+        """Ask for one thing with different arguments, all at the same time.
+
+        Returns:
+            what came of them, in the order of the arguments.
+        """
+        with ThreadPoolExecutor(len(each)) as pool:
+            return list(pool.map(lambda arguments: self.ask(do, **arguments), each))
+
+    def got(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Return what it has received so far that has these facts."""
+        with self._changed:
+            return [
+                each
+                for each in self._heard.got
+                if all(each.get(name) == value for name, value in wanted.items())
+            ]
+
+    def wait_got(self, count: int = 1, **wanted: Any) -> list[dict[str, Any]]:
+        """Wait until it has received as many messages with these facts, and return them."""
+        eventually(
+            lambda: len(self.got(**wanted)) >= count,
+            what=f"the old {self.role} receives {count} with {wanted}",
+        )
+        return self.got(**wanted)
+
+    def stop(self) -> None:
+        """End the process: it hangs up without goodbye, as a killed one would."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+        self._reader.join(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(line) + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            line = json.loads(text)
+            for literal in {"facts", "value"} & line.keys():
+                line[literal] = _parse(line[literal])
+            with self._changed:
+                if line["event"] == "ready":
+                    self._heard.ready = True
+                elif line["event"] == "got":
+                    self._heard.got.append(line["facts"])
+                else:
+                    self._heard.ended[line["ask"]] = line
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    def _last_words(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:] or "(its log is empty)"
+
+
+def _parse(literal: str) -> Any:
+    # before Python 3.11.8 two threads that parse at once fail with a SystemError
+    with _parsing:
+        return ast.literal_eval(literal)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Keep what leads to our package, or to the user's configuration, away from a peer."""
+    kept = {
+        name: value
+        for name, value in original_environment().items()
+        if not name.startswith(("PYTHON", "XDG_", "MQ_", "NEON_", "MYCROFT_", "OVOS_"))
+    }
+    return {**kept, "HOME": str(home), "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,61 @@
+"""A subscriber on the published package: it tells what it receives and answers nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# these are beside this file, where Python looks first when it runs a script of this folder
+import lines  # type: ignore[import-not-found]
+from waiting import wait_for_consumers  # type: ignore[import-not-found]
+
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.utils.network_utils import b64_to_dict
+
+
+class Subscriber(MQConnector):
+    """Listens to exchanges, in the two ways that the package has for that."""
+
+    def __init__(self, config: dict[str, Any], vhost: str) -> None:
+        super().__init__(config, "old_service")
+        self.vhost = vhost
+
+    def subscribe(self, name: str, exchange: str) -> None:
+        """Listen to a fanout exchange from a queue that the package names."""
+        self.register_subscriber(name, self.vhost, self.callback(name), exchange=exchange)
+        self.begin(name)
+
+    def consume(self, name: str, exchange: str, exchange_type: str, queue: str) -> None:
+        """Listen to any exchange from a queue with a name."""
+        self.register_consumer(
+            name,
+            self.vhost,
+            queue,
+            self.callback(name),
+            exchange=exchange,
+            exchange_type=exchange_type,
+        )
+        self.begin(name)
+
+    def callback(self, name: str) -> Any:
+        """Make what tells the test of each message."""
+
+        def tell(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            lines.tell("got", by=name, body=b64_to_dict(body), exchange=method.exchange)
+
+        return tell
+
+    def begin(self, name: str) -> None:
+        """Start a consumer, and return when it consumes; it is bound by then."""
+        self.run_consumers(names=(name,))
+        wait_for_consumers(self, {self.consumers[name].queue: 1})
+
+
+def main() -> None:
+    """Listen until the test hangs up."""
+    settings = lines.setup()
+    subscriber = Subscriber(settings["config"], settings["vhost"])
+    lines.answer({"subscribe": subscriber.subscribe, "consume": subscriber.consume})
+
+
+if __name__ == "__main__":
+    main()

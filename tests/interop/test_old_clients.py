@@ -1,0 +1,199 @@
+"""An old client is answered by a service of ours, whatever way the service answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.messages import DATA, message_id_of
+from tests.interop.old_peers import OldPeer
+from tests.interop.our_service import Received
+
+pytestmark = pytest.mark.permissive_only
+
+Serve = Callable[..., Any]
+AUTO_ACK = {"raw_ack": False, "counts": False}
+WAYS = ("returns", "validates", "raw", "raw_ack", "sends", "emits")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_old_client_gets_the_answer_it_asked_for(
+    old_client: OldPeer, serve: Serve, queue: str, way: str
+) -> None:
+    serve(way, auto_ack=AUTO_ACK.get(way, True))
+
+    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=5)
+
+    assert reply["by"] == way
+    assert reply["echo"] == DATA
+    assert message_id_of(reply)
+
+
+@pytest.mark.parametrize("our_config", [{"wire_format": "json"}], indirect=True)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_service_that_prefers_json_answers_an_old_client_as_it_can_read(
+    old_client: OldPeer, serve: Serve, queue: str, way: str
+) -> None:
+    serve(way, auto_ack=AUTO_ACK.get(way, True))
+
+    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=5)
+
+    assert reply["echo"] == DATA
+
+
+def test_an_old_client_is_answered_again_and_again(
+    old_client: OldPeer, serve: Serve, queue: str
+) -> None:
+    serve("raw")
+
+    for number in range(10):
+        data = {"data": {"number": number}}
+        reply = old_client.ask("request", target=queue, data=data, timeout=5)
+        assert reply["echo"] == {"number": number}
+
+
+def test_old_clients_that_ask_at_once_each_get_their_own_answer(
+    old_client: OldPeer, serve: Serve, queue: str
+) -> None:
+    serve("returns")
+    requests = [
+        {"target": queue, "data": {"data": {"number": number}}, "timeout": 8}
+        for number in range(12)
+    ]
+
+    replies = old_client.ask_at_once("request", requests)
+
+    assert [reply.get("echo") for reply in replies] == [
+        {"number": number} for number in range(len(requests))
+    ]
+
+
+def test_an_old_client_keeps_the_message_id_that_its_caller_chose(
+    old_client: OldPeer, serve: Serve, queue: str, received: Received
+) -> None:
+    serve("returns")
+
+    data = {"data": {}, "message_id": "chosen"}
+    reply = old_client.ask("request", target=queue, data=data, timeout=5)
+
+    assert message_id_of(reply) == "chosen"
+    assert received.by("returns")[0]["message_id"] == "chosen"
+
+
+def test_an_old_client_is_answered_on_the_queue_that_its_caller_chose(
+    old_client: OldPeer, serve: Serve, queue: str, received: Received
+) -> None:
+    serve("raw")
+    answers = f"{queue}_answers"
+
+    for _ in range(2):
+        reply = old_client.ask(
+            "request", target=queue, data={"data": 1}, response_queue=answers, timeout=5
+        )
+        assert reply["echo"] == 1
+
+    assert {request["routing_key"] for request in received.by("raw")} == {answers}
+
+
+def test_an_old_client_that_wants_no_answer_is_heard(
+    old_client: OldPeer, serve: Serve, queue: str, received: Received
+) -> None:
+    serve("counts", auto_ack=False)
+
+    reply = old_client.ask("request", target=queue, data={"data": DATA}, expect_response=False)
+
+    assert reply == {}
+    [request] = received.wait("counts")
+    assert request["data"] == DATA
+    assert request["message_id"]
+    assert "routing_key" not in request
+
+
+def test_an_old_client_gets_the_first_part_of_a_streamed_answer(
+    old_client: OldPeer, serve: Serve, queue: str
+) -> None:
+    serve("streams")
+
+    for _ in range(2):
+        reply = old_client.ask("request", target=queue, data={"parts": 3}, timeout=5)
+        assert reply["part"] == 0
+
+
+def test_a_queue_that_an_old_client_made_can_be_served(
+    old_client: OldPeer, serve: Serve, queue: str
+) -> None:
+    # the published package declares the queue that it sends to
+    old_client.ask("request", target=queue, data={"data": "too early"}, expect_response=False)
+
+    serve("returns")
+
+    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=5)
+    assert reply["echo"] == DATA
+
+
+def test_a_service_that_failed_at_one_request_answers_the_next(
+    old_client: OldPeer, serve: Serve, queue: str, received: Received
+) -> None:
+    serve("fails", on_error=lambda thread, error: None)
+
+    # an old client that times out may hang for long: this one does not wait for the answer
+    old_client.ask("request", target=queue, data={"fail": True}, expect_response=False)
+    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=5)
+
+    assert [request.get("fail") for request in received.by("fails")] == [True, None]
+    assert reply["echo"] == DATA
+
+
+def test_a_service_survives_an_old_client_that_is_gone_before_the_answer(
+    old_client: OldPeer, serve: Serve, queue: str, received: Received
+) -> None:
+    serve("raw")
+
+    gone = {"data": 1, "routing_key": f"{queue}_of_one_that_is_gone"}
+    old_client.ask("request", target=queue, data=gone, expect_response=False)
+    reply = old_client.ask("request", target=queue, data={"data": 2}, timeout=5)
+
+    assert len(received.by("raw")) == 2
+    assert reply["echo"] == 2
+
+
+def test_an_old_client_configured_by_ovos_config_is_answered(
+    start_old: Callable[..., OldPeer],
+    serve: Serve,
+    queue: str,
+    config: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    serve("returns")
+    file = tmp_path / ".config" / "mycroft" / "mycroft.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"MQ": config}))
+    client = start_old("client", home=tmp_path, config=None)
+
+    reply = client.ask("request", target=queue, data={"data": DATA}, timeout=5)
+
+    assert reply["echo"] == DATA
+
+
+def test_old_and_our_clients_are_answered_side_by_side(
+    old_client: OldPeer, request_old: Callable[..., Any], serve: Serve, queue: str
+) -> None:
+    serve("raw")
+
+    def ask_old(number: int) -> Any:
+        return old_client.ask("request", target=queue, data={"data": number}, timeout=8)["echo"]
+
+    def ask_ours(number: int) -> Any:
+        return request_old(queue, {"data": number}, timeout=8)["echo"]
+
+    with ThreadPoolExecutor(8) as pool:
+        old = [pool.submit(ask_old, number) for number in range(4)]
+        ours = [pool.submit(ask_ours, number) for number in range(100, 104)]
+
+    assert [answer.result() for answer in old] == [0, 1, 2, 3]
+    assert [answer.result() for answer in ours] == [100, 101, 102, 103]

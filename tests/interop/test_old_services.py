@@ -1,0 +1,165 @@
+"""A client of ours is answered by an old service, whatever way the service answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector.testing import PrivateBroker
+from tests.interop.messages import DATA, message_id_of
+from tests.interop.old_peers import OldPeer
+from tests.support import leaks
+from tests.support.polling import eventually
+
+pytestmark = pytest.mark.permissive_only
+
+RequestOld = Callable[..., dict[str, Any]]
+WAYS = {
+    "returns": "returns",
+    "raw": "raw",
+    "raw_ack": "raw_ack",
+    "context_only": "context_only",
+    "sends": "sends",
+    "emits": "emits",
+    "blocking_returns": "returns",
+    "blocking_raw_ack": "raw_ack",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_old_service_answers_our_client(
+    old_service: OldPeer, request_old: RequestOld, way: str
+) -> None:
+    data = {"data": DATA}
+
+    reply = request_old(f"old_{way}", data, timeout=5)
+
+    assert reply["by"] == WAYS[way]
+    assert reply["echo"] == DATA
+    assert message_id_of(reply)
+    assert data["routing_key"]
+
+
+@pytest.mark.parametrize("way", ["returns", "raw", "blocking_raw_ack"])
+def test_an_old_service_answers_our_client_again_and_again(
+    old_service: OldPeer, request_old: RequestOld, way: str
+) -> None:
+    for number in range(10):
+        assert request_old(f"old_{way}", {"data": number}, timeout=5)["echo"] == number
+
+
+@pytest.mark.parametrize("way", ["returns", "raw_ack"])
+def test_many_requests_at_once_each_get_their_own_answer(
+    old_service: OldPeer, request_old: RequestOld, way: str
+) -> None:
+    def ask(number: int) -> Any:
+        return request_old(f"old_{way}", {"data": {"number": number}}, timeout=10).get("echo")
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(48)))
+
+    assert answers == [{"number": number} for number in range(48)]
+
+
+@pytest.mark.parametrize("way", ["streams", "streams_ctx"])
+def test_an_old_service_streams_its_answer_to_our_client(
+    old_service: OldPeer, request_old: RequestOld, way: str
+) -> None:
+    parts: list[dict[str, Any]] = []
+
+    last = request_old(f"old_{way}", {"parts": 4}, timeout=5, stream_callback=parts.append)
+
+    assert [part["part"] for part in parts] == [0, 1, 2, 3]
+    assert last == parts[-1]
+
+
+def test_an_old_service_hears_what_wants_no_answer(
+    old_service: OldPeer, request_old: RequestOld
+) -> None:
+    data = {"data": "no answer wanted", "message_id": "unanswered"}
+
+    assert request_old("old_returns", data, expect_response=False) == {}
+
+    old_service.wait_got(body=data)
+    assert "routing_key" not in data
+
+
+def test_an_old_service_answers_on_the_queue_that_our_caller_chose(
+    old_service: OldPeer, request_old: RequestOld, queue: str
+) -> None:
+    for number in range(2):
+        data: dict[str, Any] = {"data": number}
+        assert request_old("old_raw", data, response_queue=queue, timeout=5)["echo"] == number
+        assert data["routing_key"] == queue
+
+
+def test_the_message_id_that_our_caller_chose_reaches_an_old_service(
+    old_service: OldPeer, request_old: RequestOld
+) -> None:
+    reply = request_old("old_returns", {"data": 1, "message_id": "chosen"}, timeout=5)
+
+    assert message_id_of(reply) == "chosen"
+
+
+def test_an_old_service_that_does_not_answer_costs_only_the_timeout(
+    old_service: OldPeer, request_old: RequestOld, queue: str
+) -> None:
+    old_service.ask("listen", name=queue, queue=queue, way="counts")
+
+    began = time.monotonic()
+    unanswered = request_old(queue, {"data": 1}, timeout=1)
+    took = time.monotonic() - began
+    answered = request_old("old_raw", {"data": 2}, timeout=5)
+
+    assert unanswered == {}
+    assert 0.9 < took < 3
+    assert answered["echo"] == 2
+
+
+def test_requests_wait_for_an_old_service_that_comes_late(
+    old_service: OldPeer, request_old: RequestOld, queue: str
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(request_old, queue, {"data": DATA}, timeout=10)
+        old_service.ask("listen", name=queue, queue=queue, way="raw")
+
+        assert answer.result()["echo"] == DATA
+
+
+def test_our_requests_leave_no_reply_queue_at_an_old_service(
+    old_service: OldPeer, request_old: RequestOld, broker: PrivateBroker, vhost: str
+) -> None:
+    names = {queue["name"] for queue in broker.list_queues(vhost)}
+
+    for number in range(5):
+        request_old("old_returns", {"data": number}, timeout=5)
+    leaks.close_shared_clients()
+
+    eventually(lambda: {queue["name"] for queue in broker.list_queues(vhost)} <= names)
+
+
+def test_a_connector_of_ours_sends_to_an_old_service_by_hand(
+    old_service: OldPeer,
+    our_connector: Any,
+    channel: BlockingChannel,
+    vhost: str,
+    queue: str,
+) -> None:
+    channel.queue_declare(queue)
+
+    our_connector.send_message(
+        {"data": DATA, "message_id": "by hand", "routing_key": queue}, vhost=vhost, queue="old_raw"
+    )
+
+    from neon_mq_connector.utils.network_utils import b64_to_dict
+
+    body = eventually(lambda: channel.basic_get(queue, auto_ack=True)[2])
+    assert body is not None
+    reply = b64_to_dict(body)
+    assert reply["message_id"] == "by hand"
+    assert reply["echo"] == DATA

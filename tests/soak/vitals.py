@@ -1,0 +1,92 @@
+"""What a process holds on to: threads, open files, connections, queues, memory."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import psutil
+
+from neon_mq_connector.testing import ManagementError, PrivateBroker
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What there was at a moment.
+
+    Attributes:
+        threads: of this process.
+        sockets: of this process, those that listen included.
+        connections: that the broker has in the virtual host.
+        queues: in the virtual host, dead-letter queues not included: they are made when needed.
+        resident_mb: memory of this process.
+    """
+
+    threads: int
+    sockets: int
+    connections: int
+    queues: int
+    resident_mb: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return them by name."""
+        return asdict(self)
+
+    def more_than(self, other: Vitals) -> list[str]:
+        """Name what there is more of here than there."""
+        return [
+            f"{name}: {getattr(self, name)} instead of {getattr(other, name)}"
+            for name in ("threads", "sockets", "connections", "queues")
+            if getattr(self, name) > getattr(other, name)
+        ]
+
+
+def measure(broker: PrivateBroker, vhost: str) -> Vitals:
+    """Measure now."""
+    gc.collect()
+    process = psutil.Process()
+    return Vitals(
+        threads=threading.active_count(),
+        sockets=len(process.net_connections(kind="all")),
+        connections=len(broker.list_connections(vhost)),
+        queues=len([q for q in queue_names(broker, vhost) if not q.endswith(".dead")]),
+        resident_mb=round(process.memory_info().rss / 2**20, 1),
+    )
+
+
+def queue_names(broker: PrivateBroker, vhost: str) -> list[str]:
+    """List the queues."""
+    return [row["name"] for row in broker.list_queues(vhost)]
+
+
+def settle(
+    broker: PrivateBroker, vhost: str, good: Callable[[Vitals], bool], timeout: float
+) -> Vitals:
+    """Measure until it looks as it should, and return the last that was measured.
+
+    The broker lists connections late, and closed sockets take a moment to go.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        with_error = None
+        try:
+            vitals = measure(broker, vhost)
+            if good(vitals):
+                return vitals
+        except ManagementError as error:
+            with_error = error
+        if time.monotonic() > deadline:
+            if with_error is not None:
+                raise with_error
+            return vitals
+        time.sleep(0.5)
+
+
+def name_threads() -> str:
+    """List the threads by name, with how many there are of each."""
+    names: Iterable[str] = (thread.name for thread in threading.enumerate())
+    return ", ".join(f"{name} ×{n}" for name, n in sorted(Counter(names).items()))

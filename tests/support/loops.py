@@ -1,0 +1,103 @@
+"""Running coroutines in tests: on the loop of asyncio, or of uvloop, with nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+LOOPS = ("asyncio", "uvloop")
+_PATIENCE = 50.0
+
+
+class LoopRunner:
+    """Run coroutines, each on a loop of its own.
+
+    Args:
+        kind: one of `LOOPS`.
+    """
+
+    def __init__(self, kind: str = "asyncio") -> None:
+        self.kind = kind
+
+    def __call__(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run one to its end, and check that it leaves no task."""
+        loop = self.new_loop()
+        try:
+            result = loop.run_until_complete(asyncio.wait_for(main, _PATIENCE))
+            left = [repr(task) for task in asyncio.all_tasks(loop)]
+            assert not left, f"tasks are left: {left}"
+            return result
+        finally:
+            self._close(loop)
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Make a loop that somebody else runs and closes."""
+        if self.kind == "uvloop":
+            uvloop = pytest.importorskip("uvloop")
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+        return asyncio.new_event_loop()
+
+    @staticmethod
+    def _close(loop: asyncio.AbstractEventLoop) -> None:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=5.0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.fixture
+def arun(request: pytest.FixtureRequest) -> LoopRunner:
+    """Run a coroutine; on both loops where the test is marked with `ON_BOTH_LOOPS`."""
+    return LoopRunner(getattr(request, "param", LOOPS[0]))
+
+
+ON_BOTH_LOOPS = pytest.mark.parametrize("arun", LOOPS, indirect=True)
+
+
+async def eventually_true(probe: Any, *, timeout: float = 10.0, what: str = "") -> None:
+    """Wait without holding up the loop until something is true; see `polling.eventually`."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not probe():
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what or probe}")
+        await asyncio.sleep(0.02)
+
+
+class Heartbeat:
+    """Watch whether the loop goes round; ``async with`` it.
+
+    Attributes:
+        longest: the longest pause so far, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Heartbeat:
+        self._task = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(0.02)
+            now = loop.time()
+            self.longest = max(self.longest, now - last)
+            last = now

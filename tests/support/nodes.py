@@ -1,0 +1,30 @@
+"""The brokers of a test session: one that permits transient queues, and one that refuses them."""
+
+from __future__ import annotations
+
+from neon_mq_connector.testing import PrivateBroker
+
+PERMISSIVE = "permissive"
+REFUSING = "refusing"
+MODES = (PERMISSIVE, REFUSING)
+
+
+class BrokerNodes:
+    """Nodes by mode, started when first asked for and again when a test has left one dead."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, PrivateBroker] = {}
+
+    def running(self, mode: str) -> PrivateBroker:
+        """Return the node of a mode, up."""
+        if mode not in MODES:
+            raise ValueError(f"{mode!r} is no mode of a broker: use one of {', '.join(MODES)}")
+        node = self._nodes.setdefault(mode, PrivateBroker(refuse_transient=mode == REFUSING))
+        node.start()
+        return node
+
+    def close(self) -> None:
+        """End all nodes."""
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()

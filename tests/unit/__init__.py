@@ -1,0 +1,1 @@
+"""Tests that need no broker; the folders mirror the package."""

@@ -1,0 +1,185 @@
+"""Calls that block, made on threads of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.aio.blocking import BlockingCalls
+from neon_mq_connector.aio.loops import CallersLoop
+from neon_mq_connector.errors import WaitTimeoutError
+from tests.support.loops import eventually_true
+from tests.support.polling import eventually
+
+
+def calls_of(size: int = 8) -> BlockingCalls:
+    return BlockingCalls("mq-await:test", CallersLoop(), size)
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name == "mq-await:test"]
+
+
+def test_a_call_is_made_on_a_thread_and_its_result_is_awaited() -> None:
+    async def main() -> None:
+        calls = calls_of()
+        assert await calls.run(threading.get_ident, timeout=5, what="x") != threading.get_ident()
+        with pytest.raises(ZeroDivisionError):
+            await calls.run(lambda: 1 // 0, timeout=5, what="x")
+        assert await calls.wait_until_done(5.0)
+
+    asyncio.run(main())
+    eventually(lambda: not threads())
+
+
+def test_there_are_no_more_threads_than_allowed_and_none_without_work() -> None:
+    async def main() -> None:
+        calls = calls_of(3)
+        together = 0
+        most = 0
+        lock = threading.Lock()
+
+        def work() -> None:
+            nonlocal together, most
+            with lock:
+                together += 1
+                most = max(most, together)
+            time.sleep(0.01)
+            with lock:
+                together -= 1
+
+        await asyncio.gather(*(calls.run(work, timeout=20, what="x") for _ in range(20)))
+        assert most == 3
+        await eventually_true(lambda: not threads())
+
+    asyncio.run(main())
+
+
+def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> None:
+    async def main() -> None:
+        calls = calls_of()
+        go_on = threading.Event()
+        undone: list[str] = []
+
+        def work() -> str:
+            go_on.wait(10.0)
+            return "made"
+
+        with pytest.raises(WaitTimeoutError, match="working: not done within"):
+            await calls.run(work, timeout=0.05, what="working", undo=undone.append)
+        cancelled = asyncio.create_task(
+            calls.run(work, timeout=10, what="working", undo=undone.append)
+        )
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert not await calls.wait_until_done(0.05)
+        assert undone == []
+        go_on.set()
+        await eventually_true(lambda: undone == ["made", "made"])
+        assert await calls.wait_until_done(5.0)
+
+    asyncio.run(main())
+
+
+def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        calls = calls_of()
+        undone: list[str] = []
+        running = asyncio.create_task(
+            calls.run(lambda: "made", timeout=10, what="working", undo=undone.append)
+        )
+        end = calls._end
+
+        def end_and_cancel(*outcome: Any) -> None:
+            end(*outcome)
+            running.cancel()  # the task has not come to look at its result
+
+        monkeypatch.setattr(calls, "_end", end_and_cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await eventually_true(lambda: undone == ["made"])
+
+    asyncio.run(main())
+
+
+def test_a_call_that_several_ask_for_is_made_once_and_outlives_those_who_give_up() -> None:
+    async def main() -> None:
+        calls = calls_of()
+        go_on = threading.Event()
+        made: list[int] = []
+
+        def work() -> None:
+            go_on.wait(10.0)
+            made.append(1)
+            raise LookupError
+
+        def share(timeout: float) -> asyncio.Task[None]:
+            return asyncio.create_task(calls.share("key", work, timeout=timeout, what="working"))
+
+        tasks = [share(10.0) for _ in range(5)]
+        with pytest.raises(WaitTimeoutError, match="working"):
+            await share(0.05)
+        tasks.pop().cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [LookupError] * 4
+        assert made == [1]
+        with pytest.raises(LookupError):
+            await share(10.0)
+        assert made == [1, 1]
+
+    asyncio.run(main())
+
+
+def test_what_has_not_begun_when_nobody_waits_any_more_is_not_done() -> None:
+    async def main() -> None:
+        calls = calls_of(1)
+        go_on = threading.Event()
+        done: list[int] = []
+        first = asyncio.create_task(calls.run(lambda: go_on.wait(10.0), timeout=10, what="x"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(calls.run(lambda: done.append(2), timeout=10, what="x"))
+        third = asyncio.create_task(calls.run(lambda: done.append(3), timeout=10, what="x"))
+        await asyncio.sleep(0)
+        fourth = asyncio.create_task(
+            calls.run(lambda: done.append(4), timeout=10, what="x", in_any_case=True)
+        )
+        await asyncio.sleep(0)
+        for task in (second, fourth):
+            task.cancel()
+        await asyncio.wait([second, fourth])
+        go_on.set()
+        await asyncio.gather(first, third)
+        await eventually_true(lambda: done == [3, 4])
+
+    asyncio.run(main())
+
+
+def test_what_ends_after_its_loop_is_undone_all_the_same() -> None:
+    go_on = threading.Event()
+    undone: list[str] = []
+
+    def work() -> str:
+        go_on.wait(10.0)
+        return "made"
+
+    async def main() -> None:
+        calls = calls_of()
+        running = asyncio.create_task(
+            calls.run(work, timeout=10, what="working", undo=undone.append)
+        )
+        await asyncio.sleep(0.02)
+        running.cancel()
+
+    asyncio.run(main())
+    go_on.set()
+    eventually(lambda: undone == ["made"])

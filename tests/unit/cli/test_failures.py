@@ -1,0 +1,307 @@
+"""What a user sees when a command cannot do what it was asked for; no broker is needed for that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neon_mq_connector import errors
+from neon_mq_connector.cli.exits import ExitCode, exit_code_of
+from neon_mq_connector.testing import PrivateBroker, PrivateBrokerError
+from neon_mq_connector.testing.ports import free_ports
+from tests.unit.cli.conftest import Run
+
+SECRET = "s3cr3t-word"
+ASK = ("request", "queue", '{"a": 1}')
+LONG = "ü" * 150  # 300 bytes
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nothing listens."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
+
+
+def one_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ASK,
+        ("send", "queue", '{"a": 1}'),
+        ("send", "--exchange", "news", '{"a": 1}'),
+        ("listen", "--exchange", "news"),
+        ("listen", "--queue", "queue"),
+        ("demo",),
+    ],
+    ids=" ".join,
+)
+def test_no_broker_is_one_line_that_names_the_address_and_what_to_do(
+    run: Run, nobody: str, arguments: tuple[str, ...]
+) -> None:
+    done = run(*arguments, "--url", f"amqp://me:{SECRET}@{nobody}/")
+    assert done.exit_code == ExitCode.NO_BROKER
+    line = one_line(done.stderr)
+    assert line.startswith(f"Error: no broker answers at {nobody}")
+    assert "is a broker running there?" in line
+    assert "--url" in line
+    assert SECRET not in done.output
+
+
+def test_the_file_that_names_a_broker_that_is_not_there_is_named(
+    run: Run, nobody: str, tmp_path: Path
+) -> None:
+    host, port = nobody.split(":")
+    users = {"mq_handler": {"user": "me", "password": SECRET}}
+    path = tmp_path / "mq.json"
+    path.write_text(json.dumps({"MQ": {"server": host, "port": int(port), "users": users}}))
+    done = run(*ASK, "--config", str(path))
+    assert done.exit_code == ExitCode.NO_BROKER
+    assert f"(these settings are from {path})" in one_line(done.stderr)
+    assert SECRET not in done.output
+
+
+def test_debug_shows_where_and_keeps_the_line(run: Run, nobody: str) -> None:
+    for arguments in (("--debug", *ASK), (*ASK, "--debug")):
+        done = run(*arguments, "--url", f"amqp://me:{SECRET}@{nobody}/")
+        assert done.exit_code == ExitCode.NO_BROKER
+        assert "Traceback" in done.stderr
+        assert done.stderr.strip().splitlines()[-1].startswith("Error: no broker answers")
+        assert SECRET not in done.output
+
+
+def test_no_configuration_says_what_to_give(run: Run) -> None:
+    done = run(*ASK)
+    assert done.exit_code == ExitCode.CONFIGURATION
+    line = one_line(done.stderr)
+    assert "--url amqp://user:password@host:port/vhost" in line
+    assert "--config FILE" in line
+    assert "mq_config.json" in line
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ('{"MQ": {"port": "no"}}', "set MQ.port in {path}"),
+        ('{"MQ": ', "{path}: is not JSON (line 1, column 8"),
+        ("[]", "{path}: is JSON but not an object"),
+        ('{"users": {}}', "add users.mq_handler with user and password to {path}"),
+        (
+            f'{{"users": {{"mq_handler": {{"password": "{SECRET}"}}}}}}',
+            "set users.mq_handler.user in {path}",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_named_with_its_key(
+    run: Run, tmp_path: Path, content: str, words: str
+) -> None:
+    path = tmp_path / "mq.json"
+    path.write_text(content)
+    done = run(*ASK, "--config", str(path))
+    assert done.exit_code == ExitCode.CONFIGURATION
+    assert words.format(path=path) in one_line(done.stderr)
+    assert SECRET not in done.output
+
+
+def test_another_entry_of_the_configuration_is_asked_for_by_its_name(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "mq.json"
+    path.write_text(json.dumps({"users": {"one": {"user": "me", "password": SECRET}}}))
+    done = run(*ASK, "--config", str(path), "--user", "other")
+    assert done.exit_code == ExitCode.CONFIGURATION
+    assert "'other'" in done.stderr
+    assert "users has one" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("listen",), "either --exchange NAME or --queue NAME"),
+        (("listen", "--exchange", "a", "--queue", "b"), "either --exchange NAME or --queue NAME"),
+        (("listen", "--queue", "b", "--routing-key", "k"), "--routing-key is for --exchange"),
+        (("send", '{"a": 1}'), "name one QUEUE"),
+        (("send", "one", "two", '{"a": 1}'), "name one QUEUE"),
+        (("send", "--exchange", "x", "queue", '{"a": 1}'), "a fanout exchange knows no QUEUE"),
+        (
+            ("send", "--exchange", "x", "--type", "topic", '{"a": 1}'),
+            "a topic exchange needs a routing key",
+        ),
+        (("send", "queue", "{"), "is not JSON at line 1, column 2"),
+        (("request", "queue", "[]"), "a message is an object"),
+        ((*ASK, "--timeout", "0"), "--timeout"),
+        ((*ASK, "--timeout", "nan"), "'nan' is not a number of seconds"),
+        ((*ASK, "--timeout", "inf"), "--timeout"),
+        (("send", "queue", '{"a": 1}', "--expires", "nan"), "'nan' is not a number of seconds"),
+        (("send", "queue", '{"a": 1}', "--expires", "5000000"), "--expires"),
+        (("request", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
+        (("send", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
+        (("send", "--exchange", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
+        (("listen", "--queue", LONG), "AMQP allows 255 bytes"),
+        (("listen", "--exchange", "x", "--routing-key", LONG), "AMQP allows 255 bytes"),
+        (("listen", "--queue", "q", "--vhost", LONG), "AMQP allows 255 bytes"),
+        (("listen", "--exchange", "a", "--make-queue"), "--make-queue is for --queue"),
+        (("request", "queue"), "JSON"),
+        (("broker", "--port", "70000"), "--port"),
+        (("broker", "--service", "me"), "--write-config"),
+        (("demo", "--requests", "0"), "--requests"),
+        (("demo", "--management", "http://host"), "--management goes with --url"),
+        (("nonsense",), "nonsense"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_command_line_that_cannot_be_used_says_why(
+    run: Run, nobody: str, arguments: tuple[str, ...], words: str
+) -> None:
+    needs_url = arguments[0] in ("listen", "send", "request")
+    done = run(*arguments, *(["--url", f"amqp://u:p@{nobody}/"] if needs_url else []))
+    assert done.exit_code == ExitCode.USAGE
+    assert words in done.stderr
+
+
+def test_url_and_config_exclude_each_other_but_for_the_environment(
+    run: Run, nobody: str, tmp_path: Path
+) -> None:
+    url = f"amqp://u:p@{nobody}/"
+    path = tmp_path / "mq.json"
+    path.write_text("{}")
+    assert run(*ASK, "--url", url, "--config", str(path)).exit_code == ExitCode.USAGE
+    done = run(*ASK, "--config", str(path), env={"NEON_MQ_URL": url})
+    assert done.exit_code == ExitCode.CONFIGURATION
+    assert str(path) in done.stderr
+
+
+def test_a_private_broker_without_rabbitmq_says_how_to_install_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neon_mq_connector.testing import programs
+
+    monkeypatch.setattr(programs, "_FOLDERS", ())
+    for command in ("broker", "demo"):
+        done = run(command, env={"PATH": "", "RABBITMQ_HOME": ""})
+        assert done.exit_code == ExitCode.NO_BROKER
+        assert "apt-get install rabbitmq-server" in done.stderr
+
+
+@pytest.fixture
+def no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if a node is started."""
+
+    def start(_broker: object) -> None:
+        raise AssertionError("a node was started")
+
+    monkeypatch.setattr(PrivateBroker, "start", start)
+
+
+@pytest.mark.parametrize("place", ["file/folder", "file/folder/deep"])
+def test_a_private_broker_says_that_its_folder_cannot_be_made(
+    run: Run, no_node: None, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("broker", "--directory", str(tmp_path / place))
+    assert done.exit_code == ExitCode.USAGE
+    assert f"--directory: {tmp_path / place} cannot be made" in one_line(done.stderr)
+
+
+def test_a_private_broker_says_that_its_folder_cannot_be_written(
+    run: Run, no_node: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+    done = run("broker", "--directory", str(tmp_path))
+    assert done.exit_code == ExitCode.USAGE
+    assert f"--directory: {tmp_path} cannot be written" in one_line(done.stderr)
+
+
+def test_a_configuration_that_cannot_be_written_is_told_before_there_is_a_node(
+    run: Run, no_node: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there.json").write_text("{}")
+    (tmp_path / "dangling.json").symlink_to("nowhere")
+    for place, words in (
+        ("there.json", "exists already"),
+        ("dangling.json", "exists already"),
+        ("missing/mq.json", "missing is not a folder: make it"),
+        ("there.json/mq.json", "there.json is not a folder"),
+    ):
+        done = run("broker", "--write-config", str(tmp_path / place))
+        assert done.exit_code == ExitCode.USAGE
+        assert words in one_line(done.stderr)
+    assert (tmp_path / "there.json").read_text() == "{}"
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+    done = run("broker", "--write-config", "mq.json")
+    assert done.exit_code == ExitCode.USAGE
+    assert "no permission for its folder" in one_line(done.stderr)
+
+
+def test_what_nobody_expects_has_a_code_of_its_own_and_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neon_mq_connector.cli import options
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(options, "find_connection", fail)
+    done = run(*ASK)
+    assert done.exit_code == ExitCode.INTERNAL
+    assert one_line(done.stderr) == (
+        "Error: RuntimeError: out of luck (run it with --debug to see where)"
+    )
+
+
+def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from neon_mq_connector.cli import options
+
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(options, "find_connection", interrupt)
+    assert run(*ASK).exit_code == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (errors.ConfigurationError("x"), ExitCode.CONFIGURATION),
+        (errors.BrokerUnreachableError("x"), ExitCode.NO_BROKER),
+        (errors.ConnectionLostError("x"), ExitCode.NO_BROKER),
+        (errors.AuthenticationError("x"), ExitCode.REFUSED),
+        (errors.VhostAccessError("x"), ExitCode.REFUSED),
+        (errors.TopologyError("x"), ExitCode.REFUSED),
+        (errors.ChannelShutError("x"), ExitCode.REFUSED),
+        (errors.UnroutableError("x", may_have_arrived=False), ExitCode.NOT_DELIVERED),
+        (errors.PublishLostError("x", may_have_arrived=True), ExitCode.NOT_DELIVERED),
+        (errors.PublishTimeoutError("x", may_have_arrived=True), ExitCode.NOT_DELIVERED),
+        (errors.RequestTimeoutError("x"), ExitCode.FAILED),
+        (errors.RequestLostError("x"), ExitCode.NO_BROKER),
+        (errors.RemoteError("x", answer={}), ExitCode.FAILED),
+        (errors.DecodeError("x"), ExitCode.FAILED),
+        (PrivateBrokerError("x"), ExitCode.NO_BROKER),
+        (ZeroDivisionError("x"), ExitCode.INTERNAL),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: ExitCode) -> None:
+    assert exit_code_of(error) is code
+
+
+def test_a_process_of_its_own_ends_with_the_code_too(nobody: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "neon_mq_connector.cli", *ASK, "--url", f"amqp://u:p@{nobody}/"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(errors.__file__).parents[1],
+    )
+    assert done.returncode == ExitCode.NO_BROKER
+    assert done.stdout == ""
+    assert one_line(done.stderr).startswith("Error: no broker answers")

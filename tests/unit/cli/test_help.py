@@ -1,0 +1,99 @@
+"""What the command says about itself, and what that costs."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from neon_mq_connector.cli.app import COMMANDS, cli
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.version import __version__
+from tests.unit.cli.conftest import Run
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "reference" / "command.md"
+
+
+def command_named(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
+    assert command is not None
+    return command
+
+
+def test_help_names_every_command_and_every_exit_code(run: Run) -> None:
+    done = run("--help")
+    assert done.exit_code == 0
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} +\S", done.stdout, re.MULTILINE), name
+    for code in ExitCode:
+        assert f"{code.value:>3}  {code.meaning}" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_examples_that_the_command_takes(run: Run, name: str) -> None:
+    done = run(name, "-h")
+    assert done.exit_code == 0
+    assert "Examples:" in done.stdout
+    assert f"neon-mq {name}" in done.stdout.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_into_80_columns(run: Run, name: str) -> None:
+    text = run(name, "--help", env={"COLUMNS": "80"}).stdout
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_on_the_page_of_the_documentation(name: str) -> None:
+    section = re.search(
+        rf"^## neon-mq {name}$(?P<text>.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert section is not None, f"{PAGE} has no section on {name}"
+    shared = PAGE.read_text().partition("## Where the broker is")[2].partition("\n## ")[0]
+    for parameter in command_named(name).params:
+        if isinstance(parameter, click.Option):
+            option = parameter.opts[-1]
+            assert f"`{option}" in section["text"] + shared, f"{name}: {option} is not described"
+
+
+def test_every_exit_code_is_on_the_page_of_the_documentation() -> None:
+    page = PAGE.read_text()
+    for code in ExitCode:
+        assert f"| {code.value} | {code.meaning} |" in page
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version").stdout.strip() == f"neon-mq, version {__version__}"
+
+
+def test_nothing_that_draws_or_validates_is_imported_for_help() -> None:
+    program = (
+        "import sys\n"
+        "from neon_mq_connector.cli.app import cli\n"
+        "cli(['--help'], standalone_mode=False)\n"
+        "print('IMPORTED', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=ROOT,
+    )
+    imported = done.stdout.partition("IMPORTED")[2].split()
+    assert "click" in imported
+    assert not {"rich", "pydantic", "rich_click", "ovos_config"} & set(imported)
+    assert "neon_mq_connector.testing" not in imported
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_a_module_of_its_own(name: str) -> None:
+    module = importlib.import_module(f"neon_mq_connector.cli.{name}")
+    assert module.command is command_named(name)

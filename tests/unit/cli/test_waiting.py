@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from neon_mq_connector.cli.waiting import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_asks_for_the_end_and_the_handlers_are_put_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.wait(0.0)
+        os.kill(os.getpid(), number)
+        assert stop.wait(5.0)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_does_what_it_does_otherwise() -> None:
+    # who is started in the background ignores the signal
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.wait(5.0)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_ends_the_wait_at_once() -> None:
+    with StopRequest() as stop:
+        began = time.monotonic()
+        threading.Timer(0.05, stop.set).start()
+        assert stop.wait(5.0)
+        assert time.monotonic() - began < 2.0
+
+
+def test_without_the_main_thread_no_handler_is_touched() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen: list[object] = []
+
+    def use() -> None:
+        with StopRequest():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join(5.0)
+    assert seen == [before]

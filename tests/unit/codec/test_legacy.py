@@ -1,0 +1,294 @@
+"""The legacy format: base64 of a JSON string that holds the `repr` of a dict."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import builtins
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from neon_mq_connector.codec import Bounds, b64_to_dict, dict_to_b64, fast, legacy
+from neon_mq_connector.errors import DecodeError, EncodeError
+from tests.unit.codec.oracle import REFUSED, literal_eval, literals, messages, near_literals, same
+
+UTTERANCE = {
+    "msg_type": "neon.get_response",
+    "data": {"utterances": ["what's the weather like?"], "lang": "en-us", "final": True},
+    "context": {
+        "client": "mobile",
+        "timing": {"stt": 0.213, "total": 1.5, "retries": 3},
+        "session": None,
+        "mq": {"routing_key": "reply.6c1d", "message_id": "b3f0c2", "stream": False},
+    },
+    "message_id": "b3f0c2",
+}
+
+
+def body_of(text: str) -> bytes:
+    """Put any text where the `repr` belongs."""
+    return base64.b64encode(json.dumps(text).encode())
+
+
+def read(text: str) -> Any:
+    """Read any text in the place of a `repr`; `REFUSED` if that is an error."""
+    try:
+        return b64_to_dict(body_of(text))
+    except DecodeError:
+        return REFUSED
+
+
+@settings(deadline=None)
+@given(messages)
+def test_what_is_written_is_what_peers_have_always_written(message: dict[Any, Any]) -> None:
+    assert dict_to_b64(message) == base64.b64encode(json.dumps(repr(message)).encode())
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages)
+@example({"a": "it's", "b": 'say "so"', "c": "both ' and \"", "d": "\\", "e": "\\'"})
+@example({"None": "None", "True": [True, "True"], "a": "False, None"})
+@example({"a": (1,), "b": (), "c": ((),), "(": ")", "d": {1, (2,)}, "e": {}})
+@example({None: 1, True: 2, 1.5: 3, b"x": 4, (): 5, 2: {3: {4: 5}}})
+@example({"a": b"b'\x00\xff\\\"'", "b": b"", "ab": "b", "c": [b"'", b'"']})
+@example({"a": "\ud83d\ude00", "b": "\ud83d", "c": "😀", "d": "\ufdd0", "e": (1,)})
+@example({"a": "\x00\x01\x02\x03\x04", "b": (b"\x00\x03", {1}), "\x00": [1], "\ufdd0": [1, 2]})
+@example({"a": float("inf"), "b": [-float("inf"), "inf", "nan"], "c": {0.0: -0.0}})
+@example({"a": 1j, "b": 1 - 1j, "c": 0j, "d": "Infinity NaN"})
+@example({"a": ",)", "b": ("x,)", ",]", ",}"), "c": [(",",)]})
+@example({"a/b": "\\/", "c": "a:b", ":": {":": {1: ":"}}})
+def test_any_dict_of_python_literals_goes_there_and_back(message: dict[Any, Any]) -> None:
+    assert same(b64_to_dict(dict_to_b64(message)), message)
+
+
+@settings(deadline=None)
+@given(literals, st.sampled_from(["x", 0, None, (1,), "it's"]))
+def test_any_value_goes_there_and_back_wherever_it_is(value: Any, key: Any) -> None:
+    for message in ({key: value}, {"a": [value, {1}]}, {"b": {"c": (value,)}, "d": b"\x00"}):
+        assert same(b64_to_dict(dict_to_b64(message)), message)
+
+
+@settings(max_examples=800, deadline=None)
+@given(near_literals)
+@example("{'a': '\x01'}")
+@example("{'a': ('\x00', b'\x03a\x04')}")
+@example("{'a': (1]}}")
+@example("{'a': [1)")
+@example("{'a': (1], 'x': [2)}")
+@example("{'a': {1: 2: 3, 4}}")
+@example("{'a': [1: 2], 3}")
+@example("{'a': '''b''', 'c': 'd'}")
+@example("{'a': 'b' # it's\n}")
+@example("{'a': b'\\u0041', 'c': b'é'}")
+@example("{'a': rb'x', 'c': (1,)}")
+@example("{'a': 1,}")
+@example("{1: [2, 3,],}")
+@example("{'a': '\\/', \"b\": 1}")
+@example("{'a': (NaN, nan, -Infinity)}")
+@example("{(None): (1), 'a': ((2,))}")
+def test_results_are_those_of_literal_eval(text: str) -> None:
+    expected = literal_eval(text)
+    if expected is not REFUSED and type(expected) is dict:
+        assert same(read(text), expected)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_the_fast_path_reads_nothing_that_literal_eval_refuses(data: st.DataObject) -> None:
+    text = data.draw(near_literals)
+    lenient = ("true", "false", "null", "nan", "inf", "\x00", "\ud83d", "\n", "\r")
+    if literal_eval(text) is REFUSED and not any(word in text for word in lenient):
+        assert read(text) is REFUSED
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
+@example(b"")
+@example(b"=")
+@example(b"====")
+@example(b"AAA")
+@example(b"e30=e30=")
+@example(base64.b64encode(b'"\xff"'))
+@example(base64.b64encode(b'"{}" {}'))
+@example(base64.b64encode(b'"{}'))
+@example(base64.b64encode(b'""'))
+@example(base64.b64encode(b"[1]"))
+@example(base64.b64encode(b"7"))
+def test_any_bytes_end_in_a_dict_or_the_documented_error(data: bytes) -> None:
+    for body in (data, base64.b64encode(data), body_of(data.decode("latin-1"))):
+        error: DecodeError | None = None
+        try:
+            assert type(b64_to_dict(body)) is dict
+        except DecodeError as caught:
+            error = caught
+        # Nothing keeps hold of the bytes.
+        assert error is None or (str(error) and error.__cause__ is None)
+
+
+def test_strings_and_mime_line_breaks_are_accepted() -> None:
+    body = dict_to_b64(UTTERANCE)
+    assert b64_to_dict(body.decode()) == UTTERANCE
+    assert b64_to_dict(base64.encodebytes(base64.b64decode(body))) == UTTERANCE
+    assert b64_to_dict(base64.b64encode(json.dumps(UTTERANCE).encode())) == UTTERANCE
+    with pytest.raises(DecodeError, match="not ASCII"):
+        b64_to_dict("é")
+
+
+@pytest.mark.parametrize("damage", [b"*", b"\x00", b"=", "é".encode()])
+def test_characters_that_are_not_base64_are_not_skipped(damage: bytes) -> None:
+    body = dict_to_b64(UTTERANCE)
+    with pytest.raises(DecodeError, match="base64"):
+        b64_to_dict(body[:40] + damage * 4 + body[40:])
+
+
+@pytest.mark.parametrize(
+    "text,what",
+    [("[1]", "list"), ("'a'", "str"), ("(1, 2)", "tuple"), ("1", "int"), ("{1}", "set")],
+)
+def test_something_else_than_a_dict_is_refused_by_name(text: str, what: str) -> None:
+    with pytest.raises(DecodeError, match=f"must be a dict, not a {what}"):
+        b64_to_dict(body_of(text))
+
+
+def test_equal_keys_count_as_in_python() -> None:
+    text = "{'a': 1, 'b': 2, 'a': 3, 1: 'x', True: 'y', 1.0: 'z'}"
+    assert same(read(text), {"a": 3, "b": 2, 1: "z"})
+
+
+def test_nothing_in_a_message_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "executed"
+    path = str(trace)
+    texts = [
+        f"__import__('pathlib').Path({path!r}).touch()",
+        f"{{'a': __import__('os').system('touch {path}')}}",
+        f"{{'a': [c for c in ().__class__.__base__.__subclasses__()], 'b': open({path!r}, 'w')}}",
+        f"{{f\"{{open({path!r}, 'w')}}\": 1}}",
+        "{'a': (lambda: 1)()}",
+    ]
+    bodies = [body_of(text) for text in texts]
+    legitimate = body_of("{'a': {b'x': (1j, nan)}, 'c': r'\\d' '#'}")
+    executed: list[Any] = []
+    outcomes: list[Any] = []
+    with monkeypatch.context() as patch:
+        for module, name in [
+            *((builtins, name) for name in ("eval", "exec", "compile", "open")),
+            *((ast, name) for name in ("literal_eval", "parse")),
+        ]:
+            patch.setattr(module, name, lambda *args, **_: executed.append(args))
+        for body in bodies:
+            try:
+                outcomes.append(b64_to_dict(body))
+            except DecodeError:
+                outcomes.append(REFUSED)
+        last = b64_to_dict(legitimate)
+    assert executed == []
+    assert outcomes == [REFUSED] * len(texts)
+    assert last["c"] == "\\d#"
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("pair", ["[]", "()", "{1:}", "{'b':}", "[{'c':}]", "{2:[(({3:},),)]}"])
+@pytest.mark.parametrize("rest", ["", ", 'x': {1}", ", 'y': 1j"], ids=["json", "sets", "other"])
+def test_a_message_as_deep_as_the_bound_is_read_and_a_deeper_one_is_not(
+    pair: str, rest: str
+) -> None:
+    opener, closer = re.split(r"(?<=[(:\[])(?=[,)}\]])", pair)
+    levels = sum(pair.count(bracket) for bracket in "[{(")
+    for depth in (200, 201):
+        times, left = divmod(depth - 1, levels)
+        text = "[" * left + opener * times + "1" + closer * times + "]" * left
+        text = f"{{'a': {text}{rest}}}"
+        if depth == 200:
+            assert same(read(text), literal_eval(text))
+        else:
+            with pytest.raises(DecodeError, match="max_depth"):
+                b64_to_dict(body_of(text))
+
+
+def test_a_stack_that_is_nearly_used_up_is_no_reason_to_fail() -> None:
+    message = {"a": json.loads("[" * 150 + "]" * 150)}
+    body = dict_to_b64(message)
+
+    def dive(frames: int) -> Any:
+        return dive(frames - 1) if frames else b64_to_dict(body)
+
+    limit = sys.getrecursionlimit()
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(dive(limit - 120)))
+    thread.start()
+    thread.join(10)
+    assert results == [message]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"a": "x" * 5_000_000},
+        {"a": b"\x00\xff" * 700_000},
+        {f"key{i}": {"id": i, "name": "it's", "ok": True, "x": None} for i in range(80_000)},
+        {
+            f"key{i}": {"n": i, "f": i / 8, "t": (i, 2), "b": b"x\x00", 3: {4, "é"}}
+            for i in range(60_000)
+        },
+        {"list": [i / 7 for i in range(250_000)], "ints": list(range(50_000))},
+        {i: str(i) for i in range(250_000)},
+    ],
+    ids=["text", "bytes", "records", "mixed records", "numbers", "numbered"],
+)
+def test_five_megabytes_of_a_legitimate_dict_are_read(message: dict[Any, Any]) -> None:
+    assert 2_000_000 < len(repr(message)) < 7_000_000
+    assert b64_to_dict(dict_to_b64(message)) == message
+
+
+def test_what_the_fast_path_cannot_do_is_left_to_the_reader_of_literals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("read slowly")
+
+    monkeypatch.setattr(legacy, "parse_literal", refuse)
+    for message in (UTTERANCE, {"a": (1, "it's")}, {1: b"\x00", (2,): {3}, "f": float("inf")}):
+        assert b64_to_dict(dict_to_b64(message)) == message
+    with pytest.raises(AssertionError, match="slowly"):
+        b64_to_dict(dict_to_b64({"a": 1j}))
+    monkeypatch.setattr(legacy, "parse_literal", lambda text, bounds: {"slow": True})
+    monkeypatch.setattr(fast, "scan", lambda *args: pytest.fail("read fast"))
+    assert b64_to_dict(dict_to_b64({"a": "\ud83d\ude00"})) == {"slow": True}
+
+
+def test_bounds_can_be_set() -> None:
+    body = dict_to_b64(UTTERANCE)
+    assert b64_to_dict(body, bounds=Bounds()) == UTTERANCE
+    for name in ("max_body", "max_text", "max_depth"):
+        with pytest.raises(DecodeError, match=rf"the bound is 2 \({name}\)"):
+            b64_to_dict(body, bounds=Bounds(**{name: 2}))
+    with pytest.raises(DecodeError, match=r"the bound is 2000 \(max_memory\)"):
+        b64_to_dict(body, bounds=Bounds(max_memory=2000))
+    for text in (
+        "{'a': 12345678901234567890}",
+        "{1: 12345678901234567890}",
+        '{"a": 0xFFFFFFFFFFFFFFFFF}',
+    ):
+        with pytest.raises(DecodeError, match=r"the bound is 18 \(max_int_digits\)"):
+            b64_to_dict(body_of(text), bounds=Bounds(max_int_digits=18))
+
+
+def test_a_dict_without_a_repr_is_refused_when_it_is_written() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(EncodeError, match="too deep"):
+        dict_to_b64({"a": deep})
+    if hasattr(sys, "get_int_max_str_digits"):
+        with pytest.raises(EncodeError, match="digits"):
+            dict_to_b64({"a": 10**5000})
+    while deep:
+        deep = deep.pop()

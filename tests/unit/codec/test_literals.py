@@ -1,0 +1,168 @@
+"""The reader of Python literals, with `ast.literal_eval` as the oracle."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+
+from neon_mq_connector.codec import Bounds
+from neon_mq_connector.codec.literals import parse_literal
+from neon_mq_connector.errors import DecodeError
+from tests.unit.codec.oracle import REFUSED, literal_eval, literals, near_literals, same
+
+
+def _read(text: str) -> Any:
+    try:
+        return parse_literal(text)
+    except DecodeError:
+        return REFUSED
+
+
+@settings(deadline=None)
+@given(literals)
+def test_any_value_comes_back_from_its_repr(value: Any) -> None:
+    assert same(parse_literal(repr(value)), value)
+
+
+@settings(max_examples=800, deadline=None)
+@given(near_literals)
+@example("{'a': 'x' \"y\" r'\\n'}")
+@example("{'a': '\\'', \"b\": '\\\"'}")
+@example("{'k': \"'\\\\\"}")
+def test_whatever_literal_eval_reads_is_read_the_same(text: str) -> None:
+    expected = literal_eval(text)
+    if expected is not REFUSED and not _is_bare_tuple(text):
+        assert same(_read(text), expected)
+
+
+def _is_bare_tuple(text: str) -> bool:
+    # `1, 2` without parentheses is a tuple to Python; no message is one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        node = ast.parse(text.lstrip(" \t"), mode="eval").body
+    return isinstance(node, ast.Tuple) and literal_eval(f"[{text}\n]") is not REFUSED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "'a' 'b'",
+            "b'a' b'b'",
+            "('a'\n'b')",
+            "u'a'",
+            "R'\\n'",
+            "rb'\\x'",
+            "Br'\\''",
+            "'''a'b'''",
+        ),
+        *('"""a\r\nb"""', "'\\\r\na'", "'a\\\nb'", "'\\N{BULLET}'", "'\\400'", "b'\\400'", "'\\q'"),
+        *("'\\é'", "'\\あ'", "b'\\u0041'", "'\\ud83d\\ude00'", "'\\U0001f600'", "'\t\x01'"),
+        *("0", "00", "0_0", "-0", "- 1", "+1", "-(1)", "((1))", "0x_fF", "0O17", "0B1_0", "1_000"),
+        *("1.", ".5", "1e5", "1E-5", "1_0.0_1e1_0", "09.5", "1e400", "-1e400", "-0.0", "1" * 4300),
+        *("1j", "-1j", "01j", "1+2j", "-1-2j", "(1)+2j", "1+(2j)", "-(1)+2j", "0xe+1j", "1e400j"),
+        *("()", "(1,)", "(1)", "[1,]", "{1,}", "{1: 2,}", "((),)", "set()", "set ( )", "(set)()"),
+        *("{1: 1, True: 2, 1.0: 3}", "{1, True, 1.0}", "{(1, 'a'): {2}}", "{None: None}", "..."),
+        *("[1, # c\n 2]", "[1,\\\n2]", "\n[1]\n", " \t1", "# c\n1", "[\f1]", "{} # c", "{'a':1}"),
+    ],
+)
+def test_all_that_python_allows_in_a_literal_is_read(text: str) -> None:
+    expected = literal_eval(text)
+    assert expected is not REFUSED
+    assert same(parse_literal(text), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "#", "x", "__import__('os')", "print()", "{}.x", "[][0]", "1 + 1", "not 1"),
+        *("{**{}}", "{*()}", "[*()]", "f'a'", "--1", "-True", "~1", "1+2j+3j", "2j+1", "True+1j"),
+        *("1+-2j", "-'a'", "-(1+2j)", "{1: 2, 3}", "{1, 2: 3}", "{1: 2: 3}", "{:1}", "{1:}", "{,}"),
+        *("[,]", "(,)", "[1,,2]", "[1 2]", "[1)", "(1]", "{1]", "[1", "1]", "]", "'a", "'a\nb'"),
+        *("'''a''", "'\\x4'", "'\\u12'", "'\\U00110000'", "'\\N{NO SUCH}'", "b'\\x'", "b'é'"),
+        *("'a' b'b'", "('a')'b'", "ub'a'", "007", "1__0", "1_", "0x", "0b12", "1.2.3", "1a", "1e"),
+        *("set", "set(1)", "[set]", "{set: 1}", "(set,)", "set()()", "1 \\ 2", "lambda: 1"),
+        *("{[]: 1}", "{{}: 1}", "{{1}}", "{([],): 1}", "{} {}", "NaN", "Infinity", "1 if 1 else 2"),
+    ],
+)
+def test_what_is_no_literal_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError):
+        parse_literal(text)
+
+
+@pytest.mark.parametrize(
+    "text,value",
+    [
+        ("[inf, -inf]", [float("inf"), -float("inf")]),
+        ("(inf-infj)", complex(float("inf"), -float("inf"))),
+        ("[true, false, null]", [True, False, None]),
+    ],
+)
+def test_what_repr_or_json_writes_beyond_literals_is_read_too(text: str, value: Any) -> None:
+    assert parse_literal(text) == value
+
+
+def test_nan_is_read_in_floats_and_complex_numbers() -> None:
+    value = parse_literal("[nan, -nan, (nan+nanj), (1-nanj)]")
+    assert [repr(each) for each in value] == ["nan", "nan", "(nan+nanj)", "(1+nanj)"]
+
+
+def test_unknown_and_large_escapes_are_read_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert parse_literal(r"['\q', '\777', b'\q', b'\777', '\あ']") == [
+            "\\q",
+            "\u01ff",
+            b"\\q",
+            b"\xff",
+            "\\あ",
+        ]
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 4095, 4097, 65534, 65535, 65536, 65537, 200_001])
+@pytest.mark.parametrize("unit", ["\\\\", "\\'", "a\\n", "\\x41", "\\N{DIGIT ONE}", "あ\\\\", '"'])
+def test_a_long_string_is_the_same_wherever_the_pieces_are_cut(length: int, unit: str) -> None:
+    contents = ("a" * (length % 7) + unit * (length // len(unit) + 1)) + "é"
+    for text in (f"'{contents}'", f"'''{contents}'''", f"r'{contents}'"):
+        assert same(parse_literal(text), literal_eval(text))
+
+
+def test_two_hundred_levels_are_read_and_one_more_is_not() -> None:
+    assert parse_literal("[" * 200 + "]" * 200) == literal_eval("[" * 200 + "]" * 200)
+    for opener, closer in ("[]", "()", "{}"):
+        with pytest.raises(DecodeError, match="max_depth"):
+            parse_literal(opener * 201 + closer * 201)
+
+
+def test_many_keys_of_one_hash_are_refused_before_they_are_compared() -> None:
+    modulus = 2**61 - 1
+    assert len({hash(k * modulus) for k in range(30_000)}) == 1
+    keys = [str(k * modulus) for k in range(30_000)]
+    for text in ("{" + ", ".join(keys) + "}", "{" + ": 0, ".join(keys) + ": 0}"):
+        with pytest.raises(DecodeError, match="max_equal_hashes"):
+            parse_literal(text)
+    few = "{" + ", ".join(keys[:16]) + "}"
+    assert parse_literal(few) == literal_eval(few)
+
+
+def test_errors_say_where_but_do_not_quote_the_message() -> None:
+    with pytest.raises(DecodeError, match="at character 15") as caught:
+        parse_literal("{'password': s3cr3t}"[:13] + "  s3cr3t}")
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_steps_and_memory_have_bounds_that_can_be_set() -> None:
+    text = repr([b"x"] * 1000)
+    assert len(parse_literal(text)) == 1000
+    with pytest.raises(DecodeError, match=r"the bound is 1000 \(max_steps\)"):
+        parse_literal(text, Bounds(max_steps=1000))
+    with pytest.raises(DecodeError, match=r"the bound is 50000 \(max_memory\)"):
+        parse_literal(text, Bounds(max_memory=50_000))
+    with pytest.raises(DecodeError, match=r"the bound is 1000 \(max_text\)"):
+        parse_literal(text, Bounds(max_text=1000))

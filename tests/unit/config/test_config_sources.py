@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.config import find_source, load_neon_mq_config, load_settings
+from neon_mq_connector.errors import ConfigurationError
+
+
+def write(path: Path, server: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"server": server}))
+
+
+def refused(path: Path | None = None) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert path is None or str(path) in message
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return message
+
+
+def test_the_first_source_that_exists_is_used(
+    home: Path,
+    config_file: Path,
+    credentials_file: Path,
+    ovos: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_settings().server == "localhost"
+
+    ovos({"MQ": {"server": "ovos"}})
+    assert load_settings().server == "ovos"
+    assert "ovos-config" in load_settings().source
+
+    write(credentials_file, "credentials")
+    assert load_settings().server == "credentials"
+
+    write(config_file, "config")
+    assert load_settings().server == "config"
+    assert load_settings().source == str(config_file)
+
+    named = home / "named.json"
+    write(named, "named")
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", "~/named.json")
+    assert load_settings().server == "named"
+    assert load_settings().source == str(named)
+
+    assert load_settings({"server": "passed"}).server == "passed"
+    assert load_settings({}).server == "named"
+
+
+def test_sources_are_not_merged(config_file: Path, credentials_file: Path) -> None:
+    credentials_file.write_text('{"port": 1234, "users": {"a": {}}}')
+    write(config_file, "config")
+    settings = load_settings()
+    assert (settings.port, settings.users) == (5672, {})
+
+
+def test_xdg_config_home_is_followed(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(config_file, "home")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert load_settings().server == "localhost"
+    write(tmp_path / "xdg" / "neon" / "mq_config.json", "xdg")
+    assert load_settings().server == "xdg"
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_mq_is_unwrapped_in_every_source(
+    wrapped: bool,
+    config_file: Path,
+    credentials_file: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def content(server: str) -> dict[str, Any]:
+        return {"MQ": {"server": server}, "other": 1} if wrapped else {"server": server}
+
+    assert load_settings(content("passed")).server == "passed"
+    for path, server in ((credentials_file, "credentials"), (config_file, "config")):
+        path.write_text(json.dumps(content(server)))
+        assert load_settings().server == server
+        assert load_neon_mq_config() == {"server": server}
+    (home / "named").write_text(json.dumps(content("named")))
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(home / "named"))
+    assert load_settings().server == "named"
+
+
+def test_any_mapping_may_be_passed(home: Path) -> None:
+    passed = MappingProxyType({"MQ": MappingProxyType({"server": "mq"})})
+    assert load_settings(passed).server == "mq"
+
+
+@pytest.mark.parametrize("passed", [[1], "text", 5, ("a",), [], ""])
+def test_anything_else_that_is_passed_is_refused(home: Path, passed: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the dict passed to the constructor"):
+        load_settings(passed)
+
+
+@pytest.mark.parametrize("section", [[1], "text", 5, False])
+def test_a_section_that_is_no_object_is_refused(config_file: Path, section: Any) -> None:
+    config_file.write_text(json.dumps({"MQ": section}))
+    assert refused(config_file).startswith("MQ: ")
+
+
+def test_a_section_that_is_null_is_an_empty_one(config_file: Path) -> None:
+    config_file.write_text('{"MQ": null}')
+    assert load_settings().server == "localhost"
+    assert load_neon_mq_config() == {}
+
+
+def test_a_named_file_that_is_missing_is_an_error_although_others_exist(
+    config_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(config_file, "config")
+    for missing in (home / "missing.json", config_file / "below a file"):
+        monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(missing))
+        assert "NEON_MQ_CONFIG_PATH" in refused(missing)
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", "")
+    assert load_settings().server == "config"
+
+
+BAD_CONTENT = {
+    "not JSON": (b'{"MQ": {\n  "server": "mq",\n  "port" 5672}}', "line 3, column 10"),
+    "empty": (b"", "line 1, column 1"),
+    "cut off": (b'{"MQ": {"server": "mq"', "line 1"),
+    "a list": (b"[1]", "not an object"),
+    "a number": (b"5", "not an object"),
+    "null": (b"null", "not an object"),
+    "not UTF-8": (b'{"server": "\xff"}', "byte 12"),
+    "UTF-16": ('{"server": "mq"}'.encode("utf-16"), "UTF-8"),
+    "binary": (bytes(range(256)), "UTF-8"),
+    "nested too deeply": (b"[" * 200_000, "nested"),
+    "a number too long": (b'{"port": ' + b"9" * 5000 + b"}", "number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONTENT)
+def test_a_file_with_bad_content_is_one_error_that_names_it(
+    case: str, config_file: Path, credentials_file: Path
+) -> None:
+    content, words = BAD_CONTENT[case]
+    config_file.write_bytes(content)
+    write(credentials_file, "not to be used instead")
+    assert words in refused(config_file)
+
+
+def test_a_byte_order_mark_does_no_harm(config_file: Path) -> None:
+    config_file.write_bytes(b'\xef\xbb\xbf{"server": "mq"}')
+    assert load_settings().server == "mq"
+
+
+def test_a_directory_is_no_file(
+    config_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_file.mkdir()
+    assert "directory" in refused(config_file)
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(home))
+    assert "directory" in refused(home)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_that_may_not_be_read_is_an_error(
+    named: bool, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(config_file, "mq")
+    if named:
+        monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(config_file))
+
+    # Permissions mean nothing to root, as whom tests run in containers.
+    def deny(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    assert "permission denied" in refused(config_file)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(40, "loop")])
+def test_a_home_that_may_not_be_entered_is_passed_over(
+    error: OSError, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(home)):
+            raise error
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    source = find_source()
+    monkeypatch.undo()
+    assert source is None
+    assert "mq_config.json" in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["/does/not/exist", "/dev/null", "relative", ""])
+def test_a_broken_home_is_no_home(home: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", broken)
+    assert load_settings().server == "localhost"
+    with pytest.raises(ConfigurationError, match="add users"):
+        load_settings().credentials_for("some_service")
+
+
+def test_no_configuration_at_all_gives_the_defaults(home: Path, config_file: Path) -> None:
+    assert find_source() is None
+    assert load_neon_mq_config() == {}
+    settings = load_settings()
+    assert [str(endpoint) for endpoint in settings.endpoints] == ["localhost:5672"]
+    with pytest.raises(ConfigurationError) as caught:
+        settings.credentials_for("some_service")
+    assert f"{config_file}, which does not exist" in str(caught.value)
+
+
+def test_the_plain_dict_of_ovos_config_is_a_copy(ovos: Callable[[Any], None]) -> None:
+    content = {"MQ": {"users": {"a": {"list": [1, {"b": 2}]}}}}
+    ovos(content)
+    loaded = load_neon_mq_config()
+    assert loaded == content["MQ"]
+    loaded["users"]["a"]["list"].append("mine")
+    assert content == {"MQ": {"users": {"a": {"list": [1, {"b": 2}]}}}}
+
+
+def test_ovos_config_that_fails_is_one_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("line 1: password: hunter2")
+
+    monkeypatch.setattr("ovos_config.config.Configuration", fail)
+    message = refused()
+    assert "ovos-config" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("section", ["text", [1], 5])
+def test_a_section_of_ovos_config_that_is_no_object_is_refused(
+    section: Any, ovos: Callable[[Any], None]
+) -> None:
+    ovos({"MQ": section})
+    assert "ovos-config" in refused()
+
+
+def test_without_ovos_config_the_defaults_are_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ovos_config.config", None)
+    assert load_settings().server == "localhost"
+
+
+def test_the_real_ovos_config_is_read(home: Path) -> None:
+    file = home / ".config" / "mycroft" / "mycroft.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"MQ": {"server": "from.ovos", "users": {"a": {"user": "u"}}}}')
+    code = (
+        "from neon_mq_connector.config import load_neon_mq_config, load_settings\n"
+        "config = load_neon_mq_config()\n"
+        "assert type(config) is dict and type(config['users']) is dict, type(config)\n"
+        "print(load_settings().server, config['users'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "from.ovos {'a': {'user': 'u'}}"

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.config import MQSettings, TLSSettings, create_ssl_context
+from neon_mq_connector.errors import ConfigurationError
+
+OPENSSL = shutil.which("openssl")
+needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificates")
+FILE = "/etc/neon/mq.json"
+PASSWORD = "hunter2-correct-horse"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate for `mq.example`."""
+
+    cert: Path
+    key: Path
+    locked_key: Path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    directory = tmp_path_factory.mktemp("tls")
+    made = Certificate(directory / "cert.pem", directory / "key.pem", directory / "locked.pem")
+    _openssl(
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-days", "2", "-subj", "/CN=mq.example", "-addext", "subjectAltName=DNS:mq.example"),
+        *("-keyout", str(made.key), "-out", str(made.cert)),
+    )
+    _openssl(
+        *("pkey", "-in", str(made.key), "-aes256", "-passout", f"pass:{PASSWORD}"),
+        *("-out", str(made.locked_key)),
+    )
+    return made
+
+
+def _openssl(*arguments: str) -> None:
+    assert OPENSSL is not None
+    subprocess.run([OPENSSL, *arguments], check=True, capture_output=True, timeout=60)
+
+
+def tls_of(value: Any) -> TLSSettings:
+    return MQSettings.from_config({"tls": value}, source=FILE).tls
+
+
+def shake_hands(client: ssl.SSLContext, name: str, certificate: Certificate) -> None:
+    """Let a client and a server talk in memory; raises what the client raises."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate.cert, certificate.key)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname=name)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(10):
+        done = 0
+        for end in (ours, theirs):
+            try:
+                end.do_handshake()
+                done += 1
+            except ssl.SSLWantReadError:
+                pass
+        if done == 2:
+            return
+    raise AssertionError("the handshake does not end")
+
+
+def test_tls_is_off_until_there_is_a_section_for_it() -> None:
+    assert not MQSettings.from_config({}).tls.enabled
+    assert tls_of(True).enabled
+    assert tls_of({}).enabled
+    assert not tls_of(False).enabled
+    assert not tls_of({"enabled": "false"}).enabled
+    assert MQSettings.from_config({"ssl": {}}).tls.enabled
+
+
+def test_certificate_and_name_are_checked_unless_told_otherwise() -> None:
+    context = create_ssl_context(tls_of(True))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+    lax = create_ssl_context(tls_of({"verify": False}))
+    assert lax.verify_mode is ssl.CERT_NONE
+    assert not lax.check_hostname
+
+
+@needs_openssl
+def test_a_broker_is_trusted_when_its_authority_is_named(certificate: Certificate) -> None:
+    trusting = create_ssl_context(tls_of({"ca_file": str(certificate.cert)}))
+    shake_hands(trusting, "mq.example", certificate)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(trusting, "other.example", certificate)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(create_ssl_context(tls_of(True)), "mq.example", certificate)
+    shake_hands(create_ssl_context(tls_of({"verify": False})), "other.example", certificate)
+
+
+@needs_openssl
+def test_a_named_authority_is_the_only_one_trusted(certificate: Certificate) -> None:
+    context = create_ssl_context(tls_of({"ca_file": str(certificate.cert)}))
+    assert context.cert_store_stats()["x509"] == 1
+
+
+@needs_openssl
+def test_a_certificate_with_its_key_is_loaded(certificate: Certificate, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(certificate.cert.read_bytes() + certificate.key.read_bytes())
+    cert = str(certificate.cert)
+    for section in (
+        {"cert_file": cert, "key_file": str(certificate.key)},
+        {"cert_file": cert, "key_file": str(certificate.locked_key), "key_password": PASSWORD},
+        {"cert_file": str(both)},
+    ):
+        create_ssl_context(tls_of(section))
+
+
+@needs_openssl
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_locked_key_without_its_password_is_an_error_and_nobody_is_asked(
+    password: str | None, certificate: Certificate
+) -> None:
+    tls = tls_of(
+        {
+            "cert_file": str(certificate.cert),
+            "key_file": str(certificate.locked_key),
+            "key_password": password,
+        }
+    )
+    with pytest.raises(ConfigurationError, match="key_password") as caught:
+        create_ssl_context(tls)
+    assert str(certificate.locked_key) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate", b"\xff\0\xfe"])
+def test_a_file_that_holds_no_certificate_is_an_error_that_names_it(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.pem"
+    path.write_bytes(content)
+    for key in ("ca_file", "cert_file"):
+        with pytest.raises(ConfigurationError, match=f"tls.{key}") as caught:
+            create_ssl_context(tls_of({key: str(path)}))
+        assert str(path) in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["ca_file", "cert_file"])
+def test_a_file_that_is_not_there_is_refused_at_once(key: str, tmp_path: Path) -> None:
+    for missing in (tmp_path / "missing.pem", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(ConfigurationError, match=f"tls.{key}") as caught:
+            tls_of({key: str(missing)})
+        assert str(missing) in str(caught.value)
+        assert FILE in str(caught.value)
+
+
+def test_files_are_not_looked_for_while_tls_is_off(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pem"
+    assert tls_of({"enabled": False, "ca_file": str(missing)}).ca_file == missing
+
+
+def test_a_path_is_expanded(home: Path) -> None:
+    (home / "ca.pem").touch()
+    assert tls_of({"ca_file": "~/ca.pem"}).ca_file == home / "ca.pem"
+
+
+def test_a_key_without_a_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch()
+    with pytest.raises(ConfigurationError, match="cert_file"):
+        tls_of({"key_file": str(tmp_path / "key.pem")})
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"ca_file": ""},
+        {"ca_file": 5},
+        {"ca_file": "a\0b"},
+        {"verify": "maybe"},
+        {"verify": None, "enabled": 7},
+        {"server_hostname": ""},
+        {"server_hostname": 5},
+        {"key_password": 5},
+        [],
+        5,
+        "yes",
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_key_and_file(section: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tls") as caught:
+        tls_of(section)
+    assert FILE in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_unknown_keys_are_kept() -> None:
+    assert tls_of({"ciphers_of_mine": "x"}).extra == {"ciphers_of_mine": "x"}

@@ -1,0 +1,312 @@
+"""Stand-ins for the link, the control connection and what else would need a broker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pika.spec import Basic, BasicProperties
+
+from neon_mq_connector.connections import ConnectionPolicy, Connections
+from neon_mq_connector.control import Control
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.link import (
+    ChannelEvents,
+    Delivery,
+    RawDelivery,
+    Returned,
+    SelectChannel,
+    SelectLink,
+    Waiter,
+)
+from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
+from neon_mq_connector.publisher import Publisher
+from neon_mq_connector.topology import BrokerFacts, QueueStatus
+
+
+def make_delivery(
+    tag: int,
+    body: bytes = b"body",
+    properties: BasicProperties | None = None,
+    *,
+    redelivered: bool = False,
+    exchange: str = "",
+    routing_key: str = "q",
+    consumer_tag: str = "tag",
+) -> Delivery:
+    """Make a message as a broker delivers it."""
+    method = Basic.Deliver(consumer_tag, tag, redelivered, exchange, routing_key)
+    return Delivery(method, properties or BasicProperties(), body)
+
+
+def as_raw(delivery: Delivery) -> RawDelivery:
+    """Make of a message the bytes that the link hands over."""
+    method, properties, body = delivery
+    return b"".join(method.encode()), b"".join(properties.encode()), body
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a channel was asked to publish."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    properties: BasicProperties
+    mandatory: bool
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+
+class FakeChannel:
+    """A channel of a link that writes down what it is told, and reports what the test says."""
+
+    def __init__(self, events: ChannelEvents | None = None) -> None:
+        self.events = events or ChannelEvents()
+        self.link = FakeLink()
+        self.published: list[Published] = []
+        self.settled: list[tuple[str, int, bool]] = []
+        self.consuming: list[str] = []
+        self.cancelled: list[str] = []
+        self.error: MQError | None = None
+        self.closed = False
+        self.learned: str | None = "amq.rabbitmq.reply-to.learned"
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        return self.error is None and not self.closed
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def encode(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | EncodedProperties,
+        *,
+        mandatory: bool = False,
+    ) -> Published:
+        if isinstance(properties, EncodedProperties):
+            encoded, properties = properties, BasicProperties()
+            properties.decode(encoded)
+        encode_publish(
+            1, exchange, routing_key, properties, body, mandatory=mandatory, frame_max=131_072
+        )
+        return Published(exchange, routing_key, body, properties, mandatory)
+
+    def send(self, frames: Published, *, timeout: float = 0.0, flush: bool = True) -> None:
+        self._check()
+        with self._lock:
+            self.published.append(frames)
+
+    def flush(self) -> None:
+        pass
+
+    def lead(self, done: Any, deadline: float, inside: Any) -> None:
+        """Leave reading to whoever makes the answers."""
+
+    def flush_soon(self) -> None:
+        pass
+
+    def publish(self, *message: Any, mandatory: bool = False, timeout: float = 0.0) -> None:
+        self.send(self.encode(*message, mandatory=mandatory))
+
+    def ack(self, tag: int, multiple: bool = False) -> None:
+        self._settle("multiple ack" if multiple else "ack", tag, False)
+
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self._settle("reject", tag, requeue)
+
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        self._settle("nack", tag, requeue)
+
+    def _settle(self, kind: str, tag: int, requeue: bool) -> None:
+        self._check()
+        with self._lock:
+            self.settled.append((kind, tag, requeue))
+
+    def confirm(self, *, timeout: float) -> None:
+        self._check()
+
+    def qos(self, _count: int, **_options: Any) -> None:
+        self._check()
+
+    def consume(
+        self, queue: str, started: Callable[[str], object] | None = None, **_options: Any
+    ) -> str:
+        self._check()
+        self.consuming.append(queue)
+        tag = f"tag of {queue}"
+        if started is not None:
+            started(tag)
+        return tag
+
+    def cancel(self, tag: str) -> None:
+        self.cancelled.append(tag)
+
+    def call(self, what: str, _step: Any, *, timeout: float) -> Any:
+        """Answer as to a declare of a queue that the broker names."""
+        from pika.frame import Method
+        from pika.spec import Queue
+
+        return Method(1, Queue.DeclareOk("amq.gen-own", 0, 0))
+
+    def get(self, _queue: str, _auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
+        return None, BasicProperties(reply_to=self.learned), b""
+
+    def close(self, *, timeout: float) -> None:
+        self.closed = True
+
+    def close_soon(self) -> None:
+        self.closed = True
+
+    # -- what the broker does ------------------------------------------------------------------
+
+    def confirms(self, tag: int, *, multiple: bool = False, nacked: bool = False) -> None:
+        self.events.confirms(tag, multiple, nacked)
+
+    def returns(self, number: int) -> None:
+        """Give back the message that was published as this one, counted from 1."""
+        sent = self.published[number - 1]
+        method = Basic.Return(312, "NO_ROUTE", sent.exchange, sent.routing_key)
+        self.events.returned(Returned(method, sent.properties, sent.body))
+
+    def delivers(self, *deliveries: Delivery) -> None:
+        self.events.deliveries([as_raw(each) for each in deliveries])
+
+    def shut(self, error: MQError, cause: BaseException | None = None) -> None:
+        error.__cause__ = cause
+        self.error = error
+        self.events.shut(error)
+
+
+@dataclass
+class FakeLink:
+    """A link whose channels open at once, or fail as the test says."""
+
+    name: str = "mq-fake:/v"
+    blocked_reason: str | None = None
+    last_error: MQError | None = None
+    generation: int = 0
+    channels: list[FakeChannel] = field(default_factory=list)
+    refusals: list[MQError] = field(default_factory=list)
+
+    def open_channel(self, events: ChannelEvents, *, timeout: float, **_: Any) -> FakeChannel:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        channel = FakeChannel(events)
+        self.channels.append(channel)
+        return channel
+
+    def call_later(self, _delay: float, work: Callable[[], None]) -> None:
+        work()
+
+    def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
+        call(argument)
+
+    @property
+    def channel(self) -> FakeChannel:
+        """The newest channel."""
+        return self.channels[-1]
+
+
+class FakeControl:
+    """A control connection that performs whatever it is asked, at once or when the test lets it."""
+
+    def __init__(self) -> None:
+        self.performed: list[str] = []
+        self.waiting: list[Callable[[], None]] = []
+        self.manual = False
+        self.refusal: BaseException | None = None
+        self.status = QueueStatus("q")
+        self.facts = BrokerFacts()
+
+    def call(self, what: str, operation: Any, *, timeout: float, **_: Any) -> Any:
+        self._note(what)
+        return None
+
+    def perform(self, what: str, steps: Any, *, timeout: float, **_: Any) -> QueueStatus:
+        self._note(what)
+        return self.status
+
+    def drive(self, steps: Any) -> QueueStatus:
+        self._note("drive")
+        return self.status
+
+    def submit(self, operation: Callable[[Any], Any], waiter: Waiter[Any]) -> None:
+        def work() -> None:
+            try:
+                waiter.resolve(operation(self))
+            except BaseException as error:
+                waiter.fail(error)
+
+        if self.manual:
+            self.waiting.append(work)
+        else:
+            work()
+
+    def go_on(self) -> None:
+        """Do what has been waiting."""
+        waiting, self.waiting = self.waiting, []
+        for work in waiting:
+            work()
+
+    def _note(self, what: str) -> None:
+        self.performed.append(what)
+        if self.refusal is not None:
+            raise self.refusal
+
+
+class FakePublisher:
+    """A publisher that takes everything, or refuses as the test says."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.refusal: MQError | None = None
+
+    def publish(self, message: Any, *, timeout: float) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.messages.append(message)
+
+
+@dataclass
+class FakeConnections:
+    """The connections to one virtual host, none of which leaves this process."""
+
+    vhost: str = "/v"
+    control: FakeControl = field(default_factory=FakeControl)
+    publisher: FakePublisher = field(default_factory=FakePublisher)
+    requests: FakeLink = field(default_factory=FakeLink)
+    policy: ConnectionPolicy = field(default_factory=ConnectionPolicy)
+    closed: bool = False
+
+    def close(self, _timeout: float) -> bool:
+        self.closed = True
+        return True
+
+
+def as_channel(channel: FakeChannel) -> SelectChannel:
+    """Let the type checker take it for a channel."""
+    return cast(SelectChannel, channel)
+
+
+def as_connections(connections: FakeConnections) -> Connections:
+    """Let the type checker take them for connections."""
+    return cast(Connections, connections)
+
+
+def make_publisher(link: FakeLink, control: FakeControl) -> Publisher:
+    """Make a publisher that believes to have a broker."""
+
+    def none() -> Publisher:
+        raise AssertionError("no signal handler publishes here")
+
+    return Publisher(cast(SelectLink, link), cast(Control, control), none)

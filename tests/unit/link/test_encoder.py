@@ -1,0 +1,191 @@
+"""The frames to send are the very bytes that pika would send."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pika.exceptions import ShortStringTooLong, UnsupportedAMQPFieldException
+from pika.spec import Basic, BasicProperties
+
+from neon_mq_connector.link import encoder
+from neon_mq_connector.link.encoder import (
+    encode_ack,
+    encode_nack,
+    encode_properties,
+    encode_publish,
+    encode_reject,
+)
+from tests.unit.link import frames
+
+channels = st.integers(1, 65535)
+
+
+def publish(
+    exchange: str = "",
+    routing_key: str = "queue",
+    properties: BasicProperties | None = None,
+    body: bytes = b"body",
+    frame_max: int = frames.FRAME_MAX,
+) -> bytes:
+    return encode_publish(
+        1,
+        exchange,
+        routing_key,
+        properties or BasicProperties(),
+        body,
+        mandatory=False,
+        frame_max=frame_max,
+    )
+
+
+@settings(deadline=None)
+@given(
+    channels,
+    frames.names,
+    frames.names,
+    frames.properties,
+    frames.bodies,
+    st.booleans(),
+)
+def test_a_message_is_the_bytes_that_pika_makes(
+    channel: int,
+    exchange: str,
+    routing_key: str,
+    properties: BasicProperties,
+    body: bytes,
+    mandatory: bool,
+) -> None:
+    method = Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+    expected = [frames.method_frame(channel, method), *frames.content(channel, properties, body)]
+    for _ in range(2):  # made, and from what is kept
+        assert encode_publish(
+            channel,
+            exchange,
+            routing_key,
+            properties,
+            body,
+            mandatory=mandatory,
+            frame_max=frames.FRAME_MAX,
+        ) == b"".join(expected)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4087, 4088, 4089, 8176, 8177, 100_000])
+def test_no_frame_is_larger_than_was_negotiated(size: int) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+    encoded = publish(body=body[:size])
+    rest, found = encoded, []
+    while rest:
+        length = 8 + int(struct.unpack_from(">I", rest, 3)[0])
+        assert length <= frames.FRAME_MAX
+        found.append(rest[:length])
+        rest = rest[length:]
+    assert b"".join(each[7:-1] for each in found[2:]) == body[:size]
+
+
+@settings(deadline=None)
+@given(channels, frames.tags, st.booleans(), st.booleans())
+def test_settlements_are_the_bytes_that_pika_makes(
+    channel: int, tag: int, multiple: bool, requeue: bool
+) -> None:
+    made = frames.method_frame
+    assert encode_ack(channel, tag, multiple) == made(channel, Basic.Ack(tag, multiple))
+    assert encode_nack(channel, tag, multiple, requeue) == made(
+        channel, Basic.Nack(tag, multiple, requeue)
+    )
+    assert encode_reject(channel, tag, requeue) == made(channel, Basic.Reject(tag, requeue))
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "\ud800"], ids=["long", "utf-8", "half"])
+def test_a_name_that_cannot_be_sent_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"the exchange .*routing key 'queue'"):
+        publish(exchange=name)
+    with pytest.raises(ValueError, match=r"the routing key .*exchange 'there'"):
+        publish(exchange="there", routing_key=name)
+
+
+def test_a_name_of_255_bytes_can_be_sent() -> None:
+    name = "é" * 127 + "x"
+    assert name.encode() in publish(exchange=name)
+    assert name.encode() in publish(routing_key=name)
+
+
+def test_properties_that_fit_into_no_frame_are_refused() -> None:
+    # the broker would close the connection, with everything on it
+    room = frames.FRAME_MAX - 8 - 12 - 2 - 4 - 2 - 5
+    publish(properties=BasicProperties(headers={"x": "v" * room}))
+    with pytest.raises(ValueError, match=r"exchange 'there'.*'queue'.*negotiated frame size"):
+        publish(exchange="there", properties=BasicProperties(headers={"x": "v" * (room + 1)}))
+
+
+class Chatty(BasicProperties):
+    """Properties that do something else when they are encoded."""
+
+    def __init__(self) -> None:
+        super().__init__(app_id="x")  # type: ignore[no-untyped-call]
+
+    def encode(self) -> list[bytes]:
+        return [b"\x00\x00", b"and more"]
+
+
+def test_properties_of_another_class_encode_themselves() -> None:
+    assert encode_properties(Chatty()) == b"\x00\x00and more"
+
+
+#: Of each kind what is fine though unusual, and what is wrong.
+ODD: list[Any] = [
+    b"bytes",
+    "",
+    0,
+    1,
+    -1,
+    256,
+    2**64,
+    1.0,
+    True,
+    "x" * 256,
+    "\ud800",
+    {},
+    [],
+    object(),
+]
+
+
+@pytest.mark.parametrize("name", list(vars(BasicProperties())))
+@pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
+def test_odd_values_end_as_they_do_in_pika(name: str, value: Any) -> None:
+    properties = BasicProperties(**{name: value})
+    try:
+        expected = b"".join(properties.encode())
+    except Exception as error:
+        with pytest.raises(type(error)):
+            encode_properties(properties)
+    else:
+        assert encode_properties(properties) == expected
+
+
+@pytest.mark.parametrize(
+    "properties, error",
+    [
+        (BasicProperties(app_id="x" * 256), ShortStringTooLong),
+        (BasicProperties(headers={"x": object()}), UnsupportedAMQPFieldException),
+        (BasicProperties(headers={"x" * 256: 1}), ShortStringTooLong),
+        (BasicProperties(priority=256), struct.error),
+    ],
+    ids=["short string", "type", "key", "octet"],
+)
+def test_a_property_that_cannot_be_sent_raises_what_pika_raises(
+    properties: BasicProperties, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        publish(properties=properties)
+
+
+def test_what_is_kept_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_MAX_METHOD_FRAMES", 10)
+    for number in range(100):
+        publish(routing_key=f"reply-{number}")
+        assert len(encoder._method_frames) <= 10

@@ -1,0 +1,146 @@
+"""pika's exceptions as ours."""
+
+from __future__ import annotations
+
+import socket
+
+import pika.exceptions as pika_errors
+import pytest
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectionWorkflowFailed,
+    AMQPConnectorPhaseErrorBase,
+    AMQPConnectorSocketConnectError,
+)
+
+from neon_mq_connector.errors import (
+    AuthenticationError,
+    BrokerUnreachableError,
+    ChannelShutError,
+    ConnectionLostError,
+    MQConnectionError,
+    StoppedError,
+    VhostAccessError,
+)
+from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
+
+
+def translated(error: BaseException, vhost: str = "/neon") -> MQConnectionError:
+    return connect_error(error, where="host:5672", user="me", vhost=vhost)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pika_errors.ProbableAuthenticationError(403, "ACCESS_REFUSED - Login was refused"),
+        pika_errors.AuthenticationError("PLAIN"),
+        AMQPConnectionWorkflowFailed([pika_errors.ProbableAuthenticationError(403, "refused")]),
+        pika_errors.AMQPConnectionError(
+            AMQPConnectionWorkflowFailed([pika_errors.AuthenticationError("PLAIN")])
+        ),
+    ],
+    ids=repr,
+)
+def test_a_wrong_password_is_said_with_the_users_name(error: BaseException) -> None:
+    result = translated(error)
+    assert isinstance(result, AuthenticationError)
+    assert "'me'" in str(result)
+    assert "host:5672" in str(result)
+    assert refused_for_good(result)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pika_errors.ProbableAccessDeniedError(530, "NOT_ALLOWED - vhost /neon not found"),
+        pika_errors.ConnectionClosedByBroker(530, "NOT_ALLOWED - access to vhost refused"),
+        pika_errors.ConnectionClosedByBroker(403, "ACCESS_REFUSED"),
+    ],
+    ids=repr,
+)
+def test_a_refused_virtual_host_is_said_with_both_reasons(error: BaseException) -> None:
+    result = translated(error)
+    assert isinstance(result, VhostAccessError)
+    assert "'/neon'" in str(result)
+    assert "does not exist" in str(result)
+    assert "permission" in str(result)
+    assert refused_for_good(result)
+
+
+def test_a_broker_that_is_full_is_tried_again() -> None:
+    error = pika_errors.ConnectionClosedByBroker(
+        530, "NOT_ALLOWED - access to vhost '/neon' refused: connection limit (5) is reached"
+    )
+    assert not refused_for_good(translated(error))
+
+
+@pytest.mark.parametrize("vhost", ["/unlimited", "/rate_limit"])
+def test_a_missing_virtual_host_may_have_any_name(vhost: str) -> None:
+    error = pika_errors.ConnectionClosedByBroker(530, f"NOT_ALLOWED - vhost {vhost} not found")
+    assert isinstance(translated(error, vhost), VhostAccessError)
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (socket.gaierror(-2, "Name or service not known"), "not known"),
+        (pika_errors.IncompatibleProtocolError("HTTP"), "AMQP 0-9-1"),
+        (TimeoutError("timed out"), "timed out"),
+        (pika_errors.AMQPConnectionError(), "AMQPConnectionError"),
+        (
+            AMQPConnectionWorkflowFailed(
+                [AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))]
+            ),
+            "Connection refused",
+        ),
+        (AMQPConnectorPhaseErrorBase(OSError("no route"), "socket"), "no route"),
+    ],
+    ids=repr,
+)
+def test_a_broker_out_of_reach_is_said_with_the_innermost_cause(
+    error: BaseException, said: str
+) -> None:
+    result = translated(error)
+    assert isinstance(result, BrokerUnreachableError)
+    assert "host:5672" in str(result)
+    assert said in str(result)
+    assert not refused_for_good(result)
+
+
+def test_causes_that_go_in_a_circle_are_looked_at_once() -> None:
+    error = OSError("round")
+    error.__cause__ = error
+    assert isinstance(translated(error), BrokerUnreachableError)
+
+
+def test_what_was_translated_stays_as_it_is() -> None:
+    ours = VhostAccessError("mine")
+    wrapper = RuntimeError("outer")
+    wrapper.__cause__ = ours
+    assert translated(wrapper) is ours
+
+
+@pytest.mark.parametrize(
+    "error, kind, said",
+    [
+        (pika_errors.ChannelClosedByBroker(404, "NOT_FOUND"), ChannelShutError, "NOT_FOUND"),
+        (pika_errors.ChannelClosedByClient(0, "bye"), ChannelShutError, "bye"),
+        (pika_errors.ConnectionClosedByBroker(320, "FORCED"), ConnectionLostError, "FORCED"),
+        (pika_errors.StreamLostError("eof"), ConnectionLostError, "eof"),
+        (pika_errors.AMQPHeartbeatTimeout("no heartbeat"), ConnectionLostError, "no heartbeat"),
+        (ConnectionResetError(), ConnectionLostError, "ConnectionResetError"),
+    ],
+    ids=repr,
+)
+def test_a_loss_tells_channel_and_connection_apart(
+    error: BaseException, kind: type[Exception], said: str
+) -> None:
+    result = loss_error(error, what="mq-io:/neon")
+    assert type(result) is kind
+    assert "mq-io:/neon" in str(result)
+    assert said in str(result)
+
+
+def test_a_loss_that_is_ours_already_stays() -> None:
+    ours = StoppedError("stopped")
+    assert loss_error(ours, what="it") is ours

@@ -1,0 +1,371 @@
+"""The socket of a connection, written to by many threads, over loopback and with TLS."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.errors import (
+    ChannelShutError,
+    ConnectionLostError,
+    FrameError,
+    WaitTimeoutError,
+)
+from neon_mq_connector.link import transport as transport_module
+from tests.support.polling import eventually, never
+from tests.unit.link.frames import HEARTBEAT, message
+from tests.unit.link.line import Gate, Line, Sink
+
+SHUT = ChannelShutError("as the test says")
+_piece = struct.Struct(">IHI")  # size of what follows, who sent it, their how manieth
+
+
+class Interrupting:
+    """A socket whose sending a signal handler interrupts."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def send(self, _data: bytes) -> int:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def make_line(request: pytest.FixtureRequest) -> Iterator[Callable[..., Line]]:
+    made: list[Line] = []
+
+    def make(buffers: int | None = None) -> Line:
+        made.append(Line(tls=request.param, buffers=buffers))
+        return made[-1]
+
+    yield make
+    for line in made:
+        line.close()
+
+
+@pytest.fixture
+def line(make_line: Callable[..., Line]) -> Line:
+    return make_line()
+
+
+@pytest.fixture
+def narrow(make_line: Callable[..., Line]) -> Line:
+    """A line that takes little at a time."""
+    return make_line(buffers=2_048)
+
+
+def piece(sender: int, number: int, size: int) -> bytes:
+    content = bytes([(sender * 31 + number) % 256]) * size
+    return _piece.pack(len(content), sender, number) + content
+
+
+def pieces(data: bytes | bytearray) -> list[tuple[int, int]]:
+    """Take apart what was received; every piece has to be whole."""
+    found, position = [], 0
+    while position < len(data):
+        size, sender, number = _piece.unpack_from(data, position)
+        position += _piece.size
+        content = data[position : position + size]
+        assert content == bytes([(sender * 31 + number) % 256]) * size, "pieces were mixed"
+        position += size
+        found.append((sender, number))
+    return found
+
+
+def run_all(*works: Callable[[], None], timeout: float = 20.0) -> None:
+    failures: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout)
+        assert not thread.is_alive(), "a sender hangs"
+    assert not failures
+
+
+# -- sending -----------------------------------------------------------------------------------
+
+
+def test_what_is_sent_arrives(line: Line) -> None:
+    line.transport.send(b"one", line.gate)
+    line.transport.write(b"two")
+    line.has_received(6)
+    assert line.received == b"onetwo"
+    assert line.transport.get_write_buffer_size() == 0
+
+
+def test_what_is_not_to_be_written_yet_waits_for_a_flush(line: Line) -> None:
+    line.may_read.set()
+    line.transport.send(b"one", line.gate, flush=False)
+    line.transport.send(b"two", line.gate, flush=False)
+    never(lambda: line.received, during=0.1)
+    assert line.transport.get_write_buffer_size() == 6
+    line.transport.flush()
+    line.has_received(6)
+    line.transport.send(b"three", line.gate, flush=False)
+    line.transport.flush_soon()
+    line.has_received(11)
+    assert line.received == b"onetwothree"
+
+
+def test_what_the_socket_does_not_take_at_once_leaves_bit_by_bit(narrow: Line) -> None:
+    whole = random.Random(1).randbytes(3_000_000)
+    narrow.transport.send(whole, narrow.gate)
+    narrow.transport.send(b"the end", narrow.gate)
+    assert narrow.transport.get_write_buffer_size() > 0
+    narrow.has_received(len(whole) + 7)
+    assert narrow.received == whole + b"the end"
+    assert narrow.transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.parametrize("buffers", [None, 2_048], ids=["wide", "narrow"])
+def test_what_threads_send_arrives_in_one_piece_and_in_the_order_of_each(
+    make_line: Callable[..., Line], buffers: int | None
+) -> None:
+    line = make_line(buffers)
+    senders, count = 8, 120
+    sizes = [random.Random(sender).choices([0, 10, 300, 6_000], k=count) for sender in range(8)]
+
+    def send(sender: int) -> None:
+        for number, size in enumerate(sizes[sender]):
+            line.transport.send(
+                piece(sender, number, size), line.gate, flush=number % 5 != 1 or number > count - 3
+            )
+
+    line.may_read.set()
+    run_all(*(partial(send, sender) for sender in range(senders)))
+    line.has_received(sum(map(sum, sizes)) + senders * count * _piece.size)
+    found = pieces(line.received)
+    for sender in range(senders):
+        assert [n for s, n in found if s == sender] == list(range(count))
+    assert line.transport.get_write_buffer_size() == 0
+
+
+def test_both_ends_talk_at_the_same_time(narrow: Line) -> None:
+    narrow.to_say.extend([HEARTBEAT * 500] * 40)
+
+    def send(sender: int) -> None:
+        for number in range(60):
+            narrow.transport.send(piece(sender, number, 4_000), narrow.gate)
+
+    narrow.may_read.set()
+    run_all(*(partial(send, sender) for sender in range(3)))
+    narrow.has_received(3 * 60 * (4_000 + _piece.size))
+    eventually(lambda: len(narrow.protocol.frames) == 40 * 500)
+    assert len(pieces(narrow.received)) == 180
+
+
+# -- the gate ----------------------------------------------------------------------------------
+
+
+def test_nothing_leaves_that_has_to_pass_a_gate_that_is_shut(line: Line) -> None:
+    line.transport.send(b"before", line.gate)
+    line.transport.shut(line.gate, SHUT)
+    line.transport.shut(line.gate, ChannelShutError("another reason, too late"))
+    with pytest.raises(ChannelShutError) as caught:
+        line.transport.send(b"after", line.gate)
+    assert caught.value is SHUT
+    line.transport.send(b" and another", Gate())
+    line.has_received(18)
+    assert line.received == b"before and another"
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_nothing_follows_the_frame_that_closes_a_channel_while_threads_send_on_it(
+    narrow: Line, round_: int
+) -> None:
+    other, marker = Gate(), 9
+    sent = [0] * 4
+
+    def send(sender: int) -> None:
+        with suppress(ChannelShutError):
+            while True:
+                narrow.transport.send(piece(sender, sent[sender], 100), narrow.gate, timeout=5.0)
+                sent[sender] += 1
+
+    def shut() -> None:
+        eventually(lambda: min(sent) > 20 * (1 + round_), interval=0.001)
+        narrow.transport.shut(narrow.gate, SHUT)
+        narrow.transport.write(piece(marker, 0, 1))
+        for number in range(5):
+            narrow.transport.send(piece(8, number, 10), other)
+
+    narrow.may_read.set()
+    run_all(shut, *(partial(send, sender) for sender in range(4)))
+    total = sum(sent) * (100 + _piece.size) + 1 + _piece.size + 5 * (10 + _piece.size)
+    narrow.has_received(total)
+    found = pieces(narrow.received)
+    assert [sender for sender, _ in found[found.index((marker, 0)) :]] == [marker] + [8] * 5
+    for sender in range(4):
+        assert [n for s, n in found if s == sender] == list(range(sent[sender]))
+
+
+# -- the backlog -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_backlog(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(transport_module, "MAX_BACKLOG", 100_000)
+    return 100_000
+
+
+def fill(line: Line, limit: int) -> bytes:
+    """Send until senders have to wait; gives what was sent."""
+    sent = bytearray()
+    while line.transport.get_write_buffer_size() <= limit:
+        line.transport.send(b"x" * 10_000, line.gate)
+        sent += b"x" * 10_000
+    return bytes(sent)
+
+
+def test_senders_wait_for_room_and_give_up_in_time(narrow: Line, small_backlog: int) -> None:
+    before = fill(narrow, small_backlog)
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError, match="the broker takes nothing"):
+        narrow.transport.send(b"refused", narrow.gate, timeout=0.1)
+    assert 0.1 <= time.monotonic() - began < 5.0
+    narrow.transport.send(b"settled", narrow.gate)  # who does not wait is always let through
+    narrow.has_received(len(before) + 7)
+    assert narrow.received == before + b"settled"
+
+
+def test_senders_that_wait_go_on_when_there_is_room(narrow: Line, small_backlog: int) -> None:
+    before = fill(narrow, small_backlog)
+    done: list[int] = []
+
+    def send(number: int) -> None:
+        narrow.transport.send(b"yz"[number : number + 1], narrow.gate, timeout=10.0)
+        done.append(number)
+
+    def read() -> None:
+        never(lambda: done, during=0.1)
+        narrow.may_read.set()
+
+    run_all(read, lambda: send(0), lambda: send(1))
+    narrow.has_received(len(before) + 2)
+    assert sorted(narrow.received[-2:]) == sorted(b"yz")
+
+
+def test_senders_that_wait_are_refused_when_the_gate_is_shut_or_the_connection_ends(
+    narrow: Line, small_backlog: int
+) -> None:
+    fill(narrow, small_backlog)
+    narrow.protocol.on_lost = lambda: narrow.transport.shut(narrow.gate, SHUT)
+    refused: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            narrow.transport.send(b"late", narrow.gate, timeout=10.0)
+        except ChannelShutError as error:
+            refused.append(error)
+
+    def end() -> None:
+        never(lambda: refused, during=0.05)
+        narrow.transport.abort()
+
+    began = time.monotonic()
+    run_all(end, send, send)
+    assert time.monotonic() - began < 5.0, "they waited for a connection that was gone"
+    # whoever came between the end and the shutting was let through, to nowhere
+    assert set(refused) <= {SHUT}
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def test_messages_go_to_their_channel_and_all_else_to_pika(line: Line) -> None:
+    sink = Sink()
+    line.transport.reader.parser.channels[1] = sink
+    frames = b"".join(message(1, 7, b"body"))
+    line.to_say.append(HEARTBEAT + frames + HEARTBEAT)
+    line.may_read.set()
+    eventually(lambda: len(line.protocol.frames) == 2)
+    assert line.protocol.frames == [HEARTBEAT, HEARTBEAT]
+    eventually(lambda: sum(line.taken) == len(frames))
+    ((delivery,),) = sink.batches
+    assert delivery[2] == b"body"
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def test_the_end_of_the_stream_is_told_once(line: Line) -> None:
+    line.theirs.shutdown(socket.SHUT_RDWR)
+    eventually(lambda: line.protocol.lost)
+    line.transport.abort()
+    line.transport.flush()
+    never(lambda: len(line.protocol.lost) > 1, during=0.1)
+    assert line.protocol.lost == [None]
+    assert line.protocol.ends == 1
+
+
+def test_an_abort_ends_the_connection(line: Line) -> None:
+    line.transport.abort()
+    line.may_read.set()
+    eventually(lambda: line.protocol.lost)
+    assert line.protocol.lost == [None]
+    eventually(lambda: not line._threads[1].is_alive(), what="the other end finds the end")
+
+
+def test_bytes_that_are_no_amqp_end_the_connection(line: Line) -> None:
+    line.to_say.append(b"\xff" * 100)
+    line.may_read.set()
+    (error,) = eventually(lambda: line.protocol.lost)
+    assert isinstance(error, FrameError)
+
+
+def test_a_sender_that_is_interrupted_ends_the_connection(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(line.transport, "_socket", Interrupting(line.transport._socket))
+        with pytest.raises(KeyboardInterrupt):
+            line.transport.send(b"one", line.gate)
+        (error,) = eventually(lambda: line.protocol.lost)
+    assert isinstance(error, ConnectionLostError)
+
+
+@pytest.mark.parametrize("how", ["reset", "abort"])
+def test_threads_that_send_while_the_connection_ends_end_too(narrow: Line, how: str) -> None:
+    narrow.protocol.on_lost = lambda: narrow.transport.shut(narrow.gate, SHUT)
+    sent = [0] * 4
+
+    def send(sender: int) -> None:
+        with suppress(ChannelShutError):
+            while True:
+                narrow.transport.send(piece(sender, sent[sender], 500), narrow.gate, timeout=10.0)
+                sent[sender] += 1
+
+    def end() -> None:
+        eventually(lambda: min(sent) > 10, interval=0.001)
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            narrow.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            narrow.may_read.clear()
+            narrow.theirs.close()
+        else:
+            narrow.transport.abort()
+
+    narrow.may_read.set()
+    run_all(end, *(partial(send, sender) for sender in range(4)))
+    assert len(narrow.protocol.lost) == 1
+    assert narrow.transport.get_write_buffer_size() <= 4 * (500 + _piece.size)

@@ -1,0 +1,174 @@
+"""Sequences that the models have found, kept as plain tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.consumers.registration import AckMode
+from neon_mq_connector.errors import PublishLostError
+from neon_mq_connector.lifecycle import State
+from tests.unit.models.bench import Bench, Setup
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(**options: Any) -> Bench:
+        bench = Bench(Setup(**options))
+        made.append(bench)
+        bench.run_until_all_wait()
+        return bench
+
+    yield make
+    for bench in made:
+        bench.close()
+
+
+def test_a_consumer_that_gave_up_says_so_for_ever(make: Callable[..., Bench]) -> None:
+    bench = make(restart_attempts=0)
+    bench.broker.cancel_consumer()
+    bench.run_until_all_wait()
+    assert bench.task.is_over
+    assert bench.consumer.lifecycle.state is State.FAILED
+
+
+def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Callable[..., Bench]) -> None:
+    bench = make(restart_attempts=0)
+    bench.broker.cancel_consumer()
+    bench.run_until_all_wait()
+    assert bench.task.is_over
+    bench.stop()
+    assert bench.consumer.lifecycle.state in (State.FAILED, State.STOPPED)
+
+
+def test_a_consumer_that_cannot_park_is_failed_while_it_pauses(make: Callable[..., Bench]) -> None:
+    bench = make(attempts=1)
+    bench.broker.publisher.parking = "fails"
+    bench.send(["raise"])
+    bench.run_until_all_wait()
+    bench.advance(5.0)
+    bench.run_until_all_wait()
+    snapshot = bench.consumer.lifecycle.snapshot
+    assert snapshot.state is State.FAILED
+    assert "cannot be parked" in snapshot.reason
+
+
+def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    bench.consumer.yield_to_others()
+    bench.simulation.run_all()
+    bench.advance(15.0)
+    bench.send([])
+    bench.expect_recovery()
+    bench.expect_end()
+
+
+def test_a_message_that_cannot_be_parked_while_the_consumer_pauses_does_not_end_it(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(attempts=1)
+    bench.send(["publish"])
+    bench.run_until_all_wait()
+    bench.broker.publisher.parking = "fails"
+    bench.broker.lose(comes_back=False)
+    bench.simulation.run_all()
+    bench.fail_publish(PublishLostError("gone as well", may_have_arrived=True))
+    bench.run_until_all_wait()
+    bench.expect_recovery()
+    bench.expect_end()
+
+
+def test_what_waits_behind_a_callback_is_not_started_after_a_stop(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    bench.send(["wait"])
+    bench.send([])
+    bench.run_until_all_wait()
+    bench.stop()
+    bench.expect_end()
+    assert bench.starts == {1: 1}
+    assert [message.number for message in bench.broker.ready] == [2]
+
+
+def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_stop(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(ack=AckMode.ON_RECEIPT)
+    bench.broker.publisher.parking = "fails"
+    bench.send(["raise"])
+    bench.run_until_all_wait()
+    bench.broker.publisher.parking = "works"
+    bench.expect_end()
+    assert bench.broker.messages[1].parked == 1
+
+
+def test_a_message_that_cannot_be_parked_goes_back(make: Callable[..., Bench]) -> None:
+    bench = make(attempts=1)
+    bench.broker.publisher.parking = "fails"
+    bench.send(["raise"])
+    bench.run_until_all_wait()
+    assert [message.number for message in bench.broker.ready] == [1]
+    bench.expect_end()
+
+
+def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(attempts=3)
+    bench.send(["publish"])
+    bench.run_until_all_wait()
+    bench.stop()
+    bench.run_until_all_wait()
+    bench.fail_publish(PublishLostError("gone", may_have_arrived=True))
+    bench.run_until_all_wait()
+    bench.advance(0.2)  # it looks ten times a second
+    bench.run_until_all_wait()
+    assert bench.task.is_over, bench.task.where
+    bench.expect_end()
+
+
+def test_an_ack_that_was_handed_to_the_consumers_thread_before_a_stop_is_sent(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(ack=AckMode.MANUAL)
+    bench.send(["ack from the consumer's thread", "wait"])
+    bench.run_until_all_wait()
+    bench.expect_end()
+    assert bench.broker.messages[1].acked == 1
+
+
+def test_a_good_message_is_handled_and_acked(make: Callable[..., Bench]) -> None:
+    bench = make(ack=AckMode.ON_SUCCESS)
+    bench.send([])
+    bench.run_until_all_wait()
+    assert bench.broker.messages[1].acked == 1
+    bench.expect_recovery()
+    bench.expect_end()
+
+
+def test_an_ack_of_all_may_cover_a_message_that_is_started_meanwhile(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(ack=AckMode.MANUAL, concurrency=2, prefetch=6)
+    bench.send(["ack all"])
+    bench.send([])
+    bench.broker.deliver(2)
+    consumer, first, second = bench.simulation.tasks
+    bench.simulation.run(consumer)
+    while not bench.acks_of_many:  # it stands where it is about to look what is open
+        bench.simulation.run(first, finely=True)
+    bench.simulation.run(second)
+    assert bench.starts == {1: 1, 2: 1}
+    bench.run_until_all_wait()
+    bench.advance(0.05)
+    bench.run_until_all_wait()
+    assert [message.acked for message in bench.broker.messages.values()] == [1, 1]
+    bench.expect_recovery()
+    bench.expect_end()

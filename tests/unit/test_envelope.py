@@ -1,0 +1,157 @@
+"""Properties and headers of messages."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika.spec import BasicProperties
+
+from neon_mq_connector.envelope import (
+    PARKED_ERROR,
+    PARKED_EXPIRATION,
+    TIME_ALLOWED,
+    build_properties,
+    is_direct_reply_name,
+    is_reply_name,
+    new_id,
+    parked_properties,
+    time_allowed,
+)
+
+
+def test_a_message_is_persistent_identified_and_dated() -> None:
+    properties = build_properties(message_id="m", content_type="text/plain", app_id="service")
+    assert properties.delivery_mode == 2
+    assert properties.message_id == "m"
+    assert properties.correlation_id == "m"
+    assert properties.app_id == "service"
+    assert properties.content_type == "text/plain"
+    assert abs(properties.timestamp - time.time()) < 10
+
+
+def test_an_answer_carries_the_correlation_id_of_its_request() -> None:
+    properties = build_properties(message_id="m", content_type="x", correlation_id="")
+    assert properties.correlation_id == ""
+
+
+@pytest.mark.parametrize(
+    "given_value, on_the_wire",
+    [(1000, "1000"), (1000.0, "1000"), ("1000", "1000"), ("999.9", "999"), (0, "0"), (None, None)],
+)
+def test_an_expiration_is_whole_milliseconds_as_text(given_value: Any, on_the_wire: Any) -> None:
+    properties = build_properties(message_id="m", content_type="x", expiration=given_value)
+    assert properties.expiration == on_the_wire
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+def test_any_expiration_is_one_that_a_broker_takes(value: float) -> None:
+    properties = build_properties(message_id="m", content_type="x", expiration=value)
+    assert properties.expiration.isdigit()
+
+
+def test_headers_are_a_copy() -> None:
+    headers = {"a": 1}
+    properties = build_properties(message_id="m", content_type="x", headers=headers)
+    headers["a"] = 2
+    assert properties.headers == {"a": 1}
+
+
+def test_what_is_built_can_be_put_on_the_wire() -> None:
+    properties = build_properties(
+        message_id=new_id(),
+        content_type="application/json",
+        app_id="service",
+        reply_to="amq.rabbitmq.reply-to",
+        expiration=1000,
+        headers={"neon-reply-queue": "q", "neon-time-allowed": 30_000},
+    )
+    decoded = BasicProperties()
+    decoded.decode(b"".join(properties.encode()))
+    assert decoded == properties
+
+
+def test_ids_differ() -> None:
+    ids = {new_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(len(each) == 32 and each.isalnum() for each in ids)
+
+
+@pytest.mark.parametrize(
+    "name, direct, reply",
+    [
+        ("amq.rabbitmq.reply-to", True, True),
+        ("amq.rabbitmq.reply-to.g1h2AA.b3==", True, True),
+        ("neon.reply.0123456789abcdef", False, True),
+        ("reply", False, False),
+        ("", False, False),
+        ("amq.gen-abc", False, False),
+    ],
+)
+def test_the_names_of_those_who_ask_are_recognised(name: str, direct: bool, reply: bool) -> None:
+    assert is_direct_reply_name(name) is direct
+    assert is_reply_name(name) is reply
+
+
+def test_a_parked_message_stays_for_ever_and_tells_when_it_would_have_expired() -> None:
+    original = BasicProperties(
+        message_id="m",
+        expiration="1000",
+        delivery_mode=1,
+        priority=3,
+        type="t",
+        app_id="a",
+        content_type="c",
+        content_encoding="e",
+        correlation_id="k",
+        timestamp=5,
+        headers={"mine": 1},
+    )
+    parked = parked_properties(original, {PARKED_ERROR: "boom"})
+    assert parked.expiration is None
+    assert parked.delivery_mode == 2
+    assert parked.headers == {"mine": 1, PARKED_ERROR: "boom", PARKED_EXPIRATION: "1000"}
+    for kept in (
+        "message_id",
+        "priority",
+        "type",
+        "app_id",
+        "content_type",
+        "content_encoding",
+        "correlation_id",
+        "timestamp",
+    ):
+        assert getattr(parked, kept) == getattr(original, kept)
+    assert original.headers == {"mine": 1}
+
+
+def test_a_parked_request_keeps_a_queue_to_answer_to_but_no_requester_that_will_be_gone() -> None:
+    queue = parked_properties(BasicProperties(reply_to="answers"), {})
+    direct = parked_properties(BasicProperties(reply_to="amq.rabbitmq.reply-to.x"), {})
+    assert queue.reply_to == "answers"
+    assert direct.reply_to is None
+
+
+def test_a_message_without_user_id_permission_can_be_parked() -> None:
+    # a broker refuses a user_id that is not the publisher's own
+    assert parked_properties(BasicProperties(user_id="somebody"), {}).user_id is None
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [
+        ({TIME_ALLOWED: 1500}, 1.5),
+        ({TIME_ALLOWED: 0}, 0.0),
+        ({TIME_ALLOWED: -1}, None),
+        ({TIME_ALLOWED: True}, None),
+        ({TIME_ALLOWED: "1500"}, None),
+        ({TIME_ALLOWED: None}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_the_time_allowed_is_read_and_nonsense_is_none(headers: Any, seconds: float | None) -> None:
+    assert time_allowed(BasicProperties(headers=headers)) == seconds

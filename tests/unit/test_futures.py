@@ -1,0 +1,89 @@
+"""Futures end in time, their callbacks run elsewhere, and cancelling wakes whoever waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import as_completed, wait
+
+import pytest
+
+from neon_mq_connector.futures import CancellableFuture, FutureThread
+from tests.support.polling import eventually, never
+
+
+class Ending:
+    """Notes when it ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+        self.ended: list[float] = []
+
+    def expire(self) -> None:
+        self.ended.append(time.monotonic())
+
+
+@pytest.fixture
+def thread() -> Iterator[FutureThread]:
+    thread = FutureThread("mq-futures:test")
+    yield thread
+    assert thread.stop(5.0)
+
+
+def test_each_ends_once_soon_after_its_deadline(thread: FutureThread) -> None:
+    every = [Ending(seconds) for seconds in (0.3, 0.1, 0.2)]
+    for each in every:
+        thread.expect(each)
+    eventually(lambda: all(each.ended for each in every), timeout=3.0)
+    for each in every:
+        (ended,) = each.ended
+        assert 0 <= ended - each.deadline < 0.5
+
+
+def test_one_that_was_forgotten_does_not_end(thread: FutureThread) -> None:
+    forgotten, last = Ending(0.05), Ending(0.15)
+    thread.expect(forgotten)
+    thread.expect(last)
+    thread.forget(forgotten)
+    eventually(lambda: last.ended, timeout=3.0)
+    assert not forgotten.ended
+
+
+def test_an_error_in_a_callback_stops_nothing(thread: FutureThread) -> None:
+    called = threading.Event()
+    thread.call(lambda: 1 / 0)
+    thread.call(called.set)
+    assert called.wait(3.0)
+
+
+def test_what_was_to_be_called_is_called_before_the_end() -> None:
+    thread, called = FutureThread("mq-futures:test"), []
+    for number in range(100):
+        thread.call(lambda number=number: called.append(number))  # type: ignore[misc]
+    assert thread.stop(5.0)
+    assert called == list(range(100))
+
+
+def test_one_that_was_never_used_has_no_thread() -> None:
+    assert FutureThread("mq-futures:test").stop(0.0)
+
+
+def test_cancelling_wakes_whoever_waits() -> None:
+    future: CancellableFuture[int] = CancellableFuture()
+    ended: list[object] = []
+    waiting = threading.Thread(target=lambda: ended.extend(as_completed([future], timeout=5.0)))
+    waiting.start()
+    never(lambda: ended, during=0.05)
+    assert future.cancel()
+    assert future.cancel()
+    waiting.join(5.0)
+    assert ended == [future]
+    assert wait([future], timeout=0).done == {future}
+
+
+def test_one_that_has_ended_cannot_be_cancelled() -> None:
+    future: CancellableFuture[int] = CancellableFuture()
+    future.set_result(1)
+    assert not future.cancel()
+    assert future.result() == 1

@@ -1,0 +1,120 @@
+"""Who may import whom: the layers (pyproject.toml has them), and what each may bring along."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import neon_mq_connector
+
+PACKAGE = Path(neon_mq_connector.__file__).parent
+ROOT = PACKAGE.parent
+CONNECTION_CLASSES = {"BlockingConnection", "SelectConnection", "AsyncioConnection"}
+
+# Where pika connections are opened. The last three open theirs for a moment and for one purpose:
+# `probe` asks whether a broker is there, `emission` sends when a caller's own connection cannot be
+# used from the caller's thread, and utils/ keeps legacy functions.
+OPENERS = ("control_connection.py", "link/", "probe.py", "emission.py", "utils/")
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        yield file.relative_to(PACKAGE).as_posix(), ast.parse(file.read_text(), str(file))
+
+
+def imported_packages(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield the full names that a module imports, wherever in it, and the lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, node.lineno
+
+
+def users_of(*packages: str, except_in: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{path}:{line} imports {name}"
+        for path, tree in sources()
+        if not path.startswith(except_in)
+        for name, line in imported_packages(tree)
+        if any(name == package or name.startswith(f"{package}.") for package in packages)
+    ]
+
+
+def test_imports_go_downward_only() -> None:
+    pytest.importorskip("importlinter")
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_module_under_aio_has_its_layer() -> None:
+    # what stands there belongs to more than one layer, so they are named one by one
+    layers = (ROOT / "pyproject.toml").read_text()
+    modules = {path.stem for path in (PACKAGE / "aio").glob("[a-z]*")}
+    assert not {name for name in modules if f"(aio.{name})" not in layers}
+
+
+def test_only_link_and_control_open_pika_connections() -> None:
+    found = []
+    for path, tree in sources():
+        if path.startswith(OPENERS):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = node.func
+                name = called.attr if isinstance(called, ast.Attribute) else None
+                name = called.id if isinstance(called, ast.Name) else name
+                if name in CONNECTION_CLASSES:
+                    found.append(f"{path}:{node.lineno} opens a {name}")
+    assert not found
+
+
+def test_aio_pika_is_imported_only_under_aio() -> None:
+    assert not users_of("aio_pika", "aiormq", except_in=("aio/",))
+
+
+def test_click_and_rich_are_imported_only_under_cli() -> None:
+    assert not users_of("click", "rich", "rich_click", except_in=("cli/",))
+
+
+def test_nothing_but_the_command_uses_the_testing_tools() -> None:
+    assert not users_of("neon_mq_connector.testing", except_in=("cli/", "testing/"))
+
+
+def test_imports_within_the_package_are_absolute() -> None:
+    # The tests above read names, not dots.
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert not found
+
+
+def test_importing_the_package_brings_no_command_line_and_no_asyncio_client() -> None:
+    program = (
+        "import sys, ovos_config, ovos_utils.log, pika, pydantic\n"
+        "before = set(sys.modules)\n"
+        "import neon_mq_connector.connector\n"
+        "print(*sorted(name.partition('.')[0] for name in set(sys.modules) - before))\n"
+    )
+    if not (PACKAGE / "connector.py").exists():
+        pytest.skip("there is no neon_mq_connector.connector yet")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert not {"aio_pika", "click", "rich", "rich_click"} & set(done.stdout.split())

@@ -1,0 +1,66 @@
+"""Reply queues that requests have named: there as long as somebody uses them."""
+
+from __future__ import annotations
+
+import pytest
+
+from neon_mq_connector.client.named_queues import NamedQueues
+from neon_mq_connector.client.question import Question
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.errors import ConnectionLostError, RequestTimeoutError, WaitTimeoutError
+from neon_mq_connector.inside import Inside
+from tests.unit.fakes import FakeChannel, FakeConnections, as_channel, as_connections
+
+DECLARED, DELETED = "declaring reply queue 'mine'", "deleting reply queue 'mine'"
+
+
+class Bench:
+    """The books of such queues, and the broker."""
+
+    def __init__(self) -> None:
+        self.connections = FakeConnections()
+        self.queues = NamedQueues(as_connections(self.connections), Inside())
+        self.question = Question.of("q", {"n": 1}, 5.0, WireFormat.LEGACY)
+
+    @property
+    def performed(self) -> list[str]:
+        return self.connections.control.performed
+
+
+@pytest.fixture
+def it() -> Bench:
+    return Bench()
+
+
+def test_a_queue_that_two_use_is_made_once_and_deleted_by_the_last(it: Bench) -> None:
+    channel = FakeChannel()
+    first = it.queues.acquire(as_channel(channel), "mine", it.question)
+    second = it.queues.acquire(as_channel(channel), "mine", it.question)
+    assert it.performed == [DECLARED]
+    it.queues.release(first)
+    assert it.performed == [DECLARED]
+    it.queues.release(second)
+    assert it.performed == [DECLARED, DELETED]
+    assert channel.cancelled == ["tag of mine"]
+
+
+def test_after_a_loss_it_is_made_anew_while_somebody_holds_the_old_one(it: Bench) -> None:
+    lost, fresh = FakeChannel(), FakeChannel()
+    old = it.queues.acquire(as_channel(lost), "mine", it.question)
+    lost.shut(ConnectionLostError("lost"))
+    new = it.queues.acquire(as_channel(fresh), "mine", it.question)
+    assert it.performed == [DECLARED, DECLARED]
+    assert fresh.consuming == ["mine"]
+    it.queues.release(old)
+    assert it.performed == [DECLARED, DECLARED]
+    it.queues.release(new)
+    assert it.performed[-1] == DELETED
+
+
+def test_a_queue_that_is_not_made_in_time_is_said_to_be_why_nothing_was_sent(it: Bench) -> None:
+    it.connections.control.refusal = WaitTimeoutError("no answer")
+    with pytest.raises(RequestTimeoutError, match="not sent: no answer"):
+        it.queues.acquire(as_channel(FakeChannel()), "mine", it.question)
+    it.connections.control.refusal = None
+    it.queues.release(it.queues.acquire(as_channel(FakeChannel()), "mine", it.question))
+    assert it.performed[-1] == DELETED

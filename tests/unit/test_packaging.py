@@ -1,0 +1,141 @@
+"""The package as it is built and installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from neon_mq_connector.version import __version__
+from tests.support.environment import original_environment
+from tests.unit.test_import_layers import imported_packages, sources
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements"
+PARTS_OF_REQUIRED = {"aiormq", "pydantic_core"}  # aio-pika and pydantic 2 are never without them
+BUILT_FROM = (
+    "CHANGELOG.md",
+    "LICENSE.md",
+    "MANIFEST.in",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+    "neon_mq_connector",
+    "requirements",
+)
+
+
+def python(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=original_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, since building leaves files behind."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in BUILT_FROM:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> Iterator[zipfile.ZipFile]:
+    """The wheel that `pip install .` installs."""
+    python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".", cwd=checkout)
+    (file,) = checkout.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return message_from_bytes(wheel.read(dist_info(wheel, "METADATA")))
+
+
+def dist_info(wheel: zipfile.ZipFile, name: str) -> str:
+    (found,) = (each for each in wheel.namelist() if each.endswith(f".dist-info/{name}"))
+    return found
+
+
+def read_requirements(name: str) -> list[Requirement]:
+    lines = (REQUIREMENTS / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_setup_py_tells_the_version(checkout: Path) -> None:
+    assert python("setup.py", "--version", cwd=checkout).strip() == __version__
+
+
+def test_the_wheel_has_the_version_the_license_and_the_marker_for_types(
+    wheel: zipfile.ZipFile, metadata: Message
+) -> None:
+    assert (metadata["Name"], metadata["Version"]) == ("neon-mq-connector", __version__)
+    assert metadata["License"] == "BSD-3-Clause"
+    assert "neon_mq_connector/py.typed" in wheel.namelist()
+    assert any(name.endswith("LICENSE.md") for name in wheel.namelist())
+
+
+def test_the_wheel_has_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    code = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert code == {
+        *(f"neon_mq_connector/{path}" for path, _ in sources()),
+        "neon_mq_connector/py.typed",
+    }
+
+
+def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
+    entry_points = wheel.read(dist_info(wheel, "entry_points.txt")).decode()
+    assert "neon-mq = neon_mq_connector.cli:main" in entry_points
+
+
+def test_the_extras_are_there(metadata: Message) -> None:
+    assert set(metadata.get_all("Provides-Extra", ())) == {"aio", "bench", "dev", "test"}
+
+
+def test_everything_imported_is_required() -> None:
+    required = {each.name.replace("-", "_") for each in read_requirements("requirements.txt")}
+    required |= {each.name.replace("-", "_") for each in read_requirements("aio.txt")}
+    imported = {
+        name.partition(".")[0] for _, tree in sources() for name, _ in imported_packages(tree)
+    }
+    others = imported - set(sys.stdlib_module_names) - {"neon_mq_connector"}
+    assert others - PARTS_OF_REQUIRED <= required
+
+
+def test_the_oldest_tested_releases_are_within_the_ranges() -> None:
+    ranges = {
+        each.name: each.specifier
+        for each in (*read_requirements("requirements.txt"), *read_requirements("aio.txt"))
+    }
+    for oldest in read_requirements("oldest.txt"):
+        (pin,) = oldest.specifier
+        assert ranges[oldest.name].contains(Version(pin.version)), oldest.name
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    places = [ROOT / "pyproject.toml", ROOT / "setup.py", *REQUIREMENTS.glob("*.txt")]
+    places += [ROOT / "neon_mq_connector" / path for path, _ in sources()]
+    found = [place.name for place in places if __version__ in place.read_text()]
+    assert found == ["version.py"]

@@ -1,0 +1,244 @@
+"""The consumers of a connector: registered, started, stopped, replaced."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from neon_mq_connector.consumers import BaseConsumerThread
+from neon_mq_connector.lifecycle import Lifecycle, State
+from neon_mq_connector.registry import ConsumerRegistry, wait_for_end
+
+NOTHING: Callable[[], None] = lambda: None  # noqa: E731
+
+
+class FakeConsumerThread:
+    """A consumer thread whose life the test directs; `made` has all of them, in order."""
+
+    def __init__(self, made: list[FakeConsumerThread]) -> None:
+        self.number = len(made)
+        self.name = f"fake-{self.number}"
+        self.queue = "q"
+        self.daemon = False
+        self.ident: int | None = None
+        self.consumer = self
+        self.lifecycle = Lifecycle()
+        self.stop_requested = False
+        self.fails = False
+        self.callback_runs = False
+        self.is_calling = False
+        self.on_start: Callable[[], None] = NOTHING
+        self.on_join: Callable[[], None] = NOTHING
+        made.append(self)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it would consume on after all has been said and done."""
+        return self.ident is not None and not self.stop_requested
+
+    def is_alive(self) -> bool:
+        return self.ident is not None and (self.callback_runs or not self.stop_requested)
+
+    @property
+    def is_consumer_alive(self) -> bool:
+        return not self.stop_requested and not self.fails
+
+    @property
+    def can_start(self) -> bool:
+        return self.ident is None and self.is_consumer_alive
+
+    def start(self) -> None:
+        self.on_start()
+        assert self.ident is None, "a thread can be started once"
+        self.ident = 1
+        self.lifecycle.move(State.CONNECTING)
+        self.lifecycle.move(State.CONSUMING)
+
+    def request_stop(self) -> None:
+        self.stop_requested = True
+
+    def join(self, timeout: float | None = None) -> None:
+        self.request_stop()
+        self.on_join()
+
+
+class Bench:
+    """A registry of such threads."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeConsumerThread] = []
+        self.registry = ConsumerRegistry()
+
+    def register(self, name: str = "a") -> FakeConsumerThread:
+        def factory() -> BaseConsumerThread:
+            return cast(BaseConsumerThread, FakeConsumerThread(self.made))
+
+        self.registry.register(name, factory, {"started": False}, timeout=1.0)
+        return cast(FakeConsumerThread, self.registry.threads[name])
+
+    def start(self, *names: str) -> None:
+        self.registry.start(names or ("a",), daemon=True, timeout=1.0)
+
+    def stop(self) -> None:
+        self.registry.request_stop(("a",))
+
+    def thread(self, name: str = "a") -> Any:
+        return self.registry.threads[name]
+
+    def running(self) -> list[int]:
+        return [each.number for each in self.made if each.is_running]
+
+
+@pytest.fixture
+def it() -> Bench:
+    return Bench()
+
+
+def test_a_registered_consumer_is_there_and_not_started(it: Bench) -> None:
+    thread = it.register()
+    assert it.thread() is thread
+    assert it.running() == []
+    assert it.registry.running() == {}
+
+
+def test_it_is_started_once_however_often_it_is_asked_for(it: Bench) -> None:
+    it.register()
+    it.start()
+    it.start()
+    assert it.running() == [0]
+    assert len(it.made) == 1
+    assert it.made[0].daemon
+
+
+def test_stopped_and_started_again_it_is_another_thread_of_the_same_make(it: Bench) -> None:
+    it.register()
+    it.start()
+    it.registry.request_stop(("a",))
+    assert it.running() == []
+    assert it.registry.running() == {}
+    it.start()
+    assert it.running() == [1]
+    assert it.thread() is it.made[1]
+
+
+def test_registering_a_name_again_stops_what_ran(it: Bench) -> None:
+    it.register()
+    it.start()
+    it.register()
+    assert it.running() == []
+    it.start()
+    assert it.running() == [1]
+
+
+def test_names_that_nobody_registered_are_logged(
+    it: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="neon_mq_connector"):
+        it.start("nobody")
+        assert it.registry.request_stop(("none",)) == []
+    assert "'nobody'" in caplog.text
+    assert "'none'" in caplog.text
+
+
+def test_starting_waits_for_those_that_take_their_time_and_no_longer(it: Bench) -> None:
+    slow = it.register()
+    slow.lifecycle = Lifecycle()
+
+    def start_slowly() -> None:
+        slow.ident = 1
+        slow.lifecycle.move(State.CONNECTING)
+
+    slow.start = start_slowly  # type: ignore[method-assign]
+    began = time.monotonic()
+    it.registry.start(("a",), daemon=True, timeout=0.1)
+    assert 0.05 < time.monotonic() - began < 2.0
+
+
+def test_the_one_that_has_not_ended_is_named(it: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    stuck = it.register()
+    it.start()
+    stuck.callback_runs = True
+    threads = it.registry.request_stop(("a",))
+    with caplog.at_level(logging.WARNING, logger="neon_mq_connector"):
+        assert not wait_for_end(threads, time.monotonic() + 0.05)
+    assert "fake-0" in caplog.text
+    stuck.callback_runs = False
+    assert wait_for_end(threads, time.monotonic() + 0.05)
+
+
+def test_what_a_consumer_calls_does_not_wait_for_that_consumer(it: Bench) -> None:
+    stuck = it.register()
+    it.start()
+    stuck.callback_runs = stuck.is_calling = True
+    waited: list[None] = []
+    stuck.on_join = lambda: waited.append(None)
+    assert wait_for_end(it.registry.request_stop(("a",)), time.monotonic() + 5.0)
+    assert not waited
+
+
+# -- races: at no time may a consumer run that nobody can stop any more ------------------------
+
+
+def test_one_that_failed_and_still_lives_is_stopped_before_another_takes_its_place(
+    it: Bench,
+) -> None:
+    failed = it.register()
+    it.start()
+    failed.fails = True  # it waits before it tries again
+    it.start()
+    it.registry.request_stop(("a",))
+    assert it.running() == []
+
+
+def test_a_start_while_a_name_is_registered_anew_leaves_nothing_unreachable(it: Bench) -> None:
+    before = it.register()
+    it.start()
+    # another thread starts the name, at the moment when the one that ran has just been stopped
+    before.on_join = lambda: it.start()
+    it.register()
+    it.start()
+    it.registry.request_stop(("a",))
+    assert it.running() == []
+
+
+def test_a_stop_while_a_consumer_is_being_started_is_a_stop(it: Bench) -> None:
+    thread = it.register()
+    thread.on_start = lambda: it.stop()
+    it.start()
+    assert it.running() == []
+
+
+@pytest.mark.parametrize("_round", range(20))
+def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
+    _round: int, it: Bench
+) -> None:
+    it.register()
+    barrier = threading.Barrier(6)
+    faults: list[BaseException] = []
+
+    def work(number: int) -> None:
+        barrier.wait(5.0)
+        try:
+            for _ in range(20):
+                if number % 3 == 0:
+                    it.register()
+                elif number % 3 == 1:
+                    it.start()
+                else:
+                    it.registry.request_stop(("a",))
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+    assert not faults
+    it.registry.request_stop(("a",))
+    assert it.running() == []

@@ -1,0 +1,76 @@
+"""Calling again and again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from neon_mq_connector.repeating_timer import RepeatingTimer
+from tests.support.polling import eventually, never
+
+
+def test_it_calls_with_its_arguments_until_it_is_cancelled() -> None:
+    calls: list[tuple[int, str]] = []
+    timer = RepeatingTimer(0.01, lambda a, b: calls.append((a, b)), (1,), {"b": "two"})
+    timer.start()
+    eventually(lambda: len(calls) >= 3)
+    timer.cancel()
+    timer.join(5.0)
+    assert not timer.is_alive()
+    count = len(calls)
+    never(lambda: len(calls) != count, during=0.1)
+    assert set(calls) == {(1, "two")}
+
+
+def test_the_first_call_comes_after_one_interval() -> None:
+    called = threading.Event()
+    began = time.monotonic()
+    timer = RepeatingTimer(0.2, called.set)
+    timer.start()
+    assert called.wait(5.0)
+    timer.cancel()
+    timer.join(5.0)
+    assert time.monotonic() - began >= 0.2
+
+
+def test_a_call_that_raises_is_logged_and_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise ValueError("boom")
+
+    timer = RepeatingTimer(0.01, fail)
+    timer.name = "the timer"
+    with caplog.at_level(logging.ERROR, logger="neon_mq_connector"):
+        timer.start()
+        eventually(lambda: len(calls) >= 2)
+        timer.cancel()
+        timer.join(5.0)
+    assert "the timer" in caplog.text
+    assert "boom" in caplog.text
+
+
+def test_cancelled_before_its_start_it_never_calls() -> None:
+    calls: list[int] = []
+    timer = RepeatingTimer(0.01, calls.append, (1,))
+    timer.cancel()
+    timer.start()
+    timer.join(5.0)
+    assert not calls
+
+
+def test_it_can_be_cancelled_from_its_own_call() -> None:
+    calls: list[int] = []
+
+    def once() -> None:
+        calls.append(1)
+        timer.cancel()
+
+    timer = RepeatingTimer(0.01, once)
+    timer.start()
+    timer.join(5.0)
+    assert calls == [1]

@@ -1,0 +1,63 @@
+"""A server that accepts a connection and says nothing: each call ends in its own time-out."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pika
+import pytest
+
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.emission import Outgoing, Target, send
+from neon_mq_connector.envelope import build_properties
+from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
+
+
+@pytest.fixture
+def server() -> Iterator[pika.ConnectionParameters]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield pika.ConnectionParameters("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.fixture
+def client(server: pika.ConnectionParameters) -> Iterator[RequestClient]:
+    made = RequestClient([server])
+    yield made
+    made.close(timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.request("q", {"ask": 1}, timeout=0.3),
+        lambda client: client.request("q", {"ask": 1}, timeout=0.3, exchange="e"),
+        lambda client: client.submit("q", {"ask": 1}, timeout=0.3),
+        lambda client: client.gather("q", {"ask": 1}, timeout=0.3),
+        lambda client: client.stream("q", {"ask": 1}, timeout=0.3),
+    ],
+    ids=["request", "request to an exchange", "submit", "gather", "stream"],
+)
+def test_a_request_that_could_not_be_sent_in_time_says_so(
+    client: RequestClient, call: object
+) -> None:
+    with pytest.raises(RequestTimeoutError, match=r"request to (queue 'q'|exchange 'e'): not sent"):
+        call(client)  # type: ignore[operator]
+
+
+def test_a_message_whose_exchange_was_not_declared_in_time_says_so(
+    server: pika.ConnectionParameters,
+) -> None:
+    connections = Connections([server])
+    try:
+        with pytest.raises(PublishTimeoutError, match="not sent") as caught:
+            send(
+                connections,
+                Target(exchange="e", exchange_type="fanout"),
+                Outgoing("1", b"{}", build_properties(message_id="1", content_type="text/plain")),
+                timeout=0.3,
+            )
+        assert caught.value.may_have_arrived is False
+    finally:
+        connections.close(0.2)

@@ -1,0 +1,281 @@
+"""Declaring on any broker: the generators against a model of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from neon_mq_connector.topology import (
+    ACCESS_REFUSED,
+    INTERNAL_ERROR,
+    NOT_IMPLEMENTED,
+    Bind,
+    BrokerFacts,
+    DeclareExchange,
+    DeclareQueue,
+    DeleteExchange,
+    DeleteQueue,
+    Exchange,
+    Queue,
+    QueueStatus,
+    Refusal,
+    Steps,
+    attach,
+    declare_exchange,
+    declare_queue,
+    drive_steps,
+)
+from tests.unit.broker_model import BrokerModel
+
+NAMES = st.sampled_from(["a", "b", "c"])
+QUEUES = st.builds(
+    Queue,
+    name=NAMES,
+    durable=st.booleans(),
+    exclusive=st.booleans(),
+    auto_delete=st.booleans(),
+    arguments=st.sampled_from([{}, {"x-queue-type": "quorum"}, {"x-expires": 1000}]),
+)
+EXCHANGES = st.builds(
+    Exchange,
+    name=st.sampled_from(["x", "y"]),
+    type=st.sampled_from(["direct", "fanout", "topic", "headers"]),
+    durable=st.booleans(),
+)
+BROKERS = st.builds(
+    BrokerModel,
+    refuses_transient=st.booleans(),
+    refusal_code=st.sampled_from([INTERNAL_ERROR, NOT_IMPLEMENTED]),
+)
+
+
+def made(broker: BrokerModel, *there: Queue | Exchange) -> BrokerModel:
+    """Put queues and exchanges there, whether or not the broker would take them today."""
+    for each in there:
+        if isinstance(each, Queue):
+            broker.queues[each.name] = each
+        else:
+            broker.exchanges[each.name] = each
+    return broker
+
+
+def is_taken(broker: BrokerModel, wanted: Queue) -> bool:
+    """Whether there is another queue of the name that cannot be used instead."""
+    there = broker.queues.get(wanted.name, wanted)
+    return there != wanted and (there.exclusive or wanted.exclusive)
+
+
+@given(broker=BROKERS, wanted=st.lists(QUEUES, min_size=1, max_size=8), there=st.lists(QUEUES))
+def test_every_queue_that_is_wanted_and_not_anothers_is_there_afterwards_on_any_broker(
+    broker: BrokerModel, wanted: list[Queue], there: list[Queue]
+) -> None:
+    made(broker, *there)
+    before = dict(broker.queues)
+    facts = BrokerFacts()
+    for queue in wanted:
+        knew = facts.refuses_transient_queues
+        asked = len(broker.asked)
+        if is_taken(broker, queue):
+            with pytest.raises(Refusal, match=f"'{queue.name}'"):
+                drive_steps(declare_queue(queue, facts), broker.perform)
+            continue
+        status = drive_steps(declare_queue(queue, facts), broker.perform)
+        assert status.name == queue.name
+        is_there = broker.queues[queue.name]
+        assert status.adopted or is_there == queue or is_there == _durable(queue)
+        assert status.made_durable is (
+            not status.adopted and is_there.durable and not queue.durable
+        )
+        steps = broker.asked[asked:]
+        assert len(steps) <= 3
+        if knew:  # a refusal costs the connection: it is not asked for again
+            assert not any(
+                isinstance(s, DeclareQueue) and s.queue.transient and not s.passive for s in steps
+            )
+    # what was there before is as it was
+    assert {name: broker.queues[name] for name in before} == before
+    if facts.refuses_transient_queues:
+        assert broker.refuses_transient
+
+
+def _durable(queue: Queue) -> Queue:
+    return dataclasses.replace(queue, durable=True)
+
+
+@given(wanted=QUEUES)
+def test_a_broker_that_permits_them_gets_exactly_what_was_asked(wanted: Queue) -> None:
+    broker = BrokerModel()
+    status = drive_steps(declare_queue(wanted, BrokerFacts()), broker.perform)
+    assert broker.asked == [DeclareQueue(wanted)]
+    assert not status.adopted
+    assert not status.made_durable
+
+
+def test_the_first_refusal_is_remembered() -> None:
+    broker, facts = BrokerModel(refuses_transient=True), BrokerFacts()
+    first = drive_steps(declare_queue(Queue("a"), facts), broker.perform)
+    second = drive_steps(declare_queue(Queue("b"), facts), broker.perform)
+    assert first.made_durable
+    assert second.made_durable
+    assert broker.asked == [
+        DeclareQueue(Queue("a")),
+        DeclareQueue(Queue("a", durable=True)),
+        DeclareQueue(Queue("b", durable=True)),
+    ]
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_transient_queue_that_survived_is_adopted_where_new_ones_are_refused(
+    knows: bool,
+) -> None:
+    broker = made(BrokerModel(refuses_transient=True), Queue("a"))
+    status = drive_steps(declare_queue(Queue("a", True), BrokerFacts(knows)), broker.perform)
+    assert status.adopted
+    assert not status.made_durable
+
+
+def test_an_exclusive_queue_is_never_made_durable() -> None:
+    broker = BrokerModel(refuses_transient=True)
+    drive_steps(declare_queue(Queue("a", exclusive=True), BrokerFacts(True)), broker.perform)
+    assert broker.queues["a"] == Queue("a", exclusive=True)
+
+
+def test_a_broken_durable_declare_is_not_taken_for_a_refusal_of_transient_queues() -> None:
+    def broken(_step: Any) -> None:
+        raise Refusal(INTERNAL_ERROR, "the disk is gone")
+
+    facts = BrokerFacts()
+    with pytest.raises(Refusal, match="the disk is gone"):
+        drive_steps(declare_queue(Queue("a", durable=True), facts), broken)
+    assert not facts.refuses_transient_queues
+
+
+def test_a_queue_that_may_not_be_declared_says_so_in_the_brokers_words() -> None:
+    broker = BrokerModel(may_configure=False)
+    with pytest.raises(Refusal, match="access to queue 'a' refused") as caught:
+        drive_steps(declare_queue(Queue("a"), BrokerFacts()), broker.perform)
+    assert caught.value.code == ACCESS_REFUSED
+
+
+@given(wanted=EXCHANGES, there=st.lists(EXCHANGES))
+def test_an_exchange_that_exists_with_other_properties_is_used_as_it_is(
+    wanted: Exchange, there: list[Exchange]
+) -> None:
+    broker = made(BrokerModel(), *there)
+    before = dict(broker.exchanges)
+    drive_steps(declare_exchange(wanted), broker.perform)
+    assert broker.exchanges[wanted.name] == before.get(wanted.name, wanted)
+
+
+def test_an_exchange_that_may_not_be_declared_is_used_if_it_is_there() -> None:
+    there = Exchange("x", "topic", durable=True)
+    broker = made(BrokerModel(may_configure=False), there)
+    drive_steps(declare_exchange(Exchange("x", "topic")), broker.perform)
+    with pytest.raises(Refusal) as refused:  # and not that it is missing, which is no help
+        drive_steps(declare_exchange(Exchange("y")), broker.perform)
+    assert refused.value.code == 403
+
+
+@given(
+    broker=BROKERS,
+    queue=QUEUES,
+    exchange=st.one_of(st.none(), EXCHANGES),
+    keys=st.lists(st.sampled_from(["k1", "k2", "#"]), unique=True).map(tuple),
+    queue_reset=st.booleans(),
+    exchange_reset=st.booleans(),
+    there=st.lists(st.one_of(QUEUES, EXCHANGES)),
+)
+def test_after_attaching_the_queue_is_there_and_bound(
+    broker: BrokerModel,
+    queue: Queue,
+    exchange: Exchange | None,
+    keys: tuple[str, ...],
+    queue_reset: bool,
+    exchange_reset: bool,
+    there: list[Queue | Exchange],
+) -> None:
+    made(broker, *there)
+    assume(queue_reset or not is_taken(broker, queue))
+    steps = attach(
+        queue,
+        exchange,
+        keys,
+        BrokerFacts(),
+        queue_reset=queue_reset,
+        exchange_reset=exchange_reset,
+    )
+    status = drive_steps(steps, broker.perform)
+    assert status.name in broker.queues
+    if queue_reset:
+        assert broker.queues[queue.name] in (queue, _durable(queue))
+    if exchange is None:
+        assert not broker.bindings
+        assert not any(isinstance(s, (DeclareExchange, DeleteExchange)) for s in broker.asked)
+    else:
+        expected = {(status.name, exchange.name, key) for key in keys or (status.name,)}
+        assert broker.bindings == expected
+        if exchange_reset:
+            assert broker.exchanges[exchange.name] == exchange
+    assert any(isinstance(s, DeleteQueue) for s in broker.asked) is queue_reset
+
+
+def test_a_queue_that_the_broker_named_is_found_again() -> None:
+    broker = BrokerModel()
+    steps = attach(Queue("", True), Exchange("x", "fanout"), (), BrokerFacts())
+    first = drive_steps(steps, broker.perform)
+    again = attach(Queue("", True), Exchange("x", "fanout"), (), BrokerFacts(), known_as=first.name)
+    assert drive_steps(again, broker.perform).name == first.name
+    assert len(broker.queues) == 1
+
+
+def test_when_the_queue_that_the_broker_named_is_gone_it_names_another_and_binds_it() -> None:
+    broker = BrokerModel()
+    steps = attach(
+        Queue("", True), Exchange("x", "fanout"), (), BrokerFacts(), known_as="amq.gen-gone"
+    )
+    status = drive_steps(steps, broker.perform)
+    assert status.name != "amq.gen-gone"
+    assert broker.bindings == {(status.name, "x", status.name)}
+
+
+def test_resetting_a_queue_that_has_no_name_yet_deletes_nothing() -> None:
+    broker = BrokerModel()
+    drive_steps(attach(Queue(""), None, (), BrokerFacts(), queue_reset=True), broker.perform)
+    assert not any(isinstance(s, DeleteQueue) for s in broker.asked)
+
+
+def test_an_exchange_is_reset_before_it_is_declared_and_bound() -> None:
+    broker = made(BrokerModel(), Exchange("x", "topic"), Queue("q"))
+    steps = attach(Queue("q"), Exchange("x", "fanout"), (), BrokerFacts(), exchange_reset=True)
+    drive_steps(steps, broker.perform)
+    assert [type(step) for step in broker.asked] == [
+        DeleteExchange,
+        DeclareExchange,
+        DeclareQueue,
+        Bind,
+    ]
+
+
+def test_a_driver_passes_on_what_is_not_a_refusal() -> None:
+    def lost(_step: Any) -> None:
+        raise ConnectionResetError("gone")
+
+    with pytest.raises(ConnectionResetError):
+        drive_steps(declare_queue(Queue("a"), BrokerFacts()), lost)
+
+
+def test_a_generator_without_steps_has_its_value_too() -> None:
+    def none() -> Steps:
+        return QueueStatus("nothing")
+        yield
+
+    assert drive_steps(none(), BrokerModel().perform) == QueueStatus("nothing")
+
+
+@given(queue=QUEUES)
+def test_only_a_queue_that_is_neither_durable_nor_exclusive_is_transient(queue: Queue) -> None:
+    assert queue.transient is (not queue.durable and not queue.exclusive)

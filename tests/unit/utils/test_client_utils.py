@@ -1,0 +1,143 @@
+"""`send_mq_request` up to the request client: what it refuses, and which configuration it uses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.config import MQSettings
+from neon_mq_connector.shared_clients import close_shared_clients
+from neon_mq_connector.utils import client_utils
+from neon_mq_connector.utils.client_utils import send_mq_request
+
+
+class Asked:
+    """The requests that would have left, each with the parameters of its client."""
+
+    def __init__(self) -> None:
+        self.arguments: list[dict[str, Any]] = []
+        self.parameters: list[pika.ConnectionParameters] = []
+
+    @property
+    def last(self) -> pika.ConnectionParameters:
+        return self.parameters[-1]
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "server": "127.0.0.1",
+        "port": 1,
+        "users": {"mq_handler": {"user": "somebody", "password": "secret"}},
+    }
+    monkeypatch.setattr(client_utils, "_default_mq_config", config)
+    return config
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[Asked]:
+    asked = Asked()
+
+    def request(client: RequestClient, queue: str, data: Any, **options: Any) -> dict[str, Any]:
+        asked.arguments.append({"queue": queue, "data": data, **options})
+        asked.parameters.append(client._connections.parameters[0])
+        return {"answered": True}
+
+    monkeypatch.setattr(RequestClient, "request", request)
+    monkeypatch.setattr(client_utils, "_asker", None)
+    yield asked
+    close_shared_clients()
+
+
+@pytest.mark.parametrize(
+    "argument, value, hint",
+    [
+        ("timeout", 1e12, "seconds, more than 0 and at most 4,294,967"),
+        ("timeout", float("nan"), "seconds"),
+        ("timeout", float("inf"), "seconds"),
+        ("timeout", 0, "seconds"),
+        ("timeout", "5", "seconds"),
+        ("target_queue", None, "give the name of the service's own"),
+        ("target_queue", 5, "give the name of the service's own"),
+        ("target_queue", "", "give the name of the service's own"),
+        ("response_queue", 5, "give its name as a text, or None"),
+        ("vhost", None, "give its name as a text, such as '/'"),
+        ("stream_callback", 5, "a function; give one, or None"),
+        ("request_data", None, "of type NoneType; give a dict"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_named_in_the_log_with_what_would_do(
+    asked: Asked, caplog: pytest.LogCaptureFixture, argument: str, value: Any, hint: str
+) -> None:
+    arguments = {"vhost": "/", "request_data": {"n": 1}, "target_queue": "q", argument: value}
+    with caplog.at_level(logging.ERROR):
+        assert send_mq_request(**arguments) == {}
+    (record,) = caplog.records
+    assert f"{argument}" in record.getMessage()
+    assert hint in record.getMessage()
+    assert asked.arguments == []
+
+
+def test_a_timeout_of_none_is_the_default(asked: Asked) -> None:
+    assert send_mq_request("/", {"n": 1}, "q", timeout=None)
+    assert send_mq_request("/", {"n": 1}, "q")
+    assert [each["timeout"] for each in asked.arguments] == [30, 30]
+
+
+def test_a_configuration_is_validated_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    validated: list[object] = []
+    from_config = MQSettings.from_config
+
+    def validate(config: Any, **options: Any) -> MQSettings:
+        validated.append(config)
+        return from_config(config, **options)
+
+    monkeypatch.setattr(MQSettings, "from_config", validate)
+    for _ in range(3):
+        assert send_mq_request("/", {"n": 1}, "q")
+        assert send_mq_request("/other", {"n": 1}, "q")
+    assert len(validated) == 1
+    assert [each.virtual_host for each in asked.parameters] == ["/", "/other"] * 3
+    assert asked.parameters[0] is asked.parameters[2]
+
+
+def test_the_default_may_be_changed_in_place_or_replaced_between_two_requests(
+    asked: Asked, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def credentials() -> Any:
+        assert send_mq_request("/", {"n": 1}, "q")
+        return asked.last.credentials
+
+    assert credentials() == pika.PlainCredentials("somebody", "secret")
+    config["users"]["mq_handler"]["password"] = "another"
+    assert credentials() == pika.PlainCredentials("somebody", "another")
+    config["port"] = 2
+    credentials()
+    assert asked.last.port == 2
+    config["wire_format"] = "json"
+    credentials()
+    assert asked.arguments[-1]["wire_format"] is WireFormat.JSON
+    other = {"MQ": {"users": {"mq_handler": {"user": "third", "password": "p"}}}}
+    monkeypatch.setattr(client_utils, "_default_mq_config", other)
+    assert credentials() == pika.PlainCredentials("third", "p")
+    del other["MQ"]["users"]["mq_handler"]
+    assert send_mq_request("/", {"n": 1}, "q") == {}
+
+
+def test_a_client_that_was_closed_is_made_anew(asked: Asked) -> None:
+    send_mq_request("/", {"n": 1}, "q")
+    close_shared_clients()
+    send_mq_request("/", {"n": 1}, "q")
+    first, second = asked.parameters
+    assert first is not second
+
+
+def test_what_is_kept_shows_no_password(asked: Asked) -> None:
+    send_mq_request("/", {"n": 1}, "q")
+    assert "secret" not in repr(client_utils._asker)
