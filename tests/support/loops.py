@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 LOOPS = ("asyncio", "uvloop")
 _PATIENCE = 50.0
+#: How long tasks that the loop itself started may take to end, in seconds: it closes generators that
+#: were left behind in tasks of their own.
+_TO_END = 5.0
 
 
 class LoopRunner:
@@ -29,6 +32,7 @@ class LoopRunner:
         loop = self.new_loop()
         try:
             result = loop.run_until_complete(asyncio.wait_for(main, _PATIENCE))
+            loop.run_until_complete(self._ended(loop))
             left = [repr(task) for task in asyncio.all_tasks(loop)]
             assert not left, f"tasks are left: {left}"
             return result
@@ -42,6 +46,12 @@ class LoopRunner:
             loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
             return loop
         return asyncio.new_event_loop()
+
+    @staticmethod
+    async def _ended(loop: asyncio.AbstractEventLoop) -> None:
+        tasks = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=_TO_END)
 
     @staticmethod
     def _close(loop: asyncio.AbstractEventLoop) -> None:
