@@ -8,6 +8,7 @@ from benchmarks.others import with_aio_pika, with_faststream, with_kombu
 from benchmarks.ours import awaiting as our_awaiting
 from benchmarks.ours import bodies as our_bodies
 from benchmarks.ours import consuming as our_consuming
+from benchmarks.ours import engines as our_engines
 from benchmarks.ours import many_queues as our_many_queues
 from benchmarks.ours import requests as our_requests
 from benchmarks.ours import sending as our_sending
@@ -206,6 +207,100 @@ _BODIES = Experiment(
     ),
 )
 
+_SELECT = Experiment(
+    "select",
+    "consuming and acknowledging, prefetch 50, and pika's SelectConnection",
+    {
+        "ours": Contender(
+            Role(our_consuming.Consumer, "ours", {"select": True}),
+            before=Role(feeder.Filler, "ours"),
+        ),
+        "pika": Contender(
+            Role(pika_consuming.SelectConsumer, "pika"), before=Role(feeder.Filler, "pika")
+        ),
+    },
+    (
+        Figure("select engine; pika's SelectConnection", "ours", "pika", at_least(1.5)),
+        Figure("  processor's time", "ours", "pika", None, "cpu", "µs"),
+    ),
+)
+
+_ENGINES = {
+    "threaded": {},
+    "select": {"select": True},
+    "coroutines": {"coroutines": True},
+}
+
+_ENGINES_CONSUME = Experiment(
+    "engines-consume",
+    "consuming and acknowledging, engine beside engine",
+    {
+        "threaded": Contender(
+            Role(our_consuming.Consumer, "threaded"),
+            before=Role(feeder.Filler, "threaded"),
+            fresh=True,
+        ),
+        "select": Contender(
+            Role(our_consuming.Consumer, "select", {"select": True}),
+            before=Role(feeder.Filler, "select"),
+            fresh=True,
+        ),
+        "arguments": Contender(
+            Role(our_consuming.CoroutineConsumer, "arguments"),
+            before=Role(feeder.Filler, "arguments"),
+            fresh=True,
+        ),
+        "message": Contender(
+            Role(our_consuming.MessageConsumer, "message"),
+            before=Role(feeder.Filler, "message"),
+            fresh=True,
+        ),
+    },
+    (
+        Figure("consume and ack: select; threaded", "select", "threaded", None),
+        Figure("  resident memory", "select", "threaded", None, "resident", "MiB"),
+        Figure("consume and ack: coroutine; threaded", "arguments", "threaded", None),
+        Figure("  resident memory", "arguments", "threaded", None, "resident", "MiB"),
+        Figure("consume and ack: aio-pika's message; threaded", "message", "threaded", None),
+        Figure("  resident memory", "message", "threaded", None, "resident", "MiB"),
+    ),
+)
+
+_ENGINES_REQUEST = Experiment(
+    "engines-request",
+    "one request at a time, engine beside engine",
+    {
+        name: Contender(
+            Role(our_requests.Asker, name), Role(our_engines.Service, name, dict(options))
+        )
+        for name, options in _ENGINES.items()
+    },
+    (
+        Figure("request: select; threaded", "select", "threaded", None, "median", "ms"),
+        Figure("request: coroutine; threaded", "coroutines", "threaded", None, "median", "ms"),
+    ),
+)
+
+#: Messages a second that keep a callback busy that blocks for 50 ms at each.
+_BLOCKING = 30
+
+_ENGINES_BLOCKED = Experiment(
+    "engines-blocked",
+    "requests while the callback of another queue of the service blocks for 50 ms at a time",
+    {
+        name: Contender(
+            Role(our_requests.Asker, name),
+            Role(our_engines.Service, name, {**options, "blocking": f"{name}-blocking"}),
+            meanwhile=Role(feeder.Stream, f"{name}-blocking", {"rate": _BLOCKING}),
+        )
+        for name, options in _ENGINES.items()
+    },
+    (
+        Figure("request beside a block: select; threaded", "select", "threaded", None, "p99", "ms"),
+        Figure("  coroutine; threaded", "coroutines", "threaded", None, "p99", "ms"),
+    ),
+)
+
 _OTHER_REQUEST = Experiment(
     "others-request",
     "one request at a time, and other libraries",
@@ -326,6 +421,10 @@ EXPERIMENTS = (
     _QUEUES,
     _BUSY,
     _BODIES,
+    _SELECT,
+    _ENGINES_CONSUME,
+    _ENGINES_REQUEST,
+    _ENGINES_BLOCKED,
     _OTHER_REQUEST,
     _AWAIT_REQUEST,
     _AWAIT_REQUESTS,

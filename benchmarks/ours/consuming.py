@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from benchmarks.actor import PAYLOAD_BYTES, Actor, Load, Sample, Stopwatch
+from benchmarks.actor import PAYLOAD_BYTES, Actor, Load, Sample, Stopwatch, resident_mib
 from benchmarks.others.asynchronous import need
 from benchmarks.ours.connector import make_connector
 from benchmarks.site import Site
@@ -18,11 +18,15 @@ class Consumer(Actor):
         site: where the broker is.
         queue: where the messages are; it is there and filled.
         prefetch: how many the broker sends ahead; None for the default.
+        select: whether `SelectConsumerThread` is to run the callback.
     """
 
-    def __init__(self, site: Site, queue: str, *, prefetch: int | None = None) -> None:
+    def __init__(
+        self, site: Site, queue: str, *, prefetch: int | None = None, select: bool = False
+    ) -> None:
         super().__init__(site, queue)
         self._prefetch = prefetch
+        self._select = select
 
     def round(self, load: Load) -> Sample:
         """Consume; the time runs from the first callback to the last."""
@@ -38,13 +42,14 @@ class Consumer(Actor):
             self._callback(),
             auto_ack=False,
             prefetch_count=self._prefetch,
+            async_consumer=self._select or None,
         )
         connector.run()
         try:
             assert self._done.wait(120), f"{self._left} messages did not come"
+            return self._sample | {"resident": resident_mib()}
         finally:
             connector.stop()
-        return self._sample
 
     def _callback(self) -> Any:
         return self._take

@@ -381,6 +381,7 @@ class Consumer:
                     self._widen(session)
             except (ParkingError, CallbacksEndedError) as error:
                 return error
+            item = None  # not to keep a message alive while waiting for the next
         return None
 
     def _start_flow(self, session: Session) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from io import BytesIO
 from typing import Protocol
 
 from pika.spec import (
@@ -31,6 +32,9 @@ MAX_BODY = 512 * 1024 * 1024
 
 _FRAME_START = 7
 _FRAME_OVERHEAD = 8
+#: What part of a body has to be there before room for all of it is made: who announces much must
+#: also send something.
+_CREDIBLE = 16
 #: A content header's fields before the properties, with the property flags, and as a frame.
 _HEADER_FIELDS = 12
 _HEADER_LEAST = 14
@@ -81,14 +85,31 @@ class ChannelSink(Protocol):
 class _Assembly:
     """A message of which not everything has come."""
 
-    __slots__ = ("body", "body_size", "header", "method")
+    __slots__ = ("_body", "_has_room", "body_size", "header", "method", "size")
 
     def __init__(self, method: bytes) -> None:
         self.method = method
         self.header: bytes | None = None
         self.body_size = 0
-        # not a list of the parts: of parts of one byte each it would be many times the message
-        self.body = bytearray()
+        self.size = 0
+        # not a list of the parts: of parts of one byte each it would be many times the message; and
+        # what is written to this with room for it becomes the body without a copy
+        self._body = BytesIO()
+        self._has_room = False
+
+    def add(self, part: memoryview) -> None:
+        body = self._body
+        if not self._has_room and (self.size + len(part)) * _CREDIBLE >= self.body_size:
+            self._has_room = True
+            body.seek(self.body_size - 1)
+            body.write(b"\0")
+            body.seek(self.size)
+        body.write(part)
+        self.size += len(part)
+
+    @property
+    def body(self) -> bytes:
+        return self._body.getvalue()
 
 
 def _whole_content(
@@ -314,14 +335,14 @@ class FrameParser:
         else:
             if assembly.header is None:
                 raise self._fail(channel, "a body frame comes before the content header")
-            if len(assembly.body) + size > assembly.body_size:
+            if assembly.size + size > assembly.body_size:
                 raise self._fail(
                     channel, f"a body is longer than the {assembly.body_size} bytes announced"
                 )
-            assembly.body += memoryview(data)[start:stop]
-        if len(assembly.body) == assembly.body_size:
+            assembly.add(memoryview(data)[start:stop])
+        if assembly.size == assembly.body_size:
             del self._assemblies[channel]
-            message = assembly.method, assembly.header, bytes(assembly.body)
+            message = assembly.method, assembly.header, assembly.body
             self._batches.setdefault(channel, []).append(message)
 
     def _check_content_header(self, channel: int, data: bytes, start: int, stop: int) -> int:

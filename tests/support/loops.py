@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 LOOPS = ("asyncio", "uvloop")
 _PATIENCE = 50.0
-#: How long tasks that the loop itself started may take to end, in seconds: it closes generators that
-#: were left behind in tasks of their own.
+#: How long tasks that the loop itself started may take to end, in seconds: it closes generators
+#: that were left behind in tasks of their own.
 _TO_END = 5.0
 
 

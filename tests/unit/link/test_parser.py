@@ -502,3 +502,31 @@ def test_what_is_only_announced_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_large_body_is_held_once() -> None:
+    size = 10 * 1024 * 1024
+    stream = Stream()
+    stream.parser.frame_max = 131072
+    stream.keep_raw()
+    whole = _whole(message(1, 1, bytes(size), largest=131072 - 8))
+    tracemalloc.start()
+    try:
+        for at in range(0, len(whole), 65536):
+            stream.feed(whole[at : at + 65536])
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * size
+    finally:
+        tracemalloc.stop()
+    assert len(stream.raw[0][1][2]) == size
+
+
+def test_who_announces_much_and_sends_little_gets_little_room() -> None:
+    stream = Stream()
+    stream.parser.frame_max = 131072
+    part = frame(3, 1, bytes(100_000))
+    tracemalloc.start()
+    try:
+        stream.feed(DELIVER, header_frame(MAX_BODY), part, part)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
