@@ -32,8 +32,6 @@ def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Returns:
         The arguments that they have to pass on.
     """
-    if name == "select":
-        monkeypatch.setattr(MQConnector, "consumer_thread_cls", SelectConsumerThread)
     if name == "aio":
         for method in ("register_consumer", "register_subscriber"):
             register = _with_coroutines(getattr(MQConnector, method))
