@@ -133,4 +133,4 @@ wanted_environment() {
 
 # How pytest shares the work: the tests of a file stay together, for they may share a broker.
 # shellcheck disable=SC2034 # used by those who source this
-side_by_side=(-n 3 --dist loadfile -q)
+side_by_side=(-n 4 --dist loadfile -q)
