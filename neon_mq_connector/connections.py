@@ -20,14 +20,14 @@ from typing import Any
 import pika
 import pika.exceptions as pika_errors
 
-from neon_mq_connector import forking
 from neon_mq_connector.backoff import OutageBackoff
-from neon_mq_connector.control import Control
+from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError
-from neon_mq_connector.futures import FutureThread
 from neon_mq_connector.link import ChannelEvents, SelectChannel, SelectLink, Waiter
-from neon_mq_connector.publisher import Publisher
+from neon_mq_connector.publishing.publisher import Publisher
+from neon_mq_connector.threads import forking
+from neon_mq_connector.threads.futures import FutureThread
 from neon_mq_connector.version import __version__
 
 

@@ -15,18 +15,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from neon_mq_connector import forking
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
+from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
-from neon_mq_connector.flag import Flag
-from neon_mq_connector.liveness import LivenessWatch
-from neon_mq_connector.probe import wait_until_up
-from neon_mq_connector.registry import wait_for_end
-from neon_mq_connector.repeating_timer import RepeatingTimer
-from neon_mq_connector.service import ConsumingService
-from neon_mq_connector.stop_signals import StopSignals
+from neon_mq_connector.service.consuming import ConsumingService
+from neon_mq_connector.service.liveness import LivenessWatch
+from neon_mq_connector.service.registry import wait_for_end
+from neon_mq_connector.threads import forking
+from neon_mq_connector.threads.flag import Flag
+from neon_mq_connector.threads.repeating_timer import RepeatingTimer
+from neon_mq_connector.threads.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.loops import CoroutineLoop

@@ -12,7 +12,7 @@ from neon_mq_connector.codec import decode_body
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.consumers.current import current_delivery
 from neon_mq_connector.errors import DecodeError
-from neon_mq_connector.reply import note_request
+from neon_mq_connector.service.reply import note_request
 
 LOG = logging.getLogger("neon_mq_connector.callback")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pika.spec import BasicProperties
 
-from neon_mq_connector import forking
+from neon_mq_connector.threads import forking
 
 #: The queue named in the body's ``routing_key``; a publish to it may go to ``reply_to`` instead.
 REPLY_QUEUE = "neon-reply-queue"

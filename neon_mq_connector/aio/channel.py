@@ -28,7 +28,7 @@ from neon_mq_connector.topology import declare_queue
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.reply_route import ReplyRoute
     from neon_mq_connector.consumers.session import Session
-    from neon_mq_connector.control_connection import ControlConnection
+    from neon_mq_connector.control.connection import ControlConnection
 
 LOG = logging.getLogger("neon_mq_connector.aio")
 

@@ -10,7 +10,7 @@ from neon_mq_connector.aio.operation import Operation, Unawaited
 from neon_mq_connector.consumers.delivery_channel import as_pika_raises
 from neon_mq_connector.consumers.pending_publishes import PendingPublish, PendingPublishes
 from neon_mq_connector.errors import PublishRejectedError, UnroutableError
-from neon_mq_connector.publisher import Message, Publisher
+from neon_mq_connector.publishing.publisher import Message, Publisher
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.loops import CoroutineLoop

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from neon_mq_connector.confirm_channel import Answer, Flush, Message
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.publishing.confirm_channel import Answer, Flush, Message
 
 
 class Taker(Protocol):

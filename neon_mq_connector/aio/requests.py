@@ -26,10 +26,11 @@ from neon_mq_connector.client.request import is_final
 from neon_mq_connector.client.request_client import RequestClient, check_count
 from neon_mq_connector.client.shared import Shared
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.confirm_channel import Flush
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import Target, prepare_encoded
 from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
+from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.sending.outgoing import prepare_encoded
+from neon_mq_connector.sending.target import Target
 
 #: So many requests of one round of the loop are written at once.
 _TOGETHER = 32

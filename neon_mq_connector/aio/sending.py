@@ -10,13 +10,14 @@ from functools import partial
 from neon_mq_connector.aio.blocking import BlockingCalls
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.room import Room
-from neon_mq_connector.confirm_channel import Flush
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import Outgoing, Target
 from neon_mq_connector.errors import PublishTimeoutError, StoppedError, WaitTimeoutError
-from neon_mq_connector.pipeline import declare, message_for, needs_declare
-from neon_mq_connector.publisher import Message
+from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.publishing.publisher import Message
+from neon_mq_connector.sending.outgoing import Outgoing
+from neon_mq_connector.sending.pipeline import declare, message_for, needs_declare
+from neon_mq_connector.sending.target import Target
 
 #: How many messages of one loop may wait for their confirm; who has more awaits it.
 MAX_ON_THE_WAY = 1024

@@ -15,9 +15,9 @@ from neon_mq_connector.cli.address import Address
 from neon_mq_connector.cli.failures import FROM_URL
 from neon_mq_connector.config.sources import Source, default_files, find_source, read_json
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.control import Control
+from neon_mq_connector.control.control import Control
+from neon_mq_connector.control.probe import check
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.probe import check
 from neon_mq_connector.topology import NOT_FOUND, RESOURCE_LOCKED, QueueStatus
 
 if TYPE_CHECKING:

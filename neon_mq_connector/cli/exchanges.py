@@ -7,7 +7,7 @@ import re
 
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.control import Control
+from neon_mq_connector.control.control import Control
 from neon_mq_connector.topology import PRECONDITION_FAILED
 
 _CURRENT_TYPE = re.compile(r"arg 'type'.*current is '(?P<type>[^']+)'")

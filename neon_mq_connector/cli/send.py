@@ -12,8 +12,10 @@ from neon_mq_connector.cli.options import Seconds, checked_name, connection_opti
 from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.emission import Outgoing, Target, check_name, prepare, send
-from neon_mq_connector.publisher import Message
+from neon_mq_connector.publishing.publisher import Message
+from neon_mq_connector.sending.confirmed import send
+from neon_mq_connector.sending.outgoing import Outgoing, prepare
+from neon_mq_connector.sending.target import Target, check_name
 
 _CLOSE_TIMEOUT = 3.0
 _FANOUT = "fanout"

@@ -11,11 +11,11 @@ from typing import Any
 from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, Request
-from neon_mq_connector.confirm_channel import Flush
-from neon_mq_connector.control_connection import ControlConnection
+from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.futures import CancellableFuture
 from neon_mq_connector.link import Returned, Waiter
+from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")

@@ -14,8 +14,8 @@ from neon_mq_connector.client.question import Question
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, WaitTimeoutError
-from neon_mq_connector.inside import Inside
 from neon_mq_connector.link import SelectChannel
+from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")

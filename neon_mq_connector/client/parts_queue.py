@@ -18,7 +18,6 @@ from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.request import answer_id, read_answer
 from neon_mq_connector.client.shared import Shared
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import prepare
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, TIME_ALLOWED, new_id
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -35,6 +34,7 @@ from neon_mq_connector.link import (
     SelectChannel,
     delivery_tag,
 )
+from neon_mq_connector.sending.outgoing import prepare
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.emission import check_data, check_name
 from neon_mq_connector.errors import RequestTimeoutError, WaitTimeoutError
+from neon_mq_connector.sending.outgoing import check_data
+from neon_mq_connector.sending.target import check_name
 
 
 class Question(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neon_mq_connector.control import Control
+from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, build_properties, new_id
 from neon_mq_connector.errors import RequestLostError

@@ -13,9 +13,7 @@ from typing import Any
 from neon_mq_connector.client.reply_address import declare_reply_queue, learn_direct_name
 from neon_mq_connector.client.request import Request, answer_id, read_answer
 from neon_mq_connector.client.shared import Shared
-from neon_mq_connector.confirm_channel import Flush
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import Outgoing
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import DecodeError, FrameError, MQError, StoppedError
 from neon_mq_connector.link import (
@@ -25,6 +23,8 @@ from neon_mq_connector.link import (
     SelectChannel,
     correlation_id,
 )
+from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.sending.outgoing import Outgoing
 
 LOG = logging.getLogger("neon_mq_connector.client")
 

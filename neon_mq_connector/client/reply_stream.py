@@ -14,7 +14,7 @@ from neon_mq_connector.client.request import is_final
 from neon_mq_connector.client.shared import Shared
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.link import Returned
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 
 
 class ReplyStream:

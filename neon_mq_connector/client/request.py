@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.codec import decode_body
-from neon_mq_connector.confirm_channel import Flush
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import context_message_id, prepare_encoded
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -20,6 +18,8 @@ from neon_mq_connector.errors import (
     WaitTimeoutError,
 )
 from neon_mq_connector.link import RawDelivery, Returned, content_type
+from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.sending.outgoing import context_message_id, prepare_encoded
 from neon_mq_connector.topology import Queue, declare_queue
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from typing import Any
 import pika
 import pika.exceptions as pika_errors
 
-from neon_mq_connector import forking
 from neon_mq_connector.client.future_request import FutureRequest, ReplyFuture
 from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.reply_channel import ReplyChannel
@@ -29,9 +28,12 @@ from neon_mq_connector.client.waiting_request import WaitingRequest
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import Target, prepare, send
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import MQError, StoppedError, UnroutableError, WaitTimeoutError
+from neon_mq_connector.sending.confirmed import send
+from neon_mq_connector.sending.outgoing import prepare
+from neon_mq_connector.sending.target import Target
+from neon_mq_connector.threads import forking
 
 LOG = logging.getLogger("neon_mq_connector.client")
 

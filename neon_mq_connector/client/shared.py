@@ -7,8 +7,8 @@ import logging
 
 from neon_mq_connector.client.named_queues import NamedQueues
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.futures import FutureThread
-from neon_mq_connector.inside import Inside
+from neon_mq_connector.threads.futures import FutureThread
+from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.client")
 

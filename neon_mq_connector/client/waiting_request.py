@@ -10,7 +10,7 @@ from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, Request
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.link import Returned
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 
 
 class WaitingRequest(Request):

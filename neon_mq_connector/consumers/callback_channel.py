@@ -14,7 +14,6 @@ import pika.exceptions as pika_errors
 import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm, Queue
 
-from neon_mq_connector.confirm_channel import Flush
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, as_pika_raises, declared
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
@@ -25,6 +24,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
+from neon_mq_connector.publishing.confirm_channel import Flush
 from neon_mq_connector.topology import Queue as QueueSpec
 from neon_mq_connector.topology import declare_queue
 

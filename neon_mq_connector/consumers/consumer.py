@@ -39,7 +39,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.lifecycle import Lifecycle, State
 from neon_mq_connector.link import RawDelivery, Waiter, delivery_tag
 from neon_mq_connector.link.translate import refused_for_good
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import ACCESS_REFUSED
 
 LOG = logging.getLogger("neon_mq_connector.consumers")

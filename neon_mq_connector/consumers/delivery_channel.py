@@ -13,7 +13,7 @@ from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import TopologyError, WaitTimeoutError
-from neon_mq_connector.publisher import Message
+from neon_mq_connector.publishing.publisher import Message
 from neon_mq_connector.topology import Refusal
 
 if TYPE_CHECKING:

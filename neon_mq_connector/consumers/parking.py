@@ -26,7 +26,7 @@ from neon_mq_connector.envelope import (
 )
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import Delivery
-from neon_mq_connector.publisher import Message
+from neon_mq_connector.publishing.publisher import Message
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.consumers")

@@ -16,7 +16,7 @@ from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import MessageCallback
 from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import Waiting
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.dispatcher import Dispatcher

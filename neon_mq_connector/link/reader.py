@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
 from neon_mq_connector.errors import ConnectionLostError, FrameError
-from neon_mq_connector.inside import Inside
-from neon_mq_connector.interruption import handlers_may_interrupt
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.parser import FrameParser
 from neon_mq_connector.link.turn import Turn
+from neon_mq_connector.threads.inside import Inside
+from neon_mq_connector.threads.interruption import handlers_may_interrupt
 
 _FIRST_FRAME_MAX = 131_072
 _INTERRUPTED = ConnectionLostError("a thread was interrupted while it was reading")

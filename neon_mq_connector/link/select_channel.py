@@ -19,7 +19,6 @@ from pika.exceptions import AMQPError, ChannelWrongStateError
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError, WaitTimeoutError
-from neon_mq_connector.inside import Inside
 from neon_mq_connector.link.decoder import consumer_tag, delivery_tag
 from neon_mq_connector.link.encoder import (
     EncodedProperties,
@@ -31,6 +30,7 @@ from neon_mq_connector.link.encoder import (
 from neon_mq_connector.link.interface import ChannelEvents, RawDelivery, Returned
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.waiter import Waiter
+from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.link")
 

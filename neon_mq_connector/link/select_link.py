@@ -33,7 +33,7 @@ from neon_mq_connector.link.services import Services
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.quiet import quiet_pika
+from neon_mq_connector.threads.quiet import quiet_pika
 
 LOG = logging.getLogger("neon_mq_connector.link")
 

@@ -23,9 +23,9 @@ from typing import Any, Protocol
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractStreamTransport
 
 from neon_mq_connector.errors import ConnectionLostError, MQError, WaitTimeoutError
-from neon_mq_connector.inside import Inside
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.reader import Reader
+from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.link")
 

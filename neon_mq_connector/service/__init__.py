@@ -1,10 +1,4 @@
-"""The parts of `MQConnector`, each on the one before.
+"""The parts of `MQConnector`, each on the one before, and what they stand on.
 
 Configured, messaging, asking, pipelined, consuming.
 """
-
-from __future__ import annotations
-
-from neon_mq_connector.service.consuming import ConsumingService
-
-__all__ = ["ConsumingService"]

@@ -13,10 +13,10 @@ import pika
 from neon_mq_connector.config.environment import env_flag
 from neon_mq_connector.config.sources import NO_SOURCE, Source, find_source
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
-from neon_mq_connector.emission import remember_owner
+from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
-from neon_mq_connector.probe import open_blocking
-from neon_mq_connector.virtual_host import with_prefix
+from neon_mq_connector.sending.callers_connection import remember_owner
+from neon_mq_connector.service.virtual_host import with_prefix
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings

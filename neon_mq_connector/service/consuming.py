@@ -22,12 +22,12 @@ from neon_mq_connector.consumers.registration import (
 )
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.health import Health, describe_connections, describe_consumer
 from neon_mq_connector.lifecycle import State
-from neon_mq_connector.liveness import LivenessPolicy, LivenessWatch
-from neon_mq_connector.registry import ConsumerRegistry, wait_for_end
 from neon_mq_connector.service.engines import choose_concurrency, choose_engine
+from neon_mq_connector.service.health import Health, describe_connections, describe_consumer
+from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.service.pipelined import PipelinedService
+from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
 from neon_mq_connector.topology import Exchange, Queue
 
 if TYPE_CHECKING:

@@ -15,10 +15,18 @@ from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
-from neon_mq_connector.emission import Target, emit, prepare, prepare_encoded, send
-from neon_mq_connector.reply import answer_in_kind
+from neon_mq_connector.sending.callers_connection import emit
+from neon_mq_connector.sending.confirmed import send
+from neon_mq_connector.sending.outgoing import prepare, prepare_encoded
+from neon_mq_connector.sending.target import Target
 from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.shared_clients import ClientKey, client_key, known_client, shared_client
+from neon_mq_connector.service.reply import answer_in_kind
+from neon_mq_connector.service.shared_clients import (
+    ClientKey,
+    client_key,
+    known_client,
+    shared_client,
+)
 
 LOG = logging.getLogger("neon_mq_connector.service")
 

@@ -16,7 +16,12 @@ from neon_mq_connector.config.sources import plain
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import VhostAccessError
 from neon_mq_connector.handler import NeonMQHandler
-from neon_mq_connector.shared_clients import ClientKey, client_key, known_client, shared_client
+from neon_mq_connector.service.shared_clients import (
+    ClientKey,
+    client_key,
+    known_client,
+    shared_client,
+)
 
 LOG = logging.getLogger("neon_mq_connector.client")
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pika
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.probe import is_port_open
+from neon_mq_connector.control.probe import is_port_open
 
 LOG = logging.getLogger("neon_mq_connector.utils")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neon_mq_connector import codec
-from neon_mq_connector.probe import is_port_open
+from neon_mq_connector.control.probe import is_port_open
 
 
 def dict_to_b64(data: dict[Any, Any], charset: str = "utf-8") -> bytes:

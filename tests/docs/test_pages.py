@@ -22,7 +22,7 @@ import pytest
 
 from neon_mq_connector.config import load_settings
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.shared_clients import close_shared_clients
+from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import PrivateBroker
 from tests.docs import commands
 from tests.docs.pages import Block, Page, all_pages

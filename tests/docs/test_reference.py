@@ -9,7 +9,7 @@ from typing import Any
 
 import neon_mq_connector
 from neon_mq_connector import AsyncMQConnector, MQConnector, envelope, errors
-from neon_mq_connector.health import ConsumerHealth
+from neon_mq_connector.service.health import ConsumerHealth
 from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
 from tests.docs.pages import ROOT, Page
 

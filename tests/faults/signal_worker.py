@@ -25,7 +25,7 @@ from typing import Any
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.shared_clients import close_shared_clients
+from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils.client_utils import send_mq_request
 
 ECHO, HELD, SENT = "signals_echo", "signals_held", "signals_sent"

@@ -16,10 +16,10 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
-from neon_mq_connector.confirm_channel import Message
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishError, UnroutableError
 from neon_mq_connector.link import ChannelEvents, LinkState, SelectChannel, SelectLink
+from neon_mq_connector.publishing.confirm_channel import Message
 from tests.support.polling import eventually
 
 ROUNDS = 30

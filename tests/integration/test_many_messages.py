@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector, pipeline
-from neon_mq_connector import publisher as publisher_module
+from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import (
     PublishBatchError,
     PublishError,
     PublishRejectedError,
     UnroutableError,
 )
+from neon_mq_connector.publishing import publisher as publisher_module
+from neon_mq_connector.sending import pipeline
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import MakeConnector, messages_in
 from tests.support.accounting import take_all

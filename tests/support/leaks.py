@@ -38,7 +38,7 @@ def baseline(broker: PrivateBroker | None = None) -> Baseline:
 
 def close_shared_clients() -> None:
     """End what lives as long as the process on purpose: the clients behind `send_mq_request`."""
-    module = sys.modules.get("neon_mq_connector.shared_clients")
+    module = sys.modules.get("neon_mq_connector.service.shared_clients")
     close = getattr(module, "close_shared_clients", None)
     if close is not None:
         close()

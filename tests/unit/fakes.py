@@ -10,7 +10,7 @@ from typing import Any, cast
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.connections import ConnectionPolicy, Connections
-from neon_mq_connector.control import Control
+from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import (
     ChannelEvents,
@@ -22,7 +22,7 @@ from neon_mq_connector.link import (
     Waiter,
 )
 from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
-from neon_mq_connector.publisher import Publisher
+from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.topology import BrokerFacts, QueueStatus
 
 

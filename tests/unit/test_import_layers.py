@@ -17,9 +17,15 @@ ROOT = PACKAGE.parent
 CONNECTION_CLASSES = {"BlockingConnection", "SelectConnection", "AsyncioConnection"}
 
 # Where pika connections are opened. The last three open theirs for a moment and for one purpose:
-# `probe` asks whether a broker is there, `emission` sends when a caller's own connection cannot be
-# used from the caller's thread, and utils/ keeps legacy functions.
-OPENERS = ("control_connection.py", "link/", "probe.py", "emission.py", "utils/")
+# `probe` asks whether a broker is there, `callers_connection` sends when a caller's own connection
+# cannot be used from the caller's thread, and utils/ keeps legacy functions.
+OPENERS = (
+    "control/connection.py",
+    "link/",
+    "control/probe.py",
+    "sending/callers_connection.py",
+    "utils/",
+)
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:

@@ -8,7 +8,7 @@ from neon_mq_connector.client.named_queues import NamedQueues
 from neon_mq_connector.client.question import Question
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.errors import ConnectionLostError, RequestTimeoutError, WaitTimeoutError
-from neon_mq_connector.inside import Inside
+from neon_mq_connector.threads.inside import Inside
 from tests.unit.fakes import FakeChannel, FakeConnections, as_channel, as_connections
 
 DECLARED, DELETED = "declaring reply queue 'mine'", "deleting reply queue 'mine'"

@@ -10,9 +10,11 @@ import pytest
 
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.emission import Outgoing, Target, send
 from neon_mq_connector.envelope import build_properties
 from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
+from neon_mq_connector.sending.confirmed import send
+from neon_mq_connector.sending.outgoing import Outgoing
+from neon_mq_connector.sending.target import Target
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.aio.service.threaded import ThreadedConnector
-from neon_mq_connector.health import Health
+from neon_mq_connector.service.health import Health
 
 if TYPE_CHECKING:
     import pika

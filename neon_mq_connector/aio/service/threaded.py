@@ -10,8 +10,9 @@ from neon_mq_connector.aio.service.late_loop import LateLoop
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.emission import Outgoing, Target
 from neon_mq_connector.errors import MQConnectionError
+from neon_mq_connector.sending.outgoing import Outgoing
+from neon_mq_connector.sending.target import Target
 
 Prepare = Callable[[Mapping[str, Any]], Outgoing]
 

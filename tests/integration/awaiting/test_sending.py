@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import publisher as publisher_module
 from neon_mq_connector.aio import sending
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
+from neon_mq_connector.publishing import publisher as publisher_module
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.awaiting.conftest import own_threads, running
 from tests.integration.conftest import messages_in

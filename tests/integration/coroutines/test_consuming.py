@@ -16,7 +16,7 @@ from neon_mq_connector import ExponentialBackoff, MQConnector, Retry, create_mq_
 from neon_mq_connector.aio.consumer import AsyncConsumer
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
-from neon_mq_connector.liveness import LivenessPolicy, LivenessWatch
+from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
 from tests.support.polling import eventually, never
 

@@ -10,7 +10,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
-from neon_mq_connector.liveness import LivenessPolicy, LivenessWatch
+from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
 from tests.support.polling import eventually

@@ -12,8 +12,8 @@ import pytest
 from pika.spec import Basic, Channel
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.inside import Inside
 from neon_mq_connector.link.turn import Turn
+from neon_mq_connector.threads.inside import Inside
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, message, method_frame
 from tests.unit.link.line import Gate, Line, Sink

@@ -12,8 +12,6 @@ from typing import Any, cast
 
 from pika.spec import BasicProperties
 
-from neon_mq_connector.confirm_channel import Answer
-from neon_mq_connector.confirm_channel import Message as Publication
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.errors import (
     ChannelShutError,
@@ -24,6 +22,8 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
 )
 from neon_mq_connector.link import ChannelEvents, Waiter
+from neon_mq_connector.publishing.confirm_channel import Answer
+from neon_mq_connector.publishing.confirm_channel import Message as Publication
 from neon_mq_connector.topology import BrokerFacts, QueueStatus
 from tests.unit.fakes import as_raw, make_delivery
 from tests.unit.models.simulation import SimulatedWaiter, Simulation

@@ -10,7 +10,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.shared_clients import close_shared_clients
+from neon_mq_connector.service.shared_clients import close_shared_clients
 
 
 class Counting(MQConnector):

@@ -12,7 +12,7 @@ import pytest
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config import MQSettings
-from neon_mq_connector.shared_clients import close_shared_clients
+from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
 from neon_mq_connector.utils.client_utils import send_mq_request
 

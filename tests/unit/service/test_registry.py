@@ -12,7 +12,7 @@ import pytest
 
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.lifecycle import Lifecycle, State
-from neon_mq_connector.registry import ConsumerRegistry, wait_for_end
+from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
 
 NOTHING: Callable[[], None] = lambda: None  # noqa: E731
 

@@ -16,16 +16,8 @@ from concurrent.futures import Future
 
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.confirm_channel import (
-    Answer,
-    ConfirmChannel,
-    Flush,
-    FutureAnswer,
-    Message,
-    Unconfirmed,
-)
-from neon_mq_connector.control import Control
-from neon_mq_connector.control_connection import ControlConnection
+from neon_mq_connector.control.connection import ControlConnection
+from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -36,9 +28,17 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.inside import Inside
 from neon_mq_connector.link import SelectLink, Waiter
 from neon_mq_connector.link.translate import refused_for_good
+from neon_mq_connector.publishing.confirm_channel import (
+    Answer,
+    ConfirmChannel,
+    Flush,
+    FutureAnswer,
+    Message,
+    Unconfirmed,
+)
+from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.publisher")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from queue import Empty
 
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 
 
 class Flag:

@@ -16,8 +16,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQError, StoppedError
 from neon_mq_connector.link.translate import connect_error, loss_error
-from neon_mq_connector.mailbox import Mailbox
-from neon_mq_connector.quiet import quiet_pika
+from neon_mq_connector.threads.mailbox import Mailbox
+from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.topology import (
     CONNECTION_FORCED,
     BrokerFacts,

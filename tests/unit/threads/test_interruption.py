@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from neon_mq_connector import interruption
-from neon_mq_connector.interruption import handlers_may_interrupt
+from neon_mq_connector.threads import interruption
+from neon_mq_connector.threads.interruption import handlers_may_interrupt
 from tests.support.polling import eventually, never
 
 

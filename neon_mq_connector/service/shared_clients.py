@@ -11,8 +11,8 @@ from typing import Any
 
 import pika
 
-from neon_mq_connector import forking
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.threads import forking
 
 LOG = logging.getLogger("neon_mq_connector.client")
 

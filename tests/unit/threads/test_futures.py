@@ -9,7 +9,7 @@ from concurrent.futures import as_completed, wait
 
 import pytest
 
-from neon_mq_connector.futures import CancellableFuture, FutureThread
+from neon_mq_connector.threads.futures import CancellableFuture, FutureThread
 from tests.support.polling import eventually, never
 
 

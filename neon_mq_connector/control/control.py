@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.control_connection import Answer, ControlConnection
+from neon_mq_connector.control.connection import Answer, ControlConnection
 from neon_mq_connector.errors import ConnectionLostError, StoppedError, TopologyError
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.topology import BrokerFacts, QueueStatus, Refusal, Step

@@ -13,8 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from neon_mq_connector import publisher as publisher_module
-from neon_mq_connector.confirm_channel import Flush, FutureAnswer
 from neon_mq_connector.errors import (
     AuthenticationError,
     BrokerUnreachableError,
@@ -28,7 +26,9 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
-from neon_mq_connector.publisher import Message, Publisher
+from neon_mq_connector.publishing import publisher as publisher_module
+from neon_mq_connector.publishing.confirm_channel import Flush, FutureAnswer
+from neon_mq_connector.publishing.publisher import Message, Publisher
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 from tests.support.polling import eventually
 from tests.unit.fakes import FakeChannel, FakeControl, FakeLink, make_publisher

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neon_mq_connector.virtual_host import with_prefix
+from neon_mq_connector.service.virtual_host import with_prefix
 
 NAMES = st.text("abcxyz0-.", max_size=8)
 PREFIXES = st.text("abcxyz0-.", min_size=1, max_size=4)

@@ -21,7 +21,6 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     UnroutableError,
 )
-from neon_mq_connector.inside import Inside
 from neon_mq_connector.link import (
     ChannelEvents,
     EncodedProperties,
@@ -29,6 +28,7 @@ from neon_mq_connector.link import (
     SelectChannel,
     SelectLink,
 )
+from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import BrokerFacts, Steps
 
 LOG = logging.getLogger("neon_mq_connector.publisher")

@@ -10,8 +10,8 @@ from typing import Any
 
 from neon_mq_connector.codec import WireFormat, decode_body
 from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
-from neon_mq_connector.emission import Target
 from neon_mq_connector.errors import DecodeError
+from neon_mq_connector.sending.target import Target
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 
 
 def test_first_in_first_out() -> None:

@@ -2,7 +2,7 @@
 
 `submit` sends one and gives a future. `publish_all` sends any number and keeps one set of books for
 all of them, for as little work per message as can be. Both declare what is missing, as
-`emission.send` does.
+`confirmed.send` does.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from concurrent.futures import Future, InvalidStateError
 import pika
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.confirm_channel import Flush
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.emission import Outgoing, Target, send
 from neon_mq_connector.errors import (
     MQError,
     PublishBatchError,
     PublishError,
     PublishTimeoutError,
 )
-from neon_mq_connector.futures import CancellableFuture, FutureThread
-from neon_mq_connector.publisher import Message
+from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.publishing.publisher import Message
+from neon_mq_connector.sending.confirmed import send
+from neon_mq_connector.sending.outgoing import Outgoing
+from neon_mq_connector.sending.target import Target
+from neon_mq_connector.threads.futures import CancellableFuture, FutureThread
 from neon_mq_connector.topology import BrokerFacts, Steps
 
 LOG = logging.getLogger("neon_mq_connector.publisher")

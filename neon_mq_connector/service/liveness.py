@@ -20,7 +20,7 @@ from neon_mq_connector.consumers.registration import AckMode
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import State
-from neon_mq_connector.repeating_timer import RepeatingTimer
+from neon_mq_connector.threads.repeating_timer import RepeatingTimer
 
 LOG = logging.getLogger("neon_mq_connector.liveness")
 

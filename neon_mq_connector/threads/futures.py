@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from queue import Empty
 from typing import Any, Protocol, TypeVar
 
-from neon_mq_connector.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox
 
 LOG = logging.getLogger("neon_mq_connector.futures")
 

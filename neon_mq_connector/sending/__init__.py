@@ -1,0 +1,1 @@
+"""Messages from dicts, and their way to where a service asks for: a queue or an exchange."""

@@ -1,0 +1,178 @@
+"""Make a message from a dict: its id, its bytes and its properties."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pika.spec import BasicProperties
+
+from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
+from neon_mq_connector.envelope import REPLY_QUEUE, TIME_ALLOWED, build_properties, new_id
+from neon_mq_connector.link import EncodedProperties, PropertiesTemplate
+
+
+def check_data(data: Any) -> None:
+    """Refuse what is no message.
+
+    Args:
+        data: what is to be sent.
+
+    Raises:
+        TypeError: it is not a mapping.
+        ValueError: it is empty.
+    """
+    if type(data) is not dict and not isinstance(data, Mapping):
+        raise TypeError(f"a message is a dict, not {type(data).__name__}")
+    if not data:
+        raise ValueError("the message is an empty dict: there is nothing to send")
+
+
+class Outgoing(NamedTuple):
+    """A message that is ready to leave.
+
+    Attributes:
+        message_id: its id, in the body and in the properties.
+        body: the bytes.
+        properties: the AMQP properties.
+    """
+
+    message_id: str
+    body: bytes
+    properties: BasicProperties | EncodedProperties
+
+
+def prepare(
+    request_data: Mapping[str, Any],
+    *,
+    wire_format: WireFormat,
+    expiration: float | str | None,
+    app_id: str = "",
+    **properties: Any,
+) -> Outgoing:
+    """Encode a dict, with a ``message_id`` if it has none. The caller's dict stays as it is.
+
+    Args:
+        request_data: what to send.
+        wire_format: how to encode it.
+        expiration: how long it may wait in a queue, in milliseconds; None for ever.
+        app_id: the name of the sending service.
+        properties: passed on to `build_properties`.
+
+    Returns:
+        The message. Its id is the dict's ``message_id`` (an empty one stays), or else that of
+        ``context.mq``, or else a new one.
+
+    Raises:
+        TypeError: the data is not a mapping.
+        ValueError: the data is empty.
+        EncodeError: the data has no representation in that format.
+    """
+    data, message_id = _identified(request_data)
+    return Outgoing(
+        message_id,
+        encode_body(data, wire_format),
+        build_properties(
+            message_id=message_id,
+            content_type=content_type_of(wire_format),
+            app_id=app_id,
+            expiration=expiration,
+            **properties,
+        ),
+    )
+
+
+def prepare_encoded(
+    request_data: Mapping[str, Any],
+    *,
+    wire_format: WireFormat,
+    expiration: float | str | None,
+    app_id: str = "",
+    correlation_id: str | None = None,
+    reply_to: str | None = None,
+    reply_queue: str = "",
+    time_allowed: int = 0,
+) -> Outgoing:
+    """Encode a dict as `prepare` does, its properties too: for a publisher of this library.
+
+    Args:
+        request_data: what to send.
+        wire_format: how to encode it.
+        expiration: how long it may wait in a queue, in milliseconds; None for ever.
+        app_id: the name of the sending service.
+        correlation_id: the id of the request that this answers; the message's own by default.
+        reply_to: where an answer is to go.
+        reply_queue: for a request: the queue that its body names for the answer.
+        time_allowed: for a request: how long its sender waits, in milliseconds.
+
+    Returns:
+        The message; raises as `prepare`.
+    """
+    data, message_id = _identified(request_data)
+    template = _template(
+        wire_format,
+        app_id,
+        reply_to,
+        None if expiration is None else int(float(expiration)),
+        reply_queue,
+        time_allowed,
+    )
+    number = message_id if correlation_id is None else correlation_id
+    properties: BasicProperties | EncodedProperties
+    try:
+        properties = template.fill(message_id, number, int(time.time()))
+    except ValueError:  # the ids do not fit, or only one of them: the body has them too
+        properties = build_properties(
+            message_id=message_id,
+            content_type=content_type_of(wire_format),
+            app_id=app_id,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            expiration=expiration,
+            headers=_request_headers(reply_queue, time_allowed),
+        )
+    return Outgoing(message_id, encode_body(data, wire_format), properties)
+
+
+@functools.lru_cache(maxsize=256)
+def _template(
+    wire_format: WireFormat,
+    app_id: str,
+    reply_to: str | None,
+    expiration: int | None,
+    reply_queue: str,
+    time_allowed: int,
+) -> PropertiesTemplate:
+    return PropertiesTemplate(
+        content_type=content_type_of(wire_format),
+        app_id=app_id,
+        reply_to=reply_to,
+        expiration=None if expiration is None else str(expiration),
+        headers=_request_headers(reply_queue, time_allowed),
+    )
+
+
+def _request_headers(reply_queue: str, time_allowed: int) -> dict[str, Any] | None:
+    return {REPLY_QUEUE: reply_queue, TIME_ALLOWED: time_allowed} if reply_queue else None
+
+
+def _identified(request_data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Copy a message, with an id if it has none; also give the id."""
+    check_data(request_data)
+    data = dict(request_data)
+    message_id = data.get("message_id")
+    if message_id is None:
+        message_id = data["message_id"] = context_message_id(data) or new_id()
+    return data, str(message_id)
+
+
+def context_message_id(data: Mapping[str, Any]) -> str | None:
+    """Read ``context.mq.message_id`` from a message, if it is there."""
+    context = data.get("context")
+    if context is None:
+        return None
+    mq = context.get("mq") if isinstance(context, Mapping) else None
+    value = mq.get("message_id") if isinstance(mq, Mapping) else None
+    return None if value is None else str(value)

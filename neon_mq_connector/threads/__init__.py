@@ -1,0 +1,1 @@
+"""What threads and signal handlers need to get along; nothing here knows of messages."""
