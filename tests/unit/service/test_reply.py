@@ -10,11 +10,11 @@ import pytest
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector import create_mq_callback, decoded_callback
-from neon_mq_connector.service import reply
 from neon_mq_connector.codec import WireFormat, decode_body, encode_body
 from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.sending.target import Target
+from neon_mq_connector.service import reply
 from neon_mq_connector.service.reply import answer_in_kind
 
 
