@@ -70,6 +70,7 @@ class MQConnector(ConsumingService):
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         super().__init__(config, service_name)
         self._mq_stop_waiting = Flag()
+        self._mq_signals: StopSignals | None = None
         self._sync_thread: RepeatingTimer | None = None
         self._observer_thread: RepeatingTimer | None = None
         forking.register(self)
@@ -106,6 +107,9 @@ class MQConnector(ConsumingService):
         names = tuple(kwargs.setdefault("consumer_names", ()) or ())
         daemon = bool(kwargs.setdefault("daemonize_consumers", False))
         problem = self._reach_broker(timeout)
+        if self._mq_stop_waiting.is_set():
+            LOG.info("service %r was stopped while it waited for the broker", self.service_name)
+            return
         if isinstance(problem, BrokerUnreachableError):
             LOG.error(
                 "service %r is not started: after %g s: %s", self.service_name, timeout, problem
@@ -133,6 +137,8 @@ class MQConnector(ConsumingService):
         with self._mq_lock:
             self._mq_stop_waiting.clear()
             self._mq_closing = {}
+        if self._mq_signals is not None and self._mq_signals.received:
+            self._mq_stop_waiting.set()  # it came before there was a wait to be ended
         return wait_until_up(self._all_parameters(self.vhost), timeout, self._mq_stop_waiting)
 
     def _begin_running(self) -> bool:
@@ -152,14 +158,20 @@ class MQConnector(ConsumingService):
     def run_forever(self, **kwargs: Any) -> None:
         """Run until SIGTERM or SIGINT, stop within the setting ``stop_timeout``, and return.
 
-        For services that have nothing else to do. To be called in the main thread. A second signal
-        gives up waiting for callbacks that are still running.
+        For services that have nothing else to do. To be called in the main thread. A signal ends
+        the wait for the broker, too. A second one gives up waiting for callbacks that are still
+        running; their threads keep the process alive, unless it was run with
+        ``daemonize_consumers=True``. A third one ends it.
 
         Args:
             kwargs: those of `run`.
         """
-        with StopSignals() as signals:
-            self.run(**kwargs)
+        with StopSignals(self._mq_stop_waiting.set) as signals:
+            self._mq_signals = signals
+            try:
+                self.run(**kwargs)
+            finally:
+                self._mq_signals = None
             if not self.started:
                 return
             signals.wait()

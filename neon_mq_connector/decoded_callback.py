@@ -81,6 +81,8 @@ def _of_function(wrapped: Function, names: tuple[str, ...], request_model: Any) 
                 answer = _answer(call, result)
                 if answer is not None:
                     call.owner.send_message(**answer)
+            else:
+                _warn_if_lost(call, result, wrapped)
         except Exception:
             if _is_called_by_consumer(args):
                 raise
@@ -99,7 +101,8 @@ def _of_coroutine_function(
         try:
             call = _read(wrapped, args, names, request_model)
             result = await call.function()
-            await _send(call, result)
+            if not await _send(call, result):
+                _warn_if_lost(call, result, wrapped)
         except Exception:
             if _is_called_by_consumer(args):
                 raise
@@ -130,22 +133,45 @@ class _Call(NamedTuple):
     request: Mapping[str, Any]
 
 
-async def _send(call: _Call, result: Any) -> None:
-    """Send an answer if the method is one of a connector, and the result is for the requester."""
+async def _send(call: _Call, result: Any) -> bool:
+    """Send an answer, if the result is one.
+
+    Returns:
+        Whether the function is a method of a connector, by which it can be sent.
+    """
     send: Function | None = getattr(call.owner, "send_message", None)
     awaited = send is not None and is_coroutine_function(send)
     if send is None or not (awaited or isinstance(call.owner, MQConnector)):
-        return
+        return False
     answer = _answer(call, result)
     if answer is None:
-        return
+        return True
     if awaited:
         await send(**answer)
-        return
+        return True
     import asyncio  # there is a loop, so it is imported already
 
     # it waits for the broker, and the loop has other callbacks to run
     await asyncio.to_thread(send, **answer)
+    return True
+
+
+#: The functions whose answers went nowhere, and of which the log has told.
+_told: set[str] = set()
+
+
+def _warn_if_lost(call: _Call, result: Any, function: Function) -> None:
+    """Tell, once, of an answer that nobody gets."""
+    if not isinstance(result, dict) or not result or not call.request.get("routing_key"):
+        return
+    name = name_of(function)
+    if current_delivery.get() is not None and name not in _told:
+        _told.add(name)
+        LOG.warning(
+            "%s returned an answer that is not sent, since it is no method of an MQConnector: make "
+            "it one, or publish the answer on the channel (include_callback_props)",
+            name,
+        )
 
 
 def _read(

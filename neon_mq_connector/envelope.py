@@ -35,6 +35,8 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 #: expire.
 REPLY_QUEUE_PREFIX = "neon.reply."
 PERSISTENT = 2
+#: The longest that a broker lets a message wait, in milliseconds: 49 days.
+LONGEST_EXPIRATION = 2**32 - 1
 _LONGEST_SHORT_STRING = 255
 
 _random = random.Random()  # of our own: `random.seed` of an application must not repeat ids
@@ -84,6 +86,9 @@ def build_properties(
 
     Returns:
         The properties.
+
+    Raises:
+        ValueError: a broker takes no such expiration.
     """
     short_id = _short(message_id)
     return BasicProperties(
@@ -94,9 +99,27 @@ def build_properties(
         timestamp=int(time.time()),
         delivery_mode=PERSISTENT,
         reply_to=reply_to,
-        expiration=None if expiration is None else str(int(float(expiration))),
+        expiration=None if expiration is None else str(milliseconds(expiration)),
         headers=dict(headers) if headers else None,
     )
+
+
+def milliseconds(expiration: float | str) -> int:
+    """Give an expiration as brokers take it; one that they refuse costs others their channel.
+
+    Raises:
+        ValueError: it is no number of milliseconds, or below 0, or above 2**32 - 1.
+    """
+    try:
+        count = int(float(expiration))
+    except (TypeError, ValueError, OverflowError):
+        count = -1
+    if not 0 <= count <= LONGEST_EXPIRATION:
+        raise ValueError(
+            f"expiration={expiration!r} is not a number of milliseconds from 0 to "
+            f"{LONGEST_EXPIRATION}; None is for ever"
+        )
+    return count
 
 
 def _short(text: str) -> str | None:

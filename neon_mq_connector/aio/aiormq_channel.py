@@ -162,11 +162,12 @@ class AiormqChannel:
         Raises:
             aiormq.exceptions.PublishError: no queue takes it.
             aiormq.exceptions.DeliveryError: the broker would not take it.
+            aiormq.exceptions.ChannelClosed: there is no such exchange, or it may not be used.
             PublishError: there is no confirm.
         """
         sent = _as_pika(properties)
         try:
-            await _within(
+            await _asked(
                 timeout,
                 self._channel.basic_publish(exchange, routing_key, body, sent, mandatory),
             )

@@ -92,8 +92,9 @@ class AsyncMQConnector(AsyncConsumingService):
             AuthenticationError: it refuses the credentials.
             RuntimeError: the connector runs already.
         """
-        if self._stopping is not None:
-            await asyncio.wait((self._stopping,))
+        stopping = self._stopping_here()
+        if stopping is not None:
+            await asyncio.wait((stopping,))
         if self.started or self._phase is Phase.STARTING:
             raise RuntimeError(f"{self!r} runs already")
         timeout = float(kwargs.get("mq_timeout", 120))
@@ -154,10 +155,13 @@ class AsyncMQConnector(AsyncConsumingService):
         are deleted, connections are closed; whoever still awaits an answer gets a `StoppedError`.
 
         A second time does no harm. When the wait is cancelled the stop goes on, and so does the
-        wait, unless it is cancelled once more. In a callback of this connector it returns at once,
-        and the rest happens when the callback has returned.
+        wait, unless it is cancelled once more. In a callback of this connector, and in a task that
+        one has started and may wait for, it returns at once, and the rest happens when the callback
+        has returned.
+
+        A connector whose loop was closed without a stop is stopped on whatever loop awaits this.
         """
-        stopping = self._stopping
+        stopping = self._stopping_here()
         if stopping is None:
             if self._binding is None and not self.started:
                 self._phase = Phase.STOPPED
@@ -176,9 +180,18 @@ class AsyncMQConnector(AsyncConsumingService):
         if not stopping.cancelled():
             stopping.result()
 
+    def _stopping_here(self) -> asyncio.Task[None] | None:
+        """Give the stop that goes on; one that ended with its loop does not."""
+        stopping = self._stopping
+        if stopping is not None and stopping.get_loop().is_closed():
+            self._stopping = stopping = None
+        return stopping
+
     async def _shut_down(self, binding: Binding) -> None:
         deadline = time.monotonic() + self._threaded.stop_budget
-        tasks, self._tasks = self._tasks, []
+        # the loop that the connector ran on may be closed: its tasks have ended with it
+        tasks = [task for task in self._tasks if task.get_loop() is binding.loop.loop]
+        self._tasks = []
         for task in tasks:
             task.cancel()
         try:
@@ -207,12 +220,10 @@ class AsyncMQConnector(AsyncConsumingService):
 
     def _is_called_back(self) -> bool:
         """Whether it is a callback of this connector that asks, which a stop has to wait for."""
-        task = asyncio.current_task()
         return any(
-            running.task is task
+            consumer.consumer.dispatcher.runner.is_within()
             for consumer in list(self.consumers.values())
             if consumer.ident is not None
-            for running in consumer.consumer.dispatcher.running()
         )
 
     async def __aenter__(self: Self) -> Self:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
+_ONE_READER = "this stream is being read by another task"
 #: How long the end of a stream is waited for, in seconds.
 _CLOSE_TIMEOUT = 4.0
 
@@ -34,7 +35,8 @@ class AsyncReplyStream:
     The request is sent when the first part is asked for, or when an ``async with`` begins. The end
     of that deletes the queue of the parts; so does the end of an ``async for``, however it ends.
     (Where that is left by ``break`` with no ``async with`` around it, the loop sees to it a moment
-    later.)
+    later.) Within an ``async with`` a wait for a part may be cancelled, and the part be asked for
+    again.
 
     Args:
         question: what is asked; its timeout is that of each part.
@@ -70,6 +72,8 @@ class AsyncReplyStream:
         self._waiter: asyncio.Future[None] | None = None
         self._queue: PartsQueue | None = None
         self._reading = False
+        self._iterating = False
+        self._waiting = False
         self._entered = False
         self._over = False
         self._gone = asyncio.Event()
@@ -100,6 +104,9 @@ class AsyncReplyStream:
 
     async def _read_all(self) -> AsyncIterator[dict[str, Any]]:
         """Read the parts and close the stream, also when nobody reads to the end."""
+        if self._iterating and not self._over:
+            raise RuntimeError(_ONE_READER)
+        self._iterating = True
         try:
             while True:
                 try:
@@ -125,8 +132,8 @@ class AsyncReplyStream:
         if self._over:
             raise StopAsyncIteration
         if self._reading:
-            raise RuntimeError("this stream is being read by another task")
-        self._reading = True
+            raise RuntimeError(_ONE_READER)
+        self._reading, self._waiting = True, False
         try:
             queue = self._queue or await self._open()
             queue.acknowledge()
@@ -134,12 +141,17 @@ class AsyncReplyStream:
             if is_final(part):
                 queue.acknowledge()
                 await self.aclose()
-        except MQError:
+        except MQError as error:
             if self._over:  # what went wrong is that somebody else has closed it
                 raise self._failure or StopAsyncIteration from None
+            self._failure = error  # who asks once more is not to take it for the end
             await self.aclose()
             raise
-        except BaseException:
+        except BaseException as error:
+            if self._entered and self._waiting and isinstance(error, asyncio.CancelledError):
+                raise  # nothing is lost, and the end of the block closes it
+            if not isinstance(error, StopAsyncIteration):
+                self._failure = self._lost("its reading was interrupted")
             await self.aclose()
             raise
         finally:
@@ -164,11 +176,14 @@ class AsyncReplyStream:
         if self._over:
             await self._gone.wait()
             return
-        self._failure = RequestLostError(f"a request to {self._question.place}: {error}")
+        self._failure = self._lost(error)
         self._failure.__cause__ = error
         await self.aclose()
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _lost(self, reason: object) -> RequestLostError:
+        return RequestLostError(f"a request to {self._question.place}: {reason}")
 
     async def _open(self) -> PartsQueue:
         timeout = self._question.timeout
@@ -227,8 +242,10 @@ class AsyncReplyStream:
         loop = self._loop.loop
         waiter = self._waiter = loop.create_future()
         timer = loop.call_later(time_left(deadline), _expire, waiter, queue)
+        self._waiting = True
         try:
             await waiter
+            self._waiting = False
         finally:
             self._waiter = None
             timer.cancel()

@@ -133,8 +133,10 @@ class TaskRunner:
 
     def is_calling(self) -> bool:
         """Whether it is the loop that asks, or what a callback has called on another thread."""
-        if self._loop.is_loop_thread:
-            return True
+        return self._loop.is_loop_thread or self.is_within()
+
+    def is_within(self) -> bool:
+        """Whether a callback asks, or a task or a thread that it has started, while it runs."""
         current = current_delivery.get()
         return current is not None and any(
             delivery is current.delivery for _session, delivery in self._handling.copy().values()

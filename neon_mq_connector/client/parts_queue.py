@@ -18,7 +18,12 @@ from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.request import answer_id, read_answer
 from neon_mq_connector.client.shared import Shared
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, TIME_ALLOWED, new_id
+from neon_mq_connector.envelope import (
+    LONGEST_EXPIRATION,
+    REPLY_QUEUE_PREFIX,
+    TIME_ALLOWED,
+    new_id,
+)
 from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
@@ -76,7 +81,7 @@ class PartsQueue:
         self._outgoing = prepare(
             {**question.data, "routing_key": self.name},
             wire_format=question.wire_format,
-            expiration=max(1.0, question.timeout * 1000),
+            expiration=min(max(1.0, question.timeout * 1000), LONGEST_EXPIRATION),
             app_id=shared.owner,
             headers={TIME_ALLOWED: int(question.timeout * 1000)},
         )

@@ -13,6 +13,7 @@ from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.request import is_final
 from neon_mq_connector.client.shared import Shared
 from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import Returned
 from neon_mq_connector.threads.mailbox import Mailbox
 
@@ -30,6 +31,7 @@ class ReplyStream:
         self._mail: Mailbox[StreamEvent] = Mailbox()
         self._queue = PartsQueue(shared, question, prefetch_count, self._mail.put)
         self._over = False
+        self._failure: MQError | None = None
 
     @property
     def reply_queue(self) -> str:
@@ -59,6 +61,8 @@ class ReplyStream:
             UnroutableError: no queue takes the request.
             DecodeError: it cannot be read.
         """
+        if self._failure is not None:  # who asks once more is not to take it for the end
+            raise self._failure
         if self._over:
             raise StopIteration
         queue = self._queue
@@ -68,7 +72,9 @@ class ReplyStream:
             if is_final(part):
                 queue.acknowledge()
                 self.close()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, MQError):
+                self._failure = error
             self.close()
             raise
         return part

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.envelope import DIRECT_REPLY_TO
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, LONGEST_EXPIRATION
 from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
@@ -60,7 +60,7 @@ class Request(ABC):
         self.outgoing = prepare_encoded(
             {**question.data, "routing_key": address},
             wire_format=question.wire_format,
-            expiration=max(1.0, question.timeout * 1000),
+            expiration=min(max(1.0, question.timeout * 1000), LONGEST_EXPIRATION),
             app_id=channel.shared.owner,
             correlation_id=self.correlation_id,
             reply_to=DIRECT_REPLY_TO,

@@ -179,7 +179,7 @@ def _ovos_parts() -> tuple[Any, ...] | None:
     module = sys.modules.get(_OVOS)
     if module is None:
         return tuple(sys.path)  # not imported yet, or not to be found there
-    held = module.Configuration
+    held = getattr(module, "Configuration", None)  # another thread may be importing it
     if not isinstance(held, type) or held.__module__ != _OVOS:
         return None
     return tuple(vars(held).values())

@@ -11,10 +11,15 @@ from pika.spec import BasicProperties, Queue
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
-from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
+from neon_mq_connector.envelope import (
+    LONGEST_EXPIRATION,
+    PERSISTENT,
+    is_direct_reply_name,
+    is_reply_name,
+)
 from neon_mq_connector.errors import TopologyError, WaitTimeoutError
 from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.topology import Refusal
+from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.session import Session
@@ -92,6 +97,7 @@ class DeliveryChannel:
         if isinstance(body, str):
             body = body.encode("utf-8")
         properties = _copy(properties)
+        _check(properties)
         if properties.delivery_mode is None:
             properties.delivery_mode = PERSISTENT
         route = self._route
@@ -109,6 +115,32 @@ class DeliveryChannel:
         return is_direct_reply_name(queue) or (
             self._route is not None and queue == self._route.queue
         )
+
+
+def _check(properties: BasicProperties) -> None:
+    """Refuse what the broker refuses: it would close the channel on which others publish, too.
+
+    Raises:
+        pika.exceptions.ChannelClosedByBroker: as it would be on a channel of the callback's own.
+    """
+    expiration, headers = properties.expiration, properties.headers
+    if isinstance(expiration, str) and not (
+        expiration.isascii() and expiration.isdigit() and int(expiration) <= LONGEST_EXPIRATION
+    ):
+        raise pika_errors.ChannelClosedByBroker(
+            PRECONDITION_FAILED,
+            f"PRECONDITION_FAILED - invalid expiration '{expiration}': a number of milliseconds, "
+            f"from 0 to {LONGEST_EXPIRATION}, as text",
+        )
+    for name in ("CC", "BCC") if headers else ():
+        keys = headers.get(name)
+        if keys is not None and not (
+            isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        ):
+            raise pika_errors.ChannelClosedByBroker(
+                PRECONDITION_FAILED,
+                f"PRECONDITION_FAILED - invalid header {name}: a list of routing keys is expected",
+            )
 
 
 def as_pika_raises(error: BaseException) -> BaseException:

@@ -11,8 +11,6 @@ import time
 import traceback
 from typing import Any
 
-import pika.exceptions as pika_errors
-
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.envelope import (
     PARKED_AT,
@@ -68,8 +66,8 @@ class Parking:
         """
         method, properties, body = delivery
         headers: dict[str, Any] = {
-            PARKED_ERROR: _describe(error)[:1_000],
-            PARKED_TRACEBACK: _trace(error)[-_LONGEST_TRACEBACK:],
+            PARKED_ERROR: _encodable(_describe(error))[:1_000],
+            PARKED_TRACEBACK: _encodable(_trace(error))[-_LONGEST_TRACEBACK:],
             PARKED_AT: int(time.time()),
             PARKED_QUEUE: self.queue,
             PARKED_EXCHANGE: method.exchange,
@@ -82,7 +80,7 @@ class Parking:
         try:
             self._declare(connections)
             connections.publisher.publish(message, timeout=connections.policy.operation_timeout)
-        except (MQError, pika_errors.AMQPError) as failure:
+        except Exception as failure:  # also what cannot be put on the wire
             raise ParkingError(
                 f"queue {self.queue!r}: a message that failed cannot be parked in "
                 f"{self.dead_queue!r}: {failure}"
@@ -107,6 +105,11 @@ class Parking:
         except MQError as error:
             # it may be there all the same, made by somebody with more rights: the publish tells
             LOG.debug("queue %r may not be declared: %s", self.dead_queue, error)
+
+
+def _encodable(text: str) -> str:
+    """Write out what is no Unicode: a name of a file may have it, or a string in JSON."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _describe(error: BaseException) -> str:

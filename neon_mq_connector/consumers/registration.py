@@ -10,6 +10,8 @@ from typing import Any
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.topology import Exchange, Queue
 
+_LONGEST_NAME = 255
+
 #: A callback as pika users write it: ``(channel, method, properties, body)``.
 MessageCallback = Callable[[Any, Any, Any, Any], Any]
 #: A coroutine function that takes an aio-pika message.
@@ -46,8 +48,13 @@ class Retry:
     park: bool = True
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if type(self.attempts) is not int or self.attempts < 1:
             raise ValueError(f"Retry(attempts={self.attempts!r}): at least one attempt is needed")
+        if not callable(getattr(self.backoff, "delay", None)):
+            raise TypeError(
+                f"Retry(backoff={self.backoff!r}): an ExponentialBackoff is needed, such as "
+                "ExponentialBackoff(first=1.0)"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,29 @@ class Registration:
     reject_when_unparkable: bool = False
 
     def __post_init__(self) -> None:
+        self._check_names()
+        if not isinstance(self.retry, Retry):
+            raise TypeError(f"queue {self.queue.name!r}: retry={self.retry!r} is no Retry")
         for name in ("prefetch_count", "concurrency"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= 65_535:
                 raise ValueError(
                     f"queue {self.queue.name!r}: {name}={value!r} is not a number from 1 to 65535"
                 )
+
+    def _check_names(self) -> None:
+        names = {
+            "queue": (self.queue.name,),
+            "exchange": () if self.exchange is None else (self.exchange.name,),
+            "routing_keys": self.routing_keys,
+        }
+        for argument, values in names.items():
+            for value in values:
+                if not isinstance(value, str):
+                    raise TypeError(f"{argument}: {value!r} is no text")
+                size = len(value.encode("utf-8", "surrogatepass"))
+                if size > _LONGEST_NAME:
+                    raise ValueError(
+                        f"{argument}: {value[:40]!r}... is too long, AMQP allows {_LONGEST_NAME} "
+                        "bytes"
+                    )

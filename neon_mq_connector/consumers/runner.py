@@ -94,6 +94,9 @@ class CallbackRunner(Protocol):
     def is_calling(self) -> bool:
         """Whether it is one of its callbacks that asks."""
 
+    def is_within(self) -> bool:
+        """Whether it is one of its callbacks that asks, or what it has started meanwhile."""
+
     def standstill(self) -> str:
         """Say what keeps all callbacks from running, if something does; asked by one thread."""
 

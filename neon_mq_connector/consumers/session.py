@@ -33,6 +33,7 @@ from neon_mq_connector.link import (
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
 _numbers = itertools.count(1)
+_MOST_PREFETCHED = 65_535
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,16 @@ class Session:
         self._host.report(error)
 
     def set_prefetch(self, count: int) -> None:
-        """Change how many messages the broker sends ahead, as a callback has asked for."""
+        """Change how many messages the broker sends ahead, as a callback has asked for.
+
+        Raises:
+            ValueError: there is no such count.
+        """
+        if type(count) is not int or not 0 <= count <= _MOST_PREFETCHED:
+            raise ValueError(
+                f"queue {self.queue!r}: prefetch_count={count!r} is not a number from 0 to "
+                f"{_MOST_PREFETCHED}"
+            )
         self._host.choose_prefetch(count)
         self.change_prefetch(count)
 

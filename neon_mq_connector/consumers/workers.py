@@ -121,6 +121,10 @@ class ThreadRunner:
         """Whether it is one of the callbacks that asks."""
         return threading.get_ident() in self.running
 
+    def is_within(self) -> bool:
+        """Whether it is one of the callbacks that asks."""
+        return self.is_calling()
+
     def standstill(self) -> str:
         """Say nothing: threads run."""
         return ""

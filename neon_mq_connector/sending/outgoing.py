@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 from pika.spec import BasicProperties
 
 from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
-from neon_mq_connector.envelope import REPLY_QUEUE, TIME_ALLOWED, build_properties, new_id
+from neon_mq_connector.envelope import (
+    REPLY_QUEUE,
+    TIME_ALLOWED,
+    build_properties,
+    milliseconds,
+    new_id,
+)
 from neon_mq_connector.link import EncodedProperties, PropertiesTemplate
 
 
@@ -67,7 +73,7 @@ def prepare(
 
     Raises:
         TypeError: the data is not a mapping.
-        ValueError: the data is empty.
+        ValueError: the data is empty, or a broker takes no such expiration.
         EncodeError: the data has no representation in that format.
     """
     data, message_id = _identified(request_data)
@@ -115,7 +121,7 @@ def prepare_encoded(
         wire_format,
         app_id,
         reply_to,
-        None if expiration is None else int(float(expiration)),
+        None if expiration is None else milliseconds(expiration),
         reply_queue,
         time_allowed,
     )

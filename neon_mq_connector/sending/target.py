@@ -69,8 +69,11 @@ def check_name(kind: str, name: str) -> None:
         name: the name.
 
     Raises:
+        TypeError: it is no text.
         ValueError: it has more than 255 bytes.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of {kind} is {name!r}, which is no text")
     size = len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
     if size > _LONGEST_NAME:
         raise ValueError(

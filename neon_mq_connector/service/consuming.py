@@ -138,10 +138,14 @@ class ConsumingService(PipelinedService):
         Raises:
             ValueError: a number is out of range.
             TypeError: the callback is a coroutine function that takes neither four arguments nor
-                one, or its ``on_error`` is one and the callback is not.
+                one, or its ``on_error`` is one and the callback is not. Or it cannot be called, a
+                name is no text, or ``retry`` is no `Retry`.
+            ValueError: a name is too long for AMQP, or a number out of its bounds.
             ImportError: it takes an aio-pika message, and the extra ``aio`` is not installed.
             ConfigurationError: there are no credentials for the service.
         """
+        if on_park_failure not in ("pause", "reject"):
+            raise ValueError(f"on_park_failure={on_park_failure!r} is neither 'pause' nor 'reject'")
         ours_alone = not queue and not queue_exclusive
         described = (
             own_queue("", self.settings.subscriber_queue_expires)

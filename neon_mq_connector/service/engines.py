@@ -32,9 +32,11 @@ def choose_engine(
         `AsyncConsumer` for a coroutine function, `SelectConsumerThread` where that is asked for.
 
     Raises:
-        TypeError: the callback yields, or is a coroutine function and ``async_consumer`` is False,
-            or only ``on_error`` is a coroutine function.
+        TypeError: the callback cannot be called, or yields, or is a coroutine function and
+            ``async_consumer`` is False, or only ``on_error`` is a coroutine function.
     """
+    if not callable(callback):
+        raise TypeError(f"queue {queue!r}: callback {callback!r} cannot be called")
     refuse_generator(callback, queue)
     if is_coroutine_function(callback):
         if async_consumer is False:

@@ -1,9 +1,10 @@
-"""Wait for SIGTERM or SIGINT. The handler only counts; whoever waits does the rest."""
+"""Wait for SIGTERM or SIGINT. The handler counts and sets a flag; whoever waits does the rest."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,10 +12,18 @@ _PAUSE = 0.25
 
 
 class StopSignals:
-    """Handle the two signals inside a ``with`` block, in the main thread."""
+    """Handle the two signals inside a ``with`` block, in the main thread.
 
-    def __init__(self) -> None:
+    Args:
+        on_signal: called in the handler, at any moment.
+
+    Attributes:
+        received: the name of the signal that came last.
+    """
+
+    def __init__(self, on_signal: Callable[[], object] = lambda: None) -> None:
         self.received = ""
+        self._on_signal = on_signal
         self._count = 0
         self._never = threading.Event()
         self._before: dict[int, Any] = {}
@@ -56,3 +65,4 @@ class StopSignals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
         self._count += 1
+        self._on_signal()

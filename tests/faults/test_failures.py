@@ -106,6 +106,41 @@ def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
 
 
 @pytest.mark.permissive_only
+@pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
+def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consumer(
+    ack: str, service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+) -> None:
+    noted = note(ledger)
+
+    def fail(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        if properties.message_id.startswith("bad"):
+            raise ValueError("no such file: \udcff.txt")
+        noted(channel, method, properties, body)
+
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        fail,
+        lambda *_: None,
+        ack=ack,
+        durable=True,
+        retry=Retry(attempts=1),
+        **engine,
+    )
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 1, prefix="bad")
+    good = peer.send(QUEUE, 3, prefix="good")
+    run(service)
+    peer.wait_until_handled(good)
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="the message is parked")
+    assert service.check_health()
+    service.stop()
+    ((properties, _body),) = peer.take_all(QUEUE + DEAD)
+    assert properties.headers["neon-error"] == r"ValueError: no such file: \udcff.txt"
+
+
+@pytest.mark.permissive_only
 def test_many_bad_messages_end_parked_and_the_good_ones_among_them_handled(
     service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neon_mq_connector.testing import PrivateBroker
+from tests.contract.proxy import free_port
 from tests.support.polling import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +90,22 @@ def test_a_worker_process_that_asked_leaves_no_queue_behind(
     )
     assert (done.returncode, done.stdout) == (0, "[{}, {}]\n"), done.stderr
     eventually(lambda: reply_queues(broker, vhost) == [], what="its reply queue is gone")
+
+
+def test_a_signal_ends_the_wait_for_a_broker() -> None:
+    done = run_script(
+        """
+        import os, signal, sys, threading, time
+        from neon_mq_connector import MQConnector
+
+        users = {"s": {"user": "u", "password": "p"}}
+        config = {"server": "127.0.0.1", "port": int(sys.argv[1]), "users": users}
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        began = time.monotonic()
+        MQConnector(config, "s").run_forever(mq_timeout=25)
+        print("waited too long" if time.monotonic() - began > 10 else "ends")
+        """,
+        str(free_port()),
+    )
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+    assert "not started" not in done.stderr

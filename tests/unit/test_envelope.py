@@ -53,6 +53,12 @@ def test_any_expiration_is_one_that_a_broker_takes(value: float) -> None:
     assert properties.expiration.isdigit()
 
 
+@pytest.mark.parametrize("value", [-1, 2**32, 2.0**40, "soon", float("nan"), float("inf")])
+def test_an_expiration_that_a_broker_refuses_is_refused_here(value: Any) -> None:
+    with pytest.raises(ValueError, match="expiration="):
+        build_properties(message_id="m", content_type="x", expiration=value)
+
+
 def test_headers_are_a_copy() -> None:
     headers = {"a": 1}
     properties = build_properties(message_id="m", content_type="x", headers=headers)

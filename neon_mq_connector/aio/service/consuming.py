@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -67,7 +68,7 @@ class AsyncConsumingService(AsyncAskingService):
 
         Raises:
             TypeError: the callback is no coroutine function: an ordinary function would hold up the
-                loop, or run on another thread.
+                loop, or run on another thread. Or ``on_error`` yields.
             ValueError: a consumer of that name is running; stop it first.
         """
         self._check_callback(name, callback, skip_on_existing)
@@ -76,7 +77,7 @@ class AsyncConsumingService(AsyncAskingService):
             vhost,
             queue,
             callback,
-            _on_the_loop(on_error),
+            _on_the_loop(name, on_error),
             auto_ack,
             queue_reset,
             exchange,
@@ -125,7 +126,7 @@ class AsyncConsumingService(AsyncAskingService):
             name,
             vhost,
             callback,
-            _on_the_loop(on_error),
+            _on_the_loop(name, on_error),
             exchange,
             exchange_reset,
             auto_ack,
@@ -192,13 +193,24 @@ class AsyncConsumingService(AsyncAskingService):
         )
 
 
-def _on_the_loop(on_error: AsyncErrorCallback | None) -> Any:
-    """Make of a function one that is called on the loop, where coroutine functions are."""
+def _on_the_loop(name: str, on_error: AsyncErrorCallback | None) -> Any:
+    """Make of a function one that is called on the loop, where coroutine functions are.
+
+    Raises:
+        TypeError: it yields, so that calling it would do nothing.
+    """
     if on_error is None or is_coroutine_function(on_error):
         return on_error
+    if inspect.isgeneratorfunction(on_error) or inspect.isasyncgenfunction(on_error):
+        raise TypeError(
+            f"consumer {name!r}: on_error {name_of(on_error)} yields, so calling it does nothing; "
+            "it is a function or a coroutine function"
+        )
 
     @functools.wraps(on_error)
     async def on_error_on_the_loop(thread: Any, error: BaseException) -> None:
-        on_error(thread, error)
+        result = on_error(thread, error)
+        if inspect.isawaitable(result):
+            await result
 
     return on_error_on_the_loop

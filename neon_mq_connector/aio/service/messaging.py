@@ -138,7 +138,9 @@ class AsyncMessagingService(AsyncConfiguredService):
         if binding is not None and not binding.loop.has_ended:
             raise RuntimeError(f"{self!r} belongs to another asyncio loop until it is stopped")
         if self._phase is Phase.STOPPED:
-            raise StoppedError(f"service {self.service_name!r} was stopped")
+            raise StoppedError(
+                f"service {self.service_name!r} was stopped, or could not be started"
+            )
         binding = self._binding = Binding(self._threaded)
         self._threaded.current_loop().bind(binding.loop)
         return binding

@@ -580,6 +580,57 @@ def test_a_callback_may_stop_its_connector(make_async: MakeAsync, arun: LoopRunn
     arun(main())
 
 
+@ONCE
+def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
+    make_async: MakeAsync, arun: LoopRunner
+) -> None:
+    async def main() -> None:
+        service = make_async()
+        went_on = asyncio.Event()
+
+        async def stop(*_: Any) -> None:
+            await asyncio.gather(asyncio.create_task(service.stop()), service.stop())
+            went_on.set()
+
+        service.register_consumer("stop", service.vhost, "stop", stop)
+        await service.run()
+        await service.send_message({"n": 1}, queue="stop")
+        await asyncio.wait_for(went_on.wait(), 5.0)
+        await service.stop()
+        assert own_threads(service) == []
+
+    arun(main())
+
+
+@ONCE
+def test_an_error_handler_is_awaited_whatever_it_is(
+    make_async: MakeAsync, arun: LoopRunner
+) -> None:
+    async def main() -> None:
+        service, told = make_async(), asyncio.Event()
+
+        async def fail(*_: Any) -> None:
+            raise LookupError
+
+        async def tell(_thread: Any, error: BaseException) -> None:
+            if isinstance(error, LookupError):
+                told.set()
+
+        async def yields(*_: Any) -> Any:
+            yield
+
+        with pytest.raises(TypeError, match=r"'fail': on_error .*yields yields"):
+            service.register_consumer("fail", service.vhost, "fail", fail, yields)
+        service.register_consumer(
+            "fail", service.vhost, "fail", fail, lambda thread, error: tell(thread, error)
+        )
+        async with running(service):
+            await service.send_message({"n": 1}, queue="fail")
+            await asyncio.wait_for(told.wait(), 10.0)
+
+    arun(main())
+
+
 def test_who_awaits_something_when_it_stops_is_told(
     make_async: MakeAsync, arun: LoopRunner, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -654,10 +705,8 @@ def test_a_loop_that_ends_without_a_stop_can_be_cleaned_up_by_the_next(
     service = make_async(AsyncAsked).consume()
 
     async def leave() -> None:
-        before = asyncio.all_tasks()
-        await service.run(run_sync=False, run_observer=False)
+        await service.run()
         assert (await service.request({"n": 2}, "square"))["square"] == 4
-        await eventually_true(lambda: asyncio.all_tasks() <= before)
 
     async def clean_up() -> None:
         await service.stop()
@@ -665,7 +714,7 @@ def test_a_loop_that_ends_without_a_stop_can_be_cleaned_up_by_the_next(
         async with service:
             assert (await service.request({"n": 3}, "square"))["square"] == 9
 
-    arun(leave())
+    asyncio.run(leave())
     arun(clean_up())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -585,7 +586,8 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
             assert (await anext(parts))["n"] == 0
             with pytest.raises(RequestTimeoutError, match="'one'"):
                 await anext(parts)
-            assert [part async for part in parts] == []
+            with pytest.raises(RequestTimeoutError):  # it must not be taken for the end
+                await anext(parts)
 
     arun(main())
 
@@ -610,6 +612,47 @@ def test_the_loss_of_the_connection_is_told_to_who_reads(
         await asyncio.to_thread(drop_connections, broker, vhost, "requests")
         with pytest.raises(RequestLostError):
             await reading
+
+    arun(main())
+
+
+@ONCE
+def test_a_second_reader_takes_nothing_from_the_first(
+    asked: Asked, client: RequestClient, arun: LoopRunner
+) -> None:
+    async def main() -> None:
+        stream = requests_by(client).stream("count", {"to": 5}, timeout=20.0)
+
+        async def read() -> list[int]:
+            return [part["n"] async for part in stream]
+
+        first, second = await asyncio.gather(read(), read(), return_exceptions=True)
+        assert first == [0, 1, 2, 3, 4]
+        assert isinstance(second, RuntimeError)
+        assert await read() == []
+
+    arun(main())
+
+
+@ONCE
+def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
+    old_service: StartOldService, client: RequestClient, arun: LoopRunner
+) -> None:
+    may_answer = threading.Event()
+
+    def count_late(channel: BlockingChannel, request: dict[str, Any]) -> None:
+        assert may_answer.wait(20.0)
+        count_like_old_services(channel, request)
+
+    old_service("late", count_late)
+
+    async def main() -> None:
+        async with requests_by(client).stream("late", {"to": 3}, timeout=20.0) as parts:
+            for _ in range(3):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(anext(parts), 0.05)
+            may_answer.set()
+            assert [part["n"] async for part in parts] == [0, 1, 2]
 
     arun(main())
 

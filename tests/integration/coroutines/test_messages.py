@@ -264,6 +264,8 @@ def test_what_the_broker_refuses_is_raised_as_aiormq_does(post: Post) -> None:
             await its.queue_declare("missing", passive=True)
         with pytest.raises(aiormq_errors.ChannelPreconditionFailed):
             await its.exchange_declare("amq.fanout", exchange_type="direct")
+        with pytest.raises(aiormq_errors.ChannelNotFoundEntity):
+            await its.basic_publish(b"", exchange="missing", routing_key="x")
         with pytest.raises(aiormq_errors.PublishError):
             await its.basic_publish(b"", exchange="amq.topic", routing_key="x", mandatory=True)
 

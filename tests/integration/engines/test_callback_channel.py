@@ -29,6 +29,10 @@ SAME_ON_BOTH = pytest.mark.permissive_only
 InCallback = Callable[[Callable[[Any, Any], Any]], Any]
 
 
+def publish_with(channel: Any, **properties: Any) -> None:
+    channel.basic_publish("", "stage", b"", BasicProperties(**properties))
+
+
 class Stage:
     """A running consumer in whose callbacks tests do things."""
 
@@ -100,6 +104,16 @@ def test_a_message_for_a_queue_that_is_missing_has_it_declared(
 
 
 @SAME_ON_BOTH
+@pytest.mark.parametrize("count", [-1, 65_536, "3", None])
+def test_a_prefetch_that_amqp_has_not_is_refused_and_harms_nobody(stage: Stage, count: Any) -> None:
+    def ask(channel: Any, _method: Any) -> None:
+        with pytest.raises(ValueError, match="prefetch_count="):
+            channel.basic_qos(prefetch_count=count)
+
+    stage.play(ask)
+
+
+@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "action, code",
     [
@@ -110,6 +124,13 @@ def test_a_message_for_a_queue_that_is_missing_has_it_declared(
         (lambda channel: channel.basic_get("missing"), 404),
         (lambda channel: channel.exchange_declare("amq.fanout", exchange_type="direct"), 406),
         (lambda channel: channel.queue_declare("amq.reserved"), 403),
+        (
+            lambda channel: channel.basic_publish("", "q", b"", BasicProperties(expiration="-1")),
+            406,
+        ),
+        (lambda channel: publish_with(channel, expiration="-1"), 406),
+        (lambda channel: publish_with(channel, expiration=str(2**32)), 406),
+        (lambda channel: publish_with(channel, headers={"CC": "one"}), 406),
     ],
 )
 def test_a_refusal_is_raised_as_pika_does_and_harms_nobody(

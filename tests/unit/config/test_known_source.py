@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,17 @@ def test_a_layer_that_may_no_longer_speak_is_not_heard(
     system["system"] = {"disable_user_config": True}
     monkeypatch.setattr(real_ovos, "system", system)
     assert known.find() is None
+
+
+def test_ovos_config_that_another_thread_is_importing_is_waited_for(
+    real_ovos: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = types.ModuleType("ovos_config.config")
+    known = KnownSource()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ovos_config.config", half)
+        assert known.find() is None
+    layer = ovos_config.config.LocalConf(None)
+    layer["MQ"] = {"server": "a"}
+    real_ovos.xdg_configs.append(layer)
+    assert server(known) == "a"

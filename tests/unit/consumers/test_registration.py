@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
-from neon_mq_connector.topology import Queue
+from neon_mq_connector.topology import Exchange, Queue
 
 
 @pytest.mark.parametrize("field", ["prefetch_count", "concurrency"])
@@ -41,3 +41,30 @@ def test_a_message_is_tried_at_least_once(attempts: int) -> None:
 @pytest.mark.parametrize("mode", list(AckMode))
 def test_an_ack_mode_can_be_given_by_its_value(mode: AckMode) -> None:
     assert AckMode(mode.value) is mode
+
+
+@pytest.mark.parametrize("name", [5, b"q", None])
+def test_a_name_that_is_no_text_is_refused_naming_the_argument(name: Any) -> None:
+    with pytest.raises(TypeError, match="queue: "):
+        Registration(Queue(name))
+    with pytest.raises(TypeError, match="exchange: "):
+        Registration(Queue("q"), Exchange(name))
+    with pytest.raises(TypeError, match="routing_keys: "):
+        Registration(Queue("q"), routing_keys=(name,))
+
+
+def test_a_name_that_amqp_has_no_room_for_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"queue: 'x+'\.\.\. is too long"):
+        Registration(Queue("x" * 256))
+
+
+@pytest.mark.parametrize("retry", [3, None, {"attempts": 3}])
+def test_how_often_it_is_tried_is_said_by_a_retry(retry: Any) -> None:
+    with pytest.raises(TypeError, match="queue 'q': retry="):
+        Registration(Queue("q"), retry=retry)
+
+
+def test_a_backoff_says_delays() -> None:
+    backoff: Any = 3
+    with pytest.raises(TypeError, match=r"backoff=3\)"):
+        Retry(backoff=backoff)

@@ -101,3 +101,16 @@ def test_a_message_is_not_kept_when_it_has_been_handled() -> None:
     del message
     gc.collect()
     assert method() is None
+
+
+def test_an_answer_that_nobody_gets_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    @create_mq_callback()
+    def lonely(body: dict[str, Any]) -> dict[str, Any]:
+        return {"answer": body["n"]}
+
+    message = delivery("answers", n=1)
+    with handling(message):
+        for _ in range(2):
+            lonely(None, message.method, message.properties, message.body)
+    (record,) = caplog.records
+    assert "lonely returned an answer that is not sent" in record.getMessage()
