@@ -24,6 +24,7 @@ from neon_mq_connector.errors import (
     MQError,
     PublishError,
     PublishLostError,
+    PublishRejectedError,
     PublishTimeoutError,
     UnroutableError,
     WaitTimeoutError,
@@ -48,6 +49,8 @@ MAX_UNCONFIRMED_BYTES = 32 * 2**20
 #: And how many messages, however small.
 MAX_UNCONFIRMED = 65_536
 _EXCHANGE_IN_REFUSAL = re.compile(r"exchange '([^']*)'")
+_SIZE_IN_REFUSAL = re.compile(r"message size (\d+) is larger than")
+_USER_IN_REFUSAL = re.compile(r"user_id property set to '([^']*)'")
 
 
 class Publisher:
@@ -89,7 +92,8 @@ class Publisher:
 
         Raises:
             UnroutableError: mandatory, and no queue takes it; nothing was stored.
-            PublishRejectedError: the broker would not take it; try later.
+            PublishRejectedError: the broker would not take it: its queue is full, try later; or it
+                is larger than the broker allows (16 MiB by default).
             PublishTimeoutError: no confirm in time; the message names the alarm if there is one.
             PublishLostError: the connection ended first.
             AuthenticationError, VhostAccessError: the broker refused the connection.
@@ -403,7 +407,7 @@ class Publisher:
         """
         if self._generation is generation:
             self._generation = None
-        missing = _refused_exchange(error)
+        missing, refuses = _refused_exchange(error), _refused_message(error)
         if missing is not None:
             self._exchanges.discard(missing)
         culprit_passed = False
@@ -416,6 +420,11 @@ class Publisher:
                     self._declare_and_send(item, unroutable)
                     continue
                 item.answer.fail(unroutable)
+            elif not culprit_passed and refuses(message):
+                culprit_passed = True
+                item.answer.fail(
+                    PublishRejectedError(f"{message}: {error}", may_have_arrived=False)
+                )
             elif culprit_passed and item.attempts < 3:
                 self._send_again(item, error)
                 continue
@@ -491,6 +500,23 @@ def _refused_exchange(error: MQError) -> str | None:
         if found:
             return found.group(1)
     return None
+
+
+def _refused_message(error: MQError) -> Callable[[Message], bool]:
+    """Read from a refusal which message it was that the broker did not take.
+
+    Returns:
+        What says of a message whether it is that; it says so of none where the refusal is another.
+    """
+    cause = error.__cause__
+    if isinstance(cause, pika_errors.ChannelClosedByBroker) and cause.reply_code == 406:
+        size = _SIZE_IN_REFUSAL.search(cause.reply_text)
+        if size:
+            return lambda message: len(message.body) == int(size.group(1))
+        user = _USER_IN_REFUSAL.search(cause.reply_text)
+        if user:
+            return lambda message: getattr(message.properties, "user_id", None) == user.group(1)
+    return lambda message: False
 
 
 __all__ = ["Message", "Publisher"]

@@ -58,6 +58,35 @@ def test_a_large_message_arrives_whole(
     assert b64_to_dict(body)["text"] == text
 
 
+@SAME_ON_BOTH
+@pytest.mark.parametrize(
+    "body, properties, reason",
+    [
+        (bytes(16 * 2**20 + 1), BasicProperties(), "larger than"),
+        (b"", BasicProperties(user_id="another"), "user_id"),
+    ],
+    ids=["too large", "of another user"],
+)
+def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
+    body: bytes,
+    properties: BasicProperties,
+    reason: str,
+    connections: Connections,
+    channel: BlockingChannel,
+) -> None:
+    channel.queue_declare("q", durable=True)
+    publisher = connections.publisher
+    refused = Message("", "q", body, properties, mandatory=True)
+    publisher.publish(message(), timeout=10)
+    futures = [publisher.submit(each, timeout=20) for each in (refused, *[message()] * 50)]
+    with pytest.raises(PublishRejectedError, match=reason) as caught:
+        futures[0].result(30)
+    assert caught.value.may_have_arrived is False
+    for future in futures[1:]:
+        future.result(30)
+    eventually(lambda: messages_in(channel, "q") == 51)
+
+
 @pytest.mark.parametrize("queue", ["", "q"])
 @pytest.mark.parametrize("kind", ["fanout", "direct", "topic"])
 def test_an_exchange_that_is_deleted_between_two_messages_is_declared_again(
