@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.sending.target import check_name
 from neon_mq_connector.topology import Exchange, Queue
-
-_LONGEST_NAME = 255
 
 #: A callback as pika users write it: ``(channel, method, properties, body)``.
 MessageCallback = Callable[[Any, Any, Any, Any], Any]
@@ -100,7 +99,10 @@ class Registration:
     reject_when_unparkable: bool = False
 
     def __post_init__(self) -> None:
-        self._check_names()
+        check_name("queue", self.queue.name)
+        check_name("exchange", "" if self.exchange is None else self.exchange.name)
+        for routing_key in self.routing_keys:
+            check_name("routing key", routing_key)
         if not isinstance(self.retry, Retry):
             raise TypeError(f"queue {self.queue.name!r}: retry={self.retry!r} is no Retry")
         for name in ("prefetch_count", "concurrency"):
@@ -109,20 +111,3 @@ class Registration:
                 raise ValueError(
                     f"queue {self.queue.name!r}: {name}={value!r} is not a number from 1 to 65535"
                 )
-
-    def _check_names(self) -> None:
-        names = {
-            "queue": (self.queue.name,),
-            "exchange": () if self.exchange is None else (self.exchange.name,),
-            "routing_keys": self.routing_keys,
-        }
-        for argument, values in names.items():
-            for value in values:
-                if not isinstance(value, str):
-                    raise TypeError(f"{argument}: {value!r} is no text")
-                size = len(value.encode("utf-8", "surrogatepass"))
-                if size > _LONGEST_NAME:
-                    raise ValueError(
-                        f"{argument}: {value[:40]!r}... is too long, AMQP allows {_LONGEST_NAME} "
-                        "bytes"
-                    )

@@ -44,17 +44,17 @@ def test_an_ack_mode_can_be_given_by_its_value(mode: AckMode) -> None:
 
 
 @pytest.mark.parametrize("name", [5, b"q", None])
-def test_a_name_that_is_no_text_is_refused_naming_the_argument(name: Any) -> None:
-    with pytest.raises(TypeError, match="queue: "):
+def test_a_name_that_is_no_text_is_refused_naming_what_it_is_of(name: Any) -> None:
+    with pytest.raises(TypeError, match="name of queue is"):
         Registration(Queue(name))
-    with pytest.raises(TypeError, match="exchange: "):
+    with pytest.raises(TypeError, match="name of exchange is"):
         Registration(Queue("q"), Exchange(name))
-    with pytest.raises(TypeError, match="routing_keys: "):
+    with pytest.raises(TypeError, match="name of routing key is"):
         Registration(Queue("q"), routing_keys=(name,))
 
 
 def test_a_name_that_amqp_has_no_room_for_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"queue: 'x+'\.\.\. is too long"):
+    with pytest.raises(ValueError, match=r"queue 'x+'\.\.\. is too long"):
         Registration(Queue("x" * 256))
 
 
