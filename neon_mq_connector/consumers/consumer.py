@@ -231,7 +231,8 @@ class Consumer:
 
     def waiting_count(self) -> int:
         """How many messages wait for a callback to end, about."""
-        return self.dispatcher.waiting_count() + self._inbox.qsize()
+        arrived = (len(item.deliveries) for item in self._inbox.waiting() if type(item) is _Arrived)
+        return self.dispatcher.waiting_count() + sum(arrived)
 
     def _consume_again(self, session: Session, prefetch: int) -> None:
         if session is self.session and session.is_open and not session.consumer_tag:

@@ -88,6 +88,10 @@ class Mailbox(Generic[T]):
         """How many items wait."""
         return len(self._items)
 
+    def waiting(self) -> list[T]:
+        """What waits, the oldest first, as it was at some moment of the call."""
+        return list(self._items)
+
     def _wake_one(self) -> None:
         try:
             bell = self._sleepers.popleft()

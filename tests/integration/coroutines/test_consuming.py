@@ -533,4 +533,4 @@ def test_where_its_loop_has_ended_a_consumer_says_so(
     (reason,) = connector.health().reasons
     assert "mq-asyncio:test_service has ended" in reason
     connector.stop()
-    assert messages_in(channel, "q") == 1
+    eventually(lambda: messages_in(channel, "q") == 1)

@@ -46,7 +46,7 @@ def test_a_hundred_coroutines_may_end_before_the_connector_does(
     assert not stopping.is_alive()
     assert len(crowd.gone) == MANY
     assert not crowd.cancelled
-    assert messages_in(channel, "q") == 30
+    eventually(lambda: messages_in(channel, "q") == 30)
 
 
 @pytest.mark.parametrize("ack", [AckMode.ON_SUCCESS, AckMode.MANUAL])
@@ -72,7 +72,7 @@ def test_coroutines_that_do_not_end_are_cancelled_and_their_messages_go_back(
     assert len(crowd.cancelled) == MANY
     assert crowd.inside == 0
     assert not seen.errors
-    assert messages_in(channel, "q") == MANY + 30
+    eventually(lambda: messages_in(channel, "q") == MANY + 30)
     assert connector.health().consumers["c"].failed == 0
 
 
@@ -88,7 +88,7 @@ def test_what_was_acked_on_receipt_and_is_cancelled_is_parked(
     connector.stop()
     assert sorted(crowd.cancelled) == numbered(3)
     assert messages_in(channel, "q") == 0
-    assert messages_in(channel, "q.dead") == 3
+    eventually(lambda: messages_in(channel, "q.dead") == 3)
 
 
 def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
@@ -110,7 +110,7 @@ def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
     run(connector)
     assert entered.wait(5.0)
     assert seconds(connector.stop) < 5.0
-    assert messages_in(channel, "q") == 1
+    eventually(lambda: messages_in(channel, "q") == 1)
     assert "stays of queue 'q'" in caplog.text
     assert "did not end when it was cancelled" in caplog.text
     may_go.set()
@@ -131,7 +131,7 @@ def test_a_coroutine_that_blocks_the_loop_does_not_hold_up_the_stop(
     run(connector)
     assert entered.wait(5.0)
     assert seconds(connector.stop) < 6.0
-    assert messages_in(channel, "q") == 1
+    eventually(lambda: messages_in(channel, "q") == 1)
     may_go.set()
 
 
@@ -157,8 +157,8 @@ def test_what_a_cancelled_coroutine_still_does_is_done(
     run(connector)
     assert entered.wait(5.0)
     connector.stop()
-    assert messages_in(channel, "good-byes") == 1
-    assert messages_in(channel, "q") == 1
+    eventually(lambda: messages_in(channel, "good-byes") == 1)
+    eventually(lambda: messages_in(channel, "q") == 1)
 
 
 def test_one_that_goes_on_when_it_is_cancelled_and_ends_well_is_acknowledged(
@@ -212,7 +212,7 @@ def test_a_coroutine_can_stop_its_own_connector(
     eventually(lambda: not connector.consumers["c"].is_alive())
     assert seen.bodies == [b"0"]
     assert not seen.errors
-    assert messages_in(channel, "q") == 4
+    eventually(lambda: messages_in(channel, "q") == 4)
     eventually(
         lambda: "mq-asyncio:test_service" not in [each.name for each in threading.enumerate()]
     )
@@ -247,7 +247,7 @@ def test_a_join_keeps_to_its_time(connection_params: Any, channel: BlockingChann
     assert seconds(lambda: consumer.join(1.0)) < 3.0
     eventually(lambda: not consumer.is_alive())
     assert len(crowd.cancelled) == 3
-    assert messages_in(channel, "q") == 3
+    eventually(lambda: messages_in(channel, "q") == 3)
     channel.queue_delete("q")
 
 
@@ -263,7 +263,7 @@ def test_a_join_without_a_time_waits_for_what_a_stop_may_take(
     eventually(lambda: crowd.inside == 3)
     assert seconds(consumer.join) < 5.0
     assert not consumer.is_alive()
-    assert messages_in(channel, "q") == 3
+    eventually(lambda: messages_in(channel, "q") == 3)
     channel.queue_delete("q")
 
 
@@ -281,4 +281,4 @@ def test_a_message_that_waits_for_another_try_goes_back_at_once(
     run(connector)
     eventually(lambda: seen.errors)
     assert seconds(connector.stop) < 2.0
-    assert messages_in(channel, "q") == 1
+    eventually(lambda: messages_in(channel, "q") == 1)

@@ -259,7 +259,7 @@ def test_closing_the_channel_stops_this_consumer_and_no_other(
     put(channel, "b", b"still here")
     assert second.wait_for(1) == [b"still here"]
     assert first.bodies == [b"1"]
-    assert messages_in(channel, "a") == 1
+    eventually(lambda: messages_in(channel, "a") == 1)
 
 
 @SAME_ON_BOTH
@@ -289,4 +289,4 @@ def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
         old_channel.basic_ack(tag)  # numbers that mean other messages by now, or the same
         old_channel.basic_nack(tag, requeue=False)
     connector.stop()
-    assert messages_in(channel, "q") == 3
+    eventually(lambda: messages_in(channel, "q") == 3)

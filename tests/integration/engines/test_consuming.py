@@ -66,9 +66,9 @@ def test_the_broker_sends_no_more_ahead_than_the_prefetch(
     run(connector)
     seen.wait_for(3)
     never(lambda: len(seen.bodies) > 3, during=0.3)
-    assert messages_in(channel, "q") == 17
+    eventually(lambda: messages_in(channel, "q") == 17)
     connector.stop()
-    assert messages_in(channel, "q") == 20
+    eventually(lambda: messages_in(channel, "q") == 20)
 
 
 @SAME_ON_BOTH
@@ -101,7 +101,7 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     stopping.join(5.0)
     assert not stopping.is_alive()
     assert seen.bodies == [b"0"]
-    assert messages_in(channel, "q") == 29
+    eventually(lambda: messages_in(channel, "q") == 29)
 
 
 @SAME_ON_BOTH
@@ -119,7 +119,7 @@ def test_a_callback_can_stop_its_own_connector(
     run(connector)
     eventually(lambda: not connector.consumers["c"].is_alive())
     assert seen.bodies == [b"0"]
-    assert messages_in(channel, "q") == 4
+    eventually(lambda: messages_in(channel, "q") == 4)
 
 
 @SAME_ON_BOTH
@@ -163,7 +163,7 @@ def test_what_a_callback_sends_while_its_connector_stops_leaves_nothing_open(
     eventually(lambda: not connector.started)
     release.set()
     stopping.join(10.0)
-    assert messages_in(channel, "answers") == 1
+    eventually(lambda: messages_in(channel, "answers") == 1)
 
 
 @SAME_ON_BOTH
@@ -231,7 +231,7 @@ def test_a_multiple_ack_does_not_reach_messages_that_no_callback_has_seen(
     stopping.start()
     release.set()
     stopping.join(10.0)
-    assert messages_in(channel, "q") == 7
+    eventually(lambda: messages_in(channel, "q") == 7)
 
 
 @SAME_ON_BOTH
@@ -358,7 +358,7 @@ def test_a_message_that_waits_for_another_try_goes_back_at_a_stop(
     run(connector)
     eventually(lambda: seen.errors)
     assert seconds(connector.stop) < 2.0
-    assert messages_in(channel, "q") == 1
+    eventually(lambda: messages_in(channel, "q") == 1)
 
 
 @SAME_ON_BOTH

@@ -20,7 +20,8 @@ def test_first_in_first_out() -> None:
     mailbox: Mailbox[int] = Mailbox()
     mailbox.put(1)
     mailbox.put(2)
-    assert (mailbox.qsize(), mailbox.get(), mailbox.get(timeout=1.0)) == (2, 1, 2)
+    assert (mailbox.qsize(), mailbox.waiting()) == (2, [1, 2])
+    assert (mailbox.get(), mailbox.get(timeout=1.0)) == (1, 2)
     assert mailbox.empty()
 
 
