@@ -92,7 +92,7 @@ def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
 
 @SAME_ON_BOTH
 def test_closing_what_was_never_opened_takes_no_time(connections: Connections) -> None:
-    assert seconds(lambda: connections.close(5.0)) < 1.0
+    assert seconds(lambda: connections.close(5.0)) < 3.0
 
 
 @SAME_ON_BOTH

@@ -125,7 +125,7 @@ def test_a_question_ends_when_its_time_is_up_and_the_late_answer_is_counted(
     for question in questions:
         with pytest.raises(RequestTimeoutError, match="'square'"):
             question.result(5.0)
-    assert 0.3 < time.monotonic() - began < 1.5
+    assert 0.3 < time.monotonic() - began < 4.0
     before = client_of(host).late_replies
     asked.may_answer.set()
     eventually(lambda: client_of(host).late_replies > before, what="the late answer is counted")
