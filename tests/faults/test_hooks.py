@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pika
@@ -11,6 +12,7 @@ import pytest
 from neon_mq_connector.consumers import SelectConsumerThread
 from neon_mq_connector.testing import PrivateBroker
 from tests.faults.peer import Peer
+from tests.support.nodes import crash
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
@@ -38,9 +40,12 @@ class Watched(SelectConsumerThread):
         self.told.append("closed")
 
 
-@pytest.mark.parametrize("way", ["stop", "kill"])
+@pytest.mark.parametrize("go", [PrivateBroker.stop, crash])
 def test_a_broker_that_goes_and_comes_back_is_told_of_step_by_step(
-    way: str, broker: PrivateBroker, connection_params: pika.ConnectionParameters, peer: Peer
+    go: Callable[[PrivateBroker], None],
+    broker: PrivateBroker,
+    connection_params: pika.ConnectionParameters,
+    peer: Peer,
 ) -> None:
     errors: list[BaseException] = []
     handled = threading.Event()
@@ -56,7 +61,7 @@ def test_a_broker_that_goes_and_comes_back_is_told_of_step_by_step(
     try:
         eventually(lambda: consumer.is_consuming)
         assert consumer.told == opened
-        getattr(broker, way)()
+        go(broker)
         eventually(lambda: not consumer.is_consuming, what="the loss is seen")
         eventually(lambda: errors, what="error_func is called")
         assert consumer.is_consumer_alive

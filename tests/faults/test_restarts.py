@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,14 +14,16 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.faults.conftest import note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
+from tests.support.nodes import crash
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
 
 QUEUE = "restarts"
+WAYS: dict[str, Callable[[PrivateBroker], None]] = {"stop": PrivateBroker.stop, "crash": crash}
 
 
-@pytest.mark.parametrize("way", ["stop", "kill"])
+@pytest.mark.parametrize("way", list(WAYS))
 def test_a_broker_that_goes_and_comes_back_costs_no_message(
     way: str,
     service: MQConnector,
@@ -57,7 +60,7 @@ def test_a_broker_that_goes_and_comes_back_costs_no_message(
     sender.start()
     try:
         eventually(lambda: len(ledger.handled_ids) > 50, what="messages flow")
-        getattr(broker, way)()
+        WAYS[way](broker)
         eventually(lambda: not service.check_health(), what="health tells of the outage")
         broker.start()
         # the outage lasts about as long as the node takes to start

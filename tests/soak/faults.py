@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from neon_mq_connector.testing import ManagementError, PrivateBroker
 from tests.soak.actors import DELETED
+from tests.support.nodes import crash
 from tests.support.proxy import Direction, FaultProxy
 
 _WEIGHTS = {
@@ -138,5 +139,5 @@ class Saboteur:
             self._broker.management.call("DELETE", "queues", self._vhost, DELETED)
 
     def _kill(self, fault: Fault) -> None:
-        self._broker.kill()
+        crash(self._broker)
         self._broker.start()
