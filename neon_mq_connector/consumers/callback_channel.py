@@ -72,7 +72,10 @@ class CallbackChannel(DeliveryChannel):
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
         """Acknowledge; what this callback has published is confirmed before the ack leaves."""
-        self._settle(delivery_tag, Verdict.ACK, multiple)
+        if self._publishes is not None or multiple:
+            self._settle(delivery_tag, Verdict.ACK, multiple)
+        elif not self._session.settlement.acknowledge(delivery_tag):
+            self._session.nothing_to_settle(delivery_tag)
 
     def basic_nack(
         self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True

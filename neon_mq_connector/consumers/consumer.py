@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty
-from typing import Any
+from typing import Any, NamedTuple
 
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.connections import Connections
@@ -51,8 +51,7 @@ _LOOK_AGAIN = 0.1
 _STABLE_AFTER = 10.0
 
 
-@dataclass(frozen=True)
-class _Arrived:
+class _Arrived(NamedTuple):
     session: Session
     deliveries: Sequence[RawDelivery]
     at: float

@@ -33,6 +33,10 @@ class Verdict(enum.Enum):
     NACK_AND_REQUEUE = "nack and requeue"
 
 
+#: Makes a named tuple in half the time.
+_new_item = tuple.__new__
+
+
 class OpenDelivery(NamedTuple):
     """A message that was handed to its callback and is not settled.
 
@@ -52,7 +56,7 @@ class OpenDelivery(NamedTuple):
 class Settlement:
     """Open deliveries of one channel; every method may be called from any thread.
 
-    `_changed` owns the books. A delivery is *open* from the moment its callback starts until
+    `_books` owns the books. A delivery is *open* from the moment its callback starts until
     somebody claims it; whoever claims it sends exactly one verdict, now or later. Acks that follow
     each other leave as one: `hold_up_to` of them, or those of 10 ms, or what there is at `flush`.
 
@@ -71,7 +75,8 @@ class Settlement:
         self._channel = channel
         self._queue = queue
         self._later = later
-        self._changed = threading.Condition()
+        self._books = threading.RLock()
+        self._changed = threading.Condition(self._books)
         self._open: dict[int, OpenDelivery] = {}
         self._claimed = 0
         self._acks = AckCoalescer(channel.ack)
@@ -79,12 +84,12 @@ class Settlement:
 
     def hold_up_to(self, count: int) -> None:
         """Say how many acks may be held back; 1 for none."""
-        with self._changed:
+        with self._books:
             self._acks.limit = max(1, count)
 
     def delivered(self, first: int, last: int) -> None:
         """Note deliveries from one tag to another, before any of them can be settled."""
-        with self._changed:
+        with self._books:
             self._acks.delivered(first, last)
 
     def start(self, delivery: Delivery, attempt: int = 1, since: float | None = None) -> None:
@@ -96,11 +101,13 @@ class Settlement:
             since: when, on the monotonic clock, in seconds; now by default.
         """
         tag = delivery.method.delivery_tag
-        item = OpenDelivery(tag, delivery, attempt, time.monotonic() if since is None else since)
+        if since is None:
+            since = time.monotonic()
+        item: OpenDelivery = _new_item(OpenDelivery, (tag, delivery, attempt, since))
         if attempt == 1 and tag <= self._acks.newest:
             self._open[tag] = item
             return
-        with self._changed:
+        with self._books:
             self._open[tag] = item
             if attempt > 1:
                 self._claimed -= 1
@@ -117,7 +124,7 @@ class Settlement:
 
     def oldest(self) -> OpenDelivery | None:
         """The open delivery that was handed over first."""
-        with self._changed:
+        with self._books:
             return min(list(self._open.values()), key=lambda each: each.since, default=None)
 
     def claim(self, tag: int, *, multiple: bool = False) -> list[OpenDelivery]:
@@ -130,7 +137,7 @@ class Settlement:
         Returns:
             What the caller now has to settle, by tag; empty when somebody did already.
         """
-        with self._changed:
+        with self._books:
             if multiple:
                 tags = sorted(t for t in list(self._open) if tag == 0 or t <= tag)
             else:
@@ -153,13 +160,13 @@ class Settlement:
 
     def give_back(self, tag: int) -> None:
         """Return a delivery that was never handed to a callback."""
-        with self._changed:
+        with self._books:
             self._claimed += 1
         self.send(tag, Verdict.NACK_AND_REQUEUE)
 
     def acknowledge_unseen(self, tag: int) -> None:
         """Acknowledge a delivery that no callback is to see: a duplicate, or one too late."""
-        with self._changed:
+        with self._books:
             self._claimed += 1
         self.send(tag, Verdict.ACK)
 
@@ -168,7 +175,7 @@ class Settlement:
 
         On a channel that is shut nothing is sent: the broker has taken the delivery back.
         """
-        with self._changed:
+        with self._books:
             try:
                 self._tell(tag, verdict)
             finally:
@@ -187,16 +194,34 @@ class Settlement:
             for each in claimed:
                 self.send(each.tag, verdict)
             return bool(claimed)
-        with self._changed:
+        with self._books:
             if self._open.pop(tag, None) is None:
                 return False
             self._tell(tag, verdict)
         return True
 
+    def acknowledge(self, tag: int) -> bool:
+        """Claim a delivery and acknowledge it; `settle` for what most callbacks do.
+
+        Returns:
+            Whether there was anything to settle.
+        """
+        acks = self._acks
+        with self._books:
+            if self._open.pop(tag, None) is None:
+                return False
+            try:
+                acks.ack(tag)
+                if acks.held and not self._flush_is_due:
+                    self._flush_later()
+            except MQError as error:
+                self._dropped(f"ack of delivery {tag}", error)
+        return True
+
     def flush(self) -> None:
         """Send the acks that are held back."""
         if self._acks.held:
-            with self._changed:
+            with self._books:
                 try:
                     self._acks.flush()
                 except MQError as error:

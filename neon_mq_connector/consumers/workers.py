@@ -21,6 +21,9 @@ from neon_mq_connector.threads.mailbox import Mailbox
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.dispatcher import Dispatcher
 
+#: Makes a named tuple in half the time.
+_new_current = tuple.__new__
+
 
 class ThreadRunner:
     """Call a function for each message, one after another or on workers side by side.
@@ -150,11 +153,11 @@ class ThreadRunner:
         session = waiting.session
         method, properties, body = delivery
         tag = method.delivery_tag
-        route = reply_route(properties)
+        route = reply_route(properties) if properties.headers else None
         channel = CallbackChannel(session, route)
         thread_id = threading.get_ident()
         self.running[thread_id] = (tag, time.monotonic(), thread_id)
-        token = current_delivery.set(CurrentDelivery(delivery, route))
+        token = current_delivery.set(_new_current(CurrentDelivery, (delivery, route)))
         try:
             result = self._callback(channel, method, properties, body)
             if result is not None and type(result) is CoroutineType:
