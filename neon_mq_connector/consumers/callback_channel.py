@@ -7,6 +7,7 @@ harms nobody else. Refusals are raised as pika's exceptions, as callbacks writte
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -146,7 +147,7 @@ class CallbackChannel(DeliveryChannel):
             # with the answers of the callbacks that follow at once; however long they take, the
             # I/O thread sends it within some milliseconds
             flush = Flush.SOON if self._session.more_follows else Flush.NOW
-            publisher.send(message, pending, timeout=self._timeout, flush=flush)
+            publisher.post(message, pending, time.monotonic() + self._timeout, flush)
         except BaseException:
             self._publishes.forget(pending)
             raise

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from typing import NamedTuple, Protocol
 
 from pika.spec import BasicProperties
@@ -81,25 +80,6 @@ class Answer(Protocol):
     def resolve(self, value: None) -> object: ...
 
     def fail(self, error: BaseException) -> object: ...
-
-
-class FutureAnswer:
-    """Answer a `Future`; one that was cancelled by its owner stays so."""
-
-    def __init__(self, future: Future[None]) -> None:
-        self._future = future
-
-    def resolve(self, value: None) -> None:
-        try:
-            self._future.set_result(value)
-        except InvalidStateError:
-            LOG.debug("a message was confirmed after its future had been cancelled")
-
-    def fail(self, error: BaseException) -> None:
-        try:
-            self._future.set_exception(error)
-        except InvalidStateError:
-            LOG.debug("a message failed after its future had been cancelled: %s", error)
 
 
 class Unconfirmed:

@@ -8,13 +8,9 @@ ends, everything without a confirm fails, and the next message opens another.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-
-import pika.exceptions as pika_errors
 
 from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.control.control import Control
@@ -35,10 +31,10 @@ from neon_mq_connector.publishing.confirm_channel import (
     Answer,
     ConfirmChannel,
     Flush,
-    FutureAnswer,
     Message,
     Unconfirmed,
 )
+from neon_mq_connector.publishing.refusals import refused_exchange, refused_message
 from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import Queue, declare_queue
 
@@ -48,9 +44,6 @@ LOG = logging.getLogger("neon_mq_connector.publisher")
 MAX_UNCONFIRMED_BYTES = 32 * 2**20
 #: And how many messages, however small.
 MAX_UNCONFIRMED = 65_536
-_EXCHANGE_IN_REFUSAL = re.compile(r"exchange '([^']*)'")
-_SIZE_IN_REFUSAL = re.compile(r"message size (\d+) is larger than")
-_USER_IN_REFUSAL = re.compile(r"user_id property set to '([^']*)'")
 
 
 class Publisher:
@@ -113,48 +106,23 @@ class Publisher:
         except WaitTimeoutError:
             raise self.unconfirmed_in_time(message, timeout) from None
 
-    def submit(self, message: Message, *, timeout: float) -> Future[None]:
-        """Publish and return at once what will tell of the confirm.
-
-        Args:
-            message: what to publish.
-            timeout: how long to wait at most for a connection, in seconds.
-
-        Returns:
-            A future that is done when the broker has the message, or has the error as above.
-
-        Raises:
-            PublishLostError, PublishTimeoutError: there is no connection; nothing was sent.
-            pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
-        """
-        future: Future[None] = Future()
-        self._submit(message, FutureAnswer(future), time.monotonic() + timeout, Flush.SOON)
-        return future
-
-    def send(
-        self, message: Message, answer: Answer, *, timeout: float, flush: Flush = Flush.NOW
-    ) -> None:
-        """Publish, return at once, and have an object told of the confirm; raises as `submit`.
-
-        Args:
-            message: what to publish.
-            answer: gets a result of None or the error, on the I/O thread: it must not wait.
-            timeout: how long to wait at most for a connection, in seconds.
-            flush: when it is to be written: now, or soon.
-        """
-        self._submit(message, answer, time.monotonic() + timeout, flush)
-
     def post(
         self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.SOON
     ) -> None:
-        """Publish as `send` does, but written together with others.
+        """Publish, return at once, and have an object told of the confirm.
 
         Args:
             message: what to publish.
-            answer: gets a result of None or the error, on the I/O thread: it must not wait.
+            answer: gets a result of None or an error as `publish` raises it, on the I/O thread: it
+                must not wait.
             deadline: until when to wait for a connection and for room, and to send it again where
                 it came back, on the monotonic clock, in seconds.
             flush: when it is to be written; of what is held back see `write_out`.
+
+        Raises:
+            PublishLostError, PublishTimeoutError: there is no connection, or no room; nothing was
+                sent.
+            pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
         """
         self._submit(message, answer, deadline, flush)
 
@@ -407,7 +375,7 @@ class Publisher:
         """
         if self._generation is generation:
             self._generation = None
-        missing, refuses = _refused_exchange(error), _refused_message(error)
+        missing, refuses = refused_exchange(error), refused_message(error)
         if missing is not None:
             self._exchanges.discard(missing)
         culprit_passed = False
@@ -491,32 +459,6 @@ class _Resent(Waiter[None]):
         self._item.answer.fail(error)
         self._publisher._release(len(message.body))
         return True
-
-
-def _refused_exchange(error: MQError) -> str | None:
-    cause = error.__cause__
-    if isinstance(cause, pika_errors.ChannelClosedByBroker) and cause.reply_code in (403, 404):
-        found = _EXCHANGE_IN_REFUSAL.search(cause.reply_text)
-        if found:
-            return found.group(1)
-    return None
-
-
-def _refused_message(error: MQError) -> Callable[[Message], bool]:
-    """Read from a refusal which message it was that the broker did not take.
-
-    Returns:
-        What says of a message whether it is that; it says so of none where the refusal is another.
-    """
-    cause = error.__cause__
-    if isinstance(cause, pika_errors.ChannelClosedByBroker) and cause.reply_code == 406:
-        size = _SIZE_IN_REFUSAL.search(cause.reply_text)
-        if size:
-            return lambda message: len(message.body) == int(size.group(1))
-        user = _USER_IN_REFUSAL.search(cause.reply_text)
-        if user:
-            return lambda message: getattr(message.properties, "user_id", None) == user.group(1)
-    return lambda message: False
 
 
 __all__ = ["Message", "Publisher"]

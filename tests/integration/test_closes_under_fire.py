@@ -21,6 +21,7 @@ from neon_mq_connector.errors import MQError, PublishError, UnroutableError
 from neon_mq_connector.link import ChannelEvents, LinkState, SelectChannel, SelectLink
 from neon_mq_connector.publishing.confirm_channel import Message
 from tests.support.polling import eventually
+from tests.support.publishing import submit
 
 ROUNDS = 30
 THREADS = 6
@@ -141,7 +142,7 @@ def test_every_message_of_a_publisher_is_confirmed_or_raises_while_its_channel_i
                         publisher.publish(message, timeout=15.0)
                         outcomes[name] = None
                     else:
-                        note(name, publisher.submit(message, timeout=15.0))
+                        note(name, submit(publisher, message, timeout=15.0))
                 except PublishError as error:
                     outcomes[name] = error
         except BaseException as fault:

@@ -23,6 +23,7 @@ from tests.integration.conftest import (
     run,
 )
 from tests.support.polling import eventually
+from tests.support.publishing import submit
 
 # what a broker permits makes no difference to these: one kind is enough
 SAME_ON_BOTH = pytest.mark.permissive_only
@@ -78,7 +79,7 @@ def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
     publisher = connections.publisher
     refused = Message("", "q", body, properties, mandatory=True)
     publisher.publish(message(), timeout=10)
-    futures = [publisher.submit(each, timeout=20) for each in (refused, *[message()] * 50)]
+    futures = [submit(publisher, each, timeout=20) for each in (refused, *[message()] * 50)]
     with pytest.raises(PublishRejectedError, match=reason) as caught:
         futures[0].result(30)
     assert caught.value.may_have_arrived is False

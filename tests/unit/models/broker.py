@@ -286,8 +286,8 @@ class ModelPublisher:
         if self.parking == "arrives unconfirmed":
             raise PublishTimeoutError("no confirm", may_have_arrived=True)
 
-    def send(
-        self, message: Publication, answer: Answer, *, timeout: float, flush: object = None
+    def post(
+        self, message: Publication, answer: Answer, deadline: float, flush: object = None
     ) -> None:
         self._broker.simulation.between("publish")
         if not self.is_connected:

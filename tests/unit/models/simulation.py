@@ -206,7 +206,7 @@ class Simulation:
     def make_queue(self) -> SimulatedQueue:
         return SimulatedQueue(self)
 
-    def make_condition(self) -> SimulatedCondition:
+    def make_condition(self, _lock: object = None) -> SimulatedCondition:
         return SimulatedCondition(self)
 
     def make_lock(self) -> SimulatedLock:
@@ -346,7 +346,11 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     ):
         patch.setattr(module, "time", clock)
     for module in (lifecycle, settlement):
-        patch.setattr(module, "threading", SimpleNamespace(Condition=simulation.make_condition))
+        patch.setattr(
+            module,
+            "threading",
+            SimpleNamespace(Condition=simulation.make_condition, RLock=simulation.make_lock),
+        )
     patch.setattr(
         workers,
         "threading",

@@ -387,7 +387,9 @@ def test_threads_that_take_turns_in_any_order(
     simulation, broker = Simulation(), BrokersBooks()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            settlement_module, "threading", SimpleNamespace(Condition=simulation.make_condition)
+            settlement_module,
+            "threading",
+            SimpleNamespace(Condition=simulation.make_condition, RLock=simulation.make_lock),
         )
         settlement = Settlement(cast(SelectChannel, broker), "q", simulation.call_later)
         settlement.hold_up_to(limit)

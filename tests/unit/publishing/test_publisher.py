@@ -27,10 +27,11 @@ from neon_mq_connector.errors import (
     UnroutableError,
 )
 from neon_mq_connector.publishing import publisher as publisher_module
-from neon_mq_connector.publishing.confirm_channel import Flush, FutureAnswer
+from neon_mq_connector.publishing.confirm_channel import Flush
 from neon_mq_connector.publishing.publisher import Message, Publisher
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 from tests.support.polling import eventually
+from tests.support.publishing import FutureAnswer, submit
 from tests.unit.fakes import FakeChannel, FakeControl, FakeLink, make_publisher
 
 
@@ -50,7 +51,7 @@ class Bench:
         message = Message(
             more.pop("exchange", ""), queue, body, BasicProperties(), **{"mandatory": True, **more}
         )
-        return self.publisher.submit(message, timeout=2.0)
+        return submit(self.publisher, message, timeout=2.0)
 
 
 @pytest.fixture
@@ -263,10 +264,10 @@ def test_what_is_unconfirmed_is_bounded_and_who_comes_then_waits(
     it.submit(b"x" * 80)
     message = Message("", "q", b"x" * 30, BasicProperties())
     with pytest.raises(PublishTimeoutError, match="too much is unconfirmed") as caught:
-        it.publisher.submit(message, timeout=0.05)
+        submit(it.publisher, message, timeout=0.05)
     assert not caught.value.may_have_arrived
     done: list[Any] = []
-    waiting = threading.Thread(target=lambda: done.append(it.publisher.submit(message, timeout=5)))
+    waiting = threading.Thread(target=lambda: done.append(submit(it.publisher, message, timeout=5)))
     waiting.start()
     it.channel.confirms(1)
     waiting.join(5.0)
@@ -314,15 +315,6 @@ def test_however_a_message_ends_its_space_is_free_again(
         else:
             it.channel.confirms(number, nacked=way == "nacked")
         assert future.done()
-
-
-def test_a_future_that_its_owner_cancelled_harms_nothing(it: Bench) -> None:
-    first, second = it.submit(b"1"), it.submit(b"2")
-    assert first.cancel()
-    assert second.cancel()
-    it.channel.confirms(1)
-    it.channel.shut(ConnectionLostError("lost"))
-    assert it.publisher.flush(0.1)
 
 
 # -- any order of events, any number of threads ------------------------------------------------
@@ -440,7 +432,7 @@ def test_what_is_held_back_is_written_when_there_is_enough_or_when_asked_for(
 
     def post(body: bytes) -> None:
         message = Message("", "q", body, BasicProperties())
-        it.publisher.post(message, FutureAnswer(Future()), deadline, Flush.HELD)
+        it.publisher.post(message, FutureAnswer(), deadline, Flush.HELD)
 
     post(b"small")
     assert written == []
@@ -449,7 +441,7 @@ def test_what_is_held_back_is_written_when_there_is_enough_or_when_asked_for(
     post(b"x" * 40_000)
     assert written == [2, 3]
     post(b"small")
-    it.publisher.send(Message("", "q", b"", BasicProperties()), FutureAnswer(Future()), timeout=5.0)
+    it.publisher.post(Message("", "q", b"", BasicProperties()), FutureAnswer(), deadline, Flush.NOW)
     assert written == [2, 3, 5], "what must leave now takes along what was held back"
 
 
