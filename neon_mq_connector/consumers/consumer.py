@@ -16,12 +16,12 @@ from functools import partial
 from queue import Empty
 from typing import Any, NamedTuple
 
-from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attach import attach, detach
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy, Held
 from neon_mq_connector.consumers.observer import ConsumerObserver
+from neon_mq_connector.consumers.outages import Outages
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, MessageCallback, Registration
 from neon_mq_connector.consumers.runner import CallbacksEndedError, RunnerFactory
@@ -29,7 +29,6 @@ from neon_mq_connector.consumers.session import Session, SessionHost
 from neon_mq_connector.consumers.workers import ThreadRunner
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
-    BrokerUnreachableError,
     ConnectionLostError,
     MQConnectionError,
     MQError,
@@ -38,17 +37,13 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.lifecycle import Lifecycle, State
 from neon_mq_connector.link import RawDelivery, Waiter, delivery_tag
-from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.threads.mailbox import Mailbox
-from neon_mq_connector.topology import ACCESS_REFUSED
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
 _IDLE_WAIT = 5.0
 _CLOSE_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.1
-#: How long after a loss a connection counts as unstable, in seconds.
-_STABLE_AFTER = 10.0
 
 
 class _Arrived(NamedTuple):
@@ -118,14 +113,9 @@ class Consumer:
         self._stop_timeout = _CLOSE_TIMEOUT
         self._stop_reason = ""
         self._attaching: Waiter[Any] = Waiter()
-        self._backoff = OutageBackoff()
-        self._outage_began: float | None = None
-        self._outage_attempts = 0
-        self._outage_told = False
+        self._outages = Outages(registration.restart_attempts)
         self._opened: Session | None = None  # the one that the observer knows to be open
-        self._first_attach = True
         self._full_prefetch = registration.prefetch_count
-        self._lost_at: float | None = None
         self.failures = FailurePolicy(registration, connections, self._inbox.put)
         self.dispatcher = Dispatcher(
             registration,
@@ -285,7 +275,7 @@ class Consumer:
             self._connections,
             self._host,
             queue_name=self.queue,
-            reset=self._first_attach,
+            reset=self._outages.never_attached,
             prefetch=self._prefetch(),
             new_waiter=self._new_waiter,
             on_deliveries=self._arrived,
@@ -294,10 +284,7 @@ class Consumer:
         )
         self._opened = session
         self._observer.opened(session)
-        self._first_attach = False
-        self._outage_began = None
-        self._outage_attempts = 0
-        self._outage_told = False
+        self._outages.attached()
         self.lifecycle.move(State.CONSUMING)
         self.started.set()
         return session
@@ -330,7 +317,7 @@ class Consumer:
         drops those that it has counted often (RabbitMQ 4.0).
         """
         full = self._full_prefetch
-        if not self._unstable() or not self._counts_deliveries():
+        if not self._outages.is_unstable() or not self._counts_deliveries():
             return full
         return min(full, self.registration.concurrency + 1 + self.failures.held)
 
@@ -341,10 +328,6 @@ class Consumer:
     def _counts_deliveries(self) -> bool:
         declared = self.registration.queue.arguments.get("x-queue-type") == "quorum"
         return declared or self.dispatcher.highest_delivery_count > 0
-
-    def _unstable(self) -> bool:
-        lost_at = self._lost_at
-        return lost_at is not None and time.monotonic() - lost_at < _STABLE_AFTER
 
     def _set_session(self, session: Session) -> None:
         self.session = session
@@ -389,7 +372,8 @@ class Consumer:
 
     def _widen(self, session: Session) -> None:
         """Consume with the full prefetch again, once the connection has proved stable."""
-        if session.consumer_tag and not self._unstable() and not self.dispatcher.slow_lately():
+        unstable = self._outages.is_unstable()
+        if session.consumer_tag and not unstable and not self.dispatcher.slow_lately():
             with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
                 session.change_prefetch(self._full_prefetch)
 
@@ -408,19 +392,12 @@ class Consumer:
         Returns:
             Whether to go on.
         """
-        now = self._lost_at = time.monotonic()
+        outages = self._outages
+        outages.lost()
         self.started.clear()
-        if self._outage_began is None:
-            self._outage_began = now
         if self.session is not None:
             self.session.end()
-        limit = self.registration.restart_attempts
-        final = self._first_attach and _is_refused_for_good(error)
-        final = final or isinstance(error, CallbacksEndedError)
-        if not isinstance(error, (BrokerUnreachableError, ConnectionLostError)):
-            # a broker that is away says nothing of this consumer: such attempts do not count
-            final = final or 0 <= limit <= self._outage_attempts
-            self._outage_attempts += 1
+        final = outages.is_final(error)
         if not final:
             self.recoveries += 1
         # while the broker is away nothing can be parked; it is tried again when it is back
@@ -430,13 +407,12 @@ class Consumer:
         self.lifecycle.move(State.FAILED if final or parked else State.RECOVERING, str(error))
         if not self._note_end(error):
             self._observer.attempt_failed(error)
-        if final or (not self._outage_told and self._observer.is_to_be_told(error)):
-            self._outage_told = True
+        if final or (not outages.was_told and self._observer.is_to_be_told(error)):
+            outages.told()
             self._tell(error)
         if final:
             return False
-        age = now - self._outage_began
-        self._pause(self._backoff.ceiling if parked else self._backoff.delay(age))
+        self._pause(outages.pause(longest=parked))
         self.lifecycle.move(State.RECOVERING, str(error))
         return not self._stopping
 
@@ -517,15 +493,3 @@ class Consumer:
 
 def _what_shows_again() -> contextlib.suppress:
     return contextlib.suppress(ParkingError, CallbacksEndedError)
-
-
-def _is_refused_for_good(error: BaseException) -> bool:
-    """Say whether the broker is up and this user may not do what a first attach needs."""
-    if refused_for_good(error):
-        return True
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "code", getattr(cause, "reply_code", None)) == ACCESS_REFUSED:
-            return True
-        cause = cause.__cause__
-    return False

@@ -331,7 +331,14 @@ class SimulatedWaiter(Waiter[Any]):
 def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     """Have the modules of consumers use the simulation's clock, threads and queues."""
     from neon_mq_connector import deadline, lifecycle
-    from neon_mq_connector.consumers import dispatcher, failure, session, settlement, workers
+    from neon_mq_connector.consumers import (
+        dispatcher,
+        failure,
+        outages,
+        session,
+        settlement,
+        workers,
+    )
 
     clock = SimpleNamespace(monotonic=simulation.monotonic)
     for module in (
@@ -340,6 +347,7 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
         lifecycle,
         dispatcher,
         failure,
+        outages,
         session,
         settlement,
         workers,

@@ -157,7 +157,7 @@ def test_messages_are_all_handled_while_the_connection_is_cut_again_and_again(
         name="real",
         daemon=True,
     )
-    consumer._backoff = OutageBackoff(floor=0.001, ceiling=0.01)
+    consumer._outages.backoff = OutageBackoff(floor=0.001, ceiling=0.01)
     thread = threading.Thread(target=consumer.run, name="real", daemon=True)
     thread.start()
     try:

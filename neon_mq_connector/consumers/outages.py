@@ -1,0 +1,95 @@
+"""The outages of a consumer: which attempts count, whether to go on, and how long to pause."""
+
+from __future__ import annotations
+
+import time
+
+from neon_mq_connector.backoff import OutageBackoff
+from neon_mq_connector.consumers.runner import CallbacksEndedError
+from neon_mq_connector.errors import BrokerUnreachableError, ConnectionLostError
+from neon_mq_connector.link.translate import refused_for_good
+from neon_mq_connector.topology import ACCESS_REFUSED
+
+#: How long after a loss a connection counts as unstable, in seconds.
+_STABLE_AFTER = 10.0
+
+
+class Outages:
+    """What is remembered of the attempts to consume. Owned by the consumer's thread.
+
+    Args:
+        attempts: how many may fail in a row, those at which no broker was there not counted; below
+            0 for any number.
+
+    Attributes:
+        never_attached: whether no attempt has succeeded yet.
+        backoff: says how long to pause.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        self.never_attached = True
+        self.backoff = OutageBackoff()
+        self._attempts = attempts
+        self._began: float | None = None
+        self._failed = 0
+        self._told = False
+        self._lost_at: float | None = None
+
+    def attached(self) -> None:
+        """Note the end of an outage, or that there was none."""
+        self.never_attached = False
+        self._began = None
+        self._failed = 0
+        self._told = False
+
+    def lost(self) -> None:
+        """Note that a connection was lost, or an attempt has failed."""
+        self._lost_at = time.monotonic()
+        if self._began is None:
+            self._began = self._lost_at
+
+    def is_final(self, error: BaseException) -> bool:
+        """Count what was lost by, and say whether going on has no sense."""
+        final = self.never_attached and _is_refused_for_good(error)
+        final = final or isinstance(error, CallbacksEndedError)
+        if not isinstance(error, (BrokerUnreachableError, ConnectionLostError)):
+            # a broker that is away says nothing of this consumer: such attempts do not count
+            final = final or 0 <= self._attempts <= self._failed
+            self._failed += 1
+        return final
+
+    @property
+    def was_told(self) -> bool:
+        """Whether the user has heard of this outage."""
+        return self._told
+
+    def told(self) -> None:
+        """Note that the user is told: of each outage once."""
+        self._told = True
+
+    def pause(self, *, longest: bool) -> float:
+        """Say how long to wait before the next attempt, in seconds.
+
+        Args:
+            longest: whether a quick attempt would meet the same.
+        """
+        if longest or self._began is None or self._lost_at is None:
+            return self.backoff.ceiling
+        return self.backoff.delay(self._lost_at - self._began)
+
+    def is_unstable(self) -> bool:
+        """Whether a connection was lost a short while ago."""
+        lost_at = self._lost_at
+        return lost_at is not None and time.monotonic() - lost_at < _STABLE_AFTER
+
+
+def _is_refused_for_good(error: BaseException) -> bool:
+    """Say whether the broker is up and this user may not do what a first attach needs."""
+    if refused_for_good(error):
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "code", getattr(cause, "reply_code", None)) == ACCESS_REFUSED:
+            return True
+        cause = cause.__cause__
+    return False
