@@ -393,11 +393,10 @@ class Consumer:
             Whether to go on.
         """
         outages = self._outages
-        outages.lost()
+        final = outages.lost(error)
         self.started.clear()
         if self.session is not None:
             self.session.end()
-        final = outages.is_final(error)
         if not final:
             self.recoveries += 1
         # while the broker is away nothing can be parked; it is tried again when it is back

@@ -239,7 +239,7 @@ class Dispatcher:
         settlement = session.settlement
         settlement.start(delivery, attempt, now)
         if self._mode is AckMode.ON_RECEIPT:
-            settlement.settle(delivery.method.delivery_tag, Verdict.ACK)
+            settlement.acknowledge(delivery.method.delivery_tag)
         return delivery
 
     def returned(self, session: Session, tag: int, channel: Acknowledging) -> None:
@@ -303,11 +303,13 @@ class Dispatcher:
         self._give_up(session, Delivery(method, BasicProperties(), body), error)
 
     def _is_wanted(self, session: Session, delivery: Delivery, arrived: float, now: float) -> bool:
-        """Say whether a message is to be handled; settle it if it is not."""
+        """Say whether a message of which there is something to ask is to be handled.
+
+        It is settled if it is not.
+        """
         properties, tag = delivery.properties, delivery.method.delivery_tag
         if not properties.headers and not delivery.method.redelivered:
-            if self._mode is AckMode.ON_RECEIPT:
-                self._started_lately.is_repetition(delivery)
+            self._started_lately.is_repetition(delivery)  # to know it again
             return True
         allowed = time_allowed(properties)
         if allowed is not None and now - arrived > allowed:

@@ -42,14 +42,15 @@ class Outages:
         self._failed = 0
         self._told = False
 
-    def lost(self) -> None:
-        """Note that a connection was lost, or an attempt has failed."""
+    def lost(self, error: BaseException) -> bool:
+        """Note that a connection was lost, or an attempt has failed.
+
+        Returns:
+            Whether to go on has no sense.
+        """
         self._lost_at = time.monotonic()
         if self._began is None:
             self._began = self._lost_at
-
-    def is_final(self, error: BaseException) -> bool:
-        """Count what was lost by, and say whether going on has no sense."""
         final = self.never_attached and _is_refused_for_good(error)
         final = final or isinstance(error, CallbacksEndedError)
         if not isinstance(error, (BrokerUnreachableError, ConnectionLostError)):

@@ -206,16 +206,10 @@ class Settlement:
         Returns:
             Whether there was anything to settle.
         """
-        acks = self._acks
         with self._books:
             if self._open.pop(tag, None) is None:
                 return False
-            try:
-                acks.ack(tag)
-                if acks.held and not self._flush_is_due:
-                    self._flush_later()
-            except MQError as error:
-                self._dropped(f"ack of delivery {tag}", error)
+            self._ack(tag)
         return True
 
     def flush(self) -> None:
@@ -234,20 +228,27 @@ class Settlement:
     # -- with the lock -------------------------------------------------------------------------
 
     def _tell(self, tag: int, verdict: Verdict) -> None:
-        channel, acks = self._channel, self._acks
+        if verdict is Verdict.ACK:
+            self._ack(tag)
+            return
+        channel = self._channel
         try:
-            if verdict is Verdict.ACK:
-                acks.ack(tag)
-                if acks.held and not self._flush_is_due:
-                    self._flush_later()
-                return
-            acks.settled_otherwise(tag)
+            self._acks.settled_otherwise(tag)
             if verdict in (Verdict.REJECT, Verdict.REJECT_AND_REQUEUE):
                 channel.reject(tag, requeue=verdict is Verdict.REJECT_AND_REQUEUE)
             else:
                 channel.nack(tag, requeue=verdict is Verdict.NACK_AND_REQUEUE)
         except MQError as error:
             self._dropped(f"{verdict.value} of delivery {tag}", error)
+
+    def _ack(self, tag: int) -> None:
+        acks = self._acks
+        try:
+            acks.ack(tag)
+            if acks.held and not self._flush_is_due:
+                self._flush_later()
+        except MQError as error:
+            self._dropped(f"ack of delivery {tag}", error)
 
     def _flush_later(self) -> None:
         if self._later is None:

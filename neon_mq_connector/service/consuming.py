@@ -136,7 +136,6 @@ class ConsumingService(PipelinedService):
             dedicated_connection: do not share the connection that consumes.
 
         Raises:
-            ValueError: a number is out of range.
             TypeError: the callback is a coroutine function that takes neither four arguments nor
                 one, or its ``on_error`` is one and the callback is not. Or it cannot be called, a
                 name is no text, or ``retry`` is no `Retry`.

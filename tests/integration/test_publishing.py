@@ -258,7 +258,7 @@ def test_what_is_sent_after_a_stop_still_arrives(
     run(connector)
     connector.stop()
     connector.send_message({"n": 1}, queue="out", expiration=LONG)
-    eventually(lambda: messages_in(channel, "out") == 1)
+    assert messages_in(channel, "out") == 1
     connector.stop()
 
 
@@ -278,7 +278,7 @@ def test_what_callbacks_send_while_they_are_stopped_leaves_no_connection(
     connector.send_message({"n": 1}, queue="c")
     assert runs.wait(10.0)
     connector.stop()
-    eventually(lambda: messages_in(channel, other) == 1)
+    assert messages_in(channel, other) == 1
     assert connector.health().connections == ()
     names = [thread.name for thread in threading.enumerate()]
     assert f"mq-publisher:{connector.vhost}" not in names

@@ -303,7 +303,7 @@ def test_an_ack_leaves_when_what_was_published_is_confirmed_awaited_or_not(
     run(connector)
     eventually(lambda: connector.health().consumers["c"].handled == 100)
     connector.stop()
-    eventually(lambda: messages_in(channel, "answers") == 100)
+    assert messages_in(channel, "answers") == 100
     assert messages_in(channel, "q") == 0
 
 
@@ -336,7 +336,7 @@ def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
     eventually(lambda: connector.health().consumers["c"].parked == 1)
     assert len(tries) == 3
     assert [type(error) for error in seen.errors] == [UnroutableError] * 3
-    eventually(lambda: messages_in(channel, "q.dead") == 1)
+    assert messages_in(channel, "q.dead") == 1
 
 
 @SAME_ON_BOTH

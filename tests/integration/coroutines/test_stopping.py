@@ -88,7 +88,7 @@ def test_what_was_acked_on_receipt_and_is_cancelled_is_parked(
     connector.stop()
     assert sorted(crowd.cancelled) == numbered(3)
     assert messages_in(channel, "q") == 0
-    eventually(lambda: messages_in(channel, "q.dead") == 3)
+    assert messages_in(channel, "q.dead") == 3
 
 
 def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
@@ -157,7 +157,7 @@ def test_what_a_cancelled_coroutine_still_does_is_done(
     run(connector)
     assert entered.wait(5.0)
     connector.stop()
-    eventually(lambda: messages_in(channel, "good-byes") == 1)
+    assert messages_in(channel, "good-byes") == 1
     eventually(lambda: messages_in(channel, "q") == 1)
 
 

@@ -163,7 +163,7 @@ def test_what_a_callback_sends_while_its_connector_stops_leaves_nothing_open(
     eventually(lambda: not connector.started)
     release.set()
     stopping.join(10.0)
-    eventually(lambda: messages_in(channel, "answers") == 1)
+    assert messages_in(channel, "answers") == 1
 
 
 @SAME_ON_BOTH

@@ -200,4 +200,4 @@ def test_deaths_in_a_dead_letter_loop_count_as_tries(
     put(channel, "work", b"x", declare=False)
     eventually(lambda: connector.health().consumers["c"].parked == 1, what="it is parked, not held")
     assert len(calls) == 3
-    eventually(lambda: messages_in(channel, "work.dead") == 1)
+    assert messages_in(channel, "work.dead") == 1
