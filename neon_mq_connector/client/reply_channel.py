@@ -28,6 +28,9 @@ from neon_mq_connector.sending.outgoing import Outgoing
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
+#: No service and no caller needs less time for a request, in seconds.
+_TIME_PER_REQUEST = 15e-6
+
 
 class ReplyChannel:
     """One channel: it consumes the answers and publishes the requests.
@@ -50,6 +53,7 @@ class ReplyChannel:
         self._by_message: dict[str, Request] = {}
         self._channel: SelectChannel | None = None
         self._call_last: Callable[[Callable[[Any], object], Any], None] = _call
+        self._rest: Callable[[float], None] = _no_rest
         self._error: MQError | None = None
 
     @property
@@ -76,7 +80,7 @@ class ReplyChannel:
 
     def open(self, reply_queue: str, deadline: float) -> None:
         link = self.shared.connections.requests
-        self._call_last = link.call_last
+        self._call_last, self._rest = link.call_last, link.rest
         channel = link.open_channel(
             ChannelEvents(
                 deliveries=self._deliveries,
@@ -174,6 +178,7 @@ class ReplyChannel:
                 self._assign_later(raw)
             else:
                 call_last(request.deliver, raw)
+        self._rest(len(self._by_correlation) * _TIME_PER_REQUEST)
 
     def _assign_later(self, raw: RawDelivery) -> None:
         """Have an answer read that only its body can assign."""
@@ -213,3 +218,7 @@ class ReplyChannel:
 
 def _call(call: Callable[[Any], object], argument: Any) -> None:
     call(argument)
+
+
+def _no_rest(_seconds: float) -> None:
+    pass

@@ -50,6 +50,10 @@ class AckCoalescer:
         self.newest = last
         self._advance()
 
+    def unsettled_count(self) -> int:
+        """How many were delivered and are neither settled nor held back to be acked."""
+        return len(self._unsettled)
+
     def ack(self, tag: int) -> None:
         """Acknowledge a delivery, now or with those that follow."""
         if tag != self._lowest:

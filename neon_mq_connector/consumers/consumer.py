@@ -44,6 +44,8 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 _IDLE_WAIT = 5.0
 _CLOSE_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.1
+#: No callback needs less time for a message, in seconds.
+_TIME_PER_CALLBACK = 10e-6
 
 
 class _Arrived(NamedTuple):
@@ -303,6 +305,7 @@ class Consumer:
         """Take messages in; called on the I/O thread."""
         too_much = session.delivered(batch)
         session.link.call_last(self._take, _Arrived(session, batch, time.monotonic()))
+        session.link.rest(session.settlement.unsettled_count() * _TIME_PER_CALLBACK)
         if too_much:
             LOG.info("queue %r: too many bytes wait, the flow is stopped a while", session.queue)
             session.cancel()

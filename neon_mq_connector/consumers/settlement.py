@@ -122,6 +122,10 @@ class Settlement:
         """How many deliveries were handed to a callback and are not settled."""
         return len(self._open)
 
+    def unsettled_count(self) -> int:
+        """How many were delivered and are not settled, about: a hint."""
+        return self._acks.unsettled_count()
+
     def oldest(self) -> OpenDelivery | None:
         """The open delivery that was handed over first."""
         with self._books:

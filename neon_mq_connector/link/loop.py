@@ -25,6 +25,9 @@ from neon_mq_connector.link.waker import Waker
 LOG = logging.getLogger("neon_mq_connector.link")
 
 _LONGEST_SLEEP = 5.0
+#: A rest is no shorter and no longer, in seconds.
+_SHORTEST_REST = 0.25e-3
+_LONGEST_REST = 1e-3
 
 
 class _Timer:
@@ -71,6 +74,7 @@ class Loop(AbstractSelectorIOLoop):
         self._poller.register(self._waker.fd, poller.READ)
         self._last_calls: list[tuple[Callable[[Any], object], Any]] = []
         self._asleep = False
+        self._rest_for = 0.0
         self._stopped = False
         self._closed = False
 
@@ -117,6 +121,19 @@ class Loop(AbstractSelectorIOLoop):
         """
         self._last_calls.append((call, argument))
 
+    def rest(self, seconds: float) -> None:
+        """Sleep after this round, whatever comes meanwhile; it is dealt with afterwards, in one go.
+
+        Where much comes one by one, each piece costs a change of thread or two, which is more than
+        all else that is done with it.
+
+        Args:
+            seconds: how long there is enough to do without what comes; no longer than 1 ms is
+                slept, and not at all for less than 0.25 ms.
+        """
+        if seconds > self._rest_for:
+            self._rest_for = seconds
+
     def call_later(self, delay: float, callback: Callable[[], object]) -> _Timer:
         """Call something once after a delay in seconds."""
         timer = _Timer(time.monotonic() + delay, next(self._numbers), callback)
@@ -155,6 +172,8 @@ class Loop(AbstractSelectorIOLoop):
         return events & (self.READ | self.WRITE)
 
     def _serve_once(self) -> None:
+        if self._rest_for:
+            self._sleep_for_a_rest()
         self._asleep = True
         timeout = self._time_to_sleep()
         if self._last_calls:
@@ -177,6 +196,12 @@ class Loop(AbstractSelectorIOLoop):
             callbacks.popleft()()
         if self._timers:
             self._call_due()
+
+    def _sleep_for_a_rest(self) -> None:
+        seconds, self._rest_for = self._rest_for, 0.0
+        if seconds >= _SHORTEST_REST and not self._stopped:
+            self._make_last_calls()
+            time.sleep(min(seconds, _LONGEST_REST))
 
     def _make_last_calls(self) -> None:
         calls, self._last_calls = self._last_calls, []

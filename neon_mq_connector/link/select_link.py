@@ -158,6 +158,18 @@ class SelectLink:
         else:
             call(argument)
 
+    def rest(self, seconds: float) -> None:
+        """Have the I/O thread rest after this round, so that what comes is dealt with in one go.
+
+        Called on another thread, which has read in its place, it does nothing.
+
+        Args:
+            seconds: how long there is enough to do without what comes; 1 ms at most is taken.
+        """
+        ioloop = self._ioloop
+        if ioloop is not None and self.is_io_thread:
+            ioloop.rest(seconds)
+
     @property
     def is_io_thread(self) -> bool:
         """Whether the calling thread is the one that owns the connection."""

@@ -35,6 +35,8 @@ LOG = logging.getLogger("neon_mq_connector.publisher")
 
 #: So many bytes that are held back are worth a system call.
 _ENOUGH = 32_768
+#: No broker and no sender needs less time for a message that somebody waits for, in seconds.
+_TIME_PER_MESSAGE = 15e-6
 
 
 class Flush(enum.Enum):
@@ -133,6 +135,7 @@ class ConfirmChannel:
         self._on_end = on_end
         self._on_refused = on_refused
         self._channel: SelectChannel | None = None
+        self._rest: Callable[[float], None] = _no_rest
         self._todo: deque[Unconfirmed] = deque()
         self._sending = threading.Lock()
         self._last = 0
@@ -147,6 +150,7 @@ class ConfirmChannel:
             timeout=time_left(deadline),
         )
         channel.confirm(timeout=time_left(deadline))
+        self._rest = link.rest
         self._channel = channel
 
     @property
@@ -244,6 +248,7 @@ class ConfirmChannel:
         item = pop(tag, None)
         if item is not None:
             self._settle(item, nacked)
+        self._rest(len(self._pending) * _TIME_PER_MESSAGE)
 
     def _settle(self, item: Unconfirmed, nacked: bool) -> None:
         error: PublishError | None = None
@@ -285,3 +290,7 @@ class ConfirmChannel:
             except KeyError:
                 break
         self._on_end(self, pending[::-1], error)
+
+
+def _no_rest(_seconds: float) -> None:
+    pass

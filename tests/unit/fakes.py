@@ -211,6 +211,9 @@ class FakeLink:
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 
+    def rest(self, seconds: float) -> None:
+        pass
+
     @property
     def channel(self) -> FakeChannel:
         """The newest channel."""

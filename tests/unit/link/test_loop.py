@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,6 +136,79 @@ def test_work_is_done_in_the_order_in_which_it_came(bench: Bench) -> None:
         bench.outbox.append(lambda number=number: seen.append(number))  # type: ignore[misc]
     bench.call(lambda: None)
     assert seen == list(range(500))
+
+
+class Rests:
+    """Stands in for `time.sleep` in the loop: notes each rest, and does something meanwhile."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def __call__(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        self.meanwhile()
+
+
+@pytest.fixture
+def rests(monkeypatch: pytest.MonkeyPatch) -> Rests:
+    rests = Rests()
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=rests)
+    monkeypatch.setattr("neon_mq_connector.link.loop.time", clock)
+    return rests
+
+
+def test_what_comes_during_a_rest_is_dealt_with_in_one_go(at_rest: Bench, rests: Rests) -> None:
+    ours, theirs = socket.socketpair()
+    received: list[bytes] = []
+    done: list[str] = []
+    at_rest.loop.add_handler(
+        ours.fileno(), lambda _fd, _events: received.append(ours.recv(100)), Loop.READ
+    )
+
+    def meanwhile() -> None:
+        for byte in (b"a", b"b", b"c"):
+            theirs.sendall(byte)
+        at_rest.add(lambda: done.append("handed over in the rest"))
+        assert not done
+
+    rests.meanwhile = meanwhile
+    try:
+        at_rest.outbox.append(lambda: at_rest.loop.rest(0.0005))
+        at_rest.thread.start()
+        assert eventually(lambda: done)
+        assert received == [b"abc"]
+        assert rests.taken == [0.0005]
+    finally:
+        at_rest.call(lambda: at_rest.loop.remove_handler(ours.fileno()))
+        ours.close()
+        theirs.close()
+
+
+def test_a_rest_is_the_longest_asked_for_and_no_longer_than_a_millisecond(
+    bench: Bench, rests: Rests
+) -> None:
+    def ask(*seconds: float) -> None:
+        for each in seconds:
+            bench.loop.rest(each)
+
+    for seconds in ((0.0003, 0.0007, 0.0005), (5.0,), (0.0001,)):
+        bench.call(lambda seconds=seconds: ask(*seconds))  # type: ignore[misc]
+    bench.call(lambda: None)
+    assert rests.taken == [0.0007, 0.001]  # and none that is too short to be of use
+
+
+def test_who_waits_is_woken_before_a_rest(bench: Bench, rests: Rests) -> None:
+    seen: list[str] = []
+    rests.meanwhile = lambda: seen.append("rest")
+
+    def work() -> None:
+        bench.loop.rest(0.001)
+        bench.loop.call_last(seen.append, "woken")
+
+    bench.call(work)
+    bench.call(lambda: None)
+    assert seen == ["woken", "rest"]
 
 
 def test_work_that_adds_work_does_not_keep_timers_waiting(bench: Bench) -> None:

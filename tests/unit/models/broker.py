@@ -81,6 +81,9 @@ class ModelLink:
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 
+    def rest(self, seconds: float) -> None:
+        pass
+
 
 class ModelChannel:
     """One channel: what the roles above ask for is noted, and carried out by `Broker.carry_out`."""
