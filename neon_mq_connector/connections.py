@@ -2,6 +2,8 @@
 
 * *consuming*, over pika's `SelectConnection`, thread ``mq-io:<vhost>``: deliveries and settlements.
   It never publishes, so that an alarm of the broker cannot hold up acknowledgements.
+* *answering*, the same, thread ``mq-io-answers:<vhost>``, for queues whose callbacks answer many
+  requests: their answers leave on it too.
 * *control*, over `BlockingConnection`, thread ``mq-control:<vhost>``: what the broker may refuse.
 * *publishing*, over `SelectConnection`, thread ``mq-publisher:<vhost>``: confirmed messages.
 * *requests*, over `SelectConnection`, thread ``mq-requests:<vhost>``: requests and their direct
@@ -73,6 +75,7 @@ class Connections:
         self._exclusive: set[str] = set()
         self._control: Control | None = None
         self._consuming: list[SelectLink] = []
+        self._answering: list[SelectLink] = []
         self._publishing: SelectLink | None = None
         self._requests: SelectLink | None = None
         self._publisher: Publisher | None = None
@@ -102,8 +105,18 @@ class Connections:
                     self._consuming.append(made)
             return self._consuming[0]
 
+    @property
+    def may_answer(self) -> bool:
+        """Whether no alarm is known under which the broker does not read answers."""
+        return all(link.blocked_reason is None for link in self._answering)
+
     def open_consuming_channel(
-        self, events: ChannelEvents, *, timeout: float, new_waiter: Callable[[], Waiter[Any]]
+        self,
+        events: ChannelEvents,
+        *,
+        timeout: float,
+        new_waiter: Callable[[], Waiter[Any]],
+        answering: bool = False,
     ) -> SelectChannel:
         """Open a channel to consume on; when a connection has all that it may have, on one more.
 
@@ -111,6 +124,7 @@ class Connections:
             events: where the channel reports what happens on it.
             timeout: how long to wait at most, in seconds, for each connection.
             new_waiter: makes the waiter of each attempt, so that another thread can end it.
+            answering: whether answers are to leave on it too.
 
         Returns:
             The open channel.
@@ -120,7 +134,7 @@ class Connections:
         """
         number = 0
         while True:
-            link = self._consuming_link(number)
+            link = self._consuming_link(number, answering)
             try:
                 return link.open_channel(events, timeout=timeout, waiter=new_waiter())
             except MQError as error:
@@ -128,13 +142,15 @@ class Connections:
                     raise
                 number += 1
 
-    def _consuming_link(self, number: int) -> SelectLink:
+    def _consuming_link(self, number: int, answering: bool) -> SelectLink:
+        thread, purpose = ("io-answers", "answering") if answering else ("io", "consuming")
         with self._lock:
             self._check()
-            while len(self._consuming) <= number:
-                suffix = f"-{len(self._consuming) + 1}" if self._consuming else ""
-                self._consuming.append(self._link(f"io{suffix}", f"consuming{suffix}"))
-            return self._consuming[number]
+            links = self._answering if answering else self._consuming
+            while len(links) <= number:
+                suffix = f"-{len(links) + 1}" if links else ""
+                links.append(self._link(f"{thread}{suffix}", f"{purpose}{suffix}"))
+            return links[number]
 
     @property
     def requests(self) -> SelectLink:
@@ -201,7 +217,7 @@ class Connections:
 
     def links(self) -> list[SelectLink]:
         """List the links that exist, for health."""
-        every = (self._publishing, self._requests, *self._consuming)
+        every = (self._publishing, self._requests, *self._consuming, *self._answering)
         return [link for link in every if link is not None]
 
     def close(self, timeout: float) -> bool:
@@ -267,6 +283,7 @@ class Connections:
         self._control = self._publisher = self._futures = None
         self._publishing = self._requests = None
         self._consuming = []
+        self._answering = []
 
 
 def name_connection(

@@ -39,6 +39,7 @@ def attach(
     queue_name: str,
     reset: bool,
     prefetch: int,
+    answering: bool,
     new_waiter: Callable[[], Waiter[Any]],
     on_deliveries: Callable[[Session, Sequence[RawDelivery]], None],
     on_ended: Callable[[Session, MQError], None],
@@ -53,6 +54,7 @@ def attach(
         queue_name: the name the queue had before, when the broker chose it.
         reset: whether the registration's resets are still to be done.
         prefetch: how many messages the broker sends ahead.
+        answering: whether answers are to leave on the channel on which their requests come.
         new_waiter: makes the waiter of each step, so that a stop can end it.
         on_deliveries: called on the I/O thread with each batch.
         on_ended: called once, on the I/O thread or before this returns, when the session is over.
@@ -84,10 +86,18 @@ def attach(
         ),
         timeout=OPEN_TIMEOUT,
         new_waiter=new_waiter,
+        answering=answering,
     )
     try:
         status = _declare(registration, connections, channel, queue_name, reset, new_waiter)
-        session = Session(host, connections, channel, status.name, registration.consumer_arguments)
+        session = Session(
+            host,
+            connections,
+            channel,
+            status.name,
+            registration.consumer_arguments,
+            takes_answers=answering,
+        )
         sessions.append(session)
         on_session(session)
         session.subscribe(prefetch, new_waiter)

@@ -1,8 +1,9 @@
 """The channel that callbacks get: it looks like pika's and may be used from any thread.
 
-Each kind of operation goes where it belongs: settlements to the consuming connection, publishes to
-the publishing one, and whatever the broker may refuse to the control connection, where a refusal
-harms nobody else. Refusals are raised as pika's exceptions, as callbacks written for pika expect.
+Each kind of operation goes where it belongs: settlements to where the message came, publishes to
+the publishing connection (but see `Session.may_answer`), and whatever the broker may refuse to the
+control connection, where a refusal harms nobody else. Refusals are raised as pika's exceptions, as
+callbacks written for pika expect.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, as_pik
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
+from neon_mq_connector.envelope import is_direct_reply_name
 from neon_mq_connector.errors import (
+    MQConnectionError,
     PublishRejectedError,
+    PublishTimeoutError,
     TopologyError,
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.publishing.confirm_channel import Flush
+from neon_mq_connector.publishing.confirm_channel import Flush, Message
 from neon_mq_connector.topology import Queue as QueueSpec
 from neon_mq_connector.topology import declare_queue
 
@@ -34,19 +38,26 @@ if TYPE_CHECKING:
     from neon_mq_connector.consumers.session import Session
 
 
+#: Every broker takes so many bytes; one that finds a message too large closes the channel.
+_LARGEST_ANSWER = 65_536
+
+
 class CallbackChannel(DeliveryChannel):
     """Stand in for the pika channel of one delivery, in callbacks that are functions.
 
     Args:
         session: the generation of the consuming channel.
         route: how the request being handled may be answered directly.
+        tag: its delivery tag; 0 for none.
     """
 
-    __slots__ = ("_confirms",)
+    __slots__ = ("_answers_here", "_confirms", "_tag")
 
-    def __init__(self, session: Session, route: ReplyRoute | None = None) -> None:
+    def __init__(self, session: Session, route: ReplyRoute | None = None, tag: int = 0) -> None:
         self._session = session
         self._route = route
+        self._tag = tag
+        self._answers_here: bool | None = None
         self._publishes = None
         self._confirms: _Confirms | None = None
 
@@ -117,8 +128,9 @@ class CallbackChannel(DeliveryChannel):
         properties: BasicProperties | None = None,
         mandatory: bool = False,
     ) -> None:
-        """Publish, confirmed by the broker; an ack of this callback waits for the confirm.
+        """Publish; the broker does not get an ack of this callback before it has the message.
 
+        That is confirmed by the broker, but for answers that leave by the channel of their request.
         A message for a queue that does not exist has it declared. The answer to a request that
         came with a direct reply-to goes there.
 
@@ -128,8 +140,11 @@ class CallbackChannel(DeliveryChannel):
             pika.exceptions.UnroutableError, pika.exceptions.NackError: after `confirm_delivery`.
         """
         message = self._message(exchange, routing_key, body, properties, mandatory)
-        publisher = self._session.connections.publisher
         confirms = self._confirms
+        direct = not exchange and is_direct_reply_name(message.routing_key)
+        if direct and confirms is None and self._answer(message):
+            return
+        publisher = self._session.connections.publisher
         if confirms is not None:
             try:
                 publisher.publish(message, timeout=self._timeout)
@@ -151,6 +166,29 @@ class CallbackChannel(DeliveryChannel):
         except BaseException:
             self._publishes.forget(pending)
             raise
+
+    def _answer(self, message: Message) -> bool:
+        """Send an answer where its request came, if that is as safe as a confirm.
+
+        All answers to one request go the same way, so that they stay in order.
+
+        Returns:
+            Whether it was sent.
+        """
+        session = self._session
+        if self._answers_here is None:
+            self._answers_here = _is_harmless(message) and session.may_answer(self._tag)
+        if self._answers_here:
+            try:
+                session.answer(message, self._timeout)
+            except WaitTimeoutError as error:
+                raise PublishTimeoutError(
+                    f"{message}: not sent: {error}", may_have_arrived=False
+                ) from error
+            except MQConnectionError:
+                # the request comes again; as with every session that is over, the answer is sent
+                self._answers_here = False
+        return self._answers_here
 
     # -- what the broker may refuse ------------------------------------------------------------
 
@@ -327,6 +365,15 @@ class CallbackChannel(DeliveryChannel):
             "a callback's channel does not start consumers; use register_consumer on the connector "
             "(in a callback too) or create_mq_connection() for a connection of your own"
         )
+
+
+def _is_harmless(message: Message) -> bool:
+    """Whether there is nothing in a message for which a broker would close the channel."""
+    properties = message.properties
+    if len(message.body) > _LARGEST_ANSWER or not isinstance(properties, BasicProperties):
+        return False
+    headers = properties.headers
+    return properties.user_id is None and not (headers and ("CC" in headers or "BCC" in headers))
 
 
 class _Confirms:

@@ -20,6 +20,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attach import attach, detach
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy, Held
+from neon_mq_connector.consumers.moving import LONGEST_MOVE, Moves
 from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.outages import Outages
 from neon_mq_connector.consumers.parking import ParkingError
@@ -44,8 +45,10 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 _IDLE_WAIT = 5.0
 _CLOSE_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.1
-#: No callback needs less time for a message, in seconds.
+_LOOK_WHETHER_DONE = 0.01
+#: No callback needs less time for a message, and none that answers for a request, in seconds.
 _TIME_PER_CALLBACK = 10e-6
+_TIME_PER_ANSWER = 25e-6
 
 
 class _Arrived(NamedTuple):
@@ -67,7 +70,8 @@ class _Stop:
 class Consumer:
     """Consume one queue until stopped.
 
-    Owned by the consumer's thread: the session and what is held for another try. `_stopping` is
+    Owned by the consumer's thread: the session, whether it is being left for another connection
+    (`_leaving`), and what is held for another try. `_stopping` is
     set once by any thread; `_attaching` is the waiter that a stop has to end.
 
     Args:
@@ -118,6 +122,9 @@ class Consumer:
         self._outages = Outages(registration.restart_attempts)
         self._opened: Session | None = None  # the one that the observer knows to be open
         self._full_prefetch = registration.prefetch_count
+        self._moves = Moves(registration)
+        self._leaving: Session | None = None
+        self._leave_until = 0.0
         self.failures = FailurePolicy(registration, connections, self._inbox.put)
         self.dispatcher = Dispatcher(
             registration,
@@ -139,6 +146,7 @@ class Consumer:
             report=report,
             ended=self._ended,
             choose_prefetch=self._choose_prefetch,
+            answered=self._answered,
             is_stopping=lambda: self._stopping,
             acks_on_receipt=registration.ack is AckMode.ON_RECEIPT,
             inbox_max_bytes=registration.inbox_max_bytes,
@@ -226,9 +234,14 @@ class Consumer:
         return self.dispatcher.waiting_count() + sum(arrived)
 
     def _consume_again(self, session: Session, prefetch: int) -> None:
+        self._leaving = None
         if session is self.session and session.is_open and not session.consumer_tag:
             with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
                 session.subscribe(prefetch)
+
+    def _answered(self, session: Session) -> None:
+        if self._observer.bears_moves and self._moves.answered():
+            self._inbox.put(partial(self._begin_to_move, session))
 
     def _log_move(self, before: Any, after: Any) -> None:
         LOG.debug(
@@ -279,6 +292,7 @@ class Consumer:
             queue_name=self.queue,
             reset=self._outages.never_attached,
             prefetch=self._prefetch(),
+            answering=self._moves.is_there and self._connections.may_answer,
             new_waiter=self._new_waiter,
             on_deliveries=self._arrived,
             on_ended=self._ended,
@@ -294,6 +308,8 @@ class Consumer:
     def _ended(self, session: Session, error: MQError) -> None:
         """Take the end of a session; called on the I/O thread, a callback may still be running."""
         self._inbox.put(_Ended(session, error))
+        if session is self._leaving:
+            self._attaching.fail(error)  # its consumer is gone: nobody confirms that it ends
         if session is self.session:
             self.started.clear()
             # a consumer that has failed says why for as long as it lasts
@@ -305,7 +321,8 @@ class Consumer:
         """Take messages in; called on the I/O thread."""
         too_much = session.delivered(batch)
         session.link.call_last(self._take, _Arrived(session, batch, time.monotonic()))
-        session.link.rest(session.settlement.unsettled_count() * _TIME_PER_CALLBACK)
+        each = _TIME_PER_ANSWER if session.takes_answers else _TIME_PER_CALLBACK
+        session.link.rest(session.settlement.unsettled_count() * each)
         if too_much:
             LOG.info("queue %r: too many bytes wait, the flow is stopped a while", session.queue)
             session.cancel()
@@ -347,8 +364,9 @@ class Consumer:
         failures, inbox = self.failures, self._inbox
         while not self._stopping:
             due = failures.next_due()
+            longest = _IDLE_WAIT if self._leaving is None else _LOOK_WHETHER_DONE
             try:
-                item = inbox.get(timeout=_IDLE_WAIT if due is None else min(due, _IDLE_WAIT))
+                item = inbox.get(timeout=longest if due is None else min(due, longest))
             except Empty:
                 item = None
             try:
@@ -367,8 +385,53 @@ class Consumer:
                     self._widen(session)
             except (ParkingError, CallbacksEndedError) as error:
                 return error
+            if self._leaving is not None:
+                try:
+                    session = self._go_on_moving(session)
+                except StoppedError:
+                    break
+                except Exception as error:
+                    return error
             item = None  # not to keep a message alive while waiting for the next
         return None
+
+    def _begin_to_move(self, session: Session) -> None:
+        """Have no more sent, to leave for the connection for answers when all is settled."""
+        if session is not self.session or not session.is_open or not session.consumer_tag:
+            return
+        if session.takes_answers or self.failures.held or not self._moves.is_wanted():
+            return
+        self._leaving, self._leave_until = session, time.monotonic() + LONGEST_MOVE
+        try:
+            session.finish_flow(self._new_waiter())
+        except MQError:  # its end is in the inbox
+            self._leaving = None
+
+    def _go_on_moving(self, session: Session) -> Session:
+        """Move if nothing is left to settle.
+
+        Returns:
+            The session to serve.
+
+        Raises:
+            MQError: it could not attach anew.
+        """
+        if self._leaving is not session or session.consumer_tag:
+            self._leaving = None  # it has ended, or has been asked to go on
+            return session
+        session.settlement.flush()
+        if session.settlement.unsettled_count():
+            if time.monotonic() >= self._leave_until:
+                self._moves.took_too_long()
+                self._consume_again(session, self._full_prefetch)
+            return session
+        self._leaving = None
+        self._moves.arrived()
+        self._note_end(MQError(f"the consumer of queue {session.queue!r} changes its connection"))
+        try:
+            return self._attach()
+        finally:
+            session.end()
 
     def _start_flow(self, session: Session) -> None:
         self._inbox.put(partial(self._consume_again, session, self._full_prefetch))
@@ -400,6 +463,8 @@ class Consumer:
         self.started.clear()
         if self.session is not None:
             self.session.end()
+            if self.session.takes_answers:
+                self._moves.lost(error)
         if not final:
             self.recoveries += 1
         # while the broker is away nothing can be parked; it is tried again when it is back

@@ -11,6 +11,9 @@ class ConsumerObserver:
     This one takes no notice, and has each outage told as soon as it begins.
     """
 
+    #: Whether the consumer may change its connection by itself, without being `closed`.
+    bears_moves = True
+
     def opened(self, session: Session) -> None:
         """Take note that the consumer is attached; no message has been handled yet."""
 

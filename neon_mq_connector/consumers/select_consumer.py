@@ -63,6 +63,8 @@ class SelectConsumerThread(BaseConsumerThread):
 class _Hooks(ConsumerObserver):
     """Call the hooks of a consumer thread. `_failed` is owned by that thread."""
 
+    bears_moves = False  # they tell of the one connection
+
     def __init__(self, thread: SelectConsumerThread) -> None:
         self._thread = thread
         self._failed = 0

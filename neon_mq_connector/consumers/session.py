@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.byte_budget import ByteBudget
@@ -29,6 +29,9 @@ from neon_mq_connector.link import (
     Waiter,
     delivery_tag,
 )
+
+if TYPE_CHECKING:
+    from neon_mq_connector.publishing.confirm_channel import Message
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -46,6 +49,7 @@ class SessionHost:
         publish_failed: deal with messages whose ack hung on a publish that failed.
         report: tell of an error that has no message.
         choose_prefetch: keep to a prefetch count from here on.
+        answered: take note of an answer that has left by the publishing connection.
         ended: take it that a session is over, whatever becomes of its channel.
         is_stopping: whether the consumer is being stopped.
         acks_on_receipt: whether the library acknowledges, so that callbacks need not.
@@ -58,6 +62,7 @@ class SessionHost:
     report: Callable[[BaseException], None]
     ended: Callable[[Session, MQError], None]
     choose_prefetch: Callable[[int], None]
+    answered: Callable[[Session], None]
     is_stopping: Callable[[], bool]
     acks_on_receipt: bool
     inbox_max_bytes: int
@@ -71,6 +76,7 @@ class Session:
         more_follows: whether the next callback is about to be called when the one that is running
             returns, so that what it publishes need not leave alone. Written by the thread that
             calls them, one after another; a hint for any that publishes.
+        takes_answers: whether answers may leave on the channel of this session.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class Session:
         channel: SelectChannel,
         queue: str,
         consumer_arguments: Mapping[str, Any],
+        *,
+        takes_answers: bool = False,
     ) -> None:
         self.number = next(_numbers)
         self.connections = connections
@@ -87,6 +95,7 @@ class Session:
         self.consumer_tag = ""
         self.prefetch = 0
         self.more_follows = False
+        self.takes_answers = takes_answers
         self.since = time.monotonic()
         self.budget = ByteBudget(host.inbox_max_bytes)
         self.settlement = Settlement(channel, queue, channel.link.call_later)
@@ -150,6 +159,39 @@ class Session:
     def report_publish(self, error: BaseException) -> None:
         """Tell of a publish that failed and that no ack waits for."""
         self._host.report(error)
+
+    def may_answer(self, tag: int) -> bool:
+        """Whether an answer may leave on the channel on which its request came, with no confirm.
+
+        The broker takes what comes on a channel in order: it does not get the request's ack without
+        the answer, if that ack is still to come. Under an alarm it would read neither.
+
+        Args:
+            tag: the delivery tag of the request.
+        """
+        if not self.settlement.is_open(tag):
+            return False
+        if not self.takes_answers:
+            self._host.answered(self)
+            return False
+        return self.link.blocked_reason is None and self._link_channel.is_writable
+
+    def answer(self, message: Message, timeout: float) -> None:
+        """Send an answer on the channel on which its request came.
+
+        Args:
+            message: for a direct reply-to.
+            timeout: how long to wait, in seconds, for the broker to take what was sent before.
+
+        Raises:
+            ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
+            WaitTimeoutError: there was no room in time; nothing was sent.
+        """
+        channel, more_follows = self._link_channel, self.more_follows
+        frames = channel.encode("", message.routing_key, message.body, message.properties)
+        channel.send(frames, timeout=timeout, flush=not more_follows)
+        if more_follows:
+            channel.flush_soon()
 
     def set_prefetch(self, count: int) -> None:
         """Change how many messages the broker sends ahead, as a callback has asked for.
@@ -237,6 +279,21 @@ class Session:
         tag, self.consumer_tag = self.consumer_tag, ""
         if tag and self._link_channel.is_open:
             self._link_channel.cancel(tag)
+
+    def finish_flow(self, waiter: Waiter[Any]) -> None:
+        """Have the broker send no more, and wait until all that it has sent is here, to be handled.
+
+        Args:
+            waiter: for the broker's answer, so that a stop can end it.
+        """
+        tag, self.consumer_tag = self.consumer_tag, ""
+        timeout = self.connections.policy.operation_timeout
+        try:
+            self._link_channel.end_flow(tag, timeout=timeout, waiter=waiter)
+        except MQError as error:
+            self.end()
+            self._host.ended(self, error)
+            raise
 
     def end(self) -> None:
         """Make sure that the channel is closed, without waiting."""

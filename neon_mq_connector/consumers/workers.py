@@ -154,7 +154,7 @@ class ThreadRunner:
         method, properties, body = delivery
         tag = method.delivery_tag
         route = reply_route(properties) if properties.headers else None
-        channel = CallbackChannel(session, route)
+        channel = CallbackChannel(session, route, tag)
         thread_id = threading.get_ident()
         self.running[thread_id] = (tag, time.monotonic(), thread_id)
         token = current_delivery.set(_new_current(CurrentDelivery, (delivery, route)))

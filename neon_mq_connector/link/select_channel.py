@@ -180,6 +180,21 @@ class SelectChannel:
         )
         return str(frame.method.consumer_tag)
 
+    def end_flow(self, consumer_tag: str, *, timeout: float, waiter: Waiter[Any]) -> None:
+        """Have the broker send no more; what it has sent has come when this returns.
+
+        Args:
+            consumer_tag: what `consume` gave.
+            timeout: how long to wait at most, in seconds.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+        """
+        self.call(
+            f"cancelling consumer {consumer_tag!r}",
+            lambda channel, done: channel.basic_cancel(consumer_tag, callback=done),
+            timeout=timeout,
+            waiter=waiter,
+        )
+
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         """Take one message from a queue.
 

@@ -80,6 +80,8 @@ class FakeChannel:
     def is_open(self) -> bool:
         return self.error is None and not self.closed
 
+    is_writable = True
+
     def _check(self) -> None:
         if self.error is not None:
             raise self.error
@@ -275,6 +277,11 @@ class FakePublisher:
         self.refusal: MQError | None = None
 
     def publish(self, message: Any, *, timeout: float) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.messages.append(message)
+
+    def post(self, message: Any, answer: Any, deadline: float, flush: Any = None) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.messages.append(message)

@@ -81,6 +81,7 @@ class Bench:
             later=self.later.append,
             publish_failed=self.dispatcher.publish_failed,
             report=self.reports.append,
+            answered=lambda _session: None,
             ended=lambda *_: None,
             choose_prefetch=lambda _count: None,
             is_stopping=lambda: False,

@@ -30,6 +30,7 @@ class Bench:
             later=self._call,
             publish_failed=lambda *_: None,
             report=lambda _: None,
+            answered=lambda _session: None,
             ended=lambda *_: None,
             choose_prefetch=self.prefetch.append,
             is_stopping=lambda: bool(self.stops),

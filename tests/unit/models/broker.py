@@ -315,7 +315,12 @@ class ModelConnections:
         return self
 
     def open_consuming_channel(
-        self, events: ChannelEvents, *, timeout: float, new_waiter: Callable[[], Waiter[Any]]
+        self,
+        events: ChannelEvents,
+        *,
+        timeout: float,
+        new_waiter: Callable[[], Waiter[Any]],
+        answering: bool = False,
     ) -> ModelChannel:
         return self.open_channel(events, timeout=timeout, waiter=new_waiter())
 

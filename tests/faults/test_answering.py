@@ -1,0 +1,221 @@
+"""Faults on the connection on which answers leave by the channel on which their requests came."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.envelope import DIRECT_REPLY_TO
+from neon_mq_connector.errors import RequestTimeoutError
+from neon_mq_connector.publishing.confirm_channel import Message
+from neon_mq_connector.testing import PrivateBroker
+from tests.faults.conftest import note, run
+from tests.faults.peer import Peer
+from tests.faults.test_alarms import alarm  # noqa: F401 - a fixture
+from tests.support.accounting import Ledger
+from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
+from tests.support.polling import eventually, never
+from tests.support.proxy import Direction, FaultProxy
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "squares"
+
+Alarm = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+@pytest.fixture
+def client(
+    connection_params: pika.ConnectionParameters, broker: PrivateBroker, vhost: str
+) -> Iterator[RequestClient]:
+    """Who asks, with a line of its own."""
+    client = RequestClient([connection_params], owner="tests")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def squares() -> Squares:
+    return Squares()
+
+
+@pytest.fixture
+def answering(
+    make_service: Callable[..., MQConnector], client: RequestClient, squares: Squares
+) -> MQConnector:
+    """A service whose consumer has moved."""
+    service = make_service(stop_timeout=3)
+    service.register_consumer(
+        "squares", service.vhost, QUEUE, squares, auto_ack=False, durable=True
+    )
+    run(service)
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    squares.handled.clear()
+    return service
+
+
+def have_it_blocked(service: MQConnector) -> None:
+    """During an alarm: have the broker read no more from where answers leave."""
+    session = service.consumers["squares"].consumer.session
+    assert session is not None
+    message = Message("", DIRECT_REPLY_TO + ".gone", b"", pika.BasicProperties())
+    session.answer(message, timeout=1.0)
+    eventually(lambda: session.link.blocked_reason is not None, what="the alarm is known")
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(FaultProxy.reset, id="reset"),
+        pytest.param(FaultProxy.hang_up, id="end-of-stream"),
+        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
+        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
+    ],
+)
+def test_each_request_is_answered_whatever_becomes_of_the_line(
+    answering: MQConnector,
+    client: RequestClient,
+    squares: Squares,
+    proxy: FaultProxy,
+    break_it: Callable[[FaultProxy], object],
+) -> None:
+    consumer = answering.consumers["squares"].consumer
+    for number in range(4):
+        before = consumer.recoveries
+        breaker = threading.Thread(
+            target=lambda: (
+                eventually(lambda: len(squares.handled) > 50, interval=0.001),
+                break_it(proxy),
+            )
+        )
+        breaker.start()
+        # an ack that had gone without its answer would leave one without any
+        assert ask(client, QUEUE, range(MANY)) == MANY
+        breaker.join(10.0)
+        eventually(lambda: consumer.recoveries > before, what="the line was broken")  # noqa: B023
+        assert set(squares.handled) == set(range(MANY)), number
+        squares.handled.clear()
+    eventually(lambda: has_moved(answering, "squares"), what="it is back where it was")
+    assert answering.check_health()
+
+
+def test_an_alarm_holds_up_who_answers_and_nobody_else(
+    answering: MQConnector,
+    client: RequestClient,
+    squares: Squares,
+    ledger: Ledger,
+    peer: Peer,
+    alarm: Alarm,  # noqa: F811
+) -> None:
+    peer.declare("quiet")
+    answering.register_consumer(
+        "quiet", answering.vhost, "quiet", note(ledger), ack="on_success", durable=True
+    )
+    answering.run_consumers(("quiet",))
+    eventually(lambda: answering.consumers["quiet"].is_consuming)
+    quiet = peer.send("quiet", 50, prefix="quiet")
+    with alarm():
+        have_it_blocked(answering)
+        peer.wait_until_handled(quiet)
+        peer.wait_until_settled("quiet")
+        assert has_moved(answering, "squares")
+    assert ask(client, QUEUE, range(MANY)) == MANY
+    assert set(squares.handled) == set(range(MANY))
+    assert answering.check_health()
+
+
+def test_requests_that_came_before_an_alarm_are_answered_after_it(
+    answering: MQConnector,
+    client: RequestClient,
+    squares: Squares,
+    peer: Peer,
+    alarm: Alarm,  # noqa: F811
+) -> None:
+    held = threading.Event()
+    entered = threading.Event()
+
+    def slowly(*arguments: Any) -> None:
+        entered.set()
+        held.wait(60.0)
+        squares(*arguments)
+
+    answering.consumers["squares"].callback_func = slowly
+    futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(30)]
+    assert entered.wait(10.0)
+    eventually(lambda: sum(peer.counts(QUEUE)) == 30, what="the requests are there")
+    with alarm():
+        held.set()
+        eventually(lambda: len(squares.handled) == 30, what="the callbacks have run")
+        never(lambda: sum(peer.counts(QUEUE)) != 30, what="a request is acked too early")
+    assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(30)]
+    assert len(squares.handled) == 30
+    peer.wait_until_settled(QUEUE)
+
+
+def test_a_consumer_that_loses_its_queue_during_an_alarm_consumes_again_elsewhere(
+    answering: MQConnector,
+    peer: Peer,
+    alarm: Alarm,  # noqa: F811
+) -> None:
+    consumer = answering.consumers["squares"].consumer
+    with alarm():
+        have_it_blocked(answering)
+        with peer.channel() as other:
+            other.queue_delete(QUEUE)
+        eventually(lambda: consumer.recoveries > 0, what="the loss is seen")
+        eventually(lambda: consumer.session is not None and consumer.session.is_open)
+        assert not has_moved(answering, "squares")
+        eventually(lambda: peer.consumers(QUEUE) == 1)
+        assert answering.check_health()
+
+
+def test_a_stop_during_an_alarm_keeps_to_its_time(
+    answering: MQConnector,
+    alarm: Alarm,  # noqa: F811
+) -> None:
+    with alarm():
+        have_it_blocked(answering)
+        stopper = threading.Thread(target=answering.stop)
+        stopper.start()
+        stopper.join(3 + 3)
+        assert not stopper.is_alive()
+
+
+def test_an_answer_that_the_broker_refuses_costs_others_nothing() -> None:
+    with PrivateBroker(config={"max_message_size": "4000"}) as strict:
+        config = {
+            "server": strict.host,
+            "port": strict.port,
+            "users": {"s": {"user": strict.username, "password": strict.password}},
+        }
+        parameters = pika.ConnectionParameters(
+            strict.host,
+            strict.port,
+            credentials=pika.PlainCredentials(strict.username, strict.password),
+        )
+        service, squares = MQConnector(config, "s"), Squares()
+        service.vhost = "/"
+        service.register_consumer("squares", "/", QUEUE, squares, auto_ack=False, durable=True)
+        run(service)
+        asker = RequestClient([parameters], owner="tests")
+        try:
+            ask_until_it_has_moved(asker, service, "squares", QUEUE)
+            with pytest.raises(RequestTimeoutError):
+                asker.request(QUEUE, {"n": 3, "size": 5000}, timeout=3.0)
+            # the request came again, was answered where a refusal harms nobody, and was parked
+            assert ask(asker, QUEUE, range(2 * MANY)) == 2 * MANY
+            assert not has_moved(service, "squares")
+            consumer = service.consumers["squares"].consumer
+            assert consumer.recoveries == 1
+            eventually(lambda: consumer.failures.parked == 1)
+            assert service.check_health()
+        finally:
+            asker.close()
+            service.stop()
