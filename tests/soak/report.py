@@ -19,6 +19,7 @@ class Report:
         seconds: how long it was to take.
         faults: how many of each kind there were.
         totals: the sums, place by place.
+        requests: how many were asked and answered, and have failed.
         vitals: what the process held, moment by moment.
         silent: consumers that were silent after the last fault, and for how long.
         unexpected: errors of sends that are not those of a send.
@@ -29,6 +30,7 @@ class Report:
     seconds: float
     faults: dict[str, int] = field(default_factory=dict)
     totals: list[Totals] = field(default_factory=list)
+    requests: dict[str, int] = field(default_factory=dict)
     vitals: dict[str, Vitals] = field(default_factory=dict)
     silent: dict[str, float] = field(default_factory=dict)
     unexpected: dict[str, int] = field(default_factory=dict)
@@ -64,7 +66,8 @@ class Report:
             ]
         )
         faults = ", ".join(f"{kind} ×{count}" for kind, count in sorted(self.faults.items()))
-        lines = [messages, "", vitals, "", f"faults: {faults}"]
+        requests = ", ".join(f"{count} {what}" for what, count in self.requests.items())
+        lines = [messages, "", f"requests: {requests}", "", vitals, "", f"faults: {faults}"]
         lines += [f"error of a send: {name} ×{count}" for name, count in self.unexpected.items()]
         lines += [f"BROKEN: {each}" for each in self.complaints]
         lines.append(

@@ -11,6 +11,7 @@ from typing import Any
 import pika
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.client import RequestClient
 from neon_mq_connector.testing import PrivateBroker
 from tests.soak.actors import (
     DELETED,
@@ -23,6 +24,7 @@ from tests.soak.actors import (
     make_subscriber,
     make_uncounted,
 )
+from tests.soak.asking import ASKED, Asker, make_asked
 from tests.soak.books import Books, number_of
 from tests.soak.faults import Saboteur, plan
 from tests.soak.report import Report
@@ -44,6 +46,7 @@ DRAIN = 60.0
 GROWTH = 0.10
 GROWTH_OF_A_SHORT_RUN = 0.25
 SHORT = 180.0
+_MOST_TOLD = 5
 
 
 class Soak:
@@ -69,6 +72,8 @@ class Soak:
         self._news = {name: Books(name, capacity) for name in SUBSCRIBERS}
         self._services: list[MQConnector] = []
         self._producers: list[Producer] = []
+        self._asker: Asker | None = None
+        self._client: RequestClient | None = None
 
     def run(self) -> Report:
         """Do it all; ends everything that it started."""
@@ -81,6 +86,7 @@ class Soak:
             self.report.vitals["before"] = before
             stack.callback(self._stop_everybody)
             self._start(broker, proxy)
+            self._start_asking(broker, proxy)
             self._break_things(broker, proxy)
             self._check_memory()
             self._see_who_is_silent()
@@ -115,6 +121,7 @@ class Soak:
         make_uncounted(self._services[0], self._watch)
         for name in SUBSCRIBERS:
             make_subscriber(connector(name), name, self._news[name], self._watch)
+        make_asked(connector(ASKED), self._watch)
         for service in self._services:
             service.run(run_sync=False, mq_timeout=20)
         numbers = threading.Lock()
@@ -124,7 +131,40 @@ class Soak:
             self._producers.append(producer)
             producer.start()
 
+    def _start_asking(self, broker: PrivateBroker, proxy: FaultProxy) -> None:
+        credentials = pika.PlainCredentials(broker.username, broker.password)
+        parameters = pika.ConnectionParameters(
+            proxy.host,
+            proxy.port,
+            VHOST,
+            credentials,
+            heartbeat=3,
+            stack_timeout=3,
+        )
+        client = RequestClient([parameters], owner="asker")
+        self._client = client
+        self._asker = Asker(client)
+        self._asker.start()
+
+    def _stop_asking(self) -> None:
+        asker, self._asker = self._asker, None
+        if asker is None:
+            return
+        asker.stop()
+        asker.join(60)
+        if asker.is_alive():
+            self._complain("asker: a request does not end")
+        self.report.requests = dict(asker.counts)
+        for each in asker.complaints[:_MOST_TOLD]:
+            self._complain(each)
+        if not asker.counts["answered"]:
+            self._complain("no request was answered")
+
     def _stop_everybody(self) -> None:
+        self._stop_asking()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         for producer in self._producers:
             producer.stop()
         for producer in self._producers:
@@ -150,7 +190,10 @@ class Soak:
             saboteur.commit(fault)
         proxy.heal()
         self._last_fault = time.monotonic()
-        self._wait(began, time.monotonic() - began + RECOVERY, early, broker)
+        self._wait(began, time.monotonic() - began + RECOVERY / 2, early, broker)
+        if self._asker is not None:
+            self._asker.calm.set()
+        self._wait(began, time.monotonic() - began + RECOVERY / 2, early, broker)
         self.report.vitals["end"] = measure(broker, VHOST)
 
     def _wait(self, began: float, until: float, early: float, broker: PrivateBroker) -> None:
@@ -173,7 +216,7 @@ class Soak:
 
     def _see_who_is_silent(self) -> None:
         now = time.monotonic()
-        for name in (*self._queues, *self._news, DELETED):
+        for name in (*self._queues, *self._news, DELETED, ASKED):
             silent = now - self._watch.last.get(name, 0.0)
             if silent > SILENCE:
                 self.report.silent[name] = round(silent, 1)
@@ -182,12 +225,17 @@ class Soak:
                     f"{now - self._last_fault:.0f} s after the last fault"
                 )
         for service in self._services:
+            asked = service.consumers.get(ASKED)
+            session = None if asked is None else asked.consumer.session
+            if session is not None and not session.takes_answers:
+                self._complain(f"the consumer of {ASKED!r} has not moved for its answers")
             if service.consumers and not service.check_health():
                 states = {n: str(t.snapshot) for n, t in service.consumers.items()}
                 self._complain(f"{service.service_name} is not healthy: {states}")
 
     def _drain(self, broker: PrivateBroker) -> None:
         """Wait until everything that was sent is handled, while the consumers go on."""
+        self._stop_asking()
         for producer in self._producers:
             producer.stop()
         for producer in self._producers:
@@ -219,7 +267,7 @@ class Soak:
         for more in now.more_than(before):
             if "queues" not in more:
                 self._complain(f"left behind: {more} ({name_threads()})")
-        ours = {*self._queues, DELETED}
+        ours = {*self._queues, DELETED, ASKED}
         strange = [
             name
             for name in queue_names(broker, VHOST)
