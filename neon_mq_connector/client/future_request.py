@@ -30,14 +30,20 @@ class ReplyFuture(CancellableFuture[dict[str, Any]]):
 
     def __init__(self, forget: Callable[[], object]) -> None:
         super().__init__()
-        self._forget = forget
+        self._forget: Callable[[], object] | None = forget
 
     def cancel(self) -> bool:
         """Wait no longer; the service may still do what it was asked."""
         cancelled = super().cancel()
-        if cancelled:
-            self._forget()
+        forget = self._forget
+        if cancelled and forget is not None:
+            forget()
+            self.let_go()
         return cancelled
+
+    def let_go(self) -> None:
+        """Take it that it has ended; what waits in a circle waits for the garbage collector."""
+        self._forget = None
 
 
 class FutureRequest(Request):
@@ -97,6 +103,7 @@ class FutureRequest(Request):
             return
         if answer is not None:
             self._forget()
+            self.future.let_go()
             try:
                 self.future.set_result(answer)
             except InvalidStateError:
@@ -113,6 +120,7 @@ class FutureRequest(Request):
 
     def _fail(self, error: BaseException) -> None:
         self._forget()
+        self.future.let_go()
         try:
             self.future.set_exception(error)
         except InvalidStateError:

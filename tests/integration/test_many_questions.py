@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
@@ -77,6 +80,28 @@ def old_square(connection_params: Any) -> Iterator[OldStyleService]:
     service = OldStyleService(connection_params, "square", answer).start()
     yield service
     service.stop()
+
+
+@SAME_ON_BOTH
+def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
+    asked: Asked, client: RequestClient
+) -> None:
+    run(asked)
+    gone = []
+    gc.collect()
+    gc.disable()  # it looks at all there is, whenever there is much that only it can free
+    try:
+        futures = [client.submit("square", {"n": n}, timeout=10.0) for n in range(20)]
+        futures[0].cancel()
+        for future in futures:
+            gone.append(weakref.ref(future))
+            with contextlib.suppress(CancelledError):
+                future.result(10.0)
+        del future
+        futures.clear()
+        eventually(lambda: not any(ref() for ref in gone))
+    finally:
+        gc.enable()
 
 
 def client_of(host: MQConnector) -> RequestClient:
