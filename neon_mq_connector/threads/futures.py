@@ -146,6 +146,7 @@ class FutureThread:
                 return
             if function is None or time.monotonic() >= self._next_check:
                 self._end_late()
+            function = None  # not to keep an answer alive while waiting for the next
 
     def _time_to_wait(self) -> float | None:
         if self._next_check == _NEVER:
