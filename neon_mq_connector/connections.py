@@ -107,8 +107,16 @@ class Connections:
 
     @property
     def may_answer(self) -> bool:
-        """Whether no alarm is known under which the broker does not read answers."""
-        return all(link.blocked_reason is None for link in self._answering)
+        """Whether no alarm is known, under which the broker would not read answers."""
+        return all(link.blocked_reason is None for link in self.links())
+
+    def is_ready_for_answers(self) -> bool:
+        """Whether the connection for answers is there; if not, it is opened soon, without waiting.
+
+        Raises:
+            StoppedError: the connections were closed.
+        """
+        return self._consuming_link(0, answering=True).open_soon()
 
     def open_consuming_channel(
         self,

@@ -97,6 +97,7 @@ def attach(
             status.name,
             registration.consumer_arguments,
             takes_answers=answering,
+            is_ours=not status.adopted,
         )
         sessions.append(session)
         on_session(session)

@@ -20,7 +20,7 @@ from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, as_pik
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
-from neon_mq_connector.envelope import is_direct_reply_name
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, is_direct_reply_name
 from neon_mq_connector.errors import (
     MQConnectionError,
     PublishRejectedError,
@@ -178,6 +178,8 @@ class CallbackChannel(DeliveryChannel):
         session = self._session
         if self._answers_here is None:
             self._answers_here = _is_harmless(message) and session.may_answer(self._tag)
+        elif not session.settlement.is_open(self._tag):
+            self._answers_here = False  # after the ack: safety before order
         if self._answers_here:
             try:
                 session.answer(message, self._timeout)
@@ -373,7 +375,11 @@ def _is_harmless(message: Message) -> bool:
     if len(message.body) > _LARGEST_ANSWER or not isinstance(properties, BasicProperties):
         return False
     headers = properties.headers
-    return properties.user_id is None and not (headers and ("CC" in headers or "BCC" in headers))
+    return (
+        properties.user_id is None
+        and properties.reply_to != DIRECT_REPLY_TO
+        and not (headers and ("CC" in headers or "BCC" in headers))
+    )
 
 
 class _Confirms:

@@ -51,6 +51,11 @@ class CallbackConnection:
         return not self._session.is_open
 
     @property
+    def has_close_callbacks(self) -> bool:
+        """Whether somebody wants to be called when the consumer is detached."""
+        return bool(self._on_close)
+
+    @property
     def ioloop(self) -> CallbackConnection:
         """What has the methods for calls of a `SelectConnection`'s loop: this object."""
         return self

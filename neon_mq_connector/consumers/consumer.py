@@ -20,7 +20,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attach import attach, detach
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy, Held
-from neon_mq_connector.consumers.moving import LONGEST_MOVE, Moves
+from neon_mq_connector.consumers.moving import LONGEST_MOVE, OLDEST, Moves
 from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.outages import Outages
 from neon_mq_connector.consumers.parking import ParkingError
@@ -234,7 +234,8 @@ class Consumer:
         return self.dispatcher.waiting_count() + sum(arrived)
 
     def _consume_again(self, session: Session, prefetch: int) -> None:
-        self._leaving = None
+        if self._leaving is session:
+            self._leaving = None
         if session is self.session and session.is_open and not session.consumer_tag:
             with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
                 session.subscribe(prefetch)
@@ -401,10 +402,19 @@ class Consumer:
             return
         if session.takes_answers or self.failures.held or not self._moves.is_wanted():
             return
-        self._leaving, self._leave_until = session, time.monotonic() + LONGEST_MOVE
+        if not session.is_ours or session.connection.has_close_callbacks:
+            return  # who knows what becomes of the queue meanwhile; or who takes it for a loss
         try:
-            session.finish_flow(self._new_waiter())
-        except MQError:  # its end is in the inbox
+            if not self._connections.is_ready_for_answers():
+                return  # the next of many answers asks again
+            oldest = session.settlement.oldest()
+            if oldest is not None and time.monotonic() - oldest.since > OLDEST:
+                self._moves.given_up()
+                return
+            waiter = self._new_waiter()
+            self._leaving, self._leave_until = session, time.monotonic() + LONGEST_MOVE
+            session.finish_flow(waiter)
+        except MQError:  # its end, or that of the consumer, is in the inbox
             self._leaving = None
 
     def _go_on_moving(self, session: Session) -> Session:
@@ -422,14 +432,17 @@ class Consumer:
         session.settlement.flush()
         if session.settlement.unsettled_count():
             if time.monotonic() >= self._leave_until:
-                self._moves.took_too_long()
-                self._consume_again(session, self._full_prefetch)
+                self._moves.given_up()
+                self._consume_again(session, session.prefetch)
             return session
         self._leaving = None
         self._moves.arrived()
         self._note_end(MQError(f"the consumer of queue {session.queue!r} changes its connection"))
         try:
             return self._attach()
+        except MQError:
+            self._moves.given_up()
+            raise
         finally:
             session.end()
 
@@ -459,6 +472,7 @@ class Consumer:
             Whether to go on.
         """
         outages = self._outages
+        self._leaving = None
         final = outages.lost(error)
         self.started.clear()
         if self.session is not None:

@@ -19,9 +19,12 @@ from neon_mq_connector.topology import CONNECTION_FORCED
 _MANY = 100
 _SOON = 1.0
 #: How long a consumer may be without new messages because of it, in seconds.
-LONGEST_MOVE = 1.0
-#: After a move that took too long none is tried for so many seconds.
-_PAUSE = 60.0
+LONGEST_MOVE = 0.25
+#: A message that is unsettled for longer, in seconds, is likely to take longer than a move may.
+OLDEST = 0.1
+#: After a move that was given up none is tried for so many seconds, then for twice as many, and
+#: so on.
+_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 
 
 class Moves:
@@ -42,6 +45,7 @@ class Moves:
         self._count = 0
         self._since = 0.0
         self._not_before = 0.0
+        self._pause = _PAUSE
 
     def answered(self) -> bool:
         """Note an answer that has left by another connection than its request's.
@@ -65,9 +69,11 @@ class Moves:
         """Note that from here on the consumer attaches there."""
         self.is_there = True
 
-    def took_too_long(self) -> None:
-        """Note that a move was given up; another may be tried later."""
-        self._not_before = time.monotonic() + _PAUSE
+    def given_up(self) -> None:
+        """Note that a move was given up, before or after its end; another may be tried later."""
+        self.is_there = False
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def lost(self, error: BaseException) -> None:
         """Look at why a session there has ended: what the broker refuses is not to be tried again.

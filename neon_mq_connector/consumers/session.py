@@ -20,7 +20,7 @@ from neon_mq_connector.consumers.byte_budget import ByteBudget
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.callback_connection import CallbackConnection
 from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
-from neon_mq_connector.errors import MQError
+from neon_mq_connector.errors import MQError, StoppedError
 from neon_mq_connector.link import (
     Delivery,
     RawDelivery,
@@ -77,6 +77,7 @@ class Session:
             returns, so that what it publishes need not leave alone. Written by the thread that
             calls them, one after another; a hint for any that publishes.
         takes_answers: whether answers may leave on the channel of this session.
+        is_ours: whether the queue is as the registration says, and not as somebody else made it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Session:
         consumer_arguments: Mapping[str, Any],
         *,
         takes_answers: bool = False,
+        is_ours: bool = True,
     ) -> None:
         self.number = next(_numbers)
         self.connections = connections
@@ -96,6 +98,7 @@ class Session:
         self.prefetch = 0
         self.more_follows = False
         self.takes_answers = takes_answers
+        self.is_ours = is_ours
         self.since = time.monotonic()
         self.budget = ByteBudget(host.inbox_max_bytes)
         self.settlement = Settlement(channel, queue, channel.link.call_later)
@@ -290,6 +293,8 @@ class Session:
         timeout = self.connections.policy.operation_timeout
         try:
             self._link_channel.end_flow(tag, timeout=timeout, waiter=waiter)
+        except StoppedError:
+            raise  # callbacks that run may still settle
         except MQError as error:
             self.end()
             self._host.ended(self, error)

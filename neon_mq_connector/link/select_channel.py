@@ -188,12 +188,14 @@ class SelectChannel:
             timeout: how long to wait at most, in seconds.
             waiter: where the answer goes; another thread may end the wait by failing it.
         """
-        self.call(
-            f"cancelling consumer {consumer_tag!r}",
-            lambda channel, done: channel.basic_cancel(consumer_tag, callback=done),
-            timeout=timeout,
-            waiter=waiter,
-        )
+
+        def step(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
+            if consumer_tag in channel.consumer_tags:
+                channel.basic_cancel(consumer_tag, callback=done)
+            else:  # the broker has ended it; pika would not call
+                done(None)
+
+        self.call(f"cancelling consumer {consumer_tag!r}", step, timeout=timeout, waiter=waiter)
 
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         """Take one message from a queue.

@@ -122,6 +122,18 @@ class SelectLink:
         self.submit(lambda: self._open_channel(events, channel_waiter))
         return waiter.wait(timeout, f"{self.name}: opening a channel")
 
+    def open_soon(self) -> bool:
+        """Open the connection if there is none yet, without waiting.
+
+        Returns:
+            Whether it is open.
+
+        Raises:
+            StoppedError: the link was closed.
+        """
+        self._start()
+        return self.state is LinkState.OPEN
+
     def submit(self, work: Callable[[], None]) -> None:
         """Have the I/O thread call something soon; work is done in the order of the calls.
 

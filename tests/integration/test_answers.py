@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pika
@@ -11,6 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.consumers import consumer as consumer_module
+from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -96,18 +98,79 @@ def test_a_consumer_that_must_not_move_stays(
 def test_a_move_that_takes_too_long_is_given_up_and_the_queue_is_served_on(
     make_connector: MakeConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer_module, "LONGEST_MOVE", 0.05)
-    squares = Squares(keeps=lambda n: n == 7)  # one is left unsettled
+    monkeypatch.setattr(consumer_module, "OLDEST", 1000.0)
+    squares = Squares(keeps=lambda n: n == 7 and not squares.kept)  # one is left unsettled
     service = start(make_connector, squares)
-    assert ask(client, QUEUE, range(MANY)) == MANY
-    assert ask(client, QUEUE, range(1000, 1000 + MANY)) == MANY
+    consumer = service.consumers["squares"].consumer
+    given_up: list[bool] = []
+    give_up = consumer._moves.given_up
+
+    def note_and_give_up() -> None:
+        given_up.append(True)
+        give_up()
+
+    monkeypatch.setattr(consumer._moves, "given_up", note_and_give_up)
+
+    def is_given_up() -> bool:
+        assert ask(client, QUEUE, range(MANY)) == MANY
+        return bool(given_up)
+
+    eventually(is_given_up, what="a move was tried")
     assert not has_moved(service, "squares")
     channel, tag = squares.kept.pop()
     assert channel.is_open  # and can be settled still
     channel.basic_ack(tag)
-    assert ask(client, QUEUE, range(MANY)[:5]) == 5
-    assert service.check_health()
+    assert ask(client, QUEUE, range(5)) == 5
+    assert consumer.recoveries == 0
     service.stop()
+    assert squares.redelivered == 0
+
+
+def test_a_queue_with_a_slow_callback_is_not_stopped_for_a_move(
+    make_connector: MakeConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squares = Squares(keeps=lambda n: n == 7 and not squares.kept)
+    service = start(make_connector, squares)
+    consumer = service.consumers["squares"].consumer
+    begun: list[bool] = []
+    monkeypatch.setattr(Session, "finish_flow", lambda *_: begun.append(True))
+    until = time.monotonic() + 3.0
+    while time.monotonic() < until:
+        assert ask(client, QUEUE, range(MANY)) == MANY
+    assert not begun
+    assert not consumer._moves.is_wanted()
+
+
+def test_who_wants_to_know_of_a_loss_is_not_told_of_a_move(
+    make_connector: MakeConnector, client: RequestClient
+) -> None:
+    told: list[object] = []
+
+    class Cautious(Squares):
+        def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            if not self.handled:
+                channel.add_on_close_callback(lambda _channel, reason: told.append(reason))
+            super().__call__(channel, method, properties, body)
+
+    service = start(make_connector, Cautious())
+    until = time.monotonic() + 3.0
+    while time.monotonic() < until:
+        assert ask(client, QUEUE, range(MANY)) == MANY
+    assert not told
+    assert not has_moved(service, "squares")
+
+
+def test_a_queue_that_somebody_else_has_made_otherwise_stays_where_it_is(
+    make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
+) -> None:
+    # without a consumer for a moment it would be gone, and what waits in it
+    channel.queue_declare(QUEUE, durable=True, auto_delete=True)
+    squares = Squares()
+    service = start(make_connector, squares, durable=True)
+    until = time.monotonic() + 3.0
+    while time.monotonic() < until:
+        assert ask(client, QUEUE, range(MANY)) == MANY
+    assert not has_moved(service, "squares")
     assert squares.redelivered == 0
 
 
@@ -118,16 +181,28 @@ def test_a_stop_in_the_middle_of_a_move_gives_back_what_is_not_settled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(consumer_module, "LONGEST_MOVE", 30.0)
+    monkeypatch.setattr(consumer_module, "OLDEST", 1000.0)
     squares = Squares(keeps=lambda n: n == 7)
     service = start(make_connector, squares, durable=True)
-    for n in range(MANY):
-        client.submit(QUEUE, {"n": n}, timeout=20.0)
     consumer = service.consumers["squares"].consumer
-    eventually(lambda: consumer.session is not None and not consumer.session.consumer_tag)
+    asked = 0
+
+    def has_no_flow() -> bool:
+        nonlocal asked
+        for n in range(100):
+            client.submit(QUEUE, {"n": n}, timeout=60.0)
+        asked += 100
+        return consumer.session is not None and not consumer.session.consumer_tag
+
+    eventually(has_no_flow)
     service.stop()
     with pika.BlockingConnection(connection_params) as connection:
-        frame = connection.channel().queue_declare(QUEUE, passive=True)
-        assert frame.method.message_count == MANY - len(squares.handled) + len(squares.kept)
+        other = connection.channel()
+
+        def left() -> int:
+            return int(other.queue_declare(QUEUE, passive=True).method.message_count)
+
+        eventually(lambda: left() == asked - len(squares.handled) + len(squares.kept))
 
 
 class Parts(Squares):

@@ -64,13 +64,18 @@ def test_few_answers_are_not_worth_it_however_many_they_become(clock: Clock) -> 
         assert not moves.answered()
 
 
-def test_after_a_move_that_took_too_long_there_is_a_pause(clock: Clock) -> None:
+def test_after_a_move_that_was_given_up_there_is_a_pause_and_a_longer_one_next(
+    clock: Clock,
+) -> None:
     moves = moves_of()
-    moves.took_too_long()
-    clock.now += 30.0
-    assert not moves.is_wanted()
-    clock.now += 31.0
-    assert moves.is_wanted()
+    for pause in (60.0, 120.0, 240.0):
+        moves.arrived()
+        moves.given_up()
+        assert not moves.is_there
+        clock.now += pause - 1.0
+        assert not moves.is_wanted()
+        clock.now += 2.0
+        assert moves.is_wanted()
 
 
 @pytest.mark.parametrize(
@@ -201,6 +206,7 @@ def test_an_answer_after_the_ack_is_confirmed_elsewhere() -> None:
         pytest.param({"exchange": "some-exchange"}, id="to an exchange"),
         pytest.param({"body": b"x" * 65_537}, id="large"),
         pytest.param({"user_id": "me"}, id="with a user's name"),
+        pytest.param({"reply_to": DIRECT_REPLY_TO}, id="with a direct reply-to"),
         pytest.param({"headers": {"CC": ["q"]}}, id="with CC"),
         pytest.param({"headers": {"BCC": ["q"]}}, id="with BCC"),
     ],
@@ -224,6 +230,14 @@ def test_on_a_channel_that_has_ended_it_is_confirmed_elsewhere() -> None:
     bench.link_channel.error = ConnectionLostError("gone")
     bench.answer()
     assert (bench.here, bench.elsewhere) == ([], [b"answer"])
+
+
+def test_a_further_answer_after_the_ack_is_confirmed_elsewhere() -> None:
+    bench = Bench()
+    bench.answer(b"1")
+    bench.channel.basic_ack(1)
+    bench.answer(b"2")
+    assert (bench.here, bench.elsewhere) == ([b"1"], [b"2"])
 
 
 def test_all_answers_to_a_request_go_the_way_of_the_first() -> None:
