@@ -405,10 +405,16 @@ def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
 ) -> None:
     channel.queue_declare("answers", durable=True)
 
+    def knows_of_the_loss() -> bool:
+        connections = stage.connector.health().connections
+        return any(each.last_error for each in connections if "publisher" in each.name)
+
     async def use_all(its: Any, _method: Any) -> float:
         await its.basic_publish("", "answers", b"")
         for purpose in ("publishing", "control"):
             await asyncio.to_thread(drop_connections, broker, vhost, purpose)
+        # what leaves on a connection that is ending may be lost, and its error says so
+        await asyncio.to_thread(eventually, knows_of_the_loss)
         longest, ended = 0.0, False
 
         async def beat() -> None:
