@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pika
@@ -17,11 +18,20 @@ from tests.faults.peer import Peer
 from tests.support import leaks
 from tests.support.accounting import Ledger
 from tests.support.nodes import PERMISSIVE, BrokerNodes
-from tests.support.proxy import FaultProxy
+from tests.support.polling import eventually
+from tests.support.proxy import Direction, FaultProxy
 
 SERVICE = "fault_service"
 #: Seconds. Short, so that a dead line is noticed while a test waits.
 HEARTBEAT = 2
+
+#: How a line may break.
+BREAKS = [
+    pytest.param(FaultProxy.reset, id="reset"),
+    pytest.param(FaultProxy.hang_up, id="end-of-stream"),
+    pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
+    pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
+]
 
 Start = Callable[..., MQConnector]
 
@@ -88,6 +98,28 @@ def make_service(config: dict[str, Any], vhost: str) -> Iterator[Callable[..., M
 def service(make_service: Callable[..., MQConnector]) -> MQConnector:
     """One connector behind the proxy."""
     return make_service()
+
+
+@pytest.fixture
+def alarm(broker: PrivateBroker) -> Callable[[], AbstractContextManager[None]]:
+    """Have the broker find that it has too little memory."""
+
+    @contextlib.contextmanager
+    def raise_alarm() -> Iterator[None]:
+        broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
+        try:
+            eventually(lambda: _has_alarm(broker), what="the broker has a memory alarm")
+            yield
+        finally:
+            broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+        eventually(lambda: not _has_alarm(broker), what="the memory alarm is over")
+
+    return raise_alarm
+
+
+def _has_alarm(broker: PrivateBroker) -> bool:
+    nodes = broker.management.call("GET", "nodes")
+    return any(node.get("mem_alarm") for node in nodes)
 
 
 @pytest.fixture

@@ -13,35 +13,12 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishBatchError, PublishTimeoutError
-from neon_mq_connector.testing import PrivateBroker
 from tests.faults.conftest import note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
 
 pytestmark = pytest.mark.permissive_only
-
-
-@pytest.fixture
-def alarm(broker: PrivateBroker) -> Callable[[], AbstractContextManager[None]]:
-    """Have the broker find that it has too little memory."""
-
-    @contextlib.contextmanager
-    def raise_alarm() -> Iterator[None]:
-        broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")
-        try:
-            eventually(lambda: _has_alarm(broker), what="the broker has a memory alarm")
-            yield
-        finally:
-            broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
-        eventually(lambda: not _has_alarm(broker), what="the memory alarm is over")
-
-    return raise_alarm
-
-
-def _has_alarm(broker: PrivateBroker) -> bool:
-    nodes = broker.management.call("GET", "nodes")
-    return any(node.get("mem_alarm") for node in nodes)
 
 
 def test_an_alarm_holds_up_what_publishes_and_nothing_else(

@@ -15,13 +15,12 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.publishing.confirm_channel import Message
 from neon_mq_connector.testing import PrivateBroker
-from tests.faults.conftest import note, run
+from tests.faults.conftest import BREAKS, note, run
 from tests.faults.peer import Peer
-from tests.faults.test_alarms import alarm  # noqa: F401 - a fixture
 from tests.support.accounting import Ledger
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
 from tests.support.polling import eventually, never
-from tests.support.proxy import Direction, FaultProxy
+from tests.support.proxy import FaultProxy
 
 pytestmark = pytest.mark.permissive_only
 
@@ -69,15 +68,7 @@ def have_it_blocked(service: MQConnector) -> None:
     eventually(lambda: session.link.blocked_reason is not None, what="the alarm is known")
 
 
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        pytest.param(FaultProxy.reset, id="reset"),
-        pytest.param(FaultProxy.hang_up, id="end-of-stream"),
-        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
-        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
-    ],
-)
+@pytest.mark.parametrize("break_it", BREAKS)
 def test_each_request_is_answered_whatever_becomes_of_the_line(
     answering: MQConnector,
     client: RequestClient,
@@ -111,7 +102,7 @@ def test_an_alarm_holds_up_who_answers_and_nobody_else(
     squares: Squares,
     ledger: Ledger,
     peer: Peer,
-    alarm: Alarm,  # noqa: F811
+    alarm: Alarm,
 ) -> None:
     peer.declare("quiet")
     answering.register_consumer(
@@ -135,7 +126,7 @@ def test_requests_that_came_before_an_alarm_are_answered_after_it(
     client: RequestClient,
     squares: Squares,
     peer: Peer,
-    alarm: Alarm,  # noqa: F811
+    alarm: Alarm,
 ) -> None:
     held = threading.Event()
     entered = threading.Event()
@@ -161,7 +152,7 @@ def test_requests_that_came_before_an_alarm_are_answered_after_it(
 def test_a_consumer_that_loses_its_queue_during_an_alarm_consumes_again_elsewhere(
     answering: MQConnector,
     peer: Peer,
-    alarm: Alarm,  # noqa: F811
+    alarm: Alarm,
 ) -> None:
     consumer = answering.consumers["squares"].consumer
     with alarm():
@@ -177,7 +168,7 @@ def test_a_consumer_that_loses_its_queue_during_an_alarm_consumes_again_elsewher
 
 def test_a_stop_during_an_alarm_keeps_to_its_time(
     answering: MQConnector,
-    alarm: Alarm,  # noqa: F811
+    alarm: Alarm,
 ) -> None:
     with alarm():
         have_it_blocked(answering)

@@ -23,7 +23,6 @@ from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.faults.conftest import SERVICE
 from tests.faults.peer import Peer
-from tests.faults.test_alarms import alarm
 from tests.support.accounting import Ledger
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, arun, eventually_true
 from tests.support.proxy import Direction, FaultProxy

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from tests.faults.conftest import HEARTBEAT, note, run
+from tests.faults.conftest import BREAKS, HEARTBEAT, note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -58,15 +58,7 @@ def test_a_service_consumes_within_a_second_after_an_outage_of_five(
     _back_and_nothing_lost(consuming, peer)
 
 
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        pytest.param(FaultProxy.reset, id="reset"),
-        pytest.param(FaultProxy.hang_up, id="end-of-stream"),
-        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
-        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
-    ],
-)
+@pytest.mark.parametrize("break_it", BREAKS)
 def test_a_broken_line_is_replaced_and_nothing_is_lost(
     break_it: Break, consuming: MQConnector, proxy: FaultProxy, peer: Peer
 ) -> None:
