@@ -27,7 +27,7 @@ from tests.support.accounting import Ledger
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, arun, eventually_true
 from tests.support.proxy import Direction, FaultProxy
 
-__all__ = ["alarm", "arun"]
+__all__ = ["arun"]
 
 pytestmark = pytest.mark.permissive_only
 
