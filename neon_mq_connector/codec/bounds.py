@@ -1,9 +1,9 @@
 """How much one message may cost its reader, and the errors that say so.
 
 A message comes from somebody else, so everything that its bytes can make the reader spend has a
-bound: memory (`Bounds.max_body`, `Bounds.max_text`, `Bounds.max_memory`), time (`Bounds.max_steps`;
-JSON takes none worth a bound beyond that on memory) and stack (`Bounds.max_depth`). With the
-defaults, whatever arrives is read or refused within about a second and 100 MiB.
+bound: memory (`Bounds.max_body`, `Bounds.max_text`, `Bounds.max_memory`), stack
+(`Bounds.max_depth`), and time, which is proportional to these but for what `Bounds.max_int_digits`
+and `Bounds.max_equal_hashes` keep so.
 """
 
 from __future__ import annotations
@@ -40,12 +40,6 @@ FREE_ENTRIES: Final = 5
 ENTRY_COST: Final = 64
 """Bytes that a dict or set is estimated to take for each further entry, while it grows."""
 
-CONTAINER_STEPS: Final = 4
-"""Steps that reading a list, tuple, set, dict or pair of parentheses takes, its values aside."""
-
-ODD_STEPS: Final = 9
-"""Steps that a value takes beyond the usual one when it is written in an unusual way."""
-
 TEXT_COPIES: Final = 3
 """Copies of a text that exist at once while it is read: itself, its translation, its strings."""
 
@@ -68,12 +62,8 @@ class Bounds:
         max_memory: bytes that reading is estimated to take: three times the text; 10 for each value
             or key; and besides, 64 for a string longer than one character, 32 for a number that is
             no small integer, 104 for a list or tuple, 232 for a dict or set, and 64 for each of its
-            entries after the fifth. Where the reader of Python literals is at work, which cannot
-            look ahead, every value is taken for a string. Default 96 MiB.
-        max_steps: what a text may take of the reader of Python literals, which reads what JSON
-            cannot express: one step for each value or key, two if it is bytes or has escapes, four
-            for a list, tuple, set, dict or pair of parentheses, ten for what is written in a way
-            that `repr` seldom uses. Default 400,000.
+            entries after the fifth. Where the reader of Python literals is at work, which reads
+            what JSON cannot express, every value is taken for a string. Default 96 MiB.
         max_depth: lists, tuples, sets, dicts and parentheses inside each other. Default 200, as in
             Python's own parser.
         max_int_digits: digits of one integer; 18 are always allowed. Default 4300, as in
@@ -86,7 +76,6 @@ class Bounds:
     max_body: int = 16 * _MIB
     max_text: int = 20 * _MIB
     max_memory: int = 96 * _MIB
-    max_steps: int = 400_000
     max_depth: int = 200
     max_int_digits: int = 4300
     max_equal_hashes: int = 16

