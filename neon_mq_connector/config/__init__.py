@@ -17,13 +17,12 @@ from neon_mq_connector.config.sources import Source, find_source
 from neon_mq_connector.config.values import Credentials, Endpoint
 
 if TYPE_CHECKING:
-    from neon_mq_connector.config.settings import MQSettings, load_settings
+    from neon_mq_connector.config.settings import MQSettings, UserSettings, load_settings
     from neon_mq_connector.config.tls import TLSSettings, create_ssl_context
-    from neon_mq_connector.config.users import UserSettings
 
 _MADE_WITH_PYDANTIC = {
     "MQSettings": "settings",
-    "UserSettings": "users",
+    "UserSettings": "settings",
     "load_settings": "settings",
     "TLSSettings": "tls",
     "create_ssl_context": "tls",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
 from neon_mq_connector.config.problems import describe, warn_of_near_misses
-from neon_mq_connector.config.section import Whole, problem, setting
+from neon_mq_connector.config.section import Section, Whole, problem, setting
 from neon_mq_connector.config.sources import (
     NO_SOURCE,
     PASSED_DICT,
@@ -21,7 +21,6 @@ from neon_mq_connector.config.sources import (
 )
 from neon_mq_connector.config.tls import TLSSettings
 from neon_mq_connector.config.tuning import Tuning
-from neon_mq_connector.config.users import UserSettings
 from neon_mq_connector.config.values import Credentials, Endpoint, kind_of, mistake
 
 AMQP_PORT = 5672
@@ -50,6 +49,29 @@ def _entries(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {str(name): {} if entry is None else entry for name, entry in value.items()}
+
+
+class UserSettings(Section):
+    """How one service logs in, and whatever else the service keeps with that."""
+
+    username: str | None = setting(
+        None,
+        expects="a text (user and username are the same key)",
+        description="The user's name on the broker. `user` is the same and goes before it.",
+    )
+    password: SecretStr | None = setting(
+        None,
+        expects="a text",
+        description="The user's password. A number has to stand in quotes.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_it_username(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        entry = {key: value for key, value in data.items() if key != "user"}
+        return entry if data.get("user") is None else {**entry, "username": data["user"]}
 
 
 class MQSettings(Tuning):

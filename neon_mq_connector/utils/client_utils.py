@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import numbers
+import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,8 +14,7 @@ from typing import Any
 
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.config.known_source import KnownSource
-from neon_mq_connector.config.sources import plain
+from neon_mq_connector.config.sources import Source, find_source, plain
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import VhostAccessError
 from neon_mq_connector.handler import NeonMQHandler
@@ -269,13 +271,33 @@ class _Asker:
         return client
 
 
-_known_source = KnownSource(fresh_for=0.02)
+#: Seconds for which a configuration is used without being looked for again: a process that sends
+#: thousands of requests a second need not read a file for each.
+_SOURCE_LIFETIME = 0.02
+_VARIABLES = (
+    "NEON_MQ_CONFIG_PATH",
+    "XDG_CONFIG_HOME",
+    "USERPROFILE" if os.name == "nt" else "HOME",
+)
+
+_found: tuple[float, tuple[Any, ...], Source | None] | None = None
 _asker: _Asker | None = None
+
+
+def _find_source() -> Source | None:
+    global _found
+    ovos = getattr(sys.modules.get("ovos_config.config"), "Configuration", None)
+    place = (*[os.environ.get(name) for name in _VARIABLES], ovos)
+    now = time.monotonic()
+    found = _found  # replaced as a whole, so any thread may do this
+    if found is None or now >= found[0] or found[1] != place:
+        found = _found = (now + _SOURCE_LIFETIME, place, find_source())
+    return found[2]
 
 
 def _known_asker() -> _Asker:
     global _asker
-    source = _known_source.find()
+    source = _find_source()
     config = source.section if source is not None else _default_mq_config
     asker = _asker
     if asker is None or asker.config != config or not config:

@@ -9,8 +9,10 @@ from typing import Any
 
 import neon_mq_connector
 from neon_mq_connector import AsyncMQConnector, MQConnector, envelope, errors
+from neon_mq_connector.config import MQSettings, TLSSettings, UserSettings
 from neon_mq_connector.service.health import ConsumerHealth
 from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
+from tests.docs import settings
 from tests.docs.pages import ROOT, Page
 
 API = Page(ROOT / "docs" / "reference" / "api.md")
@@ -114,3 +116,18 @@ def test_what_health_tells_is_named_where_it_is_explained() -> None:
     names = {name for cell in told for name in re.findall(r"\w+", cell)}
     assert names
     assert names <= set(ConsumerHealth.__dataclass_fields__)
+
+
+def test_every_setting_is_in_the_tables_as_it_is_declared() -> None:
+    page = settings.PAGE.read_text(encoding="utf-8")
+    assert settings.update(page) == page, "bring it up to date: python -m tests.docs.settings"
+    for section in (MQSettings, UserSettings, TLSSettings):
+        for name, field in section.model_fields.items():
+            assert f"| `{name}` |" in page
+            assert (field.description or "").endswith(".")
+
+
+def test_every_default_is_a_value_that_would_be_taken() -> None:
+    defaults = MQSettings.from_config({})
+    given = {name: getattr(defaults, name) for name in MQSettings.model_fields if name != "tls"}
+    assert MQSettings.from_config(given).endpoints == defaults.endpoints
