@@ -11,7 +11,12 @@ from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.config.environment import env_flag
-from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread, Retry
+from neon_mq_connector.consumers import (
+    BaseConsumerThread,
+    ConsumerThread,
+    Retry,
+    SelectConsumerThread,
+)
 from neon_mq_connector.consumers.consumer_thread import known_type, own_queue, type_name
 from neon_mq_connector.consumers.registration import (
     AckMode,
@@ -60,8 +65,9 @@ class ConsumingService(PipelinedService):
 
     @property
     def consumer_thread_cls(self) -> type[BaseConsumerThread]:
-        """The class of consumers that are registered without saying which."""
-        return ConsumerThread
+        """The class of consumers of functions that are registered without saying which."""
+        enabled = env_flag("MQ_ASYNC_CONSUMERS", self.async_consumers_enabled)
+        return SelectConsumerThread if enabled else ConsumerThread
 
     def register_consumer(
         self,
@@ -289,8 +295,7 @@ class ConsumingService(PipelinedService):
             on_error,
             registration.queue.name,
             async_consumer=async_consumer,
-            prefers_async=self._prefers_async_consumers,
-            threaded=self.consumer_thread_cls,
+            default=self.consumer_thread_cls,
         )
 
         def make_thread() -> BaseConsumerThread:
@@ -316,10 +321,6 @@ class ConsumingService(PipelinedService):
             },
             timeout=self.settings.stop_timeout,
         )
-
-    @property
-    def _prefers_async_consumers(self) -> bool:
-        return env_flag("MQ_ASYNC_CONSUMERS", self.async_consumers_enabled)
 
     def _options_of(self, engine: type[BaseConsumerThread]) -> dict[str, Any]:
         """Give what consumers of coroutines need and others do not."""

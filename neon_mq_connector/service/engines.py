@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, refuse_generator
-from neon_mq_connector.consumers import BaseConsumerThread, SelectConsumerThread
+from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread, SelectConsumerThread
 
 
 def choose_engine(
@@ -15,8 +15,7 @@ def choose_engine(
     queue: str,
     *,
     async_consumer: bool | None,
-    prefers_async: bool,
-    threaded: type[BaseConsumerThread],
+    default: type[BaseConsumerThread],
 ) -> type[BaseConsumerThread]:
     """Choose the class of a consumer's thread, once, by what its callback is.
 
@@ -25,11 +24,10 @@ def choose_engine(
         on_error: what is told of errors.
         queue: the name of the queue, for errors.
         async_consumer: what the registration says.
-        prefers_async: what holds where it says nothing.
-        threaded: the class for functions where nobody asks for another.
+        default: the class for functions where the registration does not say.
 
     Returns:
-        `AsyncConsumer` for a coroutine function, `SelectConsumerThread` where that is asked for.
+        `AsyncConsumer` for a coroutine function, else what the registration says, or the default.
 
     Raises:
         TypeError: the callback cannot be called, or yields, or is a coroutine function and
@@ -52,8 +50,9 @@ def choose_engine(
             f"queue {queue!r}: on_error {name_of(on_error)} is a coroutine function (`async def`), "
             f"and callback {name_of(callback)} is not, so nothing would await it"
         )
-    wanted = prefers_async if async_consumer is None else async_consumer
-    return SelectConsumerThread if wanted else threaded
+    if async_consumer is None:
+        return default
+    return SelectConsumerThread if async_consumer else ConsumerThread
 
 
 def choose_concurrency(

@@ -254,21 +254,21 @@ class MessagingService(ConfiguredService):
         queue: str | None = None,
         request_data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Publish the service's presence: its id and the time.
+        """Publish the service's presence, its id and the time, by `publish_message`.
 
         Args:
             vhost: the virtual host; the service's own by default.
             exchange: the fanout exchange; ``<service>_sync`` by default.
-            queue: a queue to bind to it.
+            queue: without a meaning; a subscriber binds its queue itself.
             request_data: what to publish instead.
         """
-        self.send_message(
-            request_data or {"service_id": self.service_id, "time": int(time.time())},
-            vhost=vhost or self.vhost,
-            exchange=exchange or f"{self.service_name}_sync",
-            queue=queue or "",
-            exchange_type=ExchangeType.fanout,
-        )
+        presence = request_data or {"service_id": self.service_id, "time": int(time.time())}
+        with self.create_mq_connection(vhost or self.vhost) as connection:
+            self.publish_message(
+                connection,
+                request_data=presence,
+                exchange=exchange or f"{self.service_name}_sync",
+            )
 
 
 def target_of(

@@ -16,7 +16,14 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config.sources import Source, find_source, plain
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.errors import VhostAccessError
+from neon_mq_connector.control.probe import wait_until_up
+from neon_mq_connector.envelope import new_id
+from neon_mq_connector.errors import (
+    PublishTimeoutError,
+    RequestTimeoutError,
+    VhostAccessError,
+    WaitTimeoutError,
+)
 from neon_mq_connector.handler import NeonMQHandler
 from neon_mq_connector.service.shared_clients import (
     ClientKey,
@@ -75,18 +82,25 @@ def send_mq_request(
         )
         asker = asking.by = _known_asker()
         client = asker.client(vhost)
-        if not expect_response:
-            client.send(target_queue, request_data, timeout=timeout, wire_format=asker.wire_format)
-            return {}
-        return client.request(
-            target_queue,
-            request_data,
-            timeout=timeout,
-            reply_queue=response_queue,
-            wire_format=asker.wire_format,
-            on_part=stream_callback,
-            on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
-        )
+        try:
+            if not expect_response:
+                client.send(
+                    target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
+                )
+                return {}
+            return client.request(
+                target_queue,
+                request_data,
+                timeout=timeout,
+                reply_queue=response_queue,
+                wire_format=asker.wire_format,
+                on_part=stream_callback,
+                on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
+            )
+        except Exception as error:
+            if _is_of_the_connection(error):
+                asking.look_for_vhost()
+            raise
     return {}
 
 
@@ -138,20 +152,26 @@ async def send_mq_request_async(
             )
         asker = asking.by = _known_asker()
         requests = requests_by(asker.client(vhost))
-        if not expect_response:
-            await requests.send(
-                target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
+        try:
+            if not expect_response:
+                await requests.send(
+                    target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
+                )
+                return {}
+            return await requests.request(
+                target_queue,
+                request_data,
+                timeout=timeout,
+                reply_queue=response_queue,
+                wire_format=asker.wire_format,
+                on_part=stream_callback,
+                on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
             )
-            return {}
-        return await requests.request(
-            target_queue,
-            request_data,
-            timeout=timeout,
-            reply_queue=response_queue,
-            wire_format=asker.wire_format,
-            on_part=stream_callback,
-            on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
-        )
+        except Exception as error:
+            if _is_of_the_connection(error):
+                what = f"looking for virtual host {vhost!r}"
+                await in_thread(asking.look_for_vhost, timeout=_DEFAULT_TIMEOUT, what=what)
+            raise
     return {}
 
 
@@ -166,6 +186,17 @@ class _Asking:
         self.by: _Asker | None = None
         self._vhost = vhost
         self._target_queue = target_queue
+
+    def look_for_vhost(self) -> None:
+        """Find out whether a connection ended because its virtual host was deleted.
+
+        Raises:
+            VhostAccessError: the virtual host does not exist or the user may not use it.
+        """
+        if self.by is not None:
+            refusal = wait_until_up(self.by.connector._all_parameters(self._vhost), 0.0)
+            if isinstance(refusal, VhostAccessError):
+                raise refusal
 
     def __enter__(self) -> None:
         """Look at the errors of a block."""
@@ -188,6 +219,15 @@ class _Asking:
         return True
 
 
+def _is_of_the_connection(error: Exception) -> bool:
+    """Whether a request failed because its connection ended, or was not there in time."""
+    if isinstance(error, RequestTimeoutError):
+        return isinstance(error.__cause__, WaitTimeoutError)
+    return isinstance(error, (ConnectionError, PublishTimeoutError)) and not isinstance(
+        error, VhostAccessError
+    )
+
+
 def _check(
     vhost: Any,
     request_data: Any,
@@ -198,6 +238,8 @@ def _check(
 ) -> float:
     """Refuse arguments that cannot be used, each by its name and with what would do.
 
+    An empty request gets a ``message_id``.
+
     Returns:
         The timeout, in seconds.
     """
@@ -205,7 +247,8 @@ def _check(
         timeout = _DEFAULT_TIMEOUT
     if not isinstance(vhost, str):
         raise _unusable("vhost", vhost, "a virtual host; give its name as a text, such as '/'")
-    if type(request_data) is not dict and not isinstance(request_data, Mapping):
+    is_message = type(request_data) is dict or isinstance(request_data, Mapping)
+    if not is_message:
         kind = type(request_data).__name__
         raise TypeError(f"request_data is no message but of type {kind}; give a dict")
     if not isinstance(target_queue, str) or not target_queue:
@@ -225,6 +268,8 @@ def _check(
         )
     if stream_callback is not None and not callable(stream_callback):
         raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
+    if not request_data:
+        request_data["message_id"] = new_id()  # as a message, an empty dict would be refused
     return timeout  # type: ignore[no-any-return]
 
 

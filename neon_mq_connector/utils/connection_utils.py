@@ -103,7 +103,7 @@ def _resolve(callback: str | Callable[..., Any], owner: Any) -> Callable[..., An
 
 
 class SuppressPikaLogging:
-    """Silence pika's loggers inside a ``with`` block, where failures are expected."""
+    """Silence pika's errors inside a ``with`` block, where failures are expected."""
 
     def __init__(self) -> None:
         self._level = logging.NOTSET
@@ -112,7 +112,7 @@ class SuppressPikaLogging:
         """Silence them."""
         logger = logging.getLogger("pika")
         self._level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
+        logger.setLevel(logging.CRITICAL)
         return self
 
     def __exit__(

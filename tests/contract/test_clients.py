@@ -310,16 +310,57 @@ class TestFailures:
         others = [q["name"] for q in broker.list_queues(vhost) if q["name"] != queue]
         assert len(others) <= 1  # the client's own reply queue, which lives as long as it does
 
+    def test_an_empty_dict_is_a_request(
+        self, send_mq_request: Any, vhost: str, old_style: Build
+    ) -> None:
+        service = old_style("input")
+        request: dict[str, Any] = {}
+        answer = send_mq_request(vhost, request, "input", timeout=10)
+        (asked,) = service.requests
+        assert set(asked) == {"message_id", "routing_key"}
+        assert answer["echo"] == asked
+        assert request["routing_key"] == asked["routing_key"]
+
+    def test_an_empty_dict_may_be_sent_without_a_wish_for_an_answer(
+        self, send_mq_request: Any, vhost: str, peer: Peer
+    ) -> None:
+        queue = peer.queue()
+        assert send_mq_request(vhost, {}, queue, expect_response=False) == {}
+        assert set(peer.get(queue).body) == {"message_id"}
+
     def test_an_unknown_vhost_is_a_value_error(
         self, send_mq_request: Any, client_config: dict[str, Any]
     ) -> None:
         user = client_config["users"][CLIENT]["user"]
-        for expect_response in (True, False):
+        for expect_response in (True, False, True, False, False, True):
             with pytest.raises(ValueError, match="not a valid endpoint") as raised:
                 send_mq_request(
-                    "/nowhere", {"n": 1}, "input", timeout=2, expect_response=expect_response
+                    "/nowhere", {"n": 1}, "input", timeout=10, expect_response=expect_response
                 )
             assert str(raised.value) == f"/nowhere is not a valid endpoint for {user}"
+
+    @pytest.mark.parametrize("expect_response", [True, False])
+    def test_a_vhost_that_was_deleted_is_a_value_error_each_time(
+        self,
+        send_mq_request: Any,
+        client_config: dict[str, Any],
+        broker: Any,
+        vhost: str,
+        expect_response: bool,
+    ) -> None:
+        other = f"{vhost}_other"
+        broker.create_vhost(other, users=[client_config["users"][CLIENT]["user"]])
+        try:
+            send_mq_request(other, {"n": 1}, "input", expect_response=False)
+            assert [each["name"] for each in broker.list_queues(other)] == ["input"]
+            assert send_mq_request(other, {"n": 2}, "input", timeout=0.5) == {}
+        finally:
+            broker.delete_vhost(other)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="not a valid endpoint"):
+                send_mq_request(
+                    other, {"n": 1}, "input", timeout=10, expect_response=expect_response
+                )
 
     def test_a_vhost_that_is_refused_is_a_value_error(
         self, send_mq_request: Any, client_config: dict[str, Any], broker: Any, vhost: str
@@ -910,7 +951,7 @@ class TestIsTheBrokerThere:
 
         logger = logging.getLogger("pika")
         with SuppressPikaLogging():
-            assert not logger.isEnabledFor(logging.ERROR)
+            assert logger.level == logging.CRITICAL
         assert logger.isEnabledFor(logging.ERROR)
 
 

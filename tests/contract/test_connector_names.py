@@ -280,11 +280,23 @@ def test_async_consumers_enabled_is_a_flag(connector: Any) -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_the_consumer_class_is_the_threaded_one(connector: Any, enabled: bool) -> None:
-    from neon_mq_connector.consumers import BlockingConsumerThread
+def test_the_consumer_class_is_the_one_that_is_enabled(
+    connector: Any, enabled: bool, quiet_environment: Any
+) -> None:
+    from neon_mq_connector.connector import ConsumerThread
+    from neon_mq_connector.consumers import SelectConsumerThread
 
+    class Service(type(connector)):  # type: ignore[misc]
+        async_consumers_enabled = enabled
+
+    expected = SelectConsumerThread if enabled else ConsumerThread
     connector.async_consumers_enabled = enabled
-    assert connector.consumer_thread_cls is BlockingConsumerThread
+    for each in (connector, Service(connector.config, connector.service_name)):
+        assert each.consumer_thread_cls is expected
+        each.register_consumer("c", "/", "q", print)
+        assert type(each.consumers["c"]) is expected
+        each.register_consumer("c", "/", "q", print, async_consumer=not enabled)
+        assert type(each.consumers["c"]) is not expected
 
 
 @pytest.mark.parametrize("asynchronous", [True, False, None])

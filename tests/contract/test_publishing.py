@@ -627,3 +627,24 @@ class TestSync:
 
     def test_nobody_needs_to_listen(self, connect: Build) -> None:
         connect().sync()
+
+    def test_it_publishes_once_by_the_method_that_a_service_may_have_replaced(
+        self, connect: Build, vhost: str
+    ) -> None:
+        connector = connect()
+        calls: list[Any] = []
+
+        def publish_message(
+            connection: Any, request_data: Any, exchange: str = "", expiration: int = 1000
+        ) -> str:
+            calls.append((connection.is_open, request_data, exchange))
+            return "id"
+
+        connector.publish_message = publish_message
+        connector.sync()
+        connector.sync(vhost, "other_exchange", None, {"said": "this"})
+        said = calls[0][1]
+        assert calls == [
+            (True, {"service_id": connector.service_id, "time": said["time"]}, f"{SERVICE}_sync"),
+            (True, {"said": "this"}, "other_exchange"),
+        ]
