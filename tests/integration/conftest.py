@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -128,10 +127,3 @@ def drop_connections(broker: PrivateBroker, vhost: str, purpose: str) -> int:
     for name in names:
         broker.management.close_connection(name)
     return len(names)
-
-
-def seconds(action: Callable[[], object]) -> float:
-    """Say how long something takes."""
-    began = time.monotonic()
-    action()
-    return time.monotonic() - began

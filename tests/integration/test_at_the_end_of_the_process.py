@@ -95,15 +95,14 @@ def test_a_worker_process_that_asked_leaves_no_queue_behind(
 def test_a_signal_ends_the_wait_for_a_broker() -> None:
     done = run_script(
         """
-        import os, signal, sys, threading, time
+        import os, signal, sys, threading
         from neon_mq_connector import MQConnector
 
         users = {"s": {"user": "u", "password": "p"}}
         config = {"server": "127.0.0.1", "port": int(sys.argv[1]), "users": users}
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        began = time.monotonic()
-        MQConnector(config, "s").run_forever(mq_timeout=25)
-        print("waited too long" if time.monotonic() - began > 10 else "ends")
+        MQConnector(config, "s").run_forever(mq_timeout=600)
+        print("ends")
         """,
         str(free_port()),
     )

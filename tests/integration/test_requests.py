@@ -210,19 +210,17 @@ def test_closing_ends_a_wait(client: RequestClient) -> None:
 
     def wait() -> None:
         try:
-            client.request("nobody", {"ask": 1}, timeout=30.0)
+            client.request("nobody", {"ask": 1}, timeout=600.0)
         except BaseException as error:
             outcome.append(error)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
     eventually(lambda: client._generation is not None and client._generation._by_correlation)
-    began = time.monotonic()
     client.close()
-    waiting.join(5.0)
+    waiting.join(60.0)
     assert not waiting.is_alive()
     assert outcome
-    assert time.monotonic() - began < 5.0
 
 
 @pytest.mark.permissive_only

@@ -6,10 +6,8 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
 from typing import Any
 
 import pytest
@@ -21,8 +19,8 @@ from neon_mq_connector.errors import RequestTimeoutError
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.ports import free_ports
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run, seconds
-from tests.support.polling import eventually
+from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
+from tests.support.polling import eventually, never
 
 
 def echo(service: MQConnector) -> Callable[[Any, Any, Any, bytes], None]:
@@ -51,8 +49,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     connector.send_message({"open": "the connection"}, queue="elsewhere")
     for name in names:
         connector.register_consumer(name, vhost, name, echo(connector))
-    # a third of a second on an idle machine; here other tests run beside it
-    assert seconds(connector.run_consumers) < 5.0
+    connector.run_consumers()
     assert all(connector.consumers[name].is_consuming for name in names)
 
     def ask(name: str) -> Any:
@@ -69,7 +66,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
         return purposes.count(f"{SERVICE} consuming") if purposes else 0
 
     assert eventually(consuming) == 1
-    assert seconds(connector.stop) < 5.0
+    connector.stop()
     client.close()
     left = {queue["name"] for queue in broker.list_queues(vhost)}
     assert left == {*names, "elsewhere"}  # what services share stays
@@ -90,47 +87,34 @@ def _is_plain(broker: PrivateBroker, vhost: str) -> bool:
 
 
 @pytest.mark.permissive_only
-@pytest.mark.timeout(60)
-def test_a_callback_of_20_s_outlives_its_heartbeat_and_slows_nobody_down(
+def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
     make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
 ) -> None:
-    connector = make_connector(heartbeat=5)
+    connector = make_connector(heartbeat=1)
     slow = Seen()
-    entered = threading.Event()
+    entered, may_end = threading.Event(), threading.Event()
 
-    def sleep(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+    def stay(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         entered.set()
-        time.sleep(20.0)
+        may_end.wait(600.0)
         slow(channel, method, properties, body)
         channel.basic_ack(method.delivery_tag)
 
     connector.register_consumer(
-        "slow", connector.vhost, "slow", sleep, slow.on_error, auto_ack=False
+        "slow", connector.vhost, "slow", stay, slow.on_error, auto_ack=False
     )
     connector.register_consumer("quick", connector.vhost, "quick", echo(connector))
     run(connector)
-
-    def window() -> float:
-        """Measure a quarter of a second of round trips, one after another."""
-        times = []
-        end = time.monotonic() + 0.25
-        while time.monotonic() < end:
-            times.append(seconds(lambda: client.request("quick", {"text": 1}, timeout=5.0)))
-        return median(times)
-
-    window()
-    idle = [window() for _ in range(8)]
     put(channel, "slow", b"one", declare=False)
-    assert entered.wait(5.0)
-    busy = []
-    while not slow.bodies:
-        busy.append(window())
-        time.sleep(0.5)
-    assert len(busy) > 10
-    # noise of the machine can only add: the better half of the windows of each is compared
-    assert median(sorted(busy)[: len(busy) // 2]) < 2 * median(sorted(idle)[:4])
+    assert entered.wait(30.0)
+    # longer than it takes the broker to give up a connection that is silent
+    never(lambda: not connector.check_health(), during=4.0, what="a connection is lost")
+    for number in range(100):
+        client.request("quick", {"text": number}, timeout=30.0)
+    assert not slow.bodies
+    may_end.set()
+    assert slow.wait_for(1) == [b"one"]
     connector.stop()
-    assert slow.bodies == [b"one"]
     assert not slow.redelivered
     assert not slow.errors
     assert messages_in(channel, "slow") == 0
@@ -213,7 +197,7 @@ def test_a_service_does_not_start_without_its_broker_and_says_so(
     (port,) = free_ports(1)
     connector = make_connector(port=port)
     connector.register_consumer("c", connector.vhost, "q", seen)
-    assert seconds(lambda: connector.run(mq_timeout=1)) < 4.0
+    connector.run(mq_timeout=1)
     assert not connector.started
     assert not connector.check_health()
     assert f":{port}" in caplog.text

