@@ -14,8 +14,9 @@ import pytest
 
 from tests.contract.configurations import SERVICE, make_config
 from tests.contract.peer import Answer, OldStyleService, Peer
-from tests.contract.proxy import Proxy, free_port
 from tests.contract.recorders import Errors
+from tests.support.nodes import free_port
+from tests.support.proxy import FaultProxy
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def peer(connection_params: pika.ConnectionParameters) -> Iterator[Peer]:
 
 
 @pytest.fixture
-def proxy(broker: Any, vhost: str) -> Iterator[Proxy]:
+def proxy(broker: Any, vhost: str) -> Iterator[FaultProxy]:
     """A line to the broker that can be cut; closed before the virtual host is looked over."""
-    with Proxy((broker.host, broker.port)) as proxy:
+    with FaultProxy(broker.port) as proxy:
         yield proxy
 
 
@@ -135,7 +136,7 @@ def consumer_thread(
 
         def end() -> None:
             if thread.ident is not None:
-                thread.join(5)
+                thread.join(30.0)
 
         cleanup.callback(end)
         return thread

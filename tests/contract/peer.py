@@ -21,7 +21,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from tests.support.polling import eventually
 
-DEADLINE = 5.0
+DEADLINE = 30.0
 
 
 def encode(message: Mapping[Any, Any]) -> bytes:

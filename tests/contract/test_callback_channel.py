@@ -186,7 +186,7 @@ class TestSettling:
 
         connector = consume(Inbox(work), auto_ack=False)
         peer.publish({"n": 1}, queue="input")
-        assert done.wait(5)
+        assert done.wait(30.0)
         connector.stop()
         assert peer.depth("input") == 0
 
@@ -506,7 +506,7 @@ class TestConnection:
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
         inbox.deliveries[0][0].connection.add_callback_threadsafe(called.set)
-        assert called.wait(5)
+        assert called.wait(30.0)
 
     def test_it_is_not_closed(self, in_callback: Callable[..., Any]) -> None:
         assert in_callback(lambda channel, *_: channel.connection.is_closed) is False

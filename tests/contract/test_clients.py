@@ -28,8 +28,8 @@ from pydantic import BaseModel
 
 from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer, encode, send_answer
-from tests.contract.proxy import free_port
 from tests.contract.recorders import Errors, Inbox, Outcome
+from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
 Build = Callable[..., Any]
@@ -905,7 +905,7 @@ class TestIsTheBrokerThere:
 
     def test_waiting_for_a_broker_that_comes(self, broker: Any, vhost: str) -> None:
         from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
-        from tests.contract.proxy import Proxy
+        from tests.support.proxy import FaultProxy
 
         port = free_port()
         answers: list[bool] = []
@@ -914,8 +914,8 @@ class TestIsTheBrokerThere:
             daemon=True,
         )
         waiter.start()
-        with Proxy((broker.host, broker.port), port):
-            waiter.join(8)
+        with FaultProxy(broker.port, port=port):
+            waiter.join(30.0)
         eventually(lambda: answers == [True], timeout=1)
 
     def test_a_broker_that_accepts_us_is_available(
@@ -964,6 +964,6 @@ class TestRepeatingTimer:
         timer.start()
         eventually(lambda: len(calls) >= 3)
         timer.cancel()
-        timer.join(5)
+        timer.join(30.0)
         assert not timer.is_alive()
         assert calls[0] == ((1,), {"a": 2})

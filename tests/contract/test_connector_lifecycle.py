@@ -19,16 +19,17 @@ from pika.exchange_type import ExchangeType
 
 from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer
-from tests.contract.proxy import Proxy, free_port
 from tests.contract.recorders import Errors, Inbox, Outcome
+from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
+from tests.support.proxy import FaultProxy
 
 Engine = dict[str, Any]
 Build = Callable[..., Any]
 
 
 def healthy(connector: Any) -> None:
-    eventually(connector.check_health, timeout=5, what="check_health()")
+    eventually(connector.check_health, what="check_health()")
 
 
 class TestRegistering:
@@ -165,7 +166,7 @@ class TestRegistering:
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join(5)
+        thread.join(30.0)
         assert list(made[0].consumers) == ["one"]
 
     def test_a_new_connector_is_neither_started_nor_healthy(self, connector: Any) -> None:
@@ -339,7 +340,7 @@ class TestRunning:
         peer.wait_for_consumer("input")
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
-        connector.consumers["one"].join(3)
+        connector.consumers["one"].join(30.0)
         assert not connector.consumers["one"].is_alive()
 
     def test_a_restarted_consumer_consumes(self, connect: Build, run: Build, peer: Peer) -> None:
@@ -871,7 +872,7 @@ class TestPeriodicThreads:
         service.register_consumer("two", service.vhost, "other", print)
         run(service, run_observer=True)
         peer.wait_for_consumer("input")
-        service.consumers["one"].join(3)
+        service.consumers["one"].join(30.0)
         eventually(lambda: restarted)
         peer.wait_for_consumer("input")
         assert set(restarted) == {"one"}
@@ -886,7 +887,7 @@ class TestPeriodicThreads:
         peer.wait_for_consumer("input")
         connector.observe_consumers()
         assert peer.consumers("input") == 1
-        connector.consumers["one"].join(3)
+        connector.consumers["one"].join(30.0)
         assert connector.check_health() is False
         connector.observe_consumers()
         peer.wait_for_consumer("input")
@@ -910,7 +911,7 @@ class TestPeriodicThreads:
         run(service)
         for _ in range(4):
             for consumer in list(service.consumers.values()):
-                consumer.join(3)
+                consumer.join(30.0)
             service.observe_consumers()
         assert restarted.count("once") in (1, 2)  # the published package counted the start too
         assert restarted.count("always") == 4
@@ -955,7 +956,7 @@ class TestThreadMixin:
         healthy(service)
         service.stop()
         service.done.set()
-        service.join(5)
+        service.join(30.0)
         assert not service.is_alive()
 
     def test_the_connectors_own_run_may_be_what_the_thread_runs(
@@ -971,7 +972,7 @@ class TestThreadMixin:
         service = connect(Service)
         service.register_consumer("one", service.vhost, "input", print)
         service.start()
-        service.join(10)
+        service.join(30.0)
         peer.wait_for_consumer("input")
         healthy(service)
 
@@ -1069,7 +1070,7 @@ class TestBrokerTrouble:
         connector.register_consumer("one", connector.vhost, "input", inbox)
         connector.run(mq_timeout=1)
         assert connector.check_health() is False
-        with Proxy((broker.host, broker.port), port):
+        with FaultProxy(broker.port, port=port):
             connector.run(mq_timeout=5, run_sync=False)
             assert connector.started is True
             healthy(connector)
@@ -1089,8 +1090,8 @@ class TestBrokerTrouble:
         )
         runner.start()
         never(lambda: connector.started, during=0.3)
-        with Proxy((broker.host, broker.port), port):
-            runner.join(10)
+        with FaultProxy(broker.port, port=port):
+            runner.join(30.0)
             assert not runner.is_alive()
             assert connector.started is True
             peer.wait_for_consumer("input")
@@ -1104,14 +1105,14 @@ class TestBrokerTrouble:
         connector.register_consumer("one", connector.vhost, "input", print)
         with contextlib.suppress(Exception):
             connector.run(mq_timeout=1)
-        eventually(lambda: connector.check_health() is False, timeout=2)
+        eventually(lambda: connector.check_health() is False)
 
     def test_health_returns_after_the_line_was_cut(
         self,
         connect: Build,
         run: Build,
         peer: Peer,
-        proxy: Proxy,
+        proxy: FaultProxy,
         config: dict[str, Any],
         engine: Engine,
     ) -> None:
@@ -1122,7 +1123,7 @@ class TestBrokerTrouble:
         run(connector)
         peer.wait_for_consumer("input")
         for number in range(2):
-            eventually(lambda: proxy.cut() > 0)
+            eventually(lambda: proxy.hang_up() > 0)
             peer.wait_for_consumer("input")
             eventually(lambda: all(c.is_consuming for c in connector.consumers.values()))
             healthy(connector)

@@ -15,8 +15,8 @@ import pytest
 from pika.exchange_type import ExchangeType
 
 from tests.contract.peer import Peer
-from tests.contract.proxy import free_port
 from tests.contract.recorders import Errors, Inbox
+from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
 
 Build = Callable[..., Any]
@@ -136,7 +136,7 @@ class TestRunning:
         errors = Errors()
         consumer = consumer_thread("input", print, errors)
         consumer.start()
-        consumer.join(5)
+        consumer.join(30.0)
         assert not consumer.is_alive()
         assert consumer.is_consuming is False
         assert errors.calls == []
@@ -153,7 +153,7 @@ class TestRunning:
         peer.wait_for_consumer("input")
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
-        eventually(lambda: not consumers[0].is_consuming, timeout=5)
+        eventually(lambda: not consumers[0].is_consuming)
         eventually(lambda: peer.consumers("input") == 0)
 
     def test_the_error_function_gets_the_thread_and_the_exception(
@@ -207,7 +207,7 @@ class TestRunning:
         peer.wait_for_consumer("input")
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
-        consumer.join(3)
+        consumer.join(30.0)
         assert peer.depth("input") == 0
 
     def test_several_threads_live_side_by_side(self, consumer_thread: Build, peer: Peer) -> None:
@@ -221,7 +221,7 @@ class TestRunning:
         for number, inbox in enumerate(inboxes):
             inbox.wait()
             assert inbox.values("n") == [number]
-        consumers[0].join(3)
+        consumers[0].join(30.0)
         assert all(consumer.is_consuming for consumer in consumers[1:])
 
     def test_it_comes_back_after_the_line_was_cut(
@@ -237,12 +237,12 @@ class TestRunning:
         consumer = consumer_thread("input", inbox, errors, connection_params=parameters)
         consumer.start()
         peer.wait_for_consumer("input")
-        assert proxy.cut() > 0
+        assert proxy.hang_up() > 0
         peer.wait_for_consumer("input")
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
         assert consumer.is_consumer_alive is True
-        consumer.join(3)
+        consumer.join(30.0)
 
 
 class TestNoBroker:
@@ -260,7 +260,7 @@ class TestNoBroker:
             assert consumer.is_consuming is False
             assert not consumer._consumer_started.is_set()
         finally:
-            consumer.join(3)
+            consumer.join(30.0)
         assert not consumer.is_alive()
         assert consumer.is_consumer_alive is False
         assert consumer.is_consuming is False
@@ -277,8 +277,8 @@ class TestNoBroker:
 
         consumer = consumer_class(nowhere, "q", print, error_func=fail, daemon=True)
         consumer.start()
-        assert called.wait(5)
-        consumer.join(3)
+        assert called.wait(30.0)
+        consumer.join(30.0)
         assert not consumer.is_alive()
 
     def test_the_default_error_function_serves(
@@ -286,7 +286,7 @@ class TestNoBroker:
     ) -> None:
         consumer = consumer_class(nowhere, "q", print, daemon=True)
         consumer.start()
-        consumer.join(3)
+        consumer.join(30.0)
         assert not consumer.is_alive()
         assert consumer.channel is None
 
@@ -309,7 +309,7 @@ class TestNoBroker:
         consumer.start()
         errors.wait()
         assert consumer.channel is None
-        consumer.join(3)
+        consumer.join(30.0)
         assert not consumer.is_alive()
 
     def test_an_unknown_vhost_is_reported(
@@ -325,5 +325,5 @@ class TestNoBroker:
         consumer.start()
         errors.wait()
         assert consumer.is_consuming is False
-        consumer.join(3)
+        consumer.join(30.0)
         assert not consumer.is_alive()

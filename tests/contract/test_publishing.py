@@ -42,7 +42,7 @@ class Loop:
             target=self.connection.ioloop.start, name="select-loop", daemon=True
         )
         self._thread.start()
-        assert self._open.wait(5)
+        assert self._open.wait(30.0)
 
     def _end(self) -> None:
         self._closed.set()
@@ -61,7 +61,7 @@ class Loop:
             done.set()
 
         self.connection.ioloop.add_callback_threadsafe(do)
-        assert done.wait(5), "the loop's thread did not get to it"
+        assert done.wait(30.0), "the loop's thread did not get to it"
         if isinstance(results[0], BaseException):
             raise results[0]
         return results[0]
@@ -73,7 +73,7 @@ class Loop:
             )
         self._closed.wait(5)
         if not self._ended:
-            self._thread.join(5)
+            self._thread.join(30.0)
             self.connection.ioloop.close()
             self._ended = True
 
@@ -358,7 +358,7 @@ class TestThreads:
             assert sorted(peer.get(queue).body["n"] for _ in range(20)) == list(range(20))
         finally:
             done.set()
-            owner.join(5)
+            owner.join(30.0)
 
     def test_the_loops_own_thread_may_emit(self, emit: Any, loop: Loop, peer: Peer) -> None:
         queue = peer.queue()

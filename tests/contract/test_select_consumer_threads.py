@@ -18,9 +18,10 @@ import pika.exceptions
 import pytest
 
 from tests.contract.peer import Peer
-from tests.contract.proxy import Proxy, free_port
 from tests.contract.recorders import Errors, Inbox
+from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
+from tests.support.proxy import FaultProxy
 
 Build = Callable[..., Any]
 HOOKS = ("on_connected", "on_connection_fail", "on_channel_open", "on_close")
@@ -73,7 +74,7 @@ def nowhere(consumer_class: Any, cleanup: contextlib.ExitStack) -> Build:
 
 
 @pytest.fixture
-def through(proxy: Proxy, connection_params: pika.ConnectionParameters) -> Any:
+def through(proxy: FaultProxy, connection_params: pika.ConnectionParameters) -> Any:
     """How to get to the broker by way of the proxy."""
     return pika.ConnectionParameters(
         "127.0.0.1",
@@ -99,14 +100,14 @@ class TestHooks:
         assert seen == [["on_connected", "on_channel_open"]]
         assert events.of("on_connected") == [(consumer.connection,)]
         assert events.of("on_channel_open") == [(consumer.channel,)]
-        consumer.join(5)
+        consumer.join(30.0)
         assert events.names == ["on_connected", "on_channel_open", "on_close"]
         ((connection, reason),) = events.of("on_close")
         assert connection is consumer.connection
         assert connection.is_closed
         assert isinstance(reason, Exception)
         assert events.threads == {consumer}
-        consumer.join(5)
+        consumer.join(30.0)
         assert len(events.calls) == 3
         assert errors.calls == []
 
@@ -127,7 +128,7 @@ class TestHooks:
         consumer = Own(connection_params, "input", print)
         consumer.start()
         peer.wait_for_consumer("input")
-        consumer.join(5)
+        consumer.join(30.0)
         assert called == [consumer.channel, "closed"]
 
     def test_a_hook_is_looked_up_when_the_event_comes(
@@ -137,7 +138,7 @@ class TestHooks:
         consumer.start()
         peer.wait_for_consumer("input")
         consumer.on_close = Mock()
-        consumer.join(5)
+        consumer.join(30.0)
         consumer.on_close.assert_called_once()
 
     def test_a_hook_need_not_take_what_it_does_not_want(
@@ -148,9 +149,9 @@ class TestHooks:
         consumer.on_connected = connected.set
         consumer.on_close = lambda connection: closed.append(connection)
         consumer.start()
-        assert connected.wait(5)
+        assert connected.wait(30.0)
         peer.wait_for_consumer("input")
-        consumer.join(5)
+        consumer.join(30.0)
         assert closed == [consumer.connection]
 
     def test_a_hook_that_fails_does_no_harm(
@@ -165,7 +166,7 @@ class TestHooks:
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
         assert consumer.is_consuming
-        consumer.join(5)
+        consumer.join(30.0)
         consumer.on_channel_open.assert_called_once()
         assert errors.calls == []
 
@@ -195,7 +196,7 @@ class TestNoBroker:
         assert events.of("on_connection_fail") == [(None, error)]
         assert consumer.channel is None
         assert consumer.is_consuming is False
-        consumer.join(5)
+        consumer.join(30.0)
         assert not consumer.is_alive()
         assert consumer.is_consumer_alive is False
         assert events.names == ["on_connection_fail"]
@@ -229,12 +230,12 @@ class TestNoBroker:
         consumer.start()
         try:
             errors.wait()
-            with Proxy((broker.host, broker.port), port):
+            with FaultProxy(broker.port, port=port):
                 eventually(lambda: consumer.is_consuming)
                 assert events.names == ["on_connection_fail", "on_connected", "on_channel_open"]
-                consumer.join(5)
+                consumer.join(30.0)
         finally:
-            consumer.join(5)
+            consumer.join(30.0)
         assert len(errors.calls) == 1
 
     def test_a_wrong_password_is_told_at_once(
@@ -247,14 +248,14 @@ class TestNoBroker:
         events = Events(consumer)
         consumer.start()
         errors.wait()
-        consumer.join(5)
+        consumer.join(30.0)
         assert events.names == ["on_connection_fail"]
         assert len(errors.calls) == 1
 
 
 class TestOutages:
     def test_a_line_that_is_cut_closes_once_and_opens_once(
-        self, consumer_thread: Build, peer: Peer, proxy: Proxy, through: Any, errors: Errors
+        self, consumer_thread: Build, peer: Peer, proxy: FaultProxy, through: Any, errors: Errors
     ) -> None:
         inbox = Inbox()
         consumer = consumer_thread("input", inbox, errors, connection_params=through)
@@ -262,7 +263,7 @@ class TestOutages:
         consumer.start()
         eventually(lambda: consumer.is_consuming)
         before = consumer.connection
-        proxy.cut()
+        proxy.hang_up()
         eventually(lambda: events.names.count("on_channel_open") == 2)
         eventually(lambda: consumer.is_consuming)
         opened = ["on_connected", "on_channel_open"]
@@ -277,11 +278,11 @@ class TestOutages:
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
         assert errors.calls == []  # connecting again did not fail three times
-        consumer.join(5)
+        consumer.join(30.0)
         assert events.names.count("on_close") == 2
 
     def test_stopped_while_the_broker_is_away_it_closes_no_second_time(
-        self, consumer_thread: Build, proxy: Proxy, through: Any, errors: Errors
+        self, consumer_thread: Build, proxy: FaultProxy, through: Any, errors: Errors
     ) -> None:
         consumer = consumer_thread("input", print, errors, connection_params=through)
         events = Events(consumer)
@@ -291,7 +292,7 @@ class TestOutages:
         errors.wait()
         assert consumer.is_consuming is False
         assert consumer.is_consumer_alive is True
-        consumer.join(5)
+        consumer.join(30.0)
         assert not consumer.is_alive()
         assert events.names == [
             "on_connected",
@@ -401,7 +402,7 @@ class TestPikasStyle:
         of_connection, of_channel = Mock(), Mock()
         connection.add_on_close_callback(of_connection)
         channel.add_on_close_callback(of_channel)
-        consumer.join(5)
+        consumer.join(30.0)
         ((closed, reason), _) = of_connection.call_args
         assert closed is connection
         of_connection.assert_called_once()
@@ -422,7 +423,7 @@ class TestPikasStyle:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(30.0)
         assert sorted(peer.get(queue).body["n"] for _ in threads) == list(range(8))
         assert consumer.is_consuming
 
@@ -430,7 +431,7 @@ class TestPikasStyle:
         from neon_mq_connector import MQConnector
 
         connection = consumer.connection
-        consumer.join(5)
+        consumer.join(30.0)
         with pytest.raises(pika.exceptions.ConnectionWrongStateError):
             MQConnector.emit_mq_message(connection, {"n": 1}, queue="q")
         with pytest.raises(pika.exceptions.ConnectionWrongStateError):

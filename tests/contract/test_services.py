@@ -45,7 +45,7 @@ def serve(cleanup: Any) -> Callable[..., Any]:
     def start(service: Any, **kwargs: Any) -> Any:
         cleanup.callback(service.stop)
         service.run(**kwargs)
-        eventually(service.check_health, timeout=5, what=f"health of {service.service_name}")
+        eventually(service.check_health, what=f"health of {service.service_name}")
         return service
 
     return start
@@ -227,7 +227,7 @@ class TestLLM:
         eventually(lambda: worker.health().consumers["llm"].running)
         assert not answers
         worker.stop()
-        client.join(5)
+        client.join(30.0)
         assert answers[0]["response"] == "last (after 0)"
 
 
@@ -281,7 +281,7 @@ class TestCustom:
 
     def test_a_dead_consumer_is_restarted_by_its_own_method(self, service: Any, peer: Peer) -> None:
         peer.wait_for_consumer("count")
-        service.consumers["counter"].join(3)
+        service.consumers["counter"].join(30.0)
         eventually(lambda: service.restarts == ["counter"])
         peer.wait_for_consumer("count")
         peer.publish({"count": 1}, exchange="counting", queue="count")

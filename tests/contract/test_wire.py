@@ -113,7 +113,7 @@ class TestOnTheBroker:
         peer.wait_for_consumer(queue)
         from tests.support.polling import eventually
 
-        eventually(lambda: len(inbox.deliveries) == 2, timeout=5, what="two deliveries")
+        eventually(lambda: len(inbox.deliveries) == 2, what="two deliveries")
         assert [body for *_, body in inbox.deliveries] == [
             b"\x00 any bytes at all",
             b'{"json": true}',

@@ -90,7 +90,7 @@ def test_of_100_requests_on_a_line_that_is_cut_each_is_answered_or_told(
                 failures = [each for each in outcomes if each is not True]
                 told = (RequestLostError, RequestTimeoutError, MQConnectionError)
                 assert all(isinstance(each, told) for each in failures), failures
-            await eventually_true(service.check_health, timeout=20.0)
+            await eventually_true(service.check_health)
             await ask_until_answered(ask)
             assert heartbeat.beats > 5
             assert not books(service)
@@ -158,9 +158,9 @@ def test_a_line_that_goes_dead_costs_the_time_that_was_given(
             outcomes = await asyncio.gather(*asking, *sending, return_exceptions=True)
             assert all(isinstance(each, MQError) for each in outcomes)
             assert heartbeat.beats > beats + 5
-            await eventually_true(lambda: not service.check_health(), timeout=20.0)
+            await eventually_true(lambda: not service.check_health())
             proxy.heal()
-            await eventually_true(service.check_health, timeout=30.0)
+            await eventually_true(service.check_health)
 
     arun(main())
 

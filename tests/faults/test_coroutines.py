@@ -91,7 +91,7 @@ def test_what_coroutines_forward_arrives_and_their_loop_goes_on(
         eventually(lambda: forwarder.beats > beats + 5, what="the loop goes on")  # noqa: B023
         proxy.heal()
     peer.wait_until_settled(QUEUE, timeout=30.0)
-    eventually(service.check_health, timeout=15.0)
+    eventually(service.check_health)
     forwarder.may_end.set()
     service.stop()
     arrived = set(peer.ids_in(OUT))

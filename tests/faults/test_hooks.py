@@ -69,10 +69,10 @@ def test_a_broker_that_goes_and_comes_back_is_told_of_step_by_step(
         broker.start()
         eventually(lambda: consumer.is_consuming, what="it consumes again")
         peer.send(QUEUE, 1)
-        assert handled.wait(10)
+        assert handled.wait(30.0)
         assert consumer.told[-2:] == opened
     finally:
-        consumer.join(10)
+        consumer.join(30.0)
     assert not consumer.is_alive()
     assert consumer.told == [*opened, "closed", *["failed"] * 3, *opened, "closed"]
     assert len(errors) == 1

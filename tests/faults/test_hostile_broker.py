@@ -251,7 +251,7 @@ def test_an_endless_body_in_tiny_frames_takes_no_more_memory_than_it_has(
     fake.lies["consuming"] = tell
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run(service)
-    eventually(lambda: bool(handled), timeout=20, what="the message is there")
+    eventually(lambda: bool(handled), what="the message is there")
     assert handled == [b"x" * pieces]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB
 

@@ -73,7 +73,7 @@ def test_a_line_that_swallows_everything_is_given_up_after_two_heartbeats(
         fresh.extend(peer.send(QUEUE, 2, prefix="fresh"))
         return bool(set(fresh) & peer.ledger.handled_ids)
 
-    eventually(one_is_handled, timeout=30.0)
+    eventually(one_is_handled)
     peer.wait_until_handled(ids + fresh, timeout=60.0)
     _back_and_nothing_lost(consuming, peer)
 
@@ -145,10 +145,10 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
     )
     run(service)
     ids = peer.send(QUEUE, 3)
-    assert running.wait(5)
+    assert running.wait(30.0)
     proxy.refuse()
     proxy.reset()
-    eventually(lambda: not service.check_health(), timeout=2, what="health tells of the loss")
+    eventually(lambda: not service.check_health(), what="health tells of the loss")
     proxy.heal()
     release.set()
     peer.wait_until_handled(ids)

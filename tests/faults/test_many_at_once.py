@@ -106,7 +106,7 @@ def test_questions_on_a_line_that_is_cut_are_lost_at_once_and_the_next_are_not(
     for question in questions:
         assert isinstance(question.exception(5.0), RequestLostError)
     for thread in (gathering, reading):
-        thread.join(5.0)
+        thread.join(30.0)
         assert not thread.is_alive()
     assert [type(each) for each in outcomes] == [RequestLostError] * 2
     with pytest.raises(RequestLostError):  # it must not be taken for the end

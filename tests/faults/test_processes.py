@@ -120,11 +120,11 @@ def test_a_worker_that_is_killed_leaves_its_messages_to_the_others(
     victim = workers[0]
     eventually(lambda: len(victim.handled()) > 10, what="the victim works")
     victim.signal(signal.SIGKILL)
-    assert victim.wait(10) == -signal.SIGKILL
+    assert victim.wait(30.0) == -signal.SIGKILL
     peer.wait_until_settled(QUEUE, timeout=30)
     for worker in workers[1:]:
         worker.signal(signal.SIGTERM)
-    assert [worker.wait(10) for worker in workers[1:]] == [0, 0, 0]
+    assert [worker.wait(30.0) for worker in workers[1:]] == [0, 0, 0]
     _write_down(ledger, *workers)
     account = peer.close_the_books(QUEUE)
     assert set(account.handled) == account.sent
@@ -145,7 +145,7 @@ for number in range(20):
 """
     began = Process(["-c", script, json.dumps(config)], tmp_path / "none")
     try:
-        assert began.wait(20) == 0
+        assert began.wait(30.0) == 0
     finally:
         began.end()
     assert peer.ids_in(QUEUE) == [f"m{number}" for number in range(20)]
@@ -222,7 +222,7 @@ def _exit_code(child: int) -> int:
         return pid == child
 
     try:
-        eventually(has_ended, timeout=15, what="the child ends")
+        eventually(has_ended, what="the child ends")
     except AssertionError:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -64,7 +64,7 @@ def test_a_broker_that_goes_and_comes_back_costs_no_message(
         eventually(lambda: not service.check_health(), what="health tells of the outage")
         broker.start()
         # the outage lasts about as long as the node takes to start
-        eventually(service.check_health, timeout=5, what="the service consumes again")
+        eventually(service.check_health, what="the service consumes again")
         handled = len(ledger.handled_ids)
         eventually(lambda: len(ledger.handled_ids) > handled + 50, what="messages flow again")
     finally:

@@ -43,7 +43,7 @@ def echo_port() -> Iterator[int]:
     yield listener.getsockname()[1]
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(5)
+    thread.join(30.0)
 
 
 @pytest.fixture

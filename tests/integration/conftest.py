@@ -11,7 +11,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector
+from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.testing import PrivateBroker
@@ -19,6 +19,8 @@ from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
 SERVICE = "test_service"
+LONG = 60_000
+"""Milliseconds."""
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ class Seen:
     def on_error(self, _thread: Any, error: BaseException) -> None:
         self.errors.append(error)
 
-    def wait_for(self, count: int, timeout: float = 15.0) -> list[bytes]:
+    def wait_for(self, count: int, timeout: float = 30.0) -> list[bytes]:
         """Wait until so many have come."""
         eventually(
             lambda: len(self.bodies) >= count, timeout=timeout, what=f"{count} messages handled"
@@ -123,7 +125,43 @@ def drop_connections(broker: PrivateBroker, vhost: str, purpose: str) -> int:
             if str(row.get("client_properties", {}).get("connection_name", "")).endswith(purpose)
         ]
 
-    names = eventually(find, timeout=15.0, interval=0.1, what=f"a connection for {purpose}")
+    names = eventually(find, interval=0.1, what=f"a connection for {purpose}")
     for name in names:
         broker.management.close_connection(name)
     return len(names)
+
+
+class Asked(MQConnector):
+    """Answers in each way that there is, when it may."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.parts_sent = threading.Event()
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.may_answer.wait(30.0)
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    def count(self, body: dict[str, Any]) -> None:
+        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
+        self.parts_sent.set()
+
+
+def parts_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    to = request["to"]
+    for n in range(to):
+        yield {"n": n, "message_id": request["message_id"], "is_final": n == to - 1}
+
+
+@pytest.fixture
+def asked(make_connector: MakeConnector) -> Asked:
+    """A service on threads that is registered and does not run yet."""
+    service = make_connector(Asked)
+    assert isinstance(service, Asked)
+    service.register_consumer("square", service.vhost, "square", service.square)
+    service.register_consumer("count", service.vhost, "count", service.count)
+    return service

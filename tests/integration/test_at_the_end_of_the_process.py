@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neon_mq_connector.testing import PrivateBroker
-from tests.contract.proxy import free_port
+from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,9 +24,9 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.testing import PrivateBroker
-from neon_mq_connector.testing.ports import free_ports
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.conftest import MQConfig, User
+from tests.support.nodes import free_port
 from tests.support.polling import eventually
 from tests.unit.cli.conftest import invoke
 
@@ -492,7 +492,7 @@ def test_a_user_who_may_do_nothing_is_told_by_every_command(
 @pytest.mark.needs_rabbitmq
 def test_broker_runs_a_node_until_a_signal_and_leaves_nothing(tmp_path: Path) -> None:
     config = tmp_path / "mq.json"
-    port = free_ports(1)[0]
+    port = free_port()
     arguments = ("--port", str(port), "--vhost", "/llm", "--json")
     files = ("--write-config", str(config), "--service", "echo_service")
     with process("broker", *arguments, *files) as node:

@@ -107,9 +107,9 @@ def test_a_channel_that_ends_while_threads_use_it_takes_nothing_with_it(
         with contextlib.suppress(MQError):
             end(shot.channel)
         for thread in threads:
-            thread.join(5.0)
+            thread.join(30.0)
             assert not thread.is_alive()
-        assert shot.ended.wait(5.0)
+        assert shot.ended.wait(30.0)
         assert link.state is LinkState.OPEN
         assert link.generation == 1, link.last_error
         confirmed[number], sent[number] = shot.confirmed, sum(shot.sent)
@@ -163,7 +163,7 @@ def test_every_message_of_a_publisher_is_confirmed_or_raises_while_its_channel_i
     finally:
         over.set()
         for thread in threads:
-            thread.join(20.0)
+            thread.join(30.0)
         links = connections.links()
         generations = [each.generation for each in links]
         assert connections.close(10.0)

@@ -16,52 +16,16 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
-from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.contract.peer import OldStyleService, send_answer
-from tests.integration.conftest import MakeConnector, messages_in, run
+from tests.integration.conftest import LONG, Asked, MakeConnector, messages_in, parts_of, run
 from tests.support.polling import eventually
 
 SAME_ON_BOTH = pytest.mark.permissive_only
-LONG = 60_000
-
-
-class Asked(MQConnector):
-    """Answers in each way that there is, when it may."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        self.parts_sent = threading.Event()
-
-    @create_mq_callback()
-    def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.may_answer.wait(10.0)
-        return {"square": body["n"] ** 2}
-
-    @create_mq_callback()
-    def count(self, body: dict[str, Any]) -> None:
-        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
-        self.parts_sent.set()
-
-
-def parts_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    to = request["to"]
-    for n in range(to):
-        yield {"n": n, "message_id": request["message_id"], "is_final": n == to - 1}
-
-
-@pytest.fixture
-def asked(make_connector: MakeConnector) -> Asked:
-    service = make_connector(Asked)
-    assert isinstance(service, Asked)
-    service.register_consumer("square", service.vhost, "square", service.square)
-    service.register_consumer("count", service.vhost, "count", service.count)
-    return service
 
 
 @pytest.fixture
@@ -282,7 +246,7 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
     run(asked)
     stream = host.stream_answer({"to": 1000}, "count", timeout=10.0, prefetch_count=16)
     read = [part["n"] for part in itertools.islice(stream, 10)]
-    assert asked.parts_sent.wait(10.0)
+    assert asked.parts_sent.wait(30.0)
     # nine are acknowledged, the tenth is in the reader's hands
     eventually(lambda: messages_in(channel, stream.reply_queue) == 1000 - 9 - 16)
     read += [part["n"] for part in stream]

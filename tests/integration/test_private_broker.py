@@ -93,7 +93,7 @@ def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
     directory = Path(done.stdout.strip())
     eventually(lambda: not processes_of(directory), what="the node has ended")
-    eventually(lambda: not directory.exists(), timeout=30, what="its folder is gone")
+    eventually(lambda: not directory.exists(), what="its folder is gone")
 
 
 def test_a_bad_setting_ends_in_an_error_that_has_the_log() -> None:

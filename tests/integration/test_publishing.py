@@ -182,7 +182,7 @@ def test_many_threads_publish_on_one_connection(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20.0)
+        thread.join(30.0)
     assert not faults
     bodies = set()
     while (answer := channel.basic_get("q", auto_ack=True))[0] is not None:
@@ -242,7 +242,7 @@ def test_a_connection_that_the_broker_ends_is_replaced_for_the_next_message(
             return False
         return True
 
-    eventually(send_again, timeout=5.0)
+    eventually(send_again)
 
 
 def test_what_is_sent_after_a_stop_still_arrives(
@@ -271,7 +271,7 @@ def test_what_callbacks_send_while_they_are_stopped_leaves_no_connection(
     connector.register_consumer("c", connector.vhost, "c", late)
     run(connector)
     connector.send_message({"n": 1}, queue="c")
-    assert runs.wait(10.0)
+    assert runs.wait(30.0)
     connector.stop()
     assert messages_in(channel, other) == 1
     assert connector.health().connections == ()

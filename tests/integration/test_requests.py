@@ -83,7 +83,7 @@ def plain_pika_echo(connection_params: pika.ConnectionParameters) -> Iterator[li
     thread.start()
     yield answered
     connection.add_callback_threadsafe(channel.stop_consuming)
-    thread.join(5.0)
+    thread.join(30.0)
     connection.close()
 
 
@@ -187,7 +187,7 @@ def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
     waiting = threading.Thread(target=wait)
     waiting.start()
     drop_connections(broker, vhost, "requests")
-    waiting.join(5.0)
+    waiting.join(30.0)
     assert [type(error) for error in outcome] == [RequestLostError]
 
     def again() -> bool:

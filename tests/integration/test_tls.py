@@ -16,10 +16,10 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.testing import PrivateBroker
-from neon_mq_connector.testing.ports import free_ports
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.support import leaks
 from tests.support.accounting import Ledger
+from tests.support.nodes import free_port
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
@@ -56,7 +56,7 @@ class TlsBroker:
     def __init__(self, folder: Path) -> None:
         self.certificate, key = make_certificate(folder, "localhost")
         self.other_certificate, _ = make_certificate(folder, "elsewhere")
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self.node = PrivateBroker(
             config={
                 "listeners.ssl.1": f"127.0.0.1:{self.port}",
@@ -198,7 +198,7 @@ def test_a_line_that_is_cut_loses_nothing_and_is_mended(
         if turn % 20 == 10:
             proxy.reset()
     wanted = {f"m{turn}" for turn in range(60)}
-    eventually(lambda: wanted <= ledger.handled_ids, timeout=20, what="every message is handled")
+    eventually(lambda: wanted <= ledger.handled_ids, what="every message is handled")
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError
 from neon_mq_connector.testing import PrivateBroker
-from neon_mq_connector.testing.ports import free_ports
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
+from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
 
 
@@ -170,7 +170,7 @@ def _wrong(connector: MQConnector, seen: Seen, vhost: str, **options: Any) -> Ba
     """Start a consumer that cannot work, and return the one error that is told."""
     connector.register_consumer("c", vhost, "q", seen, seen.on_error, **options)
     connector.run_consumers()
-    eventually(lambda: seen.errors, timeout=5.0, what="an error is told")
+    eventually(lambda: seen.errors, what="an error is told")
     thread = connector.consumers["c"]
     assert not thread.is_consuming
     assert not connector.check_health()
@@ -184,7 +184,7 @@ def _wrong(connector: MQConnector, seen: Seen, vhost: str, **options: Any) -> Ba
 def test_a_broker_that_is_down_is_one_clear_error(
     make_connector: MakeConnector, seen: Seen
 ) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     connector = make_connector(port=port)
     error = _wrong(connector, seen, connector.vhost)
     assert isinstance(error, ConnectionError)
@@ -194,7 +194,7 @@ def test_a_broker_that_is_down_is_one_clear_error(
 def test_a_service_does_not_start_without_its_broker_and_says_so(
     make_connector: MakeConnector, seen: Seen, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     connector = make_connector(port=port)
     connector.register_consumer("c", connector.vhost, "q", seen)
     connector.run(mq_timeout=1)

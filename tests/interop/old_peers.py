@@ -161,7 +161,7 @@ class OldPeer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(5)
-        self._reader.join(5)
+        self._reader.join(30.0)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.ports import free_ports
 
 PERMISSIVE = "permissive"
 REFUSING = "refusing"
@@ -39,3 +40,8 @@ def crash(node: PrivateBroker) -> None:
     """
     node.rabbitmqctl("eval", "mnesia:sync_log().")
     node.kill()
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    return free_ports(1)[0]

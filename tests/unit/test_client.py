@@ -347,7 +347,7 @@ def test_losses_at_any_moment_leave_no_request_waiting(_round: int, it: Bench) -
         with pytest.raises(RequestLostError):
             future.result(8.0)
     stop.set()
-    cutting.join(5.0)
+    cutting.join(30.0)
 
 
 @pytest.mark.parametrize(

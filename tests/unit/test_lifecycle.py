@@ -83,7 +83,7 @@ def test_a_waiting_thread_is_woken_by_the_move() -> None:
     waiting.start()
     lifecycle.move(State.CONNECTING)
     lifecycle.move(State.CONSUMING)
-    waiting.join(5.0)
+    waiting.join(30.0)
     assert answers == [True]
 
 
@@ -119,5 +119,5 @@ def test_of_many_threads_that_stop_exactly_one_made_the_move(_round: int) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5.0)
+        thread.join(30.0)
     assert sorted(made) == [False] * 7 + [True]

@@ -40,7 +40,7 @@ class ConnectorFirst(MQConnector, threading.Thread):
         MQConnector.stop(self)
         self.jobs.put(None)
         if self.ident is not None:
-            self.join(5)
+            self.join(30.0)
 
 
 class ThreadFirst(ConnectorFirst):

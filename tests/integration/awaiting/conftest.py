@@ -12,52 +12,20 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
-from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
+from neon_mq_connector import AsyncMQConnector
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.contract.peer import OldStyleService, send_answer
-from tests.integration.conftest import SERVICE, MakeConnector, run
+from tests.integration.conftest import LONG, SERVICE, Asked, parts_of, run
 from tests.support.loops import arun
 
 __all__ = ["arun"]
 
-LONG = 60_000
-
-
-class Asked(MQConnector):
-    """Answers in each way that there is, when it may."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        self.parts_sent = threading.Event()
-
-    @create_mq_callback()
-    def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.may_answer.wait(20.0)
-        return {"square": body["n"] ** 2}
-
-    @create_mq_callback()
-    def count(self, body: dict[str, Any]) -> None:
-        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
-        self.parts_sent.set()
-
-
-def parts_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    to = request["to"]
-    for n in range(to):
-        yield {"n": n, "message_id": request["message_id"], "is_final": n == to - 1}
-
 
 @pytest.fixture
-def asked(make_connector: MakeConnector) -> Asked:
+def asked(asked: Asked) -> Asked:
     """A service on threads, which runs."""
-    service = make_connector(Asked)
-    assert isinstance(service, Asked)
-    service.register_consumer("square", service.vhost, "square", service.square)
-    service.register_consumer("count", service.vhost, "count", service.count)
-    run(service)
-    return service
+    run(asked)
+    return asked
 
 
 @pytest.fixture

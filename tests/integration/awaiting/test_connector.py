@@ -24,16 +24,10 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.contract.proxy import free_port
-from tests.integration.awaiting.conftest import Asked, AsyncAsked, own_threads, running
-from tests.integration.conftest import (
-    MakeConnector,
-    drop_connections,
-    messages_in,
-    put,
-    run,
-)
+from tests.integration.awaiting.conftest import AsyncAsked, own_threads, running
+from tests.integration.conftest import Asked, MakeConnector, drop_connections, messages_in, put, run
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
+from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
 MakeAsync = Callable[..., Any]
@@ -217,7 +211,7 @@ def test_it_consumes_again_after_its_connections_were_lost(
             await service.request({"n": 2}, "square")
             for purpose in ("consuming", "requests", "publishing"):
                 await asyncio.to_thread(drop_connections, broker, vhost, purpose)
-            await eventually_true(service.check_health, timeout=20.0)
+            await eventually_true(service.check_health)
 
             async def ask() -> bool:
                 with contextlib.suppress(ConnectionError):

@@ -28,15 +28,17 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.testing import PrivateBroker
 from tests.contract.peer import OldStyleService
-from tests.contract.proxy import free_port
-from tests.integration.awaiting.conftest import (
+from tests.integration.awaiting.conftest import count_like_old_services, square_like_old_services
+from tests.integration.conftest import (
     Asked,
-    count_like_old_services,
+    MakeConnector,
+    drop_connections,
+    messages_in,
     parts_of,
-    square_like_old_services,
+    run,
 )
-from tests.integration.conftest import MakeConnector, drop_connections, messages_in, run
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
+from tests.support.nodes import free_port
 
 StartOldService = Callable[..., OldStyleService]
 ONCE = pytest.mark.permissive_only
@@ -637,7 +639,7 @@ def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     may_answer = threading.Event()
 
     def count_late(channel: BlockingChannel, request: dict[str, Any]) -> None:
-        assert may_answer.wait(20.0)
+        assert may_answer.wait(30.0)
         count_like_old_services(channel, request)
 
     old_service("late", count_late)

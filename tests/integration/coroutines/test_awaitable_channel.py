@@ -382,7 +382,7 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     connector = make_connector()
     connector.register_consumer("c", connector.vhost, "q", declares, durable=True)
     run(connector)
-    assert done.wait(5.0)
+    assert done.wait(30.0)
 
     def told() -> list[str]:
         messages = [each.getMessage() for each in caplog.records]

@@ -271,11 +271,11 @@ def test_what_goes_wrong_at_the_end_is_told_before_the_end(
     connector = make_connector()
     connector.register_consumer("c", connector.vhost, "q", fail_at_last, on_error, durable=True)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     release.set()
-    stopping.join(10.0)
+    stopping.join(30.0)
     assert told == ["boom"]
 
 
@@ -315,7 +315,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     connector.register_consumer("c", vhost, "q", blocks_the_loop, auto_ack=False, durable=True)
     run(connector)
     put(channel, "q", b"1")
-    assert blocked.wait(5.0)
+    assert blocked.wait(30.0)
     watch = LivenessWatch("test-watch", LivenessPolicy(), lambda: connector.consumers)
     began = time.monotonic()
     for number in range(3):
@@ -485,13 +485,13 @@ def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     assert consumer.is_consumer_alive
     assert not consumer.is_consuming
     consumer.start()
-    assert consumer._consumer_started.wait(10.0)
+    assert consumer._consumer_started.wait(30.0)
     assert consumer.is_consuming
     put(channel, "q", b"1", b"2", declare=False)
     seen.wait_for(2)
     assert "mq-asyncio:direct" in [each.name for each in threading.enumerate()]
-    consumer.join(10.0)
-    consumer.join(10.0)
+    consumer.join(30.0)
+    consumer.join(30.0)
     assert not consumer.is_alive()
     assert not consumer.is_consumer_alive
     assert consumer.channel is not None

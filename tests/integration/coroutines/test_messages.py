@@ -290,10 +290,10 @@ def test_while_it_stops_a_message_can_still_be_acknowledged(
     connector = make_connector()
     connector.register_consumer("c", connector.vhost, "q", handle, ack="manual", durable=True)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     eventually(lambda: not connector.consumers["c"].is_consumer_alive)
     may_go.set()
-    stopping.join(10.0)
+    stopping.join(30.0)
     assert messages_in(channel, "q") == 0

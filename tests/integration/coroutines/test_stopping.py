@@ -41,7 +41,7 @@ def test_a_hundred_coroutines_may_end_before_the_connector_does(
     stopping = stop_in_thread(connector)
     never(lambda: not stopping.is_alive(), during=0.3)
     crowd.may_go.set()
-    stopping.join(10.0)
+    stopping.join(30.0)
     assert not stopping.is_alive()
     assert len(crowd.gone) == MANY
     assert not crowd.cancelled
@@ -107,7 +107,7 @@ def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
     connector = make_connector(stop_timeout=2.0)
     connector.register_consumer("c", connector.vhost, "q", stays, ack="on_success", durable=True)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)
     assert "stays of queue 'q'" in caplog.text
@@ -128,7 +128,7 @@ def test_a_coroutine_that_blocks_the_loop_does_not_hold_up_the_stop(
     connector = make_connector(stop_timeout=2.0)
     connector.register_consumer("c", connector.vhost, "q", blocks, ack="on_success", durable=True)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)
     may_go.set()
@@ -154,7 +154,7 @@ def test_what_a_cancelled_coroutine_still_does_is_done(
         "c", connector.vhost, "q", says_good_bye, ack="on_success", durable=True
     )
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     connector.stop()
     assert messages_in(channel, "good-byes") == 1
     eventually(lambda: messages_in(channel, "q") == 1)
@@ -176,7 +176,7 @@ def test_one_that_goes_on_when_it_is_cancelled_and_ends_well_is_acknowledged(
     connector = make_connector(stop_timeout=3.0)
     connector.register_consumer("c", connector.vhost, "q", finishes, ack="on_success", durable=True)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     connector.stop()
     assert messages_in(channel, "q") == 0
 

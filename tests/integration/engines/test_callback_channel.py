@@ -177,7 +177,7 @@ def test_many_threads_can_take_messages_at_once(stage: Stage, channel: BlockingC
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10.0)
+            thread.join(30.0)
         assert not faults, faults
         return taken
 

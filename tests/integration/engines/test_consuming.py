@@ -83,7 +83,7 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
 
     def slow(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         entered.set()
-        assert release.wait(10.0)
+        assert release.wait(30.0)
         seen(channel, method, properties, body)
         if ack is AckMode.MANUAL:
             channel.basic_ack(method.delivery_tag)
@@ -92,12 +92,12 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     connector = make_connector()
     connector.register_consumer("c", connector.vhost, "q", slow, ack=ack, **engine)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     never(lambda: not stopping.is_alive(), during=0.2)
     release.set()
-    stopping.join(5.0)
+    stopping.join(30.0)
     assert not stopping.is_alive()
     assert seen.bodies == [b"0"]
     eventually(lambda: messages_in(channel, "q") == 29)
@@ -150,19 +150,19 @@ def test_what_a_callback_sends_while_its_connector_stops_leaves_nothing_open(
 
     def answer(*_: Any) -> None:
         entered.set()
-        assert release.wait(10.0)
+        assert release.wait(30.0)
         connector.send_message({"answer": 1}, queue="answers", expiration=60_000)
 
     put(channel, "q", b"question")
     channel.queue_declare("answers", durable=True)
     connector.register_consumer("c", connector.vhost, "q", answer, **engine)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     eventually(lambda: not connector.started)
     release.set()
-    stopping.join(10.0)
+    stopping.join(30.0)
     assert messages_in(channel, "answers") == 1
 
 
@@ -201,7 +201,7 @@ def test_acks_from_many_threads_settle_each_message_once(
     finally:
         stop.set()
         for thread in threads:
-            thread.join(5.0)
+            thread.join(30.0)
     assert connector.check_health()
     connector.stop()
     assert not seen.errors
@@ -220,17 +220,17 @@ def test_a_multiple_ack_does_not_reach_messages_that_no_callback_has_seen(
         if body == b"2":
             channel.basic_ack(method.delivery_tag + 100, multiple=True)
             entered.set()
-            assert release.wait(10.0)
+            assert release.wait(30.0)
 
     put(channel, "q", *numbered(10))
     connector = make_connector()
     connector.register_consumer("c", connector.vhost, "q", ack_all, auto_ack=False, **engine)
     run(connector)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     release.set()
-    stopping.join(10.0)
+    stopping.join(30.0)
     eventually(lambda: messages_in(channel, "q") == 7)
 
 
@@ -333,7 +333,7 @@ def test_many_bad_messages_do_not_block_the_good_one_behind_them(
         **engine,
     )
     run(connector)
-    assert seen.wait_for(1, timeout=3.0) == [b"good"]
+    assert seen.wait_for(1) == [b"good"]
 
 
 @SAME_ON_BOTH
@@ -572,7 +572,7 @@ def test_a_stop_at_any_moment_of_the_start_is_a_stop(
     starting.start()
     time.sleep(delay)
     connector.stop()
-    starting.join(10.0)
+    starting.join(30.0)
     assert not starting.is_alive()
     eventually(lambda: not any(each.is_alive() for each in connector.consumers.values()))
 
@@ -586,15 +586,15 @@ def test_a_stop_while_a_service_prepares_to_run_is_a_stop(
         def pre_run(self, **_: Any) -> None:
             self.register_consumer("c", self.vhost, "q", seen, **engine)
             preparing.set()
-            assert release.wait(10.0)
+            assert release.wait(30.0)
 
     connector = make_connector(Slow)
     running = threading.Thread(target=run, args=(connector,))
     running.start()
-    assert preparing.wait(10.0)
+    assert preparing.wait(30.0)
     connector.stop()
     release.set()
-    running.join(10.0)
+    running.join(30.0)
     assert not connector.started
     assert not connector.consumers["c"].is_alive()
 
@@ -630,4 +630,4 @@ def test_one_connector_can_be_made_run_and_stopped_inside_a_callback_of_another(
     connector = make_connector()
     connector.register_consumer("c", connector.vhost, "outer", nest, **engine)
     run(connector)
-    assert inner_done.wait(10.0)
+    assert inner_done.wait(30.0)

@@ -82,7 +82,7 @@ def test_after_a_loss_it_is_made_anew_and_bound(
     run(connector)
     drop_connections(broker, vhost, "consuming")
     eventually(lambda: connector.consumers["c"].consumer.recoveries)
-    eventually(lambda: connector.consumers["c"].is_consuming, timeout=5.0)
+    eventually(lambda: connector.consumers["c"].is_consuming)
     channel.basic_publish("x", "", b"again")
     assert seen.wait_for(1) == [b"again"]
 

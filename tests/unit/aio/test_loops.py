@@ -44,7 +44,7 @@ def loop(
     runner.start()
     yield CallersLoop(its)
     its.call_soon_threadsafe(its.stop)
-    runner.join(5.0)
+    runner.join(30.0)
     its.close()
 
 
@@ -84,7 +84,7 @@ def test_many_calls_wake_the_loop_once(
         release.wait(5.0)
 
     loop.call(hold_up)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     wake = loop._wake
 
     def counted() -> None:
@@ -129,7 +129,7 @@ def test_a_loop_that_is_held_up_is_found_out(loop: CoroutineLoop) -> None:
     entered = threading.Event()
     loop.call(entered.set)
     loop.call(release.wait, 10.0)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     loop.blocked_for()
     eventually(lambda: loop.blocked_for() > 0.3)
     release.set()
@@ -157,7 +157,7 @@ def test_every_call_is_made_or_refused_while_it_stops(loop: CoroutineLoop) -> No
     eventually(lambda: len(made) > 100)
     assert loop.stop(5.0)
     for each in threads:
-        each.join(5.0)
+        each.join(30.0)
     eventually(lambda: len(made) == len(accepted))
     assert set(map(id, made)) == set(map(id, accepted))
 

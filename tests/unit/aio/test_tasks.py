@@ -287,7 +287,7 @@ def test_a_stop_lets_them_end_and_starts_no_more(bench: Callable[..., Bench]) ->
     finishing.join(0.2)
     assert finishing.is_alive()
     gate.open.set()
-    finishing.join(5.0)
+    finishing.join(30.0)
     assert not finishing.is_alive()
     assert gate.inside == [1, 2]
     assert sorted(it.acked) == [1, 2]
@@ -333,7 +333,7 @@ def test_a_shorter_time_counts_and_a_longer_one_does_not(bench: Callable[..., Be
     finishing.start()
     it.runner.hurry(4.0)
     it.runner.hurry(60.0)
-    finishing.join(20.0)
+    finishing.join(30.0)
     assert not finishing.is_alive()
     assert it.given_back == [1]
 
@@ -359,7 +359,7 @@ def test_tasks_that_somebody_else_cancels_before_they_begin_are_not_forgotten(
             task.cancel()
 
     loop.call(hold_up)
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     it.number(*range(1, 401))
     loop.call(cancel_all)
     release.set()

@@ -13,7 +13,7 @@ import pytest
 from neon_mq_connector import errors
 from neon_mq_connector.cli.exits import ExitCode, exit_code_of
 from neon_mq_connector.testing import PrivateBroker, PrivateBrokerError
-from neon_mq_connector.testing.ports import free_ports
+from tests.support.nodes import free_port
 from tests.unit.cli.conftest import Run
 
 SECRET = "s3cr3t-word"
@@ -24,7 +24,7 @@ LONG = "ü" * 150  # 300 bytes
 @pytest.fixture
 def nobody() -> str:
     """An address at which nothing listens."""
-    return f"127.0.0.1:{free_ports(1)[0]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def one_line(text: str) -> str:

@@ -116,7 +116,7 @@ class Line:
     def stop_reading(self) -> None:
         """Have the other end left to the test."""
         self._is_over.set()
-        self._threads[1].join(5.0)
+        self._threads[1].join(30.0)
 
     def has_received(self, size: int) -> None:
         self.may_read.set()
@@ -128,7 +128,7 @@ class Line:
         self.loop.stop()
         self._is_over.set()
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(30.0)
             assert not thread.is_alive()
         self.loop.close()
         self.theirs.close()
@@ -160,5 +160,5 @@ def shake_hands(ours: socket.socket, theirs: socket.socket) -> tuple[ssl.SSLSock
     )
     serving.start()
     client = for_client.wrap_socket(ours, server_hostname="localhost")
-    serving.join(5.0)
+    serving.join(30.0)
     return client, made[0]

@@ -81,7 +81,7 @@ def test_the_answer_is_read_by_the_thread_that_waits_for_it(line: Line, books: B
     before = books.notes
     leader = leads(line, lambda: books.has(2))
     line.theirs.sendall(confirm(2))
-    leader.join(5.0)
+    leader.join(30.0)
     assert before == [1]
     assert books.entries[1] == (2, leader.ident)
 
@@ -89,7 +89,7 @@ def test_the_answer_is_read_by_the_thread_that_waits_for_it(line: Line, books: B
 def test_afterwards_the_loop_reads_again(line: Line, books: Books) -> None:
     leader = leads(line, lambda: books.has(1))
     line.theirs.sendall(confirm(1))
-    leader.join(5.0)
+    leader.join(30.0)
     line.theirs.sendall(confirm(2))
     eventually(lambda: books.has(2))
     assert books.entries[1][1] == line.loop_thread.ident
@@ -108,7 +108,7 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
         line.theirs.sendall(data[:-cut])
         eventually(lambda: len(books.entries) >= 2)
         line.theirs.sendall(data[-cut:])
-    leader.join(5.0)
+    leader.join(30.0)
     assert not leader.is_alive()
     eventually(lambda: books.has(3))
     assert books.notes == [1, HEARTBEAT, 2, HEARTBEAT, sent[4], 3]
@@ -120,7 +120,7 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
 def test_what_comes_for_others_is_handed_on(line: Line, books: Books) -> None:
     leader = leads(line, lambda: books.has(1))
     line.theirs.sendall(b"".join([*message(1, 1, b"for somebody else"), confirm(1)]))
-    leader.join(5.0)
+    leader.join(30.0)
     assert [[raw[2] for raw in batch] for batch in books.sink.batches] == [[b"for somebody else"]]
 
 
@@ -129,7 +129,7 @@ def test_only_one_leads(line: Line, books: Books) -> None:
     lead(line, lambda: False)  # returns at once
     assert leader.is_alive()
     line.theirs.sendall(confirm(1))
-    leader.join(5.0)
+    leader.join(30.0)
 
 
 def test_time_is_up_for_a_leader_too(line: Line, books: Books) -> None:
@@ -143,7 +143,7 @@ def test_what_is_done_elsewhere_ends_it(line: Line) -> None:
     answered = threading.Event()
     leader = leads(line, answered.is_set)
     answered.set()
-    leader.join(5.0)
+    leader.join(30.0)
     assert not leader.is_alive()
 
 
@@ -167,7 +167,7 @@ def test_a_leader_that_does_not_come_by_loses_its_turn(line: Line, books: Books)
     eventually(looked_after)
     assert books.entries[0][1] == line.loop_thread.ident
     held.set()
-    leader.join(5.0)
+    leader.join(30.0)
     assert not leader.is_alive()
     line.theirs.sendall(confirm(2))
     eventually(lambda: books.has(2))
@@ -181,7 +181,7 @@ def test_the_end_of_the_connection_is_told_by_the_loop(line: Line, books: Books)
     line.stop_reading()
     line.theirs.close()
     eventually(lambda: ends)
-    leader.join(5.0)
+    leader.join(30.0)
     assert not leader.is_alive()
     assert ends == [line.loop_thread.ident]
 
@@ -194,7 +194,7 @@ def test_bytes_that_make_no_sense_end_the_connection_with_their_reason(
     leader = leads(line, lambda: False)
     line.theirs.sendall(b"\x09 is no kind of frame")
     eventually(lambda: ends)
-    leader.join(5.0)
+    leader.join(30.0)
     assert ends == [line.loop_thread.ident]
     assert isinstance(line.transport.reader.fault, FrameError)
     assert "unknown type 9" in str(line.transport.reader.fault)
@@ -217,7 +217,7 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
     leader.start()
     eventually(lambda: line.transport.reader.turn.is_led)
     line.theirs.sendall(confirm(1))
-    leader.join(5.0)
+    leader.join(30.0)
     assert [type(error) for error in caught] == [KeyboardInterrupt]
     eventually(lambda: line.protocol.lost)
 
@@ -233,7 +233,7 @@ def test_what_waits_for_room_leaves_while_somebody_leads() -> None:
         assert leader.is_alive()
     finally:
         line.close()
-    leader.join(5.0)
+    leader.join(30.0)
     assert not leader.is_alive()
 
 

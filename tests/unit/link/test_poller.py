@@ -80,6 +80,6 @@ def test_another_thread_may_change_what_is_waited_for(
     waiting.start()
     poller.modify(ours.fileno(), READ)
     eventually(lambda: found)
-    waiting.join(5.0)
+    waiting.join(30.0)
     assert found == [(ours.fileno(), READ)]
     poller.close()

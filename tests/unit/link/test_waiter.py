@@ -61,7 +61,7 @@ def test_an_answer_that_races_with_the_timeout_is_either_taken_or_refused(_round
         taken = waiter.wait(0.0001, "it") == 7
     except WaitTimeoutError:
         taken = False
-    answering.join(5.0)
+    answering.join(30.0)
     assert accepted == [taken]
 
 
@@ -80,5 +80,5 @@ def test_of_many_answers_at_once_exactly_one_is_the_first(_round: int) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5.0)
+        thread.join(30.0)
     assert [waiter.wait(1, "it")] == first

@@ -144,7 +144,7 @@ def test_publishing_waits_for_the_confirm(it: Bench) -> None:
     eventually(lambda: len(it.channel.published) == 2)
     assert not answers
     it.channel.confirms(2)
-    waiting.join(5.0)
+    waiting.join(30.0)
     assert answers == ["done"]
 
 
@@ -270,7 +270,7 @@ def test_what_is_unconfirmed_is_bounded_and_who_comes_then_waits(
     waiting = threading.Thread(target=lambda: done.append(submit(it.publisher, message, timeout=5)))
     waiting.start()
     it.channel.confirms(1)
-    waiting.join(5.0)
+    waiting.join(30.0)
     assert done
 
 
@@ -382,7 +382,7 @@ def test_numbers_are_given_in_the_order_in_which_messages_leave(_round: int, it:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10.0)
+        thread.join(30.0)
     assert len(it.channel.published) == 801
     # the broker nacks every third; exactly those senders are told
     for tag, sent in enumerate(it.channel.published, 1):
@@ -413,7 +413,7 @@ def test_a_loss_while_many_publish_leaves_nobody_without_an_answer(_round: int, 
         it.channel.shut(ConnectionLostError("lost"))
         time.sleep(0.001)
     for thread in threads:
-        thread.join(10.0)
+        thread.join(30.0)
     for channel in it.link.channels:
         if channel.error is None and channel.published:
             channel.confirms(len(channel.published), multiple=True)

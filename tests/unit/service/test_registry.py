@@ -238,7 +238,7 @@ def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10.0)
+        thread.join(30.0)
     assert not faults
     it.registry.request_stop(("a",))
     assert it.running() == []

@@ -26,7 +26,7 @@ def test_a_thread_of_ours_that_stays_is_named() -> None:
         leaks.check_threads(leaks.baseline())
     finally:
         end.set()
-        thread.join(5)
+        thread.join(30.0)
     leaks.check_threads(before)
 
 
@@ -38,4 +38,4 @@ def test_threads_of_others_are_none_of_our_business() -> None:
     thread.start()
     leaks.check_threads(before)
     end.set()
-    thread.join(5)
+    thread.join(30.0)

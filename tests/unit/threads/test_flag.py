@@ -31,7 +31,7 @@ def test_all_who_wait_are_woken() -> None:
         thread.start()
     flag.set()
     for thread in threads:
-        thread.join(20.0)
+        thread.join(30.0)
     assert woken == [True] * 4
 
 
@@ -45,7 +45,7 @@ def test_a_signal_handler_may_set_it_while_it_is_waited_for() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     try:
         for _ in range(200):
-            assert flag.wait(20.0)
+            assert flag.wait(30.0)
             flag.clear()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

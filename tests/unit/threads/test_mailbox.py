@@ -65,7 +65,7 @@ def test_many_hands_take_each_item_once(round_number: int) -> None:
     for _ in takers:
         mailbox.put(None)
     for thread in takers:
-        thread.join(20.0)
+        thread.join(30.0)
     assert sorted(item for mine in taken for item in mine) == list(range(4000))
 
 
