@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neon_mq_connector.codec import WireFormat, b64_to_dict, decode_body, encode_body
+from neon_mq_connector.errors import DecodeError
 
 TYPICAL: dict[str, Any] = {
     "msg_type": "recognizer_loop:utterance",
@@ -107,6 +108,12 @@ def main() -> None:
         "--calls", type=int, default=200, help="calls a round (default: %(default)s)"
     )
     arguments = parser.parse_args()
+    body = base64.b64encode(json.dumps("{'a': (" + "7," * 5_000_000 + ")}").encode())
+    began = time.process_time()
+    try:
+        b64_to_dict(body)
+    except DecodeError:
+        print(f"a tuple of 5 million integers: refused after {time.process_time() - began:.2f} s")
     for name, message in VARIANTS.items():
         seconds = measure(message, arguments.rounds, arguments.calls)
         ratio = seconds["literal_eval"] / seconds["read legacy"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -149,8 +148,3 @@ class Peer:
         account = self.ledger.close(parked=parked, ready=ready)
         account.check()
         return account
-
-
-def seconds_until(moment: float) -> float:
-    """Return how long ago a moment on the monotonic clock was."""
-    return time.monotonic() - moment
