@@ -19,6 +19,7 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
+DEFAULT_PREFETCH = 50
 pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
 
 QUEUE = "processes"
@@ -128,7 +129,8 @@ def test_a_worker_that_is_killed_leaves_its_messages_to_the_others(
     _write_down(ledger, *workers)
     account = peer.close_the_books(QUEUE)
     assert set(account.handled) == account.sent
-    assert account.repeated <= 1, "only the message that it died over may have been repeated"
+    # what was handled within the 10 ms for which an ack may be held, all of it unacked till then
+    assert account.repeated < DEFAULT_PREFETCH
 
 
 def test_a_script_that_only_sends_ends_by_itself_and_its_messages_are_there(
