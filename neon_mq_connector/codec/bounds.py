@@ -141,7 +141,7 @@ def check_text(text: str, bounds: Bounds) -> None:
 
 
 def memory_left(text: str, bounds: Bounds) -> int:
-    """Tell how many bytes the values of a text may take.
+    """Return how many bytes the values of a text may take.
 
     Arguments:
         text: the whole text; its copies count against `Bounds.max_memory`.

@@ -96,12 +96,12 @@ def encode_body(data: Mapping[str, Any], wire_format: WireFormat) -> bytes:
 
 
 def content_type_of(wire_format: WireFormat) -> str:
-    """Tell the AMQP property `content_type` that goes with a format."""
+    """Return the AMQP property `content_type` that goes with a format."""
     return CONTENT_TYPE_JSON if wire_format is WireFormat.JSON else CONTENT_TYPE_LEGACY
 
 
 def is_json_type(content_type: str | None) -> bool:
-    """Tell whether a content type is that of JSON, parameters and letter case aside."""
+    """Whether a content type is that of JSON, parameters and letter case aside."""
     if not content_type:
         return False
     kind = content_type.partition(";")[0].strip().lower()

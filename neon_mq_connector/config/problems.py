@@ -31,7 +31,7 @@ def describe(
     prefix: str,
     source: str,
 ) -> str:
-    """Say in one line what is wrong in a configuration.
+    """Describe in one line what is wrong in a configuration.
 
     Args:
         error: what pydantic found.

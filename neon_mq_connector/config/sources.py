@@ -163,7 +163,7 @@ def _is_there(path: Path) -> bool:
 
 
 def place_for_settings(source: str) -> str:
-    """Say where a missing key is to be added.
+    """Describe where a missing key is to be added.
 
     Args:
         source: where the settings came from.

@@ -46,7 +46,7 @@ class TLSSettings(Section):
         True,
         expects="true or false",
         description="Whether the broker's certificate must be valid, come from a trusted "
-        "authority and bear the server's name. False accepts whoever answers: for a test bench.",
+        "authority and bear the server's name. False accepts any server: for a test bench.",
     )
     server_hostname: str | None = setting(
         None,

@@ -53,7 +53,7 @@ def mistake(text: str) -> ConfigurationError:
 
 
 def kind_of(value: Any) -> str:
-    """Say what kind of value it is, in the words of a configuration file and without quoting it.
+    """Describe the kind of a value, in the words of a configuration file and without quoting it.
 
     Args:
         value: anything that may stand in a configuration.

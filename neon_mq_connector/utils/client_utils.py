@@ -34,7 +34,7 @@ from neon_mq_connector.service.shared_clients import (
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
-#: What is used where no configuration is found; whoever has credentials elsewhere puts them here.
+#: What is used where no configuration is found; callers may put their own here.
 _default_mq_config: dict[str, Any] = {"server": "localhost", "port": 5672, "users": {}}
 
 _CLIENT = "mq_handler"
@@ -306,7 +306,7 @@ class _Asker:
         return vhost in self._keys
 
     def client(self, vhost: str) -> RequestClient:
-        """Give the process's client for a virtual host."""
+        """Return the process's client for a virtual host."""
         key = self._keys.get(vhost)
         client = None if key is None else known_client(key)
         if client is None:

@@ -24,7 +24,7 @@ _never = threading.Event()
 
 
 def get_timeout(backoff_factor: float, number_of_retries: int) -> float:
-    """Say how long to wait after a number of failed attempts.
+    """Return how long to wait after a number of failed attempts.
 
     Args:
         backoff_factor: the wait after the first one, in seconds.
@@ -45,7 +45,7 @@ def retry(
     callback_on_attempt_failure_args: Sequence[Any] | None = None,
     callback_on_exceeded_args: Sequence[Any] | None = None,
 ) -> Callable[[F], F]:
-    """Have a function tried again when it raises, with growing waits in between.
+    """Try a function again when it raises, with growing waits in between.
 
     Args:
         callback_on_exceeded: called when the attempts are used up; its value is returned. With

@@ -29,7 +29,7 @@ def b64_to_dict(data: bytes | str, charset: str = "utf-8") -> dict[Any, Any]:
 
 
 def check_port_is_open(addr: str, port: int) -> bool:
-    """Say whether something listens at a TCP port.
+    """Whether something listens at a TCP port.
 
     Args:
         addr: host name or address.

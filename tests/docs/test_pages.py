@@ -175,7 +175,6 @@ def write_config(isolated: Path, fresh_broker: PrivateBroker) -> Iterator[Callab
     fresh_broker.delete_user(user)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", WITH_BROKER, ids=str)
 def test_what_a_page_shows_is_so_on_a_broker(
     page: Page,

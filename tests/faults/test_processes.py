@@ -19,9 +19,9 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
-DEFAULT_PREFETCH = 50
-pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.permissive_only
 
+DEFAULT_PREFETCH = 50
 QUEUE = "processes"
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
-pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.permissive_only
 
 QUEUE = "counted"
 RECONNECTS = 30

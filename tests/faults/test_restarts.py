@@ -17,7 +17,7 @@ from tests.support.accounting import Ledger
 from tests.support.nodes import crash
 from tests.support.polling import eventually
 
-pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.permissive_only
 
 QUEUE = "restarts"
 WAYS: dict[str, Callable[[PrivateBroker], None]] = {"stop": PrivateBroker.stop, "crash": crash}
