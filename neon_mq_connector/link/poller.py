@@ -1,7 +1,8 @@
-"""Wait for sockets: epoll where the system has it, else whatever `selectors` finds.
+"""Wait for sockets: by epoll where it is available, else by whatever `selectors` finds.
 
-epoll is used without `selectors` for two reasons: what `selectors` adds to each call costs more
-than the call, and only of epoll is it known that another thread may change what is waited for.
+gevent removes `select.epoll`; macOS and Windows have none. epoll is used without `selectors` for
+two reasons: what `selectors` adds to each call costs more than the call, and only of epoll is it
+known that another thread may change what is waited for.
 """
 
 from __future__ import annotations
@@ -119,5 +120,7 @@ if sys.platform == "linux":
 
 
 def new_poller() -> Poller:
-    """Make the best poller that there is here."""
-    return EpollPoller() if sys.platform == "linux" else SelectorPoller()
+    """Make the best poller that is available, which gevent may change after the import."""
+    if sys.platform == "linux" and hasattr(select, "epoll"):
+        return EpollPoller()
+    return SelectorPoller()
