@@ -122,7 +122,6 @@ class AsyncConsumer(BaseConsumerThread):
             concurrency: int,
             later: Callable[[Callable[[], object]], None],
             name: str,
-            daemon: bool,
         ) -> CallbackRunner:
             self._runner = TaskRunner(
                 dispatcher,
@@ -174,16 +173,19 @@ class AsyncConsumer(BaseConsumerThread):
 
     def _start_report(self, number: int, error: BaseException) -> None:
         assert self._loop is not None
-        task = self._loop.loop.create_task(self._report_async(error), name=f"on_error {self.name}")
-        self._reports[number] = task  # a loop keeps no task alive
-        task.add_done_callback(lambda _task: self._reports.pop(number))
+        reporting = self._report_async(error)
+        with self._error_guard():
+            task = self._loop.loop.create_task(reporting, name=f"on_error {self.name}")
+            self._reports[number] = task  # a loop keeps no task alive
+            task.add_done_callback(lambda _task: self._reports.pop(number))
+            return
+        reporting.close()  # a task factory has failed
+        del self._reports[number]
 
     async def _report_async(self, error: BaseException) -> None:
         handle: Callable[..., Any] = self.error_func
-        try:
+        with self._error_guard():
             await handle(self, error)
-        except BaseException:
-            LOG.exception("consumer %s: its error handler failed", self.name)
 
 
 def _invoke_in_form(form: Form, callback: Callable[..., Any]) -> Invoke:

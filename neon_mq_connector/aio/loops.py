@@ -18,6 +18,7 @@ from typing import Any
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError
+from neon_mq_connector.threads.guard import Guard
 
 LOG = logging.getLogger("neon_mq_connector.aio")
 
@@ -151,15 +152,16 @@ class CoroutineLoop(ABC):
     def _make_calls(self) -> None:
         self._wake_is_due = False
         calls = self._calls
-        for _ in range(len(calls)):  # what comes meanwhile wakes again: others have their turn
-            try:
-                call = calls.popleft()
-            except IndexError:
-                return
-            try:
-                call()
-            except Exception:
-                LOG.exception("asyncio loop %s: a call that it was given failed", self.name)
+        left = len(calls)  # what comes meanwhile wakes again: others have their turn
+        while left > 0:
+            with Guard("asyncio loop %s: a call that it was given", self.name):
+                while left > 0:
+                    left -= 1
+                    try:
+                        call = calls.popleft()
+                    except IndexError:
+                        return
+                    call()
 
 
 class LoopThread(CoroutineLoop):

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from neon_mq_connector.threads import guard
+
 _ARGUMENTS = 4
 #: Set to True on a callback that has to be called with all four, whatever its signature looks like.
 TAKES_DELIVERY = "_neon_takes_delivery"
@@ -56,8 +58,7 @@ def is_async_generator_function(callback: Callable[..., Any]) -> bool:
 
 def name_of(callback: Callable[..., Any]) -> str:
     """Give the name by which messages speak of a callback."""
-    callback = _function_of(callback)
-    return str(getattr(callback, "__qualname__", None) or repr(callback))
+    return guard.name_of(_function_of(callback))
 
 
 def form_of(callback: Callable[..., Any], queue: str) -> Form:

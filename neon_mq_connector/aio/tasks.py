@@ -161,7 +161,9 @@ class TaskRunner:
     def standstill(self) -> str:
         """Say what keeps all callbacks from running, if something does; asked by one thread."""
         if self._loop.has_ended:
-            return f"the asyncio loop {self._loop.name} has ended"
+            reason = f"the asyncio loop {self._loop.name} has ended"
+            self._later(partial(_raise, CallbacksEndedError(reason)))
+            return reason
         held_up = self._loop.blocked_for()
         with suppress(StoppedError):
             self._loop.call(self._look_after_tasks)
@@ -217,9 +219,12 @@ class TaskRunner:
                     waiting = backlog.popleft()
                 except IndexError:
                     return
-                delivery = dispatcher.take_up(waiting)
-                if delivery is not None:
-                    self._start(waiting.session, delivery)
+                try:
+                    delivery = dispatcher.take_up(waiting)
+                    if delivery is not None:
+                        self._start(waiting.session, delivery)
+                except BaseException as error:  # its message must go back
+                    self._later(partial(_raise, error))
         finally:
             self._is_starting = False
 
@@ -228,9 +233,14 @@ class TaskRunner:
         self._handling[number] = (session, delivery)
         started = (delivery.method.delivery_tag, time.monotonic(), threading.get_ident())
         self.running[number] = (*started, None)
-        task = self._loop.loop.create_task(
-            self._handle(number, session, delivery), name=self._task_name
-        )
+        handling = self._handle(number, session, delivery)
+        try:
+            task = self._loop.loop.create_task(handling, name=self._task_name)
+        except BaseException as error:  # a task factory may be anybody's
+            handling.close()
+            self._raised(session, delivery, error)
+            self._ended(number)
+            return
         if number in self.running:  # a loop may run a task at once, to its end
             self.running[number] = (*started, task)
 

@@ -116,7 +116,8 @@ class FutureRequest(Request):
             connection.drive(declare_queue(Queue(self.question.queue), connection.facts))
             self.publish()
 
-        self.channel.shared.connections.control.submit(again, _Declared(self._fail))
+        control, futures = self.channel.shared.connections.control, self.channel.shared.futures
+        control.submit(again, _Declared(lambda error: futures.call(partial(self._fail, error))))
 
     def _fail(self, error: BaseException) -> None:
         self._forget()
@@ -136,7 +137,7 @@ class _Declared(Waiter[Any]):
 
     __slots__ = ("_on_failure",)
 
-    def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(self, on_failure: Callable[[BaseException], object]) -> None:
         super().__init__()
         self._on_failure = on_failure
 

@@ -7,7 +7,6 @@ called before the method returns, in the calling thread; so a callback that fail
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
+from neon_mq_connector.threads.guard import Guard
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.session import Session
-
-LOG = logging.getLogger("neon_mq_connector.consumers")
 
 #: Called with what was closed, a connection or a channel, and the reason.
 CloseCallback = Callable[[Any, BaseException], object]
@@ -162,13 +160,8 @@ class CallbackConnection:
         """Call what is to be called when this is closed; on the consumer's thread."""
         while self._on_close:
             callback = self._on_close.popleft()
-            try:
+            with Guard("queue %r: a call at the end of its connection", self._session.queue):
                 callback(self, reason)
-            except Exception:
-                LOG.exception(
-                    "queue %r: what was to be called at the end of its connection failed",
-                    self._session.queue,
-                )
 
 
 class FurtherChannel(CallbackChannel):

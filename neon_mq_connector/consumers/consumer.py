@@ -25,7 +25,11 @@ from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.outages import Outages
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, MessageCallback, Registration
-from neon_mq_connector.consumers.runner import CallbacksEndedError, RunnerFactory
+from neon_mq_connector.consumers.runner import (
+    CallbacksEndedError,
+    HandlingError,
+    RunnerFactory,
+)
 from neon_mq_connector.consumers.session import Session, SessionHost
 from neon_mq_connector.consumers.workers import ThreadRunner
 from neon_mq_connector.deadline import time_left
@@ -38,6 +42,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.lifecycle import Lifecycle, State
 from neon_mq_connector.link import RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.threads.guard import Guard, name_of
 from neon_mq_connector.threads.mailbox import Mailbox
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
@@ -84,7 +89,6 @@ class Consumer:
         started: set while it consumes.
         name: the name of the threads that handle messages.
         callback_name: what to call the callback in messages.
-        daemon: whether the process may end while callbacks run.
         new_runner: makes what runs the callbacks.
     """
 
@@ -99,10 +103,9 @@ class Consumer:
         name: str,
         observer: ConsumerObserver | None = None,
         callback_name: str = "",
-        daemon: bool = False,
         new_runner: RunnerFactory = ThreadRunner,
     ) -> None:
-        self.callback_name = callback_name or getattr(callback, "__qualname__", repr(callback))
+        self.callback_name = callback_name or name_of(callback)
         self.registration = registration
         self.lifecycle = Lifecycle(self._log_move)
         self.started = started
@@ -121,6 +124,7 @@ class Consumer:
         self._attaching: Waiter[Any] = Waiter()
         self._outages = Outages(registration.restart_attempts)
         self._opened: Session | None = None  # the one that the observer knows to be open
+        self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
         self._full_prefetch = registration.prefetch_count
         self._moves = Moves(registration)
         self._leaving: Session | None = None
@@ -134,7 +138,6 @@ class Consumer:
             later=self._inbox.put,
             resume=self._start_flow,
             name=name,
-            daemon=daemon,
             new_runner=new_runner,
         )
         # what never waits may be done by the I/O thread, and spares waking another for it
@@ -380,12 +383,14 @@ class Consumer:
                 elif isinstance(item, Held):
                     failures.keep(item)
                 elif callable(item):
-                    self._call(item)
+                    item()
                 self.dispatcher.retry_due(session)
                 if 0 < session.prefetch < self._full_prefetch:
                     self._widen(session)
             except (ParkingError, CallbacksEndedError) as error:
                 return error
+            except BaseException as error:
+                return self._unexpected(error)
             if self._leaving is not None:
                 try:
                     session = self._go_on_moving(session)
@@ -456,14 +461,15 @@ class Consumer:
             with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
                 session.change_prefetch(self._full_prefetch)
 
-    def _call(self, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except (ParkingError, CallbacksEndedError):
-            raise
-        except Exception as error:
-            LOG.exception("queue %r: a call that was handed to the consumer failed", self.queue)
-            self._tell(error)
+    def _unexpected(self, error: BaseException) -> HandlingError:
+        """Make an outage of what ought not to happen: the broker delivers what it was about again.
+
+        That is no reason to end, or a fault in handling one message would end the others' too.
+        """
+        LOG.error("queue %r: handling failed", self.queue, exc_info=error)
+        made = HandlingError(f"queue {self.queue!r}: handling failed: {error!r}")
+        made.__cause__ = error
+        return made
 
     def _recover_from(self, error: BaseException) -> bool:
         """Note an outage and wait before the next attempt.
@@ -485,7 +491,8 @@ class Consumer:
         parked = isinstance(error, ParkingError) and not isinstance(
             error.__cause__, (MQConnectionError, PublishLostError)
         )
-        self.lifecycle.move(State.FAILED if final or parked else State.RECOVERING, str(error))
+        held_up = parked or isinstance(error, HandlingError)
+        self.lifecycle.move(State.FAILED if final or held_up else State.RECOVERING, str(error))
         if not self._note_end(error):
             self._observer.attempt_failed(error)
         if final or (not outages.was_told and self._observer.is_to_be_told(error)):
@@ -493,7 +500,7 @@ class Consumer:
             self._tell(error)
         if final:
             return False
-        self._pause(outages.pause(longest=parked))
+        self._pause(outages.pause(longest=held_up))
         self.lifecycle.move(State.RECOVERING, str(error))
         return not self._stopping
 
@@ -521,8 +528,8 @@ class Consumer:
             if isinstance(item, Held):
                 self.failures.keep(item)  # it may still have to be parked
             elif callable(item):
-                with _what_shows_again():  # it went back, and the pause goes on
-                    self._call(item)
+                with self._guard, _what_shows_again():  # it went back, and the pause goes on
+                    item()
 
     def _tell(self, error: BaseException) -> None:
         if not self._stopping:
@@ -568,8 +575,8 @@ class Consumer:
             if isinstance(item, Held):
                 self.failures.keep(item)
             elif callable(item):
-                with _what_shows_again():  # it went back
-                    self._call(item)
+                with self._guard, _what_shows_again():  # it went back
+                    item()
 
 
 def _what_shows_again() -> contextlib.suppress:

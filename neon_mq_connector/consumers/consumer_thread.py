@@ -25,6 +25,7 @@ from neon_mq_connector.consumers.runner import RunnerFactory
 from neon_mq_connector.consumers.workers import ThreadRunner
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import Snapshot, State
+from neon_mq_connector.threads.guard import Guard, name_of
 from neon_mq_connector.topology import SUBSCRIBER_EXPIRES, Exchange, Queue
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
@@ -213,8 +214,7 @@ class BaseConsumerThread(threading.Thread):
             started=self._consumer_started,
             observer=self._make_observer(),
             name=self.name,
-            callback_name=getattr(self.callback_func, "__qualname__", repr(self.callback_func)),
-            daemon=self.daemon,
+            callback_name=name_of(self.callback_func),
             new_runner=self._new_runner(self._connections),
         )
 
@@ -245,10 +245,11 @@ class BaseConsumerThread(threading.Thread):
         return self.callback_func(channel, method, properties, body)
 
     def _report(self, error: BaseException) -> None:
-        try:
+        with self._error_guard():
             self.error_func(self, error)
-        except Exception:
-            LOG.exception("consumer %s: its error handler failed", self.name)
+
+    def _error_guard(self) -> Guard:
+        return Guard("consumer %s: its error handler", self.name)
 
 
 def known_type(exchange_type: str | ExchangeType | None) -> ExchangeType | str:

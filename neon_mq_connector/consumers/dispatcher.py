@@ -69,7 +69,6 @@ class Dispatcher:
         later: has the consumer's thread call something.
         resume: starts the flow of a session that was stopped, enough of it having been handled.
         name: of the consumer's thread.
-        daemon: whether the process may end while callbacks run.
         new_runner: makes what runs the callbacks.
     """
 
@@ -83,7 +82,6 @@ class Dispatcher:
         later: Callable[[Callable[[], object]], None],
         resume: Callable[[Session], None],
         name: str,
-        daemon: bool,
         new_runner: RunnerFactory = ThreadRunner,
     ) -> None:
         self.handled = 0
@@ -107,7 +105,6 @@ class Dispatcher:
             concurrency=registration.concurrency,
             later=later,
             name=name,
-            daemon=daemon,
         )
 
     # -- the consumer's thread -----------------------------------------------------------------

@@ -135,7 +135,7 @@ class FailurePolicy:
         elif self._stopping:
             session.settlement.send(item.tag, Verdict.NACK_AND_REQUEUE)
         elif not self._try_to_hold(
-            session, item.delivery, retry.backoff.delay(item.attempt), item.attempt + 1
+            session, item.delivery, retry.delay(item.attempt), item.attempt + 1
         ):
             self._give_up(session, item, error, tries)
 

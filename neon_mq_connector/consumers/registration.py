@@ -9,8 +9,11 @@ from typing import Any
 
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.sending.target import check_name
+from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Exchange, Queue
 
+#: What the settings allow for a delay, in seconds.
+_LONGEST_DELAY = 1e6
 #: A callback as pika users write it: ``(channel, method, properties, body)``.
 MessageCallback = Callable[[Any, Any, Any, Any], Any]
 #: A coroutine function that takes an aio-pika message.
@@ -54,6 +57,25 @@ class Retry:
                 f"Retry(backoff={self.backoff!r}): an ExponentialBackoff is needed, such as "
                 "ExponentialBackoff(first=1.0)"
             )
+
+    def delay(self, attempt: int) -> float:
+        """Say how long to wait after a failed attempt; by the default where `backoff` fails.
+
+        Args:
+            attempt: how many have failed, from 1.
+
+        Returns:
+            Seconds.
+        """
+        with Guard("the delay of a Retry's backoff"):
+            delay = float(self.backoff.delay(attempt))
+            if 0.0 <= delay <= _LONGEST_DELAY:
+                return delay
+            raise ValueError(
+                f"{self.backoff!r}.delay({attempt}) returned {delay!r}; a number of seconds from 0 "
+                f"to {_LONGEST_DELAY:,.0f} is needed"
+            )
+        return ExponentialBackoff().delay(attempt)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.errors import StoppedError
+from neon_mq_connector.errors import MQError, StoppedError
 from neon_mq_connector.link import Delivery, RawDelivery, delivery_tag
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 class CallbacksEndedError(StoppedError):
     """What runs the callbacks has ended, and will run none any more."""
+
+
+class HandlingError(MQError):
+    """Something failed that has no reason to; what is not settled goes back to the broker."""
 
 
 class Running(NamedTuple):
@@ -112,7 +116,6 @@ class RunnerFactory(Protocol):
         concurrency: int,
         later: Callable[[Callable[[], object]], None],
         name: str,
-        daemon: bool,
     ) -> CallbackRunner:
         """Make one.
 
@@ -122,5 +125,4 @@ class RunnerFactory(Protocol):
             concurrency: how many callbacks may run side by side.
             later: has the consumer's thread call something.
             name: of the consumer's thread.
-            daemon: whether the process may end while callbacks run.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,7 @@ from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
 from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import ChannelShutError, MQConnectionError
-
-LOG = logging.getLogger("neon_mq_connector.consumers")
+from neon_mq_connector.threads.guard import Guard
 
 
 class SelectConsumerThread(BaseConsumerThread):
@@ -90,11 +88,9 @@ class _Hooks(ConsumerObserver):
         return self._failed >= self._thread.max_connection_failed_attempts
 
     def _call(self, name: str, *arguments: Any) -> None:
-        try:
+        with Guard("consumer %s: its hook %s", self._thread.name, name):
             hook = getattr(self._thread, name)
             hook(*_as_many_as_it_takes(hook, arguments))
-        except BaseException:  # sys.exit() in a hook must not end the consumer either
-            LOG.exception("consumer %s: its hook %s failed", self._thread.name, name)
 
 
 def _is_of_the_connection(error: BaseException) -> bool:

@@ -29,6 +29,7 @@ from neon_mq_connector.link import (
     Waiter,
     delivery_tag,
 )
+from neon_mq_connector.threads.guard import Guard
 
 if TYPE_CHECKING:
     from neon_mq_connector.publishing.confirm_channel import Message
@@ -152,7 +153,12 @@ class Session:
 
     def wake(self) -> None:
         """Have the consumer's thread look at the calls that wait for it."""
-        self._host.later(self.connection.run_calls)
+        self._host.later(self._run_calls)
+
+    def _run_calls(self) -> None:
+        report = self._host.report
+        with Guard("queue %r: a call that was handed to the consumer", self.queue, report=report):
+            self.connection.run_calls()
 
     def publish_failed(self, deliveries: list[OpenDelivery], error: BaseException) -> None:
         """Have the consumer deal with deliveries whose ack hung on a publish that failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
-from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import MessageCallback
 from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import Waiting
@@ -29,7 +29,8 @@ class ThreadRunner:
     """Call a function for each message, one after another or on workers side by side.
 
     What workers are to do is in a queue, from which any thread may take; `running` has one key per
-    thread.
+    thread. `_workers` is owned by the consumer's thread, and copied by the one that looks for those
+    that have ended; `_stopping` is set once, by any thread.
 
     Args:
         dispatcher: whose messages are handled.
@@ -37,7 +38,6 @@ class ThreadRunner:
         concurrency: 1 for the consumer's thread, or how many workers there are.
         later: has the consumer's thread call something.
         name: of the workers, with a number behind it.
-        daemon: whether the process may end while workers run.
     """
 
     never_waits = False
@@ -50,7 +50,6 @@ class ThreadRunner:
         concurrency: int,
         later: Callable[[Callable[[], object]], None],
         name: str,
-        daemon: bool,
     ) -> None:
         self.running: dict[int, tuple[int, float, int]] = {}
         self._dispatcher = dispatcher
@@ -58,9 +57,10 @@ class ThreadRunner:
         self._concurrency = concurrency
         self._later = later
         self._name = name
-        self._daemon = daemon
         self._work: Mailbox[Waiting | None] = Mailbox()
         self._workers: list[threading.Thread] = []
+        self._numbers = itertools.count()
+        self._stopping = False
 
     # -- the consumer's thread -----------------------------------------------------------------
 
@@ -68,12 +68,8 @@ class ThreadRunner:
         """Start the workers, if callbacks may run side by side."""
         if self._concurrency == 1:
             return
-        for number in range(self._concurrency):
-            worker = threading.Thread(
-                target=self._work_loop, name=f"{self._name}-{number}", daemon=self._daemon
-            )
-            self._workers.append(worker)
-            worker.start()
+        for _ in range(self._concurrency):
+            self._start_worker()
 
     def work_off(self) -> None:
         """Handle what is in the backlog, or hand it to the workers.
@@ -100,11 +96,27 @@ class ThreadRunner:
         for worker in self._workers:
             while worker.is_alive():
                 worker.join(timeout=1.0)
+        self._workers.clear()
+
+    def _start_worker(self) -> None:
+        # a daemon where this thread is one, which it may be since it was made
+        name = f"{self._name}-{next(self._numbers)}"
+        worker = threading.Thread(target=self._work_loop, name=name)
+        worker.start()
+        self._workers.append(worker)
+
+    def _replace(self, ended: list[threading.Thread]) -> None:
+        for worker in ended:
+            if worker in self._workers:  # another look may have found the same
+                self._workers.remove(worker)
+                self.running.pop(worker.ident or 0, None)
+                self._start_worker()
 
     # -- any thread ----------------------------------------------------------------------------
 
     def stop_starting(self) -> None:
-        """Take note that no callback is to start any more: whoever takes one up is told."""
+        """Take note that no callback is to start any more: workers that end are not missed."""
+        self._stopping = True
 
     def waiting_count(self) -> int:
         """How many messages wait for a worker."""
@@ -129,8 +141,12 @@ class ThreadRunner:
         return self.is_calling()
 
     def standstill(self) -> str:
-        """Say nothing: threads run."""
-        return ""
+        """Say that workers have ended, and have the consumer's thread start others."""
+        ended = [worker for worker in self._workers.copy() if not worker.is_alive()]
+        if not ended or self._stopping:
+            return ""
+        self._later(partial(self._replace, ended))
+        return f"{len(ended)} of {self._concurrency} workers had ended; others take their places"
 
     # -- the consumer's thread or a worker -----------------------------------------------------
 
@@ -139,10 +155,13 @@ class ThreadRunner:
         call()
 
     def _work_loop(self) -> None:
-        while (waiting := self._work.get()) is not None:
+        while True:
             try:
+                waiting = self._work.get()
+                if waiting is None:
+                    return
                 self._handle(waiting)
-            except ParkingError as error:
+            except BaseException as error:  # the consumer's thread does with it what it always does
                 self._later(partial(_raise, error))
 
     def _handle(self, waiting: Waiting) -> None:

@@ -6,17 +6,15 @@ has added run on a thread of their own; a slow one delays other callbacks and no
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.mailbox import Mailbox
-
-LOG = logging.getLogger("neon_mq_connector.futures")
 
 T = TypeVar("T")
 
@@ -74,6 +72,7 @@ class FutureThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._guard = Guard("%s: a callback of a future", name)
         self._mail: Mailbox[Callable[[], object] | None] = Mailbox()
         self._pending: dict[Expiring, None] = {}
         self._next_check = _NEVER
@@ -141,7 +140,8 @@ class FutureThread:
             except Empty:
                 function = None
             if function is not None:
-                self._call_safely(function)
+                with self._guard:
+                    function()
             elif self._stopping and self._mail.empty():
                 return
             if function is None or time.monotonic() >= self._next_check:
@@ -160,13 +160,8 @@ class FutureThread:
         for future in list(self._pending):
             if future.deadline <= now:
                 self.forget(future)
-                self._call_safely(future.expire)
+                with self._guard:
+                    future.expire()
             else:
                 next_check = min(next_check, future.deadline)
         self._next_check = max(next_check, now + _GRAIN)
-
-    def _call_safely(self, function: Callable[[], Any]) -> None:
-        try:
-            function()
-        except Exception:
-            LOG.exception("%s: a callback of a future failed", self._name)

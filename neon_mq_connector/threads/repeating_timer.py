@@ -6,6 +6,7 @@ import logging
 import threading
 
 from neon_mq_connector.errors import MQError
+from neon_mq_connector.threads.guard import Guard
 
 LOG = logging.getLogger("neon_mq_connector.timer")
 
@@ -21,11 +22,10 @@ class RepeatingTimer(threading.Timer):
     def run(self) -> None:
         """Call the function at each interval; called by `start`."""
         while not self.finished.wait(self.interval):
-            try:
-                self.function(*self.args, **self.kwargs)
-            except MQError as error:
-                LOG.warning(
-                    "timer %s: %s; it is tried again in %g s", self.name, error, self.interval
-                )
-            except Exception:
-                LOG.exception("timer %s: the call failed and is made again", self.name)
+            with Guard("timer %s: a call", self.name):
+                try:
+                    self.function(*self.args, **self.kwargs)
+                except MQError as error:
+                    LOG.warning(
+                        "timer %s: %s; it is tried again in %g s", self.name, error, self.interval
+                    )

@@ -12,7 +12,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
 from tests.faults.conftest import run
-from tests.faults.peer import Peer
+from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
@@ -96,3 +96,52 @@ def test_what_coroutines_forward_arrives_and_their_loop_goes_on(
     service.stop()
     arrived = set(peer.ids_in(OUT))
     assert ledger.confirmed_ids <= arrived
+
+
+def test_a_task_factory_that_raises_fails_the_message_and_not_the_consumer(
+    service: MQConnector, ledger: Ledger, peer: Peer
+) -> None:
+    def refuse(_loop: Any, _coroutine: Any, **_: Any) -> Any:
+        raise RuntimeError("no tasks today")
+
+    async def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        ledger.handled(properties.message_id)
+        if body == b"break0":
+            asyncio.get_running_loop().set_task_factory(refuse)
+
+    async def on_error(_thread: Any, _error: BaseException) -> None:
+        """Be told as a task, too."""
+
+    peer.declare(QUEUE)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, callback, on_error, concurrency=1, durable=True
+    )
+    run(service)
+    peer.wait_until_handled(peer.send(QUEUE, 1, prefix="break"))
+    refused = peer.send(QUEUE, 3, prefix="refused")
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (3, 0), what="they are parked")
+    loop = service._mq_loop
+    assert loop is not None
+    loop.call(loop.loop.set_task_factory, None)
+    peer.wait_until_handled(peer.send(QUEUE, 3))
+    assert service.check_health(), service.health().reasons
+    assert not set(refused) & ledger.handled_ids
+
+
+def test_a_loop_that_ends_is_found_though_nothing_comes_and_replaced(
+    make_service: Callable[..., MQConnector], ledger: Ledger, peer: Peer
+) -> None:
+    async def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        ledger.handled(properties.message_id)
+
+    service = make_service()
+    service.observe_period = 1
+    service.register_consumer("it", service.vhost, QUEUE, callback, durable=True)
+    service.run(run_sync=False, mq_timeout=20)
+    peer.wait_until_handled(peer.send(QUEUE, 1, prefix="before"))
+    ended = service._mq_loop
+    assert ended is not None
+    ended.stop(5.0)  # as it does when a callback closes it
+    eventually(lambda: service.health().reasons, timeout=20.0, what="it is found")
+    eventually(service.check_health, timeout=20.0, what="it is replaced")
+    peer.wait_until_handled(peer.send(QUEUE, 3))

@@ -8,6 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from neon_mq_connector.testing import PrivateBroker
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
@@ -48,6 +50,27 @@ def test_a_script_with_a_subscriber_that_ends_leaves_no_queue_behind(
     )
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
     eventually(lambda: broker.list_queues(vhost) == [], what="the subscriber's queue is gone")
+
+
+@pytest.mark.parametrize("async_consumer", [False, True], ids=["threaded", "select"])
+def test_daemons_with_workers_let_the_process_end(
+    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any], async_consumer: bool
+) -> None:
+    service = next(iter(mq_config["users"]))
+    done = run_script(
+        f"""
+        from neon_mq_connector import MQConnector
+
+        connector = MQConnector({mq_config!r}, {service!r})
+        connector.register_consumer(
+            "it", {vhost!r}, "it", print, concurrency=3, async_consumer={async_consumer}
+        )
+        connector.run(run_sync=False, daemonize_consumers=True)
+        assert connector.check_health()
+        print("ends")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
 
 
 def test_a_script_that_asked_leaves_no_queue_behind(

@@ -51,7 +51,7 @@ class Bench:
         self.failures = FailurePolicy(registration, as_connections(self.connections), self._hold)
 
         def new_runner(dispatcher: Dispatcher, callback: Handle, **given: Any) -> TaskRunner:
-            del given["name"], given["daemon"]
+            del given["name"]
             return TaskRunner(
                 dispatcher,
                 lambda channel, delivery: callback(channel, *delivery),
@@ -71,7 +71,6 @@ class Bench:
             later=self.later.append,
             resume=lambda _session: None,
             name="bench",
-            daemon=True,
             new_runner=new_runner,
         )
         assert isinstance(self.dispatcher.runner, TaskRunner)

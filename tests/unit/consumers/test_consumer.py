@@ -131,7 +131,6 @@ class Bench:
             started=self.started,
             observer=observer,
             name="bench",
-            daemon=True,
         )
         self.thread = threading.Thread(target=self.consumer.run, name="bench", daemon=True)
         if observer is not None:

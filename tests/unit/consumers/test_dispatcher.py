@@ -52,7 +52,6 @@ class Bench:
 
     registration: Registration
     callback: Callable[..., object]
-    daemon: bool = True
     connections: FakeConnections = field(default_factory=FakeConnections)
     reports: list[BaseException] = field(default_factory=list)
     later: list[Callable[[], object]] = field(default_factory=list)
@@ -71,7 +70,6 @@ class Bench:
             later=self.later.append,
             resume=self.resumed.append,
             name="bench",
-            daemon=self.daemon,
         )
         self.host = SessionHost(
             stop=lambda: None,

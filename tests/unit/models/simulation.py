@@ -212,9 +212,7 @@ class Simulation:
     def make_lock(self) -> SimulatedLock:
         return SimulatedLock(self)
 
-    def make_thread(
-        self, *, target: Callable[[], object], name: str, daemon: bool
-    ) -> SimulatedThread:
+    def make_thread(self, *, target: Callable[[], object], name: str) -> SimulatedThread:
         return SimulatedThread(self, target, name)
 
     def make_waiter(self) -> Waiter[Any]:

@@ -155,7 +155,6 @@ def test_messages_are_all_handled_while_the_connection_is_cut_again_and_again(
         report=lambda _error: None,
         started=threading.Event(),
         name="real",
-        daemon=True,
     )
     consumer._outages.backoff = OutageBackoff(floor=0.001, ceiling=0.01)
     thread = threading.Thread(target=consumer.run, name="real", daemon=True)

@@ -1,0 +1,207 @@
+"""What the user's own hooks raise is reported, and costs no worker, no consumer and no message."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector, Retry
+from tests.faults.conftest import run
+from tests.faults.peer import DEAD, Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+
+pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+
+QUEUE = "hooks"
+WORKERS = 3
+
+
+class Odd(Exception):
+    """An exception that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def failing(
+    ledger: Ledger, raised: Callable[[], BaseException]
+) -> Callable[[Any, Any, Any, Any], None]:
+    """Make a callback that raises for each message with a bad id."""
+
+    def callback(_channel: Any, _method: Any, properties: Any, _body: Any) -> None:
+        if properties.message_id.startswith("bad"):
+            raise raised()
+        ledger.handled(properties.message_id)
+
+    return callback
+
+
+@pytest.fixture(params=[1, WORKERS], ids=["alone", "side-by-side"])
+def concurrency(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def works_on(service: MQConnector, peer: Peer) -> Callable[[], None]:
+    """See that every worker is still there: as many messages as there are workers are handled."""
+    rounds = itertools.count()
+
+    def check() -> None:
+        peer.wait_until_handled(peer.send(QUEUE, 3 * WORKERS, prefix=f"good{next(rounds)}-"))
+        assert service.check_health(), service.health().reasons
+        assert service.consumers["it"].consumer.recoveries == 0
+
+    return check
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, Odd], ids=lambda end: end.__name__)
+def test_an_error_handler_that_raises_costs_nothing_but_a_line_in_the_log(
+    service: MQConnector,
+    engine: dict[str, Any],
+    concurrency: int,
+    ledger: Ledger,
+    peer: Peer,
+    works_on: Callable[[], None],
+    end: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def on_error(_thread: Any, _error: BaseException) -> None:
+        raise end()
+
+    peer.declare(QUEUE)
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        failing(ledger, end),
+        on_error,
+        concurrency=concurrency,
+        durable=True,
+        **engine,
+    )
+    run(service)
+    with caplog.at_level(logging.ERROR):
+        peer.send(QUEUE, 2 * WORKERS, prefix="bad")
+        eventually(lambda: peer.counts(QUEUE + DEAD) == (2 * WORKERS, 0), what="they are parked")
+    told = [each for each in caplog.records if "its error handler failed" in each.getMessage()]
+    assert len(told) == 2 * WORKERS
+    assert all(each.exc_info for each in told)
+    works_on()
+
+
+class OddBackoff:
+    """A backoff with another odd answer for each message."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = [-1, float("nan"), float("inf"), 1e300, None, "soon"]
+        self._errors: Iterator[type[BaseException]] = iter([ValueError, SystemExit])
+
+    def delay(self, attempt: int) -> Any:
+        if self.answers:
+            return self.answers.pop()
+        raise next(self._errors)
+
+
+def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
+    service: MQConnector,
+    engine: dict[str, Any],
+    concurrency: int,
+    ledger: Ledger,
+    peer: Peer,
+    works_on: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    peer.declare(QUEUE)
+    backoff: Any = OddBackoff()
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        failing(ledger, lambda: ValueError("bad")),
+        lambda *_: None,
+        ack="on_success",
+        concurrency=concurrency,
+        retry=Retry(attempts=2, backoff=backoff),
+        durable=True,
+        **engine,
+    )
+    run(service)
+    with caplog.at_level(logging.ERROR):
+        peer.send(QUEUE, 8, prefix="bad")
+        eventually(lambda: peer.counts(QUEUE + DEAD) == (8, 0), what="all were tried twice")
+    assert service.health().consumers["it"].failed == 16
+    told = [each for each in caplog.records if "Retry's backoff failed" in each.getMessage()]
+    assert len(told) == 8
+    works_on()
+
+
+class NamelessCallback:
+    """A callback that cannot be shown."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __repr__(self) -> str:
+        raise ValueError("no name")
+
+    def __call__(self, _channel: Any, _method: Any, properties: Any, _body: Any) -> None:
+        self._ledger.handled(properties.message_id)
+
+
+def test_a_callback_that_cannot_be_shown_is_called_all_the_same(
+    service: MQConnector,
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+    works_on: Callable[[], None],
+) -> None:
+    peer.declare(QUEUE)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, NamelessCallback(ledger), durable=True, **engine
+    )
+    run(service)
+    works_on()
+
+
+def test_calls_and_close_callbacks_that_exit_end_no_consumer(
+    service: MQConnector,
+    engine: dict[str, Any],
+    concurrency: int,
+    ledger: Ledger,
+    peer: Peer,
+    works_on: Callable[[], None],
+) -> None:
+    called: list[str] = []
+
+    def leave(*_: Any) -> None:
+        called.append("called")
+        sys.exit(5)
+
+    def callback(channel: Any, _method: Any, properties: Any, _body: Any) -> None:
+        if properties.message_id == "arrange0":
+            channel.add_on_close_callback(leave)
+            channel.connection.add_callback_threadsafe(leave)
+            channel.connection.add_callback_threadsafe(leave)
+        ledger.handled(properties.message_id)
+
+    peer.declare(QUEUE)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, callback, concurrency=concurrency, durable=True, **engine
+    )
+    run(service)
+    peer.wait_until_handled(peer.send(QUEUE, 1, prefix="arrange"))
+    eventually(lambda: len(called) == 2, what="both calls were made")
+    works_on()
+    thread = service.consumers["it"]
+    service.stop_consumers()
+    assert not thread.is_alive()
+    assert peer.consumers(QUEUE) == 0
+    assert len(called) == 3
