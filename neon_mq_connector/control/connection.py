@@ -16,6 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQError, StoppedError
 from neon_mq_connector.link.translate import connect_error, loss_error
+from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.topology import (
@@ -198,6 +199,10 @@ class ControlConnection:
                 )
                 last.__cause__ = error
             else:
+                # pika has no public name for it, and none any more if it is lost already
+                sock = getattr(self._connection._impl._transport, "_sock", None)
+                if sock is not None:
+                    forking.close_in_child(sock)
                 return self._connection
         assert last is not None
         raise last

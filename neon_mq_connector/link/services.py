@@ -16,6 +16,7 @@ from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapte
 
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.transport import StreamTransport, TlsTransport
+from neon_mq_connector.threads import forking
 
 
 class Services(SelectorIOServicesAdapter):
@@ -52,6 +53,7 @@ class Services(SelectorIOServicesAdapter):
         def ready(connected: socket.socket) -> None:
             kind = StreamTransport if ssl_context is None else TlsTransport
             self._socket = connected
+            forking.close_in_child(connected)
             try:
                 protocol = protocol_factory()
                 transport = kind(connected, protocol, self._native, self._on_taken)

@@ -1,12 +1,14 @@
 """After `fork` a child must not touch what it inherited: no threads, locks held for ever.
 
 Objects that own such things register here; in a child each is told to drop them. What they drop is
-kept alive, so that no destructor closes what the parent still uses.
+kept alive, so that no destructor says good-bye to the broker for the parent. Sockets are closed: as
+long as a child has them open, the broker does not see the end of a parent that is killed.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
@@ -21,6 +23,7 @@ class OwnsProcessState(Protocol):
 
 _owners: WeakSet[OwnsProcessState] = WeakSet()
 _inherited: list[object] = []
+_sockets: WeakSet[socket.socket] = WeakSet()
 _functions: list[Callable[[], object]] = []
 
 
@@ -43,7 +46,14 @@ def call_in_child(function: Callable[[], object]) -> None:
     _functions.append(function)
 
 
+def close_in_child(sock: socket.socket) -> None:
+    """Have the child's copy of a socket closed: nothing is sent, the parent's stays open."""
+    _sockets.add(sock)
+
+
 def _in_child() -> None:
+    for sock in list(_sockets):
+        sock.close()
     for function in _functions:
         function()
     for owner in list(_owners):

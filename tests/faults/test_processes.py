@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from neon_mq_connector import MQConnector
 from tests.faults.conftest import SERVICE, note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
+from tests.support.engines import ENGINES
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.permissive_only
@@ -212,6 +214,50 @@ def test_a_forked_child_that_stops_its_connector_does_not_stop_its_parents(
     peer.wait_until_handled(peer.send(QUEUE, 20))
     assert service.check_health()
     assert service.consumers["it"].consumer.recoveries == 0
+
+
+@pytest.mark.parametrize("kind", ["threaded", "select", "aio"])
+def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
+    config: dict[str, Any], vhost: str, peer: Peer, kind: str
+) -> None:
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 3)
+    order = {
+        "config": {**config, "heartbeat": 60},
+        "service": SERVICE,
+        "vhost": vhost,
+        "queue": QUEUE,
+        "held": 3,
+        "coroutines": kind == "aio",
+        "registration": ENGINES[kind],
+    }
+    with killed_beside_its_child(order) as child:
+        eventually(lambda: peer.counts(QUEUE) == (3, 0), timeout=30, what="its messages are back")
+        eventually(lambda: not peer.connection_names(), timeout=30, what="its connections are gone")
+        os.kill(child, 0)  # it is there
+    peer.take_all(QUEUE)
+    peer.take_all("echo")
+
+
+@contextlib.contextmanager
+def killed_beside_its_child(order: dict[str, Any]) -> Iterator[int]:
+    """Run a service that forks, kill it, and end the child afterwards."""
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.forking_worker", json.dumps(order)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    with parent.stdin, parent.stdout:  # closing its input ends the child
+        try:
+            child = int(parent.stdout.readline())
+        finally:
+            parent.kill()
+            parent.wait(10)
+        yield child
 
 
 def _exit_code(child: int) -> int:

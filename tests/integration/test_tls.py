@@ -17,6 +17,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.faults.test_processes import killed_beside_its_child
 from tests.support import leaks
 from tests.support.accounting import Ledger
 from tests.support.nodes import free_port
@@ -95,25 +96,29 @@ def proxy(tls_broker: TlsBroker, tls_vhost: str) -> Iterator[FaultProxy]:
 Connect = Callable[..., MQConnector]
 
 
+def connect_config(tls_broker: TlsBroker, port: int, **tls: Any) -> dict[str, Any]:
+    """Make the configuration of a connector, with further settings for TLS."""
+    node = tls_broker.node
+    return {
+        "server": "127.0.0.1",
+        "port": port,
+        "users": {SERVICE: {"user": node.username, "password": node.password}},
+        "connect_timeout": 5.0,
+        "tls": {
+            "ca_file": str(tls_broker.certificate),
+            "server_hostname": "localhost",
+            **tls,
+        },
+    }
+
+
 @pytest.fixture
 def connect(tls_broker: TlsBroker, tls_vhost: str, proxy: FaultProxy) -> Iterator[Connect]:
     """Make connectors behind the proxy, with further settings for TLS; stopped at the end."""
-    node = tls_broker.node
     with contextlib.ExitStack() as stack:
 
         def make(port: int = proxy.port, **tls: Any) -> MQConnector:
-            config = {
-                "server": proxy.host,
-                "port": port,
-                "users": {SERVICE: {"user": node.username, "password": node.password}},
-                "connect_timeout": 5.0,
-                "tls": {
-                    "ca_file": str(tls_broker.certificate),
-                    "server_hostname": "localhost",
-                    **tls,
-                },
-            }
-            connector = MQConnector(config, SERVICE)
+            connector = MQConnector(connect_config(tls_broker, port, **tls), SERVICE)
             connector.vhost = tls_vhost
             stack.callback(connector.stop)
             return connector
@@ -199,6 +204,30 @@ def test_a_line_that_is_cut_loses_nothing_and_is_mended(
             proxy.reset()
     wanted = {f"m{turn}" for turn in range(60)}
     eventually(lambda: wanted <= ledger.handled_ids, what="every message is handled")
+
+
+def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
+    connect: Connect, tls_broker: TlsBroker, tls_vhost: str
+) -> None:
+    config = connect_config(tls_broker, tls_broker.port)
+    order = {
+        "config": {**config, "heartbeat": 60},
+        "service": SERVICE,
+        "vhost": tls_vhost,
+        "queue": "held",
+        "held": 1,
+        "coroutines": False,
+        "registration": {},
+    }
+    connector = connect()
+    connector.send_message({"message_id": "1"}, queue="held", expiration=None)
+
+    def ready() -> int:
+        rows = tls_broker.node.list_queues(tls_vhost)
+        return sum(row["messages_ready"] for row in rows if row["name"] == "held")
+
+    with killed_beside_its_child(order):
+        eventually(lambda: ready() == 1, timeout=30, what="its message is back")
 
 
 @pytest.mark.parametrize(
