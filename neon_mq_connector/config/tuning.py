@@ -122,6 +122,13 @@ class Tuning(Section):
         "forgotten, where no callback of its queue is running: it is warned of, and health says so "
         "once nothing more can be delivered for it.",
     )
+    stalled_after: Number = seconds(
+        15.0,
+        group=CONSUMING,
+        description="From when a consumer stands still, where no callback starts though messages "
+        "wait, here or in the queue, and there is room for them: health says so, and the consumer "
+        "attaches anew.",
+    )
     subscriber_queue_expires: Number = seconds(
         300.0,
         group=CONSUMING,

@@ -56,6 +56,10 @@ class FailurePolicy:
     `_held` is owned by the consumer's thread; workers hand theirs over with `hold`. `_lock` owns
     the count, which includes what is being handed over.
 
+    Attributes:
+        parked: how many messages were parked.
+        unparked: why messages that are acknowledged already are not; empty if all are.
+
     Args:
         registration: the policy and the name of the dead-letter queue.
         connections: how to reach that queue.
@@ -66,6 +70,7 @@ class FailurePolicy:
         self, registration: Registration, connections: Connections, hold: Callable[[Held], None]
     ) -> None:
         self.parked = 0
+        self.unparked = ""
         self._registration = registration
         self._connections = connections
         self._hold = hold
@@ -156,6 +161,7 @@ class FailurePolicy:
         try:
             self._park(delivery, error, 1)
         except ParkingError as failure:
+            self.unparked = str(failure)
             LOG.error("%s; trying again in %.0f s", failure, _PARK_AGAIN)
             self._try_to_hold(session, delivery, _PARK_AGAIN, 1, to_park=error)
 
@@ -198,3 +204,5 @@ class FailurePolicy:
         assert self._parking is not None
         self._parking.park(self._connections, delivery, error, tries)
         self.parked += 1
+        if self.unparked and not any(each.to_park for each in self._held.copy()):
+            self.unparked = ""

@@ -77,6 +77,7 @@ class Session:
         more_follows: whether the next callback is about to be called when the one that is running
             returns, so that what it publishes need not leave alone. Written by the thread that
             calls them, one after another; a hint for any that publishes.
+        is_calling: whether the consumer's thread makes calls that a user has handed to it.
         takes_answers: whether answers may leave on the channel of this session.
         is_ours: whether the queue is as the registration says, and not as somebody else made it.
     """
@@ -98,6 +99,7 @@ class Session:
         self.consumer_tag = ""
         self.prefetch = 0
         self.more_follows = False
+        self.is_calling = False
         self.takes_answers = takes_answers
         self.is_ours = is_ours
         self.since = time.monotonic()
@@ -157,8 +159,10 @@ class Session:
 
     def _run_calls(self) -> None:
         report = self._host.report
+        self.is_calling = True
         with Guard("queue %r: a call that was handed to the consumer", self.queue, report=report):
             self.connection.run_calls()
+        self.is_calling = False
 
     def publish_failed(self, deliveries: list[OpenDelivery], error: BaseException) -> None:
         """Have the consumer deal with deliveries whose ack hung on a publish that failed."""

@@ -56,7 +56,7 @@ Job = tuple[Callable[["ControlConnection"], Any], Answer[Any]]
 class ControlConnection:
     """Run jobs one after another on a `BlockingConnection`, opened for the first of them.
 
-    Everything is owned by the thread but `jobs` (a queue), `stopping` and `current`, which are
+    Everything is owned by the thread but `jobs` (a queue), `current` and `busy_since`, which are
     written by one thread and read by any.
 
     Args:
@@ -72,6 +72,7 @@ class ControlConnection:
         self.facts = facts
         self.jobs: Mailbox[Job | None] = Mailbox()
         self.current: Job | None = None
+        self.busy_since: float | None = None
         self.keep_open = False
         self._parameters = tuple(parameters)
         self._abandoned = False
@@ -145,7 +146,7 @@ class ControlConnection:
                 continue
             if job is None:
                 break
-            self.current = job
+            self.current, self.busy_since = job, time.monotonic()
             operation, waiter = job
             try:
                 waiter.resolve(self._execute(operation))
@@ -153,7 +154,7 @@ class ControlConnection:
                 waiter.fail(error)
                 if self._connection is not None and not self._connection.is_open:
                     self._lose()
-            self.current = None
+            self.current = self.busy_since = None
             last_used = time.monotonic()
         self._disconnect()
         while True:

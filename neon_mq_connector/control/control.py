@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
@@ -43,6 +44,13 @@ class Control:
         self._lock = threading.RLock()
         self._connection: ControlConnection | None = None
         self._closed = False
+
+    @property
+    def busy_for(self) -> float:
+        """For how long the present job has been running, in seconds; 0 when there is none."""
+        connection = self._connection
+        since = None if connection is None else connection.busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def call(
         self,

@@ -33,6 +33,7 @@ from neon_mq_connector.service.health import Health, describe_connections, descr
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.service.pipelined import PipelinedService
 from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
+from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Exchange, Queue
 
 if TYPE_CHECKING:
@@ -369,6 +370,7 @@ class ConsumingService(PipelinedService):
                         ack_timeout=self.settings.ack_timeout,
                         ack_timeout_warning=self.settings.ack_timeout_warning,
                         forgotten_ack_after=self.settings.forgotten_ack_after,
+                        stalled_after=self.settings.stalled_after,
                     ),
                     self._registry.running,
                 )
@@ -436,8 +438,11 @@ class ConsumingService(PipelinedService):
         reasons = [
             f"consumer {name!r} is {each.state}: {each.reason}"
             for name, each in consumers.items()
-            if (name in started and not each.healthy) or each.state in _ENDED
+            if (name in started and not each.healthy)
+            or (each.state in _ENDED and name not in self._registry.stopped)
         ]
+        if watch is not None and (problem := watch.standstill()):
+            reasons.append(problem)
         if not self._mq_running:
             reasons = [f"service {self.service_name!r} is not running"]
         return Health(
@@ -458,7 +463,8 @@ class ConsumingService(PipelinedService):
                 continue
             properties["restarts"] = done + 1
             LOG.warning("consumer %r has ended (%s); restarting it", name, thread.snapshot.reason)
-            self.restart_consumer(name)
+            with Guard("restarting consumer %r", name):
+                self.restart_consumer(name)
 
     def _stop_timeout(self) -> float:
         try:

@@ -17,6 +17,8 @@ from neon_mq_connector.lifecycle import State
 
 #: How many frames of a coroutine are shown.
 _DEEPEST = 100
+#: The states in which a consumer needs no thread.
+_OVER = frozenset({State.STOPPED, State.FAILED})
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def describe_consumer(
     now = time.monotonic()
     consumer = thread.consumer
     snapshot = consumer.lifecycle.snapshot
+    if thread.ident is not None and not thread.is_alive() and snapshot.state not in _OVER:
+        complaint = "its thread has ended"
     dispatcher, session = consumer.dispatcher, consumer.session
     running = dispatcher.running()
     last = dispatcher.last_message

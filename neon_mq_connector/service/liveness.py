@@ -1,7 +1,7 @@
-"""Prove that consumers are alive: what the broker counts, and what happens to their messages.
+"""Prove that consumers work: what the broker counts, and what happens to their messages.
 
 A process can look well while nothing reaches its callbacks. So each started consumer is looked at
-every few seconds; what is wrong heals itself where it can, and is reported until it is well.
+every few seconds; what is wrong is mended where it can be, and is reported until it is well.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ import pika.exceptions as pika_errors
 
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.consumers.consumer import Consumer
-from neon_mq_connector.consumers.registration import AckMode
+from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import State
+from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.repeating_timer import RepeatingTimer
 
 LOG = logging.getLogger("neon_mq_connector.liveness")
 
+#: How long the broker may take to answer, in one round for all consumers, in seconds.
 _QUERY_TIMEOUT = 5.0
+#: From when a loop that does not go round, and a watch that does not look, are reported.
 _LONGEST_TICK = 10.0
+_LONGEST_LOOK = 30.0
 _GRACE = 2.0
 _MANY_WARNINGS = 10_000
 
@@ -42,6 +47,8 @@ class LivenessPolicy:
         ack_timeout_warning: the share of it after which a warning is given (0.8).
         forgotten_ack_after: for how long all of the prefetch may be unsettled with no callback
             running, in seconds (30).
+        stalled_after: for how long no callback may start though messages wait and there is room for
+            them, and how long a job of the control connection may take, in seconds (15).
     """
 
     period: float = 5.0
@@ -49,13 +56,29 @@ class LivenessPolicy:
     ack_timeout: float = 1800.0
     ack_timeout_warning: float = 0.8
     forgotten_ack_after: float = 30.0
+    stalled_after: float = 15.0
+
+
+@dataclass
+class _Stall:
+    """A time in which messages wait and no callback starts; on the monotonic clock, in seconds.
+
+    Attributes:
+        last_message: when the last callback before it was started.
+        since: when it was first seen.
+        mend_at: when the consumer is to attach anew, or to do so again.
+    """
+
+    last_message: float | None
+    since: float
+    mend_at: float
 
 
 class LivenessWatch:
     """Look at a connector's consumers on a thread of its own.
 
-    `complaints` is replaced as a whole by the watching thread, and read by any. `_warned` is owned
-    by the watching thread.
+    `complaints` and `_looked_at` are replaced by the watching thread, and read by any. The rest is
+    owned by the watching thread.
 
     Args:
         name: of the thread.
@@ -73,13 +96,26 @@ class LivenessWatch:
         self._policy = policy
         self._consumers = consumers
         self._warned: set[tuple[int, int]] = set()
+        self._stalls: dict[str, _Stall] = {}
+        self._looked_at = time.monotonic()
+        self._ask_until = 0.0
         self._timer = RepeatingTimer(policy.period, self.look)
         self._timer.name = name
         self._timer.daemon = True
 
     def start(self) -> None:
         """Begin to look."""
+        self._looked_at = time.monotonic()
         self._timer.start()
+
+    def standstill(self) -> str:
+        """Say why nobody is looked at, if that is so; on any thread."""
+        if not self._timer.is_alive():
+            return "the thread that looks after the consumers has ended"
+        age = time.monotonic() - self._looked_at
+        if age < _LONGEST_LOOK + self._policy.period:
+            return ""
+        return f"the consumers were last looked after {age:.0f} s ago"
 
     def stop(self) -> None:
         """Look no more; does not wait."""
@@ -95,57 +131,104 @@ class LivenessWatch:
             self._timer.join(timeout)
 
     def look(self) -> None:
-        """Look at each consumer once, heal what can be healed, and note what is wrong."""
-        complaints = {}
+        """Look at each consumer once, mend what can be mended, and note what is wrong."""
+        before, complaints = self.complaints, {}
+        stalls, self._stalls = self._stalls, {}
+        self._ask_until = time.monotonic() + _QUERY_TIMEOUT
         for name, thread in self._consumers().items():
             if self._timer.finished.is_set():
                 return
-            complaint = self._look_at(name, thread.consumer)
+            complaint = before.get(name, "")
+            with Guard("looking after consumer %r", name):
+                complaint = self._look_at(name, thread.consumer, stalls.get(name))
             if complaint:
                 complaints[name] = complaint
-                if self.complaints.get(name) != complaint:
-                    LOG.error("consumer %r: %s", name, complaint)
+            if complaint and name not in before:
+                LOG.error("consumer %r: %s", name, complaint)
+            elif name in before and not complaint:
+                LOG.warning("consumer %r: what was wrong is over", name)
         self.complaints = complaints
+        self._looked_at = time.monotonic()
 
-    def _look_at(self, name: str, consumer: Consumer) -> str:
+    def _look_at(self, name: str, consumer: Consumer, stall: _Stall | None) -> str:
         session = consumer.session
         if consumer.lifecycle.state is not State.CONSUMING or session is None:
             return ""  # its state says what there is to say
         self._warn_of_late_acks(name, consumer, session)
         self._warn_of_forgotten_acks(name, consumer, session)
         self._relieve(name, consumer)
-        return (
+        complaint = (
             self._loop_stands_still(consumer)
             or consumer.dispatcher.runner.standstill()
+            or consumer.failures.unparked
             or self._forgotten_acks(consumer, session)
-            or self._not_counted(consumer, session)
+            or self._control_stands_still(session)
         )
+        if complaint:
+            return complaint
+        problem, ready = self._ask_broker(consumer, session)
+        if problem:
+            if session is consumer.session and session.is_open:
+                consumer.reattach(session, problem)
+            return problem
+        if not _could_start(consumer, session, ready):
+            return ""
+        last, now = consumer.dispatcher.last_message, time.monotonic()
+        if stall is None or stall.last_message != last:
+            stall = _Stall(last, now, now + self._policy.stalled_after)
+        self._stalls[name] = stall
+        return self._stands_still(consumer, session, stall, ready)
 
-    def _not_counted(self, consumer: Consumer, session: Session) -> str:
-        """Ask the broker how many consumers the queue has; none means that we get nothing."""
+    def _stands_still(self, consumer: Consumer, session: Session, stall: _Stall, ready: int) -> str:
+        """Say that no callback starts; the consumer attaches anew, at growing intervals."""
+        now = time.monotonic()
+        age = now - stall.since
+        if age < self._policy.stalled_after:
+            return ""
+        problem = (
+            f"no callback was started for {age:.0f} s, though there is room for the messages that "
+            f"wait: {ready} in queue {session.queue!r}, {consumer.waiting_count()} here"
+        )
+        if now >= stall.mend_at:
+            stall.mend_at = now + 2 * age
+            # a queue that deletes itself would end with its consumer
+            if session.is_ours and not consumer.registration.queue.auto_delete:
+                consumer.reattach(session, problem)
+        return problem
+
+    def _ask_broker(self, consumer: Consumer, session: Session) -> tuple[str, int]:
+        """Ask how many consumers and messages the queue has; no consumer means we get nothing.
+
+        Returns:
+            What is wrong, and how many messages could be delivered here.
+        """
+        control, queue = session.connections.control, session.queue
         if not session.consumer_tag or consumer.registration.queue.exclusive:
-            return ""
-        if time.monotonic() - session.since < _GRACE:
-            return ""
-        queue = session.queue
+            return "", 0
+        if control.busy_for > _QUERY_TIMEOUT:
+            return "", 0  # it would not come to the question
         try:
-            count = session.connections.control.call(
+            status = control.call(
                 f"counting the consumers of queue {queue!r}",
-                lambda channel: channel.queue_declare(queue, passive=True).method.consumer_count,
-                timeout=_QUERY_TIMEOUT,
+                lambda channel: channel.queue_declare(queue, passive=True).method,
+                timeout=time_left(self._ask_until),
             )
         except pika_errors.ChannelClosedByBroker as error:
-            problem = f"the broker does not know queue {queue!r}: {error.reply_text}"
+            return f"the broker does not know queue {queue!r}: {error.reply_text}", 0
         except (pika_errors.AMQPError, MQError) as error:
             LOG.debug("queue %r: its consumers were not counted: %s", queue, error)
+            return "", 0
+        is_new = time.monotonic() - session.since < _GRACE
+        if not status.consumer_count and session.consumer_tag and not is_new:
+            return f"the broker counts no consumer on queue {queue!r}", 0
+        return "", status.message_count if _delivers_all(session, consumer.registration) else 0
+
+    def _control_stands_still(self, session: Session) -> str:
+        control = session.connections.control
+        age = control.busy_for
+        if age < self._policy.stalled_after:
             return ""
-        else:
-            if count > 0 or not session.consumer_tag:
-                return ""
-            problem = f"the broker counts no consumer on queue {queue!r}"
-        if session is consumer.session and session.is_open:
-            consumer.reattach(session, problem)
-        return problem
+        return f"{control.name} has been busy with one job for {age:.0f} s"
 
     def _loop_stands_still(self, consumer: Consumer) -> str:
         link = consumer.session.link if consumer.session is not None else None
@@ -234,3 +317,25 @@ class LivenessWatch:
                     age,
                     count,
                 )
+
+
+def _could_start(consumer: Consumer, session: Session, ready: int) -> bool:
+    """Whether a callback could start: for a message that waits here, or in the queue."""
+    busy = len(consumer.dispatcher.running()) >= consumer.registration.concurrency
+    if busy or session.is_calling:
+        return False
+    if consumer.waiting_count():
+        return True
+    unsettled = session.settlement.unsettled_count()
+    return ready > 0 and (not session.prefetch or unsettled < session.prefetch)
+
+
+def _delivers_all(session: Session, registration: Registration) -> bool:
+    """Whether the broker delivers what is in the queue to any consumer that has room.
+
+    A stream keeps what was delivered, and where one consumer is active others wait. A queue that
+    was found with other properties than it was registered with may be either.
+    """
+    arguments = registration.queue.arguments
+    is_stream = arguments.get("x-queue-type") == "stream"
+    return session.is_ours and not is_stream and "x-single-active-consumer" not in arguments

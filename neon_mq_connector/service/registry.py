@@ -26,11 +26,15 @@ class ConsumerRegistry:
 
     `_lock` owns the two dicts, which services look at (and subclasses may change) under the names
     ``consumers`` and ``consumer_properties`` of the connector. Threads are stopped outside of it.
+
+    Attributes:
+        stopped: the names of those that were stopped on purpose.
     """
 
     def __init__(self) -> None:
         self.threads: dict[str, BaseConsumerThread] = {}
         self.properties: dict[str, dict[str, Any]] = {}
+        self.stopped: set[str] = set()
         self._factories: dict[str, Callable[[], BaseConsumerThread]] = {}
         self._lock = threading.RLock()
 
@@ -58,6 +62,7 @@ class ConsumerRegistry:
                     self.threads[name] = thread
                     self.properties[name] = properties
                     self._factories[name] = factory
+                    self.stopped.discard(name)
                     break
             # stopped outside of the lock; meanwhile another may have been started
             before.join(timeout)
@@ -93,6 +98,7 @@ class ConsumerRegistry:
                     continue
                 thread.daemon = daemon
                 self.properties[name]["started"] = True
+                self.stopped.discard(name)
                 thread.start()
             started.append(thread)
         deadline = time.monotonic() + timeout
@@ -130,6 +136,7 @@ class ConsumerRegistry:
                 LOG.warning("there is no consumer %r to stop", name)
                 continue
             self.properties[name]["started"] = False
+            self.stopped.add(name)
             thread.request_stop()  # also where it is being started by another thread
             if thread.ident is not None:
                 stopping.append(thread)

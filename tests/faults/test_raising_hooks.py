@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector, Retry
-from tests.faults.conftest import run
+from neon_mq_connector.backoff import OutageBackoff
+from tests.faults.conftest import note, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -205,3 +206,40 @@ def test_calls_and_close_callbacks_that_exit_end_no_consumer(
     assert not thread.is_alive()
     assert peer.consumers(QUEUE) == 0
     assert len(called) == 3
+
+
+def test_a_fault_in_handling_one_message_is_an_outage_and_not_the_end(
+    service: MQConnector,
+    engine: dict[str, Any],
+    concurrency: int,
+    ledger: Ledger,
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer.declare(QUEUE)
+    service.register_consumer(
+        "it",
+        service.vhost,
+        QUEUE,
+        note(ledger),
+        ack="on_success",
+        concurrency=concurrency,
+        durable=True,
+        **engine,
+    )
+    consumer = service.consumers["it"].consumer
+    consumer._outages.backoff = OutageBackoff(ceiling=0.2)
+    take_up, faults = consumer.dispatcher.take_up, iter([MemoryError("no room")])
+
+    def fail_once(waiting: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return take_up(waiting)
+
+    monkeypatch.setattr(consumer.dispatcher, "take_up", fail_once)
+    run(service)
+    peer.wait_until_handled(peer.send(QUEUE, 3))
+    peer.wait_until_handled(peer.send(QUEUE, 3 * WORKERS, prefix="then"))
+    peer.wait_until_settled(QUEUE)
+    assert service.check_health(), service.health().reasons
+    assert consumer.recoveries == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from typing import Any
 
@@ -10,12 +11,23 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
+from neon_mq_connector.consumers.consumer import Consumer
+from neon_mq_connector.lifecycle import State
+from neon_mq_connector.link import Waiter
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
+from tests.conftest import User
 from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
-from tests.support.polling import eventually
+from tests.support.engines import ENGINES, FUNCTION_ENGINES
+from tests.support.polling import eventually, never
 
 Engine = dict[str, Any]
+
+
+@pytest.fixture(params=FUNCTION_ENGINES)
+def function_engine(request: pytest.FixtureRequest) -> Engine:
+    """The engines that run functions, on workers where these run side by side."""
+    return dict(ENGINES[request.param])
 
 
 def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:
@@ -46,6 +58,225 @@ def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_an
     assert "counts no consumer" in watch.complaints["c"]
     assert seen.wait_for(1) == [b"waits"]
     eventually(lambda: not look(), what="it is well again")
+
+
+def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, durable=True, **engine)
+    run(connector)
+    watch = watch_over(connector, stalled_after=0.3)
+    session = connector.consumers["c"].consumer.session
+    session._link_channel.cancel(session.consumer_tag)  # behind the library's back
+    channel.basic_qos(prefetch_count=1)
+    channel.basic_consume("q", lambda *_: None)  # a worker that has all it can take
+    put(channel, "q", b"theirs", b"1", b"2")
+    eventually(lambda: messages_in(channel, "q") == 2)
+
+    def look() -> str:
+        watch.look()
+        return watch.complaints.get("c", "")
+
+    assert "no callback was started for" in eventually(look, what="the fault is found")
+    assert sorted(seen.wait_for(2)) == [b"1", b"2"]
+    eventually(lambda: not look(), what="it is well again")
+    assert connector.consumers["c"].consumer.recoveries == 1
+
+
+def test_workers_that_have_ended_are_missed_and_replaced(
+    function_engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer(
+        "c", connector.vhost, "q", seen, durable=True, concurrency=2, **function_engine
+    )
+    run(connector)
+    runner = connector.consumers["c"].consumer.dispatcher.runner
+    workers = list(runner._workers)
+    for _ in workers:
+        runner._work.put(None)
+    eventually(lambda: not any(worker.is_alive() for worker in workers))
+    put(channel, "q", b"1", b"2")
+    watch = watch_over(connector)
+    watch.look()
+    assert "2 of 2 workers had ended" in watch.complaints["c"]
+    assert sorted(seen.wait_for(2)) == [b"1", b"2"]
+    watch.look()
+    assert not watch.complaints
+
+
+def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
+    engine: Engine, make_connector: MakeConnector, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
+    run(connector)
+    release = threading.Event()
+    control = connector.consumers["c"].consumer.session.connections.control
+    control.submit(lambda _connection: release.wait(20.0), Waiter())
+    watch = watch_over(connector, stalled_after=0.2)
+
+    def look() -> str:
+        watch.look()
+        return watch.complaints.get("c", "")
+
+    assert "has been busy with one job" in eventually(look, what="it is found")
+    release.set()
+    eventually(lambda: not look(), what="it is well again")
+
+
+def test_what_is_slow_or_waits_its_turn_is_well(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> None:
+        entered.set()
+        release.wait(20.0)
+
+    def call_slowly(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        channel.connection.add_callback_threadsafe(slow)
+        channel.basic_ack(method.delivery_tag)
+
+    one_at_a_time = {"x-single-active-consumer": True}
+    connector, active = make_connector(), make_connector()
+    vhost = connector.vhost
+    registered = {"durable": True, **engine}
+    active.register_consumer("s", vhost, "s", slow, arguments=one_at_a_time, **registered)
+    run(active)
+    connector.register_consumer("s", vhost, "s", seen, arguments=one_at_a_time, **registered)
+    connector.register_consumer("one", vhost, "one", slow, prefetch_count=1, **registered)
+    connector.register_consumer("q", vhost, "q", slow, auto_ack=False, **registered)
+    connector.register_consumer("idle", vhost, "idle", seen, **registered)
+    if engine:  # on a loop, a call that is slow is a fault
+        connector.register_consumer(
+            "call", vhost, "call", call_slowly, auto_ack=False, **registered
+        )
+    connector.register_consumer("stopped", vhost, "stopped", seen, **registered)
+    run(connector)
+    connector.stop_consumers(["stopped"])
+    for queue in ("one", "q", "call", "stopped"):
+        put(channel, queue, b"1", b"2", b"3")
+    channel.basic_publish("", "s", b"1")
+    channel.basic_publish("", "s", b"2")
+    assert entered.wait(10.0)
+    watch = LivenessWatch(
+        "test-watch", LivenessPolicy(stalled_after=0.1), connector._registry.running
+    )
+
+    def look() -> Any:
+        watch.look()
+        return watch.complaints or connector.health().reasons
+
+    never(look, during=1.5)
+    release.set()
+
+
+def test_one_check_that_fails_or_hangs_ends_no_other(
+    engine: Engine, make_connector: MakeConnector, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = make_connector()
+    for name in ("raises", "lost"):
+        connector.register_consumer(name, connector.vhost, name, seen, **engine)
+    run(connector)
+    release = threading.Event()
+    runner = connector.consumers["raises"].consumer.dispatcher.runner
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "standstill", lambda: sys.exit(6))
+        watch = watch_over(connector, period=0.05)
+        watch.start()
+        session = connector.consumers["lost"].consumer.session
+        session._link_channel.cancel(session.consumer_tag)  # behind the library's back
+        eventually(lambda: "lost" in watch.complaints, what="the other is looked after")
+        assert not watch.standstill()
+        patch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 0.2)
+        patch.setattr(runner, "standstill", lambda: release.wait(20.0) and "")
+        eventually(watch.standstill, what="it is found that nobody looks")
+    release.set()
+    eventually(lambda: not watch.standstill(), what="it looks again")
+    watch.stop()
+    watch.join(5.0)
+    assert "has ended" in watch.standstill()
+
+
+def test_a_watch_that_has_ended_makes_the_service_unhealthy(
+    engine: Engine, make_connector: MakeConnector, seen: Seen
+) -> None:
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
+    run(connector)
+    assert connector.check_health()
+    watch = connector._mq_watch
+    assert watch is not None
+    watch.stop()
+    eventually(lambda: not connector.check_health(), what="health says so")
+    assert "looks after the consumers" in connector.health().reasons[0]
+
+
+def test_a_consumer_whose_thread_is_gone_is_unhealthy_whatever_its_state_says(
+    engine: Engine, make_connector: MakeConnector, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_at_once(consumer: Consumer) -> None:
+        consumer.lifecycle.move(State.CONNECTING)
+        consumer.lifecycle.move(State.CONSUMING)
+
+    monkeypatch.setattr(Consumer, "run", end_at_once)
+    connector = make_connector()
+    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
+    run(connector)
+    eventually(lambda: not connector.consumers["c"].is_alive())
+    assert connector.consumers["c"].is_consuming
+    assert connector.health().reasons == ("consumer 'c' is consuming: its thread has ended",)
+
+
+def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
+    engine: Engine, make_connector: MakeConnector, seen: Seen
+) -> None:
+    connector = make_connector()
+    for name in ("stays", "goes"):
+        connector.register_consumer(name, connector.vhost, name, seen, **engine)
+    run(connector)
+    connector.stop_consumers(["goes"])
+    assert connector.check_health(), connector.health().reasons
+    assert connector.health().consumers["goes"].state == "stopped"
+    connector.consumers["stays"].join(10.0)  # behind the connector's back
+    assert not connector.check_health()
+    connector.run_consumers()
+    eventually(connector.check_health)
+    connector.stop()
+    assert not connector.check_health()
+
+
+def test_messages_that_cannot_be_parked_are_a_reason_until_they_are(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    broker: PrivateBroker,
+    vhost: str,
+    mq_user: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("neon_mq_connector.consumers.failure._PARK_AGAIN", 0.5, raising=False)
+
+    def fails(*_: Any) -> None:
+        raise ValueError("boom")
+
+    broker.management.permit(mq_user.name, vhost, configure="^(?!.*dead).*$")
+    put(channel, "q", b"1")
+    connector = make_connector()
+    connector.register_consumer("c", vhost, "q", fails, lambda *_: None, durable=True, **engine)
+    run(connector)
+    watch = watch_over(connector)
+
+    def look() -> str:
+        watch.look()
+        return watch.complaints.get("c", "")
+
+    assert "cannot be parked" in eventually(look, what="it is a reason")
+    broker.management.permit(mq_user.name, vhost)
+    eventually(lambda: not look(), timeout=40.0, what="it is well again")
+    assert messages_in(channel, "q.dead") == 1
 
 
 def test_what_waits_behind_a_slow_callback_goes_to_idle_workers(
