@@ -380,9 +380,12 @@ class ConsumingService(PipelinedService):
         """Stop consumers and wait for them.
 
         Args:
-            names: which; None or empty for all.
+            names: which; None or empty for all, which leaves the service unhealthy: it does nothing
+                any more.
         """
-        threads = self._registry.request_stop(tuple(names or self.consumers))
+        chosen = tuple(names or ())
+        self._registry.stopped.update(chosen)
+        threads = self._registry.request_stop(chosen or tuple(self.consumers))
         wait_for_end(threads, time.monotonic() + self._stop_timeout())
 
     def restart_consumer(self, name: str) -> None:

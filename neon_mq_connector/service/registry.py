@@ -28,7 +28,7 @@ class ConsumerRegistry:
     ``consumers`` and ``consumer_properties`` of the connector. Threads are stopped outside of it.
 
     Attributes:
-        stopped: the names of those that were stopped on purpose.
+        stopped: the names of those that were stopped one by one, on purpose.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,6 @@ class ConsumerRegistry:
                 LOG.warning("there is no consumer %r to stop", name)
                 continue
             self.properties[name]["started"] = False
-            self.stopped.add(name)
             thread.request_stop()  # also where it is being started by another thread
             if thread.ident is not None:
                 stopping.append(thread)
