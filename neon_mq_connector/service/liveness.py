@@ -155,13 +155,12 @@ class LivenessWatch:
         if consumer.lifecycle.state is not State.CONSUMING or session is None:
             return ""  # its state says what there is to say
         self._warn_of_late_acks(name, consumer, session)
-        self._warn_of_forgotten_acks(name, consumer, session)
         self._relieve(name, consumer)
         complaint = (
-            self._loop_stands_still(consumer)
+            self._loop_stands_still(session)
             or consumer.dispatcher.runner.standstill()
             or consumer.failures.unparked
-            or self._forgotten_acks(consumer, session)
+            or self._forgotten_acks(name, consumer, session)
             or self._control_stands_still(session)
         )
         if complaint:
@@ -230,37 +229,21 @@ class LivenessWatch:
             return ""
         return f"{control.name} has been busy with one job for {age:.0f} s"
 
-    def _loop_stands_still(self, consumer: Consumer) -> str:
-        link = consumer.session.link if consumer.session is not None else None
-        if link is None or not link.last_tick:
+    def _loop_stands_still(self, session: Session) -> str:
+        link = session.link
+        age = time.monotonic() - link.last_tick if link.last_tick else 0.0
+        if age < _LONGEST_TICK:
             return ""
-        age = time.monotonic() - link.last_tick
-        return (
-            f"the loop of {link.name} has stood still for {age:.0f} s"
-            if age > _LONGEST_TICK
-            else ""
-        )
+        return f"the loop of {link.name} has stood still for {age:.0f} s"
 
-    def _forgotten_acks(self, consumer: Consumer, session: Session) -> str:
+    def _forgotten_acks(self, name: str, consumer: Consumer, session: Session) -> str:
+        """Warn of a message that its callback has left unsettled; it is a fault if all are."""
         if consumer.registration.ack is not AckMode.MANUAL or consumer.dispatcher.running():
             return ""
         oldest = session.settlement.oldest()
-        if oldest is None or session.settlement.open_count() < session.prefetch:
+        age = 0.0 if oldest is None else time.monotonic() - oldest.since
+        if oldest is None or age < self._policy.forgotten_ack_after:
             return ""
-        if time.monotonic() - oldest.since < self._policy.forgotten_ack_after:
-            return ""
-        return (
-            f"all {session.prefetch} messages that queue {session.queue!r} may have unsettled are "
-            f"so, and no callback is running: {consumer.callback_name} does not acknowledge what "
-            "it handles"
-        )
-
-    def _warn_of_forgotten_acks(self, name: str, consumer: Consumer, session: Session) -> None:
-        if consumer.registration.ack is not AckMode.MANUAL or consumer.dispatcher.running():
-            return
-        oldest = session.settlement.oldest()
-        if oldest is None or time.monotonic() - oldest.since < self._policy.forgotten_ack_after:
-            return
         if self._is_news(session, -oldest.tag):
             LOG.warning(
                 "consumer %r: callback %s left delivery %d of queue %r unsettled %.0f s ago and is "
@@ -269,8 +252,15 @@ class LivenessWatch:
                 consumer.callback_name,
                 oldest.tag,
                 session.queue,
-                time.monotonic() - oldest.since,
+                age,
             )
+        if session.settlement.open_count() < session.prefetch:
+            return ""
+        return (
+            f"all {session.prefetch} messages that queue {session.queue!r} may have unsettled are "
+            f"so, and no callback is running: {consumer.callback_name} does not acknowledge what "
+            "it handles"
+        )
 
     def _is_news(self, session: Session, key: int) -> bool:
         """Say whether a warning was not given yet."""
