@@ -1,4 +1,4 @@
-"""What a guarded block raises is logged, told, and ends there; but for Ctrl-C on the main thread."""
+"""What a guarded block raises is logged and told, and ends there; Ctrl-C alone is passed on."""
 
 from __future__ import annotations
 
