@@ -20,6 +20,7 @@ from neon_mq_connector.consumers.registration import (
     ErrorCallback,
     MessageCallback,
     Registration,
+    dead_queue_name,
 )
 from neon_mq_connector.consumers.runner import RunnerFactory
 from neon_mq_connector.consumers.workers import ThreadRunner
@@ -237,7 +238,7 @@ class BaseConsumerThread(threading.Thread):
             exchange_reset=self.exchange_reset,
             ack=AckMode.ON_RECEIPT if self.auto_ack else AckMode.MANUAL,
             delete_on_stop=ours_alone,
-            dead_queue=f"{queue}.dead" if queue and not self.queue_exclusive else None,
+            dead_queue=dead_queue_name(queue) if queue and not self.queue_exclusive else None,
         )
 
     def _call_back(self, channel: Any, method: Any, properties: Any, body: Any) -> Any:

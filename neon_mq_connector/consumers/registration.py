@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,38 @@ MessageCallback = Callable[[Any, Any, Any, Any], Any]
 MessageCoroutine = Callable[[Any], Coroutine[Any, Any, Any]]
 #: Called with the consumer's thread and the exception.
 ErrorCallback = Callable[[Any, Any], Any]
+
+
+_LONGEST_NAME = 255
+_HASH_LENGTH = 16
+
+
+def bounded_name(name: str, suffix: str) -> str:
+    """Append a suffix to a name, within the 255 bytes that AMQP allows.
+
+    Args:
+        name: of a queue, a service or an exchange.
+        suffix: what to append; of a name that is too long it stays whole.
+
+    Returns:
+        Both together. Where that is too long, as many whole characters of the name as fit, and the
+        start of its SHA-256 in their place: so different names stay different.
+    """
+    encoded = str(name).encode("utf-8", "surrogatepass")
+    room = _LONGEST_NAME - len(suffix.encode())
+    if len(encoded) <= room:
+        return f"{name}{suffix}"
+    start = encoded[: room - _HASH_LENGTH - 1].decode("utf-8", "ignore")
+    return f"{start}-{hashlib.sha256(encoded).hexdigest()[:_HASH_LENGTH]}{suffix}"
+
+
+def dead_queue_name(name: str) -> str:
+    """Name the queue where failed messages of a queue are parked: ``<queue>.dead`` if it fits.
+
+    Args:
+        name: of the queue; of subscribers, ``<service>.<exchange>``.
+    """
+    return bounded_name(name, ".dead")
 
 
 class AckMode(enum.Enum):

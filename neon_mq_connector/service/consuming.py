@@ -24,6 +24,8 @@ from neon_mq_connector.consumers.registration import (
     MessageCallback,
     MessageCoroutine,
     Registration,
+    bounded_name,
+    dead_queue_name,
 )
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import ConfigurationError
@@ -174,7 +176,7 @@ class ConsumingService(PipelinedService):
                 retry=retry or self._default_retry(),
                 consumer_arguments={} if priority is None else {"x-priority": priority},
                 delete_on_stop=ours_alone,
-                dead_queue=f"{queue}.dead" if queue and not queue_exclusive else None,
+                dead_queue=dead_queue_name(queue) if queue and not queue_exclusive else None,
                 inbox_max_bytes=self.settings.inbox_max_bytes,
                 parked_max_length=self.settings.parked_max_length,
                 restart_attempts=restart_attempts,
@@ -233,13 +235,14 @@ class ConsumingService(PipelinedService):
             dedicated_connection: do not share the connection that consumes.
         """
         source = exchange or ""
+        subscription = f"{self.service_name}.{source or name}"
         prefetch = prefetch_count or self.settings.prefetch_count
         self._register(
             name,
             vhost,
             Registration(
                 queue=own_queue(
-                    f"{self.service_name}.{source or name}.{new_id()[:12]}",
+                    bounded_name(subscription, f".{new_id()[:12]}"),
                     self.settings.subscriber_queue_expires,
                 ),
                 exchange=Exchange(source, "fanout") if source else None,
@@ -249,7 +252,7 @@ class ConsumingService(PipelinedService):
                 concurrency=choose_concurrency(concurrency, callback, prefetch),
                 retry=retry or self._default_retry(),
                 delete_on_stop=True,
-                dead_queue=f"{self.service_name}.{source or name}.dead",
+                dead_queue=dead_queue_name(subscription),
                 inbox_max_bytes=self.settings.inbox_max_bytes,
                 parked_max_length=self.settings.parked_max_length,
                 restart_attempts=restart_attempts,

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
+from neon_mq_connector.consumers.registration import (
+    AckMode,
+    Registration,
+    Retry,
+    bounded_name,
+    dead_queue_name,
+)
 from neon_mq_connector.topology import Exchange, Queue
 
 
@@ -68,3 +74,27 @@ def test_a_backoff_says_delays() -> None:
     backoff: Any = 3
     with pytest.raises(TypeError, match=r"backoff=3\)"):
         Retry(backoff=backoff)
+
+
+@pytest.mark.parametrize("name", ["q", "x" * 250, "ä" * 125], ids=len)
+def test_a_dead_letter_queue_has_the_name_of_its_queue(name: str) -> None:
+    assert dead_queue_name(name) == f"{name}.dead"
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "\N{GRINNING FACE}", "\u20ac"])
+@pytest.mark.parametrize("length", range(251, 256))
+def test_a_name_that_leaves_no_room_is_cut_and_stays_one_of_a_kind(
+    letter: str, length: int
+) -> None:
+    width = len(letter.encode())
+    name = letter * (length // width) + "z" * (length % width)
+    dead = dead_queue_name(name)
+    assert len(dead.encode()) <= 255
+    assert dead.endswith(".dead")
+    assert dead.startswith(letter * 10)
+    assert dead != dead_queue_name(name[:-1] + "?")
+
+
+def test_a_name_is_bounded_whatever_is_appended() -> None:
+    assert bounded_name("a" * 600, ".0123456789ab").endswith(".0123456789ab")
+    assert len(bounded_name("a" * 600, ".0123456789ab")) == 255
