@@ -2,7 +2,8 @@
 
 A requester of ours names both: ``reply_to`` and ``correlation_id`` as AMQP properties, and in a
 header the queue that the body's ``routing_key`` names. A callback that publishes to that queue
-then reaches the requester directly; nothing is declared.
+then reaches the requester directly; nothing is declared. That queue can only be a reply queue of
+this library: else any requester could have sent to itself what is meant for another service.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from pika.spec import BasicProperties
 
-from neon_mq_connector.envelope import REPLY_QUEUE, is_direct_reply_name
+from neon_mq_connector.envelope import REPLY_QUEUE, REPLY_QUEUE_PREFIX, is_direct_reply_name
 
 
 class ReplyRoute(NamedTuple):
@@ -35,13 +36,15 @@ def reply_route(properties: BasicProperties) -> ReplyRoute | None:
         properties: of the request.
 
     Returns:
-        The route, or None when the requester only knows queues.
+        The route, or None when the requester only knows queues, or has named one of its choice.
     """
     headers = properties.headers
     reply_to = properties.reply_to
     if not headers or not reply_to or not is_direct_reply_name(reply_to):
         return None
     queue = headers.get(REPLY_QUEUE)
-    if not isinstance(queue, str) or not queue:
+    if not isinstance(queue, str) or not (
+        queue == reply_to or queue.startswith(REPLY_QUEUE_PREFIX)
+    ):
         return None
     return ReplyRoute(queue, reply_to, properties.correlation_id)

@@ -236,9 +236,9 @@ def test_the_answers_to_one_request_stay_in_order_whatever_their_size(
     channel.basic_consume(
         DIRECT_REPLY_TO, lambda _c, _m, _p, body: seen.append(body), auto_ack=True
     )
-    request = {"n": 1, "parts": 20, "message_id": "it", "routing_key": "nowhere.else"}
+    request = {"n": 1, "parts": 20, "message_id": "it", "routing_key": "neon.reply.nowhere"}
     properties = pika.BasicProperties(
-        reply_to=DIRECT_REPLY_TO, correlation_id="1", headers={REPLY_QUEUE: "nowhere.else"}
+        reply_to=DIRECT_REPLY_TO, correlation_id="1", headers={REPLY_QUEUE: "neon.reply.nowhere"}
     )
     channel.basic_publish("", QUEUE, dict_to_b64(request), properties)
 

@@ -13,26 +13,31 @@ from neon_mq_connector.envelope import REPLY_QUEUE
 DIRECT = "amq.rabbitmq.reply-to.abc"
 
 
-def test_a_request_of_ours_names_the_queue_and_the_direct_way() -> None:
-    properties = BasicProperties(
-        reply_to=DIRECT, correlation_id="7", headers={REPLY_QUEUE: "neon.reply.x"}
-    )
-    assert reply_route(properties) == ReplyRoute("neon.reply.x", DIRECT, "7")
+@pytest.mark.parametrize("queue", ["neon.reply.x", DIRECT])
+def test_a_request_of_ours_names_the_queue_and_the_direct_way(queue: str) -> None:
+    properties = BasicProperties(reply_to=DIRECT, correlation_id="7", headers={REPLY_QUEUE: queue})
+    assert reply_route(properties) == ReplyRoute(queue, DIRECT, "7")
+
+
+@pytest.mark.parametrize("queue", ["billing", "neon.reply", DIRECT + ".another", "amq.gen-x"])
+def test_a_queue_that_is_not_the_requesters_own_is_reached_as_ever(queue: str) -> None:
+    properties = BasicProperties(reply_to=DIRECT, headers={REPLY_QUEUE: queue})
+    assert reply_route(properties) is None
 
 
 @pytest.mark.parametrize(
     "reply_to, headers",
     [
-        (None, {REPLY_QUEUE: "q"}),
-        ("", {REPLY_QUEUE: "q"}),
-        ("a_queue", {REPLY_QUEUE: "q"}),
+        (None, {REPLY_QUEUE: "neon.reply.q"}),
+        ("", {REPLY_QUEUE: "neon.reply.q"}),
+        ("a_queue", {REPLY_QUEUE: "neon.reply.q"}),
         (DIRECT, None),
         (DIRECT, {}),
         (DIRECT, {REPLY_QUEUE: ""}),
         (DIRECT, {REPLY_QUEUE: None}),
         (DIRECT, {REPLY_QUEUE: 5}),
-        (DIRECT, {REPLY_QUEUE: b"q"}),
-        (DIRECT, {REPLY_QUEUE: ["q"]}),
+        (DIRECT, {REPLY_QUEUE: b"neon.reply.q"}),
+        (DIRECT, {REPLY_QUEUE: ["neon.reply.q"]}),
     ],
 )
 def test_without_one_of_the_two_there_is_no_direct_way(reply_to: Any, headers: Any) -> None:
