@@ -28,6 +28,10 @@ PARKED_EXCHANGE = "neon-exchange"
 PARKED_ROUTING_KEY = "neon-routing-key"
 PARKED_EXPIRATION = "neon-expiration"
 PARKED_ATTEMPTS = "neon-attempts"
+#: The properties and headers of a parked message that are not to act again, as a table.
+PARKED_ORIGINAL = "neon-original"
+#: What of the sender's headers is missing there, or is not as it was.
+PARKED_CUT = "neon-cut"
 
 #: The name a requester consumes from to be answered without a queue (RabbitMQ's "Direct Reply-to").
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
@@ -130,35 +134,6 @@ def _short(text: str) -> str | None:
         return text if len(text.encode("utf-8")) <= _LONGEST_SHORT_STRING else None
     except UnicodeEncodeError:
         return None
-
-
-def parked_properties(original: BasicProperties, headers: Mapping[str, Any]) -> BasicProperties:
-    """Copy the properties of a message that is parked: kept for ever, with why it is there.
-
-    Args:
-        original: as the message came.
-        headers: what to add to its headers.
-
-    Returns:
-        The properties, without an expiration.
-    """
-    merged = dict(original.headers or {})
-    merged.update(headers)
-    if original.expiration:
-        merged[PARKED_EXPIRATION] = original.expiration
-    return BasicProperties(
-        content_type=original.content_type,
-        content_encoding=original.content_encoding,
-        headers=merged,
-        delivery_mode=PERSISTENT,
-        priority=original.priority,
-        correlation_id=original.correlation_id,
-        reply_to=None if is_direct_reply_name(original.reply_to or "") else original.reply_to,
-        message_id=original.message_id,
-        timestamp=original.timestamp,
-        type=original.type,
-        app_id=original.app_id,
-    )
 
 
 def time_allowed(properties: BasicProperties) -> float | None:

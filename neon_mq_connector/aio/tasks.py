@@ -64,7 +64,7 @@ class Patience:
 class TaskRunner:
     """Run a coroutine for each message, up to a number at a time.
 
-    The loop owns what is not said to be another's: the count, and `running`, of which any thread
+    The loop owns what is not said to be another's: the counts, and `running`, of which any thread
     may take a copy. `_patience` is set by any thread; a shorter one replaces a longer one.
 
     Args:
@@ -105,6 +105,7 @@ class TaskRunner:
         self._host = ChannelHost(loop, outbox, callback_name, self._report)
         self._numbers = itertools.count()
         self._handling: dict[int, tuple[Session, Delivery]] = {}
+        self._asides = 0
         self._is_starting = False
         self._is_cancelling = False
         self._patience: Patience | None = None
@@ -120,8 +121,12 @@ class TaskRunner:
             self._later(partial(_raise, CallbacksEndedError(str(error))))
 
     def aside(self, call: Callable[[], object]) -> None:
-        """Have a call made on the consumer's thread, which has little else to do."""
-        self._later(call)
+        """Have a call made on the consumer's thread; until then it counts as a running callback.
+
+        So no more fail than that thread can deal with.
+        """
+        self._asides += 1
+        self._later(partial(self._make, call))
 
     def waiting_count(self) -> int:
         """How many messages were taken from the backlog and are not started: none ever is."""
@@ -175,6 +180,13 @@ class TaskRunner:
 
     # -- the consumer's thread -----------------------------------------------------------------
 
+    def _make(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        finally:
+            with suppress(StoppedError):
+                self._loop.call(self._made)
+
     def start(self) -> None:
         """Have the loop run.
 
@@ -214,7 +226,7 @@ class TaskRunner:
         backlog = dispatcher.backlog
         self._is_starting = True
         try:
-            while len(handling) < self._concurrency:
+            while len(handling) + self._asides < self._concurrency:
                 try:
                     waiting = backlog.popleft()
                 except IndexError:
@@ -274,6 +286,11 @@ class TaskRunner:
             if not self.running:
                 self._idle.set()
         elif dispatcher.backlog and not self._is_starting:
+            self._start_waiting()
+
+    def _made(self) -> None:
+        self._asides -= 1
+        if self._dispatcher.backlog and not self._is_starting:
             self._start_waiting()
 
     def _look_if_idle(self) -> None:

@@ -1,24 +1,37 @@
-"""How often a message was tried before, as far as the broker knows.
+"""How often a message was tried before, as far as that is known.
 
 Two counts come with messages: ``x-delivery-count`` from quorum queues, and ``x-death`` from
 dead-lettering. Neither is the number of tries of a callback: on RabbitMQ 4.0 a lost connection
-counts as a delivery for every message that was only sent ahead (from 4.3 on only rejects do).
+counts as a delivery for every message that was only sent ahead (from 4.3 on only rejects do). And
+any sender may forge them: the broker replaces them when it delivers again, or dead-letters. So they
+are believed only as far as they can be true, and may only make the tries fewer.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from pika.exceptions import ChannelClosedByBroker
 from pika.spec import BasicProperties
+
+from neon_mq_connector.link import Delivery
 
 #: What quorum queues allow where nothing else was declared (RabbitMQ 4.0, "Quorum Queues").
 DEFAULT_DELIVERY_LIMIT = 20
+_MOST_DEATHS = 100
+_MOST_REJECTIONS = 1_000_000
+#: The text with which a broker closes the channel of a consumer that did not acknowledge in time.
+_TIMED_OUT = re.compile(r"delivery acknowledgement .* timed out. Timeout value used: (\d+) ms")
 
 
-def delivery_count(properties: BasicProperties) -> int:
+def delivery_count(delivery: Delivery) -> int:
     """Read how often a quorum queue has delivered a message before; 0 for other queues."""
-    value = (properties.headers or {}).get("x-delivery-count")
+    headers = delivery.properties.headers
+    if not headers or not delivery.method.redelivered:
+        return 0
+    value = headers.get("x-delivery-count")
     return value if isinstance(value, int) and value > 0 else 0
 
 
@@ -27,14 +40,15 @@ def rejections(properties: BasicProperties, queue: str) -> int:
     deaths = (properties.headers or {}).get("x-death")
     if not isinstance(deaths, list):
         return 0
-    return sum(
-        death["count"]
-        for death in deaths
+    counts = [
+        death.get("count")
+        for death in deaths[:_MOST_DEATHS]
         if isinstance(death, Mapping)
         and death.get("queue") == queue
         and death.get("reason") == "rejected"
-        and isinstance(death.get("count"), int)
-    )
+    ]
+    whole = [count for count in counts if isinstance(count, int) and count > 0]
+    return min(_MOST_REJECTIONS, max(whole, default=0))
 
 
 def delivery_limit(queue_arguments: Mapping[str, Any]) -> int | None:
@@ -49,3 +63,40 @@ def delivery_limit(queue_arguments: Mapping[str, Any]) -> int | None:
     """
     value = queue_arguments.get("x-delivery-limit", DEFAULT_DELIVERY_LIMIT)
     return value if isinstance(value, int) and value >= 0 else None
+
+
+def ack_timeout(error: BaseException) -> float | None:
+    """Read from the end of a channel how long the broker has waited for an ack in vain, if it did.
+
+    Returns:
+        Seconds; None when the channel ended for another reason.
+    """
+    cause = error.__cause__
+    found = (
+        _TIMED_OUT.search(cause.reply_text) if isinstance(cause, ChannelClosedByBroker) else None
+    )
+    return int(found.group(1)) / 1000 if found else None
+
+
+class LateAcks:
+    """How often the broker has waited in vain for the ack of a message that it delivers again.
+
+    Only what this process remembers keeps the callback from being called for ever. Written by one
+    thread, read by any; each entry has cost the broker's whole patience, so there are few.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[object, int] = {}
+
+    def add(self, delivery: Delivery) -> None:
+        """Note that it was so for a message."""
+        key = _fingerprint(delivery)
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def count(self, delivery: Delivery) -> int:
+        """Say how often it was so for a message."""
+        return self._counts.get(_fingerprint(delivery), 0) if self._counts else 0
+
+
+def _fingerprint(delivery: Delivery) -> object:
+    return delivery.properties.message_id, len(delivery.body), hash(delivery.body)

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attach import attach, detach
+from neon_mq_connector.consumers.attempts import ack_timeout
 from neon_mq_connector.consumers.dispatcher import Dispatcher
-from neon_mq_connector.consumers.failure import FailurePolicy, Held
+from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.moving import LONGEST_MOVE, OLDEST, Moves
 from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.outages import Outages
@@ -76,8 +77,8 @@ class Consumer:
     """Consume one queue until stopped.
 
     Owned by the consumer's thread: the session, whether it is being left for another connection
-    (`_leaving`), and what is held for another try. `_stopping` is
-    set once by any thread; `_attaching` is the waiter that a stop has to end.
+    (`_leaving`), and `_trouble`. `_stopping` is set once by any thread; `_attaching` is the waiter
+    that a stop has to end.
 
     Args:
         registration: what to consume and how.
@@ -122,14 +123,17 @@ class Consumer:
         self._stop_timeout = _CLOSE_TIMEOUT
         self._stop_reason = ""
         self._attaching: Waiter[Any] = Waiter()
-        self._outages = Outages(registration.restart_attempts)
+        self._outages = Outages(registration.restart_attempts, connections.policy.backoff)
         self._opened: Session | None = None  # the one that the observer knows to be open
         self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
         self._full_prefetch = registration.prefetch_count
         self._moves = Moves(registration)
         self._leaving: Session | None = None
         self._leave_until = 0.0
-        self.failures = FailurePolicy(registration, connections, self._inbox.put)
+        self._trouble: ParkingError | None = None  # as the state tells it
+        self.failures = FailurePolicy(
+            registration, connections, partial(self._inbox.put, _look_what_is_due)
+        )
         self.dispatcher = Dispatcher(
             registration,
             callback,
@@ -289,6 +293,7 @@ class Consumer:
         self._attaching = Waiter()
         if self._stopping:
             raise StoppedError(f"the consumer of queue {self.queue!r} is stopping")
+        self.failures.before_attach()
         session = attach(
             self.registration,
             self._connections,
@@ -306,6 +311,7 @@ class Consumer:
         self._observer.opened(session)
         self._outages.attached()
         self.lifecycle.move(State.CONSUMING)
+        self._trouble = None
         self.started.set()
         return session
 
@@ -314,6 +320,11 @@ class Consumer:
         self._inbox.put(_Ended(session, error))
         if session is self._leaving:
             self._attaching.fail(error)  # its consumer is gone: nobody confirms that it ends
+        waited = ack_timeout(error)
+        if waited is not None:
+            oldest = session.settlement.oldest()
+            if oldest is not None and time.monotonic() - oldest.since > waited / 2:
+                self.failures.late_acks.add(oldest.delivery)
         if session is self.session:
             self.started.clear()
             # a consumer that has failed says why for as long as it lasts
@@ -380,14 +391,14 @@ class Consumer:
                 elif isinstance(item, _Ended):
                     if item.session is session:
                         return item.error
-                elif isinstance(item, Held):
-                    failures.keep(item)
                 elif callable(item):
                     item()
                 self.dispatcher.retry_due(session)
+                if failures.trouble is not self._trouble:
+                    self._note_trouble(failures.trouble)
                 if 0 < session.prefetch < self._full_prefetch:
                     self._widen(session)
-            except (ParkingError, CallbacksEndedError) as error:
+            except CallbacksEndedError as error:
                 return error
             except BaseException as error:
                 return self._unexpected(error)
@@ -400,6 +411,16 @@ class Consumer:
                     return error
             item = None  # not to keep a message alive while waiting for the next
         return None
+
+    def _note_trouble(self, trouble: ParkingError | None) -> None:
+        """Be failed while what fails cannot be parked, although the rest is handled."""
+        before, self._trouble = self._trouble, trouble
+        if trouble is None:
+            self.lifecycle.move(State.CONSUMING, only_from=(State.FAILED,))
+            return
+        self.lifecycle.move(State.FAILED, str(trouble))
+        if before is None:
+            self._tell(trouble)
 
     def _begin_to_move(self, session: Session) -> None:
         """Have no more sent, to leave for the connection for answers when all is settled."""
@@ -525,10 +546,8 @@ class Consumer:
                 item = self._inbox.get(timeout=left)
             except Empty:
                 return
-            if isinstance(item, Held):
-                self.failures.keep(item)  # it may still have to be parked
-            elif callable(item):
-                with self._guard, _what_shows_again():  # it went back, and the pause goes on
+            if callable(item):
+                with self._guard, contextlib.suppress(CallbacksEndedError):  # it shows again
                     item()
 
     def _tell(self, error: BaseException) -> None:
@@ -543,12 +562,12 @@ class Consumer:
         try:
             self._run_what_is_left()
             if session is not None:
-                self.failures.release(session)
+                self.failures.release(session, deadline)
                 while session.is_attached and not session.settlement.wait_until_sent(
                     min(_LOOK_AGAIN, time_left(deadline))
                 ):
                     self._run_what_is_left()  # a publish may fail only now
-                    self.failures.release(session)
+                    self.failures.release(session, deadline)
                     if not time_left(deadline):
                         break
                 detach(self.registration, self._connections, session, deadline)
@@ -572,12 +591,10 @@ class Consumer:
                 item = self._inbox.get_nowait()
             except Empty:
                 return
-            if isinstance(item, Held):
-                self.failures.keep(item)
-            elif callable(item):
-                with self._guard, _what_shows_again():  # it went back
+            if callable(item):
+                with self._guard, contextlib.suppress(CallbacksEndedError):
                     item()
 
 
-def _what_shows_again() -> contextlib.suppress:
-    return contextlib.suppress(ParkingError, CallbacksEndedError)
+def _look_what_is_due() -> None:
+    """Do nothing: whoever takes it out of the inbox looks at what is due next."""

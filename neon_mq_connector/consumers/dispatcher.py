@@ -42,7 +42,7 @@ _SLOW_FOR = 300.0
 
 
 class DeliveryLimitError(MQError):
-    """A quorum queue has delivered a message so often that it would soon drop it."""
+    """A message was delivered so often that it is parked without being tried again."""
 
 
 class Acknowledging(Protocol):
@@ -93,6 +93,7 @@ class Dispatcher:
         self.on_room: Callable[[], None] | None = None
         self._mode = registration.ack
         self._delivery_limit = delivery_limit(registration.queue.arguments)
+        self._max_tries = registration.retry.attempts
         self._failures = failures
         self.report = report
         self._resume = resume
@@ -119,9 +120,6 @@ class Dispatcher:
         """Handle messages in order, or see to it that they are handled.
 
         It may be called on an I/O thread if the runner `never_waits`.
-
-        Raises:
-            ParkingError: one failed and cannot be parked; the consumer has to pause.
         """
         self.backlog.extend(
             [_new_waiting(Waiting, (session, raw, arrived, 1)) for raw in deliveries]
@@ -129,17 +127,12 @@ class Dispatcher:
         self.runner.work_off()
 
     def retry_due(self, session: Session) -> None:
-        """Try again what is due; drop what was delivered on a session that has ended.
-
-        Raises:
-            ParkingError: one failed for good and cannot be parked.
-        """
-        while not self._stopped and (held := self._failures.pop_due()) is not None:
-            if held.to_park is not None:
-                self._failures.failed_acknowledged(held.session, held.delivery, held.to_park)
-            elif held.session is session:
-                self.backlog.append(Waiting(session, held.delivery, held.due, held.attempt))
-                self.runner.work_off()
+        """Try again what is due; drop what was delivered on a session that has ended."""
+        failures = self._failures
+        failures.park_due()
+        while not self._stopped and (held := failures.pop_due(session)) is not None:
+            self.backlog.append(Waiting(session, held.delivery, held.due, held.attempt))
+            self.runner.work_off()
 
     def finish(self) -> None:
         """Wait until no callback runs."""
@@ -210,9 +203,6 @@ class Dispatcher:
 
         Returns:
             The message; None when its callback is not to run: all is done that is to be done then.
-
-        Raises:
-            ParkingError: it cannot be handled, nor parked; only if the runner makes calls at once.
         """
         session, message, arrived, attempt = waiting
         if self._stopped or not session.is_attached:
@@ -290,14 +280,15 @@ class Dispatcher:
 
     def _unreadable(self, session: Session, raw: RawDelivery, error: FrameError) -> None:
         """Park a message whose properties make no sense: any sender can make such a one."""
-        arguments, _header, body = raw
+        arguments, raw_properties, body = raw
         try:
             method = decode_method(arguments)
         except FrameError:  # a sender may choose any bytes for a routing key, too
             method = Basic.Deliver("", delivery_tag(arguments), False, "", "")
         self.failed += 1
         self.runner.aside(partial(self.report, error))
-        self._give_up(session, Delivery(method, BasicProperties(), body), error)
+        properties = BasicProperties(headers={"neon-unreadable": raw_properties})
+        self._give_up(session, Delivery(method, properties, body), error)
 
     def _is_wanted(self, session: Session, delivery: Delivery, arrived: float, now: float) -> bool:
         """Say whether a message of which there is something to ask is to be handled.
@@ -324,17 +315,14 @@ class Dispatcher:
             LOG.info("queue %r: a message handled before came again; dropped", session.queue)
             session.settlement.acknowledge_unseen(tag)
             return False
-        count = delivery_count(properties)
+        count, late = delivery_count(delivery), self._failures.late_acks.count(delivery)
         self.highest_delivery_count = max(self.highest_delivery_count, count)
         limit = self._delivery_limit
-        if limit is None or not count or count < limit - 1:
+        if late >= self._max_tries:
+            reason = f"its ack came too late for the broker {late} times"
+        elif count and limit is not None and limit - 1 <= count <= limit:  # or else it is forged
+            reason = f"delivered {count} times before; the broker drops a message after {limit}"
+        else:
             return True
-        self._give_up(
-            session,
-            delivery,
-            DeliveryLimitError(
-                f"queue {session.queue!r}: delivered {count} times before; the broker drops a "
-                f"message after {limit}"
-            ),
-        )
+        self._give_up(session, delivery, DeliveryLimitError(f"queue {session.queue!r}: {reason}"))
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from neon_mq_connector.backoff import OutageBackoff
+from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.runner import CallbacksEndedError
 from neon_mq_connector.errors import BrokerUnreachableError, ConnectionLostError
 from neon_mq_connector.link.translate import refused_for_good
@@ -20,15 +21,16 @@ class Outages:
     Args:
         attempts: how many may fail in a row, those at which no broker was there not counted; below
             0 for any number.
+        backoff: says how long to pause.
 
     Attributes:
         never_attached: whether no attempt has succeeded yet.
-        backoff: says how long to pause.
+        backoff: the same.
     """
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int, backoff: OutageBackoff) -> None:
         self.never_attached = True
-        self.backoff = OutageBackoff()
+        self.backoff = backoff
         self._attempts = attempts
         self._began: float | None = None
         self._failed = 0
@@ -53,7 +55,7 @@ class Outages:
             self._began = self._lost_at
         final = self.never_attached and _is_refused_for_good(error)
         final = final or isinstance(error, CallbacksEndedError)
-        if not isinstance(error, (BrokerUnreachableError, ConnectionLostError)):
+        if not isinstance(error, (BrokerUnreachableError, ConnectionLostError, ParkingError)):
             # a broker that is away says nothing of this consumer: such attempts do not count
             final = final or 0 <= self._attempts <= self._failed
             self._failed += 1

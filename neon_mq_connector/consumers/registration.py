@@ -75,7 +75,8 @@ class Retry:
         attempts: how often it is tried in all (3).
         backoff: the delays between attempts (1 s, doubling).
         park: publish it to the dead-letter queue of its queue when the attempts are used up (True);
-            otherwise it is rejected, and the broker drops or dead-letters it.
+            otherwise it is rejected, and the broker drops or dead-letters it. One that comes back
+            so is held before it is rejected again, from 1 s to a minute.
     """
 
     attempts: int = 3
@@ -133,7 +134,7 @@ class Registration:
         restart_attempts: how many attempts to attach again may fail while the broker answers; -1
             for any number.
         reject_when_unparkable: have the broker drop or dead-letter what cannot be parked; otherwise
-            it goes back, and the consumer pauses and is reported as failed.
+            it is kept, and the consumer is reported as failed.
     """
 
     queue: Queue

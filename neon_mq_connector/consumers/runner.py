@@ -74,11 +74,7 @@ class CallbackRunner(Protocol):
         """Make ready; called on the consumer's thread."""
 
     def work_off(self) -> None:
-        """Handle what is in the backlog, or see to it that it is handled.
-
-        Raises:
-            ParkingError: one failed and cannot be parked; the consumer has to pause.
-        """
+        """Handle what is in the backlog, or see to it that it is handled."""
 
     def aside(self, call: Callable[[], object]) -> None:
         """Make a call that may wait for the broker, where it holds up no more than it has to."""

@@ -282,8 +282,7 @@ class Session:
             )
         except MQError as error:
             # the broker may have begun to deliver and not have said so in time
-            self.end()
-            self._host.ended(self, error)
+            self.fail(error)
             raise
         self.prefetch = prefetch
 
@@ -306,14 +305,18 @@ class Session:
         except StoppedError:
             raise  # callbacks that run may still settle
         except MQError as error:
-            self.end()
-            self._host.ended(self, error)
+            self.fail(error)
             raise
 
     def end(self) -> None:
         """Make sure that the channel is closed, without waiting."""
         self.settlement.flush()
         self._link_channel.close_soon()
+
+    def fail(self, error: MQError) -> None:
+        """Close the channel without waiting, and have the consumer recover from an error."""
+        self.end()
+        self._host.ended(self, error)
 
     def close(self, timeout: float) -> None:
         """Close the channel; the broker takes back what was not settled."""

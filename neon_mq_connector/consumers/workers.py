@@ -72,11 +72,7 @@ class ThreadRunner:
             self._start_worker()
 
     def work_off(self) -> None:
-        """Handle what is in the backlog, or hand it to the workers.
-
-        Raises:
-            ParkingError: one failed and cannot be parked; the consumer has to pause.
-        """
+        """Handle what is in the backlog, or hand it to the workers."""
         backlog = self._dispatcher.backlog
         while True:
             try:

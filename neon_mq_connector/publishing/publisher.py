@@ -397,9 +397,9 @@ class Publisher:
                 self._send_again(item, error)
                 continue
             else:
-                item.answer.fail(
-                    PublishLostError(f"{message}: {error}", may_have_arrived=not culprit_passed)
-                )
+                lost = PublishLostError(f"{message}: {error}", may_have_arrived=not culprit_passed)
+                lost.__cause__ = error
+                item.answer.fail(lost)
             self._release(len(message.body))
 
     def _declare_and_send(self, item: Unconfirmed, error: PublishError) -> None:

@@ -139,8 +139,8 @@ class ConsumingService(PipelinedService):
             routing_keys: bind with these; the queue's own name by default.
             priority: of this consumer over others of the queue.
             on_park_failure: what to do with a message that can neither be handled nor parked:
-                ``"pause"`` gives it back and reports the consumer as failed until parking works
-                again, ``"reject"`` has the broker drop it, or dead-letter it, as it does too where
+                ``"pause"`` keeps it and reports the consumer as failed until parking works again,
+                ``"reject"`` has the broker drop it, or dead-letter it, as it does too where
                 ``arguments`` name a dead-letter exchange.
             dedicated_connection: do not share the connection that consumes.
 
@@ -461,8 +461,8 @@ class ConsumingService(PipelinedService):
     def observe_consumers(self) -> None:
         """Start anew the consumers that have ended though nobody stopped them."""
         for name, thread in self._registry.running().items():
-            if thread.is_alive() and thread.is_consumer_alive:
-                continue
+            if thread.is_alive():
+                continue  # it recovers by itself, also where it has failed for now
             properties = self.consumer_properties[name]
             allowed, done = properties["restart_attempts"], properties["restarts"]
             if 0 <= allowed <= done:

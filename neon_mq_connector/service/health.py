@@ -40,7 +40,7 @@ class ConsumerHealth:
         recoveries: how often it had to recover.
         running: how many callbacks are running.
         waiting: how many messages wait for a callback to end.
-        held: how many messages wait for another try.
+        held: how many messages wait for another try, or until they can be parked.
         unsettled: how many messages were handed to a callback and are neither acked nor rejected.
         delivery_count: the highest count of deliveries that came with a message from a quorum
             queue.

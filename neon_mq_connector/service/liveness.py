@@ -32,6 +32,8 @@ _QUERY_TIMEOUT = 5.0
 _LONGEST_TICK = 10.0
 _LONGEST_LOOK = 30.0
 _GRACE = 2.0
+#: One that has failed for want of a place to park handles what can be handled.
+_AT_WORK = (State.CONSUMING, State.FAILED)
 _MANY_WARNINGS = 10_000
 
 
@@ -152,14 +154,13 @@ class LivenessWatch:
 
     def _look_at(self, name: str, consumer: Consumer, stall: _Stall | None) -> str:
         session = consumer.session
-        if consumer.lifecycle.state is not State.CONSUMING or session is None:
+        if consumer.lifecycle.state not in _AT_WORK or session is None or not session.is_attached:
             return ""  # its state says what there is to say
         self._warn_of_late_acks(name, consumer, session)
         self._relieve(name, consumer)
         complaint = (
             self._loop_stands_still(session)
             or consumer.dispatcher.runner.standstill()
-            or consumer.failures.unparked
             or self._forgotten_acks(name, consumer, session)
             or self._control_stands_still(session)
         )

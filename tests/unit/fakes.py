@@ -275,8 +275,13 @@ class FakePublisher:
     def __init__(self) -> None:
         self.messages: list[Any] = []
         self.refusal: MQError | None = None
+        self.refusals: list[Exception] = []
+        self.attempts = 0
 
     def publish(self, message: Any, *, timeout: float) -> None:
+        self.attempts += 1
+        if self.refusals:
+            raise self.refusals.pop()
         if self.refusal is not None:
             raise self.refusal
         self.messages.append(message)

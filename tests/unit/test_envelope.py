@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
 from neon_mq_connector.envelope import (
-    PARKED_ERROR,
-    PARKED_EXPIRATION,
     TIME_ALLOWED,
     build_properties,
     is_direct_reply_name,
     is_reply_name,
     new_id,
-    parked_properties,
     time_allowed,
 )
 
@@ -101,50 +98,6 @@ def test_ids_differ() -> None:
 def test_the_names_of_those_who_ask_are_recognised(name: str, direct: bool, reply: bool) -> None:
     assert is_direct_reply_name(name) is direct
     assert is_reply_name(name) is reply
-
-
-def test_a_parked_message_stays_for_ever_and_tells_when_it_would_have_expired() -> None:
-    original = BasicProperties(
-        message_id="m",
-        expiration="1000",
-        delivery_mode=1,
-        priority=3,
-        type="t",
-        app_id="a",
-        content_type="c",
-        content_encoding="e",
-        correlation_id="k",
-        timestamp=5,
-        headers={"mine": 1},
-    )
-    parked = parked_properties(original, {PARKED_ERROR: "boom"})
-    assert parked.expiration is None
-    assert parked.delivery_mode == 2
-    assert parked.headers == {"mine": 1, PARKED_ERROR: "boom", PARKED_EXPIRATION: "1000"}
-    for kept in (
-        "message_id",
-        "priority",
-        "type",
-        "app_id",
-        "content_type",
-        "content_encoding",
-        "correlation_id",
-        "timestamp",
-    ):
-        assert getattr(parked, kept) == getattr(original, kept)
-    assert original.headers == {"mine": 1}
-
-
-def test_a_parked_request_keeps_a_queue_to_answer_to_but_no_requester_that_will_be_gone() -> None:
-    queue = parked_properties(BasicProperties(reply_to="answers"), {})
-    direct = parked_properties(BasicProperties(reply_to="amq.rabbitmq.reply-to.x"), {})
-    assert queue.reply_to == "answers"
-    assert direct.reply_to is None
-
-
-def test_a_message_without_user_id_permission_can_be_parked() -> None:
-    # a broker refuses a user_id that is not the publisher's own
-    assert parked_properties(BasicProperties(user_id="somebody"), {}).user_id is None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from neon_mq_connector.aio.tasks import TaskRunner
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers.current import current_delivery
 from neon_mq_connector.consumers.dispatcher import Dispatcher
-from neon_mq_connector.consumers.failure import FailurePolicy, Held
+from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.runner import CallbacksEndedError
 from neon_mq_connector.consumers.session import Session, SessionHost
@@ -47,8 +47,7 @@ class Bench:
         self.connections = FakeConnections()
         self.reports: list[BaseException] = []
         self.later: list[Callable[[], object]] = []
-        self.held: list[Held] = []
-        self.failures = FailurePolicy(registration, as_connections(self.connections), self._hold)
+        self.failures = FailurePolicy(registration, as_connections(self.connections), lambda: None)
 
         def new_runner(dispatcher: Dispatcher, callback: Handle, **given: Any) -> TaskRunner:
             del given["name"]
@@ -91,10 +90,6 @@ class Bench:
         self.session = Session(
             host, as_connections(self.connections), as_channel(self.channel), "q", {}
         )
-
-    def _hold(self, held: Held) -> None:
-        self.held.append(held)
-        self.failures.keep(held)
 
     def come(self, *deliveries: Delivery) -> None:
         batch = [as_raw(each) for each in deliveries]

@@ -11,9 +11,9 @@ import pytest
 
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.consumers import consumer as consumer_module
-from neon_mq_connector.consumers import failure as failure_module
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.observer import ConsumerObserver
+from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import (
@@ -21,7 +21,6 @@ from neon_mq_connector.errors import (
     BrokerUnreachableError,
     ConnectionLostError,
     MQError,
-    PublishLostError,
     PublishTimeoutError,
     StoppedError,
     TopologyError,
@@ -421,9 +420,8 @@ def test_a_message_that_waits_for_another_try_does_not_hold_up_a_stop(
 
 
 def test_a_message_that_failed_while_the_connection_was_lost_is_parked_when_it_is_back(
-    make: Callable[..., Bench], attaching: Attaching, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Bench], attaching: Attaching
 ) -> None:
-    monkeypatch.setattr(failure_module, "_PARK_AGAIN", 0.2)
     entered, lost = threading.Event(), threading.Event()
 
     def fail_when_the_line_is_cut(*_: object) -> None:
@@ -439,11 +437,10 @@ def test_a_message_that_failed_while_the_connection_was_lost_is_parked_when_it_i
     it.connections.publisher.refusal = PublishTimeoutError("down", may_have_arrived=False)
     attaching.end(ConnectionLostError("lost"))
     lost.set()
-    eventually(lambda: len(attaching.attempts) == 2 and it.is_in(State.CONSUMING))
+    eventually(lambda: len(attaching.attempts) == 2 and it.started.is_set())
     it.connections.publisher.refusal = None
-    eventually(
-        lambda: [m.body for m in it.connections.publisher.messages] == [b"precious"], timeout=3.0
-    )
+    eventually(lambda: [m.body for m in it.connections.publisher.messages] == [b"precious"])
+    eventually(lambda: it.is_in(State.CONSUMING))
 
 
 def test_a_message_that_cannot_be_parked_while_stopping_does_not_keep_the_channel_open(
@@ -462,19 +459,30 @@ def test_a_message_that_cannot_be_parked_while_stopping_does_not_keep_the_channe
     assert attaching.channels[0].closed
 
 
-def test_a_message_that_cannot_be_parked_for_want_of_a_connection_holds_up_nothing_for_long(
+def test_while_nothing_can_be_parked_it_has_failed_and_handles_what_comes(
     make: Callable[..., Bench], attaching: Attaching
 ) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("boom")
+    handled: list[bytes] = []
 
-    it = make(fail, ack=AckMode.ON_SUCCESS, retry=Retry(attempts=1))
+    def pick(_channel: object, _method: object, _properties: object, body: bytes) -> None:
+        if body == b"bad":
+            raise ValueError("boom")
+        handled.append(body)
+
+    it = make(pick, ack=AckMode.ON_SUCCESS, retry=Retry(attempts=1))
     it.start()
     assert it.started.wait(5.0)
-    it.connections.publisher.refusal = PublishLostError("cut", may_have_arrived=False)
-    attaching.deliver(make_delivery(1))
-    eventually(lambda: len(attaching.attempts) == 2 and it.is_in(State.CONSUMING), timeout=5.0)
-    assert attaching.channels[0].settled == [("nack", 1, True)]
+    it.connections.publisher.refusal = PublishTimeoutError("no", may_have_arrived=False)
+    attaching.deliver(make_delivery(1, b"bad"))
+    eventually(lambda: it.is_in(State.FAILED))
+    assert "q.dead" in it.consumer.lifecycle.snapshot.reason
+    attaching.deliver(make_delivery(2, b"good"))
+    eventually(lambda: handled == [b"good"])
+    assert it.is_in(State.FAILED)
+    assert [type(each) for each in it.reports] == [ValueError, ParkingError]
+    it.connections.publisher.refusal = None
+    eventually(lambda: it.is_in(State.CONSUMING), timeout=5.0)
+    assert len(attaching.attempts) == 1
 
 
 def test_an_error_nobody_thought_of_is_a_reason_and_not_a_silent_end(

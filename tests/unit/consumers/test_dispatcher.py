@@ -14,7 +14,7 @@ from pika.spec import BasicProperties
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers.current import current_delivery
 from neon_mq_connector.consumers.dispatcher import Dispatcher
-from neon_mq_connector.consumers.failure import FailurePolicy, Held
+from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.session import Session, SessionHost
@@ -29,6 +29,7 @@ from neon_mq_connector.errors import (
     ChannelShutError,
     DecodeError,
     FrameError,
+    MQError,
     PublishTimeoutError,
 )
 from neon_mq_connector.link import Delivery, RawDelivery
@@ -56,11 +57,11 @@ class Bench:
     reports: list[BaseException] = field(default_factory=list)
     later: list[Callable[[], object]] = field(default_factory=list)
     resumed: list[Session] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
+    ended: list[MQError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.failures = FailurePolicy(
-            self.registration, as_connections(self.connections), self._hold
+            self.registration, as_connections(self.connections), lambda: None
         )
         self.dispatcher = Dispatcher(
             self.registration,
@@ -77,17 +78,13 @@ class Bench:
             publish_failed=self.dispatcher.publish_failed,
             report=self.reports.append,
             answered=lambda _session: None,
-            ended=lambda *_: None,
+            ended=lambda _session, error: self.ended.append(error),
             choose_prefetch=lambda _count: None,
             is_stopping=lambda: False,
             acks_on_receipt=self.registration.ack is AckMode.ON_RECEIPT,
             inbox_max_bytes=2**20,
         )
         self.session, self.channel = self.new_session()
-
-    def _hold(self, held: Held) -> None:
-        self.held.append(held)
-        self.failures.keep(held)
 
     def new_session(self) -> tuple[Session, FakeChannel]:
         channel = FakeChannel()
@@ -101,6 +98,10 @@ class Bench:
         batch = [as_raw(each) if isinstance(each, Delivery) else each for each in deliveries]
         self.session.delivered(batch)
         self.dispatcher.handle_batch(self.session, batch, time.monotonic() - ago)
+
+    @property
+    def held(self) -> int:
+        return self.failures.held
 
     @property
     def settled(self) -> list[tuple[str, int, bool]]:
@@ -212,7 +213,7 @@ def test_acked_on_receipt_it_is_parked_at_once_and_not_repeated() -> None:
     it = bench(fail, ack=AckMode.ON_RECEIPT, retry=SOON)
     it.handle(1)
     assert it.parked == [b"body 1"]
-    assert it.held == []
+    assert it.held == 0
     assert it.settled == [("ack", 1, False)]
 
 
@@ -306,13 +307,13 @@ def test_what_cannot_be_read_is_rejected_without_parking() -> None:
     assert it.settled == [("reject", 1, False)]
 
 
-def test_what_can_neither_be_read_nor_parked_goes_back() -> None:
+def test_what_can_neither_be_read_nor_parked_is_kept() -> None:
     it = bench(do_nothing, ack=AckMode.ON_SUCCESS)
     it.connections.publisher.refusal = PublishTimeoutError("late", may_have_arrived=True)
     method, _, body = as_raw(make_delivery(1))
-    with pytest.raises(ParkingError):
-        it.come((method, b"", body))
-    assert it.settled == [("nack", 1, True)]
+    it.come((method, b"", body))
+    assert it.settled == []
+    assert it.held == 1
 
 
 def test_a_worker_goes_on_after_what_it_cannot_read() -> None:
@@ -341,25 +342,81 @@ def test_without_parking_it_is_rejected_for_the_brokers_dead_lettering() -> None
     assert not it.parked
 
 
-def test_what_cannot_be_parked_goes_back_and_the_consumer_is_told() -> None:
-    it = bench(fail, ack=AckMode.ON_SUCCESS, retry=Retry(attempts=1))
+@pytest.mark.parametrize("ack", [AckMode.ON_SUCCESS, AckMode.ON_RECEIPT])
+def test_what_cannot_be_parked_is_kept_until_it_can(ack: AckMode) -> None:
+    it = bench(fail, ack=ack, retry=Retry(attempts=1))
     it.connections.publisher.refusal = PublishTimeoutError("late", may_have_arrived=True)
-    with pytest.raises(ParkingError):
+    it.handle(1, 2)
+    assert "late" in str(it.failures.trouble)
+    assert it.connections.publisher.attempts == 1, "the second would meet the same"
+    acked = [("ack", 1, False), ("ack", 2, False)]
+    assert it.settled == (acked if ack is AckMode.ON_RECEIPT else [])
+    it.connections.publisher.refusal = None
+
+    def is_parked() -> bool:
+        it.dispatcher.retry_due(it.session)
+        return it.parked == [b"body 1", b"body 2"]
+
+    eventually(is_parked)
+    assert it.failures.trouble is None
+    assert it.settled == acked
+
+
+def test_what_was_acked_and_cannot_be_parked_outlives_its_connection_and_the_rest_does_not() -> (
+    None
+):
+    acked, open_ = (
+        bench(fail, ack=ack, retry=Retry(attempts=1))
+        for ack in (AckMode.ON_RECEIPT, AckMode.ON_SUCCESS)
+    )
+    for it in (acked, open_):
+        it.connections.publisher.refusal = PublishTimeoutError("late", may_have_arrived=True)
         it.handle(1)
-    assert it.settled == [("nack", 1, True)]
+        it.channel.error = ChannelShutError("gone")
+        it.connections.publisher.refusal = None
+        it.failures.before_attach()
+        it.dispatcher.retry_due(it.new_session()[0])
+        assert it.failures.trouble is None
+    assert acked.parked == [b"body 1"]
+    assert open_.parked == []
 
 
-def test_what_was_acked_and_cannot_be_parked_is_kept_until_it_can() -> None:
-    it = bench(fail, ack=AckMode.ON_RECEIPT)
+@pytest.mark.parametrize("limits", [{"prefetch_count": 3}, {"inbox_max_bytes": 3 * len(b"body 1")}])
+def test_no_more_is_kept_than_there_are_bounds_for(limits: dict[str, int]) -> None:
+    it = bench(fail, ack=AckMode.ON_RECEIPT, **limits)
     it.connections.publisher.refusal = PublishTimeoutError("late", may_have_arrived=True)
     it.handle(1)
-    (held,) = it.held
-    assert str(held.to_park) == "boom"
+    it.handle(2)
+    assert not it.ended
+    it.handle(3)
+    assert "3 such messages" in str(it.ended[0])
+    assert it.channel.closed
+    with pytest.raises(ParkingError):
+        it.failures.before_attach()
     it.connections.publisher.refusal = None
-    held.due = 0.0
-    session, _ = it.new_session()  # the connection has come and gone meanwhile
-    it.dispatcher.retry_due(session)
-    assert it.parked == [b"body 1"]
+    it.failures.before_attach()
+    assert sorted(it.parked) == [b"body 1", b"body 2", b"body 3"]
+
+
+def test_one_message_that_can_never_be_parked_does_not_keep_others_from_it() -> None:
+    it = bench(fail, ack=AckMode.ON_RECEIPT)
+    refusal = PublishTimeoutError("never", may_have_arrived=False)
+    publish = it.connections.publisher.publish
+
+    def publish_some(message: Any, *, timeout: float) -> None:
+        if message.body == b"body 1":
+            raise refusal
+        publish(message, timeout=timeout)
+
+    it.connections.publisher.publish = publish_some  # type: ignore[method-assign]
+    it.handle(1, 2, 3)
+
+    def are_parked() -> bool:
+        it.dispatcher.retry_due(it.session)
+        return it.parked == [b"body 2", b"body 3"]
+
+    eventually(are_parked)
+    assert it.held == 1
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr)
@@ -506,13 +563,15 @@ def test_a_callback_knows_what_it_handles_and_nobody_else_does() -> None:
 
     it = bench(callback, ack=AckMode.ON_SUCCESS)
     properties = BasicProperties(
-        reply_to="amq.rabbitmq.reply-to.x", correlation_id="7", headers={REPLY_QUEUE: "r"}
+        reply_to="amq.rabbitmq.reply-to.x",
+        correlation_id="7",
+        headers={REPLY_QUEUE: "neon.reply.r"},
     )
     it.handle(1, properties=properties)
     assert seen[0].delivery.properties == properties
     for mine, of_callback in zip(seen[0].delivery, given[1:], strict=True):
         assert mine is of_callback
-    assert seen[0].route.queue == "r"
+    assert seen[0].route.queue == "neon.reply.r"
     assert current_delivery.get() is None
 
 
@@ -557,17 +616,17 @@ def test_with_workers_failures_are_retried_and_parked_too() -> None:
     assert sorted(it.settled) == [("ack", tag, False) for tag in range(1, 6)]
 
 
-def test_a_worker_that_cannot_park_tells_the_consumer_and_goes_on() -> None:
-    it = bench(fail, ack=AckMode.ON_SUCCESS, concurrency=2, retry=Retry(attempts=1))
+def test_a_worker_that_may_keep_no_more_tells_the_consumer_and_no_more_are_started() -> None:
+    it = bench(fail, ack=AckMode.ON_RECEIPT, concurrency=2, prefetch_count=3)
     it.connections.publisher.refusal = PublishTimeoutError("late", may_have_arrived=True)
     it.dispatcher.start()
-    it.handle(1, 2, 3)
-    eventually(lambda: len(it.later) == 3)
+    it.handle(*range(1, 20))
+    eventually(lambda: it.ended)
     it.dispatcher.finish()
-    for call in it.later:
-        with pytest.raises(ParkingError):
-            call()
-    assert sorted(it.settled) == [("nack", tag, True) for tag in (1, 2, 3)]
+    assert {type(each) for each in it.ended} == {ParkingError}
+    assert it.channel.closed
+    assert 3 <= it.held <= 4
+    assert it.dispatcher.failed == it.held
 
 
 def test_finishing_waits_for_running_callbacks_and_drops_what_was_not_started() -> None:
@@ -600,4 +659,4 @@ def test_a_publish_that_failed_makes_its_message_one_that_failed() -> None:
     lost = PublishTimeoutError("late", may_have_arrived=True)
     it.dispatcher.publish_failed(it.session, item, lost)
     assert it.reports == [lost]
-    assert it.held[0].attempt == 2
+    assert it.held == 1

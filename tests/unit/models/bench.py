@@ -517,7 +517,7 @@ class Bench:
             if number in self.failed_on_receipt and self.setup.parks and message.acked:
                 gave_up = self.setup.restart_attempts >= 0
                 since = 0 if gave_up else self._parking_failures_before
-                tried_in_vain = message in broker.publisher.failures[since:]
+                tried_in_vain = bool(broker.publisher.failures[since:])
                 assert message.parked or tried_in_vain, f"{number} failed and is lost"
         unexpected = [
             each for each in self.reports if not isinstance(each, (MQError, CallbackError))

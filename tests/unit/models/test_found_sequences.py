@@ -45,7 +45,9 @@ def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Callable[...,
     assert bench.consumer.lifecycle.state in (State.FAILED, State.STOPPED)
 
 
-def test_a_consumer_that_cannot_park_is_failed_while_it_pauses(make: Callable[..., Bench]) -> None:
+def test_a_consumer_that_cannot_park_is_failed_as_long_as_that_is_so(
+    make: Callable[..., Bench],
+) -> None:
     bench = make(attempts=1)
     bench.broker.publisher.parking = "fails"
     bench.send(["raise"])
@@ -109,13 +111,14 @@ def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_st
     assert bench.broker.messages[1].parked == 1
 
 
-def test_a_message_that_cannot_be_parked_goes_back(make: Callable[..., Bench]) -> None:
+def test_a_message_that_cannot_be_parked_goes_back_at_the_stop(make: Callable[..., Bench]) -> None:
     bench = make(attempts=1)
     bench.broker.publisher.parking = "fails"
     bench.send(["raise"])
     bench.run_until_all_wait()
-    assert [message.number for message in bench.broker.ready] == [1]
+    assert not bench.broker.ready
     bench.expect_end()
+    assert [message.number for message in bench.broker.ready] == [1]
 
 
 def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop(

@@ -1,0 +1,472 @@
+"""Parking: in a form that no broker refuses, bounded while it is not possible, never a loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.consumers import Retry
+from neon_mq_connector.consumers.registration import dead_queue_name
+from neon_mq_connector.lifecycle import State
+from neon_mq_connector.link import encoder
+from neon_mq_connector.testing import PrivateBroker
+from tests.conftest import User
+from tests.faults.conftest import run
+from tests.faults.peer import DEAD, Peer
+from tests.support.polling import eventually, never
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "failing"
+SOON = Retry(attempts=3, backoff=ExponentialBackoff(first=0.05))
+#: How many failures are kept, and how long it takes at most until parking is tried again.
+KEPT, AGAIN_AFTER = 5, 0.5
+
+MakeService = Callable[..., MQConnector]
+
+
+class Failing:
+    """A callback that fails on everything but what begins with ``good``."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[bytes] = Counter()
+
+    def __call__(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        self.calls[body] += 1
+        if not body.startswith(b"good"):
+            raise LookupError("no such thing")
+
+
+@pytest.fixture
+def failing() -> Failing:
+    return Failing()
+
+
+def register(service: MQConnector, callback: Any, engine: dict[str, Any], **options: Any) -> None:
+    options = {"ack": "on_success", "retry": SOON, "durable": True, **engine, **options}
+    queue = options.pop("queue", QUEUE)
+    service.register_consumer("it", service.vhost, queue, callback, lambda *_: None, **options)
+
+
+def send(peer: Peer, body: bytes, properties: BasicProperties, queue: str = QUEUE) -> None:
+    with peer.channel() as channel:
+        channel.confirm_delivery()
+        channel.basic_publish("", queue, body, properties, mandatory=True)
+
+
+def send_encoded(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, body: bytes, headers: bytes, queue: str = QUEUE
+) -> None:
+    """Send a message with headers that pika does not encode: the content of a table."""
+    table = len(headers).to_bytes(4, "big") + headers
+    with monkeypatch.context() as patch:
+        patch.setattr(BasicProperties, "encode", lambda _self: [b"\x20\x00", table])
+        send(peer, body, BasicProperties(), queue)
+
+
+# -- a form that cannot be refused -------------------------------------------------------------
+
+ENDLESS = {
+    "CC": {"CC": [QUEUE, QUEUE + DEAD]},
+    "BCC": {"BCC": [QUEUE]},
+    "x-delay": {"x-delay": 3_600_000},
+    "x-death": {"x-death": [{"queue": QUEUE + DEAD, "reason": "expired", "count": 1}]},
+    "forged notes": {"neon-error": 5, "neon-queue": "elsewhere", "neon-original": [1]},
+}
+
+
+@pytest.mark.parametrize("headers", ENDLESS.values(), ids=ENDLESS.keys())
+def test_what_a_sender_wants_done_is_not_done_again_by_parking(
+    headers: dict[str, Any],
+    service: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+) -> None:
+    register(service, failing, engine)
+    run(service)
+    properties = BasicProperties(
+        message_id="m", reply_to=QUEUE, priority=9, headers={**headers, "mine": 1}
+    )
+    peer.declare(QUEUE + DEAD, arguments={"x-max-length": 10_000})
+    to_itself = "CC" in headers
+    send(peer, b"bad", properties)
+    expected = 2 if to_itself else 1  # one copy of it by the sender's own wish
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (expected, 0), what="it is parked")
+    never(lambda: failing.calls[b"bad"] > 3, what="it is tried again after it was parked")
+    assert failing.calls[b"bad"] == 3
+    peer.wait_until_settled(QUEUE)
+    service.stop()
+    parked = peer.take_all(QUEUE + DEAD)[-1][0]
+    assert parked.headers["neon-queue"] == QUEUE
+    assert parked.headers["mine"] == 1
+    original = parked.headers["neon-original"]
+    assert (original["reply_to"], original["priority"]) == (QUEUE, 9)
+    assert set(original.get("headers", {})) == set(headers) - {
+        "BCC",  # the broker takes it out
+        "neon-error",
+        "neon-queue",
+    }
+
+
+@pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
+def test_headers_that_cannot_be_sent_again_stop_no_queue(
+    ack: str,
+    service: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(service, failing, engine, ack=ack, retry=Retry(attempts=1))
+    peer.declare(QUEUE)
+    double = b"\x03bigd" + b"\x43\xe0" + b"\x00" * 6  # 2**63
+    year = b"\x04yearT" + (2**60).to_bytes(8, "big")  # that no calendar has
+    decimal = b"\x03decD\xff\x7f\xff\xff\xff"
+    deep = b""
+    for _ in range(150):
+        deep = b"\x01aF" + len(deep).to_bytes(4, "big") + deep
+    for body, encoded in ((b"2", double), (b"y", year), (b"d", decimal), (b"t", deep)):
+        send_encoded(peer, monkeypatch, body, encoded)
+    many = {f"header-{n}": "x" * 100 for n in range(1_000)}
+    send(peer, b"many", BasicProperties(headers=many))
+    send(peer, b"large", BasicProperties(headers={"large": "x" * 122_000}))
+    send(peer, b"good", BasicProperties())
+    run(service)
+    eventually(lambda: failing.calls[b"good"], what="the good one is handled")
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (6, 0), what="all others are parked")
+    assert service.check_health()
+    service.stop()
+    parked = {body: properties.headers for properties, body in peer.take_all(QUEUE + DEAD)}
+    told = parked.pop(b"many")["neon-cut"]
+    assert told.partition(";")[0].endswith("of 1000 headers are missing")
+    assert parked.pop(b"d")["dec"].as_tuple().digits == (2, 1, 4, 7, 4, 8, 3, 6, 4, 7)
+    kept = {body: headers["neon-original"]["headers"] for body, headers in parked.items()}
+    assert kept[b"2"]["big"].startswith(str(2**63))
+    assert kept[b"t"]["a"].startswith("{'a': {'a': ")
+    assert kept[b"large"]["large"].startswith("xxx")
+    assert year in kept[b"y"]["neon-unreadable"]
+
+
+def test_a_message_is_parked_whatever_frames_were_agreed_upon(
+    service: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = MQConnector.get_connection_params
+
+    def with_small_frames(*args: Any, **kwargs: Any) -> pika.ConnectionParameters:
+        return original(*args, **{**kwargs, "frame_max": 4096})
+
+    monkeypatch.setattr(MQConnector, "get_connection_params", with_small_frames)
+    longest = QUEUE.ljust(255, "x")
+
+    def fail_at_length(*_: Any) -> None:
+        raise LookupError("no such thing " * 1_000)
+
+    register(service, fail_at_length, engine, queue=longest, retry=Retry(attempts=1))
+    peer.declare(longest)
+    names = ("message_id", "correlation_id", "type", "app_id", "content_type", "reply_to")
+    properties = BasicProperties(**dict.fromkeys(names, "y" * 255), headers={"CC": ["nobody"]})
+    send(peer, b"bad", properties, longest)
+    run(service)
+    dead = dead_queue_name(longest)
+    eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
+    service.stop()
+    ((parked, body),) = peer.take_all(dead)
+    assert (parked.message_id, body) == ("y" * 255, b"bad")
+    assert parked.headers["neon-error"].startswith("LookupError: no such thing")
+
+
+@pytest.mark.parametrize("name", ["x" * 251, "x" * 255, "\u20ac" * 85], ids=len)
+def test_a_queue_with_a_long_name_has_its_failures_parked(
+    name: str, service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
+) -> None:
+    register(service, failing, engine, queue=name, retry=Retry(attempts=1))
+    run(service)
+    send(peer, b"bad", BasicProperties(), name)
+    dead = dead_queue_name(name)
+    eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
+    peer.wait_until_settled(name)
+    assert service.check_health()
+
+
+def test_a_subscriber_to_an_exchange_with_a_long_name_has_its_failures_parked(
+    service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
+) -> None:
+    exchange = "e" * 255
+    service.register_subscriber(
+        "it", service.vhost, failing, lambda *_: None, exchange=exchange, **engine
+    )
+    run(service)
+    with peer.channel() as channel:
+        channel.basic_publish(exchange, "", b"bad")
+    dead = dead_queue_name(f"{service.service_name}.{exchange}")
+    eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
+
+
+def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
+    service: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deleted: list[bytes] = []
+    encode = encoder.encode_publish
+
+    def delete_and_encode(number: int, exchange: str, key: str, *args: Any, **more: Any) -> bytes:
+        if key == QUEUE + DEAD and len(deleted) < 2:  # between its declare and the publish
+            deleted.append(b"")
+            with peer.channel() as other:
+                other.queue_delete(key)
+        return encode(number, exchange, key, *args, **more)
+
+    monkeypatch.setattr("neon_mq_connector.link.select_channel.encode_publish", delete_and_encode)
+    register(service, failing, engine, retry=Retry(attempts=1))
+    run(service)
+    send(peer, b"bad", BasicProperties())
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
+    assert service.check_health()
+    consumer = service.consumers["it"].consumer
+    assert consumer.recoveries == 0
+    assert len(deleted) == 2
+
+
+# -- no right to park --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patient(make_service: MakeService) -> MQConnector:
+    """A service that tries again soon, and keeps little."""
+    return make_service(reconnect_delay_max=AGAIN_AFTER, prefetch_count=KEPT, stop_timeout=5)
+
+
+@pytest.fixture
+def forbid(broker: PrivateBroker, mq_user: User, peer: Peer) -> Callable[[bool], None]:
+    """Take the right to make dead-letter queues, or give it back."""
+
+    def forbid(forbidden: bool) -> None:
+        configure = r"^(?!.*\.dead$).*" if forbidden else ".*"
+        broker.management.permit(mq_user.name, peer.vhost, configure=configure)
+
+    return forbid
+
+
+def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be_parked(
+    concurrency: int,
+    patient: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    forbid: Callable[[bool], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    count = 60
+    forbid(True)
+    register(patient, failing, engine, ack="on_receipt", concurrency=concurrency)
+    peer.declare(QUEUE)
+    peer.send(QUEUE, count, prefix="bad")
+    run_it(patient)
+    consumer = patient.consumers["it"].consumer
+    eventually(lambda: consumer.lifecycle.state is State.FAILED, what="it has failed")
+    most = KEPT + concurrency
+    never(lambda: consumer.failures.held > most, during=3 * AGAIN_AFTER, what="more is kept")
+    assert len(failing.calls) <= most
+    assert not patient.check_health()
+    assert QUEUE + DEAD in patient.health().reasons[0]
+    eventually(lambda: peer.counts(QUEUE) == (count - len(failing.calls), 0))
+    assert len(_errors(caplog)) < 10, _errors(caplog)
+    forbid(False)
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (count, 0), timeout=30, what="all are parked")
+    eventually(patient.check_health, what="it is well again")
+    assert set(failing.calls.values()) == {1}
+
+
+def run_it(service: MQConnector) -> None:
+    """Run a connector whose consumers may fail at once."""
+    service.run(run_sync=False, run_observer=False, mq_timeout=20)
+
+
+def test_a_stop_tells_once_how_many_acknowledged_messages_are_lost_for_want_of_a_right(
+    patient: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    forbid: Callable[[bool], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forbid(True)
+    register(patient, failing, engine, ack="on_receipt")
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 40, prefix="bad")
+    run_it(patient)
+    thread = patient.consumers["it"]
+    eventually(lambda: len(failing.calls) >= KEPT and thread.snapshot.state is State.FAILED)
+    patient.stop()
+    assert not thread.is_alive()
+    lost = [each for each in _errors(caplog) if "are lost" in each]
+    assert len(lost) == 1
+    assert lost[0].startswith(f"{len(failing.calls)} messages")
+    eventually(lambda: peer.counts(QUEUE) == (40 - len(failing.calls), 0), what="the rest is back")
+
+
+def test_a_message_that_cannot_be_parked_is_tried_no_more_often_and_holds_up_no_other(
+    patient: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    forbid: Callable[[bool], None],
+) -> None:
+    forbid(True)
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2}
+    register(patient, failing, engine, arguments=arguments)
+    run_it(patient)
+    peer.send(QUEUE, 2, prefix="bad")
+    thread = patient.consumers["it"]
+    eventually(lambda: thread.snapshot.state is State.FAILED, what="it has failed")
+    assert QUEUE + DEAD in thread.snapshot.reason
+    peer.send(QUEUE, 20, prefix="good")
+    eventually(lambda: len(failing.calls) == 22, what="the good ones are handled")
+    never(lambda: thread.snapshot.state is not State.FAILED, during=3 * AGAIN_AFTER)
+    patient.observe_consumers()
+    assert patient.consumers["it"] is thread
+    forbid(False)
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (2, 0), what="they are parked")
+    eventually(patient.check_health, what="it is well again")
+    assert max(failing.calls.values()) == 3
+    peer.wait_until_settled(QUEUE)
+
+
+def test_what_cannot_be_parked_goes_back_at_a_stop(
+    patient: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    forbid: Callable[[bool], None],
+) -> None:
+    forbid(True)
+    register(patient, failing, engine)
+    peer.declare(QUEUE)
+    peer.send(QUEUE, 3, prefix="bad")
+    run_it(patient)
+    thread = patient.consumers["it"]
+    eventually(lambda: thread.consumer.failures.held == 3, what="all are kept")
+    patient.stop()
+    assert not thread.is_alive()
+    eventually(lambda: peer.counts(QUEUE) == (3, 0), what="they are back")
+
+
+# -- rejecting, and acks that come too late ----------------------------------------------------
+
+
+def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
+    service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
+) -> None:
+    back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": QUEUE}
+    register(
+        service,
+        failing,
+        engine,
+        arguments=back,
+        prefetch_count=4,
+        retry=Retry(attempts=1, park=False),
+    )
+    run(service)
+    peer.send(QUEUE, 6, prefix="bad")
+    eventually(lambda: sum(failing.calls.values()) >= 6, what="each was tried")
+    began = time.monotonic()
+
+    def is_hot() -> bool:
+        # at once, after 1 s, after 2 s more, ...: no message more often than once in a second
+        seconds = time.monotonic() - began
+        return max(failing.calls.values()) > 3 + seconds
+
+    never(is_hot, during=3.0, what="it is rejected again and again")
+    eventually(lambda: min(failing.calls.values()) >= 2, what="they come again all the same")
+    service.stop()
+    eventually(lambda: peer.counts(QUEUE) == (6, 0), what="nothing is lost")
+
+
+def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_times(
+    service: MQConnector, engine: dict[str, Any], broker: PrivateBroker, peer: Peer
+) -> None:
+    calls: list[float] = []
+    handled: list[bytes] = []
+
+    def callback(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        if body.startswith(b"good"):
+            handled.append(body)
+            return
+        calls.append(time.monotonic())
+        session = service.consumers["it"].consumer.session
+        eventually(lambda: session is None or not session.is_attached, timeout=30)
+
+    setting = "application:set_env(rabbit, {}, {})."
+    before = broker.rabbitmqctl("eval", "application:get_env(rabbit, consumer_timeout).")
+    assert "1800000" in before
+    broker.rabbitmqctl("eval", setting.format("channel_tick_interval", 300))
+    broker.rabbitmqctl("eval", setting.format("consumer_timeout", 1_000))
+    try:
+        register(service, callback, engine, retry=Retry(attempts=2))
+        peer.declare(QUEUE)
+        peer.send(QUEUE, 1, prefix="slow")
+        run(service)
+        eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), timeout=40, what="it is parked")
+        assert len(calls) == 2
+        peer.send(QUEUE, 3, prefix="good")
+        eventually(lambda: len(handled) == 3, what="the consumer goes on")
+    finally:
+        broker.rabbitmqctl("eval", setting.format("consumer_timeout", 1_800_000))
+        broker.rabbitmqctl("eval", setting.format("channel_tick_interval", 60_000))
+    service.stop()
+    ((properties, _body),) = peer.take_all(QUEUE + DEAD)
+    assert "ack came too late" in properties.headers["neon-error"]
+    assert properties.headers["neon-attempts"] == 2
+
+
+# -- counts that a sender has forged -----------------------------------------------------------
+
+FORGED = {"negative": -1_000_000, "huge": 2**62, "text": "many", "a list": [1]}
+
+
+@pytest.mark.parametrize("count", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize("redelivered", [False, True], ids=["first-time", "redelivered"])
+def test_a_forged_count_makes_the_tries_neither_many_nor_none(
+    redelivered: bool,
+    count: Any,
+    service: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+) -> None:
+    register(service, failing, engine)
+    peer.declare(QUEUE)
+    death = {"queue": QUEUE, "reason": "rejected", "count": count}
+    headers = {"x-death": [death] * 2_000, "x-delivery-count": count}
+    send(peer, b"bad", BasicProperties(headers=headers))
+    if redelivered:
+        with peer.channel() as channel:
+            channel.basic_get(QUEUE)  # given back when the channel closes
+    run(service)
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
+    assert 1 <= failing.calls[b"bad"] <= 3
+    service.stop()
+    ((parked, _body),) = peer.take_all(QUEUE + DEAD)
+    assert parked.headers["neon-attempts"] >= 1

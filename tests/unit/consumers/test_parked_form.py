@@ -1,0 +1,176 @@
+"""The properties of a parked message: nothing acts on them, they always fit, little is lost."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika.spec import BasicProperties
+
+from neon_mq_connector.consumers.parked_form import FORMS, FailedMessage, Form, parked_properties
+from neon_mq_connector.envelope import (
+    PARKED_CUT,
+    PARKED_ERROR,
+    PARKED_EXPIRATION,
+    PARKED_ORIGINAL,
+    PARKED_TRACEBACK,
+)
+from neon_mq_connector.link.encoder import encode_properties
+from tests.unit.fakes import make_delivery
+
+#: Of the header of a message: 4,096 bytes without the frame, class, weight and size of the body.
+SMALLEST_FRAME = 4_096 - 8 - 12
+
+
+def boom(text: str = "boom") -> Exception:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        return error
+
+
+def park(
+    original: BasicProperties,
+    form: Form = FORMS[0],
+    *,
+    error: BaseException | None = None,
+    **delivery: Any,
+) -> BasicProperties:
+    failed = FailedMessage.of(make_delivery(1, b"", original, **delivery), error or boom(), 1)
+    return parked_properties(failed, delivery.get("queue", "q"), form)
+
+
+def test_what_nothing_acts_on_stays_where_it_was() -> None:
+    kept = {
+        "message_id": "m",
+        "type": "t",
+        "app_id": "a",
+        "content_type": "c",
+        "content_encoding": "e",
+        "correlation_id": "k",
+        "timestamp": 5,
+    }
+    parked = park(BasicProperties(**kept, headers={"mine": 1, "list": [1, {"a": b"\xff"}]}))
+    assert {name: getattr(parked, name) for name in kept} == kept
+    assert parked.delivery_mode == 2
+    assert parked.headers["mine"] == 1
+    assert parked.headers["list"] == [1, {"a": b"\xff"}]
+    assert PARKED_ORIGINAL not in parked.headers
+    assert PARKED_CUT not in parked.headers
+
+
+def test_what_routes_delays_or_expires_is_kept_as_data() -> None:
+    headers = {
+        "CC": ["q"],
+        "BCC": ["q"],
+        "x-delay": 5_000,
+        "x-death": [{"queue": "q.dead", "count": 7}],
+        "neon-reply-queue": "neon.reply.x",
+        "at": datetime(2026, 1, 1, tzinfo=timezone.utc),
+    }
+    properties = {"reply_to": "r", "user_id": "u", "priority": 3, "delivery_mode": 1}
+    parked = park(BasicProperties(expiration="1000", **properties, headers=headers))
+    assert parked.expiration is None
+    assert parked.reply_to is None
+    assert parked.user_id is None
+    assert parked.priority is None
+    assert parked.headers[PARKED_EXPIRATION] == "1000"
+    assert parked.headers["at"] == headers.pop("at")
+    assert not set(headers) & set(parked.headers)
+    assert parked.headers[PARKED_ORIGINAL] == {**properties, "headers": headers}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**63, -(2**70), Decimal(2**40), Decimal("1e-300"), [[[[[[1]]]]]], object(), b"x" * 9_999],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_cannot_be_sent_is_kept_as_text(value: Any) -> None:
+    parked = park(BasicProperties(headers={"bad": value, "good": 1}))
+    assert parked.headers["good"] == 1
+    text = parked.headers[PARKED_ORIGINAL]["headers"]["bad"]
+    assert text == repr(value)[: len(text)]
+    assert "bad" in parked.headers[PARKED_CUT]
+
+
+def test_many_headers_are_counted() -> None:
+    parked = park(BasicProperties(headers={f"h{n}": n for n in range(5_000)}))
+    assert parked.headers["h0"] == 0
+    assert len(parked.headers) < 100
+    assert "of 5000 headers" in parked.headers[PARKED_CUT]
+
+
+def test_a_message_that_was_parked_before_tells_of_the_last_failure_and_of_what_it_was() -> None:
+    before = park(BasicProperties(reply_to="r", headers={"mine": 1}), error=boom("old"))
+    before.headers[PARKED_CUT] = "much"
+    after = park(before, error=boom("new"))
+    assert after.headers[PARKED_ERROR] == "ValueError: new"
+    assert PARKED_CUT not in after.headers
+    assert after.headers["mine"] == 1
+    assert after.headers[PARKED_ORIGINAL] == {"headers": {PARKED_ORIGINAL: {"reply_to": "r"}}}
+
+
+def test_errors_are_cut_by_bytes_at_whole_characters() -> None:
+    headers = park(BasicProperties(), error=boom("ä" * 100_000)).headers
+    assert headers[PARKED_ERROR].startswith("ValueError: ää")
+    assert len(headers[PARKED_ERROR].encode()) <= 1_000
+    assert headers[PARKED_TRACEBACK].endswith("ää\n")
+    assert len(headers[PARKED_TRACEBACK].encode()) <= 8_000
+
+
+def test_an_error_that_cannot_be_printed_is_told_by_its_name() -> None:
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    headers = park(BasicProperties(), error=UnprintableError()).headers
+    assert headers[PARKED_ERROR] == "UnprintableError"
+
+
+@pytest.mark.parametrize("form", FORMS[2:])
+def test_the_last_form_fits_into_the_smallest_frame_whatever_there_is(form: Form) -> None:
+    longest = "ä" * 127
+    original = BasicProperties(
+        **dict.fromkeys(
+            (
+                "message_id",
+                "type",
+                "app_id",
+                "content_type",
+                "content_encoding",
+                "correlation_id",
+                "expiration",
+                "reply_to",
+                "user_id",
+                "cluster_id",
+            ),
+            longest,
+        ),
+        timestamp=2**63,
+        headers={"h": 1},
+    )
+    failed = FailedMessage.of(
+        make_delivery(1, b"", original, exchange=longest, routing_key=longest), boom(longest * 9), 1
+    )
+    encoded = encode_properties(parked_properties(failed, longest, form))
+    assert len(encoded) <= SMALLEST_FRAME
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.decimals(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=20), inner),
+    max_leaves=30,
+)
+
+
+@given(headers=st.dictionaries(st.text(max_size=80) | st.binary(max_size=255), values))
+@pytest.mark.parametrize("form", FORMS)
+def test_whatever_the_headers_they_can_be_sent_and_are_bounded(
+    form: Form, headers: dict[Any, Any]
+) -> None:
+    encoded = encode_properties(park(BasicProperties(headers=headers), form))
+    assert len(encoded) <= sum(form) + 1_000
