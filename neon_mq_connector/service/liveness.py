@@ -161,6 +161,7 @@ class LivenessWatch:
         complaint = (
             self._loop_stands_still(session)
             or consumer.dispatcher.runner.standstill()
+            or str(consumer.failures.trouble or "")
             or self._forgotten_acks(name, consumer, session)
             or self._control_stands_still(session)
         )

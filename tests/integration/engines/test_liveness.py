@@ -255,10 +255,7 @@ def test_messages_that_cannot_be_parked_are_a_reason_until_they_are(
     broker: PrivateBroker,
     vhost: str,
     mq_user: User,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("neon_mq_connector.consumers.failure._PARK_AGAIN", 0.5, raising=False)
-
     def fails(*_: Any) -> None:
         raise ValueError("boom")
 
