@@ -26,8 +26,41 @@ PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 INTERNAL_ERROR = 541
 
+_LONGEST_NAME = 255
+
 #: A subscriber's own queue outlives an outage, and a crash, by no more than this, in seconds.
 SUBSCRIBER_EXPIRES = 300.0
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse the name of a queue, exchange or virtual host, or a routing key, that cannot be used.
+
+    RabbitMQ removes CR and LF from the names of queues and exchanges and goes on with what is left;
+    pika waits for ever for the answer to the name that it has sent.
+
+    Args:
+        kind: what it is the name of.
+        name: the name.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is no Unicode, has more than 255 bytes, or has a CR or LF in it.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of {kind} is {name!r}, which is no text")
+    try:
+        size = len(name) if name.isascii() else len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the name of {kind} {name!r} is no text that can be sent") from error
+    if size > _LONGEST_NAME:
+        raise ValueError(
+            f"the name of {kind} {name[:40]!r}... is too long: AMQP allows {_LONGEST_NAME} bytes"
+        )
+    if "\n" in name or "\r" in name:
+        raise ValueError(
+            f"the name of {kind} {name!r} has a line break in it: RabbitMQ would use another name; "
+            "remove CR and LF"
+        )
 
 
 class Refusal(Exception):
@@ -55,6 +88,9 @@ class Exchange:
     internal: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_name("exchange", self.name)
+
 
 @dataclass(frozen=True)
 class Queue:
@@ -65,6 +101,9 @@ class Queue:
     exclusive: bool = False
     auto_delete: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name("queue", self.name)
 
     @property
     def transient(self) -> bool:

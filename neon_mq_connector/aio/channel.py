@@ -18,12 +18,12 @@ from pika.spec import Basic, BasicProperties, Confirm, Queue
 from neon_mq_connector.aio.channel_operations import BrokerOperation, PublishOperation
 from neon_mq_connector.aio.connection import AwaitableConnection, ChannelHost
 from neon_mq_connector.aio.operation import DONE, Done, Operation, Unawaited
-from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, declared
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, check_names, declared
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.settlement import Verdict
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.topology import Queue as QueueSpec
-from neon_mq_connector.topology import declare_queue
+from neon_mq_connector.topology import check_name, declare_queue
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.reply_route import ReplyRoute
@@ -196,6 +196,7 @@ class AwaitableChannel(DeliveryChannel):
             ``pika.exceptions.ChannelClosedByBroker`` when the broker has refused.
         """
         what = f"queue_declare({queue!r})"
+        spec = QueueSpec(queue, durable, exclusive, auto_delete, arguments or {})
         if self._answers_directly(queue):
             return self._answered(what, declared(queue, 0, 0), callback)
         if passive or exclusive:
@@ -215,7 +216,6 @@ class AwaitableChannel(DeliveryChannel):
                 return frame
 
             return self._submit(what, ask, callback)
-        spec = QueueSpec(queue, durable, exclusive, auto_delete, arguments or {})
 
         def declare(connection: ControlConnection) -> Any:
             status = connection.drive(declare_queue(spec, connection.facts))
@@ -259,6 +259,7 @@ class AwaitableChannel(DeliveryChannel):
         return self._control("exchange_unbind", *args, **kwargs)
 
     def _control(self, method: str, *args: Any, callback: Any = None, **kwargs: Any) -> Operation:
+        check_names(method, args, kwargs)
         return self._submit(
             f"{method}{args!r}",
             lambda connection: getattr(connection.channel(), method)(*args, **kwargs),
@@ -354,6 +355,7 @@ class AwaitableChannel(DeliveryChannel):
             if callback is not None and answer[0] is not None:
                 callback(self, *answer)
 
+        check_name("queue", queue)
         what, call = f"basic_get({queue!r})", None if callback is None else got
         session = self._session
         if not session.connections.has_exclusive(queue):

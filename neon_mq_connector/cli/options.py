@@ -15,7 +15,7 @@ from neon_mq_connector.cli.address import Address, read_address
 from neon_mq_connector.cli.connection import DEFAULT_USER, Connection, find_connection
 from neon_mq_connector.cli.failures import remember_source
 from neon_mq_connector.cli.logs import debug_option
-from neon_mq_connector.sending.target import check_name
+from neon_mq_connector.topology import check_name
 
 Command = Callable[..., Any]
 

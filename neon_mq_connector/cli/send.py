@@ -15,7 +15,8 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.publishing.publisher import Message
 from neon_mq_connector.sending.confirmed import send
 from neon_mq_connector.sending.outgoing import Outgoing, prepare
-from neon_mq_connector.sending.target import Target, check_name
+from neon_mq_connector.sending.target import Target
+from neon_mq_connector.topology import check_name
 
 _CLOSE_TIMEOUT = 3.0
 _FANOUT = "fanout"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.errors import RequestTimeoutError, WaitTimeoutError
 from neon_mq_connector.sending.outgoing import check_data
-from neon_mq_connector.sending.target import check_name
+from neon_mq_connector.topology import check_name
 
 
 class Question(NamedTuple):
@@ -51,8 +51,7 @@ class Question(NamedTuple):
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
         check_data(data)
         check_name("queue", queue)
-        if exchange:
-            check_name("exchange", exchange)
+        check_name("exchange", exchange)
         return cls(queue, data, exchange, wire_format, timeout, time.monotonic() + timeout)
 
     @property

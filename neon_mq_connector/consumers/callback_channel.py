@@ -16,7 +16,12 @@ import pika.exceptions as pika_errors
 import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm, Queue
 
-from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, as_pika_raises, declared
+from neon_mq_connector.consumers.delivery_channel import (
+    DeliveryChannel,
+    as_pika_raises,
+    check_names,
+    declared,
+)
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
@@ -31,7 +36,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.publishing.confirm_channel import Flush, Message
 from neon_mq_connector.topology import Queue as QueueSpec
-from neon_mq_connector.topology import declare_queue
+from neon_mq_connector.topology import check_name, declare_queue
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.callback_connection import CallbackConnection
@@ -211,7 +216,9 @@ class CallbackChannel(DeliveryChannel):
 
         Raises:
             pika.exceptions.ChannelClosedByBroker: the broker refused.
+            ValueError: the name cannot be used.
         """
+        spec = QueueSpec(queue, durable, exclusive, auto_delete, arguments or {})
         if self._answers_directly(queue):
             frame = declared(queue, 0, 0)
         elif passive or exclusive:
@@ -227,7 +234,6 @@ class CallbackChannel(DeliveryChannel):
             if exclusive:
                 self._session.connections.note_exclusive(frame.method.queue)
         else:
-            spec = QueueSpec(queue, durable, exclusive, auto_delete, arguments or {})
             control = self._session.connections.control
             status = self._wait(
                 lambda: control.perform(
@@ -279,6 +285,7 @@ class CallbackChannel(DeliveryChannel):
         return self._control("exchange_unbind", *args, **kwargs)
 
     def _control(self, method: str, *args: Any, callback: Any = None, **kwargs: Any) -> Any:
+        check_names(method, args, kwargs)
         frame = self._wait(
             lambda: self._session.connections.control.call(
                 f"{method}{args!r}",
@@ -334,6 +341,7 @@ class CallbackChannel(DeliveryChannel):
         """
         if callable(auto_ack):
             auto_ack, callback = bool(callback), auto_ack
+        check_name("queue", queue)
         if self._session.connections.has_exclusive(queue):
             answer = self._get_exclusive(queue, auto_ack)
         else:

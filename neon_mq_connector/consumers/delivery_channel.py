@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import pika.exceptions as pika_errors
 import pika.frame
+from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties, Queue
 
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
@@ -19,7 +22,7 @@ from neon_mq_connector.envelope import (
 )
 from neon_mq_connector.errors import TopologyError, WaitTimeoutError
 from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal
+from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal, check_name
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.session import Session
@@ -141,6 +144,23 @@ def _check(properties: BasicProperties) -> None:
                 PRECONDITION_FAILED,
                 f"PRECONDITION_FAILED - invalid header {name}: a list of routing keys is expected",
             )
+
+
+_NAMES = ("queue", "exchange", "destination", "source", "routing_key")
+_signature = functools.lru_cache(inspect.signature)
+
+
+def check_names(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse names that cannot be used, in the arguments for a method of pika's channel.
+
+    Raises:
+        ValueError: a name cannot be used; see `check_name`.
+        TypeError: pika's method takes no such arguments.
+    """
+    given = _signature(getattr(BlockingChannel, method)).bind(None, *args, **kwargs).arguments
+    for kind in _NAMES:
+        if isinstance(given.get(kind), str):
+            check_name(kind.replace("_", " "), given[kind])
 
 
 def as_pika_raises(error: BaseException) -> BaseException:

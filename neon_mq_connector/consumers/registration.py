@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.sending.target import check_name
 from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.topology import Exchange, Queue
+from neon_mq_connector.topology import Exchange, Queue, check_name
 
 #: What the settings allow for a delay, in seconds.
 _LONGEST_DELAY = 1e6
@@ -155,8 +154,6 @@ class Registration:
     reject_when_unparkable: bool = False
 
     def __post_init__(self) -> None:
-        check_name("queue", self.queue.name)
-        check_name("exchange", "" if self.exchange is None else self.exchange.name)
         for routing_key in self.routing_keys:
             check_name("routing key", routing_key)
         if not isinstance(self.retry, Retry):

@@ -13,6 +13,8 @@ from typing import Any
 from pika.data import encode_table
 from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Basic, BasicProperties
 
+from neon_mq_connector.topology import check_name
+
 #: Octets of a frame that are not its payload: type, channel and size before it, the end after.
 FRAME_OVERHEAD = 8
 
@@ -153,8 +155,8 @@ def encode_publish(
         The method frame, the content header and as many body frames as it takes.
 
     Raises:
-        ValueError: a name is longer than 255 bytes or no text, or the properties do not fit into
-            a frame.
+        TypeError, ValueError: a name cannot be used (see `check_name`), or the properties do not
+            fit into a frame.
         AssertionError, struct.error, pika.exceptions.AMQPError: pika cannot encode a property.
     """
     method_frame = _method_frames.get((channel, exchange, routing_key, mandatory))
@@ -318,11 +320,13 @@ def _short_string(value: str) -> bytes:
 
 def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
     """Make the method frame of a message and keep it."""
+    check_name("exchange", exchange)
+    check_name("routing key" if exchange else "queue", routing_key)
     arguments = b"".join(
         (
             struct.pack(">IH", Basic.Publish.INDEX, 0),
-            _name("exchange", exchange, exchange, routing_key),
-            _name("routing key", routing_key, exchange, routing_key),
+            _short_string(exchange),
+            _short_string(routing_key),
             b"\x01" if mandatory else b"\x00",
         )
     )
@@ -331,16 +335,3 @@ def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bo
         _method_frames.clear()
     _method_frames[channel, exchange, routing_key, mandatory] = frame
     return frame
-
-
-def _name(what: str, name: str, exchange: str, routing_key: str) -> bytes:
-    where = f"exchange {exchange!r}, routing key {routing_key!r}"
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"the {what} is no text that can be sent ({where}): {error}") from error
-    if len(encoded) > _MAX_NAME:
-        raise ValueError(
-            f"the {what} takes {len(encoded)} bytes as UTF-8, {_MAX_NAME} are allowed ({where})"
-        )
-    return _octet(len(encoded)) + encoded

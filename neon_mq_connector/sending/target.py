@@ -13,11 +13,10 @@ from neon_mq_connector.topology import (
     Exchange,
     Queue,
     Steps,
+    check_name,
     declare_exchange,
     declare_queue,
 )
-
-_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -59,23 +58,3 @@ class Target:
         if self.exchange:
             yield Bind(Binding(self.queue, self.exchange, self.queue))
         return status
-
-
-def check_name(kind: str, name: str) -> None:
-    """Refuse a name that AMQP has no room for.
-
-    Args:
-        kind: what it is the name of.
-        name: the name.
-
-    Raises:
-        TypeError: it is no text.
-        ValueError: it has more than 255 bytes.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"the name of {kind} is {name!r}, which is no text")
-    size = len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
-    if size > _LONGEST_NAME:
-        raise ValueError(
-            f"the name of {kind} {name[:40]!r}... is too long: AMQP allows {_LONGEST_NAME} bytes"
-        )

@@ -17,6 +17,7 @@ from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.sending.callers_connection import remember_owner
 from neon_mq_connector.service.virtual_host import with_prefix
+from neon_mq_connector.topology import check_name
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings
@@ -174,7 +175,9 @@ class ConfiguredService:
         Raises:
             ConfigurationError: there are no credentials for the service, or a value is wrong.
             TypeError: pika knows no such keyword.
+            ValueError: the name of the virtual host cannot be used.
         """
+        check_name("virtual host", vhost)
         settings = self.settings
         endpoint = settings.endpoints[0]
         options: dict[str, Any] = {

@@ -31,6 +31,7 @@ from neon_mq_connector.service.shared_clients import (
     known_client,
     shared_client,
 )
+from neon_mq_connector.topology import check_name
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -266,6 +267,9 @@ def _check(
             f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, "
             f"or None for {_DEFAULT_TIMEOUT:g}",
         )
+    check_name("virtual host", vhost)
+    check_name("queue", target_queue)
+    check_name("queue", response_queue or "")
     if stream_callback is not None and not callable(stream_callback):
         raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
     if not request_data:

@@ -42,11 +42,14 @@ def publish(
     )
 
 
+NAMES = frames.names.filter(lambda name: not {"\r", "\n"} & set(name))
+
+
 @settings(deadline=None)
 @given(
     channels,
-    frames.names,
-    frames.names,
+    NAMES,
+    NAMES,
     frames.properties,
     frames.bodies,
     st.booleans(),
@@ -99,11 +102,13 @@ def test_settlements_are_the_bytes_that_pika_makes(
     assert encode_reject(channel, tag, requeue) == made(channel, Basic.Reject(tag, requeue))
 
 
-@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "\ud800"], ids=["long", "utf-8", "half"])
+@pytest.mark.parametrize(
+    "name", ["x" * 256, "é" * 128, "\ud800", "a\n"], ids=["long", "utf-8", "half", "line"]
+)
 def test_a_name_that_cannot_be_sent_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"the exchange .*routing key 'queue'"):
+    with pytest.raises(ValueError, match="the name of exchange"):
         publish(exchange=name)
-    with pytest.raises(ValueError, match=r"the routing key .*exchange 'there'"):
+    with pytest.raises(ValueError, match="the name of routing key"):
         publish(exchange="there", routing_key=name)
 
 

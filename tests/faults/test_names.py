@@ -1,0 +1,112 @@
+"""A name that RabbitMQ would change stops nothing: it is refused where it enters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.topology import Queue, declare_queue
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.faults.conftest import note, run
+from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
+from tests.support.polling import eventually
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "named"
+BAD = ("abc\n", "a\rb", "\r\nabc")
+
+
+def as_old_services_answer(channel: Any, name: str) -> None:
+    channel.queue_declare(queue=name)
+    channel.basic_publish("", name, b"the answer")
+
+
+ANSWERS: dict[str, Callable[[MQConnector, Any, str], Any]] = {
+    "declare": lambda _, channel, name: as_old_services_answer(channel, name),
+    "passive": lambda _, channel, name: channel.queue_declare(name, passive=True),
+    "publish": lambda _, channel, name: channel.basic_publish("", name, b"the answer"),
+    "delete": lambda _, channel, name: channel.queue_delete(name),
+    "bind": lambda _, channel, name: channel.queue_bind(name, "amq.direct"),
+    "get": lambda _, channel, name: channel.basic_get(name),
+    "exchange": lambda _, channel, name: channel.exchange_declare(exchange=name),
+    "send": lambda service, _, name: service.send_message({"a": 1}, queue=name),
+    "send to an exchange": lambda service, _, name: service.send_message({"a": 1}, exchange=name),
+    "ask": lambda service, _, name: service.request({"a": 1}, name, timeout=5),
+}
+
+
+@pytest.mark.parametrize("way", list(ANSWERS))
+def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
+    way: str,
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+) -> None:
+    service = make_service(operation_timeout=5)
+    peer.declare("abc")
+    errors: list[BaseException] = []
+    good = note(ledger)
+
+    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        name = b64_to_dict(body).get("routing_key")
+        if name:
+            ANSWERS[way](service, channel, name)
+        else:
+            as_old_services_answer(channel, "answers")
+            good(channel, method, properties, body)
+
+    service.register_consumer(
+        "it", service.vhost, QUEUE, callback, lambda _thread, error: errors.append(error), **engine
+    )
+    run(service)
+    for name in BAD:
+        service.send_message({"routing_key": name}, queue=QUEUE, expiration=None)
+    service.send_message({"message_id": "good"}, queue=QUEUE, expiration=None)
+    eventually(lambda: ledger.handled_ids, timeout=30, what="the request behind them is handled")
+    eventually(lambda: len(errors) == len(BAD), what="each of them has failed")
+    for name, error in zip(BAD, errors, strict=True):
+        assert isinstance(error, ValueError)
+        assert repr(name) in str(error)
+    eventually(lambda: peer.counts(f"{QUEUE}.dead")[0] == len(BAD), what="they are parked")
+    # nothing stands still: a declare is answered
+    connections = service._connections(service.vhost)
+    connections.control.perform(
+        "declaring", lambda facts: declare_queue(Queue("later"), facts), timeout=30
+    )
+    assert peer.counts("abc") == (0, 0)
+    assert service.check_health()
+
+
+@pytest.mark.parametrize("name", [*BAD, "é" * 128])
+def test_a_bad_name_is_refused_when_it_is_registered_or_used(
+    name: str, service: MQConnector
+) -> None:
+    vhost = service.vhost
+
+    def nothing(*_: Any) -> None:
+        pass
+
+    for use in (
+        lambda: service.register_consumer("it", vhost, name, nothing),
+        lambda: service.register_consumer("it", vhost, "q", nothing, exchange=name),
+        lambda: service.register_consumer("it", vhost, "q", nothing, routing_keys=(name,)),
+        lambda: service.register_consumer("it", name, "q", nothing),
+        lambda: service.register_subscriber("it", vhost, nothing, exchange=name),
+        lambda: service.register_subscriber(name, vhost, nothing),
+        lambda: service.send_message({"a": 1}, queue=name),
+        lambda: service.send_message({"a": 1}, exchange=name),
+        lambda: service.submit_message({"a": 1}, queue=name),
+        lambda: service.publish_many([{"a": 1}], queue=name),
+        lambda: service.send_message({"a": 1}, vhost=name, queue="q"),
+        lambda: service.request({"a": 1}, name),
+        lambda: service.gather_answers({"a": 1}, exchange=name),
+        lambda: service.stream_answer({"a": 1}, name),
+    ):
+        with pytest.raises(ValueError, match="the name of "):
+            use()
