@@ -273,8 +273,11 @@ class AwaitableChannel(DeliveryChannel):
         callback: Callable[[Any], object] | None,
     ) -> Operation:
         operation = self._operation(what, callback)
+        session = self._session
+        control = session.connections.control
         try:
-            self._session.connections.control.submit(job, operation)
+            control.submit(job, operation, timeout=self._timeout)
+            session.link.call_later(self._timeout, control.give_up_overdue)
         except StoppedError as error:
             operation.fail(error)
         return operation

@@ -6,15 +6,14 @@ behind one that has to wait, is done by a thread of its own, one after another.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.publishing.confirm_channel import Answer, Flush, Message
+from neon_mq_connector.threads.errands import Errands
 
 
 class Taker(Protocol):
@@ -28,9 +27,6 @@ class Taker(Protocol):
 class Outbox:
     """Send and do things for coroutines, without waiting; any thread may call its methods.
 
-    `_lock` owns the thread and what waits for it, and is held for moments. What is done is taken
-    out afterwards: as long as something is there, what comes goes behind it.
-
     Args:
         connections: of the virtual host.
         name: of the thread. It starts when something has to wait, and ends when nothing has.
@@ -38,11 +34,7 @@ class Outbox:
 
     def __init__(self, connections: Connections, name: str) -> None:
         self._connections = connections
-        self._name = name
-        # reentrant: a signal handler may send too
-        self._lock = threading.RLock()
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._thread: threading.Thread | None = None
+        self._errands = Errands(name)
 
     def send(self, message: Message, answer: Answer, *, timeout: float) -> None:
         """Publish a message after those that were given before.
@@ -58,8 +50,8 @@ class Outbox:
         """
         deadline = time.monotonic() + timeout
         publisher = self._connections.publisher
-        if self._waiting or not publisher.post_at_once(message, answer, deadline):
-            self._add(partial(self._post, message, answer, deadline))
+        if self._errands.is_busy or not publisher.post_at_once(message, answer, deadline):
+            self._errands.call(partial(self._post, message, answer, deadline))
 
     def run(self, function: Callable[[], object], answer: Taker) -> None:
         """Have a function called that waits for the broker.
@@ -68,7 +60,7 @@ class Outbox:
             function: what to call.
             answer: gets what it returns or raises.
         """
-        self._add(partial(_run, function, answer))
+        self._errands.call(partial(_run, function, answer))
 
     def wait_until_done(self, timeout: float) -> bool:
         """Wait until all is done that was given.
@@ -79,37 +71,9 @@ class Outbox:
         Returns:
             Whether it is.
         """
-        thread = self._thread
-        if thread is None:
-            return True
-        thread.join(timeout)
-        return not thread.is_alive()
-
-    def _add(self, work: Callable[[], None]) -> None:
-        with self._lock:
-            self._waiting.append(work)
-            if self._thread is not None:
-                return
-            thread = self._thread = threading.Thread(
-                target=self._work, name=self._name, daemon=True
-            )
-            try:
-                thread.start()
-            except BaseException:
-                self._thread = None
-                self._waiting.remove(work)
-                raise
+        return self._errands.wait_until_done(timeout)
 
     # -- the thread ----------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        while True:
-            self._waiting[0]()
-            with self._lock:
-                self._waiting.popleft()
-                if not self._waiting:
-                    self._thread = None
-                    return
 
     def _post(self, message: Message, answer: Answer, deadline: float) -> None:
         try:

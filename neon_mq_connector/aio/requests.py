@@ -34,8 +34,6 @@ from neon_mq_connector.sending.target import Target
 
 #: So many requests of one round of the loop are written at once.
 _TOGETHER = 32
-#: How long the end of a reply queue is waited for, in seconds.
-_RELEASE_TIMEOUT = 4.0
 
 
 class AsyncRequests:
@@ -285,7 +283,7 @@ class AsyncRequests:
             with suppress(WaitTimeoutError):  # it goes on
                 await self._calls.run(
                     partial(queues.release, queue),
-                    timeout=_RELEASE_TIMEOUT,
+                    timeout=time_left(question.deadline),
                     what=f"deleting reply queue {name!r}",
                     in_any_case=True,
                 )

@@ -11,12 +11,10 @@ from typing import Any
 from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, Request
-from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import Returned, Waiter
+from neon_mq_connector.link import Returned
 from neon_mq_connector.publishing.confirm_channel import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
-from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -95,7 +93,7 @@ class FutureRequest(Request):
         try:
             if isinstance(event, Returned):
                 self.came_back()
-                self._declare_and_publish_later()
+                self.channel.shared.errands.call(self._declare_and_publish)
                 return
             answer = self.read(event)
         except MQError as error:
@@ -109,15 +107,12 @@ class FutureRequest(Request):
             except InvalidStateError:
                 LOG.debug("%s was answered after it had ended", self)
 
-    def _declare_and_publish_later(self) -> None:
-        """Have the control thread do it: here others' answers wait."""
-
-        def again(connection: ControlConnection) -> None:
-            connection.drive(declare_queue(Queue(self.question.queue), connection.facts))
-            self.publish()
-
-        control, futures = self.channel.shared.connections.control, self.channel.shared.futures
-        control.submit(again, _Declared(lambda error: futures.call(partial(self._fail, error))))
+    def _declare_and_publish(self) -> None:
+        """Declare its queue and send it once more; the thread of futures must not wait for that."""
+        try:
+            self.declare_and_publish()
+        except Exception as error:
+            self.channel.shared.futures.call(partial(self._fail, error))
 
     def _fail(self, error: BaseException) -> None:
         self._forget()
@@ -130,18 +125,3 @@ class FutureRequest(Request):
     def _forget(self) -> None:
         self.channel.shared.futures.forget(self)
         self.channel.remove(self)
-
-
-class _Declared(Waiter[Any]):
-    """Tell only of a failure."""
-
-    __slots__ = ("_on_failure",)
-
-    def __init__(self, on_failure: Callable[[BaseException], object]) -> None:
-        super().__init__()
-        self._on_failure = on_failure
-
-    def fail(self, error: BaseException) -> bool:
-        """Pass the failure on."""
-        self._on_failure(error)
-        return True

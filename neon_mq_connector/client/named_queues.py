@@ -4,46 +4,49 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-
-import pika.exceptions as pika_errors
 
 from neon_mq_connector.client.question import Question
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import MQError, WaitTimeoutError
-from neon_mq_connector.link import SelectChannel
+from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
+from neon_mq_connector.link import SelectChannel, Waiter
 from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
-_DELETE_TIMEOUT = 3.0
+#: How long a delete may take, in seconds; no request waits for it longer than for its answer.
+_DELETE_TIMEOUT = 60.0
 
 
 @dataclass
 class NamedQueue:
-    """A queue, the consumer of its answers, and how many requests use it.
+    """One request's use of a queue.
 
     Attributes:
         name: of the queue.
         channel: what its answers come in on.
-        consumer_tag: of the consumer.
-        users: how many requests use it.
+        deadline: until when the request waits for anything, on the monotonic clock, in seconds.
+        consumer_tag: of the request's consumer; empty while there is none.
     """
 
     name: str
     channel: SelectChannel
-    consumer_tag: str
-    users: int = 0
+    deadline: float
+    consumer_tag: str = ""
 
 
 class NamedQueues:
-    """Make queues for answers, and delete them; every method may wait for the broker.
+    """Make queues for answers, and delete each with its last user.
 
-    `_lock` owns which there are and who uses them, and is held while one is made or deleted.
+    Each user declares the queue and consumes from it. So nobody waits for what another one does,
+    and it makes no difference who gets an answer: it is assigned by its correlation id. `_lock`
+    owns how many users each queue has and which are to be deleted, and is held for moments. A
+    delete is handed over while it is held, so that it comes before the next user's declare.
 
     Args:
         connections: how to reach the broker.
@@ -53,7 +56,8 @@ class NamedQueues:
     def __init__(self, connections: Connections, inside: Inside) -> None:
         self._connections = connections
         self._inside = inside
-        self._queues: dict[str, NamedQueue] = {}
+        self._users: Counter[str] = Counter()
+        self._left_behind: set[str] = set()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -66,7 +70,7 @@ class NamedQueues:
             self.release(queue)
 
     def acquire(self, channel: SelectChannel, name: str, question: Question) -> NamedQueue:
-        """Have a queue for answers, shared with whoever uses one of that name.
+        """Declare a queue for answers and consume from it.
 
         Args:
             channel: what the answers are to come in on.
@@ -79,43 +83,86 @@ class NamedQueues:
         Raises:
             RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
         """
-        with self._inside, self._lock:
-            queue = self._queues.get(name)
-            if queue is None or not queue.channel.is_open:
-                try:
-                    queue = self._open(channel, name, question.deadline)
-                except WaitTimeoutError as error:
-                    raise question.not_sent(error) from error
-                self._queues[name] = queue
-            queue.users += 1
-            return queue
+        queue = NamedQueue(name, channel, question.deadline)
+        with self._inside.here, self._lock:
+            self._users[name] += 1
+        try:
+            self.delete_left_behind()
+            self._connections.control.perform(
+                f"declaring reply queue {name!r}",
+                lambda facts: declare_queue(Queue(name), facts),
+                timeout=time_left(question.deadline),
+            )
+            queue.consumer_tag = channel.consume(
+                name, auto_ack=True, timeout=time_left(question.deadline)
+            )
+        except BaseException as error:
+            self.release(queue)  # the broker may have declared it all the same
+            if isinstance(error, WaitTimeoutError):
+                raise question.not_sent(error) from error
+            raise
+        return queue
 
     def release(self, queue: NamedQueue) -> None:
-        """Have the queue no longer; the last one to say so deletes it."""
-        with self._inside, self._lock:
-            queue.users -= 1
-            if queue.users or self._queues.get(queue.name) is not queue:
-                return  # in use, or another connection has one of that name
-            del self._queues[queue.name]
-            self._delete(queue)
+        """End a request's use of a queue; with the last of them the queue is deleted.
 
-    def _open(self, channel: SelectChannel, name: str, deadline: float) -> NamedQueue:
-        self._connections.control.perform(
-            f"declaring reply queue {name!r}",
-            lambda facts: declare_queue(Queue(name), facts),
-            timeout=time_left(deadline),
-        )
-        tag = channel.consume(name, auto_ack=True, timeout=time_left(deadline))
-        return NamedQueue(name, channel, tag)
-
-    def _delete(self, queue: NamedQueue) -> None:
-        try:
-            if queue.channel.is_open:
+        That is waited for as long as the request has time left; it is done in any case.
+        """
+        if queue.consumer_tag and queue.channel.is_open:
+            with suppress(MQError):  # shut: so is the consumer
                 queue.channel.cancel(queue.consumer_tag)
-            self._connections.control.call(
-                f"deleting reply queue {queue.name!r}",
-                lambda channel: channel.queue_delete(queue.name),
+        with self._inside.here, self._lock:
+            self._users[queue.name] -= 1
+            if self._users[queue.name]:
+                return
+            del self._users[queue.name]
+            deletion = self._delete(queue.name)
+        with suppress(WaitTimeoutError):
+            deletion.over.wait(time_left(queue.deadline), f"deleting reply queue {queue.name!r}")
+
+    def delete_left_behind(self) -> None:
+        """Delete, without waiting, what could not be deleted when its last user had gone."""
+        if not self._left_behind:
+            return
+        with self._inside.here, self._lock:
+            names = [name for name in self._left_behind if not self._users[name]]
+            self._left_behind.clear()
+            for name in names:
+                self._delete(name)
+
+    def _delete(self, name: str) -> _Deletion:
+        deletion = _Deletion(name, self._left_behind)
+        try:
+            self._connections.control.submit(
+                lambda connection: connection.channel().queue_delete(name),
+                deletion,
                 timeout=_DELETE_TIMEOUT,
             )
-        except (MQError, pika_errors.AMQPError) as error:
-            LOG.warning("reply queue %r is left behind: %s", queue.name, error)
+        except StoppedError as error:
+            deletion.fail(error)
+        return deletion
+
+
+class _Deletion:
+    """What became of a delete.
+
+    Args:
+        name: of the queue.
+        left_behind: takes the name if it failed.
+
+    Attributes:
+        over: answered when it is, in either way.
+    """
+
+    def __init__(self, name: str, left_behind: set[str]) -> None:
+        self.over: Waiter[None] = Waiter()
+        self._name = name
+        self._left_behind = left_behind
+
+    def resolve(self, _value: object) -> None:
+        self.over.resolve(None)
+
+    def fail(self, error: BaseException) -> None:
+        LOG.warning("reply queue %r is left behind for now: %s", self._name, error)
+        self._left_behind.add(self._name)
+        self.over.resolve(None)

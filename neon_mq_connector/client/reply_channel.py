@@ -115,14 +115,14 @@ class ReplyChannel:
         """
         channel = self.channel
         frames = channel.encode(exchange, queue, outgoing.body, outgoing.properties, mandatory=True)
-        with self.shared.inside:
+        with self.shared.inside.here:
             channel.send(frames, timeout=timeout, flush=flush is Flush.NOW)
             if flush is Flush.SOON:
                 channel.flush_soon()
 
     def flush(self) -> None:
         """Write what was held back."""
-        with self.shared.inside:
+        with self.shared.inside.here:
             self.channel.flush()
 
     def lead(self, done: Callable[[], object], deadline: float) -> None:

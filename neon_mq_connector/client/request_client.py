@@ -57,7 +57,7 @@ class RequestClient:
         self._connections = Connections(parameters, owner=owner)
         self._shared = Shared(self._connections, owner)
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._generation: ReplyChannel | None = None
         self._substitute: RequestClient | None = None
         self._declared = False
@@ -273,18 +273,21 @@ class RequestClient:
         deadline = time.monotonic() + timeout
         # what a signal handler has interrupted does not let go before it returns
         waits = 0.0 if self._shared.inside else time_left(deadline)
-        holds = self._opening.acquire(timeout=waits)
         try:
+            self._opening.acquire(timeout=waits)  # in vain: it is closed all the same
             if self._closed:
                 return
             self._closed = True
             if self._generation is not None:
                 self._generation.retire()
         finally:
-            if holds:
+            try:  # noqa: SIM105 - as in `open`
                 self._opening.release()
+            except RuntimeError:
+                pass
         if self._substitute is not None:
             self._substitute.close(time_left(deadline))
+        self._shared.named_queues.delete_left_behind()
         if self._declared:
             try:
                 self._connections.control.call(
@@ -301,7 +304,7 @@ class RequestClient:
         """Drop what the parent opened: a child has a connection and a reply queue of its own."""
         forking.keep(self._generation, self._shared, self._substitute)
         self._substitute = None
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._generation = None
         self._shared = Shared(self._connections, self._owner)
         self._declared = False
@@ -347,10 +350,10 @@ class RequestClient:
             MQConnectionError: there is no connection.
             StoppedError: the client was closed.
         """
-        with self._shared.inside:
-            if not self._opening.acquire(timeout=time_left(deadline)):
-                raise WaitTimeoutError("the request connection is not there in time")
+        with self._shared.inside.here:
             try:
+                if not self._opening.acquire(timeout=time_left(deadline)):
+                    raise WaitTimeoutError("the request connection is not there in time")
                 if self._closed:
                     raise StoppedError("the request client is closed")
                 generation = self.open_channel
@@ -361,7 +364,11 @@ class RequestClient:
                     self._generation = generation
                 return generation
             finally:
-                self._opening.release()
+                # whether it was taken only the lock knows: an exception may have come right after
+                try:  # noqa: SIM105 - a call before it would be a moment for another exception
+                    self._opening.release()
+                except RuntimeError:
+                    pass
 
     def _for_interrupted_thread(self) -> RequestClient:
         if self._closed:

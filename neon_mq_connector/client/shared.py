@@ -7,6 +7,7 @@ import logging
 
 from neon_mq_connector.client.named_queues import NamedQueues
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.threads.futures import FutureThread
 from neon_mq_connector.threads.inside import Inside
 
@@ -23,6 +24,7 @@ class Shared:
     Attributes:
         inside: where a thread is while it sends: a signal handler that interrupts it there cannot
             wait for what it holds.
+        errands: what answers that no thread waits for have to have done at the broker.
         futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
         named_queues: the reply queues that requests have named.
         late_replies: how many answers were dropped because nobody waited for them.
@@ -32,6 +34,7 @@ class Shared:
         self.connections = connections
         self.owner = owner
         self.inside = Inside()
+        self.errands = Errands(f"mq-requests-errands:{connections.vhost}")
         self.futures = FutureThread(f"mq-replies:{connections.vhost}")
         self.named_queues = NamedQueues(connections, self.inside)
         self.late_replies = 0

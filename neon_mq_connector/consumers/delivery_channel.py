@@ -157,7 +157,9 @@ def check_names(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         ValueError: a name cannot be used; see `check_name`.
         TypeError: pika's method takes no such arguments.
     """
-    given = _signature(getattr(BlockingChannel, method)).bind(None, *args, **kwargs).arguments
+    given = (
+        _signature(getattr(BlockingChannel, method)).bind_partial(None, *args, **kwargs).arguments
+    )
     for kind in _NAMES:
         if isinstance(given.get(kind), str):
             check_name(kind.replace("_", " "), given[kind])

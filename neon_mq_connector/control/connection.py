@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from queue import Empty
 from typing import Any, Protocol, TypeVar
 
@@ -14,8 +17,10 @@ import pika
 import pika.exceptions as pika_errors
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQError, StoppedError
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import MQConnectionError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link.translate import connect_error, loss_error
+from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.threads.quiet import quiet_pika
@@ -40,6 +45,8 @@ T_contra = TypeVar("T_contra", contravariant=True)
 #: How long the connection is kept without work, in seconds.
 IDLE_TIMEOUT = 30.0
 _PUMP_INTERVAL = 1.0
+#: How long a good-bye may take, in seconds, before the connection is given up.
+_REST_TIMEOUT = 3.0
 
 
 class Answer(Protocol[T_contra]):
@@ -50,52 +57,74 @@ class Answer(Protocol[T_contra]):
     def fail(self, error: BaseException) -> object: ...
 
 
-Job = tuple[Callable[["ControlConnection"], Any], Answer[Any]]
+@dataclass(frozen=True)
+class Job:
+    """What the thread is to do.
+
+    Attributes:
+        operation: called with the connection; may be called twice, so it must be idempotent. It
+            waits for nothing but the broker: never for another job.
+        answer: gets the result or the exception, on the thread.
+        deadline: when it should have ended, on the monotonic clock, in seconds.
+    """
+
+    operation: Callable[[ControlConnection], Any]
+    answer: Answer[Any]
+    deadline: float
 
 
 class ControlConnection:
     """Run jobs one after another on a `BlockingConnection`, opened for the first of them.
 
-    Everything is owned by the thread but `jobs` (a queue), `current` and `busy_since`, which are
-    written by one thread and read by any.
+    Everything is owned by the thread but `jobs` (a queue); `current`, `busy_since`, `is_abandoned`
+    and `_connection` are each written by one thread and read by any.
 
     Args:
         name: the name of the thread.
         parameters: one entry per server, tried in random order.
         facts: what is known of the broker.
+        jobs: what is to be done; None ends the thread.
+
+    Attributes:
+        current: what is being done; None while the thread waits for a job.
+        is_abandoned: whether the thread is to end after that.
     """
 
     def __init__(
-        self, name: str, parameters: Sequence[pika.ConnectionParameters], facts: BrokerFacts
+        self,
+        name: str,
+        parameters: Sequence[pika.ConnectionParameters],
+        facts: BrokerFacts,
+        jobs: Mailbox[Job | None],
     ) -> None:
         self.name = name
         self.facts = facts
-        self.jobs: Mailbox[Job | None] = Mailbox()
         self.current: Job | None = None
         self.busy_since: float | None = None
+        self.is_abandoned = False
         self.keep_open = False
+        self._jobs = jobs
         self._parameters = tuple(parameters)
-        self._abandoned = False
         self._connection: pika.BlockingConnection | None = None
         self._channel: BlockingChannel | None = None
         self.thread = threading.Thread(target=self._run_quietly, name=name, daemon=True)
 
-    def abandon(self, successor: ControlConnection, error: MQError) -> None:
-        """Give all further jobs to another: this one hangs, and ends when pika finds out.
+    def abandon(self) -> None:
+        """Have the thread end after its present job, which is not waited for any more."""
+        self.is_abandoned = True
+        self.hang_up()
 
-        The job that hangs fails; it may or may not have been done.
+    def hang_up(self) -> None:
+        """End the connection without the broker, so that what waits for it fails; any thread.
+
+        pika has no public way to do so from another thread. It finds the end of the stream, and
+        closes its socket itself. (`SSLSocket.shutdown` would change what its thread is reading by.)
         """
-        self._abandoned = True
-        current = self.current
-        if current is not None:
-            current[1].fail(error)
-        while True:
-            try:
-                job = self.jobs.get_nowait()
-            except Empty:
-                break
-            successor.jobs.put(job)
-        self.jobs.put(None)
+        connection = self._connection
+        transport = None if connection is None else connection._impl._transport
+        if transport is not None:
+            with contextlib.suppress(AttributeError, OSError):  # it has ended
+                socket.socket.shutdown(getattr(transport, "_sock"), socket.SHUT_RDWR)  # noqa: B009
 
     # -- inside of a job -----------------------------------------------------------------------
 
@@ -138,55 +167,49 @@ class ControlConnection:
 
     def _run(self) -> None:
         last_used = time.monotonic()
-        while True:
+        while not self.is_abandoned:
             try:
-                job = self.jobs.get(timeout=_PUMP_INTERVAL if self._connection else None)
+                job = self._jobs.get(timeout=_PUMP_INTERVAL if self._connection else None)
             except Empty:
                 self._rest(time.monotonic() - last_used)
                 continue
             if job is None:
                 break
             self.current, self.busy_since = job, time.monotonic()
-            operation, waiter = job
             try:
-                waiter.resolve(self._execute(operation))
+                job.answer.resolve(self._execute(job))
             except BaseException as error:  # it belongs to the thread that waits
-                waiter.fail(error)
+                job.answer.fail(error)
                 if self._connection is not None and not self._connection.is_open:
                     self._lose()
             self.current = self.busy_since = None
             last_used = time.monotonic()
         self._disconnect()
-        while True:
-            try:
-                left = self.jobs.get_nowait()
-            except Empty:
-                return
+        if self.is_abandoned:
+            return
+        while not self._jobs.empty():
+            left = self._jobs.get_nowait()
             if left is not None:
-                left[1].fail(StoppedError(f"{self.name} is closed"))
+                left.answer.fail(StoppedError(f"{self.name} is closed"))
+        self._jobs.put(None)  # for another thread, if a signal handler has started one
 
-    def _execute(self, operation: Callable[[ControlConnection], T]) -> T:
-        fresh = self._connection is None
-        try:
-            return operation(self)
-        except (pika_errors.AMQPConnectionError, pika_errors.ChannelWrongStateError) as error:
-            if _is_refusal(error):
-                raise
-            self._lose()
-            if self._abandoned or fresh:
-                raise loss_error(error, what=self.name) from error
-        try:
-            return operation(self)
-        except pika_errors.AMQPConnectionError as error:
-            if _is_refusal(error):
-                raise
-            self._lose()
-            raise loss_error(error, what=self.name) from error
+    def _execute(self, job: Job) -> Any:
+        for attempt in (1, 2):
+            if not time_left(job.deadline):
+                raise WaitTimeoutError(f"{self.name}: the time was over before this was begun")
+            fresh = self._connection is None
+            try:
+                return job.operation(self)
+            except (pika_errors.AMQPConnectionError, pika_errors.ChannelWrongStateError) as error:
+                if _is_refusal(error):
+                    raise
+                self._lose()
+                if fresh or attempt == 2:
+                    raise loss_error(error, what=self.name) from error
+        raise AssertionError("unreachable")
 
     def _connect(self) -> pika.BlockingConnection:
         self._disconnect()
-        if self._abandoned:
-            raise ConnectionLostError(f"{self.name} was given up")
         last: MQConnectionError | None = None
         for parameters in random.sample(self._parameters, len(self._parameters)):
             try:
@@ -214,19 +237,22 @@ class ControlConnection:
         self.facts.refuses_transient_queues = False
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._channel = self._connection, None, None
-        self.keep_open = False
+        connection = self._connection
         if connection is not None and connection.is_open:
             try:
                 connection.close()
             except Exception as error:  # it is gone either way
                 LOG.debug("%s: closing: %r", self.name, error)
+        # not before: until it is closed it can be hung up
+        self._connection = self._channel = None
+        self.keep_open = False
 
     def _rest(self, idle: float) -> None:
         """Let pika answer heartbeats; end the connection when it is no longer used."""
         connection = self._connection
         if connection is None:
             return
+        self.current = Job(lambda _: None, Waiter(), time.monotonic() + _REST_TIMEOUT)
         try:
             if idle > IDLE_TIMEOUT and not self.keep_open:
                 self._disconnect()
@@ -235,6 +261,7 @@ class ControlConnection:
         except Exception as error:  # a closing connection raises more than pika's own errors
             LOG.debug("%s: lost while idle: %r", self.name, error)
             self._lose()
+        self.current = None
 
 
 def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:

@@ -16,20 +16,32 @@ from typing import Any, TypeVar
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.control.connection import Answer, ControlConnection
-from neon_mq_connector.errors import ConnectionLostError, StoppedError, TopologyError
+from neon_mq_connector.control.connection import Answer, ControlConnection, Job
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import StoppedError, TopologyError, WaitTimeoutError
 from neon_mq_connector.link.waiter import Waiter
+from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import BrokerFacts, QueueStatus, Refusal, Step
 
 LOG = logging.getLogger("neon_mq_connector.control")
 
 T = TypeVar("T")
 
+#: A job with less time left than this is overdue, in seconds: clocks are not that exact.
+_ALMOST = 0.01
+#: How long a connection that was hung up may take to end, in seconds.
+_GOOD_BYE = 1.0
+
 
 class Control:
     """Run blocking operations for any thread, one at a time, on a connection of their own.
 
-    `_lock` owns the present connection and the closed flag.
+    A job that has not ended in its time is given up, with its connection and thread: a successor
+    does what waits. Whoever waits for a job sees to that when the time is over; who does not wait
+    has a timer do it (`give_up_overdue`). One that was given up ends when its socket is shut down;
+    until it has, no other is given up, so there are never more than two threads.
+
+    `_lock` owns the present connection, the one given up last, and the closed flag.
 
     Args:
         name: the name of the thread.
@@ -42,7 +54,9 @@ class Control:
         self._parameters = tuple(parameters)
         # reentrant: a signal handler may interrupt its holder to stop everything
         self._lock = threading.RLock()
+        self._jobs: Mailbox[Job | None] = Mailbox()
         self._connection: ControlConnection | None = None
+        self._former: ControlConnection | None = None
         self._closed = False
 
     @property
@@ -78,9 +92,9 @@ class Control:
             WaitTimeoutError: no answer in time; the operation may still be performed.
             StoppedError: the control connection was closed.
         """
-        waiter = waiter or Waiter()
-        self.submit(lambda connection: operation(connection.channel()), waiter)
-        return waiter.wait(timeout, f"{self.name}: {what}")
+        return self._wait_for(
+            what, lambda connection: operation(connection.channel()), timeout, waiter
+        )
 
     def perform(
         self,
@@ -106,10 +120,10 @@ class Control:
                 a `Refusal` whose own cause is pika's exception.
             MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
         """
-        waiter = waiter or Waiter()
         try:
-            self.submit(lambda connection: connection.drive(steps(connection.facts)), waiter)
-            return waiter.wait(timeout, f"{self.name}: {what}")
+            return self._wait_for(
+                what, lambda connection: connection.drive(steps(connection.facts)), timeout, waiter
+            )
         except Refusal as refusal:
             raise TopologyError(f"{what}: the broker refused: {refusal}") from refusal
 
@@ -122,16 +136,24 @@ class Control:
             Refusal: the broker refused.
             MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
         """
-        waiter = waiter or Waiter()
-        self.submit(lambda connection: connection.perform(step), waiter)
-        return waiter.wait(timeout, f"{self.name}: {type(step).__name__}")
+        return self._wait_for(
+            type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
+        )
 
-    def submit(self, job: Callable[[ControlConnection], T], waiter: Answer[T]) -> None:
-        """Have a job run and go on; its end is told to the waiter.
+    def submit(
+        self,
+        operation: Callable[[ControlConnection], T],
+        answer: Answer[T],
+        *,
+        timeout: float,
+    ) -> None:
+        """Have an operation run and go on; somebody has to call `give_up_overdue` after its time.
 
         Args:
-            job: called on the control thread with the connection; idempotent, as for `call`.
-            waiter: gets the result or the exception, on the control thread.
+            operation: called on the control thread with the connection; idempotent, as for `call`.
+                It must wait for nothing but the broker.
+            answer: gets the result or the exception, on the control thread.
+            timeout: how long it may take, in seconds. It is not begun after that.
 
         Raises:
             StoppedError: the control connection was closed.
@@ -139,12 +161,40 @@ class Control:
         with self._lock:
             if self._closed:
                 raise StoppedError(f"{self.name} is closed")
+            self._jobs.put(Job(operation, answer, time.monotonic() + timeout))
+            if self._connection is None or not self._connection.thread.is_alive():
+                self._start()
+
+    def _wait_for(
+        self,
+        what: str,
+        operation: Callable[[ControlConnection], T],
+        timeout: float,
+        waiter: Waiter[T] | None,
+    ) -> T:
+        waiter = waiter or Waiter()
+        self.submit(operation, waiter, timeout=timeout)
+        try:
+            return waiter.wait(timeout, f"{self.name}: {what}")
+        except WaitTimeoutError:
+            self.give_up_overdue()
+            raise
+
+    def give_up_overdue(self) -> None:
+        """Give up the connection if its job should have ended; others are done by a successor."""
+        with self._lock:
             connection = self._connection
-            if connection is None or not connection.thread.is_alive():
-                connection = self._start()
-            connection.jobs.put((job, waiter))
-            if connection is not self._connection:
-                connection.jobs.put(None)  # a signal handler has started another meanwhile
+            job = None if connection is None else connection.current
+            if connection is None or job is None or time_left(job.deadline) > _ALMOST:
+                return
+            if self._closed or (self._former is not None and self._former.thread.is_alive()):
+                connection.hang_up()
+                return
+            LOG.warning("%s: a job has not ended in time; another connection is opened", self.name)
+            self._former = connection
+            connection.abandon()
+            self._start()
+        job.answer.fail(WaitTimeoutError(f"{self.name}: it has not ended in time"))
 
     def keep_open(self) -> None:
         """Do not close the connection when idle: something exclusive to it was declared."""
@@ -153,17 +203,15 @@ class Control:
                 self._connection.keep_open = True
 
     def distrust(self, reason: str) -> None:
-        """Give up the connection if something hangs on it: another to the same broker is dead.
+        """End the connection, whatever waits for it: another to the same broker is dead.
 
         Args:
-            reason: what was found, for the error of what hangs.
+            reason: what was found, for the log.
         """
-        with self._lock:
-            hanging = self._connection
-            if self._closed or hanging is None or not hanging.thread.is_alive():
-                return
-            LOG.warning("%s: given up: %s", self.name, reason)
-            hanging.abandon(self._start(), ConnectionLostError(f"{self.name}: {reason}"))
+        connection = self._connection
+        if connection is not None:
+            LOG.warning("%s: its connection is ended: %s", self.name, reason)
+            connection.hang_up()
 
     def close(self, timeout: float) -> bool:
         """Close the connection and end the thread.
@@ -174,24 +222,30 @@ class Control:
         Returns:
             Whether the thread has ended.
         """
+        deadline = time.monotonic() + timeout
         with self._lock:
-            connection = self._connection
             if not self._closed:
                 self._closed = True
-                if connection is not None:
-                    connection.jobs.put(None)
-        if connection is None or connection.thread is threading.current_thread():
-            return True
-        if connection.thread.is_alive():  # or a signal handler has interrupted its start
-            connection.thread.join(timeout)
-        return not connection.thread.is_alive()
+                self._jobs.put(None)
+            both = self._former, self._connection
+        ended = [self._end(each, deadline) for each in both if each is not None]
+        return all(ended)
 
-    def _start(self) -> ControlConnection:
+    @staticmethod
+    def _end(connection: ControlConnection, deadline: float) -> bool:
+        thread = connection.thread
+        if thread is threading.current_thread() or not thread.is_alive():
+            return True  # or a signal handler has interrupted its start
+        thread.join(time_left(deadline))
+        if thread.is_alive():
+            connection.hang_up()  # the broker does not answer
+            thread.join(_GOOD_BYE)
+        return not thread.is_alive()
+
+    def _start(self) -> None:
         """Start a connection, which is the present one from here on."""
         before = self._connection
-        connection = ControlConnection(self.name, self._parameters, self.facts)
-        if self._connection is not before and self._connection is not None:
-            return self._connection  # a signal handler was quicker
-        self._connection = connection
-        connection.thread.start()
-        return connection
+        connection = ControlConnection(self.name, self._parameters, self.facts, self._jobs)
+        if self._connection is before:  # no signal handler was quicker
+            self._connection = connection
+            connection.thread.start()

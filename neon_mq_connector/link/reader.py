@@ -87,16 +87,21 @@ class Reader:
         """
         if not self._loop.can_pause or inside or handlers_may_interrupt():
             return
-        with inside:
+        with inside.here:
             turn = self.turn
             leader = turn.begin()
             if leader is None:
                 return
             try:
                 # what the I/O thread is at it ends first: the answer may be in it
-                if not turn.reading.acquire(timeout=_SIGN):
-                    return
-                turn.reading.release()
+                try:
+                    if not turn.reading.acquire(timeout=_SIGN):
+                        return
+                finally:
+                    try:  # noqa: SIM105 - as in `_read_for`
+                        turn.reading.release()
+                    except RuntimeError:
+                        pass
                 poll = select.poll()
                 poll.register(self._fd, select.POLLIN)
                 while not done():
@@ -111,10 +116,20 @@ class Reader:
     def _read_for(self, leader: object) -> bool:
         """Read once as the leader; say whether it may go on."""
         turn = self.turn
-        if not turn.reading.acquire(timeout=_SIGN):
-            return False
         try:
-            if not turn.goes_on(leader):
+            if not turn.reading.acquire(timeout=_SIGN):
+                return False
+            return self._read_as(leader)
+        finally:
+            # whether it was taken only the lock knows: an exception may have come right after that
+            try:  # noqa: SIM105 - a call before the release would be a moment for another exception
+                turn.reading.release()
+            except RuntimeError:
+                pass
+
+    def _read_as(self, leader: object) -> bool:
+        try:
+            if not self.turn.goes_on(leader):
                 return False
             self._leads = True
             data = self._receive()
@@ -136,7 +151,6 @@ class Reader:
             raise
         finally:
             self._leads = False
-            turn.reading.release()
 
     def _call_io_thread(self, call: Callable[[], object]) -> None:
         """Have the I/O thread do something before anybody reads on."""

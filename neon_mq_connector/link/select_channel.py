@@ -72,7 +72,7 @@ class SelectChannel:
         self._waiters: set[Waiter[Any]] = set()
         self._error: MQError | None = None
         self._opened = False
-        self._getting = threading.Lock()
+        self._getting = threading.RLock()
         self._got: Callable[[Any], None] | None = None
         self._hears_of_empty = False
 
@@ -220,15 +220,18 @@ class SelectChannel:
             channel.basic_get(queue, got, auto_ack=auto_ack)
 
         # AMQP has no name for a get: one at a time
-        if not self._getting.acquire(timeout=timeout):
-            raise WaitTimeoutError(f"get from queue {queue!r}: another is not answered in time")
         try:
+            if not self._getting.acquire(timeout=timeout):
+                raise WaitTimeoutError(f"get from queue {queue!r}: another is not answered in time")
             answer: tuple[Any, Any, Any] = self.call(
                 f"get from queue {queue!r}", step, timeout=timeout
             )
+            return answer
         finally:
-            self._getting.release()
-        return answer
+            try:  # noqa: SIM105 - an exception may have come before it was taken, or right after
+                self._getting.release()
+            except RuntimeError:
+                pass
 
     def confirm(self, *, timeout: float) -> None:
         """Have the broker confirm each message published from here on."""

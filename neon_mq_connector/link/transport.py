@@ -51,8 +51,8 @@ class StreamTransport(AbstractStreamTransport):
     """Read frames from a socket and write them.
 
     `_order` owns what is to be sent and the gates; it is held for moments, and reentrant, since a
-    signal handler may send too. `_writing` is held while sending, and nobody waits for it. The rest
-    is owned by the I/O thread.
+    signal handler may send too. `_writing` is held while sending, and nobody waits long for it. The
+    rest is owned by the I/O thread.
 
     Args:
         sock: connected and not blocking.
@@ -117,25 +117,25 @@ class StreamTransport(AbstractStreamTransport):
         with self._order:
             if gate.refusal is not None:
                 raise gate.refusal
-            self._out.append(data)
+            # in this order: a signal handler may raise when a call returns
             self._backlog += size
+            self._out.append(data)
         if flush:
             self.flush()
 
     def flush(self) -> None:
         """Write what is to be sent, if the socket takes it and nobody else is at it."""
         while (self._out or self._rest is not None) and not self._blocked:
-            if not self._writing.acquire(False):
+            if self._writing.locked():
                 return  # its holder looks again
-            try:
-                self._write()
-            except BaseException:
-                # an interrupt in between: nobody knows any more what has left and what has not
-                self._blocked = True
-                self._loop.add_callback(lambda: self._end(_INTERRUPTED))
-                raise
-            finally:
-                self._writing.release()
+            with self._writing:
+                try:
+                    self._write()
+                except BaseException:
+                    # an interrupt in between: nobody knows any more what has left and what has not
+                    self._blocked = True
+                    self._loop.add_callback(lambda: self._end(_INTERRUPTED))
+                    raise
 
     def flush_soon(self) -> None:
         """Write when there is a good deal of it, or else as soon as the I/O thread comes to it."""
@@ -166,7 +166,7 @@ class StreamTransport(AbstractStreamTransport):
 
     def _wait_for_room(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        with self._room:
+        with self._order:  # by the lock itself, whose entry no exception can interrupt
             while self._backlog > MAX_BACKLOG and not self._lost:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -266,7 +266,7 @@ class StreamTransport(AbstractStreamTransport):
             self._room.notify_all()
         self._blocked = True
         # whoever sends or reads must not find another connection behind the descriptor
-        locks = [self._writing] if reads else [self._writing, self.reader.turn.reading]
+        locks: list[Any] = [self._writing] if reads else [self._writing, self.reader.turn.reading]
         held = [lock for lock in locks if lock.acquire(timeout=1.0)]
         try:
             self._protocol.connection_lost(error)

@@ -33,7 +33,7 @@ class Turn:
     """
 
     def __init__(self, fd: int, look_for: Callable[[int, int], object]) -> None:
-        self.reading = threading.Lock()
+        self.reading = threading.RLock()  # it knows whether it is held by who releases it
         self._fd = fd
         self._look_for = look_for
         self._order = threading.RLock()

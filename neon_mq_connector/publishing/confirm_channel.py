@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import threading
@@ -91,13 +92,23 @@ class Unconfirmed:
         message: the message.
         answer: who is told of its end.
         deadline: until when it may be sent again, on the monotonic clock, in seconds.
-        attempts: how often it was sent.
+        declared: whether what it needs was declared since it came back.
         returned: whether it came back; a confirm follows.
         frames: its bytes on the channel that it is sent on.
         flush: when they are to be written.
+        is_counted: whether the publisher counts it among what is on its way.
     """
 
-    __slots__ = ("answer", "attempts", "deadline", "flush", "frames", "message", "returned")
+    __slots__ = (
+        "answer",
+        "deadline",
+        "declared",
+        "flush",
+        "frames",
+        "is_counted",
+        "message",
+        "returned",
+    )
 
     def __init__(
         self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
@@ -105,10 +116,11 @@ class Unconfirmed:
         self.message = message
         self.answer = answer
         self.deadline = deadline
-        self.attempts = 0
+        self.declared = False
         self.returned = False
         self.frames = b""
         self.flush = flush
+        self.is_counted = False
 
 
 class ConfirmChannel:
@@ -116,8 +128,11 @@ class ConfirmChannel:
 
     Numbers have to be given in the order in which messages leave. So what is to be sent is put into
     `_todo`, and whoever gets the lock `_sending` numbers and sends all that is there, others' too.
-    Nobody waits for that lock: its holder looks again after letting go. Whoever takes a message out
-    of `_pending`, which is atomic, tells its end.
+    Nobody waits long for that lock: its holder looks again after letting go. Whoever takes a
+    message out of `_pending`, which is atomic, tells its end.
+
+    A signal handler may raise an exception whenever a call returns. So the lock is only taken by a
+    ``with`` statement, and a message gets from one place to the next without a call in between.
 
     Args:
         on_settled: called on the I/O thread with a message that the broker took, or did not.
@@ -178,25 +193,13 @@ class ConfirmChannel:
             mandatory=message.mandatory,
         )
         self._todo.append(item)
-        while self._todo:
-            if not self._sending.acquire(False):
-                return  # its holder looks again
-            try:
-                flush = self._send_all(channel)
-            except BaseException:
-                channel.close_soon()  # an interrupt: the numbers may no longer be true
-                raise
-            finally:
-                self._sending.release()
-            if flush is Flush.NOW:
-                channel.flush()
-            elif flush is Flush.SOON:
-                channel.flush_soon()
+        self._send_waiting(channel)
 
     def flush(self) -> None:
         """Write what is held back."""
         channel = self._channel
         if channel is not None:
+            self._send_waiting(channel)
             channel.flush()
 
     def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
@@ -205,18 +208,36 @@ class ConfirmChannel:
         if channel is not None:
             channel.lead(done, deadline, inside)
 
+    def _send_waiting(self, channel: SelectChannel) -> None:
+        while self._todo:
+            if self._sending.locked():
+                return  # its holder looks again
+            with self._sending:
+                try:
+                    flush = self._send_all(channel)
+                except BaseException:
+                    # an interrupt: the numbers may no longer be true. What others wait to have
+                    # sent finds the channel shut
+                    channel.close_soon()
+                    channel.link.submit(lambda: self._send_waiting(channel))
+                    raise
+            if flush is Flush.NOW:
+                channel.flush()
+            elif flush is Flush.SOON:
+                channel.flush_soon()
+
     def _send_all(self, channel: SelectChannel) -> Flush:
         """Send what is to be sent; whoever called says when it is written, for others too."""
         todo, pending = self._todo, self._pending
         flush = Flush.HELD
         while todo:
-            item = todo.popleft()
+            number = self._last + 1
+            pending[number] = item = todo[0]
+            del todo[0]
             if item.flush is Flush.HELD:
                 self._held += len(item.frames)
             elif flush is not Flush.NOW:
                 flush = item.flush
-            number = self._last + 1
-            pending[number] = item
             try:
                 channel.send(item.frames, flush=False)
             except MQError as error:
@@ -268,17 +289,18 @@ class ConfirmChannel:
     def _returned(self, returned: Returned) -> None:
         # a return carries no number; the oldest message that looks the same is it, or its equal
         method = returned.method
-        for number in range(self._lowest, self._last + 2):
-            item = self._pending.get(number)
-            if item is None or item.returned:
-                continue
-            message = item.message
-            if (
-                message.routing_key == method.routing_key
-                and message.exchange == method.exchange
-                and message.body == returned.body
-            ):
-                item.returned = True
+        while True:
+            with contextlib.suppress(RuntimeError):  # a sender has added one: look again
+                for item in self._pending.values():
+                    message = item.message
+                    if (
+                        not item.returned
+                        and message.routing_key == method.routing_key
+                        and message.exchange == method.exchange
+                        and message.body == returned.body
+                    ):
+                        item.returned = True
+                        return
                 return
 
     def _shut(self, error: MQError) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
-from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
@@ -22,6 +23,7 @@ from neon_mq_connector.errors import (
     PublishLostError,
     PublishRejectedError,
     PublishTimeoutError,
+    StoppedError,
     UnroutableError,
     WaitTimeoutError,
 )
@@ -35,8 +37,9 @@ from neon_mq_connector.publishing.confirm_channel import (
     Unconfirmed,
 )
 from neon_mq_connector.publishing.refusals import refused_exchange, refused_message
+from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.threads.inside import Inside
-from neon_mq_connector.topology import Queue, declare_queue
+from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.publisher")
 
@@ -49,9 +52,13 @@ MAX_UNCONFIRMED = 65_536
 class Publisher:
     """Publish with confirms from any thread.
 
-    `_opening` owns the current generation; `_counting` owns the counts of what is on its way. What
-    a thread holds while it sends, or waits in the I/O thread's place, a signal handler that
-    interrupts it cannot wait for: it publishes on another connection.
+    `_opening` owns the current generation; `_counting` owns the counts of what is on its way and
+    who waits for them to change. What a thread holds while it sends, or waits in the I/O thread's
+    place, a signal handler that interrupts it cannot wait for: it publishes on another connection.
+
+    Such a handler may also raise, whenever a call returns. So locks are taken by ``with``
+    statements, and counts change in lines without a call; what is to be counted off then is put
+    into `_dropped`, which is one step.
 
     Args:
         link: the publishing connection, which this object does not close.
@@ -66,15 +73,16 @@ class Publisher:
         self._inside = Inside()
         self._link = link
         self._control = control
-        self._opening = threading.Lock()
+        self._repairs = Errands(f"{link.name}-repairs")
+        self._opening = threading.RLock()
         self._generation: ConfirmChannel | None = None
         # names only: one that was deleted since is found out by the broker's refusal
         self._exchanges: set[str] = set()
         self._counting = threading.RLock()
-        self._space = threading.Condition(self._counting)
         self._bytes = 0
         self._outstanding = 0
-        self._waiting = 0
+        self._dropped: deque[Unconfirmed] = deque()
+        self._sleepers: list[Waiter[None]] = []
 
     def publish(self, message: Message, *, timeout: float) -> None:
         """Publish and wait until the broker has the message.
@@ -146,30 +154,22 @@ class Publisher:
             return False
         if message.exchange and message.exchange not in self._exchanges:
             return False
-        thread, inside = threading.get_ident(), self._inside.threads
-        if thread in inside:
+        here = self._inside.here
+        if here.locked():
             return False
-        size = len(message.body)
-        inside.add(thread)
-        try:
-            with self._space:
-                if not self._has_room(size):
-                    return False
-                self._bytes += size
-                self._outstanding += 1
-            item = Unconfirmed(message, answer, deadline, flush)
-            item.attempts = 1
+        item = Unconfirmed(message, answer, deadline, flush)
+        with here:
             try:
+                if not self._count(item):
+                    return False
                 generation.send(item)
-            except MQConnectionError:
-                self._release(size)  # it has just ended
-                return False
-            except BaseException:
-                self._release(size)
+            except BaseException as error:
+                self._dropped.append(item)
+                self._count_dropped()
+                if isinstance(error, MQConnectionError):
+                    return False  # it has just ended
                 raise
             return True
-        finally:
-            inside.discard(thread)
 
     def write_out(self) -> None:
         """Write what was held back; to be called before waiting for its confirm."""
@@ -179,7 +179,7 @@ class Publisher:
         if self._inside:
             self._substitute().write_out()
             return
-        with self._inside:
+        with self._inside.here:
             generation.flush()
 
     def unconfirmed_in_time(self, message: Message, timeout: float) -> PublishError:
@@ -192,7 +192,9 @@ class Publisher:
         Returns:
             The error, which names the alarm if there is one.
         """
-        return self._late(message, timeout, may_have_arrived=True)
+        return self._too_late(
+            message, f"the broker did not confirm it within {timeout:g} s", may_have_arrived=True
+        )
 
     def knows(self, exchange: str) -> bool:
         """Whether an exchange was declared or found here."""
@@ -209,6 +211,8 @@ class Publisher:
     @property
     def unconfirmed(self) -> int:
         """How many messages are neither confirmed nor failed."""
+        if self._dropped:
+            self._count_dropped()
         return self._outstanding
 
     def flush(self, timeout: float) -> bool:
@@ -220,58 +224,92 @@ class Publisher:
         Returns:
             Whether nothing is left.
         """
-        with self._space:
-            self._waiting += 1
-            try:
-                # what a signal handler has interrupted does not go on before it returns
-                held_up = 1 if self._inside else 0
-                return self._space.wait_for(lambda: self._outstanding <= held_up, timeout)
-            finally:
-                self._waiting -= 1
+        deadline = time.monotonic() + timeout
+        # what a signal handler has interrupted does not go on before it returns
+        held_up = 1 if self._inside else 0
+        try:
+            self._wait_for_change(lambda: self.unconfirmed <= held_up, deadline)
+        except WaitTimeoutError:
+            return False
+        return True
 
     # -- any thread ----------------------------------------------------------------------------
 
     def _submit(
         self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
     ) -> None:
-        thread, inside = threading.get_ident(), self._inside.threads
-        if thread in inside:
+        here = self._inside.here
+        if here.locked():
             self._substitute()._submit(message, answer, deadline, flush)
             return
-        size = len(message.body)
-        inside.add(thread)
-        try:
-            with self._counting:
-                if not self._has_room(size):
-                    self._wait_for_space(message, size, deadline)
-                self._bytes += size
-                self._outstanding += 1
+        item = Unconfirmed(message, answer, deadline, flush)
+        with here:
             try:
-                self._send(Unconfirmed(message, answer, deadline, flush))
+                if not self._count(item):
+                    self._wait_for_room(item)
+                self._send(item)
             except BaseException:
-                self._release(size)
+                self._dropped.append(item)
+                self._count_dropped()
                 raise
-        finally:
-            inside.discard(thread)
 
-    def _has_room(self, size: int) -> bool:
-        return self._outstanding < MAX_UNCONFIRMED and (
-            not self._bytes or self._bytes + size <= MAX_UNCONFIRMED_BYTES
-        )
+    def _count(self, item: Unconfirmed) -> bool:
+        """Count a message as on its way, if there is room for it."""
+        size = len(item.message.body)
+        with self._counting:
+            if self._dropped:
+                self._count_dropped()
+            if self._outstanding >= MAX_UNCONFIRMED or (
+                self._bytes and self._bytes + size > MAX_UNCONFIRMED_BYTES
+            ):
+                return False
+            self._bytes += size
+            self._outstanding += 1
+            item.is_counted = True
+            return True
 
-    def _wait_for_space(self, message: Message, size: int, deadline: float) -> None:
+    def _release(self, item: Unconfirmed) -> None:
+        """Count a message off; a second time does nothing."""
+        size = len(item.message.body)
+        with self._counting:
+            if item.is_counted:
+                item.is_counted = False
+                self._bytes -= size
+                self._outstanding -= 1
+            while self._sleepers:
+                self._sleepers.pop().resolve(None)
+
+    def _count_dropped(self) -> None:
+        """Count off what an exception has ended."""
+        with self._counting:
+            while self._dropped:
+                self._release(self._dropped[0])
+                del self._dropped[0]
+
+    def _wait_for_room(self, item: Unconfirmed) -> None:
         if self._generation is not None:
             self._generation.flush()
-        self._waiting += 1
         try:
-            if not self._space.wait_for(lambda: self._has_room(size), time_left(deadline)):
-                raise self._late(message, 0.0, may_have_arrived=False)
-        finally:
-            self._waiting -= 1
+            self._wait_for_change(lambda: self._count(item), item.deadline)
+        except WaitTimeoutError:
+            raise self._too_late(item.message, "too much is unconfirmed") from None
+
+    def _wait_for_change(self, done: Callable[[], bool], deadline: float) -> None:
+        """Wait until something is so; it is asked for whenever a message is counted off.
+
+        Raises:
+            WaitTimeoutError: it was not in time.
+        """
+        while True:
+            change: Waiter[None] = Waiter()
+            with self._counting:
+                if done():
+                    return
+                self._sleepers.append(change)
+            change.wait(time_left(deadline), f"{self._link.name}: confirms")
 
     def _send(self, item: Unconfirmed) -> None:
         message = item.message
-        item.attempts += 1
         item.returned = False
         while True:
             try:
@@ -279,10 +317,9 @@ class Publisher:
                 if generation is None or not generation.is_open:
                     generation = self._current(item.deadline)
                 if message.exchange and message.exchange not in self._exchanges:
-                    self._look_up(message.exchange, item.deadline)
-                    self._exchanges.add(message.exchange)
-            except WaitTimeoutError:
-                raise self._late(message, 0.0, may_have_arrived=False) from None
+                    self._find_exchange(message, item.deadline)
+            except WaitTimeoutError as error:
+                raise self._too_late(message, error) from error
             except MQConnectionError as error:
                 if refused_for_good(error) and not self._link.generation:
                     raise
@@ -295,16 +332,16 @@ class Publisher:
                 # ended since it was looked at; another is opened. The link limits the pace
                 if time.monotonic() < item.deadline:
                     continue
-                raise self._late(message, 0.0, may_have_arrived=False) from None
+                raise self._too_late(message, "the channel ends again and again") from None
             return
 
     def _current(self, deadline: float) -> ConfirmChannel:
         generation = self._generation
         if generation is not None and generation.is_open:
             return generation
-        if not self._opening.acquire(timeout=time_left(deadline)):
-            raise WaitTimeoutError(f"{self._link.name}: another thread is still connecting")
         try:
+            if not self._opening.acquire(timeout=time_left(deadline)):
+                raise WaitTimeoutError(f"{self._link.name}: another thread is still connecting")
             generation = self._generation
             if generation is None or not generation.is_open:
                 generation = ConfirmChannel(self._settled, self._ended, self._refused)
@@ -312,58 +349,64 @@ class Publisher:
                 self._generation = generation
             return generation
         finally:
-            self._opening.release()
+            # whether it was taken only the lock knows: an exception may have come right after that
+            try:  # noqa: SIM105 - a call before the release would be a moment for another exception
+                self._opening.release()
+            except RuntimeError:
+                pass
 
-    def _look_up(self, exchange: str, deadline: float) -> None:
+    def _find_exchange(self, message: Message, deadline: float) -> None:
         # publishing to an exchange that is missing would close the channel that all share
+        if message.declare is not None:
+            self._declare(message, message.declare, deadline)
+            return
         self._control.call(
-            f"looking up exchange {exchange!r}",
-            lambda channel: channel.exchange_declare(exchange, passive=True),
+            f"looking up exchange {message.exchange!r}",
+            lambda channel: channel.exchange_declare(message.exchange, passive=True),
             timeout=time_left(deadline),
         )
+        self._exchanges.add(message.exchange)
 
-    def _late(self, message: Message, timeout: float, *, may_have_arrived: bool) -> PublishError:
-        reason = self._link.blocked_reason
-        if reason is not None:
-            detail = f"the broker has blocked publishing: {reason}"
-        elif may_have_arrived:
-            detail = f"the broker did not confirm it within {timeout:g} s"
-        else:
-            detail = f"not sent in time: {self._link.last_error or 'too much is unconfirmed'}"
-        return PublishTimeoutError(f"{message}: {detail}", may_have_arrived=may_have_arrived)
+    def _declare(
+        self, message: Message, steps: Callable[[BrokerFacts], Steps], deadline: float
+    ) -> None:
+        self._control.perform(
+            f"declaring what a {message} needs", steps, timeout=time_left(deadline)
+        )
+        if message.exchange:
+            self._exchanges.add(message.exchange)
 
-    def _release(self, size: int) -> None:
-        with self._counting:
-            self._bytes -= size
-            self._outstanding -= 1
-            if self._waiting:
-                self._space.notify_all()
+    def _too_late(
+        self, message: Message, reason: object, *, may_have_arrived: bool = False
+    ) -> PublishError:
+        blocked = self._link.blocked_reason
+        if blocked is not None:
+            reason = f"the broker has blocked publishing: {blocked}"
+        elif not may_have_arrived:
+            reason = f"not sent in time: {self._link.last_error or reason}"
+        return PublishTimeoutError(f"{message}: {reason}", may_have_arrived=may_have_arrived)
 
     # -- I/O thread ----------------------------------------------------------------------------
 
     def _settled(self, item: Unconfirmed, error: PublishError | None) -> None:
         message = item.message
         if error is None:
-            self._release(len(message.body))
+            self._release(item)
             self._link.call_last(item.answer.resolve, None)
             return
         if (
             isinstance(error, UnroutableError)
             and (message.declare_missing or message.declare is not None)
-            and item.attempts == 1
+            and not item.declared
         ):
-            self._declare_and_send(item, error)
+            self._declare_and_send(item)
             return
         item.answer.fail(error)
-        self._release(len(message.body))
+        self._release(item)
 
-    def _refused(self, item: Unconfirmed, error: MQError) -> None:
+    def _refused(self, item: Unconfirmed, _error: MQError) -> None:
         """Send a message again that found the channel shut; called on any thread."""
-        if time.monotonic() < item.deadline:
-            self._send_again(item, error)
-            return
-        item.answer.fail(self._late(item.message, 0.0, may_have_arrived=False))
-        self._release(len(item.message.body))
+        self._send_again(item)
 
     def _ended(
         self, generation: ConfirmChannel, pending: list[Unconfirmed], error: MQError
@@ -383,82 +426,63 @@ class Publisher:
             message = item.message
             if missing is not None and message.exchange == missing:
                 culprit_passed = True
-                unroutable = UnroutableError(f"{message}: {error}", may_have_arrived=False)
-                if message.declare is not None and item.attempts == 1:
-                    self._declare_and_send(item, unroutable)
+                if message.declare is not None and not item.declared:
+                    self._declare_and_send(item)
                     continue
-                item.answer.fail(unroutable)
+                item.answer.fail(UnroutableError(f"{message}: {error}", may_have_arrived=False))
             elif not culprit_passed and refuses(message):
                 culprit_passed = True
                 item.answer.fail(
                     PublishRejectedError(f"{message}: {error}", may_have_arrived=False)
                 )
-            elif culprit_passed and item.attempts < 3:
-                self._send_again(item, error)
+            elif culprit_passed:
+                self._send_again(item)
                 continue
             else:
-                lost = PublishLostError(f"{message}: {error}", may_have_arrived=not culprit_passed)
+                lost = PublishLostError(f"{message}: {error}", may_have_arrived=True)
                 lost.__cause__ = error
                 item.answer.fail(lost)
-            self._release(len(message.body))
+            self._release(item)
 
-    def _declare_and_send(self, item: Unconfirmed, error: PublishError) -> None:
+    def _declare_and_send(self, item: Unconfirmed) -> None:
         message = item.message
         queue = Queue(message.routing_key)
+        item.declared = True
+        self._send_again(item, message.declare or partial(declare_queue, queue))
 
-        def declare(connection: ControlConnection) -> None:
-            if message.declare is None:
-                connection.drive(declare_queue(queue, connection.facts))
-            else:
-                connection.drive(message.declare(connection.facts))
-                self._exchanges.add(message.exchange)  # the control thread cannot look it up
-
-        self._later(item, error, declare)
-
-    def _send_again(self, item: Unconfirmed, error: MQError) -> None:
-        self._later(item, error, lambda _connection: None)
-
-    def _later(
-        self, item: Unconfirmed, error: BaseException, first: Callable[[ControlConnection], object]
+    def _send_again(
+        self, item: Unconfirmed, declare: Callable[[BrokerFacts], Steps] | None = None
     ) -> None:
-        """Publish a message once more from the control thread, which may wait."""
+        """Have a message sent once more by the thread for repairs, which may wait."""
         item.flush = Flush.NOW
+        self._repairs.call(partial(self._repair, item, declare))
 
-        def again(connection: ControlConnection) -> None:
-            first(connection)
-            self._send(item)
+    # -- the thread for repairs ----------------------------------------------------------------
 
+    def _repair(self, item: Unconfirmed, declare: Callable[[BrokerFacts], Steps] | None) -> None:
+        message = item.message
         try:
-            self._control.submit(again, _Resent(self, item))
-        except MQError:
-            item.answer.fail(error)
-            self._release(len(item.message.body))
+            if not time_left(item.deadline):
+                raise WaitTimeoutError("its time was over before it could be sent again")
+            if declare is not None:
+                self._declare(message, declare, item.deadline)
+            self._send(item)
+        except Exception as error:
+            item.answer.fail(self._not_sent(message, error))
+            self._release(item)
 
-
-class _Resent(Waiter[None]):
-    """Pass the failure to send a message again on to whoever waits for its confirm."""
-
-    __slots__ = ("_item", "_publisher")
-
-    def __init__(self, publisher: Publisher, item: Unconfirmed) -> None:
-        super().__init__()
-        self._publisher = publisher
-        self._item = item
-
-    def resolve(self, value: None) -> bool:
-        """Do nothing: its confirm will come."""
-        return True
-
-    def fail(self, error: BaseException) -> bool:
-        """Fail the message."""
-        message = self._item.message
-        if not isinstance(error, PublishError):
-            cause = error
-            error = UnroutableError(f"{message}: {cause}", may_have_arrived=False)
-            error.__cause__ = cause
-        self._item.answer.fail(error)
-        self._publisher._release(len(message.body))
-        return True
+    def _not_sent(self, message: Message, error: Exception) -> PublishError:
+        """Make the error for a message that could not be sent again."""
+        if isinstance(error, PublishError):
+            return error
+        if isinstance(error, WaitTimeoutError):
+            failure: PublishError = self._too_late(message, error)
+        elif isinstance(error, (MQConnectionError, StoppedError)):
+            failure = PublishLostError(f"{message}: not sent: {error}", may_have_arrived=False)
+        else:
+            failure = UnroutableError(f"{message}: {error}", may_have_arrived=False)
+        failure.__cause__ = error
+        return failure
 
 
 __all__ = ["Message", "Publisher"]

@@ -7,36 +7,30 @@ handler into what is half done.
 
 from __future__ import annotations
 
-from threading import get_ident
+import threading
 
 
-class Inside:
-    """The threads that are in the middle of something; true for those threads.
+class Inside(threading.local):
+    """Whether the calling thread is in the middle of something, so that it is a handler that asks.
+
+    Each thread has a lock of its own, which it holds meanwhile. The interpreter takes and releases
+    a lock in a ``with`` statement in one step each: an exception that a signal handler raises, at
+    whatever moment, cannot leave the thread inside.
 
     Example:
         >>> if inside:
         ...     do_it_elsewhere()
         ... else:
-        ...     with inside:
+        ...     with inside.here:
         ...         do_it()
 
     Attributes:
-        threads: their identifiers, for where a tenth of a microsecond counts.
+        here: the lock of the calling thread; not reentrant.
     """
 
-    __slots__ = ("threads",)
-
     def __init__(self) -> None:
-        self.threads: set[int] = set()
+        self.here = threading.Lock()
 
     def __bool__(self) -> bool:
-        """Whether the calling thread is inside: it is a signal handler that asks."""
-        return get_ident() in self.threads
-
-    def __enter__(self) -> None:
-        """Go in."""
-        self.threads.add(get_ident())
-
-    def __exit__(self, *_: object) -> None:
-        """Come out."""
-        self.threads.discard(get_ident())
+        """Whether the calling thread is inside."""
+        return self.here.locked()

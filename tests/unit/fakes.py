@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -227,7 +228,6 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.performed: list[str] = []
-        self.waiting: list[Callable[[], None]] = []
         self.manual = False
         self.refusal: BaseException | None = None
         self.status = QueueStatus("q")
@@ -239,29 +239,27 @@ class FakeControl:
 
     def perform(self, what: str, steps: Any, *, timeout: float, **_: Any) -> QueueStatus:
         self._note(what)
+        while self.manual:
+            time.sleep(0.001)
+        steps(self.facts)
         return self.status
 
-    def drive(self, steps: Any) -> QueueStatus:
-        self._note("drive")
-        return self.status
+    def submit(
+        self, operation: Callable[[Any], Any], answer: Waiter[Any], *, timeout: float
+    ) -> None:
+        try:
+            answer.resolve(operation(self))
+        except BaseException as error:
+            answer.fail(error)
 
-    def submit(self, operation: Callable[[Any], Any], waiter: Waiter[Any]) -> None:
-        def work() -> None:
-            try:
-                waiter.resolve(operation(self))
-            except BaseException as error:
-                waiter.fail(error)
+    def channel(self) -> FakeControl:
+        return self
 
-        if self.manual:
-            self.waiting.append(work)
-        else:
-            work()
+    def queue_delete(self, queue: str) -> None:
+        self._note(f"deleting queue {queue!r}")
 
-    def go_on(self) -> None:
-        """Do what has been waiting."""
-        waiting, self.waiting = self.waiting, []
-        for work in waiting:
-            work()
+    def give_up_overdue(self) -> None:
+        """Do nothing: no job takes long."""
 
     def _note(self, what: str) -> None:
         self.performed.append(what)

@@ -258,14 +258,14 @@ def test_a_reply_queue_of_the_callers_is_made_used_and_deleted(it: Bench) -> Non
     future.result(5.0)
     assert names == ["theirs"]
     assert it.channel.cancelled == ["tag of theirs"]
-    assert it.connections.control.performed[-1] == "deleting reply queue 'theirs'"
+    assert it.connections.control.performed[-1] == "deleting queue 'theirs'"
 
 
 def test_a_reply_queue_of_the_callers_is_deleted_when_no_answer_comes(it: Bench) -> None:
     it.connections.control.status = QueueStatus("theirs")
     with pytest.raises(RequestTimeoutError):
         it.client.request("service", {"ask": 1}, timeout=0.05, reply_queue="theirs")
-    assert it.connections.control.performed[-1] == "deleting reply queue 'theirs'"
+    assert it.connections.control.performed[-1] == "deleting queue 'theirs'"
 
 
 def test_a_reply_queue_that_two_requests_share_stays_until_both_are_done(it: Bench) -> None:
@@ -274,7 +274,7 @@ def test_a_reply_queue_that_two_requests_share_stays_until_both_are_done(it: Ben
     requests = {content(each)["n"]: each for each in it.sent(2)}
     it.answer(requests[1], {"message_id": id_of(requests[1])})
     first.result(5.0)
-    deleted = "deleting reply queue 'theirs'" in it.connections.control.performed
+    deleted = "deleting queue 'theirs'" in it.connections.control.performed
     it.answer(requests[2], {"message_id": id_of(requests[2])})
     second.result(5.0)
     assert not deleted

@@ -11,7 +11,7 @@ from neon_mq_connector.errors import ConnectionLostError, RequestTimeoutError, W
 from neon_mq_connector.threads.inside import Inside
 from tests.unit.fakes import FakeChannel, FakeConnections, as_channel, as_connections
 
-DECLARED, DELETED = "declaring reply queue 'mine'", "deleting reply queue 'mine'"
+DECLARED, DELETED = "declaring reply queue 'mine'", "deleting queue 'mine'"
 
 
 class Bench:
@@ -32,16 +32,15 @@ def it() -> Bench:
     return Bench()
 
 
-def test_a_queue_that_two_use_is_made_once_and_deleted_by_the_last(it: Bench) -> None:
+def test_a_queue_that_two_use_is_deleted_by_the_last(it: Bench) -> None:
     channel = FakeChannel()
     first = it.queues.acquire(as_channel(channel), "mine", it.question)
     second = it.queues.acquire(as_channel(channel), "mine", it.question)
-    assert it.performed == [DECLARED]
     it.queues.release(first)
-    assert it.performed == [DECLARED]
+    assert DELETED not in it.performed
     it.queues.release(second)
-    assert it.performed == [DECLARED, DELETED]
-    assert channel.cancelled == ["tag of mine"]
+    assert it.performed == [DECLARED, DECLARED, DELETED]
+    assert channel.cancelled == ["tag of mine"] * 2
 
 
 def test_after_a_loss_it_is_made_anew_while_somebody_holds_the_old_one(it: Bench) -> None:
@@ -49,12 +48,21 @@ def test_after_a_loss_it_is_made_anew_while_somebody_holds_the_old_one(it: Bench
     old = it.queues.acquire(as_channel(lost), "mine", it.question)
     lost.shut(ConnectionLostError("lost"))
     new = it.queues.acquire(as_channel(fresh), "mine", it.question)
-    assert it.performed == [DECLARED, DECLARED]
     assert fresh.consuming == ["mine"]
     it.queues.release(old)
     assert it.performed == [DECLARED, DECLARED]
     it.queues.release(new)
     assert it.performed[-1] == DELETED
+
+
+def test_a_queue_that_could_not_be_deleted_is_deleted_with_the_next_one(it: Bench) -> None:
+    queue = it.queues.acquire(as_channel(FakeChannel()), "mine", it.question)
+    it.connections.control.refusal = ConnectionLostError("lost")
+    it.queues.release(queue)
+    it.connections.control.refusal = None
+    it.performed.clear()
+    it.queues.acquire(as_channel(FakeChannel()), "other", it.question)
+    assert it.performed == [DELETED, "declaring reply queue 'other'"]
 
 
 def test_a_queue_that_is_not_made_in_time_is_said_to_be_why_nothing_was_sent(it: Bench) -> None:
