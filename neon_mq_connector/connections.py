@@ -32,6 +32,9 @@ from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import FutureThread
 from neon_mq_connector.version import __version__
 
+#: The least time for the end of all threads together, in seconds.
+_GOOD_BYE = 0.1
+
 
 @dataclass(frozen=True)
 class ConnectionPolicy:
@@ -246,11 +249,12 @@ class Connections:
             publisher.flush(time_left(deadline))
         if self._substitute is not None:
             self._substitute.close(time_left(deadline))
-        ended = [link.close(max(0.1, time_left(deadline))) for link in links]
+        deadline = max(deadline, time.monotonic() + _GOOD_BYE)
+        ended = [link.close(time_left(deadline)) for link in links]
         if control is not None:
-            ended.append(control.close(max(0.1, time_left(deadline))))
+            ended.append(control.close(time_left(deadline)))
         if self._futures is not None:
-            ended.append(self._futures.stop(max(0.1, time_left(deadline))))
+            ended.append(self._futures.stop(time_left(deadline)))
         return all(ended)
 
     def _get_control(self) -> Control:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
+#: The least time that a stop leaves for saying good-bye to brokers, to all of them together, in
+#: seconds.
+_GOOD_BYE = 0.5
+
 #: The old name of a type: an instance of any consumer thread.
 ConsumerThreadInstance = BaseConsumerThread
 
@@ -273,18 +277,20 @@ class MQConnector(ConsumingService):
         deadline: float,
     ) -> None:
         """Wait for what was asked to stop, from the callbacks to the connections."""
-        if watch is not None:
-            watch.join(1.0)
         wait_for_end(threads, deadline)
+        # callbacks may have used up the time; a broker that is there needs hardly any
+        deadline = max(deadline, time.monotonic() + _GOOD_BYE)
+        if watch is not None:
+            watch.join(time_left(deadline))
         if loop is not None:
-            loop.stop(max(0.5, time_left(deadline)))
+            loop.stop(time_left(deadline))
         with self._mq_lock:
             if self._mq_stop_waiting.is_set():  # or else it was run again meanwhile
                 connections = [*connections, *self._mq_connections.values()]
                 self._mq_connections = {}
                 self._mq_closing = {}
         for each in connections:
-            each.close(max(0.5, time_left(deadline)))
+            each.close(time_left(deadline))
 
     def after_fork_in_child(self) -> None:
         """Forget in a child process what only the parent runs; `run` may be called there too."""

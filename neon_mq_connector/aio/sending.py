@@ -15,8 +15,8 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import PublishTimeoutError, StoppedError, WaitTimeoutError
 from neon_mq_connector.publishing.confirm_channel import Flush
 from neon_mq_connector.publishing.publisher import Message
+from neon_mq_connector.sending.confirmed import declare, message_for, needs_declare
 from neon_mq_connector.sending.outgoing import Outgoing
-from neon_mq_connector.sending.pipeline import declare, message_for, needs_declare
 from neon_mq_connector.sending.target import Target
 
 #: How many messages of one loop may wait for their confirm; who has more awaits it.

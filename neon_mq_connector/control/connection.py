@@ -115,16 +115,10 @@ class ControlConnection:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End the connection without the broker, so that what waits for it fails; any thread.
-
-        pika has no public way to do so from another thread. It finds the end of the stream, and
-        closes its socket itself. (`SSLSocket.shutdown` would change what its thread is reading by.)
-        """
+        """End the connection without the broker, so that what waits for it fails; any thread."""
         connection = self._connection
-        transport = None if connection is None else connection._impl._transport
-        if transport is not None:
-            with contextlib.suppress(AttributeError, OSError):  # it has ended
-                socket.socket.shutdown(getattr(transport, "_sock"), socket.SHUT_RDWR)  # noqa: B009
+        if connection is not None:
+            hang_up(connection)
 
     # -- inside of a job -----------------------------------------------------------------------
 
@@ -262,6 +256,18 @@ class ControlConnection:
             LOG.debug("%s: lost while idle: %r", self.name, error)
             self._lose()
         self.current = None
+
+
+def hang_up(connection: pika.BlockingConnection) -> None:
+    """End a connection without the broker: pika finds the end of the stream and closes its socket.
+
+    Any thread may do so, and there is no public way to it. (`SSLSocket.shutdown` would change what
+    the connection's thread is reading by.)
+    """
+    sock = getattr(connection._impl._transport, "_sock", None)
+    if sock is not None:
+        with contextlib.suppress(OSError):  # it has ended
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:

@@ -38,7 +38,7 @@ def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
         return False
 
 
-def open_blocking(parameters: Sequence[pika.ConnectionParameters]) -> pika.BlockingConnection:
+def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingConnection:
     """Open a pika connection for a caller who then owns it.
 
     Args:
@@ -59,7 +59,7 @@ def open_blocking(parameters: Sequence[pika.ConnectionParameters]) -> pika.Block
     return pika.BlockingConnection(order[-1])
 
 
-def check(parameters: Sequence[pika.ConnectionParameters]) -> None:
+def check(parameters: Sequence[pika.connection.Parameters]) -> None:
     """Open and close a connection.
 
     Args:
@@ -102,9 +102,9 @@ def wait_until_up(
     backoff = OutageBackoff(ceiling=2.0)
     stop = stop or Flag()
     while True:
-        left = max(_SHORTEST_ATTEMPT, timeout - (time.monotonic() - began))
+        left = timeout - (time.monotonic() - began)
         try:
-            check([_within(left, each) for each in parameters])
+            check([within(left, each) for each in parameters])
         except BrokerUnreachableError as error:
             elapsed = time.monotonic() - began
             delay = backoff.delay(elapsed)
@@ -116,8 +116,9 @@ def wait_until_up(
             return None
 
 
-def _within(seconds: float, parameters: pika.ConnectionParameters) -> pika.ConnectionParameters:
+def within(seconds: float, parameters: pika.connection.Parameters) -> pika.connection.Parameters:
     """Copy parameters with which an attempt to connect takes no longer than some time."""
+    seconds = max(_SHORTEST_ATTEMPT, seconds)
     hurried = copy.copy(parameters)
     hurried.socket_timeout = min(seconds, parameters.socket_timeout or seconds)
     hurried.stack_timeout = min(seconds, parameters.stack_timeout or seconds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,8 +13,10 @@ import pika
 import pika.exceptions as pika_errors
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.control.connection import perform_on
-from neon_mq_connector.errors import TopologyError, UnroutableError
+from neon_mq_connector.control.connection import hang_up, perform_on
+from neon_mq_connector.control.probe import open_blocking, within
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import PublishTimeoutError, TopologyError, UnroutableError
 from neon_mq_connector.sending.outgoing import Outgoing
 from neon_mq_connector.sending.target import Target
 from neon_mq_connector.threads import forking
@@ -27,8 +30,15 @@ from neon_mq_connector.topology import (
     drive_steps,
 )
 
-#: The threads of the pika connections that this library made for somebody.
-_owners: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+#: How long to wait for a broker where nothing says so, in seconds: the default of the setting
+#: ``publish_timeout``.
+_PUBLISH_TIMEOUT = 30.0
+#: The least time for a good-bye, in seconds.
+_GOOD_BYE = 0.5
+
+#: The threads of the pika connections that this library made for somebody, and how long a message
+#: on them may take, in seconds.
+_owners: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
 _owners_lock = threading.RLock()
 
 
@@ -41,10 +51,15 @@ def _after_fork() -> None:
 forking.call_in_child(_after_fork)
 
 
-def remember_owner(connection: pika.BlockingConnection) -> None:
-    """Note that a connection was made for the thread that calls this."""
+def remember_owner(connection: pika.BlockingConnection, publish_timeout: float) -> None:
+    """Note that a connection was made for the thread that calls this.
+
+    Args:
+        connection: the connection.
+        publish_timeout: how long a message on it may take, in seconds.
+    """
     with _owners_lock:
-        _owners[connection] = threading.get_ident()
+        _owners[connection] = threading.get_ident(), publish_timeout
 
 
 def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
@@ -63,6 +78,7 @@ def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
     Raises:
         pika.exceptions.ConnectionWrongStateError: the connection is closed.
         UnroutableError: there is no queue for it.
+        PublishTimeoutError: it was not confirmed in time; the caller's connection is closed then.
         TopologyError: the broker refused a declare.
     """
     if not connection.is_open:
@@ -72,12 +88,13 @@ def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
         )
     if isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
         with _owners_lock:
-            own = _owners.get(connection) == threading.get_ident()
-        if own:
-            _emit_blocking(connection, target, outgoing)
-            return
-        with _moment(_parameters_of(connection)) as other:
-            _emit_blocking(other, target, outgoing)
+            owner, timeout = _owners.get(connection, (0, _PUBLISH_TIMEOUT))
+        if owner == threading.get_ident():
+            deadline = time.monotonic() + timeout
+            with _until(connection, deadline, target):
+                _emit_blocking(connection, target, outgoing, deadline)
+        else:
+            emit_to([_parameters_of(connection)], target, outgoing, timeout=timeout)
     else:
         channel = connection.channel()
         channel.confirm_delivery()
@@ -89,7 +106,33 @@ def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
         )
 
 
-def _emit_blocking(connection: pika.BlockingConnection, target: Target, outgoing: Outgoing) -> None:
+def emit_to(
+    parameters: Sequence[pika.connection.Parameters],
+    target: Target,
+    outgoing: Outgoing,
+    *,
+    timeout: float,
+) -> None:
+    """Send on a connection of the moment.
+
+    Args:
+        parameters: one entry per server.
+        target: where the message goes; what is missing there is declared.
+        outgoing: the message.
+        timeout: how long all of it may take, in seconds.
+
+    Raises:
+        pika.exceptions.AMQPConnectionError: no server answers, or it refused.
+        Exception: as `emit`.
+    """
+    deadline = time.monotonic() + timeout
+    with _moment(parameters, deadline, target) as connection:
+        _emit_blocking(connection, target, outgoing, deadline)
+
+
+def _emit_blocking(
+    connection: pika.BlockingConnection, target: Target, outgoing: Outgoing, deadline: float
+) -> None:
     @contextlib.contextmanager
     def open_channel() -> Iterator[BlockingChannel]:
         channel = connection.channel()
@@ -97,15 +140,15 @@ def _emit_blocking(connection: pika.BlockingConnection, target: Target, outgoing
             channel.confirm_delivery()
             yield channel
         finally:
-            if channel.is_open:
+            if channel.is_open and time_left(deadline):  # or else the connection is ended
                 channel.close()
 
     _emit_on(
         target,
         outgoing,
         open_channel=open_channel,
-        declare=lambda: _drive(connection, target.queue_steps(BrokerFacts())),
-        declare_exchange=lambda: _drive(connection, target.exchange_steps()),
+        declare=lambda: _drive(connection, target, target.queue_steps(BrokerFacts()), deadline),
+        declare_exchange=lambda: _drive(connection, target, target.exchange_steps(), deadline),
     )
 
 
@@ -152,7 +195,10 @@ def _declare_on_stand_in(channel: Any, target: Target) -> None:
 
 
 def _drive(
-    connection: pika.BlockingConnection, steps: Generator[Step, Any, QueueStatus]
+    connection: pika.BlockingConnection,
+    target: Target,
+    steps: Generator[Step, Any, QueueStatus],
+    deadline: float,
 ) -> QueueStatus:
     """Perform steps on the caller's connection, but for what may cost the caller its connection."""
 
@@ -165,7 +211,7 @@ def _drive(
             if refusal.code != NOT_FOUND:
                 raise
         # a broker that refuses transient queues closes the connection that asked for one
-        with _moment(_parameters_of(connection)) as own:
+        with _moment([_parameters_of(connection)], deadline, target) as own:
             return _on_new_channel(own, step)
 
     try:
@@ -175,14 +221,44 @@ def _drive(
 
 
 @contextlib.contextmanager
-def _moment(parameters: pika.connection.Parameters) -> Iterator[pika.BlockingConnection]:
+def _moment(
+    parameters: Sequence[pika.connection.Parameters], deadline: float, target: Target
+) -> Iterator[pika.BlockingConnection]:
     """Open a connection for a moment; the broker may close it before we do."""
-    connection = pika.BlockingConnection(parameters)
+    connection = open_blocking([within(time_left(deadline), each) for each in parameters])
     try:
-        yield connection
+        with _until(connection, deadline, target):
+            yield connection
     finally:
         if connection.is_open:
-            connection.close()
+            good_bye = max(deadline, time.monotonic() + _GOOD_BYE)
+            lost = contextlib.suppress(pika_errors.AMQPError, PublishTimeoutError)
+            with lost, _until(connection, good_bye, target):
+                connection.close()
+
+
+@contextlib.contextmanager
+def _until(connection: pika.BlockingConnection, deadline: float, target: Target) -> Iterator[None]:
+    """End a connection when a block, all of whose waits are pika's, takes too long.
+
+    pika's blocking connection has no time-outs of its own. But it serves the timers of its loop
+    while it waits; there is no public way to that loop.
+    """
+
+    def expire() -> None:
+        hang_up(connection)
+        raise PublishTimeoutError(
+            f"a message for {target.queue or target.exchange!r}: the broker did not confirm it in "
+            "time; if there is an alarm, its log says so. The connection is closed",
+            may_have_arrived=True,
+        )
+
+    ioloop = connection._impl.ioloop
+    timer = ioloop.call_later(time_left(deadline), expire)
+    try:
+        yield
+    finally:
+        ioloop.remove_timeout(timer)
 
 
 def _on_new_channel(connection: pika.BlockingConnection, step: Step) -> QueueStatus | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.errors import (
-    PublishTimeoutError,
-    TopologyError,
-    UnroutableError,
-    WaitTimeoutError,
-)
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import PublishTimeoutError, WaitTimeoutError
 from neon_mq_connector.publishing.publisher import Message
 from neon_mq_connector.sending.outgoing import Outgoing
 from neon_mq_connector.sending.target import Target
+from neon_mq_connector.topology import BrokerFacts, Steps
 
 
 def send(connections: Connections, target: Target, outgoing: Outgoing, *, timeout: float) -> None:
@@ -21,62 +21,80 @@ def send(connections: Connections, target: Target, outgoing: Outgoing, *, timeou
         connections: of the virtual host.
         target: where the message goes; what is missing there is declared.
         outgoing: the message.
-        timeout: how long to wait for the broker, in seconds.
+        timeout: how long all of it may take, in seconds.
 
     Raises:
         PublishError: the broker did not confirm the message.
         TopologyError: the broker refused a declare.
     """
-    publisher = connections.publisher
-    one_queue_is_meant = target.one_queue_is_meant
-    message = Message(
+    deadline = time.monotonic() + timeout
+    if needs_declare(connections, target):
+        declare(connections, target, deadline)
+    connections.publisher.publish(message_for(target, outgoing), timeout=time_left(deadline))
+
+
+def needs_declare(connections: Connections, target: Target) -> bool:
+    """Return whether something has to be declared before a message is sent to a target."""
+    if not target.exchange:
+        return False
+    return _needs_queue(target) or not connections.publisher.knows(target.exchange)
+
+
+def declare(connections: Connections, target: Target, deadline: float) -> None:
+    """Declare the exchange, and the queue of a fanout exchange, which no return tells of.
+
+    Args:
+        connections: of the virtual host.
+        target: where messages are to go.
+        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+    Raises:
+        TopologyError: the broker refused.
+        PublishTimeoutError: it did not answer in time.
+        MQConnectionError: there is no connection.
+    """
+    try:
+        connections.control.perform(
+            f"declaring exchange {target.exchange!r}",
+            _declare_all(target) if _needs_queue(target) else lambda _: target.exchange_steps(),
+            timeout=time_left(deadline),
+        )
+    except WaitTimeoutError as error:
+        raise PublishTimeoutError(
+            f"a message for exchange {target.exchange!r}: not sent: {error}",
+            may_have_arrived=False,
+        ) from error
+    connections.publisher.exchange_exists(target.exchange)
+
+
+def message_for(target: Target, outgoing: Outgoing) -> Message:
+    """Make what a publisher takes, with what is to be declared if it comes back."""
+    mandatory = target.one_queue_is_meant
+    return Message(
         target.exchange,
         target.queue,
         outgoing.body,
         outgoing.properties,
-        mandatory=one_queue_is_meant,
-        declare_missing=not target.exchange and one_queue_is_meant,
+        mandatory,
+        mandatory and not target.exchange,
+        declare_missing(target),
     )
-    if not target.exchange:
-        publisher.publish(message, timeout=timeout)
-        return
-    for attempt in (1, 2):
-        try:
-            if not publisher.knows(target.exchange):
-                connections.control.perform(
-                    f"declaring exchange {target.exchange!r}",
-                    lambda _facts: target.exchange_steps(),
-                    timeout=timeout,
-                )
-                publisher.exchange_exists(target.exchange)
-            _send_to_exchange(connections, target, message, timeout)
-        except WaitTimeoutError as error:  # of a declare
-            raise PublishTimeoutError(
-                f"{message}: not sent: {error}", may_have_arrived=False
-            ) from error
-        except (UnroutableError, TopologyError):
-            if attempt == 2:
-                raise
-            # the exchange may have been deleted since it was declared here
-            publisher.forget_exchange(target.exchange)
-        else:
-            return
 
 
-def _send_to_exchange(
-    connections: Connections, target: Target, message: Message, timeout: float
-) -> None:
-    def declare() -> None:
-        connections.control.perform(
-            f"declaring queue {target.queue!r}", target.queue_steps, timeout=timeout
-        )
+def declare_missing(target: Target) -> Callable[[BrokerFacts], Steps] | None:
+    """Return what declares the exchange, and the queue, for a message that has come back."""
+    return _declare_all(target) if target.exchange else None
 
-    if target.queue and not target.one_queue_is_meant:
-        declare()
-    try:
-        connections.publisher.publish(message, timeout=timeout)
-    except UnroutableError:
-        if not target.queue:
-            raise
-        declare()
-        connections.publisher.publish(message, timeout=timeout)
+
+def _needs_queue(target: Target) -> bool:
+    return bool(target.exchange and target.queue) and not target.one_queue_is_meant
+
+
+def _declare_all(target: Target) -> Callable[[BrokerFacts], Steps]:
+    def steps(facts: BrokerFacts) -> Steps:
+        status = yield from target.exchange_steps()
+        if target.queue:
+            status = yield from target.queue_steps(facts)
+        return status
+
+    return steps

@@ -17,7 +17,6 @@ import pika
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     MQError,
     PublishBatchError,
@@ -26,11 +25,16 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.publishing.confirm_channel import Flush
 from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.sending.confirmed import send
+from neon_mq_connector.sending.confirmed import (
+    declare,
+    declare_missing,
+    message_for,
+    needs_declare,
+    send,
+)
 from neon_mq_connector.sending.outgoing import Outgoing
 from neon_mq_connector.sending.target import Target
 from neon_mq_connector.threads.futures import CancellableFuture, FutureThread
-from neon_mq_connector.topology import BrokerFacts, Steps
 
 LOG = logging.getLogger("neon_mq_connector.publisher")
 
@@ -117,61 +121,6 @@ def publish_all(
     if cause is not None:
         raise cause
     return batch.message_ids
-
-
-def needs_declare(connections: Connections, target: Target) -> bool:
-    """Say whether something has to be declared before a message is sent to a target."""
-    if not target.exchange:
-        return False
-    return _needs_queue(target) or not connections.publisher.knows(target.exchange)
-
-
-def declare(connections: Connections, target: Target, deadline: float) -> None:
-    """Declare the exchange, and the queue of a fanout exchange, which no return tells of.
-
-    Args:
-        connections: of the virtual host.
-        target: where messages are to go.
-        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
-
-    Raises:
-        TopologyError: the broker refused.
-        MQConnectionError, WaitTimeoutError: it did not answer.
-    """
-    connections.control.perform(
-        f"declaring exchange {target.exchange!r}",
-        _declare_all(target) if _needs_queue(target) else lambda _facts: target.exchange_steps(),
-        timeout=time_left(deadline),
-    )
-    connections.publisher.exchange_exists(target.exchange)
-
-
-def _needs_queue(target: Target) -> bool:
-    return bool(target.exchange and target.queue) and not target.one_queue_is_meant
-
-
-def message_for(target: Target, outgoing: Outgoing) -> Message:
-    """Make what a publisher takes, with what is to be declared if it comes back."""
-    mandatory = target.one_queue_is_meant
-    return Message(
-        target.exchange,
-        target.queue,
-        outgoing.body,
-        outgoing.properties,
-        mandatory,
-        mandatory and not target.exchange,
-        _declare_all(target) if target.exchange else None,
-    )
-
-
-def _declare_all(target: Target) -> Callable[[BrokerFacts], Steps]:
-    def steps(facts: BrokerFacts) -> Steps:
-        status = yield from target.exchange_steps()
-        if target.queue:
-            status = yield from target.queue_steps(facts)
-        return status
-
-    return steps
 
 
 class MessageFuture(CancellableFuture[str]):
@@ -326,8 +275,8 @@ class _Batch:
             break
         target, exchange, queue = self._target, self._target.exchange, self._target.queue
         mandatory = target.one_queue_is_meant
-        declare_missing = mandatory and not exchange
-        steps = _declare_all(target) if exchange else None
+        declares_queue = mandatory and not exchange
+        steps = declare_missing(target)
         publisher, timeout = self._publisher, self._timeout
         post, knows, held, soon = publisher.post, publisher.knows, Flush.HELD, Flush.SOON
         ids, confirmed = self.message_ids, self.confirmed
@@ -343,7 +292,7 @@ class _Batch:
                 if exchange and not knows(exchange):
                     declare(self._connections, target, now + timeout)
                 post(
-                    Message(exchange, queue, body, properties, mandatory, declare_missing, steps),
+                    Message(exchange, queue, body, properties, mandatory, declares_queue, steps),
                     _Part(self, number),
                     now + timeout,
                     held if now - before < _QUICKLY else soon,
@@ -449,4 +398,4 @@ def _as_publish_error(error: BaseException) -> PublishError:
     return other
 
 
-__all__ = ["MessageFuture", "declare", "message_for", "needs_declare", "publish_all", "submit"]
+__all__ = ["MessageFuture", "publish_all", "submit"]

@@ -228,7 +228,7 @@ class ConfiguredService:
             ConfigurationError: there are no credentials for the service.
         """
         connection = open_blocking(self._all_parameters(vhost, **kwargs))
-        remember_owner(connection)
+        remember_owner(connection, self.settings.publish_timeout)
         return connection
 
     @staticmethod

@@ -15,7 +15,7 @@ from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
-from neon_mq_connector.sending.callers_connection import emit
+from neon_mq_connector.sending.callers_connection import emit, emit_to
 from neon_mq_connector.sending.confirmed import send
 from neon_mq_connector.sending.outgoing import prepare, prepare_encoded
 from neon_mq_connector.sending.target import Target
@@ -105,6 +105,9 @@ class MessagingService(ConfiguredService):
             ValueError: the data is empty, or there is neither exchange nor queue.
             pika.exceptions.ConnectionWrongStateError: the connection is closed.
             UnroutableError: no queue takes the message.
+            PublishTimeoutError: the broker did not confirm it in time, that is within the setting
+                ``publish_timeout`` where `create_mq_connection` made the connection, or 30 s.
+                A connection of the caller's that was used for it is closed then.
         """
         outgoing = prepare(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
         emit(connection, target_of(exchange, queue, exchange_type), outgoing)
@@ -187,11 +190,8 @@ class MessagingService(ConfiguredService):
             correlation_id=None if reply is None else reply.correlation_id,
         )
         if connection_props:
-            connection = self.create_mq_connection(vhost, **connection_props)
-            try:
-                emit(connection, target, outgoing)
-            finally:
-                connection.close()
+            parameters = self._all_parameters(vhost, **connection_props)
+            emit_to(parameters, target, outgoing, timeout=settings.publish_timeout)
             return outgoing.message_id
         if reply is not None and reply.direct_name:
             target = Target(queue=reply.direct_name)
