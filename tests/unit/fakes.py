@@ -211,6 +211,9 @@ class FakeLink:
     def call_later(self, _delay: float, work: Callable[[], None]) -> None:
         work()
 
+    def submit(self, work: Callable[[], None]) -> None:
+        work()
+
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 

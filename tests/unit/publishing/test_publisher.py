@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -324,6 +325,28 @@ def test_however_a_message_ends_its_space_is_free_again(
             it.channel.confirms(number, nacked=way == "nacked")
         it.repair()
         assert future.done()
+
+
+def test_a_return_costs_what_is_pending_and_not_what_was_sent_before(it: Bench) -> None:
+    futures = [it.submit(b"%d" % number) for number in range(2_000)]
+    for tag in (2, 1, *range(3, 1_991)):  # one of them out of order
+        it.channel.confirms(tag)
+    steps = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        it.channel.returns(2_000)
+    finally:
+        sys.setprofile(None)
+    assert steps < 200  # with ten pending
+    it.channel.confirms(2_000, multiple=True)
+    with pytest.raises(UnroutableError):
+        futures[-1].result(0)
+    assert futures[-2].result(0) is None
 
 
 # -- any order of events, any number of threads ------------------------------------------------
