@@ -13,6 +13,7 @@ from neon_mq_connector.topology import (
     NOT_IMPLEMENTED,
     BrokerFacts,
     DeclareQueue,
+    DeleteQueue,
     Queue,
     QueueStatus,
     Refusal,
@@ -29,21 +30,25 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
         deadline: until when to wait for the broker, on the monotonic clock, in seconds.
 
     Returns:
-        The name; empty where such a queue is not permitted.
+        The name; empty where such a queue is not permitted. Where the user may declare no queue it
+        is `DIRECT_REPLY_TO` itself: those who know direct reply-to can answer still.
     """
 
     def steps(facts: BrokerFacts) -> Steps:
-        if facts.refuses_transient_queues:
-            return QueueStatus("")
         try:
+            if facts.refuses_transient_queues:
+                # whether a queue may be declared by which the direct name is learned
+                own: QueueStatus = yield DeclareQueue(Queue("", exclusive=True))
+                yield DeleteQueue(own.name)
+                return QueueStatus("")
             status: QueueStatus = yield DeclareQueue(Queue(name))
         except Refusal as refusal:
             if refusal.code == ACCESS_REFUSED:
-                return QueueStatus("")  # whoever may not declare can still be answered directly
+                return QueueStatus(DIRECT_REPLY_TO)
             if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED):
                 raise
             facts.refuses_transient_queues = True
-            return QueueStatus("")
+            return (yield from steps(facts))
         return status
 
     status = control.perform(f"declaring reply queue {name!r}", steps, timeout=time_left(deadline))

@@ -100,7 +100,7 @@ class ReplyChannel:
     def _prepare(self, channel: SelectChannel, reply_queue: str, deadline: float) -> None:
         channel.consume(DIRECT_REPLY_TO, auto_ack=True, timeout=time_left(deadline))
         name = declare_reply_queue(self.shared.connections.control, reply_queue, deadline)
-        if name:
+        if name and name != DIRECT_REPLY_TO:
             self._reply_consumer = channel.consume(name, auto_ack=True, timeout=time_left(deadline))
         self.reply_queue = name or learn_direct_name(channel, deadline)
 

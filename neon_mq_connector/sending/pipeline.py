@@ -223,6 +223,8 @@ class _Part:
 
     def resolve(self, _value: None) -> None:
         batch = self._batch
+        if batch.failures and self._number in batch.failures:
+            return  # its sending was interrupted
         batch.confirmed[self._number] = 1
         batch.count = count = batch.count + 1
         if count >= batch.wake_at:
@@ -282,9 +284,9 @@ class _Batch:
         ids, confirmed = self.message_ids, self.confirmed
         number = room = len(ids)
         for message_id, body, properties in messages:
-            ids.append(message_id)
-            confirmed.append(0)
             try:
+                ids.append(message_id)
+                confirmed.append(0)
                 if number >= room:
                     room = self._wait_for_room(number)
                 before, now = self._last_sent, time.monotonic()
@@ -300,6 +302,15 @@ class _Batch:
             except (MQError, pika_errors.AMQPError) as error:
                 self.failures[number] = _as_publish_error(error)
                 return
+            except BaseException as error:
+                # out of a signal handler: whether this one has left nobody knows
+                if len(confirmed) == number:
+                    confirmed.append(0)
+                if not confirmed[number]:
+                    self.failures[number] = PublishError(
+                        f"interrupted while it was sent: {error!r}", may_have_arrived=True
+                    )
+                raise
             number += 1
 
     def wait(self) -> None:

@@ -19,6 +19,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
 )
 from neon_mq_connector.publishing import publisher as publisher_module
+from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.sending import pipeline
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import MakeConnector, messages_in
@@ -281,3 +282,31 @@ def test_without_a_broker_it_is_said_in_time_and_nothing_was_sent(
     with pytest.raises(PublishError) as caught:
         send_all(connector, numbered(3), queue="q")
     assert not caught.value.may_have_arrived
+
+
+class SoftTimeLimit(Exception):
+    """What a signal handler raises in the middle of anything."""
+
+
+@pytest.mark.permissive_only
+def test_a_batch_that_is_interrupted_names_the_message_that_was(
+    make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = make_connector(publish_timeout=5)
+    post, numbers = Publisher.post, itertools.count(1)
+
+    def interrupted(self: Publisher, *arguments: Any) -> None:
+        if next(numbers) == 7:
+            raise SoftTimeLimit("time is up")
+        post(self, *arguments)
+
+    monkeypatch.setattr(Publisher, "post", interrupted)
+    messages = [{"message_id": str(n)} for n in range(10)]
+    with pytest.raises(PublishBatchError) as caught:
+        connector.publish_many(messages, queue="interrupted", expiration=None)
+    # it was not waited for: it is not known whether it has left
+    assert list(caught.value.failures) == [7]
+    assert "time is up" in str(caught.value.failures[7])
+    assert caught.value.may_have_arrived
+    assert isinstance(caught.value.__cause__, SoftTimeLimit)
+    assert caught.value.message_ids == [str(n) for n in range(8)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -248,3 +249,27 @@ def test_a_client_whose_reply_queue_was_deleted_makes_another(
             return False  # it may go out before the broker has said that the queue is gone
 
     eventually(ask, what="answers come again")
+
+
+def test_a_user_who_may_declare_no_queue_is_answered_directly(
+    echo: MQConnector,
+    broker: PrivateBroker,
+    vhost: str,
+    connection_params: pika.ConnectionParameters,
+) -> None:
+    broker.add_user("asker", "secret")
+    broker.rabbitmqctl("set_permissions", "-p", vhost, "asker", "^$", ".*", ".*")
+    try:
+        modest = copy.copy(connection_params)
+        modest.credentials = pika.PlainCredentials("asker", "secret")
+        client = RequestClient([modest], owner="tests")
+        try:
+            for number in range(3):
+                answer = client.request("echo", {"text": number}, timeout=20.0)
+                assert answer["echo"] == number
+                drop_connections(broker, vhost, "tests requests")
+        finally:
+            client.close()
+        assert [queue["name"] for queue in broker.list_queues(vhost)] == ["echo"]
+    finally:
+        broker.delete_user("asker")
