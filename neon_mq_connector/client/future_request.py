@@ -67,8 +67,8 @@ class FutureRequest(Request):
         Raises:
             RequestLostError, RequestTimeoutError: it was not sent.
         """
-        self.channel.shared.futures.expect(self)
         try:
+            self.channel.shared.futures.expect(self)
             self.channel.add(self)
             self.publish(Flush.SOON)
         except BaseException:

@@ -28,8 +28,8 @@ class WaitingRequest(Request):
 
     def __enter__(self) -> WaitingRequest:
         """Send it; what comes for it is kept until the end of the block."""
-        self.channel.add(self)
         try:
+            self.channel.add(self)
             self.publish()
         except BaseException:
             self.channel.remove(self)

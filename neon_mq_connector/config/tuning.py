@@ -177,7 +177,8 @@ class Tuning(Section):
     publish_timeout: Number = seconds(
         30.0,
         group=SENDING,
-        description="How long to wait for the broker to confirm a message.",
+        description="How long a message may take in all: to connect, to declare what is missing, "
+        "and for the broker to confirm it.",
     )
     request_timeout: Number = seconds(
         30.0,
