@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import SelectChannel, Waiter
-from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
@@ -23,7 +21,7 @@ LOG = logging.getLogger("neon_mq_connector.client")
 _DELETE_TIMEOUT = 60.0
 
 
-@dataclass
+@dataclass(eq=False)
 class NamedQueue:
     """One request's use of a queue.
 
@@ -45,20 +43,19 @@ class NamedQueues:
 
     Each user declares the queue and consumes from it. So nobody waits for what another one does,
     and it makes no difference who gets an answer: it is assigned by its correlation id. `_lock`
-    owns how many users each queue has and which are to be deleted, and is held for moments. A
-    delete is handed over while it is held, so that it comes before the next user's declare.
+    owns which are in use, and is held for moments. A delete is handed over while it is held, so
+    that it comes before the next user's declare.
 
     Args:
         connections: how to reach the broker.
-        inside: where a thread is while it holds the lock.
     """
 
-    def __init__(self, connections: Connections, inside: Inside) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._inside = inside
-        self._users: Counter[str] = Counter()
+        self._in_use: set[NamedQueue] = set()
         self._left_behind: set[str] = set()
-        self._lock = threading.Lock()
+        # reentrant: a signal handler may ask, too
+        self._lock = threading.RLock()
 
     @contextmanager
     def use(self, channel: SelectChannel, name: str, question: Question) -> Iterator[None]:
@@ -84,9 +81,9 @@ class NamedQueues:
             RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
         """
         queue = NamedQueue(name, channel, question.deadline)
-        with self._inside.here, self._lock:
-            self._users[name] += 1
         try:
+            with self._lock:
+                self._in_use.add(queue)
             self.delete_left_behind()
             self._connections.control.perform(
                 f"declaring reply queue {name!r}",
@@ -111,11 +108,10 @@ class NamedQueues:
         if queue.consumer_tag and queue.channel.is_open:
             with suppress(MQError):  # shut: so is the consumer
                 queue.channel.cancel(queue.consumer_tag)
-        with self._inside.here, self._lock:
-            self._users[queue.name] -= 1
-            if self._users[queue.name]:
+        with self._lock:
+            self._in_use.discard(queue)
+            if self._is_used(queue.name):
                 return
-            del self._users[queue.name]
             deletion = self._delete(queue.name)
         with suppress(WaitTimeoutError):
             deletion.over.wait(time_left(queue.deadline), f"deleting reply queue {queue.name!r}")
@@ -124,11 +120,14 @@ class NamedQueues:
         """Delete, without waiting, what could not be deleted when its last user had gone."""
         if not self._left_behind:
             return
-        with self._inside.here, self._lock:
-            names = [name for name in self._left_behind if not self._users[name]]
+        with self._lock:
+            names = [name for name in self._left_behind if not self._is_used(name)]
             self._left_behind.clear()
             for name in names:
                 self._delete(name)
+
+    def _is_used(self, name: str) -> bool:
+        return any(queue.name == name for queue in self._in_use)
 
     def _delete(self, name: str) -> _Deletion:
         deletion = _Deletion(name, self._left_behind)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any
 
 from neon_mq_connector.client.reply_address import declare_reply_queue, learn_direct_name
@@ -115,15 +116,23 @@ class ReplyChannel:
         """
         channel = self.channel
         frames = channel.encode(exchange, queue, outgoing.body, outgoing.properties, mandatory=True)
-        with self.shared.inside.here:
+        thread, inside = get_ident(), self.shared.inside.threads
+        try:
+            inside.add(thread)
             channel.send(frames, timeout=timeout, flush=flush is Flush.NOW)
             if flush is Flush.SOON:
                 channel.flush_soon()
+        finally:
+            inside.discard(thread)
 
     def flush(self) -> None:
         """Write what was held back."""
-        with self.shared.inside.here:
+        thread, inside = get_ident(), self.shared.inside.threads
+        try:
+            inside.add(thread)
             self.channel.flush()
+        finally:
+            inside.discard(thread)
 
     def lead(self, done: Callable[[], object], deadline: float) -> None:
         """Read answers until something is done, if no more than one request waits for any."""

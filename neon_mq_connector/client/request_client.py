@@ -350,21 +350,25 @@ class RequestClient:
             MQConnectionError: there is no connection.
             StoppedError: the client was closed.
         """
-        with self._shared.inside.here:
+        thread, inside = threading.get_ident(), self._shared.inside.threads
+        try:
+            inside.add(thread)
+            if not self._opening.acquire(timeout=time_left(deadline)):
+                raise WaitTimeoutError("the request connection is not there in time")
+            if self._closed:
+                raise StoppedError("the request client is closed")
+            generation = self.open_channel
+            if generation is None:
+                self._declared = True  # from the attempt on there may be a queue to delete
+                generation = ReplyChannel(self._shared)
+                generation.open(self._reply_queue, deadline)
+                self._generation = generation
+            return generation
+        finally:
             try:
-                if not self._opening.acquire(timeout=time_left(deadline)):
-                    raise WaitTimeoutError("the request connection is not there in time")
-                if self._closed:
-                    raise StoppedError("the request client is closed")
-                generation = self.open_channel
-                if generation is None:
-                    self._declared = True  # from the attempt on there may be a queue to delete
-                    generation = ReplyChannel(self._shared)
-                    generation.open(self._reply_queue, deadline)
-                    self._generation = generation
-                return generation
+                inside.discard(thread)
             finally:
-                # whether it was taken only the lock knows: an exception may have come right after
+                # whether it was taken only the lock knows: an exception may have come after that
                 try:  # noqa: SIM105 - a call before it would be a moment for another exception
                     self._opening.release()
                 except RuntimeError:

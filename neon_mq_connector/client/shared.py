@@ -36,7 +36,7 @@ class Shared:
         self.inside = Inside()
         self.errands = Errands(f"mq-requests-errands:{connections.vhost}")
         self.futures = FutureThread(f"mq-replies:{connections.vhost}")
-        self.named_queues = NamedQueues(connections, self.inside)
+        self.named_queues = NamedQueues(connections)
         self.late_replies = 0
         self._numbers = itertools.count(1)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from threading import get_ident
 
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
@@ -87,8 +88,10 @@ class Reader:
         """
         if not self._loop.can_pause or inside or handlers_may_interrupt():
             return
-        with inside.here:
-            turn = self.turn
+        thread = get_ident()
+        turn = self.turn
+        try:
+            inside.threads.add(thread)
             leader = turn.begin()
             if leader is None:
                 return
@@ -112,6 +115,8 @@ class Reader:
                         return
             finally:
                 turn.end(leader)
+        finally:
+            inside.threads.discard(thread)
 
     def _read_for(self, leader: object) -> bool:
         """Read once as the leader; say whether it may go on."""

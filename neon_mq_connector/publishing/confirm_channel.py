@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -127,12 +126,12 @@ class ConfirmChannel:
     """The books of one channel in confirm mode.
 
     Numbers have to be given in the order in which messages leave. So what is to be sent is put into
-    `_todo`, and whoever gets the lock `_sending` numbers and sends all that is there, others' too.
-    Nobody waits long for that lock: its holder looks again after letting go. Whoever takes a
-    message out of `_pending`, which is atomic, tells its end.
+    `_todo`, and whoever takes the only item out of `_idle` numbers and sends all that is there,
+    others' too. Nobody waits for that: who is at it looks again after putting the item back.
+    Whoever takes a message out of `_pending`, which is atomic, tells its end.
 
-    A signal handler may raise an exception whenever a call returns. So the lock is only taken by a
-    ``with`` statement, and a message gets from one place to the next without a call in between.
+    A signal handler may raise an exception whenever a call returns. So the item is taken by ``del``
+    and a message gets from one place to the next without a call in between.
 
     Args:
         on_settled: called on the I/O thread with a message that the broker took, or did not.
@@ -152,9 +151,9 @@ class ConfirmChannel:
         self._channel: SelectChannel | None = None
         self._rest: Callable[[float], None] = _no_rest
         self._todo: deque[Unconfirmed] = deque()
-        self._sending = threading.Lock()
+        self._idle = [None]
         self._last = 0
-        self._held = 0  # bytes; owned by the holder of `_sending`
+        self._held = 0  # bytes; the sending thread's
         self._lowest = 1  # the I/O thread's: everything below is confirmed
         self._pending: dict[int, Unconfirmed] = {}
         self._error: MQError | None = None
@@ -210,17 +209,20 @@ class ConfirmChannel:
 
     def _send_waiting(self, channel: SelectChannel) -> None:
         while self._todo:
-            if self._sending.locked():
-                return  # its holder looks again
-            with self._sending:
-                try:
-                    flush = self._send_all(channel)
-                except BaseException:
-                    # an interrupt: the numbers may no longer be true. What others wait to have
-                    # sent finds the channel shut
-                    channel.close_soon()
-                    channel.link.submit(lambda: self._send_waiting(channel))
-                    raise
+            try:
+                del self._idle[0]
+            except IndexError:
+                return  # a thread is sending, and looks again
+            try:
+                flush = self._send_all(channel)
+            except BaseException:
+                # an interrupt: the numbers may no longer be true. What others wait to have sent
+                # finds the channel shut
+                channel.close_soon()
+                channel.link.submit(lambda: self._send_waiting(channel))
+                raise
+            finally:
+                self._idle.append(None)
             if flush is Flush.NOW:
                 channel.flush()
             elif flush is Flush.SOON:

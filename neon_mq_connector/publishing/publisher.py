@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
@@ -105,7 +106,7 @@ class Publisher:
             return
         waiter: Waiter[None] = Waiter()
         deadline = time.monotonic() + timeout
-        self._submit(message, waiter, deadline)
+        self.post(message, waiter, deadline, Flush.NOW)
         generation = self._generation
         if self._outstanding == 1 and generation is not None:
             generation.lead(waiter.has_answer, deadline, self._inside)
@@ -132,7 +133,22 @@ class Publisher:
                 sent.
             pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
         """
-        self._submit(message, answer, deadline, flush)
+        thread, inside = get_ident(), self._inside.threads
+        if thread in inside:
+            self._substitute().post(message, answer, deadline, flush)
+            return
+        item = Unconfirmed(message, answer, deadline, flush)
+        try:
+            inside.add(thread)
+            if not self._count(item):
+                self._wait_for_room(item)
+            self._send(item)
+        except BaseException:
+            self._dropped.append(item)
+            self._count_dropped()
+            raise
+        finally:
+            inside.discard(thread)
 
     def post_at_once(
         self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
@@ -154,33 +170,39 @@ class Publisher:
             return False
         if message.exchange and message.exchange not in self._exchanges:
             return False
-        here = self._inside.here
-        if here.locked():
+        thread, inside = get_ident(), self._inside.threads
+        if thread in inside:
             return False
         item = Unconfirmed(message, answer, deadline, flush)
-        with here:
-            try:
-                if not self._count(item):
-                    return False
-                generation.send(item)
-            except BaseException as error:
-                self._dropped.append(item)
-                self._count_dropped()
-                if isinstance(error, MQConnectionError):
-                    return False  # it has just ended
-                raise
-            return True
+        try:
+            inside.add(thread)
+            if not self._count(item):
+                return False
+            generation.send(item)
+        except BaseException as error:
+            self._dropped.append(item)
+            self._count_dropped()
+            if isinstance(error, MQConnectionError):
+                return False  # it has just ended
+            raise
+        finally:
+            inside.discard(thread)
+        return True
 
     def write_out(self) -> None:
         """Write what was held back; to be called before waiting for its confirm."""
         generation = self._generation
         if generation is None:
             return
-        if self._inside:
+        thread, inside = get_ident(), self._inside.threads
+        if thread in inside:
             self._substitute().write_out()
             return
-        with self._inside.here:
+        try:
+            inside.add(thread)
             generation.flush()
+        finally:
+            inside.discard(thread)
 
     def unconfirmed_in_time(self, message: Message, timeout: float) -> PublishError:
         """Make the error for a message that was sent and has no confirm, for whoever waits.
@@ -235,30 +257,10 @@ class Publisher:
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def _submit(
-        self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
-    ) -> None:
-        here = self._inside.here
-        if here.locked():
-            self._substitute()._submit(message, answer, deadline, flush)
-            return
-        item = Unconfirmed(message, answer, deadline, flush)
-        with here:
-            try:
-                if not self._count(item):
-                    self._wait_for_room(item)
-                self._send(item)
-            except BaseException:
-                self._dropped.append(item)
-                self._count_dropped()
-                raise
-
     def _count(self, item: Unconfirmed) -> bool:
         """Count a message as on its way, if there is room for it."""
         size = len(item.message.body)
         with self._counting:
-            if self._dropped:
-                self._count_dropped()
             if self._outstanding >= MAX_UNCONFIRMED or (
                 self._bytes and self._bytes + size > MAX_UNCONFIRMED_BYTES
             ):
@@ -301,6 +303,8 @@ class Publisher:
             WaitTimeoutError: it was not in time.
         """
         while True:
+            if self._dropped:
+                self._count_dropped()
             change: Waiter[None] = Waiter()
             with self._counting:
                 if done():

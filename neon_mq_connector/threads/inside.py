@@ -7,30 +7,35 @@ handler into what is half done.
 
 from __future__ import annotations
 
-import threading
+from threading import get_ident
 
 
-class Inside(threading.local):
-    """Whether the calling thread is in the middle of something, so that it is a handler that asks.
+class Inside:
+    """The threads that are in the middle of something; true for those threads.
 
-    Each thread has a lock of its own, which it holds meanwhile. The interpreter takes and releases
-    a lock in a ``with`` statement in one step each: an exception that a signal handler raises, at
-    whatever moment, cannot leave the thread inside.
+    A thread goes in within a ``try`` and comes out as the first thing of its ``finally``, each by
+    one call of a method of the set. So no exception that a signal handler raises leaves it inside.
 
     Example:
-        >>> if inside:
+        >>> thread = get_ident()
+        >>> if thread in inside.threads:
         ...     do_it_elsewhere()
         ... else:
-        ...     with inside.here:
+        ...     try:
+        ...         inside.threads.add(thread)
         ...         do_it()
+        ...     finally:
+        ...         inside.threads.discard(thread)
 
     Attributes:
-        here: the lock of the calling thread; not reentrant.
+        threads: their identifiers.
     """
 
+    __slots__ = ("threads",)
+
     def __init__(self) -> None:
-        self.here = threading.Lock()
+        self.threads: set[int] = set()
 
     def __bool__(self) -> bool:
-        """Whether the calling thread is inside."""
-        return self.here.locked()
+        """Whether the calling thread is inside: it is a signal handler that asks."""
+        return get_ident() in self.threads

@@ -8,7 +8,6 @@ from neon_mq_connector.client.named_queues import NamedQueues
 from neon_mq_connector.client.question import Question
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.errors import ConnectionLostError, RequestTimeoutError, WaitTimeoutError
-from neon_mq_connector.threads.inside import Inside
 from tests.unit.fakes import FakeChannel, FakeConnections, as_channel, as_connections
 
 DECLARED, DELETED = "declaring reply queue 'mine'", "deleting queue 'mine'"
@@ -19,7 +18,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.connections = FakeConnections()
-        self.queues = NamedQueues(as_connections(self.connections), Inside())
+        self.queues = NamedQueues(as_connections(self.connections))
         self.question = Question.of("q", {"n": 1}, 5.0, WireFormat.LEGACY)
 
     @property
