@@ -217,8 +217,7 @@ class ControlConnection:
                 )
                 last.__cause__ = error
             else:
-                # pika has no public name for it, and none any more if it is lost already
-                sock = getattr(self._connection._impl._transport, "_sock", None)
+                sock = _socket_of(self._connection)
                 if sock is not None:
                     forking.close_in_child(sock)
                 return self._connection
@@ -261,13 +260,17 @@ class ControlConnection:
 def hang_up(connection: pika.BlockingConnection) -> None:
     """End a connection without the broker: pika finds the end of the stream and closes its socket.
 
-    Any thread may do so, and there is no public way to it. (`SSLSocket.shutdown` would change what
-    the connection's thread is reading by.)
+    Any thread may do so. (`SSLSocket.shutdown` would change what the connection's thread reads by.)
     """
-    sock = getattr(connection._impl._transport, "_sock", None)
+    sock = _socket_of(connection)
     if sock is not None:
         with contextlib.suppress(OSError):  # it has ended
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _socket_of(connection: pika.BlockingConnection) -> socket.socket | None:
+    """Return the socket, for which pika has no public name; None where it is lost already."""
+    return getattr(connection._impl._transport, "_sock", None)
 
 
 def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:

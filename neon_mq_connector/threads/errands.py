@@ -5,12 +5,11 @@ What must not wait itself (an I/O thread, the control thread, an asyncio loop) l
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
-LOG = logging.getLogger("neon_mq_connector.errands")
+from neon_mq_connector.threads.guard import Guard
 
 
 class Errands:
@@ -26,6 +25,7 @@ class Errands:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._guard = Guard("%s: a call", name)
         self._waiting: deque[Callable[[], object]] = deque()
         self._idle = [None]
         self._thread: threading.Thread | None = None
@@ -67,10 +67,8 @@ class Errands:
     def _run(self) -> None:
         while True:
             while self._waiting:
-                try:
+                with self._guard:
                     self._waiting.popleft()()
-                except Exception:
-                    LOG.exception("%s: a call failed", self._name)
             self._idle.append(None)
             if not self._waiting:
                 return
