@@ -293,10 +293,10 @@ def test_a_batch_that_is_interrupted_names_the_message_that_was(
     make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connector = make_connector(publish_timeout=5)
-    post, numbers = Publisher.post, itertools.count(1)
+    post, calls = Publisher.post, itertools.count(1)
 
     def interrupted(self: Publisher, *arguments: Any) -> None:
-        if next(numbers) == 7:
+        if next(calls) == 8:
             raise SoftTimeLimit("time is up")
         post(self, *arguments)
 

@@ -268,6 +268,7 @@ def test_a_user_who_may_declare_no_queue_is_answered_directly(
                 answer = client.request("echo", {"text": number}, timeout=20.0)
                 assert answer["echo"] == number
                 drop_connections(broker, vhost, "tests requests")
+                eventually(lambda: client.open_channel is None, what="the loss is known")
         finally:
             client.close()
         assert [queue["name"] for queue in broker.list_queues(vhost)] == ["echo"]
