@@ -19,7 +19,7 @@ from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
 from neon_mq_connector.consumers.reply_route import reply_route
-from neon_mq_connector.consumers.runner import CallbacksEndedError, Waiting
+from neon_mq_connector.consumers.runner import CallbacksEndedError
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import Delivery
@@ -113,7 +113,7 @@ class TaskRunner:
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def work_off(self) -> None:
+    def work_off(self, added: int) -> None:
         """Have the loop take from the backlog."""
         try:
             self._loop.call(self._start_waiting)
@@ -127,14 +127,6 @@ class TaskRunner:
         """
         self._asides += 1
         self._later(partial(self._make, call))
-
-    def waiting_count(self) -> int:
-        """How many messages were taken from the backlog and are not started: none ever is."""
-        return 0
-
-    def take_waiting(self) -> Waiting | None:
-        """Take back none of them."""
-        return None
 
     def is_calling(self) -> bool:
         """Whether it is the loop that asks, or what a callback has called on another thread."""
@@ -280,8 +272,6 @@ class TaskRunner:
     def _ended(self, number: int) -> None:
         del self.running[number], self._handling[number]
         dispatcher = self._dispatcher
-        if dispatcher.on_room is not None:
-            dispatcher.has_room()
         if self._patience is not None:
             if not self.running:
                 self._idle.set()

@@ -89,14 +89,16 @@ class Tuning(Section):
         high=2**40,
         unit="bytes",
         group=CONSUMING,
-        description="How much a consumer may hold that its callback has not started on; a single "
-        "message is taken however big it is.",
+        description="How many bytes of messages the broker may send ahead to a consumer: where "
+        "messages are large, it sends fewer than `prefetch_count`. A single message is taken "
+        "however big it is.",
     )
     slow_callback_after: Number = seconds(
         60.0,
         group=CONSUMING,
-        description="From when a running callback is slow: the messages that wait behind it are "
-        "then given back for other workers.",
+        description="From when a running callback is slow: the broker then sends its consumer no "
+        "more than `concurrency` messages at a time, until callbacks have been faster for five "
+        "times as long.",
     )
     ack_timeout: Number = seconds(
         1800.0,
@@ -111,7 +113,8 @@ class Tuning(Section):
         expects="a fraction, more than 0 and at most 1",
         unit="of `ack_timeout`",
         group=CONSUMING,
-        description="When to warn of a message that is still not acked.",
+        description="When to warn of a message that is still not acked, and to give back those "
+        "whose callback has not started.",
         gt=0.0,
         le=1.0,
     )

@@ -54,6 +54,10 @@ class AckCoalescer:
         """How many were delivered and are neither settled nor held back to be acked."""
         return len(self._unsettled)
 
+    def unsent_count(self, since: int) -> int:
+        """How many were delivered after a tag for which nothing has been sent."""
+        return sum(1 for tag in self._unsettled if tag > since) + self.held
+
     def ack(self, tag: int) -> None:
         """Acknowledge a delivery, now or with those that follow."""
         if tag != self._lowest:

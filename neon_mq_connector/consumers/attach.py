@@ -38,7 +38,6 @@ def attach(
     *,
     queue_name: str,
     reset: bool,
-    prefetch: int,
     answering: bool,
     new_waiter: Callable[[], Waiter[Any]],
     on_deliveries: Callable[[Session, Sequence[RawDelivery]], None],
@@ -53,7 +52,6 @@ def attach(
         host: what the session may ask of its consumer.
         queue_name: the name the queue had before, when the broker chose it.
         reset: whether the registration's resets are still to be done.
-        prefetch: how many messages the broker sends ahead.
         answering: whether answers are to leave on the channel on which their requests come.
         new_waiter: makes the waiter of each step, so that a stop can end it.
         on_deliveries: called on the I/O thread with each batch.
@@ -101,7 +99,7 @@ def attach(
         )
         sessions.append(session)
         on_session(session)
-        session.subscribe(prefetch, new_waiter)
+        session.subscribe(host.flow.begin(status.messages, is_ours=session.is_ours), new_waiter)
     except BaseException:
         if channel.is_open:
             channel.close_soon()

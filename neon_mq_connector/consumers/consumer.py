@@ -21,6 +21,7 @@ from neon_mq_connector.consumers.attach import attach, detach
 from neon_mq_connector.consumers.attempts import ack_timeout
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
+from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.moving import LONGEST_MOVE, OLDEST, Moves
 from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.outages import Outages
@@ -52,6 +53,7 @@ _IDLE_WAIT = 5.0
 _CLOSE_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.1
 _LOOK_WHETHER_DONE = 0.01
+_LOOK_WHETHER_STUCK = 0.2
 #: No callback needs less time for a message, and none that answers for a request, in seconds.
 _TIME_PER_CALLBACK = 10e-6
 _TIME_PER_ANSWER = 25e-6
@@ -59,7 +61,7 @@ _TIME_PER_ANSWER = 25e-6
 
 class _Arrived(NamedTuple):
     session: Session
-    deliveries: Sequence[RawDelivery]
+    batch: list[Sequence[RawDelivery]]  # one, for whoever takes it out
     at: float
 
 
@@ -126,7 +128,6 @@ class Consumer:
         self._outages = Outages(registration.restart_attempts, connections.policy.backoff)
         self._opened: Session | None = None  # the one that the observer knows to be open
         self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
-        self._full_prefetch = registration.prefetch_count
         self._moves = Moves(registration)
         self._leaving: Session | None = None
         self._leave_until = 0.0
@@ -140,10 +141,10 @@ class Consumer:
             self.failures,
             report=report,
             later=self._inbox.put,
-            resume=self._start_flow,
             name=name,
             new_runner=new_runner,
         )
+        self.flow = Flow(registration, lambda: self.failures.held, self._is_unstable)
         # what never waits may be done by the I/O thread, and spares waking another for it
         self._take = self._handle if self.dispatcher.runner.never_waits else self._inbox.put
         self._host = SessionHost(
@@ -152,11 +153,10 @@ class Consumer:
             publish_failed=self.dispatcher.publish_failed,
             report=report,
             ended=self._ended,
-            choose_prefetch=self._choose_prefetch,
             answered=self._answered,
             is_stopping=lambda: self._stopping,
             acks_on_receipt=registration.ack is AckMode.ON_RECEIPT,
-            inbox_max_bytes=registration.inbox_max_bytes,
+            flow=self.flow,
         )
 
     @property
@@ -203,49 +203,35 @@ class Consumer:
         """
         self._inbox.put(_Ended(session, ConnectionLostError(reason)))
 
-    def yield_to_others(self) -> int:
-        """Give back what waits behind slow callbacks; consume again when one of them has ended.
+    def give_back_older(self, seconds: float) -> int:
+        """Return to the broker what has waited here for long and is not started, in its order.
+
+        Args:
+            seconds: for how long.
 
         Returns:
             How many messages were given back.
         """
-        session = self.session
-        if session is None or not session.is_open:
-            return 0
-        session.cancel()
-        again = partial(self._consume_again, session, self.registration.concurrency)
-        resume = partial(self._inbox.put, again)
-        given_back = self.dispatcher.give_back_waiting(resume)
-        kept = []
-        while True:
-            try:
-                item = self._inbox.get_nowait()
-            except Empty:
-                break
-            if type(item) is _Arrived and item.session is session:
-                for method, _header, body in item.deliveries:
-                    session.settlement.give_back(delivery_tag(method))
-                    session.budget.taken(len(body))
-                given_back += len(item.deliveries)
-            else:
-                kept.append(item)
-        for item in kept:
-            self._inbox.put(item)
-        if not self.dispatcher.running():
-            resume()
-        return given_back
+        before = time.monotonic() - seconds
+        count = self.dispatcher.give_back_older(before)
+        for item in self._inbox.waiting():
+            if type(item) is _Arrived and item.at < before:
+                with contextlib.suppress(IndexError):  # it is being handled
+                    for raw in item.batch.pop():
+                        item.session.settlement.give_back(delivery_tag(raw[0]))
+                        count += 1
+        return count
 
     def waiting_count(self) -> int:
         """How many messages wait for a callback to end, about."""
-        arrived = (len(item.deliveries) for item in self._inbox.waiting() if type(item) is _Arrived)
-        return self.dispatcher.waiting_count() + sum(arrived)
+        arrived = [item.batch for item in self._inbox.waiting() if type(item) is _Arrived]
+        return len(self.dispatcher.backlog) + sum(len(each) for batch in arrived for each in batch)
 
-    def _consume_again(self, session: Session, prefetch: int) -> None:
-        if self._leaving is session:
-            self._leaving = None
-        if session is self.session and session.is_open and not session.consumer_tag:
+    def _consume_again(self, session: Session) -> None:
+        self._leaving = None
+        if session is self.session and session.is_open:
             with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
-                session.subscribe(prefetch)
+                session.subscribe(session.prefetch)
 
     def _answered(self, session: Session) -> None:
         if self._observer.bears_moves and self._moves.answered():
@@ -300,7 +286,6 @@ class Consumer:
             self._host,
             queue_name=self.queue,
             reset=self._outages.never_attached,
-            prefetch=self._prefetch(),
             answering=self._moves.is_there and self._connections.may_answer,
             new_waiter=self._new_waiter,
             on_deliveries=self._arrived,
@@ -334,38 +319,53 @@ class Consumer:
 
     def _arrived(self, session: Session, batch: Sequence[RawDelivery]) -> None:
         """Take messages in; called on the I/O thread."""
-        too_much = session.delivered(batch)
-        session.link.call_last(self._take, _Arrived(session, batch, time.monotonic()))
+        session.delivered(batch)
+        session.link.call_last(self._take, _Arrived(session, [batch], time.monotonic()))
         each = _TIME_PER_ANSWER if session.takes_answers else _TIME_PER_CALLBACK
         session.link.rest(session.settlement.unsettled_count() * each)
-        if too_much:
-            LOG.info("queue %r: too many bytes wait, the flow is stopped a while", session.queue)
-            session.cancel()
 
     def _handle(self, arrived: _Arrived) -> None:
-        self.dispatcher.handle_batch(arrived.session, arrived.deliveries, arrived.at)
+        try:
+            batch = arrived.batch.pop()
+        except IndexError:
+            return  # it was given back
+        self.dispatcher.handle_batch(arrived.session, batch, arrived.at)
 
-    def _prefetch(self) -> int:
-        """Say how much the broker may send ahead: little, until a connection has proved stable.
+    def _is_unstable(self) -> bool:
+        """Whether a lost connection would count against what was sent ahead, and is likely.
 
         A quorum queue counts a lost connection against every message that was sent ahead, and
         drops those that it has counted often (RabbitMQ 4.0).
         """
-        full = self._full_prefetch
-        if not self._outages.is_unstable() or not self._counts_deliveries():
-            return full
-        return min(full, self.registration.concurrency + 1 + self.failures.held)
-
-    def _choose_prefetch(self, count: int) -> None:
-        """Note what a callback has asked for, for this session and those that follow."""
-        self._full_prefetch = count
-
-    def _counts_deliveries(self) -> bool:
+        if not self._outages.is_unstable():
+            return False
         declared = self.registration.queue.arguments.get("x-queue-type") == "quorum"
         return declared or self.dispatcher.highest_delivery_count > 0
 
+    def _widen(self, session: Session) -> None:
+        """Look whether a prefetch that is smaller than was asked for is still right.
+
+        Callbacks that have left all that may come unsettled may wait for more of it.
+        """
+        is_stuck = (
+            self._leaves_all_unsettled(session)
+            and not self.failures.held
+            and not self.dispatcher.running()
+            and not self.waiting_count()
+            and not self._is_unstable()
+        )
+        if is_stuck:
+            self.flow.note_stuck()
+        session.adjust_soon(exactly=is_stuck)
+
+    def _leaves_all_unsettled(self, session: Session) -> bool:
+        is_manual = self.registration.ack is AckMode.MANUAL
+        return is_manual and session.settlement.open_count() >= session.prefetch
+
     def _set_session(self, session: Session) -> None:
-        self.session = session
+        before, self.session = self.session, session
+        if before is not None:
+            session.lost = before.started or before.lost
 
     def _new_waiter(self) -> Waiter[Any]:
         waiter: Waiter[Any] = Waiter()
@@ -380,14 +380,16 @@ class Consumer:
         while not self._stopping:
             due = failures.next_due()
             longest = _IDLE_WAIT if self._leaving is None else _LOOK_WHETHER_DONE
+            is_narrow = session.prefetch < self.flow.asked
+            if is_narrow and self._leaves_all_unsettled(session):
+                longest = min(longest, _LOOK_WHETHER_STUCK)
             try:
                 item = inbox.get(timeout=longest if due is None else min(due, longest))
             except Empty:
                 item = None
             try:
                 if type(item) is _Arrived:
-                    if item.session is session:
-                        self._handle(item)
+                    self._handle(item)
                 elif isinstance(item, _Ended):
                     if item.session is session:
                         return item.error
@@ -396,7 +398,7 @@ class Consumer:
                 self.dispatcher.retry_due(session)
                 if failures.trouble is not self._trouble:
                     self._note_trouble(failures.trouble)
-                if 0 < session.prefetch < self._full_prefetch:
+                if is_narrow and type(item) is not _Arrived:
                     self._widen(session)
             except CallbacksEndedError as error:
                 return error
@@ -452,14 +454,11 @@ class Consumer:
         Raises:
             MQError: it could not attach anew.
         """
-        if self._leaving is not session or session.consumer_tag:
-            self._leaving = None  # it has ended, or has been asked to go on
-            return session
         session.settlement.flush()
         if session.settlement.unsettled_count():
             if time.monotonic() >= self._leave_until:
                 self._moves.given_up()
-                self._consume_again(session, session.prefetch)
+                self._consume_again(session)
             return session
         self._leaving = None
         self._moves.arrived()
@@ -471,16 +470,6 @@ class Consumer:
             raise
         finally:
             session.end()
-
-    def _start_flow(self, session: Session) -> None:
-        self._inbox.put(partial(self._consume_again, session, self._full_prefetch))
-
-    def _widen(self, session: Session) -> None:
-        """Consume with the full prefetch again, once the connection has proved stable."""
-        unstable = self._outages.is_unstable()
-        if session.consumer_tag and not unstable and not self.dispatcher.slow_lately():
-            with contextlib.suppress(MQError):  # if the channel is gone its end is in the inbox
-                session.change_prefetch(self._full_prefetch)
 
     def _unexpected(self, error: BaseException) -> HandlingError:
         """Make an outage of what ought not to happen: the broker delivers what it was about again.
@@ -539,14 +528,16 @@ class Consumer:
         return True
 
     def _pause(self, seconds: float) -> None:
-        """Wait for a stop; calls that come meanwhile are made, what else comes is void."""
+        """Wait for a stop; calls that come meanwhile are made, no message is started."""
         deadline = time.monotonic() + seconds
         while not self._stopping and (left := deadline - time.monotonic()) > 0:
             try:
                 item = self._inbox.get(timeout=left)
             except Empty:
                 return
-            if callable(item):
+            if type(item) is _Arrived:
+                self._handle(item)  # which notes that it was not started
+            elif callable(item):
                 with self._guard, contextlib.suppress(CallbacksEndedError):  # it shows again
                     item()
 

@@ -5,6 +5,7 @@ How callbacks are run is another's business: on threads (`workers`), or as corou
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -17,7 +18,6 @@ from pika.spec import Basic, BasicProperties
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.registration import AckMode, MessageCallback, Registration
-from neon_mq_connector.consumers.repetition import RecentlyStarted
 from neon_mq_connector.consumers.runner import RunnerFactory, Running, Waiting
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.settlement import OpenDelivery, Verdict
@@ -37,8 +37,6 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 
 #: Makes a named tuple in half the time.
 _new_waiting = tuple.__new__
-#: How long a consumer that had to give messages back takes no more than it can handle, in seconds.
-_SLOW_FOR = 300.0
 
 
 class DeliveryLimitError(MQError):
@@ -54,11 +52,10 @@ class Acknowledging(Protocol):
 class Dispatcher:
     """Screen messages, have their callbacks run, and see to what comes of it.
 
-    What waits is in a deque, from which any thread may take; `_stopped` is set once, by any thread.
+    `_stopped` is set once, by any thread.
 
     Attributes:
-        backlog: the messages that wait, for the runner to take.
-        on_room: called when a callback has ended, and then no more.
+        backlog: the messages that wait, for the runner to take; any thread may take from it.
         report: tells of an exception.
 
     Args:
@@ -67,7 +64,6 @@ class Dispatcher:
         failures: deals with messages whose callback raised.
         report: told of each exception.
         later: has the consumer's thread call something.
-        resume: starts the flow of a session that was stopped, enough of it having been handled.
         name: of the consumer's thread.
         new_runner: makes what runs the callbacks.
     """
@@ -80,7 +76,6 @@ class Dispatcher:
         *,
         report: Callable[[BaseException], None],
         later: Callable[[Callable[[], object]], None],
-        resume: Callable[[Session], None],
         name: str,
         new_runner: RunnerFactory = ThreadRunner,
     ) -> None:
@@ -90,16 +85,12 @@ class Dispatcher:
         self.last_message: float | None = None
         self.highest_delivery_count = 0
         self.backlog: deque[Waiting] = deque()
-        self.on_room: Callable[[], None] | None = None
         self._mode = registration.ack
         self._delivery_limit = delivery_limit(registration.queue.arguments)
         self._max_tries = registration.retry.attempts
         self._failures = failures
         self.report = report
-        self._resume = resume
         self._stopped = False
-        self._gave_back_at: float | None = None
-        self._started_lately = RecentlyStarted(4 * registration.prefetch_count)
         self.runner = new_runner(
             self,
             callback,
@@ -124,7 +115,7 @@ class Dispatcher:
         self.backlog.extend(
             [_new_waiting(Waiting, (session, raw, arrived, 1)) for raw in deliveries]
         )
-        self.runner.work_off()
+        self.runner.work_off(len(deliveries))
 
     def retry_due(self, session: Session) -> None:
         """Try again what is due; drop what was delivered on a session that has ended."""
@@ -132,7 +123,7 @@ class Dispatcher:
         failures.park_due()
         while not self._stopped and (held := failures.pop_due(session)) is not None:
             self.backlog.append(Waiting(session, held.delivery, held.due, held.attempt))
-            self.runner.work_off()
+            self.runner.work_off(1)
 
     def finish(self) -> None:
         """Wait until no callback runs."""
@@ -152,41 +143,22 @@ class Dispatcher:
         running = [Running(*each) for each in dict(self.runner.running).values()]
         return sorted(running, key=lambda each: each.since)
 
-    def slow_lately(self) -> bool:
-        """Whether messages had to be given back for slow callbacks a short while ago."""
-        at = self._gave_back_at
-        return at is not None and time.monotonic() - at < _SLOW_FOR
-
-    def waiting_count(self) -> int:
-        """How many messages wait for a callback to end."""
-        return len(self.backlog) + self.runner.waiting_count()
-
-    def give_back_waiting(self, on_room: Callable[[], None]) -> int:
-        """Return to the broker what waits, since all callbacks are busy.
-
-        Args:
-            on_room: called once, on some thread, when a callback has ended.
+    def give_back_older(self, before: float) -> int:
+        """Return to the broker what waits since a time on the monotonic clock, in its order.
 
         Returns:
-            How many were given back.
+            How many messages were given back.
         """
-        self.on_room = on_room
-        self._gave_back_at = time.monotonic()
-        count = 0
-        while (waiting := self._take_waiting()) is not None:
-            if waiting.attempt == 1:
-                waiting.session.budget.taken(len(waiting.message[2]))
-                waiting.session.settlement.give_back(waiting.tag)
-            else:  # claimed when it failed
-                waiting.session.settlement.send(waiting.tag, Verdict.NACK_AND_REQUEUE)
-            count += 1
+        count, backlog = 0, self.backlog
+        with contextlib.suppress(IndexError):  # no more waits
+            while backlog[0].arrived < before:
+                waiting = backlog.popleft()
+                if waiting.attempt == 1:
+                    waiting.session.settlement.give_back(waiting.tag)
+                else:  # claimed when it failed
+                    waiting.session.settlement.send(waiting.tag, Verdict.NACK_AND_REQUEUE)
+                count += 1
         return count
-
-    def _take_waiting(self) -> Waiting | None:
-        try:
-            return self.backlog.pop()
-        except IndexError:
-            return self.runner.take_waiting()
 
     def publish_failed(self, session: Session, item: OpenDelivery, error: BaseException) -> None:
         """Treat a message whose callback's publish was not confirmed as one that failed."""
@@ -204,13 +176,13 @@ class Dispatcher:
         Returns:
             The message; None when its callback is not to run: all is done that is to be done then.
         """
-        session, message, arrived, attempt = waiting
+        session, message, _arrived, attempt = waiting
         if self._stopped or not session.is_attached:
-            return None  # never started: the broker takes it back with the channel
+            if self._mode is AckMode.ON_RECEIPT:
+                session.started.never_started(message)  # type: ignore[arg-type]  # one try
+            return None  # the broker takes it back with the channel
         self.last_message = now = time.monotonic()
         if attempt == 1:
-            if session.budget.taken(len(message[2])):
-                self._resume(session)
             try:
                 delivery = decode_delivery(message)  # type: ignore[arg-type]  # not tried before
             except FrameError as error:
@@ -218,14 +190,15 @@ class Dispatcher:
                 return None
             method, properties, _body = delivery
             # of most messages there is nothing to ask
-            suspect = properties.headers or method.redelivered or self._mode is AckMode.ON_RECEIPT
-            if suspect and not self._is_wanted(session, delivery, arrived, now):
+            suspect = properties.headers or method.redelivered
+            if suspect and not self._is_wanted(waiting, delivery, now):
                 return None
         else:
             delivery = message  # type: ignore[assignment]  # decoded when it was tried before
         settlement = session.settlement
         settlement.start(delivery, attempt, now)
         if self._mode is AckMode.ON_RECEIPT:
+            session.started.started(message)  # type: ignore[arg-type]  # there is but one try
             settlement.acknowledge(delivery.method.delivery_tag)
         return delivery
 
@@ -257,12 +230,6 @@ class Dispatcher:
         for item in session.settlement.claim(delivery.method.delivery_tag):
             session.settlement.send(item.tag, Verdict.NACK_AND_REQUEUE)
 
-    def has_room(self) -> None:
-        """Make the call that waits for a callback to end; to be asked for if there is `on_room`."""
-        on_room, self.on_room = self.on_room, None
-        if on_room is not None:
-            on_room()
-
     def _deal_with(self, session: Session, delivery: Delivery, error: BaseException) -> None:
         self.report(error)
         if self._mode is AckMode.ON_RECEIPT:
@@ -290,15 +257,13 @@ class Dispatcher:
         properties = BasicProperties(headers={"neon-unreadable": raw_properties})
         self._give_up(session, Delivery(method, properties, body), error)
 
-    def _is_wanted(self, session: Session, delivery: Delivery, arrived: float, now: float) -> bool:
+    def _is_wanted(self, waiting: Waiting, delivery: Delivery, now: float) -> bool:
         """Say whether a message of which there is something to ask is to be handled.
 
         It is settled if it is not.
         """
+        session, message, arrived, _attempt = waiting
         properties, tag = delivery.properties, delivery.method.delivery_tag
-        if not properties.headers and not delivery.method.redelivered:
-            self._started_lately.is_repetition(delivery)  # to know it again
-            return True
         allowed = time_allowed(properties)
         if allowed is not None and now - arrived > allowed:
             self.expired += 1
@@ -310,9 +275,11 @@ class Dispatcher:
             session.settlement.acknowledge_unseen(tag)
             return False
         if self._mode is AckMode.ON_RECEIPT:
-            if not self._started_lately.is_repetition(delivery):
+            lost = session.lost if delivery.method.redelivered else None
+            if lost is None or not lost.recognise(message):  # type: ignore[arg-type]
                 return True
-            LOG.info("queue %r: a message handled before came again; dropped", session.queue)
+            LOG.info("queue %r: a message came again whose ack was lost; dropped", session.queue)
+            session.started.started(message)  # type: ignore[arg-type]  # this ack may be lost too
             session.settlement.acknowledge_unseen(tag)
             return False
         count, late = delivery_count(delivery), self._failures.late_acks.count(delivery)

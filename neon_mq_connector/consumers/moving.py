@@ -12,6 +12,7 @@ import time
 
 import pika.exceptions as pika_errors
 
+from neon_mq_connector.consumers.flow import is_bound_to_its_place
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.topology import CONNECTION_FORCED
 
@@ -91,9 +92,7 @@ class Moves:
 
 def _may_move(registration: Registration) -> bool:
     """Say whether to end the consumer for a moment does no harm, and whether it is of use."""
-    queue, arguments = registration.queue, registration.queue.arguments
-    gone_without = queue.exclusive or queue.auto_delete
-    loses_its_place = (
-        arguments.get("x-queue-type") == "stream" or "x-single-active-consumer" in arguments
-    )
-    return registration.ack is not AckMode.ON_RECEIPT and not (gone_without or loses_its_place)
+    queue = registration.queue
+    gone_without = queue.exclusive or queue.auto_delete or "x-expires" in queue.arguments
+    is_bound = gone_without or is_bound_to_its_place(registration)
+    return registration.ack is not AckMode.ON_RECEIPT and not is_bound

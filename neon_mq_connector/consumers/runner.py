@@ -73,17 +73,15 @@ class CallbackRunner(Protocol):
     def start(self) -> None:
         """Make ready; called on the consumer's thread."""
 
-    def work_off(self) -> None:
-        """Handle what is in the backlog, or see to it that it is handled."""
+    def work_off(self, added: int) -> None:
+        """Handle what is in the backlog, or see to it that it is handled.
+
+        Args:
+            added: how many messages were added to it since the last call.
+        """
 
     def aside(self, call: Callable[[], object]) -> None:
         """Make a call that may wait for the broker, where it holds up no more than it has to."""
-
-    def waiting_count(self) -> int:
-        """How many messages were taken from the backlog and are not started; on any thread."""
-
-    def take_waiting(self) -> Waiting | None:
-        """Take back one of them; on any thread."""
 
     def stop_starting(self) -> None:
         """Take note that no callback is to start any more; on any thread."""

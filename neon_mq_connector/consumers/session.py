@@ -6,6 +6,7 @@ told apart from what they do with the next one.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -16,11 +17,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.byte_budget import ByteBudget
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.callback_connection import CallbackConnection
+from neon_mq_connector.consumers.flow import MOST_PREFETCHED, Flow
+from neon_mq_connector.consumers.repetition import StartedDeliveries
 from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
-from neon_mq_connector.errors import MQError, StoppedError
+from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import (
     Delivery,
     RawDelivery,
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
 _numbers = itertools.count(1)
-_MOST_PREFETCHED = 65_535
+#: Acks may be under way for so many times what was asked for: two consumers, while one follows.
+_PREFETCHES = 2
+#: For how long nothing must have come before a consumer that is replaced ends, in seconds.
+_QUIET_FOR = 0.05
+_ADJUST_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,11 @@ class SessionHost:
         later: have the consumer's thread call something.
         publish_failed: deal with messages whose ack hung on a publish that failed.
         report: tell of an error that has no message.
-        choose_prefetch: keep to a prefetch count from here on.
         answered: take note of an answer that has left by the publishing connection.
         ended: take it that a session is over, whatever becomes of its channel.
         is_stopping: whether the consumer is being stopped.
         acks_on_receipt: whether the library acknowledges, so that callbacks need not.
-        inbox_max_bytes: how many bytes of messages may wait for their callback.
+        flow: how many messages the broker is to send ahead.
     """
 
     stop: Callable[[], None]
@@ -62,11 +67,10 @@ class SessionHost:
     publish_failed: Callable[[Session, OpenDelivery, BaseException], None]
     report: Callable[[BaseException], None]
     ended: Callable[[Session, MQError], None]
-    choose_prefetch: Callable[[int], None]
     answered: Callable[[Session], None]
     is_stopping: Callable[[], bool]
     acks_on_receipt: bool
-    inbox_max_bytes: int
+    flow: Flow
 
 
 class Session:
@@ -80,6 +84,12 @@ class Session:
         is_calling: whether the consumer's thread makes calls that a user has handed to it.
         takes_answers: whether answers may leave on the channel of this session.
         is_ours: whether the queue is as the registration says, and not as somebody else made it.
+        consumer_tag: of the consumer, or of the last of them; empty while there is none. Written
+            by the I/O thread.
+        prefetch: how many messages the broker may send ahead; after the start written by the I/O
+            thread.
+        started: what was acknowledged on receipt.
+        lost: the same of the session before, whose acks the broker may not have read.
     """
 
     def __init__(
@@ -103,7 +113,8 @@ class Session:
         self.takes_answers = takes_answers
         self.is_ours = is_ours
         self.since = time.monotonic()
-        self.budget = ByteBudget(host.inbox_max_bytes)
+        self.started = StartedDeliveries(_PREFETCHES * host.flow.asked)
+        self.lost: StartedDeliveries | None = None
         self.settlement = Settlement(channel, queue, channel.link.call_later)
         # reentrant: a signal handler may publish and acknowledge too
         self.publishing = threading.RLock()
@@ -112,6 +123,12 @@ class Session:
         self._host = host
         self._link_channel = channel
         self._consumer_arguments = consumer_arguments
+        # owned by the I/O thread
+        self._is_changing = False
+        self._former_tag = ""
+        self._former_prefetch = 0
+        self._since = 0  # what came until then may be of former consumers
+        self._when_adjusted: list[Callable[[None], object]] = []
 
     @property
     def is_open(self) -> bool:
@@ -209,24 +226,38 @@ class Session:
     def set_prefetch(self, count: int) -> None:
         """Change how many messages the broker sends ahead, as a callback has asked for.
 
+        It returns when that is so, or soon: while messages come without a pause and are handled as
+        quickly, a smaller number can wait. Where another consumer would change what the queue does,
+        it holds from the next session on.
+
+        Args:
+            count: how many; 0 for as many as there can be.
+
         Raises:
             ValueError: there is no such count.
+            ChannelShutError, ConnectionLostError: it holds from the next session on.
         """
-        if type(count) is not int or not 0 <= count <= _MOST_PREFETCHED:
+        if type(count) is not int or not 0 <= count <= MOST_PREFETCHED:
             raise ValueError(
                 f"queue {self.queue!r}: prefetch_count={count!r} is not a number from 0 to "
-                f"{_MOST_PREFETCHED}"
+                f"{MOST_PREFETCHED}"
             )
-        self._host.choose_prefetch(count)
-        self.change_prefetch(count)
+        self._host.flow.asked = count or MOST_PREFETCHED
 
-    def change_prefetch(self, count: int) -> None:
-        """Change how many messages the broker sends ahead, by consuming anew on the same channel.
+        def step(_channel: object, done: Callable[[Any], None]) -> None:
+            self.adjust(done)
 
-        A prefetch count applies to consumers that start after it (RabbitMQ, "Consumer Prefetch").
+        with contextlib.suppress(WaitTimeoutError):
+            self._link_channel.call("changing the prefetch", step, timeout=_ADJUST_TIMEOUT)
+
+    def adjust_soon(self, *, exactly: bool = False) -> None:
+        """Have the I/O thread look whether another prefetch is wanted.
+
+        Args:
+            exactly: whatever is unsettled now.
         """
-        self.cancel()
-        self.subscribe(count)
+        with contextlib.suppress(StoppedError):
+            self.link.submit(partial(self.adjust, _ignore) if exactly else self.adjust)
 
     def get(self, queue: str, auto_ack: bool) -> tuple[Any, Any, Any]:
         """Take one message from a queue; raises as pika does when there is no such queue."""
@@ -241,15 +272,75 @@ class Session:
 
     # -- I/O thread ----------------------------------------------------------------------------
 
-    def _started(self, consumer_tag: str) -> None:
-        self.consumer_tag = consumer_tag  # what comes now may be a reason to cancel at once
+    def _has_consumer(self, consumer_tag: str) -> None:
+        self.consumer_tag = consumer_tag
 
-    def delivered(self, batch: Sequence[RawDelivery]) -> bool:
-        """Note what has come.
+    def _end_flow(self, ended: Callable[[Any], None] | None = None) -> None:
+        self.consumer_tag = self._former_tag = ""
+        self._is_changing = False
+        self._link_channel.cancel_all(ended)
 
-        Returns:
-            Whether so much waits that the flow is to be stopped for a while.
+    def adjust(self, done: Callable[[None], object] | None = None) -> None:
+        """Have the broker send ahead as many messages as are wanted now; it does not wait.
+
+        A prefetch count applies to consumers that start after it (RabbitMQ, "Consumer Prefetch").
+        So another consumer starts, and then this one ends. What comes for it meanwhile is handled
+        like all else. If a change is under way, what is wanted when it is done follows.
+
+        Args:
+            done: called when it is so; what is unsettled now comes on top then.
         """
+        if done is not None:
+            self._when_adjusted.append(done)
+        if self._is_changing:
+            return
+        unsettled = 0 if self._when_adjusted else self.settlement.unsettled_count()
+        before, wanted = self.prefetch, self._host.flow.wanted(self.prefetch, unsettled)
+        if wanted == before or not self.consumer_tag:
+            while self._when_adjusted:
+                self._when_adjusted.pop()(None)
+            return
+        LOG.debug("queue %r: prefetch %d -> %d", self.queue, before, wanted)
+        self._is_changing = True
+        self.prefetch, self._former_prefetch = wanted, before
+        self._hold_acks()
+        self._link_channel.add_consumer(
+            self.queue, wanted, arguments=self._consumer_arguments, started=self._has_another
+        )
+
+    def _has_another(self, consumer_tag: str) -> None:
+        if self.consumer_tag:  # or all were cancelled since
+            self._former_tag, self.consumer_tag = self.consumer_tag, consumer_tag
+            self._end_former_if_quiet(-1)
+
+    def _end_former_if_quiet(self, newest: int) -> None:
+        """End the former consumer if nothing has come for a while.
+
+        A quorum queue takes back what is on its way to a consumer that is cancelled, and counts it
+        as delivered (seen on RabbitMQ 4.0). Nothing is on its way when nothing comes, or when both
+        consumers have all that they may have.
+
+        Args:
+            newest: the tag of the last delivery, a while ago.
+        """
+        if self._former_tag and self.settlement.newest == newest:
+            self._end_former()
+        elif self._former_tag:
+            again = partial(self._end_former_if_quiet, self.settlement.newest)
+            with contextlib.suppress(StoppedError):
+                self.link.call_later(_QUIET_FOR, again)
+
+    def _end_former(self) -> None:
+        tag, self._former_tag = self._former_tag, ""
+        self._link_channel.cancel(tag, self._changed)
+
+    def _changed(self, _frame: object) -> None:
+        self._since = self.settlement.newest
+        self._is_changing = False
+        self.adjust()
+
+    def delivered(self, batch: Sequence[RawDelivery]) -> None:
+        """Note what has come, and what it says of the prefetch that is wanted."""
         first, last = delivery_tag(batch[0][0]), delivery_tag(batch[-1][0])
         if last - first + 1 == len(batch):
             self.settlement.delivered(first, last)
@@ -257,7 +348,14 @@ class Session:
             for raw in batch:
                 tag = delivery_tag(raw[0])
                 self.settlement.delivered(tag, tag)
-        return self.budget.arrived(sum(len(raw[2]) for raw in batch))
+        flow = self._host.flow
+        size = sum([len(raw[2]) for raw in batch])
+        flow.arrived(len(batch), size, self.settlement.unsettled_count())
+        if self._former_tag:
+            both = self.prefetch + self._former_prefetch
+            self.settlement.call_if_unsent(both, self._since, self._end_former)
+        else:
+            self.adjust()
 
     # -- the consumer's own thread -------------------------------------------------------------
 
@@ -269,28 +367,30 @@ class Session:
             waiter: makes the waiter of each of the two steps, so that a stop can end them.
         """
         channel, timeout = self._link_channel, self.connections.policy.operation_timeout
-        # of what the broker sends ahead enough must be free for it to go on sending
-        self.settlement.hold_up_to(1 if self._host.acks_on_receipt else prefetch // 3)
+        self.prefetch = prefetch
+        self._hold_acks()
         try:
             channel.qos(prefetch, timeout=timeout, waiter=waiter())
             channel.consume(
                 self.queue,
                 arguments=self._consumer_arguments,
                 timeout=timeout,
-                started=self._started,
+                started=self._has_consumer,
                 waiter=waiter(),
             )
         except MQError as error:
             # the broker may have begun to deliver and not have said so in time
             self.fail(error)
             raise
-        self.prefetch = prefetch
+
+    def _hold_acks(self) -> None:
+        # of what the broker sends ahead enough must be free for it to go on sending
+        self.settlement.hold_up_to(1 if self._host.acks_on_receipt else self.prefetch // 3)
 
     def cancel(self) -> None:
-        """Ask the broker to send no more."""
-        tag, self.consumer_tag = self.consumer_tag, ""
-        if tag and self._link_channel.is_open:
-            self._link_channel.cancel(tag)
+        """Ask the broker to send no more; what still comes is for nobody to start."""
+        with contextlib.suppress(StoppedError):
+            self.link.submit(self._end_flow)
 
     def finish_flow(self, waiter: Waiter[Any]) -> None:
         """Have the broker send no more, and wait until all that it has sent is here, to be handled.
@@ -298,10 +398,14 @@ class Session:
         Args:
             waiter: for the broker's answer, so that a stop can end it.
         """
-        tag, self.consumer_tag = self.consumer_tag, ""
         timeout = self.connections.policy.operation_timeout
         try:
-            self._link_channel.end_flow(tag, timeout=timeout, waiter=waiter)
+            self._link_channel.call(
+                "cancelling the consumers",
+                lambda _channel, ended: self._end_flow(ended),
+                timeout=timeout,
+                waiter=waiter,
+            )
         except StoppedError:
             raise  # callbacks that run may still settle
         except MQError as error:
@@ -323,3 +427,7 @@ class Session:
         self.settlement.flush()
         if self._link_channel.is_open:
             self._link_channel.close(timeout=timeout)
+
+
+def _ignore(_: None) -> None:
+    """Take note of nothing."""

@@ -126,6 +126,23 @@ class Settlement:
         """How many were delivered and are not settled, about: a hint."""
         return self._acks.unsettled_count()
 
+    @property
+    def newest(self) -> int:
+        """The tag of the latest delivery."""
+        return self._acks.newest
+
+    def call_if_unsent(self, count: int, since: int, call: Callable[[], object]) -> None:
+        """Call something if nothing was sent for so many deliveries, and before something is.
+
+        Args:
+            count: how many.
+            since: only deliveries after this tag count.
+            call: must not wait.
+        """
+        with self._books:
+            if self._acks.unsent_count(since) >= count:
+                call()
+
     def oldest(self) -> OpenDelivery | None:
         """The open delivery that was handed over first."""
         with self._books:

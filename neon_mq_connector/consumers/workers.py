@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from queue import Empty
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,9 +27,10 @@ _new_current = tuple.__new__
 class ThreadRunner:
     """Call a function for each message, one after another or on workers side by side.
 
-    What workers are to do is in a queue, from which any thread may take; `running` has one key per
-    thread. `_workers` is owned by the consumer's thread, and copied by the one that looks for those
-    that have ended; `_stopping` is set once, by any thread.
+    Workers take from the dispatcher's backlog, each time that there is an item in `_work`: True for
+    a message, None when one of them is to end. `running` has one key per thread. `_workers` is
+    owned by the consumer's thread, and copied by the one that looks for those that have ended;
+    `_stopping` is set once, by any thread.
 
     Args:
         dispatcher: whose messages are handled.
@@ -57,7 +57,7 @@ class ThreadRunner:
         self._concurrency = concurrency
         self._later = later
         self._name = name
-        self._work: Mailbox[Waiting | None] = Mailbox()
+        self._work: Mailbox[bool | None] = Mailbox()
         self._workers: list[threading.Thread] = []
         self._numbers = itertools.count()
         self._stopping = False
@@ -71,19 +71,24 @@ class ThreadRunner:
         for _ in range(self._concurrency):
             self._start_worker()
 
-    def work_off(self) -> None:
-        """Handle what is in the backlog, or hand it to the workers."""
+    def work_off(self, added: int) -> None:
+        """Handle what is in the backlog, or have the workers do it.
+
+        Args:
+            added: how many messages were added to it since the last call.
+        """
+        if self._workers:
+            for _ in range(added):
+                self._work.put(True)
+            return
         backlog = self._dispatcher.backlog
         while True:
             try:
                 waiting = backlog.popleft()
             except IndexError:
                 return
-            if self._workers:
-                self._work.put(waiting)
-            else:
-                waiting.session.more_follows = bool(backlog)
-                self._handle(waiting)
+            waiting.session.more_follows = bool(backlog)
+            self._handle(waiting)
 
     def finish(self) -> None:
         """Wait until no callback runs."""
@@ -114,20 +119,6 @@ class ThreadRunner:
         """Take note that no callback is to start any more: workers that end are not missed."""
         self._stopping = True
 
-    def waiting_count(self) -> int:
-        """How many messages wait for a worker."""
-        return self._work.qsize()
-
-    def take_waiting(self) -> Waiting | None:
-        """Take back a message that waits for a worker; None when none does."""
-        try:
-            waiting = self._work.get_nowait()
-        except Empty:
-            return None
-        if waiting is None:
-            self._work.put(None)  # a worker's order to end
-        return waiting
-
     def is_calling(self) -> bool:
         """Whether it is one of the callbacks that asks."""
         return threading.get_ident() in self.running
@@ -151,11 +142,15 @@ class ThreadRunner:
         call()
 
     def _work_loop(self) -> None:
+        backlog = self._dispatcher.backlog
         while True:
             try:
-                waiting = self._work.get()
-                if waiting is None:
+                if self._work.get() is None:
                     return
+                try:
+                    waiting = backlog.popleft()
+                except IndexError:
+                    continue  # it was given back
                 self._handle(waiting)
             except BaseException as error:  # the consumer's thread does with it what it always does
                 self._later(partial(_raise, error))
@@ -184,8 +179,6 @@ class ThreadRunner:
         finally:
             current_delivery.reset(token)
             del self.running[thread_id]
-            if dispatcher.on_room is not None:
-                dispatcher.has_room()
 
     def _refuse(self, coroutine: CoroutineType[Any, Any, Any]) -> NoReturn:
         coroutine.close()

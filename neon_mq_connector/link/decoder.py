@@ -78,20 +78,6 @@ def delivery_tag(method: bytes) -> int:
     return tag
 
 
-def consumer_tag(method: bytes) -> str:
-    """Read the consumer tag from the arguments of Basic.Deliver.
-
-    Raises:
-        FrameError: the bytes are malformed.
-    """
-    try:
-        encoded = method[: 1 + method[0]]
-        tag = _consumer_tags.get(encoded)
-        return _new_consumer_tag(encoded) if tag is None else tag
-    except _MALFORMED as error:
-        raise FrameError(f"malformed arguments of Basic.Deliver: {error}") from error
-
-
 def content_type(header: bytes) -> str | None:
     """Read the content type from properties, and only that.
 

@@ -19,7 +19,6 @@ from pika.exceptions import AMQPError, ChannelWrongStateError
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link.decoder import consumer_tag, delivery_tag
 from neon_mq_connector.link.encoder import (
     EncodedProperties,
     encode_ack,
@@ -45,9 +44,9 @@ Step = Callable[[pika.channel.Channel, Callable[[Any], None]], object]
 class SelectChannel:
     """One generation of a channel: once shut it stays so, and its delivery tags mean nothing.
 
-    Owned by the I/O thread: the pika channel, the waiters and what was cancelled. `_error` is
-    written once, by the I/O thread, and read by any. `refusal` is the channel's gate: the transport
-    owns it. It is shut before a frame that closes the channel leaves, whoever closes it.
+    Owned by the I/O thread: the pika channel and the waiters. `_error` is written once, by the I/O
+    thread, and read by any. `refusal` is the channel's gate: the transport owns it. It is shut
+    before a frame that closes the channel leaves, whoever closes it.
 
     Attributes:
         deliveries: where the parser puts messages.
@@ -58,7 +57,7 @@ class SelectChannel:
     def __init__(
         self, link: SelectLink, events: ChannelEvents, transport: StreamTransport, frame_max: int
     ) -> None:
-        self.deliveries: Callable[[list[RawDelivery]], None] | None = self._on_messages
+        self.deliveries: Callable[[list[RawDelivery]], None] | None = events.deliveries
         self.confirms: Callable[[int, bool, bool], None] | None = None
         self.refusal: MQError | None = None
         self._link = link
@@ -66,8 +65,6 @@ class SelectChannel:
         self._transport = transport
         self._frame_max = frame_max
         self._number = 0
-        self._unacknowledged_tags: set[str] = set()
-        self._cancelled: set[str] = set()
         self._channel: pika.channel.Channel | None = None
         self._waiters: set[Waiter[Any]] = set()
         self._error: MQError | None = None
@@ -158,44 +155,12 @@ class SelectChannel:
         """
 
         def step(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
-            def answered(frame: pika.frame.Method[Basic.ConsumeOk]) -> None:
-                tag = frame.method.consumer_tag
-                if auto_ack:
-                    self._unacknowledged_tags.add(tag)
-                if started is not None:
-                    started(tag)
-                done(frame)
-
-            channel.basic_consume(
-                queue,
-                lambda *_message: None,  # messages do not reach pika
-                auto_ack=auto_ack,
-                exclusive=exclusive,
-                arguments=dict(arguments or {}),
-                callback=answered,
-            )
+            _consume(channel, queue, arguments, started, done, auto_ack, exclusive)
 
         frame: pika.frame.Method[Basic.ConsumeOk] = self.call(
             f"consuming from queue {queue!r}", step, timeout=timeout, waiter=waiter
         )
         return str(frame.method.consumer_tag)
-
-    def end_flow(self, consumer_tag: str, *, timeout: float, waiter: Waiter[Any]) -> None:
-        """Have the broker send no more; what it has sent has come when this returns.
-
-        Args:
-            consumer_tag: what `consume` gave.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
-        """
-
-        def step(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
-            if consumer_tag in channel.consumer_tags:
-                channel.basic_cancel(consumer_tag, callback=done)
-            else:  # the broker has ended it; pika would not call
-                done(None)
-
-        self.call(f"cancelling consumer {consumer_tag!r}", step, timeout=timeout, waiter=waiter)
 
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         """Take one message from a queue.
@@ -339,14 +304,21 @@ class SelectChannel:
         """Give a delivery back (requeue); from RabbitMQ 4.3 on it does not count as a failure."""
         self._transport.send(encode_nack(self._number, delivery_tag, False, requeue), self)
 
-    def cancel(self, consumer_tag: str) -> None:
-        """Ask the broker to send no more; what still comes is given back."""
+    def cancel(self, consumer_tag: str, ended: Callable[[Any], None] | None = None) -> None:
+        """End a consumer; messages may come until the broker has answered.
+
+        Args:
+            consumer_tag: of the consumer.
+            ended: called on the I/O thread with the broker's answer.
+        """
+
+        def cancel() -> None:
+            self._perform(lambda channel: channel.basic_cancel(consumer_tag, ended or _ignore))
+
         if self._link.is_io_thread:
-            self._cancel(consumer_tag)  # at once: more of it may be in what was just read
+            cancel()
         else:
-            if self._error is not None:
-                raise self._error
-            self._link.submit(lambda: self._cancel(consumer_tag))
+            self._link.submit(cancel)
 
     def closing(self) -> None:
         """Take note that the broker closes the channel; called on the I/O thread."""
@@ -359,6 +331,44 @@ class SelectChannel:
             )
 
     # -- I/O thread ----------------------------------------------------------------------------
+
+    def add_consumer(
+        self,
+        queue: str,
+        prefetch_count: int,
+        *,
+        arguments: Mapping[str, Any],
+        started: Callable[[str], object],
+    ) -> None:
+        """Start another consumer, with a prefetch count of its own; a refusal closes the channel.
+
+        Args:
+            queue: what to consume from.
+            prefetch_count: how many unacknowledged messages the broker may send to this consumer.
+            arguments: of the consume.
+            started: called with the consumer tag, before the first message.
+        """
+
+        def operation(channel: pika.channel.Channel) -> None:
+            channel.basic_qos(prefetch_count=prefetch_count, callback=_ignore)
+            _consume(channel, queue, arguments, started, _ignore)
+
+        self._perform(operation)
+
+    def cancel_all(self, ended: Callable[[Any], None] | None = None) -> None:
+        """End all consumers.
+
+        Args:
+            ended: called when the broker has sent all that it sends for them.
+        """
+
+        def operation(channel: pika.channel.Channel) -> None:
+            for tag in channel.consumer_tags:
+                channel.basic_cancel(tag, _ignore)
+            # answered after the cancels: pika calls back for all of those at the first answer
+            channel.basic_qos(callback=ended or _ignore)
+
+        self._perform(operation)
 
     def _open(self, connection: pika.SelectConnection, waiter: Waiter[SelectChannel]) -> None:
         """Ask for the channel; the waiter gets this object once the broker has opened it."""
@@ -441,32 +451,6 @@ class SelectChannel:
             raise ChannelShutError(f"{self._link.name}: the channel was never opened")
         return self._channel
 
-    def _cancel(self, consumer_tag: str) -> None:
-        self._cancelled.add(consumer_tag)
-        self._perform(
-            lambda channel: channel.basic_cancel(
-                consumer_tag, callback=lambda _frame: self._cancelled.discard(consumer_tag)
-            )
-        )
-
-    def _on_messages(self, batch: list[RawDelivery]) -> None:
-        if self._cancelled:
-            batch = self._give_back_cancelled(batch)
-        if batch:
-            self._events.deliveries(batch)
-
-    def _give_back_cancelled(self, batch: list[RawDelivery]) -> list[RawDelivery]:
-        wanted = []
-        for raw in batch:
-            method = raw[0]
-            tag = consumer_tag(method)
-            if tag not in self._cancelled:
-                wanted.append(raw)
-            elif tag not in self._unacknowledged_tags:
-                with contextlib.suppress(MQError):  # shut: the broker takes it back anyway
-                    self.nack(delivery_tag(method), requeue=True)
-        return wanted
-
     def _on_close(self, _channel: pika.channel.Channel, reason: BaseException) -> None:
         what = f"{self._link.name}: the channel"
         self._shut(loss_error(self._transport.reader.fault or reason, what=what), reason)
@@ -486,3 +470,31 @@ class SelectChannel:
             waiter.fail(error)
         self._link._forget(self)
         self._events.shut(error)
+
+
+def _consume(
+    channel: pika.channel.Channel,
+    queue: str,
+    arguments: Mapping[str, Any] | None,
+    started: Callable[[str], object] | None,
+    done: Callable[[Any], None],
+    auto_ack: bool = False,
+    exclusive: bool = False,
+) -> None:
+    def answered(frame: pika.frame.Method[Basic.ConsumeOk]) -> None:
+        if started is not None:
+            started(frame.method.consumer_tag)
+        done(frame)
+
+    channel.basic_consume(
+        queue,
+        _ignore,  # messages do not reach pika
+        auto_ack=auto_ack,
+        exclusive=exclusive,
+        arguments=dict(arguments or {}),
+        callback=answered,
+    )
+
+
+def _ignore(*_: object) -> None:
+    """Take an answer that nobody waits for."""

@@ -16,6 +16,7 @@ import pika.exceptions as pika_errors
 
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.consumers.consumer import Consumer
+from neon_mq_connector.consumers.flow import is_bound_to_its_place
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.deadline import time_left
@@ -35,6 +36,8 @@ _GRACE = 2.0
 #: One that has failed for want of a place to park handles what can be handled.
 _AT_WORK = (State.CONSUMING, State.FAILED)
 _MANY_WARNINGS = 10_000
+#: For how many times `slow_callback_after` callbacks must have been faster.
+_FAST_FOR = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class LivenessPolicy:
 
     Attributes:
         period: how often consumers are looked at, in seconds (5).
-        slow_callback_after: from when a callback is slow, in seconds (60); what waits behind it is
-            given back.
+        slow_callback_after: from when a callback is slow, in seconds (60); the broker then sends
+            no more than can be handled at once.
         ack_timeout: how long the broker waits for an ack, in seconds (1800); 0 for ever.
-        ack_timeout_warning: the share of it after which a warning is given (0.8).
+        ack_timeout_warning: the share of it after which a warning is given, and what waits here
+            unstarted is given back (0.8).
         forgotten_ack_after: for how long all of the prefetch may be unsettled with no callback
             running, in seconds (30).
         stalled_after: for how long no callback may start though messages wait and there is room for
@@ -157,7 +161,7 @@ class LivenessWatch:
         if consumer.lifecycle.state not in _AT_WORK or session is None or not session.is_attached:
             return ""  # its state says what there is to say
         self._warn_of_late_acks(name, consumer, session)
-        self._relieve(name, consumer)
+        self._relieve(name, consumer, session)
         complaint = (
             self._loop_stands_still(session)
             or consumer.dispatcher.runner.standstill()
@@ -293,22 +297,33 @@ class LivenessWatch:
                 policy.ack_timeout,
             )
 
-    def _relieve(self, name: str, consumer: Consumer) -> None:
-        """Give back what waits behind callbacks that have run for long."""
-        running = consumer.dispatcher.running()
-        if len(running) < consumer.registration.concurrency or not consumer.waiting_count():
+    def _relieve(self, name: str, consumer: Consumer, session: Session) -> None:
+        """Leave messages to others where callbacks are slow: new ones, and those that grow old."""
+        policy, dispatcher = self._policy, consumer.dispatcher
+        concurrency, running = consumer.registration.concurrency, dispatcher.running()
+        if len(running) < concurrency:
             return
         age = time.monotonic() - running[0].since
-        if age >= self._policy.slow_callback_after:
-            count = consumer.yield_to_others()
-            if count:
-                LOG.warning(
-                    "consumer %r: its callback has run for %.0f s; %d messages that waited "
-                    "behind it were given back for other workers",
-                    name,
-                    age,
-                    count,
-                )
+        if age >= policy.slow_callback_after and consumer.flow.note_slow(
+            _FAST_FOR * policy.slow_callback_after
+        ):
+            session.adjust_soon()
+            LOG.info(
+                "consumer %r: its callback has run for %.0f s; until callbacks are faster, the "
+                "broker sends it no more than %d at a time",
+                name,
+                age,
+                concurrency,
+            )
+        longest = policy.ack_timeout * policy.ack_timeout_warning
+        if longest and (count := consumer.give_back_older(longest)):
+            LOG.warning(
+                "consumer %r: %d messages have waited for %.0f s behind callbacks that run; they "
+                "were given back, before the broker closes the channel because of them",
+                name,
+                count,
+                longest,
+            )
 
 
 def _could_start(consumer: Consumer, session: Session, ready: int) -> bool:
@@ -328,6 +343,4 @@ def _delivers_all(session: Session, registration: Registration) -> bool:
     A stream keeps what was delivered, and where one consumer is active others wait. A queue that
     was found with other properties than it was registered with may be either.
     """
-    arguments = registration.queue.arguments
-    is_stream = arguments.get("x-queue-type") == "stream"
-    return session.is_ours and not is_stream and "x-single-active-consumer" not in arguments
+    return session.is_ours and not is_bound_to_its_place(registration)

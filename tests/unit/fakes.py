@@ -72,6 +72,7 @@ class FakeChannel:
         self.settled: list[tuple[str, int, bool]] = []
         self.consuming: list[str] = []
         self.cancelled: list[str] = []
+        self.prefetches: list[int] = []
         self.error: MQError | None = None
         self.closed = False
         self.learned: str | None = "amq.rabbitmq.reply-to.learned"
@@ -138,8 +139,9 @@ class FakeChannel:
     def confirm(self, *, timeout: float) -> None:
         self._check()
 
-    def qos(self, _count: int, **_options: Any) -> None:
+    def qos(self, count: int, **_options: Any) -> None:
         self._check()
+        self.prefetches.append(count)
 
     def consume(
         self, queue: str, started: Callable[[str], object] | None = None, **_options: Any
@@ -151,8 +153,23 @@ class FakeChannel:
             started(tag)
         return tag
 
-    def cancel(self, tag: str) -> None:
+    def add_consumer(
+        self,
+        queue: str,
+        prefetch_count: int,
+        *,
+        arguments: Any,
+        started: Callable[[str], object],
+    ) -> None:
+        self.prefetches.append(prefetch_count)
+        started(f"tag of {queue}")
+
+    def cancel(self, tag: str, ended: Callable[[object], None] = lambda _: None) -> None:
         self.cancelled.append(tag)
+        ended(None)
+
+    def cancel_all(self, ended: object = None) -> None:
+        self.cancelled.append("all")
 
     def call(self, what: str, _step: Any, *, timeout: float) -> Any:
         """Answer as to a declare of a queue that the broker names."""

@@ -276,40 +276,6 @@ def test_messages_that_cannot_be_parked_are_a_reason_until_they_are(
     assert messages_in(channel, "q.dead") == 1
 
 
-def test_what_waits_behind_a_slow_callback_goes_to_idle_workers(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    release = threading.Event()
-
-    def slow(*_: Any) -> None:
-        release.wait(20.0)
-
-    put(channel, "q", *[b"%d" % number for number in range(5)])
-    busy, idle = make_connector(), make_connector()
-    for connector, callback in ((busy, slow), (idle, seen)):
-        connector.register_consumer(
-            "c", connector.vhost, "q", callback, ack="on_success", durable=True, **engine
-        )
-    run(busy)
-    eventually(lambda: busy.health().consumers["c"].waiting == 4, what="four wait behind one")
-    run(idle)
-    watch = watch_over(busy, slow_callback_after=0.1)
-
-    def look() -> int:
-        watch.look()
-        return len(seen.bodies)
-
-    eventually(lambda: look() == 4, what="the idle worker has the four")
-    assert not release.is_set()
-    release.set()
-    eventually(lambda: busy.health().consumers["c"].handled == 1, what="the slow one ends")
-    idle.stop()
-    put(channel, "q", b"later", declare=False)
-    eventually(
-        lambda: busy.health().consumers["c"].handled == 2, what="the busy one consumes again"
-    )
-
-
 def test_a_callback_that_forgets_to_acknowledge_is_named(
     engine: Engine,
     make_connector: MakeConnector,
@@ -365,37 +331,6 @@ def test_health_says_where_a_callback_is(
     assert connector.health().consumers["c"].oldest_callback_stack is None
     assert health.to_dict()["consumers"]["c"]["state"] == "consuming"
     release.set()
-
-
-def test_big_messages_do_not_fill_the_memory_while_a_callback_is_busy(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    broker: PrivateBroker,
-    vhost: str,
-    seen: Seen,
-) -> None:
-    release = threading.Event()
-
-    def slow(*delivery: Any) -> None:
-        release.wait(20.0)
-        seen(*delivery)
-
-    put(channel, "q", *[b"%02d" % number + bytes(50_000) for number in range(30)])
-    connector = make_connector(inbox_max_bytes=200_000)
-    connector.register_consumer(
-        "c", connector.vhost, "q", slow, ack="on_success", durable=True, **engine
-    )
-    run(connector)
-
-    def unacknowledged() -> int:
-        return sum(each["messages_unacknowledged"] for each in broker.list_queues(vhost))
-
-    eventually(lambda: 1 <= unacknowledged() <= 8, what="the flow has stopped")
-    release.set()
-    bodies = {body[:2] for body in seen.wait_for(30)}
-    assert len(bodies) == 30
-    eventually(lambda: messages_in(channel, "q") == 0)
 
 
 def test_deaths_in_a_dead_letter_loop_count_as_tries(

@@ -19,6 +19,7 @@ from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers.current import current_delivery
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
+from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.runner import CallbacksEndedError
 from neon_mq_connector.consumers.session import Session, SessionHost
@@ -68,7 +69,6 @@ class Bench:
             self.failures,
             report=self.reports.append,
             later=self.later.append,
-            resume=lambda _session: None,
             name="bench",
             new_runner=new_runner,
         )
@@ -81,10 +81,9 @@ class Bench:
             report=self.reports.append,
             answered=lambda _session: None,
             ended=lambda *_: None,
-            choose_prefetch=lambda _count: None,
             is_stopping=lambda: False,
             acks_on_receipt=registration.ack is AckMode.ON_RECEIPT,
-            inbox_max_bytes=2**20,
+            flow=Flow(registration, lambda: 0, lambda: False),
         )
         self.channel = FakeChannel()
         self.session = Session(
@@ -172,7 +171,7 @@ def test_no_more_run_than_may_and_the_next_begins_when_one_ends(
     eventually(lambda: len(gate.inside) == 3)
     never(lambda: len(gate.inside) > 3, during=0.1)
     assert [each.tag for each in it.dispatcher.running()] == [1, 2, 3]
-    assert it.dispatcher.waiting_count() == 4
+    assert len(it.dispatcher.backlog) == 4
     gate.open.set()
     eventually(lambda: it.dispatcher.handled == 7)
     assert gate.inside == [1, 2, 3, 4, 5, 6, 7]
@@ -258,17 +257,17 @@ def test_a_request_that_came_too_late_starts_no_coroutine(bench: Callable[..., B
     assert it.dispatcher.expired == 1
 
 
-def test_what_waits_is_given_back_and_room_is_told_of(bench: Callable[..., Bench]) -> None:
+def test_what_waits_for_long_is_given_back(bench: Callable[..., Bench]) -> None:
     gate = Gate()
-    room: list[str] = []
     it = bench(gate.wait, ack=AckMode.ON_SUCCESS, concurrency=1)
     it.number(1, 2, 3)
     eventually(lambda: gate.inside == [1])
-    assert it.dispatcher.give_back_waiting(lambda: room.append("now")) == 2
-    assert sorted(it.given_back) == [2, 3]
-    assert not room
+    assert it.dispatcher.give_back_older(time.monotonic() - 60.0) == 0
+    assert it.dispatcher.give_back_older(time.monotonic()) == 2
+    assert it.given_back == [2, 3]
     gate.open.set()
-    eventually(lambda: room == ["now"])
+    it.number(4)
+    eventually(lambda: sorted(it.acked) == [1, 4])
 
 
 def test_a_stop_lets_them_end_and_starts_no_more(bench: Callable[..., Bench]) -> None:

@@ -10,8 +10,11 @@ import pika.exceptions
 import pytest
 
 from neon_mq_connector.consumers.callback_connection import CallbackConnection
+from neon_mq_connector.consumers.flow import Flow
+from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import Session, SessionHost
 from neon_mq_connector.errors import ConnectionLostError, PublishRejectedError
+from neon_mq_connector.topology import Queue
 from tests.unit.fakes import FakeChannel, FakeConnections, as_channel, as_connections
 
 
@@ -21,7 +24,6 @@ class Bench:
 
     connections: FakeConnections = field(default_factory=FakeConnections)
     stops: list[str] = field(default_factory=list)
-    prefetch: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.link_channel = FakeChannel()
@@ -32,10 +34,9 @@ class Bench:
             report=lambda _: None,
             answered=lambda _session: None,
             ended=lambda *_: None,
-            choose_prefetch=self.prefetch.append,
             is_stopping=lambda: bool(self.stops),
             acks_on_receipt=True,
-            inbox_max_bytes=1000,
+            flow=Flow(Registration(Queue("q")), lambda: 0, lambda: False),
         )
         self.session = Session(
             host, as_connections(self.connections), as_channel(self.link_channel), "q", {}

@@ -15,6 +15,7 @@ from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers.current import current_delivery
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
+from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.session import Session, SessionHost
@@ -56,7 +57,6 @@ class Bench:
     connections: FakeConnections = field(default_factory=FakeConnections)
     reports: list[BaseException] = field(default_factory=list)
     later: list[Callable[[], object]] = field(default_factory=list)
-    resumed: list[Session] = field(default_factory=list)
     ended: list[MQError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -69,7 +69,6 @@ class Bench:
             self.failures,
             report=self.reports.append,
             later=self.later.append,
-            resume=self.resumed.append,
             name="bench",
         )
         self.host = SessionHost(
@@ -79,10 +78,9 @@ class Bench:
             report=self.reports.append,
             answered=lambda _session: None,
             ended=lambda _session, error: self.ended.append(error),
-            choose_prefetch=lambda _count: None,
             is_stopping=lambda: False,
             acks_on_receipt=self.registration.ack is AckMode.ON_RECEIPT,
-            inbox_max_bytes=2**20,
+            flow=Flow(self.registration, lambda: self.failures.held, lambda: False),
         )
         self.session, self.channel = self.new_session()
 
@@ -275,7 +273,6 @@ def test_a_message_whose_properties_cannot_be_read_is_parked_and_disturbs_no_oth
     assert not it.held, "it would be as unreadable another time"
     assert it.session.settlement.open_count() == 0
     assert it.session.settlement.wait_until_sent(0)
-    assert it.session.budget.waiting == 0
 
 
 def test_what_is_parked_unread_says_where_it_came_from_and_why() -> None:
@@ -514,23 +511,6 @@ def test_a_request_whose_sender_has_given_up_is_acked_and_dropped() -> None:
     assert it.dispatcher.expired == 1
 
 
-def test_acked_on_receipt_a_message_that_comes_again_is_not_handled_twice() -> None:
-    seen: list[int] = []
-    it = bench(lambda _c, method, *_: seen.append(method.delivery_tag), ack=AckMode.ON_RECEIPT)
-    it.handle(1, properties=BasicProperties(message_id="m"))
-    it.handle(2, properties=BasicProperties(message_id="m"), redelivered=True)
-    it.handle(3, properties=BasicProperties(message_id="other"), redelivered=True)
-    assert seen == [1, 3]
-    assert [tag for _, tag, _ in it.settled] == [1, 2, 3]
-
-
-def test_an_id_that_a_sender_uses_again_is_no_repetition() -> None:
-    seen: list[int] = []
-    it = bench(lambda _c, method, *_: seen.append(method.delivery_tag), ack=AckMode.ON_RECEIPT)
-    it.handle(1, 2, properties=BasicProperties(message_id="m"))
-    assert seen == [1, 2]
-
-
 @pytest.mark.parametrize("ack", [AckMode.ON_SUCCESS, AckMode.MANUAL])
 def test_with_acks_after_the_work_a_redelivered_message_is_handled(ack: AckMode) -> None:
     seen: list[int] = []
@@ -540,14 +520,101 @@ def test_with_acks_after_the_work_a_redelivered_message_is_handled(ack: AckMode)
     assert seen == [1, 2]
 
 
-def test_of_two_equal_messages_without_an_id_the_one_not_started_is_handled() -> None:
-    seen: list[int] = []
-    it = bench(lambda _c, method, *_: seen.append(method.delivery_tag), ack=AckMode.ON_RECEIPT)
-    tick = b"tick"
-    # both were prefetched; the connection ended when the first had started and was acked
-    it.come(make_delivery(1, tick))
-    it.come(make_delivery(2, tick, redelivered=True))
-    assert seen == [1, 2]
+class Starts:
+    """A callback, acked on receipt, and what came to it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.it = bench(self, ack=AckMode.ON_RECEIPT)
+
+    def __call__(self, _channel: object, _method: object, _properties: object, body: bytes) -> None:
+        self.bodies.append(body)
+
+    def lose_the_connection(self) -> None:
+        """Begin another session, whose broker may not have read the acks of this one."""
+        it, before = self.it, self.it.session
+        it.channel.error = ChannelShutError("lost")
+        it.session, it.channel = it.new_session()
+        it.session.lost = before.started
+
+    def come(self, *numbers: int, again: bool = False, **properties: Any) -> None:
+        for number in numbers:
+            body = b"%d" % number
+            self.it.come(
+                make_delivery(number, body, BasicProperties(**properties), redelivered=again)
+            )
+
+
+def test_acked_on_receipt_a_message_is_not_started_again_when_its_ack_was_lost() -> None:
+    starts = Starts()
+    starts.come(1, 2, message_id="m")
+    starts.lose_the_connection()
+    starts.come(2, again=True, message_id="m")
+    starts.come(3, again=True, message_id="m")
+    assert starts.bodies == [b"1", b"2", b"3"]
+    assert [tag for _, tag, _ in starts.it.settled] == [2, 3]
+
+
+def test_what_the_broker_adds_does_not_make_it_another_message() -> None:
+    starts = Starts()
+    starts.come(1)
+    starts.lose_the_connection()
+    starts.come(1, again=True, headers={"x-delivery-count": 1})
+    assert starts.bodies == [b"1"]
+
+
+def test_a_message_that_is_dropped_is_known_again_if_that_ack_is_lost_too() -> None:
+    starts = Starts()
+    starts.come(1)
+    for _ in range(3):
+        starts.lose_the_connection()
+        starts.come(1, again=True)
+    assert starts.bodies == [b"1"]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ({"message_id": "1"}, {"message_id": "2"}),
+        ({"type": "1"}, {"type": "2"}),
+        ({"headers": {"x": 1}}, {"headers": {"x": 2}}),
+    ],
+)
+def test_a_message_that_differs_in_a_property_is_another(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    starts = Starts()
+    starts.come(1, **one)
+    starts.lose_the_connection()
+    starts.come(1, again=True, **other)
+    assert len(starts.bodies) == 2
+
+
+def test_a_redelivery_on_the_same_session_is_handled() -> None:
+    starts = Starts()
+    starts.come(1)
+    starts.come(1, again=True)  # somebody else has given it back
+    assert len(starts.bodies) == 2
+
+
+def test_each_start_excuses_one_redelivery() -> None:
+    starts = Starts()
+    starts.come(1)
+    starts.lose_the_connection()
+    starts.come(1, 1, again=True)
+    assert len(starts.bodies) == 2
+
+
+@pytest.mark.parametrize("started", [1, 2])
+def test_of_equal_messages_none_is_dropped(started: int) -> None:
+    starts = Starts()
+    starts.come(*[1] * started)
+    if started == 1:
+        starts.it.channel.error = ChannelShutError("lost")
+        starts.come(1)  # which is read when its session is over
+    starts.lose_the_connection()
+    starts.come(1, again=True)
+    assert len(starts.bodies) == started + 1
 
 
 # -- the callback's surroundings ---------------------------------------------------------------

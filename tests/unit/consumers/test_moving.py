@@ -11,6 +11,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.consumers import moving
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
+from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.moving import Moves
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.session import Session, SessionHost
@@ -84,6 +85,7 @@ def test_after_a_move_that_was_given_up_there_is_a_pause_and_a_longer_one_next(
         moves_of(AckMode.ON_RECEIPT),
         moves_of(exclusive=True),
         moves_of(auto_delete=True),
+        moves_of(durable=True, arguments={"x-expires": 60_000}),
         moves_of(arguments={"x-single-active-consumer": True}),
         moves_of(durable=True, arguments={"x-queue-type": "stream"}),
     ],
@@ -145,12 +147,11 @@ class Bench:
             later=lambda _call: None,
             publish_failed=lambda *_: None,
             report=lambda _: None,
-            choose_prefetch=lambda _: None,
             answered=self.answered.append,
             ended=lambda *_: None,
             is_stopping=lambda: False,
             acks_on_receipt=False,
-            inbox_max_bytes=1000,
+            flow=Flow(Registration(Queue("q")), lambda: 0, lambda: False),
         )
         self.session = Session(
             host,

@@ -13,7 +13,6 @@ from pika.spec import Basic, BasicProperties
 from neon_mq_connector.errors import FrameError
 from neon_mq_connector.link import decoder
 from neon_mq_connector.link.decoder import (
-    consumer_tag,
     correlation_id,
     decode_delivery,
     delivery_tag,
@@ -62,7 +61,6 @@ def test_a_delivery_is_what_pika_makes_of_it(
         assert vars(found.properties) == vars(BasicProperties().decode(raw[1]))
         assert repr(found.properties) == repr(BasicProperties().decode(raw[1]))
     assert delivery_tag(raw[0]) == method.delivery_tag
-    assert consumer_tag(raw[0]) == method.consumer_tag
     assert correlation_id(raw[1]) == properties.correlation_id
 
 
@@ -102,7 +100,6 @@ def everything(method: bytes, header: bytes) -> None:
     for read in (
         lambda: decode_delivery((method, header, b"")),
         lambda: delivery_tag(method),
-        lambda: consumer_tag(method),
         lambda: correlation_id(header),
     ):
         with contextlib.suppress(FrameError):
@@ -149,9 +146,6 @@ def test_arguments_cut_short_are_refused_wherever_it_is() -> None:
 
 
 def test_tags_cut_short_are_refused() -> None:
-    for length in range(4):
-        with pytest.raises(FrameError):
-            consumer_tag(METHOD[:length])
     for length in range(12):
         with pytest.raises(FrameError):
             delivery_tag(METHOD[:length])

@@ -39,7 +39,6 @@ class QueuedMessage:
 
     number: int
     body: bytes
-    has_id: bool = True
     times_back: int = 0
     #: how often its settlement took it from the queue: acknowledged, or dropped
     acked: int = 0
@@ -74,9 +73,10 @@ class Publish:
 
 @dataclass(frozen=True)
 class ModelLink:
-    """What a channel's connection does beside the channel: call something later."""
+    """What a channel's connection does beside the channel: call something soon, or later."""
 
     call_later: Callable[[float, Callable[[], None]], None]
+    submit: Callable[[Callable[[], None]], None]
 
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
@@ -90,10 +90,10 @@ class ModelChannel:
 
     def __init__(self, broker: Broker, events: ChannelEvents) -> None:
         self.events = events
-        self.link = ModelLink(broker.simulation.call_later)
+        self.link = ModelLink(broker.simulation.call_later, self._submit)
         self.error: MQError | None = None
-        self.prefetch = 0
-        self.consumer_tag: str | None = None
+        #: the prefetch of each consumer, by its tag
+        self.consumers: dict[str, int] = {}
         self.receipts: dict[int, Receipt] = {}
         self.unacked: dict[int, Receipt] = {}
         self._broker = broker
@@ -102,10 +102,12 @@ class ModelChannel:
         self._closers: list[SimulatedWaiter] = []
         self._next_tag = 1
         self._next_prefetch = 0
+        self.is_cancelled = False
+        self._is_closing = False
 
     @property
     def is_open(self) -> bool:
-        return self.error is None
+        return self.error is None and not self._is_closing
 
     # -- what the library calls ----------------------------------------------------------------
 
@@ -129,6 +131,9 @@ class ModelChannel:
             f"refuse {tag}", lambda: self._settle(tag, False, "back" if requeue else "dropped")
         )
         self.told.add(tag)
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        self._broker.outbox.append((self, work))
 
     def _send(self, what: str, operation: Callable[[], None]) -> None:
         self._broker.simulation.between(what)
@@ -158,24 +163,50 @@ class ModelChannel:
         waiter: Waiter[Any] | None = None,
     ) -> str:
         def answer() -> str:
-            if self.consumer_tag is not None:
-                raise BrokenRuleError("two consumers on one channel: the prefetch holds for each")
-            self.prefetch = self._next_prefetch
-            self.consumer_tag = f"consumer {self._broker.next_number()}"
-            started(self.consumer_tag)
-            return self.consumer_tag
+            if self.consumers:
+                raise BrokenRuleError("there is a consumer already: the prefetch holds for each")
+            return self._start_consumer(self._next_prefetch, started)
 
         return str(self._ask("consume", answer, waiter))
 
-    def cancel(self, tag: str) -> None:
-        def cancelled() -> None:
-            if self.consumer_tag == tag:
-                self.consumer_tag = None
+    def add_consumer(
+        self,
+        queue: str,
+        prefetch_count: int,
+        *,
+        arguments: Mapping[str, Any],
+        started: Callable[[str], object],
+    ) -> None:
+        def consumed() -> None:
+            if len(self.consumers) > 1:
+                raise BrokenRuleError("two changes of the prefetch at a time")
+            self._start_consumer(prefetch_count, started)
 
-        self._send("cancel", cancelled)
+        self._send("consume", consumed)
+
+    def cancel(self, consumer_tag: str, ended: Callable[[object], None]) -> None:
+        def cancelled() -> None:
+            self.consumers.pop(consumer_tag, None)
+            if not self.consumers and not self.is_cancelled:
+                raise BrokenRuleError("the queue is left without its consumer")
+            ended(None)
+
+        self._submit(cancelled)
+
+    def cancel_all(self, _ended: object) -> None:
+        self.is_cancelled = True
+        self._submit(self.consumers.clear)
+
+    def _start_consumer(self, prefetch: int, started: Callable[[str], object]) -> str:
+        tag = f"consumer {self._broker.next_number()}"
+        if not self.is_cancelled:
+            self.consumers[tag] = prefetch
+        started(tag)
+        return tag
 
     def close_soon(self) -> None:
         if self.error is None:
+            self._is_closing = True
             self._broker.outbox.append((self, self._closed))
 
     def close(self, *, timeout: float) -> None:
@@ -205,23 +236,25 @@ class ModelChannel:
             else:
                 self._broker.put_back(message)
 
-    def room(self) -> int:
-        if self.consumer_tag is None or self.error is not None:
-            return 0
-        return max(0, self.prefetch - len(self.unacked))
+    def room(self) -> list[str]:
+        """List the consumers that may have messages, each as often as it may have one."""
+        if self.error is not None:
+            return []
+        holders = [receipt.consumer_tag for receipt in self.unacked.values()]
+        return [
+            tag
+            for tag, prefetch in self.consumers.items()
+            for _ in range(prefetch - holders.count(tag))
+        ]
 
-    def deliver(self, messages: list[QueuedMessage]) -> None:
+    def deliver(self, messages: list[QueuedMessage], consumer_tags: list[str]) -> None:
         batch = []
-        assert self.consumer_tag is not None
-        consumer_tag = self.consumer_tag
-        for message in messages:
+        for message, consumer_tag in zip(messages, consumer_tags, strict=True):
             tag, self._next_tag = self._next_tag, self._next_tag + 1
             receipt = Receipt(message, self, tag, consumer_tag)
             self.receipts[tag] = self.unacked[tag] = receipt
             self._broker.receipts.append(receipt)
-            properties = BasicProperties(
-                message_id=f"id {message.number}" if message.has_id else None
-            )
+            properties = BasicProperties(message_id="the same for all")
             if self._broker.counts_deliveries and message.times_back:
                 properties.headers = {"x-delivery-count": message.times_back}
             delivery = make_delivery(
@@ -239,7 +272,7 @@ class ModelChannel:
         if self.error is not None:
             return
         self.error = error
-        self.consumer_tag = None
+        self.consumers.clear()
         for receipt in self.unacked.values():
             self._broker.put_back(receipt.message)
         self.unacked.clear()
@@ -379,9 +412,9 @@ class Broker:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def send(self, size: int = 0, *, has_id: bool = True) -> QueuedMessage:
+    def send(self, size: int = 0) -> QueuedMessage:
         number = len(self.messages) + 1
-        message = QueuedMessage(number, b"%d %s" % (number, b"x" * size), has_id)
+        message = QueuedMessage(number, b"%d %s" % (number, b"x" * size))
         self.messages[number] = message
         self.ready.append(message)
         return message
@@ -400,18 +433,18 @@ class Broker:
         """
         sent = 0
         for channel in self.channels:
-            count = min(channel.room(), at_most, len(self.ready))
-            if count:
-                batch, self.ready = self.ready[:count], self.ready[count:]
-                channel.deliver(batch)
-                sent += count
+            tags = channel.room()[: min(at_most, len(self.ready))]
+            if tags:
+                batch, self.ready = self.ready[: len(tags)], self.ready[len(tags) :]
+                channel.deliver(batch, tags)
+                sent += len(tags)
         return sent
 
     def unacked(self) -> list[Receipt]:
         return [r for channel in self.channels for r in channel.unacked.values()]
 
     def open_channels(self) -> list[ModelChannel]:
-        return [channel for channel in self.channels if channel.is_open]
+        return [channel for channel in self.channels if channel.error is None]
 
     # -- the connection ------------------------------------------------------------------------
 
@@ -466,6 +499,8 @@ class Broker:
     def cancel_consumer(self) -> None:
         """End the consumer, as when its queue is deleted."""
         for channel in self.open_channels():
-            if channel.consumer_tag is not None:
-                tag, channel.consumer_tag = channel.consumer_tag, None
+            tags = list(channel.consumers)
+            channel.consumers.clear()
+            channel.is_cancelled = True
+            for tag in tags:
                 channel.events.cancelled(tag)

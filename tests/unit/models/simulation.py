@@ -252,6 +252,9 @@ class SimulatedQueue:
         self._simulation.between("empty")
         return not self._items
 
+    def waiting(self) -> list[Any]:
+        return list(self._items)
+
 
 class SimulatedCondition:
     """Take the place of a `Condition`; nobody stands still inside of it but those who wait."""
@@ -332,6 +335,7 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     from neon_mq_connector.consumers import (
         dispatcher,
         failure,
+        flow,
         outages,
         session,
         settlement,
@@ -345,6 +349,7 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
         lifecycle,
         dispatcher,
         failure,
+        flow,
         outages,
         session,
         settlement,

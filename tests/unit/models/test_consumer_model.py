@@ -33,7 +33,6 @@ SCRIPT = st.one_of(
 MESSAGE = st.tuples(
     st.lists(SCRIPT, min_size=2, max_size=4),
     st.sampled_from([0, 0, 50]),  # bytes
-    st.sampled_from([True, True, True, False]),  # whether it has an id
 )
 MESSAGES = st.lists(MESSAGE, min_size=2, max_size=5)
 PACES = st.lists(
@@ -83,7 +82,7 @@ class ConsumerModel(RuleBasedStateMachine):
     def begin(
         self,
         setup: Setup,
-        messages: Sequence[tuple[Sequence[Sequence[str]], int, bool]],
+        messages: Sequence[tuple[Sequence[Sequence[str]], int]],
         paces: Sequence[str],
     ) -> None:
         self.bench = Bench(setup)
@@ -124,10 +123,10 @@ class ConsumerModel(RuleBasedStateMachine):
 
     @rule(messages=MESSAGES, paces=PACES)
     def send(
-        self, messages: Sequence[tuple[Sequence[Sequence[str]], int, bool]], paces: Sequence[str]
+        self, messages: Sequence[tuple[Sequence[Sequence[str]], int]], paces: Sequence[str]
     ) -> None:
-        for scripts, size, has_id in messages:
-            self.bench.send(*scripts, size=size, has_id=has_id)
+        for scripts, size in messages:
+            self.bench.send(*scripts, size=size)
         self.go_on(paces)
 
     # -- settling and publishing from elsewhere ----------------------------------------------------
@@ -191,15 +190,24 @@ class ConsumerModel(RuleBasedStateMachine):
             broker.control.refusal = TopologyError("as the model says") if refused else None
         self.go_on(paces)
 
-    @rule(what=st.sampled_from(["reattach", "yield to others"]), deliver=st.booleans(), paces=PACES)
+    @rule(
+        what=st.sampled_from(["reattach", "slow", "old", "prefetch 1", "prefetch 4"]),
+        deliver=st.booleans(),
+        paces=PACES,
+    )
     def watch_over_it(self, what: str, deliver: bool, paces: Sequence[str]) -> None:
-        consumer = self.bench.consumer
+        consumer, session = self.bench.consumer, self.bench.consumer.session
         if deliver:
             self.bench.broker.deliver(100)
-        if what == "yield to others":
-            consumer.yield_to_others()
-        elif consumer.session is not None:
-            consumer.reattach(consumer.session, "as the model says")
+        if what == "slow":
+            consumer.flow.note_slow(5.0)
+        elif what == "old":
+            consumer.give_back_older(-1.0)
+        elif session is not None and what == "reattach":
+            consumer.reattach(session, "as the model says")
+        elif session is not None:
+            consumer.flow.asked = int(what.split()[1])
+            session.adjust_soon()
         self.go_on(paces)
 
     # -- the end -----------------------------------------------------------------------------------

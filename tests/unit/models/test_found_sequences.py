@@ -63,7 +63,7 @@ def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(
     make: Callable[..., Bench],
 ) -> None:
     bench = make()
-    bench.consumer.yield_to_others()
+    bench.broker.cancel_consumer()
     bench.simulation.run_all()
     bench.advance(15.0)
     bench.send([])

@@ -1,0 +1,141 @@
+"""How many messages the broker sends ahead: as many as were asked for, or as few as are wise.
+
+The number is changed while messages flow (`Session.adjust`), so the queue never is without its
+consumer and nothing is given back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from neon_mq_connector.consumers.registration import Registration
+
+#: What every RabbitMQ takes (`max_message_size` of 4.0): until sizes are known, the size assumed.
+_LARGEST_MESSAGE = 16 * 2**20
+#: The mean is one of at least so many messages.
+_SHORTEST_WINDOW = 10
+#: What AMQP's "no limit" is bounded to.
+MOST_PREFETCHED = 65_535
+
+
+def is_bound_to_its_place(registration: Registration) -> bool:
+    """Whether to start another consumer changes what the queue delivers, or to whom."""
+    arguments = registration.queue.arguments
+    is_stream = arguments.get("x-queue-type") == "stream"
+    return is_stream or bool(arguments.get("x-single-active-consumer"))
+
+
+class Flow:
+    """Choose the prefetch count of a consumer.
+
+    Messages that wait here are to stay within ``inbox_max_bytes``: so the prefetch count times the
+    mean size of the last messages must. A message may be as large as it wants, so each session
+    begins with few, and takes more once it has seen some.
+
+    The sizes are owned by the session's I/O thread. The rest is set by any thread.
+
+    Args:
+        registration: what was asked for.
+        held: how many messages are held for another try; they take part of the prefetch.
+        is_unstable: whether a lost connection would count against what was sent ahead.
+
+    Attributes:
+        asked: the prefetch count that was asked for.
+        can_change: whether the prefetch may change while a session lasts.
+    """
+
+    def __init__(
+        self,
+        registration: Registration,
+        held: Callable[[], int],
+        is_unstable: Callable[[], bool],
+    ) -> None:
+        self.asked = registration.prefetch_count
+        self.can_change = not is_bound_to_its_place(registration)
+        self._concurrency = registration.concurrency
+        self._max_bytes = registration.inbox_max_bytes
+        self._held = held
+        self._is_unstable = is_unstable
+        self._fits = self.asked
+        self._mean = 0.0
+        self._seen = 0
+        self._slow_until = 0.0
+        self._collects = False
+
+    def begin(self, messages: int, *, is_ours: bool) -> int:
+        """Return the prefetch count of a new session.
+
+        Args:
+            messages: how many wait in the queue; if they are few their sizes show in time.
+            is_ours: whether the queue is as it was registered. Otherwise it may have a single
+                active consumer, whose place would be lost: it begins with the full number.
+        """
+        self._seen, self._mean = 0, 0.0
+        few = max(1, self._max_bytes // _LARGEST_MESSAGE)
+        self._fits = few if is_ours and messages > few else self.asked
+        return self._limit()
+
+    def arrived(self, count: int, size: int, unsettled: int) -> None:
+        """Note a batch of messages.
+
+        Args:
+            count: how many.
+            size: of their bodies in all, in bytes.
+            unsettled: how many messages there are now that are not settled. They stay whatever the
+                prefetch of the next consumer is: the two together may fill the room twice.
+        """
+        window = max(_SHORTEST_WINDOW, self.asked // 2)
+        self._seen = seen = min(self._seen + count, window)
+        self._mean += (size / count - self._mean) * min(1.0, count / seen)
+        in_all = int(self._max_bytes / max(1.0, self._mean))
+        room = max(1, min(in_all, 2 * in_all - unsettled))
+        if in_all < self._fits or room >= 2 * self._fits:  # not to and fro for a little
+            self._fits = room
+
+    def note_slow(self, seconds: float) -> bool:
+        """Take no more than can be handled at once, for some time.
+
+        Args:
+            seconds: from now on.
+
+        Returns:
+            Whether that is news.
+        """
+        now = time.monotonic()
+        is_news = self._slow_until < now
+        self._slow_until = now + seconds
+        return is_news
+
+    def note_stuck(self) -> None:
+        """Take as many as were asked for, from now on: callbacks settle none before they have them.
+
+        Only the time after a lost connection is an exception: it ends by itself.
+        """
+        self._collects = self._collects or self._limit() < self.asked
+
+    def wanted(self, present: int, unsettled: int = 0) -> int:
+        """Return what the prefetch count of a session is to be now.
+
+        Args:
+            present: what it is.
+            unsettled: how many messages the present consumer has. Those and what may come for the
+                next one are not to be more than was asked for.
+        """
+        if not self.can_change:
+            return present
+        limit = self._limit()
+        room = min(limit, self.asked - unsettled)
+        return room if room == limit or room >= 2 * present else min(limit, present)
+
+    def _limit(self) -> int:
+        if not self.can_change:
+            return self.asked
+        limit = self.asked
+        if not self._collects:
+            limit = self._fits
+            if self._slow_until and time.monotonic() < self._slow_until:
+                limit = min(limit, self._concurrency)
+        if self._is_unstable():
+            limit = min(limit, self._concurrency + 1)
+        return max(1, min(self.asked, limit + self._held()))

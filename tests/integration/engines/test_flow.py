@@ -1,0 +1,348 @@
+"""The flow of messages changes while it lasts: the queue keeps its consumer, nothing comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
+from neon_mq_connector.testing import PrivateBroker
+from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.support.polling import eventually, never
+
+Engine = dict[str, Any]
+Act = Callable[[Any, int], None]
+
+MANY = 60
+LARGE = bytes(50_000)
+#: So much of it that four of those fit.
+ROOM = 200_000
+
+
+class Numbered(Seen):
+    """A callback that notes the numbers of its messages, and does something with some of them."""
+
+    def __init__(self, act: Act = lambda _channel, _number: None) -> None:
+        super().__init__()
+        self.counts: list[int] = []  # as quorum queues count deliveries
+        self.release = threading.Event()
+        self.act = act
+
+    def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self.counts.append((properties.headers or {}).get("x-delivery-count", 0))
+        self.act(channel, int(body[:4]))
+        super().__call__(channel, method, properties, body)
+
+    def block(self, _channel: Any, number: int) -> None:
+        """Take long for the first."""
+        if number == 0:
+            self.block_all(_channel, number)
+
+    def block_all(self, _channel: Any, _number: int) -> None:
+        """Take long."""
+        self.release.wait(30.0)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [int(body[:4]) for body in self.bodies]
+
+
+def numbered(count: int, tail: bytes = b"") -> list[bytes]:
+    return [b"%04d" % number + tail for number in range(count)]
+
+
+def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:
+    """Make a watch that looks when the test says so."""
+    return LivenessWatch("test-watch", LivenessPolicy(**policy), lambda: connector.consumers)
+
+
+def count_consumers(channel: BlockingChannel, queue: str) -> int:
+    return int(channel.queue_declare(queue, passive=True).method.consumer_count)
+
+
+def unacknowledged(broker: PrivateBroker, vhost: str) -> int:
+    return sum(each.get("messages_unacknowledged", 0) for each in broker.list_queues(vhost))
+
+
+def prefetch_of(connector: MQConnector) -> int:
+    """Return the prefetch of its consumer; 0 while one follows another."""
+    session = connector.consumers["c"].consumer.session
+    return 0 if session is None or session._is_changing else session.prefetch
+
+
+# -- the queue keeps its consumer -----------------------------------------------------------------
+
+
+def test_a_subscribers_queue_that_soon_expires_outlives_a_slow_callback(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    numbers = Numbered()
+    numbers.act = numbers.block
+    connector = make_connector(subscriber_queue_expires=1.0)
+    connector.register_subscriber("c", vhost, numbers, exchange="news", **engine)
+    run(connector)
+    for body in numbered(MANY):
+        channel.basic_publish("news", "", body)
+    eventually(lambda: connector.health().consumers["c"].oldest_callback_age, what="one runs")
+    queue = connector.consumers["c"].consumer.queue
+    watch = watch_over(connector, slow_callback_after=0.1)
+
+    def is_left_alone() -> bool:
+        watch.look()
+        return count_consumers(channel, queue) == 0
+
+    never(is_left_alone, during=2.5)
+    numbers.release.set()
+    numbers.wait_for(MANY)
+    assert numbers.numbers == list(range(MANY))
+    assert not numbers.redelivered
+
+
+@pytest.mark.parametrize("what", ["asks for another prefetch", "is slow", "gets large messages"])
+def test_an_adopted_queue_that_deletes_itself_lives_on(
+    what: str, engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    def ask(channel: Any, number: int) -> None:
+        if number % 10 == 0:
+            channel.basic_qos(prefetch_count=1 + number)
+
+    numbers = Numbered()
+    numbers.act = {"is slow": numbers.block, "asks for another prefetch": ask}.get(
+        what, lambda *_: None
+    )
+    channel.queue_declare("q", durable=True, auto_delete=True)
+    tail = LARGE if what == "gets large messages" else b""
+    put(channel, "q", *numbered(MANY, tail), declare=False)
+    connector = make_connector(inbox_max_bytes=ROOM)
+    connector.register_consumer(
+        "c", connector.vhost, "q", numbers, ack="on_success", durable=True, **engine
+    )
+    run(connector)
+    if what == "is slow":
+        watch = watch_over(connector, slow_callback_after=0.1)
+
+        def is_slowed_down() -> bool:
+            watch.look()
+            return prefetch_of(connector) == 1
+
+        if "async_consumer" in engine:  # coroutines run side by side: none holds up another
+            eventually(is_slowed_down)
+    numbers.release.set()
+    numbers.wait_for(MANY)
+    assert sorted(numbers.numbers) == list(range(MANY))
+    assert not numbers.redelivered
+    eventually(lambda: messages_in(channel, "q") == 0)
+
+
+def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2}
+    channel.queue_declare("q", durable=True, arguments=arguments)
+    channel.confirm_delivery()
+    put(channel, "q", *numbered(2 * MANY, LARGE), declare=False)
+    numbers = Numbered()
+    connector = make_connector(inbox_max_bytes=ROOM)
+    connector.register_consumer(
+        "c", connector.vhost, "q", numbers, ack="on_success", arguments=arguments, **engine
+    )
+    run(connector)
+    numbers.wait_for(2 * MANY, timeout=60.0)
+    assert sorted(numbers.numbers) == list(range(2 * MANY))
+    assert not any(numbers.counts)
+    health = connector.health().consumers["c"]
+    assert (health.failed, health.parked) == (0, 0)
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_the_order_is_kept_while_the_prefetch_changes(
+    queue_type: str, engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    def change(channel: Any, number: int) -> None:
+        if number % 7 == 0:
+            channel.basic_qos(prefetch_count=1 + number % 20)
+
+    count, numbers = 300, Numbered(change)
+    arguments = {"x-queue-type": queue_type}
+    channel.queue_declare("q", durable=True, arguments=arguments)
+    channel.confirm_delivery()
+    put(channel, "q", *numbered(count // 2), declare=False)
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        numbers,
+        ack="on_success",
+        durable=True,
+        concurrency=1,
+        arguments=arguments,
+        **engine,
+    )
+    run(connector)
+    put(channel, "q", *numbered(count)[count // 2 :], declare=False)
+    numbers.wait_for(count)
+    assert numbers.numbers == list(range(count))
+    assert not numbers.redelivered
+
+
+# -- how many come --------------------------------------------------------------------------------
+
+
+def test_large_messages_wait_at_the_broker_while_a_callback_is_busy(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    numbers = Numbered()
+    numbers.act = numbers.block_all
+    channel.confirm_delivery()  # so that it finds all of them when it attaches
+    put(channel, "q", *numbered(30, LARGE))
+    connector = make_connector(inbox_max_bytes=ROOM)
+    connector.register_consumer(
+        "c", connector.vhost, "q", numbers, ack="on_success", durable=True, **engine
+    )
+    run(connector)
+    eventually(lambda: unacknowledged(broker, vhost) >= 3, what="there is room for some")
+    never(lambda: unacknowledged(broker, vhost) > 8)
+    numbers.release.set()
+    numbers.wait_for(30)
+    eventually(lambda: messages_in(channel, "q") == 0)
+    put(channel, "q", *[b"0000"] * 200)
+    numbers.wait_for(230)
+    eventually(lambda: prefetch_of(connector) == 50, what="it takes many small ones again")
+    assert not numbers.redelivered
+
+
+def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    batches: list[int] = []
+    lock = threading.Lock()
+    collected = 0
+
+    def collect(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        nonlocal collected
+        with lock:
+            collected += 1
+            if collected % 20 == 0:
+                channel.basic_ack(method.delivery_tag, multiple=True)
+                batches.append(collected)
+
+    put(channel, "q", *numbered(MANY, LARGE))
+    connector = make_connector(inbox_max_bytes=ROOM)
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        collect,
+        auto_ack=False,
+        prefetch_count=20,
+        concurrency=1,
+        durable=True,
+        **engine,
+    )
+    run(connector)
+    eventually(lambda: batches == [20, 40, 60], timeout=30.0, what="three batches are complete")
+    eventually(lambda: messages_in(channel, "q") == 0)
+
+
+def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
+    engine: Engine,
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    broker: PrivateBroker,
+    vhost: str,
+) -> None:
+    numbers, idle = Numbered(), Seen()
+    numbers.act = numbers.block
+    options = {"ack": "on_success", "durable": True, "concurrency": 1, **engine}
+    put(channel, "q", *numbered(5))
+    busy = make_connector()
+    busy.register_consumer("c", vhost, "q", numbers, **options)
+    run(busy)
+    eventually(lambda: busy.health().consumers["c"].waiting == 4, what="four wait behind one")
+    watch = watch_over(busy, slow_callback_after=0.1)
+
+    def is_slow() -> bool:
+        watch.look()
+        return prefetch_of(busy) == 1
+
+    eventually(is_slow)
+    other = make_connector()
+    other.register_consumer("c", vhost, "q", idle, **options)
+    run(other)
+    put(channel, "q", *numbered(50)[5:])
+    assert sorted(idle.wait_for(44)) == numbered(50)[6:]  # one more had been sent to the slow one
+    numbers.release.set()
+    assert numbers.wait_for(6) == numbered(6)
+    assert not numbers.redelivered
+    eventually(lambda: prefetch_of(busy) == 50, what="it is fast again")
+
+
+def test_what_nobody_has_started_goes_back_before_the_broker_loses_patience(
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+) -> None:
+    numbers = Numbered()
+    numbers.act = numbers.block
+    put(channel, "q", *numbered(20))
+    connector = make_connector()
+    connector.register_consumer(
+        "c",
+        connector.vhost,
+        "q",
+        numbers,
+        ack="on_success",
+        durable=True,
+        concurrency=1,
+        prefetch_count=10,
+        **engine,
+    )
+    run(connector)
+    eventually(lambda: connector.health().consumers["c"].waiting == 9, what="nine wait behind one")
+    watch = watch_over(connector, slow_callback_after=0.1, ack_timeout=1.0, ack_timeout_warning=0.5)
+
+    def are_back() -> bool:
+        watch.look()
+        return messages_in(channel, "q") == 18
+
+    eventually(are_back, what="all have gone back but those that one consumer has at least")
+    numbers.release.set()
+    numbers.wait_for(20)
+    assert sorted(numbers.numbers) == list(range(20))
+    eventually(lambda: messages_in(channel, "q") == 0)
+
+
+def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
+    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+) -> None:
+    numbers = Numbered(lambda channel, _number: channel.basic_qos(prefetch_count=7))
+    connector = make_connector(inbox_max_bytes=ROOM)
+    connector.register_consumer(
+        "c",
+        vhost,
+        "q",
+        numbers,
+        ack="on_success",
+        durable=True,
+        arguments={"x-single-active-consumer": True},
+    )
+    run(connector)
+    session = connector.consumers["c"].consumer.session
+    assert session is not None
+    tag = session.consumer_tag
+    put(channel, "q", *numbered(MANY, LARGE), declare=False)
+    numbers.wait_for(MANY)
+    assert (session.consumer_tag, session.prefetch) == (tag, 50)
+    assert numbers.numbers == list(range(MANY))

@@ -1,0 +1,174 @@
+"""How many messages the broker is to send ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neon_mq_connector.consumers import flow as flow_module
+from neon_mq_connector.consumers.flow import Flow
+from neon_mq_connector.consumers.registration import Registration
+from neon_mq_connector.topology import Queue
+
+MIB = 2**20
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(flow_module, "time", clock)
+    return clock
+
+
+@dataclass
+class Given:
+    """What else a flow looks at."""
+
+    held: int = 0
+    is_unstable: bool = False
+
+
+def make(given: Given | None = None, **options: Any) -> Flow:
+    given = given or Given()
+    queue = Queue("q", arguments=options.pop("arguments", {}))
+    flow = Flow(Registration(queue, **options), lambda: given.held, lambda: given.is_unstable)
+    flow.begin(1000, is_ours=True)
+    return flow
+
+
+def test_it_begins_with_few_and_takes_all_when_the_first_were_small() -> None:
+    flow = make(prefetch_count=50)
+    assert flow.wanted(2) == 2
+    flow.arrived(1, 500, 1)
+    assert flow.wanted(2) == 50
+
+
+def test_where_few_messages_wait_it_begins_with_all() -> None:
+    assert make(prefetch_count=50).begin(2, is_ours=True) == 50
+
+
+def test_what_is_here_and_what_may_come_are_not_more_than_was_asked_for() -> None:
+    flow = make(prefetch_count=50)
+    flow.arrived(2, 1000, 2)
+    assert flow.wanted(2, unsettled=2) == 48
+    assert flow.wanted(48, unsettled=1) == 48
+    assert flow.wanted(48, unsettled=0) == 50
+
+
+def test_a_queue_that_somebody_else_has_made_begins_with_all() -> None:
+    flow = make(prefetch_count=50)
+    assert flow.begin(1000, is_ours=False) == 50
+
+
+def test_large_messages_are_few() -> None:
+    flow = make(prefetch_count=50, inbox_max_bytes=32 * MIB)
+    flow.arrived(2, 2 * MIB, 2)
+    assert flow.wanted(2) == 32
+    flow.arrived(32, 32 * 8 * MIB, 34)
+    assert flow.wanted(2) == 1  # there are more than enough
+    flow.arrived(20, 20 * 8 * MIB, 2)
+    assert flow.wanted(2) == 4
+
+
+def test_a_message_larger_than_all_may_be_comes_alone() -> None:
+    flow = make(prefetch_count=50, inbox_max_bytes=1000)
+    flow.arrived(1, 10_000, 1)
+    assert flow.wanted(2) == 1
+
+
+def test_small_ones_after_large_ones_are_many_again() -> None:
+    flow = make(prefetch_count=50, inbox_max_bytes=32 * MIB)
+    flow.arrived(50, 50 * 4 * MIB, 1)
+    assert flow.wanted(2) == 8
+    for _ in range(100):
+        flow.arrived(1, 100, 1)
+    assert flow.wanted(2) == 50
+
+
+def test_sizes_that_vary_a_little_change_nothing() -> None:
+    flow = make(prefetch_count=50, inbox_max_bytes=32 * MIB)
+    flow.arrived(50, 50 * MIB, 30)
+    few = flow.wanted(2)
+    for number in range(200):
+        flow.arrived(1, MIB * 9 // 10 if number % 2 else MIB, 30)
+        assert flow.wanted(2) == few
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 40 * MIB)), max_size=40))
+def test_what_is_here_and_what_may_come_fill_the_room_twice_at_most(
+    batches: list[tuple[int, int]],
+) -> None:
+    flow = make(prefetch_count=60, inbox_max_bytes=32 * MIB)
+    prefetch = 2
+    for count, size in batches:
+        flow.arrived(count, count * size, count)
+        before, prefetch = prefetch, flow.wanted(prefetch)
+        assert 1 <= prefetch <= 60
+        if prefetch < before:
+            assert prefetch == 1 or (count + prefetch) * flow._mean <= 64 * MIB
+
+
+def test_while_callbacks_are_slow_it_takes_what_can_be_handled_at_once(clock: Clock) -> None:
+    flow = make(prefetch_count=50, concurrency=3)
+    flow.arrived(1, 100, 1)
+    assert flow.note_slow(300.0)
+    assert flow.wanted(2) == 3
+    clock.now += 200.0
+    assert not flow.note_slow(300.0)
+    clock.now += 299.0
+    assert flow.wanted(2) == 3
+    clock.now += 2.0
+    assert flow.wanted(2) == 50
+    assert flow.note_slow(300.0)
+
+
+def test_while_a_loss_would_count_it_takes_one_more_than_it_handles() -> None:
+    given = Given(is_unstable=True)
+    flow = make(given, prefetch_count=50)
+    flow.arrived(1, 100, 1)
+    assert flow.wanted(2) == 2
+    given.is_unstable = False
+    assert flow.wanted(2) == 50
+
+
+def test_held_messages_leave_room_for_others() -> None:
+    flow = make(Given(held=5), prefetch_count=50)
+    flow.note_slow(60.0)
+    assert flow.wanted(2) == 6
+
+
+def test_who_collects_messages_gets_as_many_as_were_asked_for(clock: Clock) -> None:
+    given = Given()
+    flow = make(given, prefetch_count=50, inbox_max_bytes=1000)
+    flow.arrived(1, 500, 1)
+    flow.note_slow(60.0)
+    flow.note_stuck()
+    assert flow.wanted(2) == 50
+    flow.begin(1000, is_ours=True)
+    assert flow.wanted(2) == 50
+    given.is_unstable = True
+    assert flow.wanted(2) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"x-single-active-consumer": True}, {"x-queue-type": "stream"}], ids=str
+)
+def test_a_consumer_that_would_lose_its_place_has_what_was_asked_for(
+    arguments: dict[str, Any],
+) -> None:
+    flow = make(Given(is_unstable=True), prefetch_count=50, arguments=arguments)
+    flow.arrived(1, 100 * MIB, 1)
+    flow.asked = 20
+    assert flow.wanted(50) == 50
+    assert flow.begin(1000, is_ours=True) == 20
