@@ -1,0 +1,127 @@
+"""Messages acknowledged when their callback starts come once, and none is lost for that."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import dict_to_b64
+from tests.faults.conftest import run
+from tests.faults.peer import Peer
+from tests.support.polling import eventually
+from tests.support.proxy import FaultProxy
+
+pytestmark = pytest.mark.permissive_only
+
+QUEUE = "conversation"
+MANY = 40
+#: When the connection is lost so many callbacks have started.
+STARTED = 11
+
+
+class Conversation:
+    """A callback that notes what came, and waits in the midst of it."""
+
+    def __init__(self, waits_at: int, release: threading.Event) -> None:
+        self.bodies: list[bytes] = []
+        self._waits_at = waits_at
+        self._release = release
+
+    def __call__(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        self.bodies.append(body)
+        if len(self.bodies) == self._waits_at:
+            self._release.wait(30.0)
+
+
+def in_the_property(number: int) -> tuple[BasicProperties, bytes]:
+    return BasicProperties(message_id="shared"), b"%d" % number
+
+
+def in_the_body(number: int) -> tuple[BasicProperties, bytes]:
+    message = {"n": number, "message_id": "shared", "context": {"mq": {"message_id": "shared"}}}
+    return BasicProperties(), dict_to_b64(message)
+
+
+def all_alike(_number: int) -> tuple[BasicProperties, bytes]:
+    return BasicProperties(message_id="shared"), dict_to_b64({"message_id": "shared"})
+
+
+def cut(proxy: FaultProxy, _broker: PrivateBroker, _vhost: str) -> None:
+    proxy.reset()
+
+
+def close_at_the_broker(_proxy: FaultProxy, broker: PrivateBroker, vhost: str) -> None:
+    def close() -> int:
+        found = broker.management.connections(vhost)
+        for each in found:
+            broker.management.close_connection(each["name"])
+        return len(found)
+
+    eventually(close, what="there are connections to close")
+
+
+@pytest.mark.parametrize("lose", [cut, close_at_the_broker])
+@pytest.mark.parametrize("make", [in_the_property, in_the_body, all_alike])
+def test_messages_that_share_an_id_are_all_handled(
+    make: Callable[[int], tuple[BasicProperties, bytes]],
+    lose: Callable[[FaultProxy, PrivateBroker, str], None],
+    service: MQConnector,
+    engine: dict[str, Any],
+    proxy: FaultProxy,
+    broker: PrivateBroker,
+    peer: Peer,
+    release: threading.Event,
+) -> None:
+    peer.declare(QUEUE)
+    with peer.channel() as channel:
+        channel.confirm_delivery()
+        for number in range(MANY):
+            properties, body = make(number)
+            properties.delivery_mode = 2
+            channel.basic_publish("", QUEUE, body, properties)
+    conversation = Conversation(STARTED, release)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, conversation, durable=True, concurrency=1, **engine
+    )
+    run(service)
+    # the broker has read all acks, so each of the others comes again
+    eventually(lambda: peer.counts(QUEUE) == (0, MANY - STARTED), what="the others wait here")
+    recoveries = service.consumers["it"].consumer.recoveries
+    lose(proxy, broker, service.vhost)
+    eventually(lambda: peer.counts(QUEUE)[1] < MANY - STARTED, what="the broker knows of the loss")
+    release.set()
+    eventually(lambda: service.consumers["it"].consumer.recoveries > recoveries)
+    eventually(lambda: len(conversation.bodies) >= MANY, what="all are handled")
+    peer.wait_until_settled(QUEUE)
+    assert len(conversation.bodies) == MANY
+    if make is not all_alike:
+        assert len(set(conversation.bodies)) == MANY
+
+
+def test_a_message_whose_ack_was_lost_is_not_started_again(
+    service: MQConnector,
+    engine: dict[str, Any],
+    proxy: FaultProxy,
+    peer: Peer,
+    release: threading.Event,
+) -> None:
+    conversation = Conversation(1, release)
+    service.register_consumer(
+        "it", service.vhost, QUEUE, conversation, durable=True, concurrency=1, **engine
+    )
+    run(service)
+    peer.send(QUEUE, 5)
+    eventually(lambda: peer.counts(QUEUE) == (0, 4), what="four wait behind the first")
+    proxy.blackhole()
+    release.set()
+    eventually(lambda: len(conversation.bodies) == 5, what="they are started, and their acks lost")
+    assert peer.counts(QUEUE) == (0, 4)
+    proxy.heal()
+    peer.wait_until_settled(QUEUE, timeout=30.0)
+    assert sorted(conversation.bodies) == [b"m%d" % number for number in range(5)]
