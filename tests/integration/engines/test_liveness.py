@@ -114,7 +114,7 @@ def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
     run(connector)
     release = threading.Event()
     control = connector.consumers["c"].consumer.session.connections.control
-    control.submit(lambda _connection: release.wait(20.0), Waiter())
+    control.submit(lambda _connection: release.wait(20.0), Waiter(), timeout=20.0)
     watch = watch_over(connector, stalled_after=0.2)
 
     def look() -> str:
