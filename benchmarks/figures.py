@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks import feeder
+from benchmarks.actor import Actor
 from benchmarks.experiment import Contender, Experiment, Figure, at_least, at_most
 from benchmarks.others import with_aio_pika, with_faststream, with_kombu
 from benchmarks.ours import awaiting as our_awaiting
@@ -24,40 +27,76 @@ _BIG = 10_000_000
 #: Messages a second.
 _FLOW = 20_000
 
+#: A decorated callback that acknowledges when its answer is confirmed, as the others do.
+_ON_SUCCESS = {"ack": "on_success"}
+
 _REQUEST = Experiment(
     "request",
     "one request at a time",
     {
         "ours": Contender(Role(our_requests.Asker, "ours"), Role(our_requests.Service, "ours")),
+        "decorated": Contender(
+            Role(our_requests.Asker, "decorated"),
+            Role(our_requests.DecoratedService, "decorated", _ON_SUCCESS),
+        ),
+        "on receipt": Contender(
+            Role(our_requests.Asker, "receipt"), Role(our_requests.DecoratedService, "receipt")
+        ),
         "pika": Contender(Role(pika_requests.Asker, "pika"), Role(pika_requests.Service, "pika")),
     },
     (
         Figure("request, one at a time (from the median)", "ours", "pika", at_least(1.2)),
         Figure("  processor's time of the client", "ours", "pika", at_most(0.7), "cpu", "µs"),
         Figure("  processor's time of the service", "ours", "pika", None, "service_cpu", "µs"),
+        Figure("  decorated callback, ack on success", "decorated", "pika", at_least(1.1)),
+        Figure(
+            "    processor's time of the service", "decorated", "pika", None, "service_cpu", "µs"
+        ),
+        Figure("  decorated callback, ack on receipt", "on receipt", "pika", at_least(1.1)),
+        Figure(
+            "    processor's time of the service", "on receipt", "pika", None, "service_cpu", "µs"
+        ),
     ),
 )
+
+
+def _asked(name: str, service: type[Actor], **options: Any) -> dict[str, Contender]:
+    """Return a service that is asked by 16 threads, and one that is asked with 64 futures."""
+    threads, futures = f"{name}, threads", f"{name}, futures"
+    return {
+        threads: Contender(
+            Role(our_requests.Asker, threads, {"threads": 16}), Role(service, threads, options)
+        ),
+        futures: Contender(
+            Role(our_requests.FutureAsker, futures, {"in_flight": 64}),
+            Role(service, futures, options),
+        ),
+    }
+
 
 _REQUESTS = Experiment(
     "requests",
     "many requests at a time",
     {
-        "threads": Contender(
-            Role(our_requests.Asker, "threads", {"threads": 16}),
-            Role(our_requests.Service, "threads"),
-        ),
-        "futures": Contender(
-            Role(our_requests.FutureAsker, "futures", {"in_flight": 64}),
-            Role(our_requests.Service, "futures"),
-        ),
+        **_asked("raw", our_requests.Service),
+        **_asked("decorated", our_requests.DecoratedService, **_ON_SUCCESS),
+        **_asked("on receipt", our_requests.DecoratedService),
         "pika": Contender(
             Role(pika_requests.Asker, "pika", {"in_flight": 16}),
             Role(pika_requests.Service, "pika"),
         ),
     },
     (
-        Figure("requests, 16 threads; pika pipelines 16", "threads", "pika", at_least(2.0)),
-        Figure("requests, 64 futures; pika pipelines 16", "futures", "pika", at_least(3.0)),
+        Figure("requests, 16 threads; pika pipelines 16", "raw, threads", "pika", at_least(2.0)),
+        Figure("  decorated callback, ack on success", "decorated, threads", "pika", at_least(1.4)),
+        Figure(
+            "  decorated callback, ack on receipt", "on receipt, threads", "pika", at_least(1.4)
+        ),
+        Figure("requests, 64 futures; pika pipelines 16", "raw, futures", "pika", at_least(3.0)),
+        Figure("  decorated callback, ack on success", "decorated, futures", "pika", at_least(2.0)),
+        Figure(
+            "  decorated callback, ack on receipt", "on receipt, futures", "pika", at_least(2.0)
+        ),
     ),
 )
 

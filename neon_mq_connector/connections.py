@@ -72,7 +72,7 @@ class Connections:
         self.policy = policy or ConnectionPolicy()
         self.parameters = tuple(parameters)
         self.vhost = self.parameters[0].virtual_host
-        self._owner = owner
+        self.owner = owner
         self._lock = threading.RLock()
         self._closed = False
         self._exclusive: set[str] = set()
@@ -204,7 +204,7 @@ class Connections:
         with self._lock:
             self._check()
             if self._substitute is None:
-                made = Connections(self.parameters, owner=self._owner, policy=self.policy)
+                made = Connections(self.parameters, owner=self.owner, policy=self.policy)
                 if self._substitute is None:
                     self._substitute = made
             return self._substitute
@@ -280,7 +280,7 @@ class Connections:
             control.distrust(f"another connection to the same broker is dead: {reason}")
 
     def _named(self, purpose: str) -> list[pika.ConnectionParameters]:
-        return [name_connection(p, self._owner, purpose) for p in self.parameters]
+        return [name_connection(p, self.owner, purpose) for p in self.parameters]
 
     def _check(self) -> None:
         if self._closed:

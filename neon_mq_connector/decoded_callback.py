@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, overload
 from neon_mq_connector.aio.signatures import TAKES_DELIVERY, is_coroutine_function, name_of
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.consumers.current import current_delivery
+from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.errors import DecodeError
-from neon_mq_connector.service.reply import note_request
 
 LOG = logging.getLogger("neon_mq_connector.callback")
 
@@ -38,13 +38,14 @@ def create_mq_callback(
 ) -> Any:
     """Make a callback of a function that takes a decoded request; of a coroutine function, one.
 
-    The function is called with keyword arguments. When it is a method of an `MQConnector` (or of an
-    `AsyncMQConnector`) and returns a dict, the dict is sent to the queue that the request names as
-    ``routing_key``, with the request's ``message_id`` in ``context.mq``.
+    The function is called with keyword arguments. A dict that it returns is the answer: it is sent
+    to the queue that the request names as ``routing_key``, in the virtual host of the request, with
+    the request's ``message_id`` in ``context.mq``. The callback does not wait for its confirm; an
+    ack of the request does.
 
     Called by a consumer, what the function raises (and a request that cannot be read) is reported
     to ``on_error`` and the message is treated as one that failed. Called by hand it is logged and
-    the result is None.
+    the result is None; what a method of a connector returns is sent with its `send_message`.
 
     Args:
         callback: the function to wrap, where the decorator is used without parentheses.
@@ -65,26 +66,23 @@ def create_mq_callback(
 
     def decorate(wrapped: Function) -> Function:
         if is_coroutine_function(wrapped):
-            return _of_coroutine_function(wrapped, names, request_model)
-        return _of_function(wrapped, names, request_model)
+            return _of_coroutine_function(wrapped, _Reader(names, request_model))
+        return _of_function(wrapped, _Reader(names, request_model))
 
     return decorate if callback is None else decorate(callback)
 
 
-def _of_function(wrapped: Function, names: tuple[str, ...], request_model: Any) -> Function:
+def _of_function(wrapped: Function, reader: _Reader) -> Function:
     @functools.wraps(wrapped)
     def wrapper(*args: Any) -> Any:
         try:
-            call = _read(wrapped, args, names, request_model)
-            result = call.function()
-            if isinstance(call.owner, MQConnector):
-                answer = _answer(call, result)
-                if answer is not None:
-                    call.owner.send_message(**answer)
-            else:
-                _warn_if_lost(call, result, wrapped)
+            request = reader.read(args)
+            result = wrapped(*request.owner, **request.keywords)
+            answer = _answer(request, result)
+            if answer is not None:
+                _send_by_hand(request, answer)
         except Exception:
-            if _is_called_by_consumer(args):
+            if args and _current(args[-1]) is not None:
                 raise
             LOG.exception("%s failed", name_of(wrapped))
             return None
@@ -93,18 +91,17 @@ def _of_function(wrapped: Function, names: tuple[str, ...], request_model: Any) 
     return wrapper
 
 
-def _of_coroutine_function(
-    wrapped: Function, names: tuple[str, ...], request_model: Any
-) -> Function:
+def _of_coroutine_function(wrapped: Function, reader: _Reader) -> Function:
     @functools.wraps(wrapped)
     async def wrapper(*args: Any) -> Any:
         try:
-            call = _read(wrapped, args, names, request_model)
-            result = await call.function()
-            if not await _send(call, result):
-                _warn_if_lost(call, result, wrapped)
+            request = reader.read(args)
+            result = await wrapped(*request.owner, **request.keywords)
+            answer = _answer(request, result)
+            if answer is not None:
+                await _send_by_hand_async(request, answer)
         except Exception:
-            if _is_called_by_consumer(args):
+            if args and _current(args[-1]) is not None:
                 raise
             LOG.exception("%s failed", name_of(wrapped))
             return None
@@ -114,96 +111,87 @@ def _of_coroutine_function(
     return wrapper
 
 
-def _is_called_by_consumer(args: tuple[Any, ...]) -> bool:
-    current = current_delivery.get()
-    return current is not None and len(args) >= len(_NAMES) and args[-1] is current.delivery.body
+def _current(body: Any) -> DeliveryChannel | None:
+    """Return the channel of the running callback, if it is called with this body."""
+    channel = current_channel.get()
+    if channel is None or channel.delivery is None or channel.delivery.body is not body:
+        return None
+    return channel
 
 
-class _Call(NamedTuple):
-    """A function that is about to be called with a request.
+class _Request(NamedTuple):
+    """What a function is about to be called with.
 
     Attributes:
-        function: it, to be called without arguments.
-        owner: whose method it is; None where it is no method.
-        request: as it was decoded.
+        owner: whose method it is; empty where it is no method.
+        keywords: the arguments.
+        channel: on which the request came; None where it was called by hand.
+        queue: where the request wants its answer.
+        message_id: of the request.
     """
 
-    function: Function
-    owner: Any
-    request: Mapping[str, Any]
+    owner: tuple[Any, ...]
+    keywords: dict[str, Any]
+    channel: DeliveryChannel | None
+    queue: Any
+    message_id: Any
 
 
-async def _send(call: _Call, result: Any) -> bool:
-    """Send an answer, if the result is one.
+class _Reader:
+    """Make the keyword arguments of a function from those of a callback.
 
-    Returns:
-        Whether the function is a method of a connector, by which it can be sent.
+    Args:
+        names: which it takes.
+        request_model: the pydantic model of its ``body``; None for a dict.
     """
-    send: Function | None = getattr(call.owner, "send_message", None)
-    awaited = send is not None and is_coroutine_function(send)
-    if send is None or not (awaited or isinstance(call.owner, MQConnector)):
-        return False
-    answer = _answer(call, result)
-    if answer is None:
-        return True
-    if awaited:
-        await send(**answer)
-        return True
-    import asyncio  # there is a loop, so it is imported already
 
-    # it waits for the broker, and the loop has other callbacks to run
-    await asyncio.to_thread(send, **answer)
-    return True
+    def __init__(self, names: tuple[str, ...], request_model: Any) -> None:
+        self._indices = [(name, _NAMES.index(name)) for name in names if name in _NAMES]
+        self._model = request_model
 
+    def read(self, args: tuple[Any, ...]) -> _Request:
+        """Decode a request.
 
-#: The functions whose answers went nowhere, and of which the log has told.
-_told: set[str] = set()
-
-
-def _warn_if_lost(call: _Call, result: Any, function: Function) -> None:
-    """Tell, once, of an answer that nobody gets."""
-    if not isinstance(result, dict) or not result or not call.request.get("routing_key"):
-        return
-    name = name_of(function)
-    if current_delivery.get() is not None and name not in _told:
-        _told.add(name)
-        LOG.warning(
-            "%s returned an answer that is not sent, since it is no method of an MQConnector: make "
-            "it one, or publish the answer on the channel (include_callback_props)",
-            name,
-        )
+        Raises:
+            TypeError: these are not the arguments of a callback.
+            DecodeError: the body is no message.
+            pydantic.ValidationError: the request does not fit the model.
+        """
+        count = len(args) - len(_NAMES)
+        if count < 0:
+            raise TypeError(
+                "a callback is called with channel, method, properties and body, not with "
+                f"{len(args)} arguments"
+            )
+        owner, values = args[:count], list(args[count:])
+        channel, _method, properties, body = values
+        # another one may be in its place, made by somebody who has wrapped the callback
+        channel = channel if isinstance(channel, DeliveryChannel) else _current(body)
+        request = _decode(channel, properties, body)
+        queue, message_id = request.get("routing_key"), request.get("message_id")
+        values[-1] = request if self._model is None else self._model.model_validate(request)
+        keywords = {name: values[index] for name, index in self._indices}
+        return _Request(owner, keywords, channel, queue, message_id)
 
 
-def _read(
-    function: Function, args: tuple[Any, ...], names: tuple[str, ...], request_model: Any
-) -> _Call:
-    if len(args) < len(_NAMES):
-        raise TypeError(
-            f"a callback is called with channel, method, properties and body, not with {len(args)} "
-            "arguments"
-        )
-    owner, values = args[: -len(_NAMES)], dict(zip(_NAMES, args[-len(_NAMES) :], strict=True))
-    request = _decode(values["body"], values["properties"])
-    values["body"] = request if request_model is None else request_model.model_validate(request)
-    keywords = {name: values[name] for name in names if name in values}
-    return _Call(
-        functools.partial(function, *owner, **keywords), owner[0] if owner else None, request
-    )
-
-
-def _decode(body: Any, properties: Any) -> dict[str, Any]:
-    if isinstance(body, Mapping):
-        return dict(body)
+def _decode(channel: DeliveryChannel | None, properties: Any, body: Any) -> dict[str, Any]:
     if not isinstance(body, (bytes, bytearray)):
+        if isinstance(body, Mapping):
+            return dict(body)
         raise DecodeError(f"invalid body: bytes are expected, got {type(body).__name__}")
     request, wire_format = decode_body(bytes(body), getattr(properties, "content_type", None))
-    note_request(body, request, wire_format)
+    if channel is not None:
+        channel.note_request(body, request.get("routing_key"), wire_format)
     return request
 
 
-def _answer(call: _Call, result: Any) -> dict[str, Any] | None:
-    """Make the arguments of `send_message` for an answer; None when there is nothing to send."""
-    queue = call.request.get("routing_key")
+def _answer(request: _Request, result: Any) -> dict[str, Any] | None:
+    """Send what a function has returned, if it is an answer.
+
+    Returns:
+        An answer that is still to be sent, since the function was called by hand.
+    """
+    queue, channel = request.queue, request.channel
     if not isinstance(result, dict) or not result or not queue:
         return None
     if not isinstance(queue, str):
@@ -213,7 +201,30 @@ def _answer(call: _Call, result: Any) -> dict[str, Any] | None:
     mq = context.get("mq")
     context["mq"] = {
         **(mq if isinstance(mq, Mapping) else {}),
-        "message_id": call.request.get("message_id"),
+        "message_id": request.message_id,
     }
-    result["context"] = context
-    return {"request_data": result, "vhost": call.owner.vhost, "queue": queue}
+    answer = {**result, "context": context}
+    reply = None if channel is None else channel.reply(queue)
+    if channel is None or reply is None:
+        return answer
+    channel.answer(answer, reply)
+    return None
+
+
+def _send_by_hand(request: _Request, answer: dict[str, Any]) -> None:
+    owner = request.owner[0] if request.owner else None
+    if isinstance(owner, MQConnector):
+        owner.send_message(answer, vhost=owner.vhost, queue=request.queue)
+
+
+async def _send_by_hand_async(request: _Request, answer: dict[str, Any]) -> None:
+    owner: Any = request.owner[0] if request.owner else None
+    if isinstance(owner, MQConnector):
+        import asyncio  # there is a loop, so it is imported already
+
+        # it waits for the broker, and the loop has other callbacks to run
+        await asyncio.to_thread(_send_by_hand, request, answer)
+        return
+    send = getattr(owner, "send_message", None)
+    if send is not None and is_coroutine_function(send):
+        await send(answer, vhost=owner.vhost, queue=request.queue)

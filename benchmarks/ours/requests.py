@@ -1,4 +1,4 @@
-"""Requests: a service whose callback was written for earlier releases, and who asks it."""
+"""Requests: services whose callbacks answer in one way or another, and who asks them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.actor import PAYLOAD_BYTES, Actor, Load, Sample, Stopwatch
 from benchmarks.ours.connector import make_connector
 from benchmarks.plain_pika.requests import of_times
 from benchmarks.site import Site
+from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.utils.client_utils import send_mq_request
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -25,8 +26,37 @@ from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 _TEXT = "x" * PAYLOAD_BYTES
 
 
+class _Decorated(MQConnector):
+    @create_mq_callback()
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"text": body["text"]}
+
+
+class DecoratedService(Actor):
+    """Answer each request with its own text, which a decorated callback returns.
+
+    Args:
+        site: where the broker is.
+        queue: where requests come.
+        ack: when a request is acknowledged; on receipt by default.
+    """
+
+    def __init__(self, site: Site, queue: str, *, ack: str | None = None) -> None:
+        super().__init__(site, queue)
+        name = "bench_service"
+        self._connector = _Decorated(site.config(name), name)
+        self._connector.register_consumer(
+            "requests", site.vhost, queue, self._connector.answer, ack=ack
+        )
+        self._connector.run()
+
+    def close(self) -> None:
+        """Stop the service."""
+        self._connector.stop()
+
+
 class Service(Actor):
-    """Answer each request with its own text, and acknowledge it.
+    """Answer each request with its own text, and acknowledge it, as for earlier releases.
 
     Args:
         site: where the broker is.

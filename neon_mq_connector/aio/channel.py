@@ -19,9 +19,10 @@ from neon_mq_connector.aio.channel_operations import BrokerOperation, PublishOpe
 from neon_mq_connector.aio.connection import AwaitableConnection, ChannelHost
 from neon_mq_connector.aio.operation import DONE, Done, Operation, Unawaited
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, check_names, declared
-from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.settlement import Verdict
 from neon_mq_connector.errors import StoppedError
+from neon_mq_connector.link import Delivery
+from neon_mq_connector.publishing.publisher import Message
 from neon_mq_connector.topology import Queue as QueueSpec
 from neon_mq_connector.topology import check_name, declare_queue
 
@@ -43,15 +44,24 @@ class AwaitableChannel(DeliveryChannel):
 
     Args:
         session: the generation of the consuming channel.
-        route: how the request being handled may be answered directly.
         host: what it shares with others.
+        delivery: the message; None for none.
+        route: how it may be answered directly.
     """
 
     __slots__ = ("_host", "_unawaited")
 
-    def __init__(self, session: Session, route: ReplyRoute | None, host: ChannelHost) -> None:
+    def __init__(
+        self,
+        session: Session,
+        host: ChannelHost,
+        delivery: Delivery | None = None,
+        route: ReplyRoute | None = None,
+    ) -> None:
         self._session = session
-        self._route = route
+        self.delivery = delivery
+        self.route = route
+        self._request = None
         self._publishes = None
         self._host = host
         self._unawaited: Unawaited | None = None
@@ -157,24 +167,23 @@ class AwaitableChannel(DeliveryChannel):
             pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
             StoppedError: the connections are closed.
         """
-        message = self._message(exchange, routing_key, body, properties, mandatory)
-        if self._publishes is None:
-            self._publishes = PendingPublishes(self._session, report=_told_later)
-        publishes, timeout = self._publishes, self._timeout
+        return self._publish(self._message(exchange, routing_key, body, properties, mandatory))
+
+    def _publish(self, message: Message) -> Operation:
+        timeout, publisher = self._timeout, self._session.connections.publisher
+        publishes = self._expect_confirm()
         publish = PublishOperation(
-            message,
-            self._host.loop,
-            timeout,
-            self._get_unawaited(),
-            publishes,
-            self._session.connections.publisher,
+            message, self._host.loop, timeout, self._get_unawaited(), publishes, publisher
         )
         try:
             self._host.outbox.send(message, publish, timeout=timeout)
         except BaseException:
-            publish.forget()
+            publishes.resolve(None)  # there is nothing that an ack would have to wait for
             raise
         return publish
+
+    def _report(self, error: BaseException) -> None:
+        """Leave it to the operation, which knows whether somebody awaits it."""
 
     # -- what the broker may refuse ------------------------------------------------------------
 
@@ -399,7 +408,7 @@ class FurtherAwaitableChannel(AwaitableChannel):
     __slots__ = ("_closed",)
 
     def __init__(self, session: Session, host: ChannelHost) -> None:
-        super().__init__(session, None, host)
+        super().__init__(session, host)
         self._closed = False
         self._get_unawaited().end()  # it belongs to no callback that would come to know later
 
@@ -417,7 +426,3 @@ class FurtherAwaitableChannel(AwaitableChannel):
         """Close this channel alone."""
         self._closed = True
         return DONE
-
-
-def _told_later(_error: BaseException) -> None:
-    """Leave it to the operation, which knows whether somebody awaits it."""

@@ -8,7 +8,7 @@ import pika.exceptions as pika_errors
 
 from neon_mq_connector.aio.operation import Operation, Unawaited
 from neon_mq_connector.consumers.delivery_channel import as_pika_raises
-from neon_mq_connector.consumers.pending_publishes import PendingPublish, PendingPublishes
+from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.errors import PublishRejectedError, UnroutableError
 from neon_mq_connector.publishing.publisher import Message, Publisher
 
@@ -31,7 +31,7 @@ class BrokerOperation(Operation):
 class PublishOperation(Operation):
     """A message on its way."""
 
-    __slots__ = ("_pending", "_publisher", "_publishes")
+    __slots__ = ("_publisher", "_publishes")
 
     what: Message
 
@@ -47,29 +47,24 @@ class PublishOperation(Operation):
         super().__init__(message, loop, timeout, unawaited)
         self._publishes = publishes
         self._publisher = publisher
-        self._pending: PendingPublish = publishes.add()
 
     @property
     def is_known(self) -> bool:
         """Whether somebody knows that it has failed: whoever awaited it, or the message."""
-        return self._was_awaited or self._pending.acks is not None
-
-    def forget(self) -> None:
-        """Have no ack fail because of it."""
-        self._publishes.forget(self._pending)
+        return self._was_awaited or self._publishes.has_ack
 
     def resolve(self, value: Any) -> None:
         """Take the confirm."""
-        self._pending.resolve(None)
+        self._publishes.resolve(None)
         super().resolve(None)
 
     def fail(self, error: BaseException) -> None:
         """Take the failure."""
-        self._pending.fail(error)
+        self._publishes.fail(error)
         super().fail(error)
 
     def _as_raised(self, error: BaseException) -> BaseException:
-        self.forget()  # whoever catches it has decided
+        self._publishes.forgive(error)  # a callback that catches it has decided
         if isinstance(error, UnroutableError):
             raised: BaseException = pika_errors.UnroutableError([])
         elif isinstance(error, PublishRejectedError):

@@ -17,7 +17,7 @@ from neon_mq_connector.aio.channel import AwaitableChannel
 from neon_mq_connector.aio.connection import ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
-from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
+from neon_mq_connector.consumers.current import current_channel
 from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import CallbacksEndedError
 from neon_mq_connector.consumers.session import Session
@@ -134,7 +134,7 @@ class TaskRunner:
 
     def is_within(self) -> bool:
         """Whether a callback asks, or a task or a thread that it has started, while it runs."""
-        current = current_delivery.get()
+        current = current_channel.get()
         return current is not None and any(
             delivery is current.delivery for _session, delivery in self._handling.copy().values()
         )
@@ -251,8 +251,8 @@ class TaskRunner:
     async def _handle(self, number: int, session: Session, delivery: Delivery) -> None:
         dispatcher = self._dispatcher
         route = reply_route(delivery.properties)
-        channel = AwaitableChannel(session, route, self._host)
-        current_delivery.set(CurrentDelivery(delivery, route))
+        channel = AwaitableChannel(session, self._host, delivery, route)
+        current_channel.set(channel)
         try:
             await self._invoke(channel, delivery)
         except BaseException as error:  # what tasks pass on to their loop would end it

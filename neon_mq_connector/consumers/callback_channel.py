@@ -22,7 +22,6 @@ from neon_mq_connector.consumers.delivery_channel import (
     check_names,
     declared,
 )
-from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, is_direct_reply_name
@@ -34,6 +33,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
+from neon_mq_connector.link import Delivery, EncodedProperties
 from neon_mq_connector.publishing.confirm_channel import Flush, Message
 from neon_mq_connector.topology import Queue as QueueSpec
 from neon_mq_connector.topology import check_name, declare_queue
@@ -52,16 +52,19 @@ class CallbackChannel(DeliveryChannel):
 
     Args:
         session: the generation of the consuming channel.
-        route: how the request being handled may be answered directly.
-        tag: its delivery tag; 0 for none.
+        delivery: the message; None for none.
+        route: how it may be answered directly.
     """
 
-    __slots__ = ("_answers_here", "_confirms", "_tag")
+    __slots__ = ("_answers_here", "_confirms")
 
-    def __init__(self, session: Session, route: ReplyRoute | None = None, tag: int = 0) -> None:
+    def __init__(
+        self, session: Session, delivery: Delivery | None = None, route: ReplyRoute | None = None
+    ) -> None:
         self._session = session
-        self._route = route
-        self._tag = tag
+        self.delivery = delivery
+        self.route = route
+        self._request = None
         self._answers_here: bool | None = None
         self._publishes = None
         self._confirms: _Confirms | None = None
@@ -144,9 +147,11 @@ class CallbackChannel(DeliveryChannel):
             PublishError: there is no connection to publish on.
             pika.exceptions.UnroutableError, pika.exceptions.NackError: after `confirm_delivery`.
         """
-        message = self._message(exchange, routing_key, body, properties, mandatory)
+        self._publish(self._message(exchange, routing_key, body, properties, mandatory))
+
+    def _publish(self, message: Message) -> None:
         confirms = self._confirms
-        direct = not exchange and is_direct_reply_name(message.routing_key)
+        direct = not message.exchange and is_direct_reply_name(message.routing_key)
         if direct and confirms is None and self._answer(message):
             return
         publisher = self._session.connections.publisher
@@ -160,17 +165,18 @@ class CallbackChannel(DeliveryChannel):
                 raise pika_errors.NackError([]) from error
             confirms.tell(Basic.Ack)
             return
-        if self._publishes is None:
-            self._publishes = PendingPublishes(self._session)
-        pending = self._publishes.add()
+        publishes = self._expect_confirm()
         try:
             # with the answers of the callbacks that follow at once; however long they take, the
             # I/O thread sends it within some milliseconds
             flush = Flush.SOON if self._session.more_follows else Flush.NOW
-            publisher.post(message, pending, time.monotonic() + self._timeout, flush)
+            publisher.post(message, publishes, time.monotonic() + self._timeout, flush)
         except BaseException:
-            self._publishes.forget(pending)
+            publishes.resolve(None)  # there is nothing that an ack would have to wait for
             raise
+
+    def _report(self, error: BaseException) -> None:
+        self._session.report_publish(error)
 
     def _answer(self, message: Message) -> bool:
         """Send an answer where its request came, if that is as safe as a confirm.
@@ -181,9 +187,10 @@ class CallbackChannel(DeliveryChannel):
             Whether it was sent.
         """
         session = self._session
+        tag = 0 if self.delivery is None else self.delivery.method.delivery_tag
         if self._answers_here is None:
-            self._answers_here = _is_harmless(message) and session.may_answer(self._tag)
-        elif not session.settlement.is_open(self._tag):
+            self._answers_here = _is_harmless(message) and session.may_answer(tag)
+        elif not session.settlement.is_open(tag):
             self._answers_here = False  # after the ack: safety before order
         if self._answers_here:
             try:
@@ -380,8 +387,10 @@ class CallbackChannel(DeliveryChannel):
 def _is_harmless(message: Message) -> bool:
     """Whether there is nothing in a message for which a broker would close the channel."""
     properties = message.properties
-    if len(message.body) > _LARGEST_ANSWER or not isinstance(properties, BasicProperties):
+    if len(message.body) > _LARGEST_ANSWER:
         return False
+    if isinstance(properties, EncodedProperties):
+        return True  # made here, with nothing of that kind
     headers = properties.headers
     return (
         properties.user_id is None

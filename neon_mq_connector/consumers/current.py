@@ -3,23 +3,8 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import NamedTuple
 
-from neon_mq_connector.consumers.reply_route import ReplyRoute
-from neon_mq_connector.link import Delivery
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 
-
-class CurrentDelivery(NamedTuple):
-    """The message whose callback is running.
-
-    Attributes:
-        delivery: the message.
-        route: how it may be answered directly, if it may.
-    """
-
-    delivery: Delivery
-    route: ReplyRoute | None
-
-
-#: What the running callback handles; None elsewhere.
-current_delivery: ContextVar[CurrentDelivery | None] = ContextVar("current_delivery", default=None)
+#: The channel of the message that the running callback handles; None elsewhere.
+current_channel: ContextVar[DeliveryChannel | None] = ContextVar("current_channel", default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pika.exceptions as pika_errors
@@ -11,6 +12,8 @@ import pika.frame
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties, Queue
 
+from neon_mq_connector.codec import WireFormat, decode_body
+from neon_mq_connector.consumers.answers import Reply, make_answer
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.settlement import Verdict
@@ -20,7 +23,8 @@ from neon_mq_connector.envelope import (
     is_direct_reply_name,
     is_reply_name,
 )
-from neon_mq_connector.errors import TopologyError, WaitTimeoutError
+from neon_mq_connector.errors import DecodeError, TopologyError, WaitTimeoutError
+from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.publisher import Message
 from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal, check_name
 
@@ -35,15 +39,22 @@ class DeliveryChannel:
     dropped (the broker delivers again), publishes and declares go on.
 
     One is made for each message. So there is no constructor here that another would have to call:
-    whoever derives sets the session, how the request being handled may be answered directly, and
-    that nothing is published yet.
+    a class that derives sets the session, the delivery and its route, and that nothing is published
+    yet.
+
+    Attributes:
+        delivery: the message; None where the channel belongs to none.
+        route: how it may be answered directly, if it may.
     """
 
-    __slots__ = ("_publishes", "_route", "_session")
+    __slots__ = ("_publishes", "_request", "_session", "delivery", "route")
 
     _session: Session
-    _route: ReplyRoute | None
     _publishes: PendingPublishes | None
+    # what the message names for its answer, and its format; None as long as it was not read
+    _request: tuple[object, WireFormat] | None
+    delivery: Delivery | None
+    route: ReplyRoute | None
 
     @property
     def _timeout(self) -> float:
@@ -72,7 +83,78 @@ class DeliveryChannel:
         tag = self._session.consumer_tag
         return [tag] if tag and self._session.is_open else []
 
+    # -- answering -----------------------------------------------------------------------------
+
+    def note_request(self, body: object, queue: object, wire_format: WireFormat) -> None:
+        """Note what the message says, so that it is not decoded again for its answer.
+
+        Args:
+            body: what was decoded; nothing is noted if it is not the body of the message.
+            queue: what it names as ``routing_key``.
+            wire_format: the format it is in.
+        """
+        if self.delivery is not None and self.delivery.body is body:
+            self._request = (queue, wire_format)
+
+    def reply(self, queue: str) -> Reply | None:
+        """Return how a message for a queue is sent as the answer to the request.
+
+        Returns:
+            None when it does not answer it.
+        """
+        delivery = self.delivery
+        if delivery is None:
+            return None
+        _method, properties, body = delivery
+        if self._request is None:
+            try:
+                data, wire_format = decode_body(body, properties.content_type)
+            except DecodeError:
+                self._request = (None, WireFormat.LEGACY)
+            else:
+                self._request = (data.get("routing_key"), wire_format)
+        named, wire_format = self._request
+        if named != queue:
+            return None
+        route = self.route
+        if route is not None and route.queue == queue:
+            return Reply(route.reply_to, wire_format, route.correlation_id)
+        return Reply(queue, wire_format, properties.correlation_id)
+
+    def answer(self, data: Mapping[str, Any], reply: Reply) -> None:
+        """Publish the answer to the request; an ack that follows waits for its confirm.
+
+        Args:
+            data: what it says.
+            reply: how it is sent.
+
+        Raises:
+            EncodeError: the data has no representation in the format of the request.
+            PublishError: there is no connection to publish on.
+        """
+        self._publish(make_answer(data, reply, app_id=self._session.connections.owner))
+
     # -- for those that derive from it ----------------------------------------------------------
+
+    def _publish(self, message: Message) -> Any:
+        raise NotImplementedError
+
+    def _report(self, error: BaseException) -> None:
+        """Tell of a publish that failed and that no ack waits for."""
+        raise NotImplementedError
+
+    def _expect_confirm(self) -> PendingPublishes:
+        """Note a publish that is about to be made.
+
+        Returns:
+            What is to be told its end; an ack that follows waits for that.
+        """
+        with self._session.publishing:
+            publishes = self._publishes
+            if publishes is None:
+                publishes = self._publishes = PendingPublishes(self._session, self._report)
+            publishes.add()
+            return publishes
 
     def _settle(self, tag: int, verdict: Verdict, multiple: bool) -> None:
         session = self._session
@@ -83,9 +165,12 @@ class DeliveryChannel:
         claimed = session.claim(tag, multiple=multiple)
         if not claimed:
             return
-        if verdict is Verdict.ACK and self._publishes:
-            self._publishes.ack_when_confirmed(claimed)
-            return
+        if verdict is Verdict.ACK:
+            with session.publishing:
+                publishes, self._publishes = self._publishes, None
+            if publishes is not None:
+                publishes.ack_when_confirmed(claimed)
+                return
         for each in claimed:
             session.settlement.send(each.tag, verdict)
 
@@ -103,7 +188,7 @@ class DeliveryChannel:
         _check(properties)
         if properties.delivery_mode is None:
             properties.delivery_mode = PERSISTENT
-        route = self._route
+        route = self.route
         if exchange:
             return Message(exchange, routing_key, body, properties, mandatory=mandatory)
         if route is not None and routing_key == route.queue:
@@ -115,9 +200,7 @@ class DeliveryChannel:
         return Message("", routing_key, body, properties, mandatory=True, declare_missing=True)
 
     def _answers_directly(self, queue: str) -> bool:
-        return is_direct_reply_name(queue) or (
-            self._route is not None and queue == self._route.queue
-        )
+        return is_direct_reply_name(queue) or (self.route is not None and queue == self.route.queue)
 
 
 def _check(properties: BasicProperties) -> None:

@@ -15,111 +15,76 @@ if TYPE_CHECKING:
     from neon_mq_connector.consumers.session import Session
 
 
-class _WaitingAcks:
-    """Deliveries that are acked when so many publishes are confirmed."""
-
-    __slots__ = ("deliveries", "error", "left")
-
-    def __init__(self, deliveries: list[OpenDelivery], left: int) -> None:
-        self.deliveries = deliveries
-        self.left = left
-        self.error: BaseException | None = None
-
-
-class PendingPublish:
-    """One publish; the publisher tells it the end of its message, on the I/O thread.
-
-    Attributes:
-        acks: those that wait for it, or have failed with it.
-        error: why the broker does not have the message.
-    """
-
-    __slots__ = ("_all", "acks", "error")
-
-    def __init__(self, publishes: PendingPublishes) -> None:
-        self._all = publishes
-        self.acks: _WaitingAcks | None = None
-        self.error: BaseException | None = None
-
-    def resolve(self, value: None) -> None:
-        """Take the confirm."""
-        self._all.ended(self, None)
-
-    def fail(self, error: BaseException) -> None:
-        """Take the failure."""
-        self._all.ended(self, error)
-
-
 class PendingPublishes:
-    """The publishes of one callback; the session's lock `publishing` owns them.
+    """The publishes of one callback up to its next ack; the publisher tells it the end of each.
+
+    The session's lock `publishing` owns its state, and which of them a channel adds to.
 
     Args:
         session: whose deliveries are acked, and which is told of acks that have failed.
-        report: told of a failure that no ack waits for, at once; the session by default.
+        report: told of each failure that no ack waits for, at once.
     """
 
-    __slots__ = ("_pending", "_report", "_session")
+    __slots__ = ("_deliveries", "_errors", "_report", "_session", "_unconfirmed")
 
-    def __init__(
-        self, session: Session, report: Callable[[BaseException], object] | None = None
-    ) -> None:
+    def __init__(self, session: Session, report: Callable[[BaseException], object]) -> None:
         self._session = session
-        self._report = report or session.report_publish
-        # those that no ack waits for: without a confirm yet, or failed
-        self._pending: list[PendingPublish] = []
+        self._report = report
+        self._unconfirmed = 0
+        self._errors: list[BaseException] = []
+        self._deliveries: list[OpenDelivery] | None = None
 
     def __bool__(self) -> bool:
         """Whether an ack has to wait, or would be wrong."""
-        return bool(self._pending)
+        return self._unconfirmed > 0 or bool(self._errors)
 
-    def add(self) -> PendingPublish:
-        """Note a publish that is about to be made."""
-        publish = PendingPublish(self)
-        with self._session.publishing:
-            self._pending.append(publish)
-        return publish
+    @property
+    def has_ack(self) -> bool:
+        """Whether an ack waits for the confirms, or has failed with one of them."""
+        return self._deliveries is not None
 
-    def forget(self, publish: PendingPublish) -> None:
-        """Have no ack fail because of it: it was not made after all, or its failure is known."""
-        with self._session.publishing:
-            if publish in self._pending:
-                self._pending.remove(publish)
+    def add(self) -> None:
+        """Note a publish that is about to be made; its `resolve` or `fail` follows."""
+        self._unconfirmed += 1
 
     def ack_when_confirmed(self, deliveries: list[OpenDelivery]) -> None:
-        """Send acks when all publishes so far are confirmed; if one is not, they have failed."""
+        """Send acks once all publishes are confirmed; if one is not, the deliveries have failed."""
         with self._session.publishing:
-            publishes, self._pending = self._pending, []
-            failed = next((each.error for each in publishes if each.error is not None), None)
-            waiting = [each for each in publishes if each.error is None]
-            acks = _WaitingAcks(deliveries, len(waiting))
-            acks.error = failed
-            for publish in publishes:
-                publish.acks = acks
-        if not waiting:
-            self._settle(acks)
+            self._deliveries = deliveries
+        self._settle_if_ended()
 
-    def ended(self, publish: PendingPublish, error: BaseException | None) -> None:
-        """Take the end of a publish; called on the I/O thread."""
+    def forgive(self, error: BaseException) -> None:
+        """Have no ack fail because of an error: the callback knows of it."""
         with self._session.publishing:
-            acks = publish.acks
-            if acks is None:
-                publish.error = error
-                if error is None:
-                    self._pending.remove(publish)
-            else:
-                acks.left -= 1
-                acks.error = acks.error or error
-                if acks.left:
-                    return
-        if acks is not None:
-            self._settle(acks)
-        elif error is not None:
+            if self._deliveries is None:
+                self._errors = [each for each in self._errors if each is not error]
+
+    def resolve(self, value: None) -> None:
+        """Take a confirm, or the news that a publish was not made after all."""
+        with self._session.publishing:
+            self._unconfirmed -= 1
+        if self._deliveries is not None:
+            self._settle_if_ended()
+
+    def fail(self, error: BaseException) -> None:
+        """Take the failure of a publish."""
+        with self._session.publishing:
+            self._unconfirmed -= 1
+            self._errors.append(error)
+            is_unknown = self._deliveries is None
+        if is_unknown:
             # nothing is acked on the strength of it (yet): the failure is at least told
             self._report(error)
+        else:
+            self._settle_if_ended()
 
-    def _settle(self, acks: _WaitingAcks) -> None:
-        if acks.error is not None:
-            self._session.publish_failed(acks.deliveries, acks.error)
+    def _settle_if_ended(self) -> None:
+        with self._session.publishing:
+            if self._unconfirmed > 0 or not self._deliveries:
+                return
+            deliveries, self._deliveries = self._deliveries, []
+        if self._errors:
+            self._session.publish_failed(deliveries, self._errors[0])
             return
-        for each in acks.deliveries:
+        for each in deliveries:
             self._session.settlement.send(each.tag, Verdict.ACK)

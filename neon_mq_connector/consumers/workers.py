@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
+from neon_mq_connector.consumers.current import current_channel
 from neon_mq_connector.consumers.registration import MessageCallback
 from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import Waiting
@@ -19,9 +19,6 @@ from neon_mq_connector.threads.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from neon_mq_connector.consumers.dispatcher import Dispatcher
-
-#: Makes a named tuple in half the time.
-_new_current = tuple.__new__
 
 
 class ThreadRunner:
@@ -164,10 +161,10 @@ class ThreadRunner:
         method, properties, body = delivery
         tag = method.delivery_tag
         route = reply_route(properties) if properties.headers else None
-        channel = CallbackChannel(session, route, tag)
+        channel = CallbackChannel(session, delivery, route)
         thread_id = threading.get_ident()
         self.running[thread_id] = (tag, time.monotonic(), thread_id)
-        token = current_delivery.set(_new_current(CurrentDelivery, (delivery, route)))
+        token = current_channel.set(channel)
         try:
             result = self._callback(channel, method, properties, body)
             if result is not None and type(result) is CoroutineType:
@@ -177,7 +174,7 @@ class ThreadRunner:
         else:
             dispatcher.returned(session, tag, channel)
         finally:
-            current_delivery.reset(token)
+            current_channel.reset(token)
             del self.running[thread_id]
 
     def _refuse(self, coroutine: CoroutineType[Any, Any, Any]) -> NoReturn:

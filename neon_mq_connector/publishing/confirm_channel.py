@@ -61,6 +61,8 @@ class Message(NamedTuple):
         declare_missing: when it comes back from the default exchange, declare the queue and
             publish once more.
         declare: the same for any exchange: makes the steps that declare what was missing.
+        repeatable: publish it again when the channel ends before its confirm, though it may arrive
+            twice then.
     """
 
     exchange: str
@@ -70,6 +72,7 @@ class Message(NamedTuple):
     mandatory: bool = False
     declare_missing: bool = False
     declare: Callable[[BrokerFacts], Steps] | None = None
+    repeatable: bool = False
 
     def __str__(self) -> str:
         """Name the message by where it goes."""

@@ -439,7 +439,7 @@ class Publisher:
                 item.answer.fail(
                     PublishRejectedError(f"{message}: {error}", may_have_arrived=False)
                 )
-            elif culprit_passed:
+            elif culprit_passed or message.repeatable:
                 self._send_again(item)
                 continue
             else:
@@ -472,7 +472,10 @@ class Publisher:
                 self._declare(message, declare, item.deadline)
             self._send(item)
         except Exception as error:
-            item.answer.fail(self._not_sent(message, error))
+            failure = self._not_sent(message, error)
+            if message.repeatable:
+                failure.may_have_arrived = True  # the first time
+            item.answer.fail(failure)
             self._release(item)
 
     def _not_sent(self, message: Message, error: Exception) -> PublishError:

@@ -193,8 +193,8 @@ class MessagingService(ConfiguredService):
             parameters = self._all_parameters(vhost, **connection_props)
             emit_to(parameters, target, outgoing, timeout=settings.publish_timeout)
             return outgoing.message_id
-        if reply is not None and reply.direct_name:
-            target = Target(queue=reply.direct_name)
+        if reply is not None:
+            target = target_of("", reply.queue, None)
         send(self._connections(vhost), target, outgoing, timeout=settings.publish_timeout)
         return outgoing.message_id
 

@@ -123,8 +123,7 @@ class PipelinedService(AskingService):
             wire_format, correlation_id = WIRE_FORMATS[self.settings.wire_format], None
         else:
             wire_format, correlation_id = reply.wire_format, reply.correlation_id
-            if reply.direct_name:
-                target = Target(queue=reply.direct_name)
+            target = target_of("", reply.queue, None)
         return target, functools.partial(
             prepare_encoded,
             wire_format=wire_format,

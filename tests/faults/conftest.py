@@ -12,6 +12,7 @@ import pika
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.client import RequestClient
 from neon_mq_connector.testing import PrivateBroker
 from tests.conftest import User
 from tests.faults.peer import Peer
@@ -85,8 +86,8 @@ def make_service(config: dict[str, Any], vhost: str) -> Iterator[Callable[..., M
     """Make connectors behind the proxy, with further settings; stopped at the end of the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(**settings: Any) -> MQConnector:
-            connector = MQConnector({**config, **settings}, SERVICE)
+        def make(kind: type[MQConnector] = MQConnector, **settings: Any) -> MQConnector:
+            connector = kind({**config, **settings}, SERVICE)
             connector.vhost = vhost
             stack.callback(connector.stop)
             return connector
@@ -98,6 +99,16 @@ def make_service(config: dict[str, Any], vhost: str) -> Iterator[Callable[..., M
 def service(make_service: Callable[..., MQConnector]) -> MQConnector:
     """One connector behind the proxy."""
     return make_service()
+
+
+@pytest.fixture
+def client(
+    connection_params: pika.ConnectionParameters, broker: PrivateBroker, vhost: str
+) -> Iterator[RequestClient]:
+    """A requester with a line of its own."""
+    client = RequestClient([connection_params], owner="tests")
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pika
@@ -27,16 +27,6 @@ pytestmark = pytest.mark.permissive_only
 QUEUE = "squares"
 
 Alarm = Callable[[], contextlib.AbstractContextManager[None]]
-
-
-@pytest.fixture
-def client(
-    connection_params: pika.ConnectionParameters, broker: PrivateBroker, vhost: str
-) -> Iterator[RequestClient]:
-    """Who asks, with a line of its own."""
-    client = RequestClient([connection_params], owner="tests")
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -315,6 +315,7 @@ class FakeConnections:
     """The connections to one virtual host, none of which leaves this process."""
 
     vhost: str = "/v"
+    owner: str = "fake"
     control: FakeControl = field(default_factory=FakeControl)
     publisher: FakePublisher = field(default_factory=FakePublisher)
     requests: FakeLink = field(default_factory=FakeLink)

@@ -16,7 +16,7 @@ from neon_mq_connector.aio.loops import CallersLoop, LoopThread
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.aio.tasks import TaskRunner
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.consumers.current import current_delivery
+from neon_mq_connector.consumers.current import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow
@@ -191,14 +191,16 @@ def test_each_knows_what_it_handles(bench: Callable[..., Bench]) -> None:
 
     async def callback(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         await asyncio.sleep(0.01)
-        current = current_delivery.get()
-        seen.append(current is not None and current.delivery.body is body)
+        current = current_channel.get()
+        seen.append(
+            current is not None and current.delivery is not None and current.delivery.body is body
+        )
 
     it = bench(callback, ack=AckMode.ON_SUCCESS)
     it.number(*range(1, 21))
     eventually(lambda: seen == [True] * 20)
     on_the_loop: list[Any] = []
-    it.runner._loop.call(lambda: on_the_loop.append(current_delivery.get()))
+    it.runner._loop.call(lambda: on_the_loop.append(current_channel.get()))
     eventually(lambda: on_the_loop == [None])
 
 

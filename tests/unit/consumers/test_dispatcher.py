@@ -12,7 +12,7 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.consumers.current import current_delivery
+from neon_mq_connector.consumers.current import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow
@@ -626,7 +626,7 @@ def test_a_callback_knows_what_it_handles_and_nobody_else_does() -> None:
 
     def callback(*arguments: Any) -> None:
         given.extend(arguments)
-        seen.append(current_delivery.get())
+        seen.append(current_channel.get())
 
     it = bench(callback, ack=AckMode.ON_SUCCESS)
     properties = BasicProperties(
@@ -639,13 +639,13 @@ def test_a_callback_knows_what_it_handles_and_nobody_else_does() -> None:
     for mine, of_callback in zip(seen[0].delivery, given[1:], strict=True):
         assert mine is of_callback
     assert seen[0].route.queue == "neon.reply.r"
-    assert current_delivery.get() is None
+    assert current_channel.get() is None
 
 
 def test_after_a_failure_nothing_is_current() -> None:
     it = bench(fail, ack=AckMode.ON_SUCCESS)
     it.handle(1)
-    assert current_delivery.get() is None
+    assert current_channel.get() is None
     assert it.dispatcher.running() == []
 
 

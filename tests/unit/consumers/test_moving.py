@@ -162,8 +162,9 @@ class Bench:
             takes_answers=self.takes_answers,
         )
         self.session.settlement.delivered(1, 1)
-        self.session.settlement.start(make_delivery(1))
-        self.channel = CallbackChannel(self.session, None, 1)
+        delivery = make_delivery(1)
+        self.session.settlement.start(delivery)
+        self.channel = CallbackChannel(self.session, delivery)
 
     def answer(
         self, body: bytes = b"answer", to: str = REPLY_TO, exchange: str = "", **properties: Any

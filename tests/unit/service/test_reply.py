@@ -4,17 +4,20 @@ import gc
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector import create_mq_callback, decoded_callback
 from neon_mq_connector.codec import WireFormat, decode_body, encode_body
-from neon_mq_connector.consumers.current import CurrentDelivery, current_delivery
+from neon_mq_connector.consumers import delivery_channel
+from neon_mq_connector.consumers.answers import Reply
+from neon_mq_connector.consumers.callback_channel import CallbackChannel
+from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.sending.target import Target
-from neon_mq_connector.service import reply
 from neon_mq_connector.service.reply import answer_in_kind
 
 
@@ -25,11 +28,11 @@ def delivery(queue: str, wire_format: WireFormat = WireFormat.LEGACY, **data: An
 
 @contextmanager
 def handling(message: Delivery) -> Iterator[None]:
-    token = current_delivery.set(CurrentDelivery(message, None))
+    token = current_channel.set(CallbackChannel(cast(Session, None), message))
     try:
         yield
     finally:
-        current_delivery.reset(token)
+        current_channel.reset(token)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         bodies.append(body)
         return decode_body(body, content_type)
 
-    for module in (reply, decoded_callback):
+    for module in (delivery_channel, decoded_callback):
         monkeypatch.setattr(module, "decode_body", decode)
     return bodies
 
@@ -50,7 +53,7 @@ def test_a_request_is_read_once_for_all_the_parts_of_its_answer(decoded: list[by
     with handling(delivery("answers")):
         replies = [answer_in_kind(Target(queue="answers")) for _ in range(3)]
         assert answer_in_kind(Target(queue="elsewhere")) is None
-    assert replies == [reply.Reply(WireFormat.LEGACY, "c", "")] * 3
+    assert replies == [Reply("answers", WireFormat.LEGACY, "c")] * 3
     assert len(decoded) == 1
 
 
@@ -65,14 +68,14 @@ def test_what_a_decoded_callback_has_read_is_not_read_again(decoded: list[bytes]
     message = delivery("answers", WireFormat.JSON)
     with handling(message):
         callback(None, *message)
-    assert found == [reply.Reply(WireFormat.JSON, "c", "")]
+    assert found == [Reply("answers", WireFormat.JSON, "c")]
     assert len(decoded) == 1
 
 
 def test_each_message_is_answered_in_its_own_way(decoded: list[bytes]) -> None:
     for queue, wire_format in (("a", WireFormat.JSON), ("b", WireFormat.LEGACY)):
         with handling(delivery(queue, wire_format)):
-            assert answer_in_kind(Target(queue=queue)) == reply.Reply(wire_format, "c", "")
+            assert answer_in_kind(Target(queue=queue)) == Reply(queue, wire_format, "c")
             assert answer_in_kind(Target(queue="ab".replace(queue, ""))) is None
     assert answer_in_kind(Target(queue="b")) is None
 
@@ -101,16 +104,3 @@ def test_a_message_is_not_kept_when_it_has_been_handled() -> None:
     del message
     gc.collect()
     assert method() is None
-
-
-def test_an_answer_that_nobody_gets_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    @create_mq_callback()
-    def lonely(body: dict[str, Any]) -> dict[str, Any]:
-        return {"answer": body["n"]}
-
-    message = delivery("answers", n=1)
-    with handling(message):
-        for _ in range(2):
-            lonely(None, message.method, message.properties, message.body)
-    (record,) = caplog.records
-    assert "lonely returned an answer that is not sent" in record.getMessage()
