@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, overload
 from neon_mq_connector.aio.signatures import TAKES_DELIVERY, is_coroutine_function, name_of
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.consumers.current import current_channel
-from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, current_channel
 from neon_mq_connector.errors import DecodeError
 
 LOG = logging.getLogger("neon_mq_connector.callback")
@@ -111,7 +110,7 @@ def _of_coroutine_function(wrapped: Function, reader: _Reader) -> Function:
     return wrapper
 
 
-def _current(body: Any) -> DeliveryChannel | None:
+def _current(body: Any) -> DeliveryChannel[Any, Any] | None:
     """Return the channel of the running callback, if it is called with this body."""
     channel = current_channel.get()
     if channel is None or channel.delivery is None or channel.delivery.body is not body:
@@ -132,7 +131,7 @@ class _Request(NamedTuple):
 
     owner: tuple[Any, ...]
     keywords: dict[str, Any]
-    channel: DeliveryChannel | None
+    channel: DeliveryChannel[Any, Any] | None
     queue: Any
     message_id: Any
 
@@ -174,7 +173,9 @@ class _Reader:
         return _Request(owner, keywords, channel, queue, message_id)
 
 
-def _decode(channel: DeliveryChannel | None, properties: Any, body: Any) -> dict[str, Any]:
+def _decode(
+    channel: DeliveryChannel[Any, Any] | None, properties: Any, body: Any
+) -> dict[str, Any]:
     if not isinstance(body, (bytes, bytearray)):
         if isinstance(body, Mapping):
             return dict(body)

@@ -6,9 +6,9 @@ It is what aio-pika's messages settle on. Everything is done by the channel unde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pika.exceptions as pika_errors
 from aiormq import exceptions as aiormq_errors
@@ -16,10 +16,8 @@ from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from pika.spec import BasicProperties
 
+from neon_mq_connector.aio.channel import AwaitableChannel
 from neon_mq_connector.aio.operation import Done
-
-if TYPE_CHECKING:
-    from neon_mq_connector.aio.channel import AwaitableChannel
 
 _REFUSALS: dict[int, type[aiormq_errors.ChannelClosed]] = {
     403: aiormq_errors.ChannelAccessRefused,
@@ -28,42 +26,31 @@ _REFUSALS: dict[int, type[aiormq_errors.ChannelClosed]] = {
     406: aiormq_errors.ChannelPreconditionFailed,
 }
 _NO_ROUTE = 312
+#: What properties have the same name, and the same type, in pamqp and in pika.
+_SAME_NAMES = (
+    "app_id",
+    "content_encoding",
+    "content_type",
+    "correlation_id",
+    "delivery_mode",
+    "expiration",
+    "headers",
+    "message_id",
+    "priority",
+    "reply_to",
+    "user_id",
+)
 
 
 class PropertiesView:
-    """pika's properties under the names that pamqp has for them."""
+    """pika's properties under the names that pamqp has for them, most of which are the same."""
 
-    __slots__ = (
-        "app_id",
-        "cluster_id",
-        "content_encoding",
-        "content_type",
-        "correlation_id",
-        "delivery_mode",
-        "expiration",
-        "headers",
-        "message_id",
-        "message_type",
-        "priority",
-        "reply_to",
-        "timestamp",
-        "user_id",
-    )
+    expiration: str | None
+    delivery_mode: int | None
 
     def __init__(self, properties: BasicProperties) -> None:
-        self.app_id = properties.app_id
-        self.cluster_id = properties.cluster_id
-        self.content_encoding = properties.content_encoding
-        self.content_type = properties.content_type
-        self.correlation_id = properties.correlation_id
-        self.delivery_mode = properties.delivery_mode
-        self.expiration = properties.expiration
-        self.headers = properties.headers
-        self.message_id = properties.message_id
+        self.__dict__.update(vars(properties))
         self.message_type = properties.type
-        self.priority = properties.priority
-        self.reply_to = properties.reply_to
-        self.user_id = properties.user_id
         seconds = properties.timestamp
         self.timestamp = None if seconds is None else _as_datetime(seconds)
 
@@ -75,6 +62,33 @@ class Header:
 
     def __init__(self, properties: BasicProperties) -> None:
         self.properties = PropertiesView(properties)
+
+
+def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
+    """Make an operation that aiormq and pika have with the same arguments.
+
+    Args:
+        name: of the operation.
+        answer: makes aiormq's answer of pika's.
+    """
+
+    async def operation(
+        self: AiormqChannel,
+        *arguments: Any,
+        nowait: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        table = options.get("arguments")
+        if table is not None:
+            options["arguments"] = dict(table)
+        begun = getattr(self.channel, name)(*arguments, **options)
+        frame = await _asked(timeout, begun)
+        return answer(frame.method)
+
+    operation.__name__ = name
+    operation.__doc__ = f"Do what ``{name}`` of aiormq does; refusals are raised as it does."
+    return operation
 
 
 class AiormqConnection:
@@ -106,42 +120,42 @@ class AiormqChannel:
         channel: what does the work.
     """
 
-    __slots__ = ("_channel",)
+    __slots__ = ("channel",)
 
     def __init__(self, channel: AwaitableChannel) -> None:
-        self._channel = channel
+        self.channel = channel
 
     @property
     def is_closed(self) -> bool:
         """Whether messages of this channel cannot be settled any more."""
         # one that is being stopped is still open for what is running
-        return not self._channel.is_attached
+        return not self.channel.is_attached
 
     @property
     def number(self) -> int:
         """The number of the generation; AMQP's own number is the library's business."""
-        return self._channel.channel_number
+        return self.channel.channel_number
 
     @property
     def connection(self) -> AiormqConnection:
         """A stand-in for the connection."""
-        return AiormqConnection(self._channel)
+        return AiormqConnection(self.channel)
 
     # -- settling: done by the call ------------------------------------------------------------
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = True) -> Done:
         """Acknowledge; what the callback has published is confirmed before the ack leaves."""
-        return self._channel.basic_ack(delivery_tag, multiple)
+        return self.channel.basic_ack(delivery_tag, multiple)
 
     def basic_nack(
         self, delivery_tag: int, multiple: bool = False, requeue: bool = True, wait: bool = True
     ) -> Done:
         """Give a message back, or have it dropped or dead-lettered."""
-        return self._channel.basic_nack(delivery_tag, multiple, requeue)
+        return self.channel.basic_nack(delivery_tag, multiple, requeue)
 
     def basic_reject(self, delivery_tag: int, *, requeue: bool = True, wait: bool = True) -> Done:
         """Fail a message: back to its queue, or dropped or dead-lettered."""
-        return self._channel.basic_reject(delivery_tag, requeue)
+        return self.channel.basic_reject(delivery_tag, requeue)
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -169,7 +183,7 @@ class AiormqChannel:
         try:
             await _asked(
                 timeout,
-                self._channel.basic_publish(exchange, routing_key, body, sent, mandatory),
+                self.channel.basic_publish(exchange, routing_key, body, sent, mandatory),
             )
         except pika_errors.UnroutableError as error:
             returned = spec.Basic.Return(_NO_ROUTE, "NO_ROUTE", exchange, routing_key)
@@ -187,153 +201,18 @@ class AiormqChannel:
 
     # -- what the broker may refuse ------------------------------------------------------------
 
-    async def queue_declare(
-        self,
-        queue: str = "",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        nowait: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> spec.Queue.DeclareOk:
-        """Declare a queue; one that exists with other properties is used as it is.
-
-        Raises:
-            aiormq.exceptions.ChannelClosed: the broker refused.
-        """
-        frame = await _asked(
-            timeout,
-            self._channel.queue_declare(
-                queue, passive, durable, exclusive, auto_delete, dict(arguments or {}) or None
-            ),
-        )
-        method = frame.method
-        return spec.Queue.DeclareOk(method.queue, method.message_count, method.consumer_count)
-
-    async def queue_delete(
-        self,
-        queue: str = "",
-        if_unused: bool = False,
-        if_empty: bool = False,
-        nowait: bool = False,
-        timeout: float | None = None,
-    ) -> spec.Queue.DeleteOk:
-        """Delete a queue."""
-        frame = await _asked(timeout, self._channel.queue_delete(queue, if_unused, if_empty))
-        return spec.Queue.DeleteOk(frame.method.message_count)
-
-    async def queue_purge(
-        self, queue: str = "", nowait: bool = False, timeout: float | None = None
-    ) -> spec.Queue.PurgeOk:
-        """Remove the ready messages of a queue."""
-        frame = await _asked(timeout, self._channel.queue_purge(queue))
-        return spec.Queue.PurgeOk(frame.method.message_count)
-
-    async def queue_bind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = "",
-        nowait: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> spec.Queue.BindOk:
-        """Bind a queue to an exchange."""
-        await _asked(
-            timeout, self._channel.queue_bind(queue, exchange, routing_key, _table(arguments))
-        )
-        return spec.Queue.BindOk()
-
-    async def queue_unbind(
-        self,
-        queue: str = "",
-        exchange: str = "",
-        routing_key: str = "",
-        arguments: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> spec.Queue.UnbindOk:
-        """Unbind a queue from an exchange."""
-        await _asked(
-            timeout, self._channel.queue_unbind(queue, exchange, routing_key, _table(arguments))
-        )
-        return spec.Queue.UnbindOk()
-
-    async def exchange_declare(
-        self,
-        exchange: str = "",
-        *,
-        exchange_type: str = "direct",
-        passive: bool = False,
-        durable: bool = False,
-        auto_delete: bool = False,
-        internal: bool = False,
-        nowait: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> spec.Exchange.DeclareOk:
-        """Declare an exchange."""
-        await _asked(
-            timeout,
-            self._channel.exchange_declare(
-                exchange,
-                exchange_type,
-                passive,
-                durable,
-                auto_delete,
-                internal,
-                arguments=_table(arguments),
-            ),
-        )
-        return spec.Exchange.DeclareOk()
-
-    async def exchange_delete(
-        self,
-        exchange: str = "",
-        *,
-        if_unused: bool = False,
-        nowait: bool = False,
-        timeout: float | None = None,
-    ) -> spec.Exchange.DeleteOk:
-        """Delete an exchange."""
-        await _asked(timeout, self._channel.exchange_delete(exchange, if_unused))
-        return spec.Exchange.DeleteOk()
-
-    async def exchange_bind(
-        self,
-        destination: str = "",
-        source: str = "",
-        routing_key: str = "",
-        *,
-        nowait: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> spec.Exchange.BindOk:
-        """Bind an exchange to another."""
-        await _asked(
-            timeout,
-            self._channel.exchange_bind(destination, source, routing_key, _table(arguments)),
-        )
-        return spec.Exchange.BindOk()
-
-    async def exchange_unbind(
-        self,
-        destination: str = "",
-        source: str = "",
-        routing_key: str = "",
-        *,
-        nowait: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> spec.Exchange.UnbindOk:
-        """Unbind an exchange from another."""
-        await _asked(
-            timeout,
-            self._channel.exchange_unbind(destination, source, routing_key, _table(arguments)),
-        )
-        return spec.Exchange.UnbindOk()
+    queue_declare = _operation(
+        "queue_declare",
+        lambda ok: spec.Queue.DeclareOk(ok.queue, ok.message_count, ok.consumer_count),
+    )
+    queue_delete = _operation("queue_delete", lambda ok: spec.Queue.DeleteOk(ok.message_count))
+    queue_purge = _operation("queue_purge", lambda ok: spec.Queue.PurgeOk(ok.message_count))
+    queue_bind = _operation("queue_bind", lambda _ok: spec.Queue.BindOk())
+    queue_unbind = _operation("queue_unbind", lambda _ok: spec.Queue.UnbindOk())
+    exchange_declare = _operation("exchange_declare", lambda _ok: spec.Exchange.DeclareOk())
+    exchange_delete = _operation("exchange_delete", lambda _ok: spec.Exchange.DeleteOk())
+    exchange_bind = _operation("exchange_bind", lambda _ok: spec.Exchange.BindOk())
+    exchange_unbind = _operation("exchange_unbind", lambda _ok: spec.Exchange.UnbindOk())
 
     # -- consuming -----------------------------------------------------------------------------
 
@@ -345,7 +224,7 @@ class AiormqChannel:
         Returns:
             The message; its ``delivery`` is a ``GetEmpty`` when there is none.
         """
-        method, properties, body = await _asked(timeout, self._channel.basic_get(queue, no_ack))
+        method, properties, body = await _asked(timeout, self.channel.basic_get(queue, no_ack))
         delivery: spec.Basic.GetOk | spec.Basic.GetEmpty = spec.Basic.GetEmpty()
         if method is not None:
             delivery = spec.Basic.GetOk(
@@ -373,44 +252,34 @@ class AiormqChannel:
         timeout: float | None = None,
     ) -> spec.Basic.QosOk:
         """Change how many messages the broker sends ahead to this consumer."""
-        await _asked(timeout, self._channel.basic_qos(prefetch_count=prefetch_count or 0))
+        await _asked(timeout, self.channel.basic_qos(prefetch_count=prefetch_count or 0))
         return spec.Basic.QosOk()
 
     async def basic_cancel(
         self, consumer_tag: str, *, nowait: bool = False, timeout: float | None = None
     ) -> spec.Basic.CancelOk:
         """Stop this consumer."""
-        await self._channel.basic_cancel(consumer_tag)
+        await self.channel.basic_cancel(consumer_tag)
         return spec.Basic.CancelOk(consumer_tag)
 
     async def close(self, exc: Any = None) -> None:
         """Stop this consumer; other consumers are not disturbed."""
-        await self._channel.close()
+        await self.channel.close()
 
     async def basic_consume(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Refuse: a consumer is registered with the connector, which then watches over it."""
-        self._channel.basic_consume()
-
-
-async def _within(timeout: float | None, operation: Awaitable[Any]) -> Any:
-    if timeout is None:
-        return await operation
-    return await asyncio.wait_for(operation, timeout)
+        self.channel.basic_consume()
 
 
 async def _asked(timeout: float | None, operation: Awaitable[Any]) -> Any:
     """Wait for what the broker may refuse."""
     try:
-        return await _within(timeout, operation)
+        return await (operation if timeout is None else asyncio.wait_for(operation, timeout))
     except pika_errors.ChannelClosedByBroker as error:
         kind = _REFUSALS.get(error.reply_code)
         if kind is not None:
             raise kind(error.reply_text) from error
         raise aiormq_errors.ChannelClosed(error.reply_code, error.reply_text) from error
-
-
-def _table(arguments: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if arguments is None else dict(arguments)
 
 
 def _as_datetime(seconds: int) -> datetime | None:
@@ -424,19 +293,10 @@ def _as_pika(properties: spec.Basic.Properties | None) -> BasicProperties | None
     if properties is None:
         return None
     timestamp = properties.timestamp
+    named = {name: getattr(properties, name) for name in _SAME_NAMES}
     return BasicProperties(
-        app_id=properties.app_id,
+        **named,
         cluster_id=properties.cluster_id or None,
-        content_encoding=properties.content_encoding,
-        content_type=properties.content_type,
-        correlation_id=properties.correlation_id,
-        delivery_mode=properties.delivery_mode,
-        expiration=properties.expiration,
-        headers=properties.headers,
-        message_id=properties.message_id,
-        priority=properties.priority,
-        reply_to=properties.reply_to,
         timestamp=None if timestamp is None else int(timestamp.timestamp()),
         type=properties.message_type,
-        user_id=properties.user_id,
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aio_pika import IncomingMessage
 
 from neon_mq_connector.aio.aiormq_channel import AiormqChannel, Header
+from neon_mq_connector.aio.channel import AwaitableChannel
 from neon_mq_connector.link import Delivery
-
-if TYPE_CHECKING:
-    from neon_mq_connector.aio.channel import AwaitableChannel
 
 
 class _Delivered:

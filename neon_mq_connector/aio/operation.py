@@ -7,12 +7,14 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.consumers.pending_publishes import PendingPublishes
+from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
+from neon_mq_connector.publishing.publisher import Message, Publisher
 
 if TYPE_CHECKING:
     import asyncio
-
-    from neon_mq_connector.aio.loops import CoroutineLoop
 
 
 class Done:
@@ -70,15 +72,15 @@ class Unawaited:
 class Operation:
     """An operation of a channel: it has begun; whoever wants its result or its error awaits it.
 
-    Any thread may answer it; the first answer counts, and is that of whoever pops from
-    `_unanswered`. The loop appends to `_waiters`, and looks afterwards whether the answer has come.
+    What it raises is what pika would raise. Any thread may answer it; the first answer counts, and
+    is that of the thread that pops from `_unanswered`. The loop appends to `_waiters`, and looks
+    afterwards whether the answer has come.
 
     Args:
         what: what is done, for messages; its text is made when it is needed.
         loop: where it is awaited.
         timeout: how long one may wait for it, in seconds.
         unawaited: takes it when it fails.
-
         callback: called on the loop with the result.
 
     Attributes:
@@ -155,15 +157,14 @@ class Operation:
             if self._waiters:
                 self._loop.call(self._wake_all)
 
-    # -- for those that derive from it ---------------------------------------------------------
-
     def _as_raised(self, error: BaseException) -> BaseException:
-        """Say what is raised for an error, to one who awaits it."""
-        return error
+        """Return what is raised for an error, where it is awaited."""
+        return as_pika_raises(error)
 
     def _late(self) -> BaseException:
         """Make the error for one who has waited long enough."""
-        return WaitTimeoutError(f"{self.what}: no answer within {self._timeout:g} s")
+        late = WaitTimeoutError(f"{self.what}: no answer within {self._timeout:g} s")
+        return as_pika_raises(late)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -193,3 +194,55 @@ class Operation:
     def _expire(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.done():
             waiter.set_exception(self._late())
+
+
+class PublishOperation(Operation):
+    """A message on its way.
+
+    Args:
+        message: the message.
+        loop: where its confirm is awaited.
+        timeout: how long one may wait for it, in seconds.
+        unawaited: takes it when it fails.
+        publishes: those of its callback; they are told its end.
+        publisher: makes the error for a confirm that is late.
+    """
+
+    __slots__ = ("_publisher", "_publishes")
+
+    what: Message
+
+    def __init__(
+        self,
+        message: Message,
+        loop: CoroutineLoop,
+        timeout: float,
+        unawaited: Unawaited,
+        publishes: PendingPublishes,
+        publisher: Publisher,
+    ) -> None:
+        super().__init__(message, loop, timeout, unawaited)
+        self._publishes = publishes
+        self._publisher = publisher
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody knows that it has failed: whoever awaited it, or the message."""
+        return self._was_awaited or self._publishes.has_ack
+
+    def resolve(self, value: Any) -> None:
+        """Take the confirm."""
+        self._publishes.resolve(None)
+        super().resolve(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Take the failure."""
+        self._publishes.fail(error)
+        super().fail(error)
+
+    def _as_raised(self, error: BaseException) -> BaseException:
+        self._publishes.forgive(error)  # a callback that catches it has decided
+        return super()._as_raised(error)
+
+    def _late(self) -> BaseException:
+        return self._publisher.unconfirmed_in_time(self.what, self._timeout)

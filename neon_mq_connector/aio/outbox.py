@@ -36,13 +36,21 @@ class Outbox:
         self._connections = connections
         self._errands = Errands(name)
 
-    def send(self, message: Message, answer: Answer, *, timeout: float) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether all is done that was given."""
+        return not self._errands.is_busy
+
+    def send(
+        self, message: Message, answer: Answer, *, timeout: float, flush: Flush = Flush.NOW
+    ) -> None:
         """Publish a message after those that were given before.
 
         Args:
             message: what to publish.
             answer: told of the confirm, or why there is none.
             timeout: how long the message may wait for a connection and for room, in seconds.
+            flush: when it is to be written, if it need not wait.
 
         Raises:
             pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
@@ -50,7 +58,7 @@ class Outbox:
         """
         deadline = time.monotonic() + timeout
         publisher = self._connections.publisher
-        if self._errands.is_busy or not publisher.post_at_once(message, answer, deadline):
+        if self._errands.is_busy or not publisher.post_at_once(message, answer, deadline, flush):
             self._errands.call(partial(self._post, message, answer, deadline))
 
     def run(self, function: Callable[[], object], answer: Taker) -> None:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from neon_mq_connector.aio.channel import AwaitableChannel
-from neon_mq_connector.aio.connection import ChannelHost
+from neon_mq_connector.aio.channel import AwaitableChannel, ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
-from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import CallbacksEndedError
 from neon_mq_connector.consumers.session import Session
@@ -235,6 +234,7 @@ class TaskRunner:
     def _start(self, session: Session, delivery: Delivery) -> None:
         number = next(self._numbers)
         self._handling[number] = (session, delivery)
+        session.more_follows = len(self._handling) > 1
         started = (delivery.method.delivery_tag, time.monotonic(), threading.get_ident())
         self.running[number] = (*started, None)
         handling = self._handle(number, session, delivery)
@@ -270,7 +270,9 @@ class TaskRunner:
             self._dispatcher.raised(session, delivery, error)
 
     def _ended(self, number: int) -> None:
-        del self.running[number], self._handling[number]
+        del self.running[number]
+        session, _delivery = self._handling.pop(number)
+        session.more_follows = len(self._handling) > 1
         dispatcher = self._dispatcher
         if self._patience is not None:
             if not self.running:

@@ -1,53 +1,52 @@
-"""The channel that callbacks get: it looks like pika's and may be used from any thread.
+"""The channel and the connection that callbacks get which are functions: operations are waited for.
 
-Each kind of operation goes where it belongs: settlements to where the message came, publishes to
-the publishing connection (but see `Session.may_answer`), and whatever the broker may refuse to the
-control connection, where a refusal harms nobody else. Refusals are raised as pika's exceptions, as
-callbacks written for pika expect.
+They look like pika's and serve both of its styles: that of `BlockingConnection`, whose methods
+return what they have done, and that of `SelectConnection`, whose methods are given what to call
+then. What is given is called before the method returns, in the calling thread; so a callback that
+fails in it has failed.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import Any, Protocol
 
-import pika.exceptions as pika_errors
 import pika.frame
-from pika.spec import Basic, BasicProperties, Confirm, Queue
+from pika.spec import Basic, BasicProperties, Confirm
 
-from neon_mq_connector.consumers.delivery_channel import (
-    DeliveryChannel,
-    as_pika_raises,
-    check_names,
-    declared,
-)
+from neon_mq_connector.consumers.attachment import Attachment, CloseCallback
+from neon_mq_connector.consumers.broker_operations import FrameCallback
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, DeliveryConnection
+from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.consumers.reply_route import ReplyRoute
-from neon_mq_connector.consumers.settlement import Verdict
-from neon_mq_connector.envelope import DIRECT_REPLY_TO, is_direct_reply_name
+from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.errors import (
     MQConnectionError,
     PublishRejectedError,
     PublishTimeoutError,
-    TopologyError,
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import Delivery, EncodedProperties
+from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.confirm_channel import Flush, Message
-from neon_mq_connector.topology import Queue as QueueSpec
-from neon_mq_connector.topology import check_name, declare_queue
-
-if TYPE_CHECKING:
-    from neon_mq_connector.consumers.callback_connection import CallbackConnection
-    from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.threads.guard import Guard
+from neon_mq_connector.topology import Refusal
 
 
-#: Every broker takes so many bytes; one that finds a message too large closes the channel.
-_LARGEST_ANSWER = 65_536
+class FunctionAttachment(Attachment, Protocol):
+    """An attachment of a consumer whose callbacks are functions."""
+
+    @property
+    def connection(self) -> CallbackConnection: ...
+
+    def wake(self) -> None: ...
 
 
-class CallbackChannel(DeliveryChannel):
+class CallbackChannel(DeliveryChannel[Any, None]):
     """Stand in for the pika channel of one delivery, in callbacks that are functions.
 
     Args:
@@ -56,17 +55,24 @@ class CallbackChannel(DeliveryChannel):
         route: how it may be answered directly.
     """
 
-    __slots__ = ("_answers_here", "_confirms")
+    __slots__ = ("_confirms",)
+
+    _session: FunctionAttachment
+    _done = None
 
     def __init__(
-        self, session: Session, delivery: Delivery | None = None, route: ReplyRoute | None = None
+        self,
+        session: FunctionAttachment,
+        delivery: Delivery | None = None,
+        route: ReplyRoute | None = None,
     ) -> None:
         self._session = session
         self.delivery = delivery
         self.route = route
+        self._closed = False
         self._request = None
-        self._answers_here: bool | None = None
         self._publishes = None
+        self._answers_here = None
         self._confirms: _Confirms | None = None
 
     @property
@@ -74,49 +80,15 @@ class CallbackChannel(DeliveryChannel):
         """A stand-in for the connection."""
         return self._session.connection
 
-    def close(self, reply_code: int = 0, reply_text: str = "Normal shutdown") -> None:
-        """Stop this consumer; other consumers are not disturbed."""
-        self._session.stop_consumer()
-
-    def add_on_close_callback(self, callback: Callable[[Any, Any], object]) -> None:
-        """Have the consumer's thread call something when the consumer is detached.
-
-        Args:
-            callback: called with this channel and the reason, an `MQError` as a rule.
-        """
-        self._session.connection.add_on_close_callback(
-            lambda _connection, reason: callback(self, reason)
-        )
-
-    # -- settling ------------------------------------------------------------------------------
-
-    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
-        """Acknowledge; what this callback has published is confirmed before the ack leaves."""
-        if self._publishes is not None or multiple:
-            self._settle(delivery_tag, Verdict.ACK, multiple)
-        elif not self._session.settlement.acknowledge(delivery_tag):
-            self._session.nothing_to_settle(delivery_tag)
-
-    def basic_nack(
-        self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True
-    ) -> None:
-        """Give a message back, or have it dropped or dead-lettered."""
-        self._settle(delivery_tag, Verdict.NACK_AND_REQUEUE if requeue else Verdict.NACK, multiple)
-
-    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> None:
-        """Fail a message: back to its queue, or dropped or dead-lettered."""
-        self._settle(delivery_tag, Verdict.REJECT_AND_REQUEUE if requeue else Verdict.REJECT, False)
-
-    def basic_recover(self, requeue: bool = True, callback: Any = None) -> None:
-        """Give back everything that was handed to a callback and is not settled."""
-        self._settle(0, Verdict.NACK_AND_REQUEUE, True)
+    def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
+        callback(*arguments)
 
     # -- publishing ----------------------------------------------------------------------------
 
     def confirm_delivery(
         self,
-        ack_nack_callback: Callable[[pika.frame.Method[Any]], object] | None = None,
-        callback: Callable[[pika.frame.Method[Any]], object] | None = None,
+        ack_nack_callback: FrameCallback | None = None,
+        callback: FrameCallback | None = None,
     ) -> None:
         """Have `basic_publish` wait for the broker's confirm, as pika's blocking channel does.
 
@@ -147,29 +119,22 @@ class CallbackChannel(DeliveryChannel):
             PublishError: there is no connection to publish on.
             pika.exceptions.UnroutableError, pika.exceptions.NackError: after `confirm_delivery`.
         """
-        self._publish(self._message(exchange, routing_key, body, properties, mandatory))
+        message = self._message(exchange, routing_key, body, properties, mandatory)
+        if self._confirms is None:
+            self._publish(message)
+        else:
+            self._confirms.publish(self._session, message, self._timeout)
 
     def _publish(self, message: Message) -> None:
-        confirms = self._confirms
-        direct = not message.exchange and is_direct_reply_name(message.routing_key)
-        if direct and confirms is None and self._answer(message):
+        if self._may_answer_here(message) and self._answer_here(message):
             return
-        publisher = self._session.connections.publisher
-        if confirms is not None:
-            try:
-                publisher.publish(message, timeout=self._timeout)
-            except UnroutableError as error:
-                raise pika_errors.UnroutableError([]) from error
-            except PublishRejectedError as error:
-                confirms.tell(Basic.Nack)
-                raise pika_errors.NackError([]) from error
-            confirms.tell(Basic.Ack)
-            return
+        session = self._session
+        publisher = session.connections.publisher
         publishes = self._expect_confirm()
         try:
             # with the answers of the callbacks that follow at once; however long they take, the
             # I/O thread sends it within some milliseconds
-            flush = Flush.SOON if self._session.more_follows else Flush.NOW
+            flush = Flush.SOON if session.more_follows else Flush.NOW
             publisher.post(message, publishes, time.monotonic() + self._timeout, flush)
         except BaseException:
             publishes.resolve(None)  # there is nothing that an ack would have to wait for
@@ -178,237 +143,183 @@ class CallbackChannel(DeliveryChannel):
     def _report(self, error: BaseException) -> None:
         self._session.report_publish(error)
 
-    def _answer(self, message: Message) -> bool:
-        """Send an answer where its request came, if that is as safe as a confirm.
-
-        All answers to one request go the same way, so that they stay in order.
-
-        Returns:
-            Whether it was sent.
-        """
-        session = self._session
-        tag = 0 if self.delivery is None else self.delivery.method.delivery_tag
-        if self._answers_here is None:
-            self._answers_here = _is_harmless(message) and session.may_answer(tag)
-        elif not session.settlement.is_open(tag):
-            self._answers_here = False  # after the ack: safety before order
-        if self._answers_here:
-            try:
-                session.answer(message, self._timeout)
-            except WaitTimeoutError as error:
-                raise PublishTimeoutError(
-                    f"{message}: not sent: {error}", may_have_arrived=False
-                ) from error
-            except MQConnectionError:
-                # the request comes again; as with every session that is over, the answer is sent
-                self._answers_here = False
-        return self._answers_here
-
-    # -- what the broker may refuse ------------------------------------------------------------
-
-    def queue_declare(
-        self,
-        queue: str,
-        passive: bool = False,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: dict[str, Any] | None = None,
-        callback: Callable[[pika.frame.Method[Any]], object] | None = None,
-    ) -> pika.frame.Method[Any]:
-        """Declare a queue; one that exists with other properties is used as it is.
-
-        Returns:
-            pika's frame; its ``method`` has ``queue``, ``message_count`` and ``consumer_count``.
-
-        Raises:
-            pika.exceptions.ChannelClosedByBroker: the broker refused.
-            ValueError: the name cannot be used.
-        """
-        spec = QueueSpec(queue, durable, exclusive, auto_delete, arguments or {})
-        if self._answers_directly(queue):
-            frame = declared(queue, 0, 0)
-        elif passive or exclusive:
-            frame = self._control(
-                "queue_declare",
-                queue,
-                passive=passive,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=arguments,
-            )
-            if exclusive:
-                self._session.connections.note_exclusive(frame.method.queue)
-        else:
-            control = self._session.connections.control
-            status = self._wait(
-                lambda: control.perform(
-                    f"declaring queue {queue!r}",
-                    lambda facts: declare_queue(spec, facts),
-                    timeout=self._timeout,
-                )
-            )
-            frame = declared(status.name, status.messages, status.consumers)
-        if callback is not None:
-            callback(frame)
-        return frame
-
-    def queue_delete(self, queue: str, *args: Any, **kwargs: Any) -> Any:
-        """Delete a queue, as pika does."""
-        if not self._answers_directly(queue):
-            return self._control("queue_delete", queue, *args, **kwargs)
-        frame = pika.frame.Method(1, Queue.DeleteOk(0))
-        if kwargs.get("callback") is not None:
-            kwargs["callback"](frame)
-        return frame
-
-    def queue_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Bind a queue to an exchange, as pika does."""
-        return self._control("queue_bind", *args, **kwargs)
-
-    def queue_unbind(self, *args: Any, **kwargs: Any) -> Any:
-        """Unbind a queue from an exchange, as pika does."""
-        return self._control("queue_unbind", *args, **kwargs)
-
-    def queue_purge(self, *args: Any, **kwargs: Any) -> Any:
-        """Remove the ready messages of a queue, as pika does."""
-        return self._control("queue_purge", *args, **kwargs)
-
-    def exchange_declare(self, *args: Any, **kwargs: Any) -> Any:
-        """Declare an exchange, as pika does."""
-        return self._control("exchange_declare", *args, **kwargs)
-
-    def exchange_delete(self, *args: Any, **kwargs: Any) -> Any:
-        """Delete an exchange, as pika does."""
-        return self._control("exchange_delete", *args, **kwargs)
-
-    def exchange_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Bind an exchange to another, as pika does."""
-        return self._control("exchange_bind", *args, **kwargs)
-
-    def exchange_unbind(self, *args: Any, **kwargs: Any) -> Any:
-        """Unbind an exchange from another, as pika does."""
-        return self._control("exchange_unbind", *args, **kwargs)
-
-    def _control(self, method: str, *args: Any, callback: Any = None, **kwargs: Any) -> Any:
-        check_names(method, args, kwargs)
-        frame = self._wait(
-            lambda: self._session.connections.control.call(
-                f"{method}{args!r}",
-                lambda channel: getattr(channel, method)(*args, **kwargs),
-                timeout=self._timeout,
-            )
-        )
-        if callback is not None:
-            callback(frame)
-        return frame
-
-    @staticmethod
-    def _wait(operation: Callable[[], Any]) -> Any:
+    def _answer_here(self, message: Message) -> bool:
         try:
-            return operation()
-        except (WaitTimeoutError, TopologyError) as error:
-            raise as_pika_raises(error) from None
+            self._session.answer(message, self._timeout)
+        except WaitTimeoutError as error:
+            raise PublishTimeoutError(
+                f"{message}: not sent: {error}", may_have_arrived=False
+            ) from error
+        except MQConnectionError:
+            # the request comes again; as with every session that is over, the answer is sent
+            self._answers_here = False
+            return False
+        return True
 
-    # -- consuming -----------------------------------------------------------------------------
+    # -- operations that are waited for --------------------------------------------------------
 
-    def basic_qos(
+    def _submit(
         self,
-        prefetch_size: int = 0,
-        prefetch_count: int = 0,
-        global_qos: bool = False,
-        callback: Any = None,
-    ) -> None:
-        """Change how many messages the broker sends ahead to this consumer.
+        what: str,
+        job: Callable[[ControlConnection], Any],
+        callback: Callable[[Any], object] | None = None,
+    ) -> Any:
+        control = self._session.connections.control
+        return self._run(what, partial(control.run, what, job, timeout=self._timeout), callback)
 
-        A count for the whole channel (``global_qos``) comes to the same: it has one consumer, and
-        newer brokers refuse it. A prefetch in bytes is refused by every RabbitMQ and ignored.
-        """
-        self._session.set_prefetch(prefetch_count)
+    def _run(
+        self,
+        what: str,
+        function: Callable[[], Any],
+        callback: Callable[[Any], object] | None = None,
+    ) -> Any:
+        try:
+            answer = function()
+        except (WaitTimeoutError, Refusal) as error:
+            raise as_pika_raises(error) from None
+        return self._answered(what, answer, callback)
+
+    def _answered(self, what: str, answer: Any, callback: Callable[[Any], object] | None) -> Any:
         if callback is not None:
-            callback(pika.frame.Method(1, Basic.QosOk()))
+            callback(answer)
+        return answer
 
-    def basic_get(
-        self, queue: str, auto_ack: Any = False, callback: Any = None
-    ) -> tuple[Any, Any, Any]:
-        """Take one message from a queue.
+
+class FurtherChannel(CallbackChannel):
+    """A channel on which nothing is consumed."""
+
+    __slots__ = ()
+    _closes_alone = True
+
+
+class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
+    """Stand in for the connection of one consumer, in callbacks that are functions.
+
+    `_calls` and `_on_close` are deques, which any thread may append to; the consumer's thread takes
+    from them.
+
+    Args:
+        session: the generation of its channel.
+    """
+
+    _session: FunctionAttachment
+    _done = None
+
+    def __init__(self, session: FunctionAttachment) -> None:
+        super().__init__(session)
+        self._calls: deque[Callable[[], object]] = deque()
+        self._called = threading.Event()
+        self._on_close: deque[CloseCallback] = deque()
+
+    def _new_channel(self) -> CallbackChannel:
+        return FurtherChannel(self._session)
+
+    @property
+    def has_close_callbacks(self) -> bool:
+        """Whether somebody wants to be called when the consumer is detached."""
+        return bool(self._on_close)
+
+    @property
+    def ioloop(self) -> CallbackConnection:
+        """What has the methods for calls of a `SelectConnection`'s loop: this object."""
+        return self
+
+    # -- calls for the consumer's thread -------------------------------------------------------
+
+    def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
+        """Have the consumer's thread call something between two messages."""
+        self._calls.append(callback)
+        self._called.set()
+        self._session.wake()
+
+    add_callback = add_callback_threadsafe
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
+        """Have the consumer's thread call something after a delay in seconds."""
+        timer = threading.Timer(delay, self.add_callback_threadsafe, (callback,))
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def process_data_events(self, time_limit: float | None = 0) -> None:
+        """Call what `add_callback_threadsafe` was given; heartbeats need no help.
 
         Args:
-            queue: its name.
-            auto_ack: whether it is acknowledged. pika's `Channel`, unlike its `BlockingChannel`,
-                has the callback in this place; it may be given here too.
-            callback: called with ``(channel, method, properties, body)`` if there is a message.
+            time_limit: how long to wait for something to call, in seconds; None for until there is
+                something, a minute at most.
+        """
+        deadline = time.monotonic() + (60.0 if time_limit is None else max(0.0, time_limit))
+        while not self.run_calls():
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._called.wait(left):
+                return
+
+    def sleep(self, duration: float) -> None:
+        """Wait while calling what `add_callback_threadsafe` is given.
+
+        Args:
+            duration: seconds.
+        """
+        deadline = time.monotonic() + duration
+        while (left := deadline - time.monotonic()) > 0:
+            self._called.wait(left)
+            self.run_calls()
+
+    def run_calls(self) -> bool:
+        """Call what waits to be called.
 
         Returns:
-            ``(method, properties, body)``; three times None when the queue is empty.
-
-        Raises:
-            pika.exceptions.ChannelClosedByBroker: the queue does not exist.
+            Whether there was anything.
         """
-        if callable(auto_ack):
-            auto_ack, callback = bool(callback), auto_ack
-        check_name("queue", queue)
-        if self._session.connections.has_exclusive(queue):
-            answer = self._get_exclusive(queue, auto_ack)
-        else:
-            answer = self._session.get(queue, auto_ack)
-        if callback is not None and answer[0] is not None:
-            callback(self, *answer)
-        return answer
+        self._called.clear()
+        any_called = False
+        while True:
+            try:
+                callback = self._calls.popleft()
+            except IndexError:
+                return any_called
+            any_called = True
+            callback()
 
-    def _get_exclusive(self, queue: str, auto_ack: bool) -> tuple[Any, Any, Any]:
-        if not auto_ack:
-            raise NotImplementedError(
-                f"queue {queue!r} is exclusive to the connection that declared it, where nothing "
-                "can be settled later; use basic_get(..., auto_ack=True)"
-            )
-        answer: tuple[Any, Any, Any] = self._control("basic_get", queue, auto_ack=True)
-        return answer
+    # -- the end -------------------------------------------------------------------------------
 
-    def basic_cancel(self, consumer_tag: str = "", callback: Any = None) -> None:
-        """Stop this consumer."""
-        self._session.stop_consumer()
-        if callback is not None:
-            callback(pika.frame.Method(1, Basic.CancelOk(consumer_tag)))
+    def add_on_close_callback(self, callback: CloseCallback) -> None:
+        """Have the consumer's thread call something once, when this is closed: by whomever.
 
-    def stop_consuming(self, consumer_tag: str | None = None) -> None:
-        """Stop this consumer."""
-        self._session.stop_consumer()
+        Args:
+            callback: called with this connection and the reason, an `MQError` as a rule.
+        """
+        self._on_close.append(callback)
 
-    def basic_consume(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: a consumer is registered with the connector, which then watches over it."""
-        raise NotImplementedError(
-            "a callback's channel does not start consumers; use register_consumer on the connector "
-            "(in a callback too) or create_mq_connection() for a connection of your own"
-        )
-
-
-def _is_harmless(message: Message) -> bool:
-    """Whether there is nothing in a message for which a broker would close the channel."""
-    properties = message.properties
-    if len(message.body) > _LARGEST_ANSWER:
-        return False
-    if isinstance(properties, EncodedProperties):
-        return True  # made here, with nothing of that kind
-    headers = properties.headers
-    return (
-        properties.user_id is None
-        and properties.reply_to != DIRECT_REPLY_TO
-        and not (headers and ("CC" in headers or "BCC" in headers))
-    )
+    def closed(self, reason: BaseException) -> None:
+        """Call what is to be called when this is closed; on the consumer's thread."""
+        while self._on_close:
+            callback = self._on_close.popleft()
+            with Guard("queue %r: a call at the end of its connection", self._session.queue):
+                callback(self, reason)
 
 
 class _Confirms:
-    """The confirms of one channel, for whoever wants to see each; used by one thread at a time."""
+    """The confirms of one channel, each of which is waited for; used by one thread at a time."""
 
     __slots__ = ("_callback", "_count")
 
-    def __init__(self, callback: Callable[[pika.frame.Method[Any]], object] | None) -> None:
+    def __init__(self, callback: FrameCallback | None) -> None:
         self._callback = callback
         self._count = 0
 
-    def tell(self, kind: type[Basic.Ack | Basic.Nack]) -> None:
+    def publish(self, session: Attachment, message: Message, timeout: float) -> None:
+        """Publish and wait for the confirm, and tell of it."""
+        try:
+            session.connections.publisher.publish(message, timeout=timeout)
+        except UnroutableError as error:
+            raise as_pika_raises(error) from error
+        except PublishRejectedError as error:
+            self._tell(Basic.Nack)
+            raise as_pika_raises(error) from error
+        self._tell(Basic.Ack)
+
+    def _tell(self, kind: type[Basic.Ack | Basic.Nack]) -> None:
         self._count += 1
         if self._callback is not None:
             self._callback(pika.frame.Method(1, kind(self._count)))

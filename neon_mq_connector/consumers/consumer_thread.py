@@ -11,8 +11,7 @@ import pika
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.callback_connection import CallbackConnection
+from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.observer import ConsumerObserver
 from neon_mq_connector.consumers.registration import (

@@ -1,76 +1,104 @@
-"""What the channels of callbacks have in common, those of functions and those of coroutines."""
+"""The channel of a delivery: pika's operations, each written once for functions and coroutines.
+
+Each kind of operation goes where it belongs: settlements to where the message came, publishes to
+the publishing connection, and whatever the broker may refuse to the control connection, where a
+refusal harms nobody else. Refusals are raised as pika's exceptions, as callbacks written for pika
+expect.
+
+Two classes derive from `DeliveryChannel`: in callbacks that are functions an operation is waited
+for (`callback_channel`), in coroutines it may be awaited (`aio.channel`).
+"""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 import pika.exceptions as pika_errors
 import pika.frame
-from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties, Queue
+from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.codec import WireFormat, decode_body
-from neon_mq_connector.consumers.answers import Reply, make_answer
+from neon_mq_connector.consumers.attachment import Attachment
+from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
-from neon_mq_connector.consumers.reply_route import ReplyRoute
+from neon_mq_connector.consumers.pika_errors import check_properties
+from neon_mq_connector.consumers.reply_route import Reply, make_answer
 from neon_mq_connector.consumers.settlement import Verdict
 from neon_mq_connector.envelope import (
-    LONGEST_EXPIRATION,
+    DIRECT_REPLY_TO,
     PERSISTENT,
     is_direct_reply_name,
     is_reply_name,
 )
-from neon_mq_connector.errors import DecodeError, TopologyError, WaitTimeoutError
-from neon_mq_connector.link import Delivery
-from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal, check_name
+from neon_mq_connector.errors import DecodeError
+from neon_mq_connector.link import Delivery, EncodedProperties
+from neon_mq_connector.publishing.confirm_channel import Message
+from neon_mq_connector.sending.target import Target
 
-if TYPE_CHECKING:
-    from neon_mq_connector.consumers.session import Session
+#: What an operation returns that is done by the call.
+DoneT = TypeVar("DoneT")
+ChannelT = TypeVar("ChannelT")
+
+#: Every broker takes so many bytes; one that finds a message too large closes the channel.
+_LARGEST_ANSWER = 65_536
 
 
-class DeliveryChannel:
-    """What one delivery may be answered and settled on.
+class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
+    """Stand in for the pika channel of one delivery; any thread may call its methods.
 
     It belongs to one generation of the consuming channel: once that is shut, settlements are
     dropped (the broker delivers again), publishes and declares go on.
 
     One is made for each message. So there is no constructor here that another would have to call:
-    a class that derives sets the session, the delivery and its route, and that nothing is published
-    yet.
+    a class that derives sets the attributes, and those of `__slots__` that it uses.
 
     Attributes:
         delivery: the message; None where the channel belongs to none.
         route: how it may be answered directly, if it may.
     """
 
-    __slots__ = ("_publishes", "_request", "_session", "delivery", "route")
+    __slots__ = ("_answers_here", "_closed", "_publishes", "_request", "delivery")
 
-    _session: Session
+    #: Whether `close` closes this channel, and not the consumer.
+    _closes_alone: ClassVar[bool] = False
+
+    # whether answers leave where their request came; None as long as there was none
+    _answers_here: bool | None
+    _closed: bool
+    # owned by the session's lock `publishing`
     _publishes: PendingPublishes | None
     # what the message names for its answer, and its format; None as long as it was not read
     _request: tuple[object, WireFormat] | None
+    _done: DoneT
     delivery: Delivery | None
-    route: ReplyRoute | None
 
-    @property
-    def _timeout(self) -> float:
-        return self._session.connections.policy.operation_timeout
+    # -- for the classes that derive -----------------------------------------------------------
+
+    def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Make a call of the user's, where such calls are made."""
+        raise NotImplementedError
+
+    def _publish(self, message: Message) -> Any:
+        """Publish a message, whose confirm an ack waits for."""
+        raise NotImplementedError
+
+    def _report(self, error: BaseException) -> None:
+        """Tell of a publish that failed and that no ack waits for."""
+        raise NotImplementedError
 
     # -- state ---------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
         """Whether deliveries of this channel can still be settled."""
-        return self._session.is_open
+        return not self._closed and self._session.is_open
 
     @property
     def is_closed(self) -> bool:
         """Whether the channel is closed."""
-        return not self._session.is_open
+        return not self.is_open
 
     @property
     def channel_number(self) -> int:
@@ -83,7 +111,129 @@ class DeliveryChannel:
         tag = self._session.consumer_tag
         return [tag] if tag and self._session.is_open else []
 
+    def close(self, reply_code: int = 0, reply_text: str = "Normal shutdown") -> DoneT:
+        """Stop this consumer; other consumers are not disturbed.
+
+        A channel that ``connection.channel()`` has made is closed alone.
+        """
+        if self._closes_alone:
+            self._closed = True
+        else:
+            self._session.stop_consumer()
+        return self._done
+
+    def add_on_close_callback(self, callback: Callable[[Any, Any], object]) -> None:
+        """Have something called when the consumer is detached.
+
+        Args:
+            callback: called with this channel and the reason, an `MQError` as a rule.
+        """
+        self._session.connection.add_on_close_callback(
+            lambda _connection, reason: self._call(callback, self, reason)
+        )
+
+    # -- settling ------------------------------------------------------------------------------
+
+    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> DoneT:
+        """Acknowledge; what this callback has published is confirmed before the ack leaves."""
+        if self._publishes is not None or multiple:
+            self._settle(delivery_tag, Verdict.ACK, multiple)
+        elif not self._session.settlement.acknowledge(delivery_tag):
+            self._session.nothing_to_settle(delivery_tag)
+        return self._done
+
+    def basic_nack(
+        self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True
+    ) -> DoneT:
+        """Give a message back, or have it dropped or dead-lettered."""
+        self._settle(delivery_tag, Verdict.NACK_AND_REQUEUE if requeue else Verdict.NACK, multiple)
+        return self._done
+
+    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> DoneT:
+        """Fail a message: back to its queue, or dropped or dead-lettered."""
+        self._settle(delivery_tag, Verdict.REJECT_AND_REQUEUE if requeue else Verdict.REJECT, False)
+        return self._done
+
+    def basic_recover(self, requeue: bool = True, callback: Any = None) -> DoneT:
+        """Give back everything that was handed to a callback and is not settled."""
+        self._settle(0, Verdict.NACK_AND_REQUEUE, True)
+        return self._done
+
+    def _settle(self, tag: int, verdict: Verdict, multiple: bool) -> None:
+        session = self._session
+        if not self._publishes and not multiple:
+            if not session.settlement.settle(tag, verdict):
+                session.nothing_to_settle(tag)
+            return
+        claimed = session.claim(tag, multiple=multiple)
+        if not claimed:
+            return
+        if verdict is Verdict.ACK:
+            with session.publishing:
+                publishes, self._publishes = self._publishes, None
+            if publishes is not None:
+                publishes.ack_when_confirmed(claimed)
+                return
+        for each in claimed:
+            session.settlement.send(each.tag, verdict)
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    def _message(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: str | bytes,
+        properties: BasicProperties | None,
+        mandatory: bool,
+    ) -> Message:
+        if isinstance(body, str):
+            body = body.encode("utf-8")
+        properties = _copy(properties)
+        check_properties(properties)
+        if properties.delivery_mode is None:
+            properties.delivery_mode = PERSISTENT
+        route = self.route
+        if exchange:
+            return Message(exchange, routing_key, body, properties, mandatory=mandatory)
+        if route is not None and routing_key == route.queue:
+            properties.correlation_id = route.correlation_id
+            return Message("", route.reply_to, body, properties)
+        if is_reply_name(routing_key):
+            # a live direct one is delivered and returned as well, so it cannot be mandatory
+            return Message("", routing_key, body, properties)
+        return Message("", routing_key, body, properties, mandatory=True, declare_missing=True)
+
+    def _expect_confirm(self) -> PendingPublishes:
+        """Note a publish that is about to be made.
+
+        Returns:
+            What is to be told its end; an ack that follows waits for that.
+        """
+        with self._session.publishing:
+            publishes = self._publishes
+            if publishes is None:
+                publishes = self._publishes = PendingPublishes(self._session, self._report)
+            publishes.add()
+            return publishes
+
     # -- answering -----------------------------------------------------------------------------
+
+    def _may_answer_here(self, message: Message) -> bool:
+        """Whether a message is an answer that may leave where its request came.
+
+        That is as safe as a confirm. All answers to one request go the same way, so that they stay
+        in order.
+        """
+        if message.exchange or not is_direct_reply_name(message.routing_key):
+            return False
+        session = self._session
+        tag = 0 if self.delivery is None else self.delivery.method.delivery_tag
+        if self._answers_here is None:
+            self._answers_here = _is_harmless(message) and session.may_answer(tag)
+        elif not session.settlement.is_open(tag):
+            self._answers_here = False  # after the ack: safety before order
+        return self._answers_here
 
     def note_request(self, body: object, queue: object, wire_format: WireFormat) -> None:
         """Note what the message says, so that it is not decoded again for its answer.
@@ -134,130 +284,120 @@ class DeliveryChannel:
         """
         self._publish(make_answer(data, reply, app_id=self._session.connections.owner))
 
-    # -- for those that derive from it ----------------------------------------------------------
+    # -- consuming -----------------------------------------------------------------------------
 
-    def _publish(self, message: Message) -> Any:
-        raise NotImplementedError
+    def basic_cancel(self, consumer_tag: str = "", callback: FrameCallback | None = None) -> DoneT:
+        """Stop this consumer."""
+        self._session.stop_consumer()
+        if callback is not None:
+            callback(pika.frame.Method(1, Basic.CancelOk(consumer_tag)))
+        return self._done
 
-    def _report(self, error: BaseException) -> None:
-        """Tell of a publish that failed and that no ack waits for."""
-        raise NotImplementedError
+    def stop_consuming(self, consumer_tag: str | None = None) -> DoneT:
+        """Stop this consumer."""
+        self._session.stop_consumer()
+        return self._done
 
-    def _expect_confirm(self) -> PendingPublishes:
-        """Note a publish that is about to be made.
-
-        Returns:
-            What is to be told its end; an ack that follows waits for that.
-        """
-        with self._session.publishing:
-            publishes = self._publishes
-            if publishes is None:
-                publishes = self._publishes = PendingPublishes(self._session, self._report)
-            publishes.add()
-            return publishes
-
-    def _settle(self, tag: int, verdict: Verdict, multiple: bool) -> None:
-        session = self._session
-        if not self._publishes and not multiple:
-            if not session.settlement.settle(tag, verdict):
-                session.nothing_to_settle(tag)
-            return
-        claimed = session.claim(tag, multiple=multiple)
-        if not claimed:
-            return
-        if verdict is Verdict.ACK:
-            with session.publishing:
-                publishes, self._publishes = self._publishes, None
-            if publishes is not None:
-                publishes.ack_when_confirmed(claimed)
-                return
-        for each in claimed:
-            session.settlement.send(each.tag, verdict)
-
-    def _message(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: str | bytes,
-        properties: BasicProperties | None,
-        mandatory: bool,
-    ) -> Message:
-        if isinstance(body, str):
-            body = body.encode("utf-8")
-        properties = _copy(properties)
-        _check(properties)
-        if properties.delivery_mode is None:
-            properties.delivery_mode = PERSISTENT
-        route = self.route
-        if exchange:
-            return Message(exchange, routing_key, body, properties, mandatory=mandatory)
-        if route is not None and routing_key == route.queue:
-            properties.correlation_id = route.correlation_id
-            return Message("", route.reply_to, body, properties)
-        if is_reply_name(routing_key):
-            # a live direct one is delivered and returned as well, so it cannot be mandatory
-            return Message("", routing_key, body, properties)
-        return Message("", routing_key, body, properties, mandatory=True, declare_missing=True)
-
-    def _answers_directly(self, queue: str) -> bool:
-        return is_direct_reply_name(queue) or (self.route is not None and queue == self.route.queue)
-
-
-def _check(properties: BasicProperties) -> None:
-    """Refuse what the broker refuses: it would close the channel on which others publish, too.
-
-    Raises:
-        pika.exceptions.ChannelClosedByBroker: as it would be on a channel of the callback's own.
-    """
-    expiration, headers = properties.expiration, properties.headers
-    if isinstance(expiration, str) and not (
-        expiration.isascii() and expiration.isdigit() and int(expiration) <= LONGEST_EXPIRATION
-    ):
-        raise pika_errors.ChannelClosedByBroker(
-            PRECONDITION_FAILED,
-            f"PRECONDITION_FAILED - invalid expiration '{expiration}': a number of milliseconds, "
-            f"from 0 to {LONGEST_EXPIRATION}, as text",
+    def basic_consume(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: a consumer is registered with the connector, which then watches over it."""
+        raise NotImplementedError(
+            "a callback's channel does not start consumers; use register_consumer on the connector "
+            "(in a callback too) or create_mq_connection() for a connection of your own"
         )
-    for name in ("CC", "BCC") if headers else ():
-        keys = headers.get(name)
-        if keys is not None and not (
-            isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-        ):
-            raise pika_errors.ChannelClosedByBroker(
-                PRECONDITION_FAILED,
-                f"PRECONDITION_FAILED - invalid header {name}: a list of routing keys is expected",
-            )
 
 
-_NAMES = ("queue", "exchange", "destination", "source", "routing_key")
-_signature = functools.lru_cache(inspect.signature)
+#: The channel of the message that the running callback handles; None elsewhere.
+current_channel: ContextVar[DeliveryChannel[Any, Any] | None] = ContextVar(
+    "current_channel", default=None
+)
 
 
-def check_names(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse names that cannot be used, in the arguments for a method of pika's channel.
+def answer_in_kind(target: Target) -> Reply | None:
+    """Return how a message is sent that answers the request which the running callback handles.
 
-    Raises:
-        ValueError: a name cannot be used; see `check_name`.
-        TypeError: pika's method takes no such arguments.
+    Args:
+        target: where the message goes.
+
+    Returns:
+        None when it is no answer.
     """
-    given = (
-        _signature(getattr(BlockingChannel, method)).bind_partial(None, *args, **kwargs).arguments
+    channel = current_channel.get()
+    if channel is None or target.exchange or not target.queue:
+        return None
+    return channel.reply(target.queue)
+
+
+class DeliveryConnection(Generic[ChannelT, DoneT]):
+    """Stand in for the connection of one consumer; the real ones are shared and stay out of reach.
+
+    Args:
+        session: the generation of its channel.
+    """
+
+    _done: DoneT
+
+    def __init__(self, session: Attachment) -> None:
+        self._session = session
+
+    def _new_channel(self) -> ChannelT:
+        raise NotImplementedError
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the consumer is attached."""
+        return self._session.is_open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the consumer is detached."""
+        return not self._session.is_open
+
+    def channel(
+        self,
+        channel_number: int | None = None,
+        on_open_callback: Callable[[Any], object] | None = None,
+    ) -> ChannelT:
+        """Make another channel, for publishing and declaring; its `close` closes it alone.
+
+        Args:
+            channel_number: without effect.
+            on_open_callback: called with the channel.
+
+        Raises:
+            pika.exceptions.ConnectionWrongStateError: the consumer is detached.
+        """
+        if not self._session.is_open:
+            raise pika_errors.ConnectionWrongStateError(
+                f"the connection of the consumer of queue {self._session.queue!r} is closed"
+            )
+        channel = self._new_channel()
+        if on_open_callback is not None:
+            on_open_callback(channel)
+        return channel
+
+    def close(self, reply_code: int = 200, reply_text: str = "Normal shutdown") -> DoneT:
+        """Stop this consumer; other consumers are not disturbed."""
+        self._session.stop_consumer()
+        return self._done
+
+    def remove_timeout(self, timeout_id: Any) -> None:
+        """Forget a `call_later`."""
+        timeout_id.cancel()
+
+
+def _is_harmless(message: Message) -> bool:
+    """Whether there is nothing in a message for which a broker would close the channel."""
+    properties = message.properties
+    if len(message.body) > _LARGEST_ANSWER:
+        return False
+    if isinstance(properties, EncodedProperties):
+        return True  # made here, with nothing of that kind
+    headers = properties.headers
+    return (
+        properties.user_id is None
+        and properties.reply_to != DIRECT_REPLY_TO
+        and not (headers and ("CC" in headers or "BCC" in headers))
     )
-    for kind in _NAMES:
-        if isinstance(given.get(kind), str):
-            check_name(kind.replace("_", " "), given[kind])
-
-
-def as_pika_raises(error: BaseException) -> BaseException:
-    """Give the exception by which pika would tell of an error of the control connection."""
-    if isinstance(error, WaitTimeoutError):
-        late = pika_errors.AMQPConnectionError(str(error))
-        late.__cause__ = error
-        return late
-    refusal = error.__cause__ if isinstance(error, TopologyError) else error
-    if isinstance(refusal, Refusal) and refusal.__cause__ is not None:
-        return refusal.__cause__
-    return error
 
 
 def _copy(properties: BasicProperties | None) -> BasicProperties:
@@ -265,10 +405,3 @@ def _copy(properties: BasicProperties | None) -> BasicProperties:
     copied = BasicProperties.__new__(BasicProperties if properties is None else type(properties))
     copied.__dict__.update(vars(BasicProperties() if properties is None else properties))
     return copied
-
-
-def declared(queue: str, messages: int, consumers: int) -> pika.frame.Method[Any]:
-    """Make pika's frame that tells of a declared queue."""
-    return pika.frame.Method(
-        1, Queue.DeclareOk(queue=queue, message_count=messages, consumer_count=consumers)
-    )

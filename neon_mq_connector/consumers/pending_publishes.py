@@ -7,12 +7,9 @@ not acknowledged before its answer is safe. If one of them fails, its message co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from neon_mq_connector.consumers.attachment import Attachment
 from neon_mq_connector.consumers.settlement import OpenDelivery, Verdict
-
-if TYPE_CHECKING:
-    from neon_mq_connector.consumers.session import Session
 
 
 class PendingPublishes:
@@ -27,7 +24,7 @@ class PendingPublishes:
 
     __slots__ = ("_deliveries", "_errors", "_report", "_session", "_unconfirmed")
 
-    def __init__(self, session: Session, report: Callable[[BaseException], object]) -> None:
+    def __init__(self, session: Attachment, report: Callable[[BaseException], object]) -> None:
         self._session = session
         self._report = report
         self._unconfirmed = 0

@@ -17,8 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.callback_connection import CallbackConnection
+from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
 from neon_mq_connector.consumers.flow import MOST_PREFETCHED, Flow
 from neon_mq_connector.consumers.repetition import StartedDeliveries
 from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
@@ -79,8 +78,8 @@ class Session:
     Attributes:
         publishing: the lock that owns what callbacks have published and is not confirmed.
         more_follows: whether the next callback is about to be called when the one that is running
-            returns, so that what it publishes need not leave alone. Written by the thread that
-            calls them, one after another; a hint for any that publishes.
+            returns, or others run beside it, so that what it publishes need not leave alone.
+            Written by the thread that starts them; a hint for any that publishes.
         is_calling: whether the consumer's thread makes calls that a user has handed to it.
         takes_answers: whether answers may leave on the channel of this session.
         is_ours: whether the queue is as the registration says, and not as somebody else made it.
@@ -146,6 +145,11 @@ class Session:
         return self._link_channel.is_open
 
     @property
+    def is_writable(self) -> bool:
+        """Whether `answer` need not wait for the broker to take what was sent before."""
+        return self._link_channel.is_writable
+
+    @property
     def error(self) -> MQError | None:
         """Why the channel is shut; None while it is not."""
         return self._link_channel.error
@@ -204,14 +208,15 @@ class Session:
         if not self.takes_answers:
             self._host.answered(self)
             return False
-        return self.link.blocked_reason is None and self._link_channel.is_writable
+        return self.link.blocked_reason is None and self.is_writable
 
     def answer(self, message: Message, timeout: float) -> None:
         """Send an answer on the channel on which its request came.
 
         Args:
             message: for a direct reply-to.
-            timeout: how long to wait, in seconds, for the broker to take what was sent before.
+            timeout: how long to wait, in seconds, for the broker to take what was sent before; 0 to
+                send in any case.
 
         Raises:
             ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.

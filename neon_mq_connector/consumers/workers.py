@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.registration import MessageCallback
 from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import Waiting

@@ -92,9 +92,7 @@ class Control:
             WaitTimeoutError: no answer in time; the operation may still be performed.
             StoppedError: the control connection was closed.
         """
-        return self._wait_for(
-            what, lambda connection: operation(connection.channel()), timeout, waiter
-        )
+        return self.run(what, lambda connection: operation(connection.channel()), timeout, waiter)
 
     def perform(
         self,
@@ -121,7 +119,7 @@ class Control:
             MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
         """
         try:
-            return self._wait_for(
+            return self.run(
                 what, lambda connection: connection.drive(steps(connection.facts)), timeout, waiter
             )
         except Refusal as refusal:
@@ -136,7 +134,7 @@ class Control:
             Refusal: the broker refused.
             MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
         """
-        return self._wait_for(
+        return self.run(
             type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
         )
 
@@ -165,13 +163,21 @@ class Control:
             if self._connection is None or not self._connection.thread.is_alive():
                 self._start()
 
-    def _wait_for(
+    def run(
         self,
         what: str,
         operation: Callable[[ControlConnection], T],
         timeout: float,
-        waiter: Waiter[T] | None,
+        waiter: Waiter[T] | None = None,
     ) -> T:
+        """Run an operation and wait for what it returns; as `call`, but for what it is given.
+
+        Args:
+            what: what is done, for the message of an error.
+            operation: called on the control thread with the connection; idempotent, as for `call`.
+            timeout: how long to wait at most, in seconds.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+        """
         waiter = waiter or Waiter()
         self.submit(operation, waiter, timeout=timeout)
         try:

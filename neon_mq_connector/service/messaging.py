@@ -15,12 +15,12 @@ from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
+from neon_mq_connector.consumers.delivery_channel import answer_in_kind
 from neon_mq_connector.sending.callers_connection import emit, emit_to
 from neon_mq_connector.sending.confirmed import send
 from neon_mq_connector.sending.outgoing import prepare, prepare_encoded
 from neon_mq_connector.sending.target import Target
 from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.reply import answer_in_kind
 from neon_mq_connector.service.shared_clients import (
     ClientKey,
     client_key,

@@ -10,12 +10,12 @@ from typing import Any
 
 from pika.exchange_type import ExchangeType
 
+from neon_mq_connector.consumers.delivery_channel import answer_in_kind
 from neon_mq_connector.sending.outgoing import Outgoing, prepare_encoded
 from neon_mq_connector.sending.pipeline import publish_all, submit
 from neon_mq_connector.sending.target import Target
 from neon_mq_connector.service.asking import AskingService
 from neon_mq_connector.service.messaging import WIRE_FORMATS, target_of
-from neon_mq_connector.service.reply import answer_in_kind
 
 
 class PipelinedService(AskingService):

@@ -36,12 +36,16 @@ def squares() -> Squares:
 
 @pytest.fixture
 def answering(
-    make_service: Callable[..., MQConnector], client: RequestClient, squares: Squares
+    make_service: Callable[..., MQConnector],
+    client: RequestClient,
+    squares: Squares,
+    request: pytest.FixtureRequest,
 ) -> MQConnector:
-    """A service whose consumer has moved."""
+    """A service whose consumer has moved; its callback is a function unless asked otherwise."""
     service = make_service(stop_timeout=3)
+    callback = squares.as_coroutine if getattr(request, "param", "") == "coroutine" else squares
     service.register_consumer(
-        "squares", service.vhost, QUEUE, squares, auto_ack=False, durable=True
+        "squares", service.vhost, QUEUE, callback, auto_ack=False, durable=True
     )
     run(service)
     ask_until_it_has_moved(client, service, "squares", QUEUE)
@@ -58,6 +62,7 @@ def have_it_blocked(service: MQConnector) -> None:
     eventually(lambda: session.link.blocked_reason is not None, what="the alarm is known")
 
 
+@pytest.mark.parametrize("answering", ["function", "coroutine"], indirect=True)
 @pytest.mark.parametrize("break_it", BREAKS)
 def test_each_request_is_answered_whatever_becomes_of_the_line(
     answering: MQConnector,

@@ -9,7 +9,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector
+from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.consumers import consumer as consumer_module
 from neon_mq_connector.consumers.session import Session
@@ -53,6 +53,35 @@ def test_a_move_under_load_loses_nothing_and_repeats_nothing(
     squares.handled.clear()
     assert ask(client, QUEUE, range(2 * MANY)) == 2 * MANY
     assert sorted(squares.handled) == list(range(2 * MANY))
+    consumer = service.consumers["squares"].consumer
+    assert consumer.recoveries == 0
+    eventually(
+        lambda: consumer.session is not None and consumer.session.settlement.open_count() == 0
+    )
+
+
+class Decorated(MQConnector):
+    """Squares that are returned."""
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    async def square_async(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"square": body["n"] ** 2}
+
+
+@pytest.mark.parametrize("name", ["square", "square_async"])
+def test_a_decorated_callback_that_acknowledges_on_success_moves_too(
+    make_connector: MakeConnector, client: RequestClient, name: str
+) -> None:
+    service = make_connector(Decorated)
+    callback = getattr(service, name)
+    service.register_consumer("squares", service.vhost, QUEUE, callback, ack="on_success")
+    run(service)
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    assert ask(client, QUEUE, range(2 * MANY)) == 2 * MANY
     consumer = service.consumers["squares"].consumer
     assert consumer.recoveries == 0
     eventually(

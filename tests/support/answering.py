@@ -36,6 +36,10 @@ class Squares:
         self.keeps = keeps
         self._lock = threading.Lock()
 
+    async def as_coroutine(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Do the same in a coroutine, where nothing need be awaited."""
+        self(channel, method, properties, body)
+
     def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         request = b64_to_dict(body)
         with self._lock:

@@ -243,10 +243,24 @@ class FakeLink:
         return self.channels[-1]
 
 
+class _IdleChannel:
+    """A pika channel whose methods do nothing but note that they were called."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+
+    def queue_delete(self, queue: str) -> None:
+        self._note(f"deleting queue {queue!r}")
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        return lambda *_arguments, **_options: self._note(method)
+
+
 class FakeControl:
     """A control connection that performs whatever it is asked, at once or when the test lets it."""
 
     def __init__(self) -> None:
+        self.name = "mq-control:fake"
         self.performed: list[str] = []
         self.manual = False
         self.refusal: BaseException | None = None
@@ -272,11 +286,16 @@ class FakeControl:
         except BaseException as error:
             answer.fail(error)
 
-    def channel(self) -> FakeControl:
-        return self
+    def channel(self) -> Any:
+        """A channel whose methods do nothing."""
+        return _IdleChannel(self._note)
 
-    def queue_delete(self, queue: str) -> None:
-        self._note(f"deleting queue {queue!r}")
+    def run(self, what: str, operation: Callable[[Any], Any], timeout: float) -> Any:
+        return operation(self)
+
+    def drive(self, _steps: Any) -> QueueStatus:
+        self._note("drive")
+        return self.status
 
     def give_up_overdue(self) -> None:
         """Do nothing: no job takes long."""

@@ -16,7 +16,7 @@ from neon_mq_connector.aio.loops import CallersLoop, LoopThread
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.aio.tasks import TaskRunner
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pika.exceptions
 import pytest
 
-from neon_mq_connector.consumers.callback_connection import CallbackConnection
+from neon_mq_connector.consumers.callback_channel import CallbackConnection
 from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import Session, SessionHost
@@ -134,7 +134,7 @@ def test_what_the_control_connection_does_has_its_callback_called(
     frames: list[Any] = []
     getattr(bench.connection.channel(), method)("x", callback=frames.append)
     assert len(frames) == 1
-    assert bench.connections.control.performed
+    assert bench.connections.control.performed == [method]
 
 
 def test_each_confirm_is_told_to_who_wants_to_see_it(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow

@@ -12,13 +12,12 @@ from pika.spec import Basic, BasicProperties
 from neon_mq_connector import create_mq_callback, decoded_callback
 from neon_mq_connector.codec import WireFormat, decode_body, encode_body
 from neon_mq_connector.consumers import delivery_channel
-from neon_mq_connector.consumers.answers import Reply
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.current import current_channel
+from neon_mq_connector.consumers.delivery_channel import answer_in_kind, current_channel
+from neon_mq_connector.consumers.reply_route import Reply
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.sending.target import Target
-from neon_mq_connector.service.reply import answer_in_kind
 
 
 def delivery(queue: str, wire_format: WireFormat = WireFormat.LEGACY, **data: Any) -> Delivery:
