@@ -1,0 +1,101 @@
+"""A quorum queue, as far as one node can have it: it counts deliveries and limits them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from neon_mq_connector.testing.embedded.consumers import Consumer
+from neon_mq_connector.testing.embedded.errors import AMQPError
+from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.queue import Entry, Queue
+
+_DEFAULT_LIMIT = 20
+_HIGH_PRIORITY = 5
+_RETURNED, _HIGH, _NORMAL = range(3)
+#: After so many messages the next is the oldest, so that none of normal priority waits for ever.
+_ROUND = 2
+
+
+class QuorumQueue(Queue):
+    """A queue whose messages all survive and come back a limited number of times.
+
+    Unlike in a classic queue, what is returned does not go to its old place but behind what was
+    returned before; it is delivered ahead of all else.
+    """
+
+    type = "quorum"
+    _taken = 0
+
+    @property
+    def delivery_limit(self) -> int | None:
+        """How often a message may come back; None for no limit."""
+        argument = self.arguments.get("x-delivery-limit")
+        limit: int = _DEFAULT_LIMIT if argument is None else argument.value
+        return None if limit < 0 else limit
+
+    def get(self, *, no_ack: bool) -> Entry | None:
+        """Take the next message out, if there is one.
+
+        Raises:
+            AMQPError: 405, the queue has a single active consumer.
+        """
+        if self.single_active:
+            raise AMQPError(
+                405,
+                f"cannot obtain access to locked {self.describe()}. basic.get operations are not "
+                "supported by quorum queues with single active consumer",
+            )
+        return super().get(no_ack=no_ack)
+
+    def requeue(self, entries: Iterable[Entry]) -> None:
+        """Take back messages that were delivered; drop those that have come back too often."""
+        limit = self.delivery_limit
+        returned = []
+        for entry in entries:
+            entry.deliveries += 1
+            if limit is None or entry.deliveries <= limit:
+                returned.append(entry)
+                continue
+            self.unacknowledged -= 1
+            self._forget(entry, "limited")
+            self._dead_letter(entry.message, "delivery_limit")
+        super().requeue(returned)
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Add a consumer; `run` is to be called when it has been told.
+
+        Raises:
+            AMQPError: 540, the limit of its channel is one for all its consumers.
+        """
+        if consumer.outlet.prefetch_limit:
+            raise AMQPError(540, f"{self.describe()} does not support global qos")
+        consumer.exclusive = False
+        super().add_consumer(consumer)
+
+    def _make_levels(self, max_priority: int) -> list[deque[Entry]]:
+        return [deque(), deque(), deque()]
+
+    def _survives(self, message: Message) -> bool:
+        return True
+
+    def _level(self, message: Message) -> int:
+        return _HIGH if (message.priority or 0) >= _HIGH_PRIORITY else _NORMAL
+
+    def _put_back(self, entries: list[Entry]) -> None:
+        self._levels[_RETURNED].extend(entries)
+        self._ready_bytes += sum(len(entry.message.body) for entry in entries)
+
+    def _take(self) -> Entry | None:
+        returned, high, normal = self._levels
+        level = returned
+        if not returned:
+            oldest_first, self._taken = self._taken == _ROUND, (self._taken + 1) % (_ROUND + 1)
+            level = high or normal
+            if oldest_first and high and normal and normal[0].position < high[0].position:
+                level = normal
+        if not level:
+            return None
+        entry = level.popleft()
+        self._ready_bytes -= len(entry.message.body)
+        return entry
