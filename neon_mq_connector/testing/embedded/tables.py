@@ -179,5 +179,5 @@ def _encode_field(field: Field) -> bytes:
         return b"V"
     letter = _LETTERS[kind]
     layout = _FIXED[letter][1]
-    encoded: bytes = layout.pack(*value) if kind == "decimal" else layout.pack(value)
+    encoded: bytes = layout.pack(*value) if isinstance(value, tuple) else layout.pack(value)
     return letter + encoded
