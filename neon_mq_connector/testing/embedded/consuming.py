@@ -113,18 +113,21 @@ class Consuming:
 
     def get(self, queue: Queue, *, no_ack: bool) -> bool:
         """Send the next message of a queue; tell whether there was one."""
-        entry = queue.get(no_ack=no_ack)
-        if entry is None:
-            return False
-        tag = self._next_tag
-        self._next_tag = tag + 1
-        if not no_ack:
-            self.unsettled[tag] = Delivery(tag, entry, queue, None)
-        message = entry.message
-        content = content_frames(self._channel, entry.header, message.body, self._frame_max)
-        self._send(
-            get_frames(self._channel, tag, entry.redelivered, message.origin, queue.ready, content)
-        )
+        with queue.vhost.letters_last():
+            entry = queue.get(no_ack=no_ack)
+            if entry is None:
+                return False
+            tag = self._next_tag
+            self._next_tag = tag + 1
+            if not no_ack:
+                self.unsettled[tag] = Delivery(tag, entry, queue, None)
+            message = entry.message
+            content = content_frames(self._channel, entry.header, message.body, self._frame_max)
+            self._send(
+                get_frames(
+                    self._channel, tag, entry.redelivered, message.origin, queue.ready, content
+                )
+            )
         return True
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -171,12 +174,13 @@ class Consuming:
         if len(deliveries) == 1:
             delivery = deliveries[0]
             self._settle_group(delivery.queue, delivery.consumer, [delivery.entry], how)
-        else:
+        elif deliveries:
             groups: dict[tuple[Queue, Consumer | None], list[Entry]] = {}
             for each in deliveries:
                 groups.setdefault((each.queue, each.consumer), []).append(each.entry)
-            for (queue, consumer), entries in groups.items():
-                self._settle_group(queue, consumer, entries, how)
+            with deliveries[0].queue.vhost.letters_last():
+                for (queue, consumer), entries in groups.items():
+                    self._settle_group(queue, consumer, entries, how)
         if full:
             self.wake()
 
@@ -222,5 +226,5 @@ class Consuming:
             queue.reject(entries)
         else:
             queue.requeue(entries)
-        if consumer is not None and consumer.waits:
+        if consumer is not None and (consumer.waits or queue.single_active):
             queue.wake()

@@ -145,8 +145,11 @@ class Message:
             routing_key: that the queue has for dead letters; None keeps the message's own.
             time: in seconds since 1970.
         """
-        keys = tuple(key for key in self.routing_keys if key not in self.blind_keys)
-        death = Death(queue, reason, self.exchange, keys, time, self.time_to_live)
+        keys = list(self.routing_keys)
+        for key in self.blind_keys:
+            if key in keys:
+                keys.remove(key)
+        death = Death(queue, reason, self.exchange, tuple(keys), time, self.time_to_live)
         others = []
         for each in self.deaths:
             if (each.queue, each.reason) == (queue, reason):

@@ -119,10 +119,7 @@ class Publishing:
     def publish(self, routed: Routed) -> bool:
         """Give a message to its queues; tell whether all took it."""
         message, queues, mandatory, number = routed
-        taken = True
-        for queue in queues:
-            if not queue.deleted and not queue.publish(message):
-                taken = False
+        taken = self._vhost.publish(message, queues)
         if mandatory and not queues:
             content = content_frames(self._channel, message.header, message.body, self._frame_max)
             self._send(return_frames(self._channel, *NO_ROUTE, message.origin, content))

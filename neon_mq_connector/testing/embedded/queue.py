@@ -148,6 +148,8 @@ class Queue:
         self.vhost.ledger.stored += message.footprint
         self._next_position += 1
         entry = Entry(message, self._next_position, self._expiry(message))
+        if entry.expires is not None:
+            self._may_expire = True
         # while messages wait, no consumer can take one
         consumer = None if self.ready else self._next_consumer()
         if consumer is not None:
@@ -156,9 +158,8 @@ class Queue:
                 self.run()
             return True
         self._put(entry)
-        self._drop_excess()
-        if entry.expires is not None:
-            self._may_expire = True
+        # as RabbitMQ has it: what is not the only one is looked at when its turn comes
+        if self._drop_excess() or self.ready == 1:
             self.expire()
         return True
 
@@ -179,7 +180,6 @@ class Queue:
     def get(self, *, no_ack: bool) -> Entry | None:
         """Take the next message out, if there is one."""
         self.touch()
-        self.expire()
         entry = self._take() if self.ready else None
         if entry is None:
             return None
@@ -189,20 +189,18 @@ class Queue:
 
     def run(self) -> None:
         """Deliver what waits to the consumers that may take it."""
-        self.expire()
-        while self.ready:
-            consumer = self._next_consumer()
-            if consumer is None:
-                return
-            entry = self._take()
-            if entry is None:
-                return
-            self._hand_over(entry, consumer)
-            self.expire()
+        with self.vhost.letters_last():
+            while self.ready:
+                consumer = self._next_consumer()
+                entry = self._take() if consumer is not None else None
+                if consumer is None or entry is None:
+                    return
+                self._hand_over(entry, consumer)
+                self.expire()
 
     def wake(self) -> None:
         """Deliver again, now that a consumer's limit was lifted."""
-        if self.turns.wake() and self.ready:
+        if self.turns.wake() or self.single_active:
             self.run()
 
     def acknowledge(self, entries: Iterable[Entry]) -> None:
@@ -233,17 +231,16 @@ class Queue:
         if not self._may_expire:
             return
         now = self.vhost.clock.now()
-        soonest: float | None = None
         for level in self._levels:
             while level and level[0].expires is not None and level[0].expires <= now:
                 entry = level.popleft()
                 self._ready_bytes -= len(entry.message.body)
                 self._forget(entry, "expired")
                 self._dead_letter(entry.message, "expired")
-            if level and level[0].expires is not None:
-                soonest = min(level[0].expires, soonest or level[0].expires)
-        if soonest is not None:
-            self._expire_at(soonest, now)
+            if level:  # what is behind the head has to wait for its turn
+                if level[0].expires is not None:
+                    self._expire_at(level[0].expires, now)
+                return
 
     # --- consumers
 
@@ -387,15 +384,19 @@ class Queue:
             self._max_bytes is not None and size > self._max_bytes
         )
 
-    def _drop_excess(self) -> None:
+    def _drop_excess(self) -> bool:
+        """Drop from the head what is too much; tell whether there was."""
         if not self._bounded or self._overflow != "drop-head":
-            return
+            return False
+        dropped = False
         while self._exceeds(self.ready, self._ready_bytes):
             entry = self._take()
             if entry is None:
-                return
+                break
+            dropped = True
             self._forget(entry, "dropped")
             self._dead_letter(entry.message, "maxlen")
+        return dropped
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         if self._dead_letter_exchange is not None:

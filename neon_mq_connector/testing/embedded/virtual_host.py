@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from neon_mq_connector.testing.embedded.arguments import (
@@ -78,7 +79,7 @@ class VirtualHost:
         self._refuse_transient = shared.refuse_transient
         self._routes: dict[tuple[str, str], list[Queue]] = {}
         self._letters: deque[tuple[str, Message, str, str, str | None]] = deque()
-        self._sends_letters = False
+        self._holds_letters = False
 
     def record(self, queue: str, kind: str, message: Message, redelivered: bool = False) -> None:
         """Note what happened to a message."""
@@ -330,22 +331,37 @@ class VirtualHost:
             if key.startswith(_REPLY_TO) and key in self.reply_outlets:
                 self.reply_outlets[key](message)
 
+    def publish(self, message: Message, queues: list[Queue]) -> bool:
+        """Give a message to queues; tell whether all took it."""
+        if len(queues) == 1:
+            return queues[0].publish(message)
+        with self.letters_last():
+            taken = [queue.publish(message) for queue in queues if not queue.deleted]
+        return all(taken)
+
     def dead_letter(
         self, queue: str, message: Message, reason: str, exchange: str, routing_key: str | None
     ) -> None:
-        """Send a message on to a dead-letter exchange, if that is there.
+        """Send a message on to a dead-letter exchange, if that is there."""
+        with self.letters_last():
+            self._letters.append((queue, message, reason, exchange, routing_key))
 
-        A letter that fills another queue may cause the next; they are sent one after the other.
+    @contextlib.contextmanager
+    def letters_last(self) -> Iterator[None]:
+        """Send the dead letters that come up meanwhile at the end, with those that they cause.
+
+        RabbitMQ's queues do what they are about before they get each other's letters.
         """
-        self._letters.append((queue, message, reason, exchange, routing_key))
-        if self._sends_letters:
+        if self._holds_letters:
+            yield
             return
-        self._sends_letters = True
+        self._holds_letters = True
         try:
+            yield
             while self._letters:
                 self._send_letter(*self._letters.popleft())
         finally:
-            self._sends_letters = False
+            self._holds_letters = False
 
     # --- the virtual host's life
 

@@ -76,7 +76,7 @@ _headers = st.sampled_from(
         {"x-h": 1},
         {"CC": ["a.b", "q1"]},
         {"BCC": ["q2"], "h": 1},
-        {"h": 1.0, "n": None, "t": {"deep": [1, "x", True]}},
+        {"h": 2**40, "n": None, "t": {"deep": [1, "x", True]}},
         *[{}] * 4,
         {"CC": "q1"},
     )
@@ -86,7 +86,9 @@ _properties = st.fixed_dictionaries(
     optional={
         "delivery_mode": st.sampled_from((1, 2)),
         "priority": st.sampled_from((0, 1, 2, 9)),
-        "expiration": st.sampled_from((*["0", "3600000", "3600000"] * 3, "-1", "soon", "1x")),
+        "expiration": st.sampled_from(
+            (*["0", "3600000", "3600000"] * 3, *["3600000"] * 9, "-1", "soon", "1x")
+        ),
         "headers": _headers,
         "message_id": st.just("m"),
         "reply_to": st.sampled_from((*["somewhere"] * 9, "amq.rabbitmq.reply-to")),
@@ -97,9 +99,7 @@ _properties = st.fixed_dictionaries(
 
 
 def _operation(name: str, **arguments: SearchStrategy[Any]) -> SearchStrategy[Operation]:
-    return st.tuples(
-        st.just(name), st.integers(0, CHANNELS - 1), st.fixed_dictionaries(arguments)
-    )
+    return st.tuples(st.just(name), st.integers(0, CHANNELS - 1), st.fixed_dictionaries(arguments))
 
 
 _declare_queue = _operation(
@@ -144,7 +144,17 @@ _declare_odd_exchange = _operation(
 )
 _publish = _operation(
     "publish",
-    exchange=st.sampled_from((*[""] * 8, "x0", "x1", "x0", "x1", "x2", "amq.direct", "amq.fanout", "amq.topic", "amq.headers")),
+    exchange=st.sampled_from(
+        (
+            *[""] * 16,
+            *["x0", "x1"] * 4,
+            "x2",
+            "amq.direct",
+            "amq.fanout",
+            "amq.topic",
+            "amq.headers",
+        )
+    ),
     routing_key=st.sampled_from((*QUEUES, *QUEUES, "a", "b", "a.b", "a.b.c", "")),
     body=st.sampled_from((b"", b"one", b"two", b"a longer one")),
     properties=_properties,
@@ -156,12 +166,10 @@ _consume = _operation(
     tag=st.sampled_from(("c", "d")),
     auto_ack=_rarely,
     exclusive=_rarely,
-    arguments=st.sampled_from((*[{}] * 8, {"x-priority": 5}, {"x-priority": 5}, {"x-priority": "high"})),
+    arguments=st.sampled_from((*[{}] * 16, *[{"x-priority": 5}] * 4, {"x-priority": "high"})),
 )
 _settle = st.one_of(
-    _operation(
-        "settle", which=st.integers(0, 5), how=st.just("ack"), multiple=_flags
-    ),
+    _operation("settle", which=st.integers(0, 5), how=st.just("ack"), multiple=_flags),
     _operation(
         "settle", which=st.integers(0, 5), how=st.just("nack"), multiple=_flags, requeue=_flags
     ),
@@ -174,8 +182,8 @@ _WEIGHTS: list[tuple[int, SearchStrategy[Operation]]] = [
     (1, _declare_odd_queue),
     (1, _declare_exchange),
     (1, _declare_odd_exchange),
-    (10, _publish),
-    (5, _consume),
+    (16, _publish),
+    (6, _consume),
     (7, _settle),
     (3, _operation("get", queue=_queues, auto_ack=_flags)),
     (1, _operation("cancel", tag=st.sampled_from(("c", "d")))),
@@ -188,23 +196,27 @@ _WEIGHTS: list[tuple[int, SearchStrategy[Operation]]] = [
     (2, _operation("bind_exchange", destination=_exchanges, source=_exchanges, **_binding)),
     (1, _operation("unbind_exchange", destination=_exchanges, source=_exchanges, **_binding)),
     (1, _operation("confirm")),
-    (3, _operation("transact", step=st.sampled_from(("select", "commit", "commit", "rollback")))),
+    (1, _operation("transact", step=st.sampled_from(("select", "commit", "commit", "rollback")))),
     (1, _operation("recover")),
     (1, _operation("close_channel")),
     (1, _operation("close_connection")),
 ]
-_operations: SearchStrategy[Operation] = st.sampled_from(
-    [strategy for weight, strategy in _WEIGHTS for _ in range(weight)]
-).flatmap(lambda strategy: strategy)
 
+
+def _mixed(weights: list[tuple[int, SearchStrategy[Operation]]]) -> SearchStrategy[Operation]:
+    return st.sampled_from(
+        [strategy for weight, strategy in weights for _ in range(weight)]
+    ).flatmap(lambda strategy: strategy)
 
 
 def _begin(queue: str) -> SearchStrategy[Operation]:
     """Return declarations of a queue that are mostly good."""
     arguments = _some_of(_GOOD_ARGUMENTS, 3).map(
-        lambda found: {"x-dead-letter-exchange": "x0", **found}
-        if "x-dead-letter-routing-key" in found
-        else found
+        lambda found: (
+            {"x-dead-letter-exchange": "x0", **found}
+            if "x-dead-letter-routing-key" in found
+            else found
+        )
     )
     return _operation(
         "declare_queue",
@@ -228,5 +240,68 @@ programs: SearchStrategy[list[Operation]] = st.tuples(
     st.tuples(*map(_begin, QUEUES)),
     st.tuples(*map(_begin_exchange, EXCHANGES[:2])),
     st.tuples(_bind, _bind),
-    st.lists(_operations, min_size=12, max_size=40),
+    st.lists(_mixed(_WEIGHTS), min_size=12, max_size=40),
 ).map(lambda parts: [*parts[0], *parts[1], *parts[2], *parts[3]])
+
+
+def _message_queue(queue: str) -> SearchStrategy[Operation]:
+    """Return good declarations of a queue that dead-letters to another one."""
+    another = QUEUES[(QUEUES.index(queue) + 1) % len(QUEUES)]
+    letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": another}
+    return _operation(
+        "declare_queue",
+        queue=st.just(queue),
+        durable=st.just(True),
+        arguments=_some_of(_GOOD_ARGUMENTS, 3).map(lambda found: {**found, **letters}),
+    )
+
+
+_good_properties = st.fixed_dictionaries(
+    {"message_id": st.integers(0, 10**6).map(str)},
+    optional={
+        "delivery_mode": st.sampled_from((1, 2)),
+        "priority": st.sampled_from((0, 1, 2, 9)),
+        "expiration": st.sampled_from(("0", "3600000")),
+        "headers": st.sampled_from(
+            ({"h": 1}, {"CC": ["q1"]}, {"BCC": ["q2"], "h": 1}, {"x-death": 1})
+        ),
+    },
+)
+_good_publish = _operation(
+    "publish",
+    exchange=st.just(""),
+    routing_key=_queues,
+    body=st.sampled_from((b"", b"one", b"two", b"a longer one")),
+    properties=_good_properties,
+    mandatory=_flags,
+)
+
+
+def _message_operations(consumed: tuple[str, ...]) -> SearchStrategy[list[Operation]]:
+    """Return operations with messages; each channel consumes from one queue only.
+
+    The order of deliveries from several queues, and so their tags, would be a matter of chance.
+    """
+    consume = _consume.map(lambda made: (made[0], made[1], {**made[2], "queue": consumed[made[1]]}))
+    one = _mixed(
+        [
+            (12, _good_publish),
+            (4, consume),
+            (8, _settle),
+            (4, _operation("get", queue=_queues, auto_ack=_rarely)),
+            (1, _operation("qos", prefetch_count=st.sampled_from((0, 1, 2)), global_qos=_rarely)),
+            (1, _operation("cancel", tag=st.sampled_from(("c", "d")))),
+            (1, _operation("transact", step=st.sampled_from(("select", "commit", "rollback")))),
+            (1, _operation("confirm")),
+            (1, _operation("recover")),
+            (1, _operation("close_channel")),
+        ]
+    )
+    return st.lists(one, min_size=20, max_size=60)
+
+
+#: Programs of which most is about messages.
+message_programs: SearchStrategy[list[Operation]] = st.tuples(
+    st.tuples(*map(_message_queue, QUEUES)),
+    st.tuples(*[_queues] * CHANNELS).flatmap(_message_operations),
+).map(lambda parts: [*parts[0], *parts[1]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pika
@@ -55,7 +55,10 @@ class Player:
             outcome = (error.reply_code, self._plain(error.reply_text))
             self._forget(number)
         except UnroutableError as error:
-            outcome = ("unroutable", [(str(each.body), each.method.reply_text) for each in error.messages])
+            outcome = (
+                "unroutable",
+                [(str(each.body), each.method.reply_text) for each in error.messages],
+            )
         except NackError:
             outcome = "nacked"
         except (AMQPError, AMQPConnectionError) as error:
@@ -69,7 +72,11 @@ class Player:
             if connection.is_open:
                 with contextlib.suppress(AMQPError):
                     connection.process_data_events(time_limit=0)
-        return [*self.log, self._queues()]
+        # the order of what comes from different queues is nobody's promise
+        by_channel = [
+            [each for each in self.log if each[1] == number] for number in range(CHANNELS)
+        ]
+        return [*by_channel, self._queues()]
 
     def clean_up(self) -> None:
         """Close everything and delete what there is."""
@@ -194,8 +201,16 @@ class Player:
             channel = self._channels[number] = connection.channel()
             channel.add_on_return_callback(
                 lambda _, method, properties, body: self.log.append(
-                    ("returned", number, method.reply_code, method.reply_text, method.exchange,
-                     method.routing_key, _properties(properties), body)
+                    (
+                        "returned",
+                        number,
+                        method.reply_code,
+                        method.reply_text,
+                        method.exchange,
+                        method.routing_key,
+                        _properties(properties),
+                        body,
+                    )
                 )
             )
             channel.add_on_cancel_callback(
@@ -250,7 +265,7 @@ def _properties(properties: pika.BasicProperties) -> dict[str, Any]:
     """Return properties without what differs by nature: the times of deaths."""
     found = {key: value for key, value in vars(properties).items() if value is not None}
     headers = dict(found.get("headers") or {})
-    if "x-death" in headers:
+    if isinstance(headers.get("x-death"), list):
         headers["x-death"] = [
             {key: value for key, value in death.items() if key != "time"}
             for death in headers["x-death"]
@@ -258,8 +273,3 @@ def _properties(properties: pika.BasicProperties) -> dict[str, Any]:
     if headers:
         found["headers"] = headers
     return found
-
-
-def pairs(first: Player, second: Player) -> Iterator[Player]:
-    """Return both players, for what is to be done on each."""
-    return iter((first, second))
