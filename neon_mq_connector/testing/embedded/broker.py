@@ -186,7 +186,7 @@ class EmbeddedBroker:
         """Return what has a method for all that has none here."""
         if self._node is None:
             raise self._not_started()
-        return EmbeddedManagement(self._node, self._running_server)
+        return EmbeddedManagement(self._node, self._username, self._running_server)
 
     def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
         """Create a virtual host that the administrator and these users may do everything in."""

@@ -222,6 +222,8 @@ class Channel:
         self.state = ChannelState.CLOSING
         self._content = None
         self._forget_reply_address()
+        if self._transaction is not None:  # what was not committed was not settled
+            self._abandon(self._transaction)
         self.consuming.close()
 
     def check_timeouts(self, default: int, now: float) -> None:
@@ -475,8 +477,7 @@ class Channel:
     def _rollback(self, method: Method) -> None:
         transaction = self._current_transaction()
         self._transaction = _Transaction()
-        for _, deliveries in transaction.settlements:
-            self.consuming.put_back(deliveries)
+        self._abandon(transaction)
         self._send(Tx.RollbackOk())
 
     # --- inside
@@ -510,6 +511,10 @@ class Channel:
         if self._transaction is None:
             raise AMQPError(406, "channel is not transactional")
         return self._transaction
+
+    def _abandon(self, transaction: _Transaction) -> None:
+        for _, deliveries in transaction.settlements:
+            self.consuming.put_back(deliveries)
 
     def _named(self, queue: str) -> str:
         """Return the name of a queue; an empty one stands for the last that was declared here."""

@@ -1,16 +1,15 @@
-"""The embedded broker's counterpart of the client for RabbitMQ's management interface."""
+"""The embedded broker's answers to calls that RabbitMQ's management interface takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any
 
 from neon_mq_connector.testing.embedded.connection import Connection
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.node import Node
 from neon_mq_connector.testing.embedded.rows import (
-    Row,
     binding_rows,
     connection_row,
     consumer_rows,
@@ -18,121 +17,74 @@ from neon_mq_connector.testing.embedded.rows import (
     queue_row,
 )
 from neon_mq_connector.testing.embedded.server import Server
-from neon_mq_connector.testing.embedded.users import EVERYTHING, Rights
+from neon_mq_connector.testing.embedded.users import Rights
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 from neon_mq_connector.testing.errors import ManagementError
+from neon_mq_connector.testing.management import ManagementClient
 
-Answer = TypeVar("Answer")
 
-
-class EmbeddedManagement:
-    """Ask and steer an embedded broker, with the methods of `ManagementClient`.
+class EmbeddedManagement(ManagementClient):
+    """Ask and steer an embedded broker; its calls go to the thread of the broker, not over HTTP.
 
     Args:
         node: the broker.
+        username: the administrator.
         server: returns its server, or raises while it does not run.
     """
 
-    def __init__(self, node: Node, server: Callable[[], Server]) -> None:
+    def __init__(self, node: Node, username: str, server: Callable[[], Server]) -> None:
+        super().__init__("embedded", username, "")
         self._node = node
         self._server = server
 
-    def create_vhost(self, name: str) -> None:
-        """Create a virtual host; one that exists is left as it is."""
-        self._call(lambda: self._node.add_vhost(name))
+    def call(self, method: str, *path: str, query: str = "", body: object = None) -> Any:
+        """Make one call; see `ManagementClient.call`.
 
-    def delete_vhost(self, name: str) -> None:
-        """Delete a virtual host with all in it and end its connections; a missing one is fine."""
-
-        def delete() -> None:
-            for connection in self._connections(name):
-                connection.fail(AMQPError(320, f"vhost '{name}' is deleted"))
-            self._node.remove_vhost(name)
-
-        self._call(delete)
-
-    def create_user(self, name: str, password: str, *, tags: str = "") -> None:
-        """Create a user or change its password.
-
-        Args:
-            name: of the user.
-            password: of the user.
-            tags: such as `administrator`, comma separated.
+        Raises:
+            ManagementError: there is no such thing, or the embedded broker has no such call.
         """
-        self._call(lambda: self._node.add_user(name, password, tags))
+        details = body if isinstance(body, dict) else {}
+        return self._server().call(lambda: self._perform((method, *path), details))
 
-    def delete_user(self, name: str) -> None:
-        """Delete a user; a missing one is fine."""
-        self._call(lambda: self._node.users.pop(name, None))
-
-    def permit(
-        self,
-        user: str,
-        vhost: str,
-        *,
-        configure: str = EVERYTHING,
-        write: str = EVERYTHING,
-        read: str = EVERYTHING,
-    ) -> None:
-        """Let a user use a virtual host; each right is a regular expression of names."""
-
-        def permit() -> None:
-            if user not in self._node.users:
-                raise _missing(f"user {user!r}")
-            self._vhost(vhost)
-            self._node.permit(user, vhost, Rights(configure, write, read))
-
-        self._call(permit)
-
-    def queues(self, vhost: str) -> list[Row]:
-        """List the queues as they are now: name, properties, arguments, messages, consumers."""
-        return self._call(
-            lambda: [queue_row(queue) for queue in self._vhost(vhost).queues.values()]
-        )
-
-    def queue(self, vhost: str, name: str) -> Row:
-        """Return one queue as it is now."""
-
-        def find() -> Row:
-            queue = self._vhost(vhost).queues.get(name)
-            if queue is None:
-                raise _missing(f"queue {name!r} in {vhost!r}")
-            return queue_row(queue)
-
-        return self._call(find)
-
-    def exchanges(self, vhost: str) -> list[Row]:
-        """List the exchanges, those that every virtual host has included."""
-        return self._call(
-            lambda: [exchange_row(each, vhost) for each in self._vhost(vhost).exchanges.values()]
-        )
-
-    def bindings(self, vhost: str) -> list[Row]:
-        """List the bindings, those to the default exchange included."""
-        return self._call(lambda: binding_rows(self._vhost(vhost)))
-
-    def consumers(self, vhost: str) -> list[Row]:
-        """List the consumers as they are now."""
-        return self._call(
-            lambda: [row for each in self._connections(vhost) for row in consumer_rows(each)]
-        )
-
-    def connections(self, vhost: str | None = None) -> list[Row]:
-        """List the connections of one virtual host, or all, as they are now."""
-        return self._call(lambda: [connection_row(each) for each in self._connections(vhost)])
-
-    def close_connection(self, name: str) -> None:
-        """End a connection from the broker's side: its client is told 320. No error if gone."""
-
-        def close() -> None:
-            for connection in self._connections(None):
-                if connection.name == name:
-                    connection.fail(AMQPError(320, "Closed via management plugin"))
-
-        self._call(close)
-
-    def _call(self, action: Callable[[], Answer]) -> Answer:
-        return self._server().call(action)
+    def _perform(self, request: tuple[str, ...], details: dict[str, Any]) -> Any:
+        node = self._node
+        match request:
+            case "PUT", "vhosts", name:
+                node.add_vhost(name)
+            case "DELETE", "vhosts", name:
+                self._close(name, f"vhost '{name}' is deleted")
+                node.remove_vhost(name)
+            case "PUT", "users", name:
+                node.add_user(name, details["password"], details.get("tags", ""))
+            case "DELETE", "users", name:
+                node.users.pop(name, None)
+            case "PUT", "permissions", vhost, user:
+                if user not in node.users:
+                    raise _missing(f"user {user!r}")
+                node.permit(user, self._vhost(vhost).name, Rights(**details))
+            case "DELETE", "connections", name:
+                self._close(None, "Closed via management plugin", name)
+            case "GET", "queues", vhost:
+                return [queue_row(each) for each in self._vhost(vhost).queues.values()]
+            case "GET", "queues", vhost, name:
+                if name not in self._vhost(vhost).queues:
+                    raise _missing(f"queue {name!r} in {vhost!r}")
+                return queue_row(self._vhost(vhost).queues[name])
+            case "GET", "exchanges", vhost:
+                return [exchange_row(each, vhost) for each in self._vhost(vhost).exchanges.values()]
+            case "GET", "bindings", vhost:
+                return binding_rows(self._vhost(vhost))
+            case "GET", "consumers", vhost:
+                return [row for each in self._connections(vhost) for row in consumer_rows(each)]
+            case ("GET", "connections") | ("GET", "vhosts", _, "connections"):
+                vhost = request[2] if len(request) > 2 else None
+                return [connection_row(each) for each in self._connections(vhost)]
+            case _:
+                raise ManagementError(
+                    f"the embedded broker has no {request[0]} {'/'.join(request[1:])}",
+                    status=HTTPStatus.NOT_IMPLEMENTED,
+                )
+        return None
 
     def _vhost(self, name: str) -> VirtualHost:
         vhost = self._node.vhosts.get(name)
@@ -142,6 +94,11 @@ class EmbeddedManagement:
 
     def _connections(self, vhost: str | None) -> list[Connection]:
         return self._server().connections(vhost)
+
+    def _close(self, vhost: str | None, reason: str, name: str | None = None) -> None:
+        for connection in self._connections(vhost):
+            if name in (None, connection.name):
+                connection.fail(AMQPError(320, reason))
 
 
 def _missing(what: str) -> ManagementError:

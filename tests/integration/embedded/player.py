@@ -160,12 +160,13 @@ class Player:
     ) -> Any:
         held = self._held.setdefault(number, [])
         if not held and which:
-            return "nothing to settle"
+            return None
         tag = held[which % len(held)] if held else 99
         getattr(channel, f"basic_{how}")(tag, **arguments)
         settled = [each for each in held if each <= tag] if arguments.get("multiple") else [tag]
         self._held[number] = [each for each in held if each not in settled]
         self._round_trip(channel)
+        return "settled"
 
     def recover(self, channel: BlockingChannel, number: int) -> Any:
         self._held.pop(number, None)
