@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pika.amqp_object import Method as Reply
-from pika.spec import Basic, Confirm, Exchange, Queue, Tx
+from pika.spec import Basic, Confirm, Queue, Tx
 from pika.spec import Channel as ChannelClass
 
 from neon_mq_connector.testing.embedded.arguments import check_consumer_arguments
 from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.consuming import ACK, REJECT, REQUEUE, Consuming, Delivery
-from neon_mq_connector.testing.embedded.errors import AMQPError, describe, not_found
-from neon_mq_connector.testing.embedded.exchange import Binding
+from neon_mq_connector.testing.embedded.content import Content, unexpected_frame
+from neon_mq_connector.testing.embedded.declaring import Declaring
+from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.frames import method_frame
 from neon_mq_connector.testing.embedded.methods import (
     ACCESS_REQUEST,
@@ -23,26 +24,19 @@ from neon_mq_connector.testing.embedded.methods import (
     decode_method,
     split_index,
 )
+from neon_mq_connector.testing.embedded.names import unique_name
 from neon_mq_connector.testing.embedded.publishing import (
-    MAX_BODY,
     REPLY_TO_NAME,
     Publishing,
     Routed,
 )
 from neon_mq_connector.testing.embedded.users import User
-from neon_mq_connector.testing.embedded.virtual_host import (
-    VirtualHost,
-    check_not_default,
-    check_not_reserved,
-    unique_name,
-)
+from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 _PUBLISH = struct.pack(">I", Basic.Publish.INDEX)
 _ACK = struct.pack(">I", Basic.Ack.INDEX)
 _ACK_SIZE = 13
 _ack_arguments = struct.Struct(">QB").unpack_from
-_content_header = struct.Struct(">HHQ")
-_LEAST_HEADER = _content_header.size + 2
 
 
 class ChannelState(enum.Enum):
@@ -81,28 +75,6 @@ class Link(Protocol):
         """Take note that `flush` is to be called when all that came is handled."""
 
 
-class _Content:
-    """A message of which not everything has come."""
-
-    __slots__ = ("_body", "arguments", "header", "received", "size")
-
-    def __init__(self, arguments: bytes) -> None:
-        self.arguments = arguments
-        self.header: bytes | None = None
-        self.size = 0
-        self.received = 0
-        self._body = bytearray()
-
-    def add(self, part: bytes) -> None:
-        self.received += len(part)
-        if self.size <= MAX_BODY:  # what is too large is refused when all of it has come
-            self._body += part
-
-    @property
-    def body(self) -> bytes:
-        return bytes(self._body)
-
-
 class _Transaction:
     """What is to be done when a transaction is committed."""
 
@@ -126,12 +98,11 @@ class Channel:
         self.consuming = Consuming(
             number, link.send, link.frame_max, notifies_cancel=link.notifies_cancel
         )
+        self._declaring = Declaring(link.vhost, link.user, link)
         self._link = link
         self._vhost = link.vhost
-        self._user = link.user
-        self._content: _Content | None = None
+        self._content: Content | None = None
         self._transaction: _Transaction | None = None
-        self._last_queue = ""
 
     # --- frames in
 
@@ -143,10 +114,10 @@ class Channel:
         """
         index = payload[:4]
         if self._content is not None:
-            raise self._unexpected_frame()
+            raise unexpected_frame()
         if self.state is ChannelState.OPEN:
             if index == _PUBLISH:
-                self._content = _Content(payload[4:])
+                self._content = Content(payload[4:])
                 return
             if index == _ACK and len(payload) == _ACK_SIZE:
                 tag, bits = _ack_arguments(payload, 4)
@@ -159,8 +130,8 @@ class Channel:
             error.method = error.method or split_index(method.index)
             raise
 
-    def receive_header(self, payload: bytes) -> None:
-        """Handle a content header frame.
+    def receive_content(self, payload: bytes, *, is_header: bool) -> None:
+        """Handle a content header frame or a body frame.
 
         Raises:
             AMQPError: the channel or the connection is to be closed.
@@ -168,40 +139,15 @@ class Channel:
         content = self._content
         if self.state is ChannelState.CLOSING:
             return
-        if content is None or content.header is not None or len(payload) < _LEAST_HEADER:
-            raise self._unexpected_frame()
-        class_id, _, content.size = _content_header.unpack_from(payload)
-        if class_id != Basic.INDEX:
-            raise AMQPError(
-                505, f"expected content header for class 60, got one for class {class_id} instead"
-            )
-        content.header = payload[_content_header.size :]
-        if not content.size:
+        if content is None:
+            raise unexpected_frame()
+        if is_header:
+            content.add_header(payload)
+        else:
+            content.add_body(payload)
+        if content.is_complete:
             self._content = None
-            self._publish(content.arguments, content.header, b"", 0)
-
-    def receive_body(self, payload: bytes) -> None:
-        """Handle a body frame.
-
-        Raises:
-            AMQPError: the channel or the connection is to be closed.
-        """
-        content = self._content
-        if self.state is ChannelState.CLOSING:
-            return
-        if content is None or content.header is None:
-            raise self._unexpected_frame()
-        if len(payload) == content.size:
-            self._content = None
-            self._publish(content.arguments, content.header, payload, content.size)
-            return
-        content.add(payload)
-        if content.received < content.size:
-            return
-        if content.received > content.size:
-            raise AMQPError(501, f"a body is longer than the {content.size} octets announced")
-        self._content = None
-        self._publish(content.arguments, content.header, content.body, content.size)
+            self._publish(content)
 
     # --- the channel's life
 
@@ -268,9 +214,15 @@ class Channel:
             raise AMQPError(504, "expected 'channel.open'")
         self.flush()
         handler = _HANDLERS.get(method.index)
-        if handler is None:
+        if handler is not None:
+            handler(self, method)
+            return
+        reply = self._declaring.perform(method)
+        if reply is None:
             raise AMQPError(503, "unimplemented method")
-        handler(self, method)
+        # queue.unbind is the one that is always answered
+        if method.index == Queue.Unbind.INDEX or not method.nowait:
+            self._send(reply)
 
     def _close(self, method: Method) -> None:
         self.release()
@@ -286,91 +238,6 @@ class Channel:
         # pika has no class for a reply that nobody has needed since AMQP 0-8
         self._link.send(struct.pack(">BHIIHB", 1, self.number, 6, ACCESS_REQUEST + 1, 1, 0xCE))
 
-    def _declare_exchange(self, method: Method) -> None:
-        name = _without_line_ends(method.exchange)
-        if method.passive:
-            check_not_default(name)
-            self._vhost.exchange(name)
-        else:
-            if name != "":
-                self._check_declaration("exchange", name, "alternate-exchange", method)
-            self._vhost.declare_exchange(
-                name,
-                method.type,
-                durable=method.durable,
-                auto_delete=method.auto_delete,
-                internal=method.internal,
-                arguments=method.arguments,
-            )
-        self._reply(method, Exchange.DeclareOk())
-
-    def _delete_exchange(self, method: Method) -> None:
-        name = _without_line_ends(method.exchange)
-        check_not_default(name)
-        self._check("configure", "exchange", name)
-        self._vhost.delete_exchange(name, if_unused=method.if_unused)
-        self._reply(method, Exchange.DeleteOk())
-
-    def _bind_exchange(self, method: Method) -> None:
-        self._vhost.bind(self._exchange_binding(method), self._link)
-        self._reply(method, Exchange.BindOk())
-
-    def _unbind_exchange(self, method: Method) -> None:
-        self._vhost.unbind(self._exchange_binding(method), self._link)
-        self._reply(method, Exchange.UnbindOk())
-
-    def _declare_queue(self, method: Method) -> None:
-        name = _without_line_ends(method.queue)
-        if name.startswith(REPLY_TO_NAME):
-            self._declare_reply_to(method, name)
-            return
-        if method.passive:
-            queue = self._vhost.queue(name, self._link)
-            queue.touch()
-        else:
-            if name:
-                check_not_reserved("queue", name)
-            else:
-                name = self._vhost.new_queue_name(method.arguments)
-            self._check_declaration("queue", name, "x-dead-letter-exchange", method)
-            queue = self._vhost.declare_queue(
-                name,
-                durable=method.durable,
-                auto_delete=method.auto_delete,
-                owner=self._link if method.exclusive else None,
-                arguments=method.arguments,
-            )
-        self._last_queue = queue.name
-        self._reply(method, Queue.DeclareOk(queue.name, queue.ready, len(queue.turns)))
-
-    def _declare_reply_to(self, method: Method, name: str) -> None:
-        if name != REPLY_TO_NAME and name not in self._vhost.reply_outlets:
-            raise not_found(describe("queue", name, self._vhost.name))
-        self._last_queue = name
-        self._reply(method, Queue.DeclareOk(name, 0, 1))
-
-    def _bind_queue(self, method: Method) -> None:
-        self._vhost.bind(self._queue_binding(method), self._link)
-        self._reply(method, Queue.BindOk())
-
-    def _unbind_queue(self, method: Method) -> None:
-        self._vhost.unbind(self._queue_binding(method), self._link)
-        self._send(Queue.UnbindOk())
-
-    def _purge_queue(self, method: Method) -> None:
-        name = self._named(method.queue)
-        self._check("read", "queue", name)
-        count = self._vhost.queue(name, self._link).purge()
-        self._reply(method, Queue.PurgeOk(count))
-
-    def _delete_queue(self, method: Method) -> None:
-        name = _without_line_ends(self._named(method.queue))
-        self._check("configure", "queue", name)
-        count = self._vhost.delete_queue(
-            name, self._link, if_unused=method.if_unused, if_empty=method.if_empty
-        )
-        self._reply(method, Queue.DeleteOk(count))
-
     def _qos(self, method: Method) -> None:
         if method.prefetch_size:
             raise AMQPError(540, f"prefetch_size!=0 ({method.prefetch_size})")
@@ -384,14 +251,13 @@ class Channel:
     def _consume(self, method: Method) -> None:
         tag = method.consumer_tag
         consumers = self.consuming.consumers
-        name = self._named(method.queue)
+        name = self._declaring.named(method.queue)
         if tag in consumers:
             raise AMQPError(530, f"attempt to reuse consumer tag '{tag}'")
         if name == REPLY_TO_NAME:
             self._consume_answers(method)
             return
-        self._check("read", "queue", name)
-        queue = self._vhost.queue(name, self._link)
+        queue = self._declaring.readable_queue(name)
         check_consumer_arguments(queue.describe(), method.arguments)
         consumer = Consumer(
             tag or unique_name("amq.ctag"),
@@ -428,9 +294,7 @@ class Channel:
             consumer.queue.remove_consumer(consumer)
 
     def _get(self, method: Method) -> None:
-        name = self._named(method.queue)
-        self._check("read", "queue", name)
-        queue = self._vhost.queue(name, self._link)
+        queue = self._declaring.readable_queue(method.queue)
         if not self.consuming.get(queue, no_ack=method.no_ack):
             self._send(Basic.GetEmpty())
 
@@ -482,10 +346,10 @@ class Channel:
 
     # --- inside
 
-    def _publish(self, arguments: bytes, header: bytes, body: bytes, size: int) -> None:
+    def _publish(self, content: Content) -> None:
         try:
             self._link.published()
-            routed = self.publishing.route(arguments, header, body, size)
+            routed = self.publishing.route(content)
         except AMQPError as error:
             error.method = split_index(Basic.Publish.INDEX)
             raise
@@ -516,45 +380,6 @@ class Channel:
         for _, deliveries in transaction.settlements:
             self.consuming.put_back(deliveries)
 
-    def _named(self, queue: str) -> str:
-        """Return the name of a queue; an empty one stands for the last that was declared here."""
-        if queue or self._last_queue:
-            return queue or self._last_queue
-        raise AMQPError(404, "no previously declared queue")
-
-    def _check(self, right: str, kind: str, name: str) -> None:
-        self._user.check(right, kind, name, self._vhost.name)
-
-    def _check_declaration(self, kind: str, name: str, argument: str, method: Method) -> None:
-        """Check that the user may declare something that sends messages on to an exchange."""
-        self._check("configure", kind, name)
-        target = method.arguments.get(argument)
-        exists = name in (self._vhost.queues if kind == "queue" else self._vhost.exchanges)
-        if not exists and target is not None and target.type == "longstr":
-            self._check("read", kind, name)
-            self._check("write", "exchange", target.value)
-
-    def _queue_binding(self, method: Method) -> Binding:
-        # both shortcuts stand for the last queue, the second only where the queue is not named
-        name = self._named(method.queue)
-        key = method.routing_key or ("" if method.queue else self._last_queue)
-        return self._binding("queue", name, method.exchange, key, method)
-
-    def _exchange_binding(self, method: Method) -> Binding:
-        key = method.routing_key
-        return self._binding("exchange", method.destination, method.source, key, method)
-
-    def _binding(
-        self, kind: str, destination: str, source: str, routing_key: str, method: Method
-    ) -> Binding:
-        source = _without_line_ends(source)
-        destination = _without_line_ends(destination)
-        self._check("write", kind, destination)
-        for name in (source, destination) if kind == "exchange" else (source,):
-            check_not_default(name)
-        self._check("read", "exchange", source)
-        return Binding.of(source, kind, destination, routing_key, method.arguments)
-
     def _forget_reply_address(self) -> None:
         self.consuming.reply_tag = None
         if self.publishing.reply_address is not None:
@@ -568,28 +393,11 @@ class Channel:
     def _send(self, method: Reply) -> None:
         self._link.send(method_frame(self.number, method))
 
-    @staticmethod
-    def _unexpected_frame() -> AMQPError:
-        return AMQPError(505, "expected another kind of frame")
-
-
-def _without_line_ends(name: str) -> str:
-    return name.replace("\n", "").replace("\r", "")
-
 
 _HANDLERS: dict[int, Callable[[Channel, Method], None]] = {
     ChannelClass.Close.INDEX: Channel._close,
     ChannelClass.Flow.INDEX: Channel._flow,
     ACCESS_REQUEST: Channel._access_request,
-    Exchange.Declare.INDEX: Channel._declare_exchange,
-    Exchange.Delete.INDEX: Channel._delete_exchange,
-    Exchange.Bind.INDEX: Channel._bind_exchange,
-    Exchange.Unbind.INDEX: Channel._unbind_exchange,
-    Queue.Declare.INDEX: Channel._declare_queue,
-    Queue.Bind.INDEX: Channel._bind_queue,
-    Queue.Unbind.INDEX: Channel._unbind_queue,
-    Queue.Purge.INDEX: Channel._purge_queue,
-    Queue.Delete.INDEX: Channel._delete_queue,
     Basic.Qos.INDEX: Channel._qos,
     Basic.Consume.INDEX: Channel._consume,
     Basic.Cancel.INDEX: Channel._cancel,

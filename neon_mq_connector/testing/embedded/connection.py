@@ -22,6 +22,17 @@ from pika.spec import (
 from neon_mq_connector.testing.embedded.channel import Channel
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.frames import FRAME_OVERHEAD, HEARTBEAT, method_frame
+from neon_mq_connector.testing.embedded.handshake import (
+    CHANNEL_MAX,
+    FRAME_MAX,
+    HEARTBEAT_SECONDS,
+    LEAST_FRAME_MAX,
+    MECHANISMS,
+    PROTOCOL_HEADERS,
+    SERVER_PROPERTIES,
+    check_negotiated,
+    credentials,
+)
 from neon_mq_connector.testing.embedded.methods import (
     UPDATE_SECRET,
     Method,
@@ -29,45 +40,19 @@ from neon_mq_connector.testing.embedded.methods import (
     split_index,
 )
 from neon_mq_connector.testing.embedded.node import Node
-from neon_mq_connector.testing.embedded.tables import Table, TableError, decode_table
+from neon_mq_connector.testing.embedded.tables import Table
 from neon_mq_connector.testing.embedded.users import User
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
-FRAME_MAX = 131_072
-CHANNEL_MAX = 2047
-HEARTBEAT_SECONDS = 60
 #: Consumers get nothing more while so many octets wait to be sent, until so few are left.
 _CONGESTED_ABOVE = 1024 * 1024
 _CONGESTED_UNTIL = 256 * 1024
 _HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
-_LEAST_FRAME_MAX = 4096
-_PROTOCOL_HEADERS = (b"AMQP\x00\x00\x09\x01", b"AMQP\x01\x01\x00\x09")
 _PROTOCOL_SIZE = 8
 _FRAME_START = 7
-_MECHANISMS = ("PLAIN", "AMQPLAIN")
 _SNIPPET = 16
 _frame_start = struct.Struct(">BHI").unpack_from
-
-_SERVER_PROPERTIES = {
-    "capabilities": {
-        "publisher_confirms": True,
-        "exchange_exchange_bindings": True,
-        "basic.nack": True,
-        "consumer_cancel_notify": True,
-        "connection.blocked": True,
-        "consumer_priorities": True,
-        "authentication_failure_close": True,
-        "per_consumer_qos": True,
-        "direct_reply_to": True,
-    },
-    "cluster_name": "embedded@localhost",
-    "copyright": "Neon MQ Connector contributors",
-    "information": "An embedded broker for tests that answers as RabbitMQ does",
-    "platform": "Python",
-    "product": "Neon MQ embedded broker",
-    "version": "4.0.5",
-}
 
 
 class ConnectionState(enum.Enum):
@@ -146,7 +131,7 @@ class Connection:
             self._held = b""
         position = 0
         if self.state is ConnectionState.NEW:
-            if len(data) < _PROTOCOL_SIZE and _PROTOCOL_HEADERS[0].startswith(data):
+            if len(data) < _PROTOCOL_SIZE and PROTOCOL_HEADERS[0].startswith(data):
                 self._held = data
                 return
             position = self._begin(data[:_PROTOCOL_SIZE])
@@ -186,10 +171,8 @@ class Connection:
             if channel is not None and self.state is ConnectionState.RUNNING:
                 if kind == FRAME_METHOD:
                     channel.receive_method(payload)
-                elif kind == FRAME_HEADER:
-                    channel.receive_header(payload)
-                elif kind == FRAME_BODY:
-                    channel.receive_body(payload)
+                elif kind in (FRAME_HEADER, FRAME_BODY):
+                    channel.receive_content(payload, is_header=kind == FRAME_HEADER)
                 else:
                     self._fail_frame(kind, payload, "", code=505)
             elif number == 0 or self.state is not ConnectionState.RUNNING:
@@ -319,12 +302,12 @@ class Connection:
 
     def _begin(self, header: bytes) -> int:
         """Answer the protocol header; return its size."""
-        if header in _PROTOCOL_HEADERS:
+        if header in PROTOCOL_HEADERS:
             self.state = ConnectionState.STARTING
-            mechanisms = " ".join(_MECHANISMS)
-            self._send(ConnectionClass.Start(0, 9, _SERVER_PROPERTIES, mechanisms, "en_US"))
+            mechanisms = " ".join(MECHANISMS)
+            self._send(ConnectionClass.Start(0, 9, SERVER_PROPERTIES, mechanisms, "en_US"))
         else:
-            self.send(_PROTOCOL_HEADERS[0])
+            self.send(PROTOCOL_HEADERS[0])
             self._finish()
         return _PROTOCOL_SIZE
 
@@ -355,9 +338,9 @@ class Connection:
         self.client_properties = method.client_properties
         self.mechanism = method.mechanism
         self.notifies_cancel = self._client_can("consumer_cancel_notify")
-        if method.mechanism not in _MECHANISMS:
+        if method.mechanism not in MECHANISMS:
             raise AMQPError(503, f"unknown authentication mechanism '{method.mechanism}'")
-        name, password = _credentials(method.mechanism, method.response)
+        name, password = credentials(method.mechanism, method.response)
         user = self._node.log_in(name, password)
         if user is None:
             if not self._client_can("authentication_failure_close"):
@@ -375,8 +358,8 @@ class Connection:
         self._send(ConnectionClass.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS))
 
     def _tune(self, method: Method) -> None:
-        _check_negotiated("frame_max", method.frame_max, _LEAST_FRAME_MAX, FRAME_MAX)
-        _check_negotiated("channel_max", method.channel_max, 1, CHANNEL_MAX)
+        check_negotiated("frame_max", method.frame_max, LEAST_FRAME_MAX, FRAME_MAX)
+        check_negotiated("channel_max", method.channel_max, 1, CHANNEL_MAX)
         self.frame_max = method.frame_max
         self.channel_max = method.channel_max
         self.heartbeat = method.heartbeat
@@ -436,32 +419,3 @@ class Connection:
 
     def _send(self, method: Any) -> None:
         self.send(method_frame(0, method))
-
-
-def _credentials(mechanism: str, response: bytes) -> tuple[str, str]:
-    """Read name and password from what a client sent to log in.
-
-    Raises:
-        AMQPError: 502.
-    """
-    if mechanism == "PLAIN":
-        parts = response.split(b"\0")
-        if len(parts) != 3:
-            raise AMQPError(502, f"invalid response for PLAIN: {len(parts)} parts")
-        return parts[1].decode(errors="replace"), parts[2].decode(errors="replace")
-    try:
-        table, _ = decode_table(struct.pack(">I", len(response)) + response, 0)
-        return str(table["LOGIN"].value), str(table["PASSWORD"].value)
-    except (TableError, KeyError) as error:
-        raise AMQPError(502, "AMQPLAIN auth info must have LOGIN and PASSWORD") from error
-
-
-def _check_negotiated(field: str, asked: int, least: int, most: int) -> None:
-    if asked and asked < least:
-        problem = f"{asked} is lower than the minimum allowed value ({least})"
-    elif not asked or asked > most:
-        detail = " (no limit)" if field == "channel_max" and not asked else ""
-        problem = f"{asked}{detail} is higher than the maximum allowed value ({most})"
-    else:
-        return
-    raise AMQPError(530, f"negotiated {field} = {problem}")

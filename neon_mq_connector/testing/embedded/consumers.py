@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from neon_mq_connector.testing.embedded.tables import Table
 
 if TYPE_CHECKING:
-    from neon_mq_connector.testing.embedded.queue import Entry, Queue
+    from neon_mq_connector.testing.embedded.queue import Queue
+    from neon_mq_connector.testing.embedded.ready import Entry
 
 _NO_LIMIT = -1
 

@@ -16,7 +16,8 @@ from neon_mq_connector.testing.embedded.frames import (
     method_frame,
 )
 from neon_mq_connector.testing.embedded.message import Message
-from neon_mq_connector.testing.embedded.queue import Entry, Queue
+from neon_mq_connector.testing.embedded.queue import Queue
+from neon_mq_connector.testing.embedded.ready import Entry
 
 #: What a client did with a delivery.
 ACK, REJECT, REQUEUE = "ack", "reject", "requeue"
@@ -125,7 +126,7 @@ class Consuming:
             content = content_frames(self._channel, entry.header, message.body, self._frame_max)
             self._send(
                 get_frames(
-                    self._channel, tag, entry.redelivered, message.origin, queue.ready, content
+                    self._channel, tag, entry.redelivered, message.origin, len(queue.ready), content
                 )
             )
         return True

@@ -77,8 +77,8 @@ class EmbeddedManagement(ManagementClient):
             case "GET", "consumers", vhost:
                 return [row for each in self._connections(vhost) for row in consumer_rows(each)]
             case ("GET", "connections") | ("GET", "vhosts", _, "connections"):
-                vhost = request[2] if len(request) > 2 else None
-                return [connection_row(each) for each in self._connections(vhost)]
+                of = request[2] if len(request) > 2 else None
+                return [connection_row(each) for each in self._connections(of)]
             case _:
                 raise ManagementError(
                     f"the embedded broker has no {request[0]} {'/'.join(request[1:])}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from neon_mq_connector.testing.embedded.content import MAX_BODY, Content
 from neon_mq_connector.testing.embedded.errors import NO_ROUTE, AMQPError
 from neon_mq_connector.testing.embedded.exchange import Exchange
 from neon_mq_connector.testing.embedded.frames import confirm_frame, content_frames, return_frames
@@ -13,9 +14,6 @@ from neon_mq_connector.testing.embedded.properties import REPLY_TO, USER_ID, Pro
 from neon_mq_connector.testing.embedded.queue import Queue
 from neon_mq_connector.testing.embedded.users import User
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
-
-#: The largest body that is taken, in bytes, as RabbitMQ 4.0 has it by default.
-MAX_BODY = 16 * 1024 * 1024
 
 REPLY_TO_NAME = "amq.rabbitmq.reply-to"
 
@@ -82,24 +80,20 @@ class Publishing:
         """Whether there are confirms to be sent."""
         return bool(self._confirmed or self._refused)
 
-    def route(self, arguments: bytes, header: bytes, body: bytes, size: int) -> Routed:
+    def route(self, content: Content) -> Routed:
         """Check a message and find the queues that it is for.
-
-        Args:
-            arguments: of Basic.Publish, encoded.
-            header: the properties.
-            body: the body; nothing of one that is too large.
-            size: of the body.
 
         Raises:
             AMQPError: it may not be published.
         """
+        arguments, header, body = content.arguments, content.header, content.body
+        assert header is not None
         target = self._targets.get(arguments) or self._new_target(arguments)
         if target.bits & _IMMEDIATE:
             raise AMQPError(540, "immediate=true")
-        if size > MAX_BODY:
+        if content.size > MAX_BODY:
             raise AMQPError(
-                406, f"message size {size} is larger than configured max size {MAX_BODY}"
+                406, f"message size {content.size} is larger than configured max size {MAX_BODY}"
             )
         name, routing_key = target.exchange, target.routing_key
         self._user.check("write", "exchange", name, self._vhost.name)
@@ -148,7 +142,7 @@ class Publishing:
         self._refused.clear()
 
     def _routed(self, exchange: Exchange, message: Message, target: Target) -> Routed:
-        queues = self._vhost.route(exchange, message)
+        queues = self._vhost.router.route(exchange, message)
         if exchange.name == "" and any(
             key.startswith(REPLY_TO_NAME) for key in message.routing_keys
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,40 +9,11 @@ from neon_mq_connector.testing.embedded.clock import Timer
 from neon_mq_connector.testing.embedded.consumers import Consumer, Turns
 from neon_mq_connector.testing.embedded.errors import AMQPError, describe
 from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.ready import Entry, ReadyMessages, position_of
 from neon_mq_connector.testing.embedded.tables import Table
 
 if TYPE_CHECKING:
     from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
-
-
-class Entry:
-    """A message in a queue.
-
-    Attributes:
-        message: the message.
-        position: tells the order in which messages came; a requeued one goes back to its place.
-        expires: when it expires, in milliseconds of the clock; None for never.
-        redelivered: whether it was delivered before.
-        deliveries: how often it came back, where the queue counts that.
-        delivered_at: when it was last delivered, in milliseconds of the clock.
-    """
-
-    __slots__ = ("delivered_at", "deliveries", "expires", "message", "position", "redelivered")
-
-    def __init__(self, message: Message, position: int, expires: float | None) -> None:
-        self.message = message
-        self.position = position
-        self.expires = expires
-        self.redelivered = False
-        self.deliveries = 0
-        self.delivered_at = 0.0
-
-    @property
-    def header(self) -> bytes:
-        """The properties with which it is delivered."""
-        if self.deliveries:
-            return self.message.with_delivery_count(self.deliveries)
-        return self.message.header
 
 
 class Queue:
@@ -96,8 +66,7 @@ class Queue:
         self._dead_letter_exchange: str | None = argument("x-dead-letter-exchange")
         self._dead_letter_key: str | None = argument("x-dead-letter-routing-key")
         self._bounded = self._max_length is not None or self._max_bytes is not None
-        self._levels = self._make_levels(argument("x-max-priority") or 0)
-        self._ready_bytes = 0
+        self.ready = self._make_ready(argument("x-max-priority") or 0)
         self._next_position = 0
         self._had_consumers = False
         self._may_expire = False
@@ -111,15 +80,6 @@ class Queue:
     def describe(self) -> str:
         """Return how errors name the queue."""
         return describe("queue", self.name, self.vhost.name)
-
-    @property
-    def ready(self) -> int:
-        """How many messages wait for a consumer."""
-        return sum(map(len, self._levels))
-
-    def entries(self) -> list[Entry]:
-        """Return the messages that wait, the next one first."""
-        return [entry for level in self._levels for entry in level]
 
     def check_access(self, connection: object) -> None:
         """Refuse a connection that an exclusive queue does not belong to.
@@ -157,20 +117,20 @@ class Queue:
             if self.ready:
                 self.run()
             return True
-        self._put(entry)
+        self.ready.put(entry)
         # as RabbitMQ has it: what is not the only one is looked at when its turn comes
-        if self._drop_excess() or self.ready == 1:
+        if self._drop_excess() or len(self.ready) == 1:
             self.expire()
         return True
 
     def requeue(self, entries: Iterable[Entry]) -> None:
         """Take back messages that were delivered, to where they were."""
-        returned = sorted(entries, key=_position)
+        returned = sorted(entries, key=position_of)
         self.unacknowledged -= len(returned)
         for entry in returned:
             entry.redelivered = True
             self.vhost.record(self.name, "requeued", entry.message)
-        self._put_back(returned)
+        self.ready.put_back(returned)
         self._drop_excess()
         self.expire()
         self.run()
@@ -180,7 +140,7 @@ class Queue:
     def get(self, *, no_ack: bool) -> Entry | None:
         """Take the next message out, if there is one."""
         self.touch()
-        entry = self._take() if self.ready else None
+        entry = self.ready.take() if self.ready else None
         if entry is None:
             return None
         self._leave(entry, no_ack)
@@ -192,7 +152,7 @@ class Queue:
         with self.vhost.letters_last():
             while self.ready:
                 consumer = self._next_consumer()
-                entry = self._take() if consumer is not None else None
+                entry = self.ready.take() if consumer is not None else None
                 if consumer is None or entry is None:
                     return
                 self._hand_over(entry, consumer)
@@ -218,10 +178,8 @@ class Queue:
 
     def purge(self) -> int:
         """Drop all messages that wait; tell how many there were."""
-        entries = self.entries()
-        for level in self._levels:
-            level.clear()
-        self._ready_bytes = 0
+        entries = list(self.ready)
+        self.ready.clear()
         for entry in entries:
             self._forget(entry, "purged")
         return len(entries)
@@ -231,16 +189,14 @@ class Queue:
         if not self._may_expire:
             return
         now = self.vhost.clock.now()
-        for level in self._levels:
-            while level and level[0].expires is not None and level[0].expires <= now:
-                entry = level.popleft()
-                self._ready_bytes -= len(entry.message.body)
-                self._forget(entry, "expired")
-                self._dead_letter(entry.message, "expired")
-            if level:  # what is behind the head has to wait for its turn
-                if level[0].expires is not None:
-                    self._expire_at(level[0].expires, now)
-                return
+        head = self.ready.head()
+        while head is not None and head.expires is not None and head.expires <= now:
+            self.ready.take()
+            self._forget(head, "expired")
+            self._dead_letter(head.message, "expired")
+            head = self.ready.head()
+        if head is not None and head.expires is not None:
+            self._expire_at(head.expires, now)
 
     # --- consumers
 
@@ -288,11 +244,11 @@ class Queue:
 
     def recover(self) -> None:
         """Come back after a restart of the broker: with what is persistent, without consumers."""
-        for entry in self.entries():
-            if not self._survives(entry.message):
-                self._levels[self._level(entry.message)].remove(entry)
-                self._ready_bytes -= len(entry.message.body)
-                self.vhost.ledger.stored -= entry.message.footprint
+        entries = list(self.ready)
+        kept = [entry for entry in entries if self._survives(entry.message)]
+        self.ready.keep(kept)
+        lost = sum(entry.message.footprint for entry in entries)
+        self.vhost.ledger.stored -= lost - sum(entry.message.footprint for entry in kept)
         self._message_timer = self._unused_timer = None
         self._last_used = self.vhost.clock.now()
         self._watch_use()
@@ -300,38 +256,11 @@ class Queue:
 
     # --- inside
 
-    def _make_levels(self, max_priority: int) -> list[deque[Entry]]:
-        return [deque() for _ in range(max_priority + 1)]
+    def _make_ready(self, max_priority: int) -> ReadyMessages:
+        return ReadyMessages(max_priority)
 
     def _survives(self, message: Message) -> bool:
         return message.properties.persistent
-
-    def _level(self, message: Message) -> int:
-        """Return in which deque a message waits; the first is served first."""
-        highest = len(self._levels) - 1
-        return highest - min(message.priority or 0, highest)
-
-    def _put(self, entry: Entry) -> None:
-        self._levels[self._level(entry.message)].append(entry)
-        self._ready_bytes += len(entry.message.body)
-
-    def _put_back(self, entries: list[Entry]) -> None:
-        """Put requeued messages, sorted by their position, where they were."""
-        if len(self._levels) == 1:
-            _merge(self._levels[0], entries)
-        else:
-            for number, level in enumerate(self._levels):
-                _merge(level, [each for each in entries if self._level(each.message) == number])
-        self._ready_bytes += sum(len(entry.message.body) for entry in entries)
-
-    def _take(self) -> Entry | None:
-        """Take the next message out of the queue."""
-        for level in self._levels:
-            if level:
-                entry = level.popleft()
-                self._ready_bytes -= len(entry.message.body)
-                return entry
-        return None
 
     def _next_consumer(self) -> Consumer | None:
         if not self.single_active:
@@ -342,7 +271,7 @@ class Queue:
         if self.vhost.faults.take_repetition():
             again = Entry(entry.message, entry.position, None)
             again.redelivered = True
-            self._put_back([again])
+            self.ready.put_back([again])
             self.vhost.ledger.stored += entry.message.footprint
         if not consumer.no_ack:
             consumer.took()
@@ -377,7 +306,7 @@ class Queue:
             self._watch_use()
 
     def _would_overflow(self, message: Message) -> bool:
-        return self._exceeds(self.ready + 1, self._ready_bytes + len(message.body))
+        return self._exceeds(len(self.ready) + 1, self.ready.size + len(message.body))
 
     def _exceeds(self, length: int, size: int) -> bool:
         return (self._max_length is not None and length > self._max_length) or (
@@ -389,8 +318,8 @@ class Queue:
         if not self._bounded or self._overflow != "drop-head":
             return False
         dropped = False
-        while self._exceeds(self.ready, self._ready_bytes):
-            entry = self._take()
+        while self._exceeds(len(self.ready), self.ready.size):
+            entry = self.ready.take()
             if entry is None:
                 break
             dropped = True
@@ -444,19 +373,3 @@ def locked(queue: Queue) -> AMQPError:
         "declared on another connection or the exclusive property value does not match that of "
         "the original declaration.",
     )
-
-
-def _position(entry: Entry) -> int:
-    return entry.position
-
-
-def _merge(level: deque[Entry], entries: list[Entry]) -> None:
-    """Put sorted messages into a sorted deque."""
-    if not entries:
-        return
-    if not level or entries[-1].position < level[0].position:
-        level.extendleft(reversed(entries))
-        return
-    merged = sorted((*level, *entries), key=_position)
-    level.clear()
-    level.extend(merged)

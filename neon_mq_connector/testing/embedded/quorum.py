@@ -8,13 +8,53 @@ from collections.abc import Iterable
 from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.message import Message
-from neon_mq_connector.testing.embedded.queue import Entry, Queue
+from neon_mq_connector.testing.embedded.queue import Queue
+from neon_mq_connector.testing.embedded.ready import Entry, ReadyMessages
 
 _DEFAULT_LIMIT = 20
 _HIGH_PRIORITY = 5
 _RETURNED, _HIGH, _NORMAL = range(3)
 #: After so many messages the next is the oldest, so that none of normal priority waits for ever.
 _ROUND = 2
+
+
+class ReturnedFirst(ReadyMessages):
+    """The waiting messages of a quorum queue.
+
+    What was returned comes first, in the order in which it came back. The rest has two priorities.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_NORMAL)
+        self._count = 0
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Put requeued messages behind those that were requeued before."""
+        self._levels[_RETURNED].extend(entries)
+        self.size += sum(len(entry.message.body) for entry in entries)
+
+    def head(self) -> Entry | None:
+        """Return the message that is next, and leave it."""
+        level = self._next_level()
+        return level[0] if level else None
+
+    def take(self) -> Entry | None:
+        """Take the next message out."""
+        level = self._next_level()
+        if level is not self._levels[_RETURNED]:
+            self._count = (self._count + 1) % (_ROUND + 1)
+        return self._taken(level.popleft()) if level else None
+
+    def _next_level(self) -> deque[Entry]:
+        returned, high, normal = self._levels
+        if returned:
+            return returned
+        if self._count == _ROUND and high and normal and normal[0].position < high[0].position:
+            return normal
+        return high or normal
+
+    def _level(self, message: Message) -> int:
+        return _HIGH if (message.priority or 0) >= _HIGH_PRIORITY else _NORMAL
 
 
 class QuorumQueue(Queue):
@@ -25,7 +65,6 @@ class QuorumQueue(Queue):
     """
 
     type = "quorum"
-    _taken = 0
 
     @property
     def delivery_limit(self) -> int | None:
@@ -73,29 +112,8 @@ class QuorumQueue(Queue):
         consumer.exclusive = False
         super().add_consumer(consumer)
 
-    def _make_levels(self, max_priority: int) -> list[deque[Entry]]:
-        return [deque(), deque(), deque()]
+    def _make_ready(self, max_priority: int) -> ReadyMessages:
+        return ReturnedFirst()
 
     def _survives(self, message: Message) -> bool:
         return True
-
-    def _level(self, message: Message) -> int:
-        return _HIGH if (message.priority or 0) >= _HIGH_PRIORITY else _NORMAL
-
-    def _put_back(self, entries: list[Entry]) -> None:
-        self._levels[_RETURNED].extend(entries)
-        self._ready_bytes += sum(len(entry.message.body) for entry in entries)
-
-    def _take(self) -> Entry | None:
-        returned, high, normal = self._levels
-        level = returned
-        if not returned:
-            oldest_first, self._taken = self._taken == _ROUND, (self._taken + 1) % (_ROUND + 1)
-            level = high or normal
-            if oldest_first and high and normal and normal[0].position < high[0].position:
-                level = normal
-        if not level:
-            return None
-        entry = level.popleft()
-        self._ready_bytes -= len(entry.message.body)
-        return entry

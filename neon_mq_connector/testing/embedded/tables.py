@@ -166,7 +166,7 @@ def _decode_field(data: bytes, position: int, depth: int) -> tuple[Field, int]:
 def _encode_field(field: Field) -> bytes:
     kind, value = field
     if kind == "longstr":
-        text = value.encode(errors="surrogateescape")
+        text: bytes = value.encode(errors="surrogateescape")
         return b"S" + _size.pack(len(text)) + text
     if kind == "binary":
         return b"x" + _size.pack(len(value)) + bytes(value)
@@ -179,5 +179,5 @@ def _encode_field(field: Field) -> bytes:
         return b"V"
     letter = _LETTERS[kind]
     layout = _FIXED[letter][1]
-    encoded: bytes = layout.pack(*value) if isinstance(value, tuple) else layout.pack(value)
-    return letter + encoded
+    numbers = value if kind == "decimal" else (value,)
+    return letter + layout.pack(*numbers)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,13 +21,18 @@ from neon_mq_connector.testing.embedded.exchange import PREDECLARED, TYPES, Bind
 from neon_mq_connector.testing.embedded.faults import Faults
 from neon_mq_connector.testing.embedded.history import History
 from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.names import (
+    RESERVED,
+    check_not_default,
+    check_not_reserved,
+    unique_name,
+)
 from neon_mq_connector.testing.embedded.queue import Queue, locked
 from neon_mq_connector.testing.embedded.quorum import QuorumQueue
+from neon_mq_connector.testing.embedded.routing import Router
 from neon_mq_connector.testing.embedded.tables import Table
 
-_RESERVED = "amq."
 _REPLY_TO = "amq.rabbitmq.reply-to."
-_MOST_ROUTES = 4096
 _TRANSIENT_REFUSED = (
     "Feature `transient_nonexcl_queues` is deprecated.\n"
     "By default, this feature is not permitted anymore.\n"
@@ -77,7 +80,7 @@ class VirtualHost:
         self.reply_outlets: dict[str, Callable[[Message], None]] = {}
         self._history = shared.history
         self._refuse_transient = shared.refuse_transient
-        self._routes: dict[tuple[str, str], list[Queue]] = {}
+        self.router = Router(self.exchanges, self.queues)
         self._letters: deque[tuple[str, Message, str, str, str | None]] = deque()
         self._holds_letters = False
 
@@ -129,7 +132,7 @@ class VirtualHost:
                 internal=internal,
                 arguments=arguments,
             )
-            self._routes.clear()
+            self.router.forget()
             return
         check_same(what, "type", exchange.type, type)
         check_same(what, "durable", exchange.durable, durable)
@@ -148,7 +151,7 @@ class VirtualHost:
         """
         check_not_default(name)
         what = describe("exchange", name, self.name)
-        if name.startswith(_RESERVED):
+        if name.startswith(RESERVED):
             raise AMQPError(403, f"deletion of system {what} not allowed")
         exchange = self.exchanges.get(name)
         if exchange is None:
@@ -157,7 +160,7 @@ class VirtualHost:
             raise AMQPError(406, f"{what} in use")
         del self.exchanges[name]
         self._unbind_destination("exchange", name)
-        self._routes.clear()
+        self.router.forget()
 
     # --- queues
 
@@ -220,7 +223,7 @@ class VirtualHost:
             arguments=arguments,
         )
         self.queues[name] = queue
-        self._routes.clear()
+        self.router.forget()
         return queue
 
     def new_queue_name(self, arguments: Table) -> str:
@@ -259,11 +262,11 @@ class VirtualHost:
                 f"cannot delete {what}. queue.delete operations with {flag} flag set are not "
                 "supported by quorum queues",
             )
-        if if_empty and queue.ready:
+        if if_empty and len(queue.ready):
             raise AMQPError(406, f"{what} not empty")
         if if_unused and len(queue.turns):
             raise AMQPError(406, f"{what} in use")
-        count = queue.ready
+        count = len(queue.ready)
         self.remove_queue(queue)
         return count
 
@@ -271,7 +274,7 @@ class VirtualHost:
         """Remove a queue with its bindings."""
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
-            self._routes.clear()
+            self.router.forget()
             queue.close()
             self._unbind_destination("queue", queue.name)
 
@@ -291,7 +294,7 @@ class VirtualHost:
         source = self._ends_of(binding, connection)
         source.check(binding)
         source.bindings.setdefault(binding)
-        self._routes.clear()
+        self.router.forget()
 
     def unbind(self, binding: Binding, connection: object) -> None:
         """Remove a binding; a missing one is fine.
@@ -307,23 +310,6 @@ class VirtualHost:
         self._remove_binding(source, binding)
 
     # --- messages
-
-    def route(self, exchange: Exchange, message: Message) -> list[Queue]:
-        """Return the queues that a message published to an exchange gets to."""
-        if exchange.name == "":
-            keys = sorted(set(message.routing_keys)) if len(message.routing_keys) > 1 else None
-            names = message.routing_keys if keys is None else keys
-            return [self.queues[name] for name in names if name in self.queues]
-        is_simple = len(message.routing_keys) == 1
-        route = (exchange.name, message.routing_key)
-        if is_simple and route in self._routes:
-            return self._routes[route]
-        queues, depends_on_headers = self._follow(exchange, message)
-        if is_simple and not depends_on_headers:
-            if len(self._routes) >= _MOST_ROUTES:
-                self._routes.clear()
-            self._routes[route] = queues
-        return queues
 
     def answer(self, message: Message) -> None:
         """Deliver a message published to direct reply-to addresses to those who wait there."""
@@ -374,7 +360,7 @@ class VirtualHost:
             if not exchange.durable:
                 self.exchanges.pop(exchange.name, None)
                 self._unbind_destination("exchange", exchange.name)
-        self._routes.clear()
+        self.router.forget()
         self.reply_outlets.clear()
         for queue in list(self.queues.values()):
             queue.recover()
@@ -397,7 +383,7 @@ class VirtualHost:
 
     def _remove_binding(self, source: Exchange, binding: Binding) -> None:
         del source.bindings[binding]
-        self._routes.clear()
+        self.router.forget()
         if source.auto_delete and not source.bindings and source.name in self.exchanges:
             del self.exchanges[source.name]
             self._unbind_destination("exchange", source.name)
@@ -408,35 +394,6 @@ class VirtualHost:
                 if binding.kind == kind and binding.destination == name:
                     self._remove_binding(source, binding)
 
-    def _follow(self, exchange: Exchange, message: Message) -> tuple[list[Queue], bool]:
-        """Follow a message from exchange to exchange.
-
-        Returns:
-            The queues that it gets to, and whether that depends on its headers.
-        """
-        queues: dict[Queue, None] = {}
-        seen = {exchange.name}
-        work = [exchange]
-        depends_on_headers = False
-        while work:
-            current = work.pop()
-            depends_on_headers = depends_on_headers or current.type == "headers"
-            bindings = current.matching(message)
-            names = [each.destination for each in bindings if each.kind == "exchange"]
-            if not bindings and current.alternate is not None:
-                names.append(current.alternate)
-            for each in bindings:
-                if each.kind == "queue" and each.destination in self.queues:
-                    queues.setdefault(self.queues[each.destination])
-            for name in names:
-                if name in self.exchanges and name not in seen:
-                    seen.add(name)
-                    work.append(self.exchanges[name])
-                    if name == "":  # an alternate exchange may be the default one
-                        work.pop()
-                        queues.update(dict.fromkeys(self.route(self.exchanges[""], message)))
-        return list(queues), depends_on_headers
-
     def _send_letter(
         self, queue: str, message: Message, reason: str, exchange: str, routing_key: str | None
     ) -> None:
@@ -444,34 +401,9 @@ class VirtualHost:
         if target is None:
             return
         letter = message.dead_lettered(queue, reason, exchange, routing_key, int(self.clock.wall()))
-        for each in self.route(target, letter):
+        for each in self.router.route(target, letter):
             if reason == "rejected" or not letter.died_before_in(each.name):
                 each.publish(letter)
-
-
-def check_not_default(name: str) -> None:
-    """Refuse operations on the default exchange.
-
-    Raises:
-        AMQPError: 403.
-    """
-    if name == "":
-        raise AMQPError(403, "operation not permitted on the default exchange")
-
-
-def check_not_reserved(kind: str, name: str) -> None:
-    """Refuse names that only the broker may give.
-
-    Raises:
-        AMQPError: 403.
-    """
-    if name.startswith(_RESERVED):
-        raise AMQPError(403, f"{kind} name '{name}' contains reserved prefix 'amq.*'")
-
-
-def unique_name(prefix: str) -> str:
-    """Return a name that nobody can guess."""
-    return f"{prefix}-{base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"
 
 
 def _check_name_argument(what: str, argument: str, arguments: Table) -> None:
