@@ -107,7 +107,7 @@ class Declaring:
                 arguments=method.arguments,
             )
         self._last_queue = queue.name
-        return QueueClass.DeclareOk(queue.name, len(queue.ready), len(queue.turns))
+        return QueueClass.DeclareOk(queue.name, len(queue.ready), queue.consumer_count)
 
     def _declare_reply_to(self, name: str) -> Reply:
         if name != REPLY_TO_NAME and name not in self._vhost.reply_outlets:

@@ -29,6 +29,7 @@ class Queue:
     """
 
     type = "classic"
+    _watches_head = False
 
     def __init__(
         self,
@@ -81,6 +82,11 @@ class Queue:
         """Return how errors name the queue."""
         return describe("queue", self.name, self.vhost.name)
 
+    @property
+    def consumer_count(self) -> int:
+        """How many consumers a client is told of."""
+        return len(self.turns)
+
     def check_access(self, connection: object) -> None:
         """Refuse a connection that an exclusive queue does not belong to.
 
@@ -119,11 +125,11 @@ class Queue:
             return True
         self.ready.put(entry)
         # as RabbitMQ has it: what is not the only one is looked at when its turn comes
-        if self._drop_excess() or len(self.ready) == 1:
+        if self._drop_excess() or len(self.ready) == 1 or self._watches_head:
             self.expire()
         return True
 
-    def requeue(self, entries: Iterable[Entry]) -> None:
+    def requeue(self, entries: list[Entry]) -> None:
         """Take back messages that were delivered, to where they were."""
         returned = sorted(entries, key=position_of)
         self.unacknowledged -= len(returned)
@@ -163,13 +169,13 @@ class Queue:
         if self.turns.wake() or self.single_active:
             self.run()
 
-    def acknowledge(self, entries: Iterable[Entry]) -> None:
+    def acknowledge(self, entries: list[Entry]) -> None:
         """Forget messages that were consumed."""
         for entry in entries:
             self.unacknowledged -= 1
             self._forget(entry, "acked")
 
-    def reject(self, entries: Iterable[Entry]) -> None:
+    def reject(self, entries: list[Entry]) -> None:
         """Drop messages that a consumer refused, or send them to the dead-letter exchange."""
         for entry in entries:
             self.unacknowledged -= 1

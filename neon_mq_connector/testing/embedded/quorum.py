@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.errors import AMQPError
@@ -65,6 +64,13 @@ class QuorumQueue(Queue):
     """
 
     type = "quorum"
+    _watches_head = True
+
+    @property
+    def consumer_count(self) -> int:
+        """How many consumers a client is told of: who has fetched a message counts as one too."""
+        waiting = max(len(self.turns) - 1, 0) if self.single_active else 0
+        return len(self.turns) - waiting + len(self._fetched)
 
     @property
     def delivery_limit(self) -> int | None:
@@ -85,10 +91,24 @@ class QuorumQueue(Queue):
                 f"cannot obtain access to locked {self.describe()}. basic.get operations are not "
                 "supported by quorum queues with single active consumer",
             )
-        return super().get(no_ack=no_ack)
+        entry = super().get(no_ack=no_ack)
+        if entry is not None and not no_ack:
+            self._fetched.add(entry)
+        return entry
 
-    def requeue(self, entries: Iterable[Entry]) -> None:
+    def acknowledge(self, entries: list[Entry]) -> None:
+        """Forget messages that were consumed."""
+        self._fetched.difference_update(entries)
+        super().acknowledge(entries)
+
+    def reject(self, entries: list[Entry]) -> None:
+        """Drop messages that a consumer refused, or send them to the dead-letter exchange."""
+        self._fetched.difference_update(entries)
+        super().reject(entries)
+
+    def requeue(self, entries: list[Entry]) -> None:
         """Take back messages that were delivered; drop those that have come back too often."""
+        self._fetched.difference_update(entries)
         limit = self.delivery_limit
         returned = []
         for entry in entries:
@@ -113,6 +133,7 @@ class QuorumQueue(Queue):
         super().add_consumer(consumer)
 
     def _make_ready(self, max_priority: int) -> ReadyMessages:
+        self._fetched: set[Entry] = set()
         return ReturnedFirst()
 
     def _survives(self, message: Message) -> bool:

@@ -32,12 +32,10 @@ class Player:
 
     Args:
         url: of a virtual host of its own.
-        replace: what is put in place of texts that differ by nature, such as the virtual host.
     """
 
-    def __init__(self, url: str, replace: dict[str, str]) -> None:
+    def __init__(self, url: str) -> None:
         self._parameters = pika.URLParameters(url)
-        self._replace = replace
         self._connections: dict[int, pika.BlockingConnection] = {}
         self._channels: dict[int, BlockingChannel] = {}
         self._held: dict[int, list[int]] = {}
@@ -52,7 +50,7 @@ class Player:
         try:
             outcome = getattr(self, name)(self._channel(number), number, **arguments)
         except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
-            outcome = (error.reply_code, self._plain(error.reply_text))
+            outcome = (error.reply_code, error.reply_text)
             self._forget(number)
         except UnroutableError as error:
             outcome = (
@@ -168,6 +166,25 @@ class Player:
         self._round_trip(channel)
         return "settled"
 
+    def consume_answers(self, channel: BlockingChannel, number: int, **arguments: Any) -> Any:
+        def take(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            self.log.append(("answer", number, method.delivery_tag, method.exchange, body))
+
+        channel.basic_consume("amq.rabbitmq.reply-to", take, consumer_tag="answers", **arguments)
+
+    def ask(self, channel: BlockingChannel, number: int) -> Any:
+        """Send a request to a queue of its own, read where the answer is to go, and answer."""
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        question = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
+        channel.basic_publish("", queue, b"question", question)
+        _, properties, _ = channel.basic_get(queue, auto_ack=True)
+        address = properties.reply_to if properties is not None else None
+        assert address is not None
+        channel.queue_declare(address, passive=True)
+        channel.basic_publish("", address, b"answer", mandatory=True)
+        self._round_trip(channel)
+        return address.startswith("amq.rabbitmq.reply-to.")
+
     def recover(self, channel: BlockingChannel, number: int) -> Any:
         self._held.pop(number, None)
         channel.basic_recover(requeue=True)
@@ -208,7 +225,7 @@ class Player:
                         method.reply_code,
                         method.reply_text,
                         method.exchange,
-                        method.routing_key,
+                        method.routing_key[:22],
                         _properties(properties),
                         body,
                     )
@@ -237,14 +254,14 @@ class Player:
 
     def _observing(self, action: Callable[[BlockingChannel], Any]) -> Any:
         if self._observer is None or not self._observer.is_open:
-            connection = self._observer and self._observer.connection
+            connection = None if self._observer is None else self._observer.connection
             if connection is None or not connection.is_open:
                 connection = pika.BlockingConnection(self._parameters)
             self._observer = connection.channel()
         try:
             return action(self._observer)
         except ChannelClosedByBroker as error:
-            return error.reply_code, self._plain(error.reply_text)
+            return error.reply_code, error.reply_text
 
     def _delivery(self, method: Any, properties: Any, body: bytes) -> tuple[Any, ...]:
         return (
@@ -255,11 +272,6 @@ class Player:
             _properties(properties),
             body,
         )
-
-    def _plain(self, text: str) -> str:
-        for found, replacement in self._replace.items():
-            text = text.replace(found, replacement)
-        return text
 
 
 def _properties(properties: pika.BasicProperties) -> dict[str, Any]:

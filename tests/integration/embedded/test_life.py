@@ -19,6 +19,7 @@ from pika.exceptions import (
 )
 
 from neon_mq_connector.testing import EmbeddedBroker, PrivateBrokerError
+from tests.integration.embedded.pumping import pump
 from tests.support.polling import eventually
 
 _PERSISTENT = pika.BasicProperties(delivery_mode=2)
@@ -58,6 +59,7 @@ def test_what_was_not_acked_comes_back_as_redelivered(
     embedded.restart()
     with _connect(embedded) as connection:
         method, _, body = connection.channel().basic_get("work", auto_ack=True)
+    assert method is not None
     assert (body, method.redelivered) == (b"held", True)
 
 
@@ -67,7 +69,7 @@ def test_clients_are_told_that_the_broker_stops(
     stopping = threading.Thread(target=embedded.stop)
     stopping.start()
     with pytest.raises(ConnectionClosedByBroker) as caught:
-        messages.start_consuming() or messages.connection.process_data_events(time_limit=10)
+        pump(messages)
     stopping.join(10)
     assert caught.value.reply_code == 320
     assert not embedded.running
@@ -127,12 +129,10 @@ def test_rights_are_expressions_of_names(embedded: EmbeddedBroker) -> None:
     embedded.management.permit("reader", "/", configure="^mine", write="", read=".*")
     with _connect(embedded, username="reader", password="secret") as connection:
         connection.channel().queue_declare("mine")
-        for refused in (
-            lambda channel: channel.queue_declare("yours"),
-            lambda channel: channel.queue_bind("mine", "amq.direct"),
-        ):
-            with pytest.raises(ChannelClosedByBroker, match=r"ACCESS_REFUSED - .* access to queue"):
-                refused(connection.channel())
+        with pytest.raises(ChannelClosedByBroker, match="configure access to queue 'yours'"):
+            connection.channel().queue_declare("yours")
+        with pytest.raises(ChannelClosedByBroker, match="write access to queue 'mine'"):
+            connection.channel().queue_bind("mine", "amq.direct")
 
 
 def test_transient_queues_are_refused_where_that_is_asked_for() -> None:

@@ -12,6 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker
 
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.integration.embedded.pumping import pump, until
 from tests.support.polling import eventually
 
 OpenChannel = Callable[..., BlockingChannel]
@@ -41,6 +42,8 @@ def test_messages_expire_when_the_clock_is_moved(
     embedded.advance(60)
     assert (_count(messages, "timed"), _count(messages, "work")) == (0, 2)
     _, properties, body = messages.basic_get("work", auto_ack=True)
+    assert properties is not None
+    assert properties.headers is not None
     death = properties.headers["x-death"][0]
     assert body == b"soon"
     assert (death["reason"], death["queue"], death["count"]) == ("expired", "timed", 1)
@@ -98,11 +101,11 @@ def test_an_alarm_blocks_who_publishes_until_it_ends(
     embedded.block("disk")
     publisher.basic_publish("", "work", b"one")
     publisher.basic_publish("", "work", b"two")
-    eventually(lambda: publisher.connection.process_data_events(0.01) or told == ["low on disk"])
+    until(publisher, lambda: told == ["low on disk"])
     # the message that met the alarm is taken, the one behind it is not read
     assert _count(consumer, "work") == 1
     embedded.unblock()
-    eventually(lambda: publisher.connection.process_data_events(0.01) or "unblocked" in told)
+    until(publisher, lambda: "unblocked" in told)
     eventually(lambda: _count(consumer, "work") == 2)
 
 
@@ -112,13 +115,13 @@ def test_connections_are_closed_or_dropped(
     closed, dropped = open_channel(), open_channel()
     embedded.close_connections()
     with pytest.raises(ConnectionClosedByBroker, match="CONNECTION_FORCED"):
-        closed.connection.process_data_events(time_limit=10)
+        pump(closed)
     with pytest.raises(ConnectionClosedByBroker):
-        dropped.connection.process_data_events(time_limit=10)
+        pump(dropped)
     dropped = open_channel()
     embedded.drop_connections()
     with pytest.raises(AMQPConnectionError) as caught:
-        dropped.connection.process_data_events(time_limit=10)
+        pump(dropped)
     assert not isinstance(caught.value, ConnectionClosedByBroker)
     assert embedded.list_connections() == []
 
@@ -169,7 +172,7 @@ def test_a_message_is_delivered_twice(embedded: EmbeddedBroker, messages: Blocki
     embedded.deliver_twice()
     messages.basic_publish("", "work", b"one")
     messages.basic_publish("", "work", b"two")
-    eventually(lambda: messages.connection.process_data_events(0.01) or len(got) >= 3)
+    until(messages, lambda: len(got) >= 3)
     assert sorted(got) == [(b"one", False), (b"one", True), (b"two", False)]
 
 
@@ -189,6 +192,7 @@ def test_the_history_tells_what_became_of_each_message(
     messages.basic_publish("", "work", b"two")
     for settle in ("basic_nack", "basic_ack", "basic_ack"):
         method, _, _ = messages.basic_get("work")
+        assert method is not None
         getattr(messages, settle)(method.delivery_tag)
     _count(messages, "work")
     history = embedded.history("work")
