@@ -355,10 +355,12 @@ class Channel:
             raise
         if self._transaction is not None:
             self._transaction.messages.append(routed)
-            return
-        self.publishing.publish(routed)
-        if self.publishing.confirms:
-            self._link.has_confirms(self)
+        else:
+            self.publishing.publish(routed)
+            if self.publishing.confirms:
+                self._link.has_confirms(self)
+        if routed.message.exchange == "":
+            self._vhost.answer(routed.message)
 
     def _settle(self, tag: int, multiple: bool, how: str, index: int) -> None:
         try:

@@ -143,10 +143,6 @@ class Publishing:
 
     def _routed(self, exchange: Exchange, message: Message, target: Target) -> Routed:
         queues = self._vhost.router.route(exchange, message)
-        if exchange.name == "" and any(
-            key.startswith(REPLY_TO_NAME) for key in message.routing_keys
-        ):
-            self._vhost.answer(message)
         return Routed(message, queues, bool(target.bits & _MANDATORY), self._published)
 
     def _checked(self, properties: Properties) -> Properties:

@@ -180,7 +180,6 @@ class Player:
         _, properties, _ = channel.basic_get(queue, auto_ack=True)
         address = properties.reply_to if properties is not None else None
         assert address is not None
-        channel.queue_declare(address, passive=True)
         channel.basic_publish("", address, b"answer", mandatory=True)
         self._round_trip(channel)
         return address.startswith("amq.rabbitmq.reply-to.")
@@ -263,7 +262,7 @@ class Player:
         except ChannelClosedByBroker as error:
             return error.reply_code, error.reply_text
 
-    def _delivery(self, method: Any, properties: Any, body: bytes) -> tuple[Any, ...]:
+    def _delivery(self, method: Any, properties: Any, body: bytes | None) -> tuple[Any, ...]:
         return (
             method.delivery_tag,
             method.redelivered,
