@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -64,6 +65,8 @@ class EmbeddedBroker:
         self._port: int | None = None
         self._node: Node | None = None
         self._server: Server | None = None
+        #: ends the server when this object is forgotten
+        self._finalizer: weakref.finalize[..., EmbeddedBroker] | None = None
 
     def __repr__(self) -> str:
         kind = ", refusing transient queues" if self.refuse_transient else ""
@@ -110,6 +113,7 @@ class EmbeddedBroker:
                     f"port {self._port} on {LOOPBACK}{in_use} ({error})"
                 ) from error
             self._server = server
+            self._finalizer = weakref.finalize(self, server.give_up)
 
     def stop(self, timeout: float = 10.0) -> None:
         """End the broker in good order and keep what is durable for `start`; idempotent.
@@ -375,6 +379,8 @@ class EmbeddedBroker:
             if self._server is not None:
                 self._server.stop(reason=reason, timeout=timeout)
                 self._server = None
+            if self._finalizer is not None:
+                self._finalizer.detach()
 
     def _call(self, action: Callable[[Node, Server], Answer]) -> Answer:
         server = self._running_server()

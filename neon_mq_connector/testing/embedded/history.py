@@ -76,8 +76,3 @@ class History:
             for time, where, name, kind, message, redelivered in self._events
             if where == vhost and name == queue
         ]
-
-    def clear(self) -> None:
-        """Forget all events."""
-        self._events.clear()
-        self._bytes = 0

@@ -95,6 +95,16 @@ def test_many_restarts_leave_nothing_behind(embedded: EmbeddedBroker) -> None:
     assert process.memory_info().rss - memory < 8 * 1024 * 1024
 
 
+def test_a_broker_that_is_forgotten_ends() -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    name = f"embedded-broker-{broker.port}"
+    assert name in [thread.name for thread in threading.enumerate()]
+    del broker
+    gc.collect()
+    eventually(lambda: name not in [thread.name for thread in threading.enumerate()])
+
+
 def test_a_port_in_use_is_named(embedded: EmbeddedBroker) -> None:
     with pytest.raises(PrivateBrokerError, match=f"port {embedded.port} on .* is in use"):
         EmbeddedBroker(port=embedded.port).start()
