@@ -133,7 +133,9 @@ class Consuming:
 
     def cancelled(self, consumer: Consumer) -> None:
         """Take note that the consumer's queue is gone, and tell the client if it wants to know."""
-        self.consumers.pop(consumer.tag, None)
+        if self.consumers.get(consumer.tag) is not consumer:
+            return
+        del self.consumers[consumer.tag]
         if self._notifies_cancel:
             self._send(method_frame(self._channel, Basic.Cancel(consumer.tag, nowait=True)))
 

@@ -225,8 +225,8 @@ class Queue:
 
     def remove_consumer(self, consumer: Consumer) -> None:
         """Remove a consumer; what it holds stays its channel's. The queue may go with it."""
-        self._remove((consumer,))
         if not self.deleted:
+            self._remove((consumer,))
             self.run()
 
     def leave(self, consumers: list[Consumer], entries: list[Entry]) -> None:
@@ -245,8 +245,9 @@ class Queue:
             if timer is not None:
                 timer.cancel()
         self.purge()
-        for consumer in self.turns.all():
-            consumer.outlet.cancelled(consumer)
+        if len(self.turns):
+            # only when whoever deleted it has got the answer
+            self.vhost.clock.after(0, self._tell_consumers)
 
     def recover(self) -> None:
         """Come back after a restart of the broker: with what is persistent, without consumers."""
@@ -310,6 +311,10 @@ class Queue:
         else:
             self.touch()
             self._watch_use()
+
+    def _tell_consumers(self) -> None:
+        for consumer in self.turns.all():
+            consumer.outlet.cancelled(consumer)
 
     def _would_overflow(self, message: Message) -> bool:
         return self._exceeds(len(self.ready) + 1, self.ready.size + len(message.body))

@@ -167,6 +167,8 @@ def test_a_queue_that_is_deleted_tells_its_consumers() -> None:
     outlet = Recorder()
     consume(declare(vhost, "q"), outlet)
     assert vhost.delete_queue("q", None) == 0
+    assert outlet.lost == []
+    vhost.clock.run_due()
     assert outlet.lost == ["c"]
 
 
