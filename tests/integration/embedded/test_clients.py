@@ -73,11 +73,12 @@ def test_amqpstorm(embedded: EmbeddedBroker) -> None:
         channel.confirm_deliveries()
         channel.queue.declare("work")
         channel.basic.qos(10)
-        message = amqpstorm.Message.create(channel, "hello", {"headers": {"a": 1}})
+        text = "hello" * 100_000  # in frames that it makes a little too large
+        message = amqpstorm.Message.create(channel, text, {"headers": {"a": 1}})
         assert message.publish("work", mandatory=True)
         received = channel.basic.get("work")
         received.ack()
-        assert (received.body, received.properties["headers"]) == ("hello", {"a": 1})
+        assert (received.body, received.properties["headers"]) == (text, {"a": 1})
         with pytest.raises(amqpstorm.AMQPChannelError, match="no queue 'none'"):
             channel.queue.declare("none", passive=True)
 
