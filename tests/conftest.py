@@ -14,7 +14,15 @@ import pytest
 from neon_mq_connector.testing import PrivateBroker
 from tests.support import leaks
 from tests.support.engines import ENGINES, FUNCTION_ENGINES, use_engine
-from tests.support.nodes import MODES, PERMISSIVE, REFUSING, BrokerNodes
+from tests.support.nodes import (
+    KINDS,
+    MODES,
+    PERMISSIVE,
+    RABBITMQ,
+    REFUSING,
+    BrokerNodes,
+    new_broker,
+)
 
 MQConfig = dict[str, Any]
 
@@ -31,6 +39,12 @@ class User:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--broker",
+        default=RABBITMQ,
+        choices=KINDS,
+        help="what tests with a broker run on (default: %(default)s)",
+    )
     parser.addoption(
         "--broker-modes",
         default=",".join(MODES),
@@ -117,8 +131,8 @@ def clean_end(request: pytest.FixtureRequest) -> Iterator[CleanEnd]:
 
 
 @pytest.fixture(scope="session")
-def broker_nodes() -> Iterator[BrokerNodes]:
-    nodes = BrokerNodes()
+def broker_nodes(request: pytest.FixtureRequest) -> Iterator[BrokerNodes]:
+    nodes = BrokerNodes(request.config.getoption("--broker"))
     yield nodes
     nodes.close()
 
@@ -139,12 +153,12 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> d
 
 
 @pytest.fixture
-def start_broker() -> Iterator[Callable[..., PrivateBroker]]:
+def start_broker(request: pytest.FixtureRequest) -> Iterator[Callable[..., PrivateBroker]]:
     """Start brokers of the test's own, to be broken at will; arguments as for `PrivateBroker`."""
     started: list[PrivateBroker] = []
 
     def start(**options: Any) -> PrivateBroker:
-        node = PrivateBroker(**options)
+        node = new_broker(request.config.getoption("--broker"), **options)
         started.append(node)
         node.start()
         return node

@@ -31,12 +31,13 @@ def free_ports(count: int) -> list[int]:
     Raises:
         PrivateBrokerError: there are not that many free ports.
     """
-    candidates = list(range(_LOWEST, max(_ephemeral_start(), _LOWEST + 1_000)))
-    random.shuffle(candidates)
+    count_of_all = max(_ephemeral_start() - _LOWEST, 1_000)
+    start = random.randrange(count_of_all)
     found: list[int] = []
-    for port in candidates:
+    for step in range(count_of_all):
         if len(found) == count:
             return found
+        port = _LOWEST + (start + step) % count_of_all
         if is_free(port):
             found.append(port)
     raise PrivateBrokerError(f"{count} free ports were asked for, {len(found)} were found")

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from neon_mq_connector.testing import PrivateBroker
+from typing import cast
+
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from neon_mq_connector.testing.ports import free_ports
+
+RABBITMQ = "rabbitmq"
+EMBEDDED = "embedded"
+KINDS = (RABBITMQ, EMBEDDED)
 
 PERMISSIVE = "permissive"
 REFUSING = "refusing"
 MODES = (PERMISSIVE, REFUSING)
 
 
-class BrokerNodes:
-    """Nodes by mode, started when first asked for and again when a test has left one dead."""
+def new_broker(kind: str, **options: object) -> PrivateBroker:
+    """Make a broker of a kind; an embedded one has the methods of a private one."""
+    made = EmbeddedBroker if kind == EMBEDDED else PrivateBroker
+    return cast(PrivateBroker, made(**options))  # type: ignore[arg-type]
 
-    def __init__(self) -> None:
+
+class BrokerNodes:
+    """Nodes by mode, started when first asked for and again when a test has left one dead.
+
+    Args:
+        kind: of the brokers.
+    """
+
+    def __init__(self, kind: str = RABBITMQ) -> None:
+        self._kind = kind
         self._nodes: dict[str, PrivateBroker] = {}
 
     def running(self, mode: str) -> PrivateBroker:
         """Return the node of a mode, up."""
         if mode not in MODES:
             raise ValueError(f"{mode!r} is no mode of a broker: use one of {', '.join(MODES)}")
-        node = self._nodes.setdefault(mode, PrivateBroker(refuse_transient=mode == REFUSING))
+        if mode not in self._nodes:
+            self._nodes[mode] = new_broker(self._kind, refuse_transient=mode == REFUSING)
+        node = self._nodes[mode]
         node.start()
         return node
 

@@ -1,0 +1,399 @@
+"""The embedded broker as tests use it: started, asked, and broken on purpose."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from neon_mq_connector.testing.embedded.errors import AMQPError
+from neon_mq_connector.testing.embedded.history import Event
+from neon_mq_connector.testing.embedded.management import EmbeddedManagement
+from neon_mq_connector.testing.embedded.node import Node
+from neon_mq_connector.testing.embedded.server import Server
+from neon_mq_connector.testing.embedded.users import Rights
+from neon_mq_connector.testing.errors import PrivateBrokerError
+from neon_mq_connector.testing.ports import LOOPBACK, free_ports, is_free
+
+_RESOURCES = ("memory", "disk")
+
+Answer = TypeVar("Answer")
+
+
+class EmbeddedBroker:
+    """An AMQP 0-9-1 broker in a thread of this process; it speaks to any client of RabbitMQ.
+
+    It holds everything in memory and listens on the loopback interface. Where RabbitMQ 4.0 is
+    known to answer something, it answers the same, with the same texts. Durable things with
+    persistent messages survive `stop`, `kill` and `start` of the same object; `close`, or the end
+    of the `with` block, removes them. It is for tests and demonstrations: what has to survive the
+    process belongs on RabbitMQ.
+
+    Beside what `PrivateBroker` has, its clock can be moved (`advance`), faults happen when a test
+    wants them to, and it tells what became of each message (`history`).
+
+    Args:
+        refuse_transient: refuse queues that are neither durable nor exclusive, as RabbitMQ 4.3 does
+            by default.
+        port: for AMQP; a free one when None.
+        username: the administrator.
+        password: of the administrator; made up when None.
+
+    Example:
+        >>> with EmbeddedBroker() as broker:
+        ...     connection = pika.BlockingConnection(pika.URLParameters(broker.url()))
+    """
+
+    def __init__(
+        self,
+        *,
+        refuse_transient: bool = False,
+        port: int | None = None,
+        username: str = "neon",
+        password: str | None = None,
+    ) -> None:
+        self.refuse_transient = refuse_transient
+        self._wanted_port = port
+        self._username = username
+        self._password = password
+        self._lock = threading.RLock()
+        #: these three under the lock; what is in the node belongs to the server's thread
+        self._port: int | None = None
+        self._node: Node | None = None
+        self._server: Server | None = None
+        #: ends the server when this object is forgotten
+        self._finalizer: weakref.finalize[..., EmbeddedBroker] | None = None
+
+    def __repr__(self) -> str:
+        kind = ", refusing transient queues" if self.refuse_transient else ""
+        state = "up" if self.running else "down"
+        return f"<EmbeddedBroker on port {self._port}{kind}: {state}>"
+
+    def __enter__(self) -> EmbeddedBroker:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- the broker's life
+
+    def start(self, timeout: float = 10.0) -> None:
+        """Start the broker and return when it takes connections; nothing if it runs.
+
+        After `stop` or `kill` it comes back on the same port with what is durable.
+
+        Args:
+            timeout: seconds; it takes some thousandths.
+
+        Raises:
+            PrivateBrokerError: the port cannot be had.
+        """
+        with self._lock:
+            if self.running:
+                return
+            self._port = self._port or self._wanted_port or free_ports(1)[0]
+            self._password = self._password or secrets.token_urlsafe(16)
+            self._node = self._node or self._new_node(self._password)
+            server = Server(self._node, LOOPBACK, self._port)
+            try:
+                server.start()
+            except OSError as error:
+                in_use = "" if is_free(self._port) else " is in use: name another one"
+                raise PrivateBrokerError(
+                    f"port {self._port} on {LOOPBACK}{in_use} ({error})"
+                ) from error
+            self._server = server
+            self._finalizer = weakref.finalize(self, server.give_up)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End the broker in good order and keep what is durable for `start`; idempotent.
+
+        Args:
+            timeout: seconds.
+        """
+        reason = "broker forced connection closure with reason 'shutdown'"
+        self._end(reason, timeout)
+
+    def kill(self) -> None:
+        """Reset all connections without a word, as a crash does; keep what is durable."""
+        self._end(None, 10.0)
+
+    def restart(self, timeout: float = 10.0) -> None:
+        """End the broker in good order and start it again, on the same port."""
+        with self._lock:
+            self.stop(timeout)
+            self.start(timeout)
+
+    def close(self) -> None:
+        """End the broker for good and forget all it had; idempotent."""
+        with self._lock:
+            self.stop()
+            self._node = self._port = None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the broker is there."""
+        return self._server is not None and self._server.running
+
+    # --- where it is
+
+    @property
+    def host(self) -> str:
+        """Return the address that the broker listens on."""
+        return LOOPBACK
+
+    @property
+    def port(self) -> int:
+        """Return the AMQP port; it stays the same for the life of this object."""
+        if self._port is None:
+            raise self._not_started()
+        return self._port
+
+    @property
+    def username(self) -> str:
+        """Return the name of the administrator."""
+        return self._username
+
+    @property
+    def password(self) -> str:
+        """Return the password of the administrator."""
+        if self._password is None:
+            raise self._not_started()
+        return self._password
+
+    def url(self, vhost: str = "/", *, username: str | None = None, password: str = "") -> str:
+        """Return an AMQP URL, password included.
+
+        Args:
+            vhost: the virtual host.
+            username: of a user; the administrator when None.
+            password: of that user.
+        """
+        user, secret = (self.username, self.password) if username is None else (username, password)
+        credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
+        return f"amqp://{credentials}@{self.host}:{self.port}/{quote(vhost, safe='')}"
+
+    # --- what is in it
+
+    @property
+    def management(self) -> EmbeddedManagement:
+        """Return what has a method for all that has none here."""
+        if self._node is None:
+            raise self._not_started()
+        return EmbeddedManagement(self._node, self._username, self._running_server)
+
+    def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
+        """Create a virtual host that the administrator and these users may do everything in."""
+        management = self.management
+        management.create_vhost(name)
+        for user in (self.username, *users):
+            management.permit(user, name)
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all in it, and end its connections; a missing one is fine."""
+        self.management.delete_vhost(name)
+
+    def add_user(
+        self, name: str, password: str, *, vhosts: Iterable[str] = (), tags: str = ""
+    ) -> None:
+        """Create a user.
+
+        Args:
+            name: of the user.
+            password: of the user.
+            vhosts: virtual hosts that it may do everything in.
+            tags: such as `administrator`.
+        """
+        management = self.management
+        management.create_user(name, password, tags=tags)
+        for vhost in vhosts:
+            management.permit(name, vhost)
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user; a missing one is fine."""
+        self.management.delete_user(name)
+
+    def list_queues(self, vhost: str) -> list[dict[str, Any]]:
+        """List the queues as they are now, with their messages and consumers."""
+        return self.management.queues(vhost)
+
+    def list_consumers(self, vhost: str) -> list[dict[str, Any]]:
+        """List the consumers as they are now."""
+        return self.management.consumers(vhost)
+
+    def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
+        """List the connections as they are now."""
+        return self.management.connections(vhost)
+
+    def history(self, queue: str, vhost: str = "/") -> list[Event]:
+        """Return what happened to the messages of a queue, oldest first.
+
+        The last 100,000 events of the broker are kept, fewer where the messages are large. A queue
+        that was deleted, or was there before a restart, is remembered too.
+        """
+        return self._call(lambda node, _: node.history.of(vhost, queue))
+
+    # --- time
+
+    def advance(self, seconds: float) -> None:
+        """Move the broker's clock.
+
+        Messages whose time is over expire now, unused queues go, and channels whose clients have
+        held a message for too long are closed, as they would have been after that time. Heartbeats
+        go by the real clock.
+        """
+
+        def advance(node: Node, server: Server) -> None:
+            node.clock.advance(seconds)
+            server.check_timeouts()
+
+        self._call(advance)
+
+    # --- faults
+
+    def block(self, resource: str = "memory") -> None:
+        """Raise an alarm: publishers are not read from any more, until `unblock`.
+
+        In real life: the node's memory is over its high watermark, or its disk is nearly full. A
+        client notices at its next publish; it gets `connection.blocked`.
+
+        Args:
+            resource: `memory` or `disk`.
+        """
+        if resource not in _RESOURCES:
+            raise ValueError(f"{resource!r} is no alarm: use one of {', '.join(_RESOURCES)}")
+        self._call(lambda node, _: node.faults.alarms.add(resource))
+
+    def unblock(self) -> None:
+        """End all alarms; blocked connections go on where they were.
+
+        In real life: consumers have emptied the queues, or an operator has freed disk space.
+        """
+
+        def unblock(node: Node, server: Server) -> None:
+            node.faults.alarms.clear()
+            server.check_alarms()
+
+        self._call(unblock)
+
+    def close_connections(self, vhost: str | None = None) -> None:
+        """Close connections from the broker's side: clients are told 320.
+
+        In real life: an operator closes them, or the node is drained before an upgrade.
+
+        Args:
+            vhost: only those of this virtual host.
+        """
+
+        def close(_: Node, server: Server) -> None:
+            for each in server.connections(vhost):
+                each.fail(AMQPError(320, "Closed via management plugin"))
+
+        self._call(close)
+
+    def drop_connections(self, vhost: str | None = None) -> None:
+        """Reset connections without a word.
+
+        In real life: the node crashes, a load balancer gives up an idle connection, or a cable is
+        pulled. What the broker had not confirmed may or may not have arrived.
+
+        Args:
+            vhost: only those of this virtual host.
+        """
+
+        def drop(_: Node, server: Server) -> None:
+            for each in server.connections(vhost):
+                server.reset(each)
+
+        self._call(drop)
+
+    def refuse_connections(self) -> None:
+        """Let new connections be refused, until `accept_connections`; those that are there stay.
+
+        In real life: the listener is down, the node is in maintenance mode, or it is starting.
+        """
+        self._call(lambda _, server: server.refuse())
+
+    def accept_connections(self) -> None:
+        """Take new connections again."""
+        self._call(lambda _, server: server.accept())
+
+    def lose_confirms(self, count: int = 1) -> None:
+        """Let the next confirms to publishers get lost; the messages are taken all the same.
+
+        In real life: the connection breaks after the broker has a message and before the publisher
+        knows, the case in which sending again makes a duplicate.
+
+        Args:
+            count: how many.
+        """
+        self._call(lambda node, _: setattr(node.faults, "lost_confirms", count))
+
+    def deliver_twice(self, count: int = 1) -> None:
+        """Let the next messages that consumers get be delivered once more, marked as redelivered.
+
+        In real life: the connection breaks after a consumer has done its work and before its ack
+        arrives.
+
+        Args:
+            count: how many messages.
+        """
+        self._call(lambda node, _: setattr(node.faults, "repetitions", count))
+
+    def delay(self, seconds: float) -> None:
+        """Send everything so much later than usual; 0 ends that.
+
+        In real life: a distant broker, a busy node, a full network.
+
+        Args:
+            seconds: by the real clock.
+        """
+
+        def delay(node: Node, server: Server) -> None:
+            node.faults.delay = seconds
+            server.send_pending()
+
+        self._call(delay)
+
+    # --- inside
+
+    def _new_node(self, password: str) -> Node:
+        node = Node(refuse_transient=self.refuse_transient)
+        node.add_vhost("/")
+        node.add_user(self._username, password, tags="administrator")
+        node.permit(self._username, "/", Rights())
+        return node
+
+    def _end(self, reason: str | None, timeout: float) -> None:
+        with self._lock:
+            if self._server is not None:
+                self._server.stop(reason=reason, timeout=timeout)
+                self._server = None
+            if self._finalizer is not None:
+                self._finalizer.detach()
+
+    def _call(self, action: Callable[[Node, Server], Answer]) -> Answer:
+        server = self._running_server()
+        node = self._node
+        assert node is not None
+        return server.call(lambda: action(node, server))
+
+    def _running_server(self) -> Server:
+        server = self._server
+        if server is None or not server.running:
+            raise self._not_started()
+        return server
+
+    @staticmethod
+    def _not_started() -> PrivateBrokerError:
+        return PrivateBrokerError("the embedded broker does not run: call start() first")

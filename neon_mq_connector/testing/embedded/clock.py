@@ -1,0 +1,82 @@
+"""The broker's time: it passes by itself and can be moved forward by a test."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+
+
+class Timer:
+    """Something that is to happen at a time of the clock."""
+
+    __slots__ = ("action", "due")
+
+    def __init__(self, due: float, action: Callable[[], None]) -> None:
+        self.due = due
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self.action = None
+
+
+class Clock:
+    """Milliseconds since an unknown moment, with timers. Owned by the broker's thread."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._count = 0
+        #: while the clock is moved, the moment that has been reached
+        self._moment: float | None = None
+
+    def now(self) -> float:
+        """Return the time in milliseconds."""
+        if self._moment is not None:
+            return self._moment
+        return time.monotonic() * 1000 + self._ahead
+
+    def wall(self) -> float:
+        """Return the time of day in seconds since 1970, moved by as much as the clock was."""
+        return time.time() + self._ahead / 1000
+
+    def after(self, delay: float, action: Callable[[], None]) -> Timer:
+        """Let something happen after so many milliseconds."""
+        timer = Timer(self.now() + delay, action)
+        self._count += 1
+        heapq.heappush(self._timers, (timer.due, self._count, timer))
+        return timer
+
+    def run_due(self) -> None:
+        """Let happen what is due."""
+        self._run_until(self.now())
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock; what would have happened meanwhile happens now, in its order."""
+        if seconds < 0:
+            raise ValueError(f"the clock moves forward only, not by {seconds} s")
+        target = self.now() + seconds * 1000
+        self._ahead += seconds * 1000
+        self._run_until(target)
+
+    def seconds_to_next(self) -> float | None:
+        """Return how long it is to the next timer, or None when there is none."""
+        while self._timers and self._timers[0][2].action is None:
+            heapq.heappop(self._timers)
+        return max(self._timers[0][0] - self.now(), 0.0) / 1000 if self._timers else None
+
+    def clear(self) -> None:
+        """Forget all timers."""
+        self._timers.clear()
+
+    def _run_until(self, moment: float) -> None:
+        try:
+            while self._timers and self._timers[0][0] <= moment:
+                due, _, timer = heapq.heappop(self._timers)
+                action, timer.action = timer.action, None
+                if action is not None:
+                    self._moment = due
+                    action()
+        finally:
+            self._moment = None

@@ -1,0 +1,233 @@
+"""What a channel consumes: deliveries, what becomes of them, and limits on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from pika.spec import Basic
+
+from neon_mq_connector.testing.embedded.consumers import Consumer
+from neon_mq_connector.testing.embedded.errors import AMQPError
+from neon_mq_connector.testing.embedded.frames import (
+    content_frames,
+    deliver_frames,
+    get_frames,
+    method_frame,
+)
+from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.queue import Queue
+from neon_mq_connector.testing.embedded.ready import Entry
+
+#: What a client did with a delivery.
+ACK, REJECT, REQUEUE = "ack", "reject", "requeue"
+
+
+class Delivery(NamedTuple):
+    """A message that a client has and has not settled.
+
+    Attributes:
+        tag: its delivery tag.
+        entry: the message.
+        queue: the queue that it came from.
+        consumer: who got it; None when it was fetched by Basic.Get.
+    """
+
+    tag: int
+    entry: Entry
+    queue: Queue
+    consumer: Consumer | None
+
+
+class Consuming:
+    """The consuming side of a channel; its consumers' deliveries go out here.
+
+    Args:
+        channel: the number of the channel.
+        send: takes bytes for the client.
+        frame_max: the largest frame that was negotiated.
+        notifies_cancel: whether the client wants to know when a queue of its consumers is gone.
+
+    Attributes:
+        congested: whether the client does not read what it was sent.
+        prefetch_count: how many messages a new consumer may hold; 0 for no limit.
+        prefetch_limit: how many deliveries all consumers may hold; 0 for no limit.
+        prefetched: how many they hold.
+        consumers: by their tags.
+        unsettled: the deliveries that wait to be settled, by their tags, in their order.
+        reply_tag: the consumer tag under which answers to the channel itself are delivered.
+    """
+
+    def __init__(
+        self,
+        channel: int,
+        send: Callable[[bytes], None],
+        frame_max: int,
+        *,
+        notifies_cancel: bool,
+    ) -> None:
+        self.congested = False
+        self.prefetch_count = 0
+        self.prefetch_limit = 0
+        self.prefetched = 0
+        self.consumers: dict[str, Consumer] = {}
+        self.unsettled: dict[int, Delivery] = {}
+        self.reply_tag: str | None = None
+        self._channel = channel
+        self._send = send
+        self._frame_max = frame_max
+        self._notifies_cancel = notifies_cancel
+        self._next_tag = 1
+
+    # --- out
+
+    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+        """Send a message to the client; unless the consumer acks nothing, keep it for its ack."""
+        tag = self._next_tag
+        self._next_tag = tag + 1
+        if not consumer.no_ack:
+            self.unsettled[tag] = Delivery(tag, entry, consumer.queue, consumer)
+        message = entry.message
+        content = content_frames(self._channel, entry.header, message.body, self._frame_max)
+        self._send(
+            deliver_frames(
+                self._channel,
+                consumer.encoded_tag,
+                tag,
+                entry.redelivered,
+                message.origin,
+                content,
+            )
+        )
+
+    def deliver_answer(self, message: Message) -> None:
+        """Send what was published to the channel's direct reply-to address."""
+        if self.reply_tag is None:
+            return
+        encoded = self.reply_tag.encode(errors="surrogateescape")
+        tag = bytes((len(encoded),)) + encoded
+        content = content_frames(self._channel, message.header, message.body, self._frame_max)
+        # RabbitMQ does not count these: a reply has the tag of the delivery that comes next
+        self._send(
+            deliver_frames(self._channel, tag, self._next_tag, False, message.origin, content)
+        )
+
+    def get(self, queue: Queue, *, no_ack: bool) -> bool:
+        """Send the next message of a queue; tell whether there was one."""
+        with queue.vhost.letters_last():
+            entry = queue.get(no_ack=no_ack)
+            if entry is None:
+                return False
+            tag = self._next_tag
+            self._next_tag = tag + 1
+            if not no_ack:
+                self.unsettled[tag] = Delivery(tag, entry, queue, None)
+            message = entry.message
+            content = content_frames(self._channel, entry.header, message.body, self._frame_max)
+            self._send(
+                get_frames(
+                    self._channel, tag, entry.redelivered, message.origin, len(queue.ready), content
+                )
+            )
+        return True
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Take note that the consumer's queue is gone, and tell the client if it wants to know."""
+        if self.consumers.get(consumer.tag) is not consumer:
+            return
+        del self.consumers[consumer.tag]
+        if self._notifies_cancel:
+            self._send(method_frame(self._channel, Basic.Cancel(consumer.tag, nowait=True)))
+
+    # --- back
+
+    def take(self, tag: int, *, multiple: bool) -> list[Delivery]:
+        """Take deliveries out that the client settles, in their order.
+
+        Args:
+            tag: of the delivery; 0 with `multiple` for all.
+            multiple: whether all before it are settled too.
+
+        Raises:
+            AMQPError: 406, there is no such delivery.
+        """
+        if multiple and tag == 0:
+            taken = list(self.unsettled.values())
+            self.unsettled.clear()
+            return taken
+        if tag not in self.unsettled:
+            raise AMQPError(406, f"unknown delivery tag {tag}")
+        if not multiple:
+            return [self.unsettled.pop(tag)]
+        tags = []
+        for each in self.unsettled:
+            tags.append(each)
+            if each == tag:
+                break
+        return [self.unsettled.pop(each) for each in tags]
+
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Put deliveries back that turned out not to be settled."""
+        restored = {each.tag: each for each in deliveries} | self.unsettled
+        self.unsettled = dict(sorted(restored.items()))
+
+    def settle(self, deliveries: list[Delivery], how: str) -> None:
+        """Let the queues know what became of deliveries."""
+        full = 0 < self.prefetch_limit <= self.prefetched
+        if len(deliveries) == 1:
+            delivery = deliveries[0]
+            self._settle_group(delivery.queue, delivery.consumer, [delivery.entry], how)
+        elif deliveries:
+            groups: dict[tuple[Queue, Consumer | None], list[Entry]] = {}
+            for each in deliveries:
+                groups.setdefault((each.queue, each.consumer), []).append(each.entry)
+            with deliveries[0].queue.vhost.letters_last():
+                for (queue, consumer), entries in groups.items():
+                    self._settle_group(queue, consumer, entries, how)
+        if full:
+            self.wake()
+
+    def recover(self) -> None:
+        """Give all deliveries back to their queues."""
+        self.settle(self.take(0, multiple=True), REQUEUE)
+
+    def wake(self) -> None:
+        """Let the queues go on, now that a limit of the channel was lifted."""
+        for queue in dict.fromkeys(each.queue for each in self.consumers.values()):
+            queue.wake()
+
+    def set_limit(self, limit: int) -> None:
+        """Set how many deliveries all consumers may hold."""
+        self.prefetch_limit = limit
+        self.wake()
+
+    def close(self) -> None:
+        """End all consumers and give all deliveries back."""
+        held: dict[Queue, list[Entry]] = {}
+        consumers: dict[Queue, list[Consumer]] = {}
+        for consumer in self.consumers.values():
+            consumers.setdefault(consumer.queue, []).append(consumer)
+            held.setdefault(consumer.queue, [])
+        for delivery in self.unsettled.values():
+            held.setdefault(delivery.queue, []).append(delivery.entry)
+        self.consumers.clear()
+        self.unsettled.clear()
+        for queue, entries in held.items():
+            if not queue.deleted:
+                queue.leave(consumers.get(queue, []), entries)
+
+    def _settle_group(
+        self, queue: Queue, consumer: Consumer | None, entries: list[Entry], how: str
+    ) -> None:
+        if consumer is not None:
+            consumer.gave_back(len(entries))
+        if queue.deleted:
+            return
+        if how == ACK:
+            queue.acknowledge(entries)
+        elif how == REJECT:
+            queue.reject(entries)
+        else:
+            queue.requeue(entries)
+        if consumer is not None and (consumer.waits or queue.single_active):
+            queue.wake()

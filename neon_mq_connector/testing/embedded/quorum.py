@@ -1,0 +1,140 @@
+"""A quorum queue, as far as one node can have it: it counts deliveries and limits them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from neon_mq_connector.testing.embedded.consumers import Consumer
+from neon_mq_connector.testing.embedded.errors import AMQPError
+from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.queue import Queue
+from neon_mq_connector.testing.embedded.ready import Entry, ReadyMessages
+
+_DEFAULT_LIMIT = 20
+_HIGH_PRIORITY = 5
+_RETURNED, _HIGH, _NORMAL = range(3)
+#: After so many messages the next is the oldest, so that none of normal priority waits for ever.
+_ROUND = 2
+
+
+class ReturnedFirst(ReadyMessages):
+    """The waiting messages of a quorum queue.
+
+    What was returned comes first, in the order in which it came back. The rest has two priorities.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_NORMAL)
+        self._count = 0
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Put requeued messages behind those that were requeued before."""
+        self._levels[_RETURNED].extend(entries)
+        self.size += sum(len(entry.message.body) for entry in entries)
+
+    def head(self) -> Entry | None:
+        """Return the message that is next, and leave it."""
+        level = self._next_level()
+        return level[0] if level else None
+
+    def take(self) -> Entry | None:
+        """Take the next message out."""
+        level = self._next_level()
+        if level is not self._levels[_RETURNED]:
+            self._count = (self._count + 1) % (_ROUND + 1)
+        return self._taken(level.popleft()) if level else None
+
+    def _next_level(self) -> deque[Entry]:
+        returned, high, normal = self._levels
+        if returned:
+            return returned
+        if self._count == _ROUND and high and normal and normal[0].position < high[0].position:
+            return normal
+        return high or normal
+
+    def _level(self, message: Message) -> int:
+        return _HIGH if (message.priority or 0) >= _HIGH_PRIORITY else _NORMAL
+
+
+class QuorumQueue(Queue):
+    """A queue whose messages all survive and come back a limited number of times.
+
+    Unlike in a classic queue, what is returned does not go to its old place but behind what was
+    returned before; it is delivered ahead of all else.
+    """
+
+    type = "quorum"
+    _watches_head = True
+
+    @property
+    def consumer_count(self) -> int:
+        """How many consumers a client is told of: who has fetched a message counts as one too."""
+        waiting = max(len(self.turns) - 1, 0) if self.single_active else 0
+        return len(self.turns) - waiting + len(self._fetched)
+
+    @property
+    def delivery_limit(self) -> int | None:
+        """How often a message may come back; None for no limit."""
+        argument = self.arguments.get("x-delivery-limit")
+        limit: int = _DEFAULT_LIMIT if argument is None else argument.value
+        return None if limit < 0 else limit
+
+    def get(self, *, no_ack: bool) -> Entry | None:
+        """Take the next message out, if there is one.
+
+        Raises:
+            AMQPError: 405, the queue has a single active consumer.
+        """
+        if self.single_active:
+            raise AMQPError(
+                405,
+                f"cannot obtain access to locked {self.describe()}. basic.get operations are not "
+                "supported by quorum queues with single active consumer",
+            )
+        entry = super().get(no_ack=no_ack)
+        if entry is not None and not no_ack:
+            self._fetched.add(entry)
+        return entry
+
+    def acknowledge(self, entries: list[Entry]) -> None:
+        """Forget messages that were consumed."""
+        self._fetched.difference_update(entries)
+        super().acknowledge(entries)
+
+    def reject(self, entries: list[Entry]) -> None:
+        """Drop messages that a consumer refused, or send them to the dead-letter exchange."""
+        self._fetched.difference_update(entries)
+        super().reject(entries)
+
+    def requeue(self, entries: list[Entry]) -> None:
+        """Take back messages that were delivered; drop those that have come back too often."""
+        self._fetched.difference_update(entries)
+        limit = self.delivery_limit
+        returned = []
+        for entry in entries:
+            entry.deliveries += 1
+            if limit is None or entry.deliveries <= limit:
+                returned.append(entry)
+                continue
+            self.unacknowledged -= 1
+            self._forget(entry, "limited")
+            self._dead_letter(entry.message, "delivery_limit")
+        super().requeue(returned)
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Add a consumer; `run` is to be called when it has been told.
+
+        Raises:
+            AMQPError: 540, the limit of its channel is one for all its consumers.
+        """
+        if consumer.outlet.prefetch_limit:
+            raise AMQPError(540, f"{self.describe()} does not support global qos")
+        consumer.exclusive = False
+        super().add_consumer(consumer)
+
+    def _make_ready(self, max_priority: int) -> ReadyMessages:
+        self._fetched: set[Entry] = set()
+        return ReturnedFirst()
+
+    def _survives(self, message: Message) -> bool:
+        return True

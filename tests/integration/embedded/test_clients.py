@@ -1,0 +1,121 @@
+"""Clients that nobody here wrote use the embedded broker as they use RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neon_mq_connector.testing import EmbeddedBroker
+
+
+def test_aio_pika_with_its_rpc_pattern(embedded: EmbeddedBroker) -> None:
+    aio_pika = pytest.importorskip("aio_pika")
+    patterns = pytest.importorskip("aio_pika.patterns")
+
+    async def use() -> tuple[list[int], bytes]:
+        async with await aio_pika.connect_robust(embedded.url()) as connection:
+            channel = await connection.channel()
+            rpc = await patterns.RPC.create(channel)
+
+            async def multiply(*, x: int, y: int) -> int:
+                return x * y
+
+            await rpc.register("multiply", multiply, auto_delete=True)
+            products = [await rpc.proxy.multiply(x=3, y=y) for y in range(4)]
+
+            exchange = await channel.declare_exchange("news", aio_pika.ExchangeType.TOPIC)
+            queue = await channel.declare_queue("", exclusive=True)
+            await queue.bind(exchange, "a.#")
+            message = aio_pika.Message(b"hello", headers={"float": 1.5, "none": None})
+            await exchange.publish(message, "a.b.c")
+            received = await queue.get(timeout=10)
+            await received.ack()
+            assert received.headers == {"float": 1.5, "none": None}
+            strict = await connection.channel(on_return_raises=True)
+            with pytest.raises(aio_pika.exceptions.DeliveryError):
+                await strict.default_exchange.publish(message, "nowhere")
+            return products, received.body
+
+    assert asyncio.run(use()) == ([0, 3, 6, 9], b"hello")
+
+
+def test_kombu(embedded: EmbeddedBroker) -> None:
+    kombu = pytest.importorskip("kombu")
+    got: list[Any] = []
+
+    def take(body: Any, message: Any) -> None:
+        got.append(body)
+        message.ack()
+
+    queue = kombu.Queue("tasks", kombu.Exchange("jobs", "topic"), "a.*")
+    with kombu.Connection(
+        embedded.url(), transport_options={"confirm_publish": True}
+    ) as connection:
+        with connection.Producer() as producer:
+            producer.publish({"x": 1}, exchange="jobs", routing_key="a.b", declare=[queue])
+        with connection.Consumer([queue], callbacks=[take]):
+            connection.drain_events(timeout=10)
+        simple = connection.SimpleQueue("simple")
+        simple.put([1, 2])
+        got.append(simple.get(timeout=10).payload)
+        simple.close()
+    assert got == [{"x": 1}, [1, 2]]
+
+
+def test_amqpstorm(embedded: EmbeddedBroker) -> None:
+    amqpstorm = pytest.importorskip("amqpstorm")
+    with amqpstorm.UriConnection(embedded.url()) as connection, connection.channel() as channel:
+        channel.confirm_deliveries()
+        channel.queue.declare("work")
+        channel.basic.qos(10)
+        text = "hello" * 100_000  # in frames that it makes a little too large
+        message = amqpstorm.Message.create(channel, text, {"headers": {"a": 1}})
+        assert message.publish("work", mandatory=True)
+        received = channel.basic.get("work")
+        received.ack()
+        assert (received.body, received.properties["headers"]) == (text, {"a": 1})
+        with pytest.raises(amqpstorm.AMQPChannelError, match="no queue 'none'"):
+            channel.queue.declare("none", passive=True)
+
+
+_PROGRAM = """
+const amqp = require('amqplib');
+(async () => {
+  const connection = await amqp.connect(process.argv[2]);
+  const channel = await connection.createConfirmChannel();
+  await channel.assertQueue('work', {messageTtl: 60000});
+  await channel.prefetch(5);
+  channel.sendToQueue('work', Buffer.from('one'), {persistent: true, headers: {list: [1, 'x']}});
+  await channel.waitForConfirms();
+  const message = await channel.get('work');
+  channel.ack(message);
+  const other = await connection.createChannel();
+  other.on('error', () => {});
+  const code = await other.checkQueue('none').catch(error => error.code);
+  console.log(message.content.toString(), message.properties.headers.list.join('-'), code);
+  await connection.close();
+})().catch(error => { console.error(error); process.exit(1); });
+"""
+
+
+def test_amqplib_of_npm(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("needs node and npm")
+    install = [npm, "install", "--no-audit", "--no-fund", "--silent", "amqplib@0.10"]
+    if subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=50).returncode:
+        pytest.skip("amqplib cannot be installed here")
+    (tmp_path / "program.js").write_text(_PROGRAM)
+    done = subprocess.run(
+        [node, "program.js", embedded.url()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.stdout.split() == ["one", "1-x", "404"], done.stderr

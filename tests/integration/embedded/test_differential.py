@@ -1,0 +1,153 @@
+"""What RabbitMQ answers, the embedded broker answers: the same operations are played on both."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
+from tests.integration.embedded.operations import message_programs, programs
+from tests.integration.embedded.player import Operation, Player
+
+pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(600)]
+
+_PATIENCE_SECONDS = 5.0
+
+_few = settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.generate,),  # to shrink a program takes longer than a test may
+    suppress_health_check=list(HealthCheck),
+)
+
+Players = tuple[Player, Player]
+
+
+@pytest.fixture(scope="module")
+def players() -> Iterator[Players]:
+    """Players on a RabbitMQ and on an embedded broker, whatever else the tests run on."""
+    with PrivateBroker() as rabbitmq, EmbeddedBroker(username=rabbitmq.username) as embedded:
+        vhost = f"/{secrets.token_hex(4)}"
+        for broker in (rabbitmq, embedded):
+            broker.create_vhost(vhost)
+        both = Player(rabbitmq.url(vhost)), Player(embedded.url(vhost))
+        yield both
+        for player in both:
+            player.close()
+
+
+def _compare(players: Players, program: list[Operation]) -> None:
+    try:
+        for operation in program:
+            for player in players:
+                player.play(operation)
+            expected, found = _observe_both(players)
+            assert found == expected, f"after {operation}"
+    finally:
+        for player in players:
+            player.clean_up()
+
+
+def _observe_both(players: Players) -> tuple[list[Any], list[Any]]:
+    """Observe until both are alike, for RabbitMQ's queues take their time."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        expected, found = (player.observe() for player in players)
+        if expected == found or time.monotonic() > deadline:
+            return expected, found
+        time.sleep(0.002)
+
+
+@_few
+@given(program=programs)
+def test_all_that_amqp_has(players: Players, program: list[Operation]) -> None:
+    _compare(players, program)
+
+
+@_few
+@given(program=message_programs)
+def test_mostly_messages(players: Players, program: list[Operation]) -> None:
+    _compare(players, program)
+
+
+def _declare(queue: str, **arguments: Any) -> Operation:
+    return "declare_queue", 0, {"queue": queue, "durable": True, "arguments": arguments}
+
+
+def _publish(queue: str, body: bytes, **properties: Any) -> Operation:
+    arguments = {"exchange": "", "routing_key": queue, "body": body, "mandatory": False}
+    return "publish", 0, {**arguments, "properties": properties}
+
+
+def _settle(how: str, **arguments: Any) -> Operation:
+    return "settle", 0, {"which": 0, "how": how, **arguments}
+
+
+_GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(
+            [
+                _declare(
+                    "q0",
+                    **{
+                        "x-queue-type": "quorum",
+                        "x-delivery-limit": 2,
+                        "x-dead-letter-exchange": "",
+                        "x-dead-letter-routing-key": "q1",
+                    },
+                ),
+                _declare("q1"),
+                _publish("q0", b"one"),
+                _publish("q0", b"two"),
+                *[_GET, _settle("nack", requeue=True)] * 3,
+                _GET,
+                ("get", 1, {"queue": "q1", "auto_ack": True}),
+            ],
+            id="a quorum queue's delivery limit",
+        ),
+        pytest.param(
+            [
+                _declare("q0", **{"x-queue-type": "quorum", "x-single-active-consumer": True}),
+                _GET,
+                ("delete_queue", 0, {"queue": "q0", "if_unused": True}),
+                _declare("q1", **{"x-queue-type": "quorum", "x-max-priority": 3}),
+                ("declare_queue", 0, {"queue": "q1", "arguments": {"x-queue-type": "quorum"}}),
+                ("declare_queue", 0, {"queue": "", "arguments": {"x-queue-type": "quorum"}}),
+            ],
+            id="what a quorum queue refuses",
+        ),
+        pytest.param(
+            [
+                ("consume_answers", 0, {"auto_ack": False}),
+                ("consume_answers", 0, {"auto_ack": True}),
+                ("ask", 0, {}),
+                ("declare_queue", 1, {"queue": "amq.rabbitmq.reply-to"}),
+                ("declare_queue", 1, {"queue": "amq.rabbitmq.reply-to.nobody"}),
+                ("get", 1, {"queue": "amq.rabbitmq.reply-to", "auto_ack": True}),
+                ("consume_answers", 0, {"auto_ack": True}),
+                ("ask", 0, {}),
+            ],
+            id="direct reply-to",
+        ),
+        pytest.param(
+            [
+                ("delete_queue", 0, {"queue": "x" * 255}),
+                ("declare_queue", 0, {"queue": "x" * 200, "passive": True}),
+                ("declare_exchange", 0, {"exchange": "x" * 255, "passive": True}),
+            ],
+            id="long names",
+        ),
+    ],
+)
+def test_what_is_rarely_generated(players: Players, program: list[Operation]) -> None:
+    _compare(players, program)

@@ -1,0 +1,195 @@
+"""An embedded broker starts, stops and comes back, and keeps what it should."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+
+import pika
+import psutil
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import (
+    AMQPConnectionError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBrokerError
+from tests.integration.embedded.pumping import pump
+from tests.support.polling import eventually
+
+_PERSISTENT = pika.BasicProperties(delivery_mode=2)
+
+
+def _connect(broker: EmbeddedBroker, **options: str) -> pika.BlockingConnection:
+    return pika.BlockingConnection(pika.URLParameters(broker.url(**options)))
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_what_is_durable_survives_and_nothing_else(
+    embedded: EmbeddedBroker, messages: BlockingChannel, end: str
+) -> None:
+    messages.queue_declare("passing")
+    messages.exchange_declare("lasting", "topic", durable=True)
+    messages.queue_bind("work", "lasting", "a.*")
+    messages.basic_publish("", "work", b"kept", _PERSISTENT)
+    messages.basic_publish("", "work", b"lost")
+    messages.queue_declare("work", passive=True, durable=True)
+
+    getattr(embedded, end)()
+    embedded.start()
+
+    with _connect(embedded) as connection:
+        channel = connection.channel()
+        channel.basic_publish("lasting", "a.b", b"routed")
+        bodies = [channel.basic_get("work", auto_ack=True)[2] for _ in range(3)]
+    assert bodies == [b"kept", b"routed", None]
+    assert [queue["name"] for queue in embedded.list_queues("/")] == ["work"]
+
+
+def test_what_was_not_acked_comes_back_as_redelivered(
+    embedded: EmbeddedBroker, messages: BlockingChannel
+) -> None:
+    messages.basic_publish("", "work", b"held", _PERSISTENT)
+    assert messages.basic_get("work")[2] == b"held"
+    embedded.restart()
+    with _connect(embedded) as connection:
+        method, _, body = connection.channel().basic_get("work", auto_ack=True)
+    assert method is not None
+    assert (body, method.redelivered) == (b"held", True)
+
+
+def test_clients_are_told_that_the_broker_stops(
+    embedded: EmbeddedBroker, messages: BlockingChannel
+) -> None:
+    stopping = threading.Thread(target=embedded.stop)
+    stopping.start()
+    with pytest.raises(ConnectionClosedByBroker) as caught:
+        pump(messages)
+    stopping.join(10)
+    assert caught.value.reply_code == 320
+    assert not embedded.running
+
+
+def test_many_restarts_leave_nothing_behind(embedded: EmbeddedBroker) -> None:
+    process = psutil.Process()
+    with _connect(embedded) as connection:
+        connection.channel().queue_declare("work", durable=True)
+
+    def restart(times: int) -> None:
+        for _ in range(times):
+            embedded.restart()
+            with _connect(embedded) as connection:
+                connection.channel().basic_get("work")
+
+    restart(20)
+    gc.collect()
+    threads, files, memory = threading.active_count(), process.num_fds(), process.memory_info().rss
+    restart(100)
+    gc.collect()
+    assert (threading.active_count(), process.num_fds()) == (threads, files)
+    assert process.memory_info().rss - memory < 8 * 1024 * 1024
+
+
+def test_a_broker_that_is_forgotten_ends() -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    name = f"embedded-broker-{broker.port}"
+    assert name in [thread.name for thread in threading.enumerate()]
+    del broker
+    gc.collect()
+    eventually(lambda: name not in [thread.name for thread in threading.enumerate()])
+
+
+def test_a_port_in_use_is_named(embedded: EmbeddedBroker) -> None:
+    with pytest.raises(PrivateBrokerError, match=f"port {embedded.port} on .* is in use"):
+        EmbeddedBroker(port=embedded.port).start()
+
+
+def test_it_has_to_be_started_first() -> None:
+    broker = EmbeddedBroker()
+    for ask in (lambda: broker.port, broker.url, lambda: broker.list_queues("/")):
+        with pytest.raises(PrivateBrokerError, match="start"):
+            ask()
+    assert not broker.running
+    broker.close()
+
+
+def test_wrong_credentials_and_foreign_virtual_hosts_are_refused(embedded: EmbeddedBroker) -> None:
+    embedded.create_vhost("/other")
+    embedded.add_user("guest", "secret", vhosts=("/",))
+    with pytest.raises(ProbableAuthenticationError, match="Login was refused"):
+        _connect(embedded, username="guest", password="wrong")
+    with pytest.raises(ProbableAccessDeniedError, match="access to vhost '/other' refused"):
+        _connect(embedded, vhost="/other", username="guest", password="secret")
+    with pytest.raises(ProbableAccessDeniedError, match="vhost /none not found"):
+        _connect(embedded, vhost="/none")
+    _connect(embedded, username="guest", password="secret").close()
+    embedded.delete_user("guest")
+    with pytest.raises(ProbableAuthenticationError):
+        _connect(embedded, username="guest", password="secret")
+
+
+def test_rights_are_expressions_of_names(embedded: EmbeddedBroker) -> None:
+    embedded.add_user("reader", "secret")
+    embedded.management.permit("reader", "/", configure="^mine", write="", read=".*")
+    with _connect(embedded, username="reader", password="secret") as connection:
+        connection.channel().queue_declare("mine")
+        with pytest.raises(ChannelClosedByBroker, match="configure access to queue 'yours'"):
+            connection.channel().queue_declare("yours")
+        with pytest.raises(ChannelClosedByBroker, match="write access to queue 'mine'"):
+            connection.channel().queue_bind("mine", "amq.direct")
+
+
+def test_transient_queues_are_refused_where_that_is_asked_for() -> None:
+    with EmbeddedBroker(refuse_transient=True) as broker, _connect(broker) as connection:
+        connection.channel().queue_declare("work", durable=True)
+        connection.channel().queue_declare("", exclusive=True)
+        with pytest.raises(ConnectionClosedByBroker, match="transient_nonexcl") as caught:
+            connection.channel().queue_declare("passing")
+    assert caught.value.reply_code == 541
+
+
+def test_it_lists_what_is_in_it(
+    embedded: EmbeddedBroker, open_channel: Callable[..., BlockingChannel]
+) -> None:
+    channel = open_channel()
+    channel.basic_qos(prefetch_count=3)
+    channel.queue_declare("work", durable=True, arguments={"x-max-length": 9})
+    channel.basic_consume("work", lambda *_: None, consumer_tag="me", auto_ack=False)
+    channel.basic_publish("", "work", b"one")
+    eventually(lambda: embedded.list_queues("/")[0]["messages_unacknowledged"] == 1)
+    (queue,) = embedded.list_queues("/")
+    assert (queue["name"], queue["durable"], queue["messages"]) == ("work", True, 1)
+    assert queue["arguments"] == {"x-max-length": 9}
+    (consumer,) = embedded.list_consumers("/")
+    assert (consumer["consumer_tag"], consumer["prefetch_count"]) == ("me", 3)
+    (connection,) = embedded.list_connections("/")
+    assert (connection["user"], connection["channels"]) == (embedded.username, 1)
+    assert "amq.topic" in [each["name"] for each in embedded.management.exchanges("/")]
+
+
+def test_a_deleted_virtual_host_takes_its_connections_along(embedded: EmbeddedBroker) -> None:
+    embedded.create_vhost("/short")
+    connection = _connect(embedded, vhost="/short")
+    embedded.delete_vhost("/short")
+    with pytest.raises(AMQPConnectionError):
+        connection.process_data_events(time_limit=10)
+    assert embedded.list_connections() == []
+
+
+def test_a_thousand_queues_and_a_hundred_connections(
+    embedded: EmbeddedBroker, open_channel: Callable[..., BlockingChannel]
+) -> None:
+    channels = [open_channel() for _ in range(100)]
+    for number in range(1000):
+        channels[number % 100].queue_declare(f"q{number}")
+        channels[number % 100].queue_bind(f"q{number}", "amq.fanout")
+    channels[0].basic_publish("amq.fanout", "", b"to all")
+    channels[0].queue_declare("q0", passive=True)
+    assert all(channels[5].basic_get(f"q{number}")[2] == b"to all" for number in (0, 500, 999))
+    assert len(embedded.list_queues("/")) == 1000

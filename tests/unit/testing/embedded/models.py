@@ -1,0 +1,87 @@
+"""A virtual host without sockets, and a client's channel that notes what it is sent."""
+
+from __future__ import annotations
+
+from neon_mq_connector.testing.embedded.clock import Clock
+from neon_mq_connector.testing.embedded.consumers import Consumer
+from neon_mq_connector.testing.embedded.faults import Faults
+from neon_mq_connector.testing.embedded.history import History
+from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.queue import Queue
+from neon_mq_connector.testing.embedded.ready import Entry
+from neon_mq_connector.testing.embedded.tables import Field, Table
+from neon_mq_connector.testing.embedded.virtual_host import Surroundings, VirtualHost
+
+NO_PROPERTIES = b"\0\0"
+
+
+class Recorder:
+    """An outlet that keeps the deliveries it gets."""
+
+    def __init__(self) -> None:
+        self.congested = False
+        self.prefetch_limit = 0
+        self.prefetched = 0
+        self.held: list[tuple[Consumer, Entry]] = []
+        self.lost: list[str] = []
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The bodies of what was delivered."""
+        return [entry.message.body for _, entry in self.held]
+
+    @property
+    def tags(self) -> list[str]:
+        """Who got what was delivered."""
+        return [consumer.tag for consumer, _ in self.held]
+
+    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+        self.held.append((consumer, entry))
+
+    def cancelled(self, consumer: Consumer) -> None:
+        self.lost.append(consumer.tag)
+
+
+def new_vhost() -> VirtualHost:
+    """Make a virtual host."""
+    clock = Clock()
+    return VirtualHost("/", Surroundings(clock, History(clock), Faults()))
+
+
+def fields(**arguments: object) -> Table:
+    """Make the arguments of a queue; underscores stand for dashes."""
+    types = {bool: "bool", int: "signedint", str: "longstr"}
+    return {
+        f"x-{name.replace('_', '-')}": Field(types[type(value)], value)
+        for name, value in arguments.items()
+    }
+
+
+def declare(vhost: VirtualHost, name: str, **arguments: object) -> Queue:
+    """Declare a durable queue."""
+    return vhost.declare_queue(
+        name, durable=True, auto_delete=False, owner=None, arguments=fields(**arguments)
+    )
+
+
+def publish(queue: Queue, *bodies: bytes, priority: int | None = None) -> None:
+    """Publish messages to a queue."""
+    for body in bodies:
+        message = Message("", queue.name, NO_PROPERTIES, body)
+        message.priority = priority
+        queue.publish(message)
+
+
+def consume(
+    queue: Queue, outlet: Recorder, tag: str = "c", *, prefetch: int = 0, **arguments: object
+) -> Consumer:
+    """Add a consumer and let it have what waits."""
+    consumer = Consumer(tag, queue, outlet, prefetch=prefetch, arguments=fields(**arguments))
+    queue.add_consumer(consumer)
+    queue.run()
+    return consumer
+
+
+def waiting(queue: Queue) -> list[bytes]:
+    """Return the bodies that wait, in their order."""
+    return [entry.message.body for entry in queue.ready]
