@@ -131,6 +131,7 @@ wanted_environment() {
     } | checksum | cut -d' ' -f1
 }
 
-# How pytest shares the work: the tests of a file stay together, for they may share a broker.
+# How pytest shares the work: all may use the session's brokers, but one process alone runs the tests
+# that break theirs.
 # shellcheck disable=SC2034 # used by those who source this
-side_by_side=(-n 4 --dist loadfile -q)
+side_by_side=(-n 4 --dist loadgroup -q)

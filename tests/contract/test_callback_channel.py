@@ -54,7 +54,6 @@ def in_callback(consume: Callable[..., Any], peer: Peer) -> Callable[..., Any]:
     return do
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestDelivery:
     def test_the_arguments_are_pikas(self, in_callback: Callable[..., Any]) -> None:
         def work(channel: Any, method: Any, properties: Any, body: bytes) -> Any:
@@ -90,6 +89,7 @@ class TestDelivery:
 
         assert in_callback(work) == (True, False, True)
 
+    @pytest.mark.every_engine
     def test_the_callback_runs_in_the_consumers_thread(
         self, consume: Callable[..., Any], peer: Peer
     ) -> None:
@@ -100,7 +100,6 @@ class TestDelivery:
         assert inbox.threads == [connector.consumers["one"]]
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestSettling:
     def settled(
         self, consume: Callable[..., Any], peer: Peer, settle: Any, times: int = 1
@@ -263,6 +262,8 @@ class TestPublishing:
         in_callback(lambda channel, *_: channel.basic_publish("news", "", encode({"a": 1})))
         assert peer.get(listener).body == {"a": 1}
 
+    @pytest.mark.every_broker
+    @pytest.mark.every_engine
     def test_the_usual_answer(self, in_callback: Callable[..., Any], peer: Peer) -> None:
         """Declare the reply queue that the request names, publish to it, acknowledge."""
 
@@ -281,6 +282,7 @@ class TestPublishing:
         in_callback(answer, {"n": 1, "routing_key": queue})
         assert peer.get(queue).body == {"answer": 2}
 
+    @pytest.mark.every_broker
     def test_an_answer_to_a_queue_that_does_not_exist_yet(
         self, in_callback: Callable[..., Any], peer: Peer
     ) -> None:
@@ -293,6 +295,7 @@ class TestPublishing:
 
 
 class TestDeclaring:
+    @pytest.mark.every_broker
     def test_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
         declared = in_callback(lambda channel, *_: channel.queue_declare("made"))
         assert declared.method.queue == "made"
@@ -328,6 +331,7 @@ class TestDeclaring:
         declared = in_callback(lambda channel, *_: channel.queue_declare(queue, passive=True))
         assert declared.method.message_count == 1
 
+    @pytest.mark.every_broker
     def test_a_queue_that_somebody_else_declared_otherwise(
         self, in_callback: Callable[..., Any], peer: Peer
     ) -> None:
@@ -448,6 +452,7 @@ class TestGetting:
 
 
 class TestClosing:
+    @pytest.mark.every_engine
     def test_closing_the_channel_ends_its_consumer(
         self, consume: Callable[..., Any], peer: Peer
     ) -> None:

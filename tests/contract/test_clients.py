@@ -50,6 +50,7 @@ def with_context(request: dict[str, Any], **answer: Any) -> dict[str, Any]:
 
 
 class TestRequests:
+    @pytest.mark.every_broker
     def test_an_old_service_answers(
         self, send_mq_request: Any, vhost: str, old_style: Build
     ) -> None:
@@ -61,6 +62,7 @@ class TestRequests:
         assert request["routing_key"]
         assert answer["context"]["mq"]["message_id"] == request["message_id"]
 
+    @pytest.mark.every_broker
     def test_one_of_our_services_answers(
         self, send_mq_request: Any, vhost: str, connect: Build, run: Build
     ) -> None:
@@ -108,7 +110,6 @@ class TestRequests:
         )
         assert answer["echo"]["n"] == 1
 
-    @pytest.mark.permissive_only
     def test_the_reply_queue_can_be_chosen(
         self, send_mq_request: Any, vhost: str, old_style: Build
     ) -> None:
@@ -263,6 +264,7 @@ class TestWithoutAnAnswer:
         assert body["n"] == 1
         assert body["message_id"]
 
+    @pytest.mark.every_broker
     def test_nobody_needs_to_listen_yet(
         self, send_mq_request: Any, vhost: str, connect: Build, run: Build
     ) -> None:
@@ -809,6 +811,7 @@ class TestCallbacksInConsumers:
         assert body["context"]["user"] == "ann"
         assert body["message_id"] == "m1"
 
+    @pytest.mark.every_broker
     def test_it_can_be_sent_to_a_queue_that_does_not_exist_yet(
         self, service: Any, peer: Peer
     ) -> None:

@@ -182,6 +182,7 @@ class TestRegistering:
 
 
 class TestRunning:
+    @pytest.mark.every_broker
     def test_it_consumes_soon_after_run(self, connect: Build, run: Build, peer: Peer) -> None:
         inbox = Inbox()
         connector = connect()
@@ -208,6 +209,7 @@ class TestRunning:
         connector = run(connect())
         assert connector.check_health() is True
 
+    @pytest.mark.every_broker
     def test_after_stop_nothing_of_it_is_left(self, connect: Build, run: Build, peer: Peer) -> None:
         connector = connect()
         connector.register_consumer("one", connector.vhost, "input", print)
@@ -374,6 +376,7 @@ class TestRunning:
         peer.publish({"n": 1}, queue="new_input")
         inbox.wait()
 
+    @pytest.mark.every_broker
     def test_run_again_after_stop_consumes_again(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
@@ -425,6 +428,7 @@ class TestRunning:
 
 
 class TestConsumingOptions:
+    @pytest.mark.every_engine
     def test_a_callback_that_raises_is_reported_and_the_consumer_goes_on(
         self, connect: Build, run: Build, peer: Peer, errors: Errors, engine: Engine
     ) -> None:
@@ -459,6 +463,7 @@ class TestConsumingOptions:
         connector.stop()
         assert peer.depth("input") == 0
 
+    @pytest.mark.every_engine
     def test_without_auto_ack_the_callback_settles(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -482,6 +487,7 @@ class TestConsumingOptions:
         assert left.body == {"n": 2}
         assert peer.depth("input") == 0
 
+    @pytest.mark.every_broker
     def test_a_queue_can_be_emptied_before_consuming(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -509,6 +515,7 @@ class TestConsumingOptions:
         run(connector)
         assert inbox.wait() == [{"n": "waiting"}]
 
+    @pytest.mark.every_broker
     def test_an_exchange_can_be_declared_anew(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -530,6 +537,7 @@ class TestConsumingOptions:
         peer.publish({"n": 1}, exchange="exchange", queue="whatever")
         inbox.wait()
 
+    @pytest.mark.every_broker
     def test_an_exclusive_queue_is_closed_to_others_and_ends_with_its_consumer(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -569,6 +577,7 @@ class TestConsumingOptions:
         inbox.wait()
         assert inbox.values("n") == [2]
 
+    @pytest.mark.every_broker
     def test_each_subscriber_gets_each_message(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -596,6 +605,7 @@ class TestConsumingOptions:
         peer.publish({"n": 1}, exchange="news")
         inbox.wait()
 
+    @pytest.mark.every_broker
     def test_an_empty_queue_name_means_one_named_by_the_broker_for_each_connector(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -670,6 +680,7 @@ class TestConsumingOptions:
         assert not release.is_set()
         release.set()
 
+    @pytest.mark.every_broker
     def test_a_queue_that_exists_with_other_properties_is_consumed_as_it_is(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -796,7 +807,6 @@ class TestHooks:
         assert service.check_health() is False
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestPeriodicThreads:
     def test_sync_is_called_again_and_again(self, connect: Build, run: Build, peer: Peer) -> None:
         listener = peer.listen(f"{SERVICE}_sync")
@@ -1107,6 +1117,7 @@ class TestBrokerTrouble:
             connector.run(mq_timeout=1)
         eventually(lambda: connector.check_health() is False)
 
+    @pytest.mark.every_engine
     def test_health_returns_after_the_line_was_cut(
         self,
         connect: Build,
@@ -1134,6 +1145,8 @@ class TestBrokerTrouble:
         assert sorted(inbox.values("n")) == [0, 0, 1, 1]
         connector.stop()
 
+    @pytest.mark.every_broker
+    @pytest.mark.every_engine
     def test_a_queue_deleted_under_its_consumer_is_consumed_again(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:

@@ -90,6 +90,7 @@ class TestBeforeTheStart:
 
 
 class TestRunning:
+    @pytest.mark.every_broker
     def test_it_consumes_within_a_second(self, consumer_thread: Build, peer: Peer) -> None:
         inbox, errors = Inbox(), Errors()
         consumer = consumer_thread("input", inbox, errors)
@@ -188,6 +189,7 @@ class TestRunning:
         inbox.wait()
         assert inbox.values("n") == [2]
 
+    @pytest.mark.every_broker
     def test_a_fanout_exchange_reaches_a_queue_without_a_name(
         self, consumer_thread: Build, peer: Peer
     ) -> None:

@@ -149,10 +149,12 @@ class TestEmit:
         connect().emit_mq_message(connection, {"n": 1}, queue=queue)
         assert peer.get(queue).body["n"] == 1
 
+    @pytest.mark.every_broker
     def test_the_queue_is_declared(self, emit: Any, connection: Any, peer: Peer) -> None:
         emit(connection, {"n": 1}, queue="new_queue", expiration=60000)
         assert peer.get("new_queue").body["n"] == 1
 
+    @pytest.mark.every_broker
     def test_a_queue_that_somebody_else_declared_otherwise_is_used_as_it_is(
         self, emit: Any, connection: Any, peer: Peer
     ) -> None:
@@ -162,6 +164,7 @@ class TestEmit:
         emit(connection, {"n": 2}, queue="theirs")
         assert peer.get("theirs").body["n"] == 2
 
+    @pytest.mark.every_broker
     def test_a_fanout_exchange_is_declared_and_the_queue_bound(
         self, emit: Any, connection: Any, peer: Peer
     ) -> None:
@@ -238,7 +241,6 @@ class TestEmit:
             getattr(connector_class, method)(connection, {"n": 1}, exchange="x")
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestWhatIsSent:
     @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message"])
     @pytest.mark.parametrize("request_data", [None, [1], "text", 5, ("a", 1), {"a"}], ids=str)
@@ -366,6 +368,7 @@ class TestThreads:
         assert peer.get(queue).body["message_id"] == message_id
 
     @pytest.mark.parametrize("which", ["the channel's", "the consumer's"])
+    @pytest.mark.every_broker
     def test_a_callback_may_emit_on_its_consumers_connection(
         self, connect: Build, run: Build, peer: Peer, which: str
     ) -> None:
@@ -479,6 +482,7 @@ class TestSend:
         connector.send_message({"n": 1}, vhost, queue=queue)
         assert peer.get(queue).body["n"] == 1
 
+    @pytest.mark.every_broker
     def test_to_a_queue_that_is_not_there(self, connect: Build, peer: Peer) -> None:
         connect().send_message({"n": 1}, queue="new_queue", expiration=60000)
         assert peer.get("new_queue").body["n"] == 1
@@ -556,7 +560,6 @@ class TestSend:
         connector.stop()
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestConnectionsHandedOut:
     def test_a_connection_is_an_ordinary_one_of_pika(
         self, connect: Build, vhost: str, peer: Peer

@@ -26,8 +26,6 @@ from tests.support.proxy import FaultProxy
 Build = Callable[..., Any]
 HOOKS = ("on_connected", "on_connection_fail", "on_channel_open", "on_close")
 
-pytestmark = pytest.mark.permissive_only  # the same on every broker
-
 
 @pytest.fixture
 def consumer_class() -> Any:

@@ -120,6 +120,7 @@ class TestOnTheBroker:
         ]
         assert all(isinstance(body, bytes) for *_, body in inbox.deliveries)
 
+    @pytest.mark.every_broker
     def test_an_old_service_can_declare_our_reply_queue_and_answer(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
@@ -132,6 +133,7 @@ class TestOnTheBroker:
             assert answer["echo"]["number"] == number
         assert service.failures == []
 
+    @pytest.mark.every_broker
     def test_an_old_service_may_declare_our_reply_queue_for_each_part_of_its_answer(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
@@ -159,7 +161,6 @@ class TestOnTheBroker:
         assert [part["part"] for part in parts][:2] == [0, 1]
         assert service.failures == []
 
-    @pytest.mark.permissive_only
     def test_a_named_reply_queue_can_be_declared_by_an_old_service_too(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:

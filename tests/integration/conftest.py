@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
@@ -115,7 +115,7 @@ def messages_in(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
-def drop_connections(broker: PrivateBroker, vhost: str, purpose: str) -> int:
+def drop_connections(broker: RunningBroker, vhost: str, purpose: str) -> int:
     """End the connections of one purpose from the broker's side, as an operator does."""
 
     def find() -> list[str]:

@@ -19,13 +19,11 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.contract.peer import OldStyleService, send_answer
 from tests.integration.conftest import LONG, Asked, MakeConnector, messages_in, parts_of, run
 from tests.support.polling import eventually
-
-SAME_ON_BOTH = pytest.mark.permissive_only
 
 
 @pytest.fixture
@@ -46,7 +44,6 @@ def old_square(connection_params: Any) -> Iterator[OldStyleService]:
     service.stop()
 
 
-@SAME_ON_BOTH
 def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
     asked: Asked, client: RequestClient
 ) -> None:
@@ -96,6 +93,7 @@ def test_each_of_64_questions_gets_its_own_answer_from_a_service_of_the_old_styl
     assert old_square.failures == []
 
 
+@pytest.mark.every_broker
 def test_a_question_to_a_queue_that_is_not_there_yet_waits_in_it(
     asked: Asked, host: MQConnector
 ) -> None:
@@ -135,7 +133,6 @@ def test_a_question_that_is_cancelled_ends_at_once_and_its_answer_is_counted(
     eventually(lambda: client_of(host).late_replies == before + 1)
 
 
-@SAME_ON_BOTH
 def test_a_question_that_no_queue_takes_fails_and_its_neighbours_do_not(
     asked: Asked, host: MQConnector
 ) -> None:
@@ -147,7 +144,6 @@ def test_a_question_that_no_queue_takes_fails_and_its_neighbours_do_not(
     assert good.result(5.0)["square"] == 4
 
 
-@SAME_ON_BOTH
 def test_a_callback_of_a_question_may_ask_again(asked: Asked, host: MQConnector) -> None:
     run(asked)
     later: Future[dict[str, Any]] = Future()
@@ -220,7 +216,6 @@ def test_without_a_count_answers_are_gathered_until_the_time_is_up(
     assert len(answers) == 3
 
 
-@SAME_ON_BOTH
 def test_a_question_to_an_exchange_that_reaches_nobody_is_an_error_for_nobody_else(
     asked: Asked, host: MQConnector, channel: BlockingChannel
 ) -> None:
@@ -253,8 +248,9 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
     assert read == list(range(1000))
 
 
+@pytest.mark.every_broker
 def test_a_stream_that_is_left_early_leaves_no_queue(
-    asked: Asked, host: MQConnector, broker: PrivateBroker, vhost: str
+    asked: Asked, host: MQConnector, broker: RunningBroker, vhost: str
 ) -> None:
     run(asked)
     with host.stream_answer({"to": 100}, "count", timeout=10.0) as parts:
@@ -289,7 +285,6 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
         next(stream)
 
 
-@SAME_ON_BOTH
 def test_a_stream_that_no_queue_takes_is_an_error(host: MQConnector) -> None:
     with pytest.raises(Exception, match=r"amq\.nobody"):
         list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=5.0))
@@ -325,13 +320,13 @@ def stream_from(host: MQConnector, service: OldStyleService) -> None:
     assert parts == list(range(100))
 
 
+@pytest.mark.every_broker
 def test_a_service_of_the_old_style_answers_in_parts_too(
     old_count: Callable[..., OldStyleService], host: MQConnector
 ) -> None:
     stream_from(host, old_count(declare=False))
 
 
-@pytest.mark.permissive_only  # elsewhere nobody may declare a queue with pika's defaults
 def test_a_service_of_the_old_style_may_declare_the_queue_for_the_parts(
     old_count: Callable[..., OldStyleService], host: MQConnector
 ) -> None:

@@ -13,7 +13,7 @@ from pika.spec import BasicProperties
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
 from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
     MakeConnector,
@@ -25,8 +25,6 @@ from tests.integration.conftest import (
 from tests.support.polling import eventually
 from tests.support.publishing import submit
 
-# what a broker permits makes no difference to these: one kind is enough
-SAME_ON_BOTH = pytest.mark.permissive_only
 LONG = 60_000  # milliseconds, for messages that are looked at later
 
 
@@ -34,6 +32,7 @@ def message(body: bytes = b"body", queue: str = "q", **more: Any) -> Message:
     return Message("", queue, body, BasicProperties(), **{"mandatory": True, **more})
 
 
+@pytest.mark.every_broker
 def test_a_message_that_was_sent_is_in_its_queue(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -48,7 +47,6 @@ def test_a_message_that_was_sent_is_in_its_queue(
     assert [each["n"] for each in got] == list(range(50))
 
 
-@SAME_ON_BOTH
 def test_a_large_message_arrives_whole(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -59,7 +57,6 @@ def test_a_large_message_arrives_whole(
     assert b64_to_dict(body)["text"] == text
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "body, properties, reason",
     [
@@ -111,7 +108,6 @@ def test_nobody_need_listen_to_a_fanout_exchange(make_connector: MakeConnector) 
     assert make_connector().send_message({"n": 1}, exchange="nobody", exchange_type="fanout")
 
 
-@SAME_ON_BOTH
 def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
     connections: Connections, channel: BlockingChannel
 ) -> None:
@@ -136,7 +132,6 @@ def test_a_queue_that_is_missing_is_said_by_its_name(connections: Connections) -
     assert not caught.value.may_have_arrived
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "routing_key, properties",
     [
@@ -164,9 +159,8 @@ def test_what_cannot_be_put_on_the_wire_is_refused_at_once_and_mixes_nothing_up(
     assert messages_in(channel, "q") == 2
 
 
-@SAME_ON_BOTH
 def test_many_threads_publish_on_one_connection(
-    connections: Connections, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    connections: Connections, channel: BlockingChannel, broker: RunningBroker, vhost: str
 ) -> None:
     channel.queue_declare("q", durable=True)
     faults: list[BaseException] = []
@@ -190,7 +184,6 @@ def test_many_threads_publish_on_one_connection(
     assert len(bodies) == 800
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06])
 def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doubt(
     connections: Connections, channel: BlockingChannel, delay: float
@@ -227,9 +220,8 @@ def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doub
     assert arrived - set(confirmed) - {b"first"} <= set(in_doubt)
 
 
-@SAME_ON_BOTH
 def test_a_connection_that_the_broker_ends_is_replaced_for_the_next_message(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel, broker: RunningBroker, vhost: str
 ) -> None:
     connector = make_connector()
     connector.send_message({"n": 1}, queue="q", expiration=LONG)

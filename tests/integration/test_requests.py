@@ -18,7 +18,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat, decode_body
 from neon_mq_connector.errors import MQError, RequestLostError, RequestTimeoutError
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, Seen, drop_connections, run
 from tests.support.polling import eventually
@@ -88,6 +88,7 @@ def plain_pika_echo(connection_params: pika.ConnectionParameters) -> Iterator[li
     connection.close()
 
 
+@pytest.mark.every_broker
 def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
     assert client.request("echo", {"text": "hello"}, timeout=5.0)["echo"] == "hello"
 
@@ -112,6 +113,7 @@ def test_a_request_is_answered_in_the_format_in_which_it_came(
     assert formats == [wire_format]
 
 
+@pytest.mark.every_broker
 def test_a_service_on_plain_pika_answers_through_a_queue(
     plain_pika_echo: list[str], client: RequestClient
 ) -> None:
@@ -120,8 +122,9 @@ def test_a_service_on_plain_pika_answers_through_a_queue(
     assert len(set(plain_pika_echo)) == 1
 
 
+@pytest.mark.every_broker
 def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
-    echo: MQConnector, client: RequestClient, broker: PrivateBroker, vhost: str
+    echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
     answer = client.request("echo", {"text": "x"}, timeout=5.0, reply_queue="my_answers")
     assert answer["echo"] == "x"
@@ -174,7 +177,7 @@ def test_an_answer_in_parts_is_handed_on_in_order(
 
 
 def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
-    echo: MQConnector, client: RequestClient, broker: PrivateBroker, vhost: str
+    echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
     client.request("echo", {"text": 1}, timeout=5.0)
     outcome: list[BaseException] = []
@@ -224,7 +227,6 @@ def test_closing_ends_a_wait(client: RequestClient) -> None:
     assert outcome
 
 
-@pytest.mark.permissive_only
 def test_a_client_whose_reply_queue_was_deleted_makes_another(
     client: RequestClient, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:

@@ -14,8 +14,6 @@ from tests.interop.messages import DATA, message_id_of
 from tests.interop.old_peers import OldPeer
 from tests.interop.our_service import Received
 
-pytestmark = pytest.mark.permissive_only
-
 Serve = Callable[..., Any]
 AUTO_ACK = {"raw_ack": False, "counts": False}
 WAYS = ("returns", "validates", "raw", "raw_ack", "sends", "emits")

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.interop.messages import DATA, message_id_of
 from tests.interop.old_peers import OldPeer
 from tests.support import leaks
 from tests.support.polling import eventually
-
-pytestmark = pytest.mark.permissive_only
 
 RequestOld = Callable[..., dict[str, Any]]
 WAYS = {
@@ -132,7 +130,7 @@ def test_requests_wait_for_an_old_service_that_comes_late(
 
 
 def test_our_requests_leave_no_reply_queue_at_an_old_service(
-    old_service: OldPeer, request_old: RequestOld, broker: PrivateBroker, vhost: str
+    old_service: OldPeer, request_old: RequestOld, broker: RunningBroker, vhost: str
 ) -> None:
     names = {queue["name"] for queue in broker.list_queues(vhost)}
 

@@ -41,7 +41,6 @@ from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually
 from tests.support.nodes import free_port
 
 StartOldService = Callable[..., OldStyleService]
-ONCE = pytest.mark.permissive_only
 
 
 async def squares(face: AsyncRequests, count: int, **options: Any) -> list[int]:
@@ -67,6 +66,7 @@ def test_each_of_1000_requests_in_flight_gets_its_own_answer(
 
 
 @ON_BOTH_LOOPS
+@pytest.mark.every_broker
 def test_services_of_the_old_style_answer(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -80,7 +80,6 @@ def test_services_of_the_old_style_answer(
 
 
 @pytest.mark.parametrize("wire_format", list(WireFormat))
-@ONCE
 def test_a_request_may_be_in_either_format(
     asked: Asked, client: RequestClient, arun: LoopRunner, wire_format: WireFormat
 ) -> None:
@@ -110,7 +109,6 @@ def test_the_first_request_opens_the_connection_without_holding_up_the_loop(
         arun(main())
 
 
-@ONCE
 def test_without_a_broker_each_request_says_so(
     connection_params: pika.ConnectionParameters, arun: LoopRunner
 ) -> None:
@@ -126,6 +124,7 @@ def test_without_a_broker_each_request_says_so(
     arun(main())
 
 
+@pytest.mark.every_broker
 def test_a_request_to_a_queue_that_is_not_there_yet_waits_in_it(
     make_connector: MakeConnector, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -141,7 +140,6 @@ def test_a_request_to_a_queue_that_is_not_there_yet_waits_in_it(
     arun(main())
 
 
-@ONCE
 def test_a_request_that_no_queue_takes_fails_and_its_neighbours_do_not(
     asked: Asked, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -268,7 +266,6 @@ def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
     arun(main())
 
 
-@ONCE
 def test_an_answer_that_cannot_be_read_is_said_to_who_awaits_it(
     client: RequestClient, connection_params: pika.ConnectionParameters, arun: LoopRunner
 ) -> None:
@@ -359,7 +356,6 @@ def test_a_closed_client_says_so(asked: Asked, client: RequestClient, arun: Loop
 @pytest.mark.parametrize(
     "data, error", [("text", TypeError), ([("a", 1)], TypeError), ({}, ValueError)]
 )
-@ONCE
 def test_what_is_no_message_is_refused(
     client: RequestClient, arun: LoopRunner, data: Any, error: type[Exception]
 ) -> None:
@@ -423,7 +419,6 @@ def test_all_services_of_an_exchange_answer_one_question(
     arun(main())
 
 
-@ONCE
 def test_an_exchange_that_reaches_nobody_is_an_error(
     client: RequestClient, arun: LoopRunner, channel: BlockingChannel
 ) -> None:
@@ -531,7 +526,6 @@ def test_a_reader_that_is_cancelled_leaves_no_queue(
     arun(main())
 
 
-@ONCE
 def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     asked: Asked, client: RequestClient, arun: LoopRunner, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -590,7 +584,6 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
     arun(main())
 
 
-@ONCE
 def test_a_stream_that_no_queue_takes_is_an_error(client: RequestClient, arun: LoopRunner) -> None:
     async def main() -> None:
         with pytest.raises(MQError, match=r"amq\.nobody"):
@@ -614,7 +607,6 @@ def test_the_loss_of_the_connection_is_told_to_who_reads(
     arun(main())
 
 
-@ONCE
 def test_a_second_reader_takes_nothing_from_the_first(
     asked: Asked, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -632,7 +624,6 @@ def test_a_second_reader_takes_nothing_from_the_first(
     arun(main())
 
 
-@ONCE
 def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -655,7 +646,6 @@ def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     arun(main())
 
 
-@ONCE
 def test_a_stream_has_one_reader(asked: Asked, client: RequestClient, arun: LoopRunner) -> None:
     async def main() -> None:
         async with requests_by(client).stream("nobody", {"n": 1}, timeout=20.0) as parts:

@@ -26,7 +26,6 @@ from tests.integration.conftest import (
 )
 from tests.support.polling import eventually, never
 
-SAME_ON_BOTH = pytest.mark.permissive_only
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 Play = Callable[[Any, Any], Awaitable[Any]]
 
@@ -155,7 +154,6 @@ def test_declaring_binding_getting_and_deleting_give_pikas_answers(stage: Stage)
         (lambda its: its.queue_declare("amq.reserved"), 403),
     ],
 )
-@SAME_ON_BOTH
 def test_a_refusal_is_raised_as_pika_does_when_it_is_awaited(
     stage: Stage, action: Callable[[Any], Awaitable[Any]], code: int
 ) -> None:
@@ -168,7 +166,6 @@ def test_a_refusal_is_raised_as_pika_does_when_it_is_awaited(
     never(lambda: stage.seen.errors, during=0.1)
 
 
-@SAME_ON_BOTH
 def test_what_no_queue_takes_is_raised_when_it_is_awaited_and_may_be_caught(stage: Stage) -> None:
     async def publish(its: Any, _method: Any) -> None:
         with pytest.raises(pika.exceptions.UnroutableError) as caught:
@@ -194,7 +191,6 @@ def test_an_operation_may_be_awaited_twice_late_and_by_many(stage: Stage) -> Non
     assert stage.play(declare) == {"made"}
 
 
-@SAME_ON_BOTH
 def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> None:
     async def declare(its: Any, _method: Any) -> str:
         operation = its.queue_declare("made", durable=True)
@@ -206,6 +202,7 @@ def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> No
     assert stage.play(declare) == "made"
 
 
+@pytest.mark.every_broker
 def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
     stage: Stage, channel: BlockingChannel
 ) -> None:
@@ -221,6 +218,7 @@ def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
     channel.queue_delete("reply")
 
 
+@pytest.mark.every_broker
 def test_a_message_for_a_queue_that_is_missing_has_it_declared(
     stage: Stage, channel: BlockingChannel
 ) -> None:
@@ -235,7 +233,6 @@ def test_a_message_for_a_queue_that_is_missing_has_it_declared(
     assert stage.play(count) == 1
 
 
-@SAME_ON_BOTH
 def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stage) -> None:
     async def declare(its: Any, _method: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -260,7 +257,6 @@ def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stag
     assert stage.play(declare) == ("made", ["at once", "later"])
 
 
-@SAME_ON_BOTH
 def test_the_prefetch_can_be_changed(stage: Stage, channel: BlockingChannel) -> None:
     async def change(its: Any, _method: Any) -> None:
         await its.basic_qos(prefetch_count=2)
@@ -269,7 +265,6 @@ def test_the_prefetch_can_be_changed(stage: Stage, channel: BlockingChannel) -> 
     eventually(lambda: stage.connector.consumers["stage"].consumer.session.prefetch == 2)
 
 
-@SAME_ON_BOTH
 def test_it_can_be_used_from_other_threads(stage: Stage, channel: BlockingChannel) -> None:
     channel.queue_declare("answers", durable=True)
 
@@ -307,7 +302,6 @@ def test_an_ack_leaves_when_what_was_published_is_confirmed_awaited_or_not(
     assert messages_in(channel, "q") == 0
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("ack", ["on_success", "manual"])
 def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, ack: str
@@ -339,7 +333,6 @@ def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
     assert messages_in(channel, "q.dead") == 1
 
 
-@SAME_ON_BOTH
 def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -359,7 +352,6 @@ def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
     assert connector.health().consumers["c"].handled == 1
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("awaited", ["in time", "late", "never"])
 def test_a_refusal_is_logged_if_nobody_awaits_it(
     make_connector: MakeConnector,
@@ -399,7 +391,6 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     assert "406" in message
 
 
-@SAME_ON_BOTH
 def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
     stage: Stage, broker: PrivateBroker, vhost: str, channel: BlockingChannel
 ) -> None:
@@ -439,7 +430,6 @@ def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
     eventually(lambda: messages_in(channel, "answers") == 2)
 
 
-@SAME_ON_BOTH
 def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> None:
     async def consume(its: Any, _method: Any) -> None:
         with pytest.raises(NotImplementedError, match="register_consumer"):
@@ -451,7 +441,6 @@ def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> No
     stage.play(consume)
 
 
-@SAME_ON_BOTH
 def test_closing_the_channel_stops_this_consumer(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:

@@ -20,7 +20,6 @@ from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
 from tests.support.polling import eventually, never
 
-SAME_ON_BOTH = pytest.mark.permissive_only
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 
 
@@ -80,7 +79,6 @@ def test_coroutines_and_functions_answer_side_by_side(
         assert client.request("double", {"n": n})["double"] == n * 2
 
 
-@SAME_ON_BOTH
 def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -100,7 +98,6 @@ def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
     assert messages_in(channel, "q") == 0
 
 
-@SAME_ON_BOTH
 def test_no_more_coroutines_run_at_a_time_than_asked_for(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -118,7 +115,6 @@ def test_no_more_coroutines_run_at_a_time_than_asked_for(
     assert crowd.most == 3
 
 
-@SAME_ON_BOTH
 def test_with_a_concurrency_of_one_messages_are_handled_in_their_order(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -133,7 +129,6 @@ def test_with_a_concurrency_of_one_messages_are_handled_in_their_order(
     assert seen.wait_for(100) == numbered(100)
 
 
-@SAME_ON_BOTH
 def test_a_thousand_messages_are_each_handled_once(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -200,7 +195,6 @@ def test_what_a_coroutine_raises_counts_as_failed_and_is_tried_again_and_parked(
     assert messages_in(channel, "q") == 0
 
 
-@SAME_ON_BOTH
 def test_parking_does_not_hold_up_the_loop(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -228,7 +222,6 @@ def test_parking_does_not_hold_up_the_loop(
     assert not loops & parkers
 
 
-@SAME_ON_BOTH
 def test_a_coroutine_may_be_what_is_told_of_errors(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -250,7 +243,6 @@ def test_a_coroutine_may_be_what_is_told_of_errors(
     connector.stop()
 
 
-@SAME_ON_BOTH
 def test_what_goes_wrong_at_the_end_is_told_before_the_end(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -298,7 +290,6 @@ def test_a_function_that_returns_a_coroutine_has_failed(
 # -- what holds up the loop --------------------------------------------------------------------
 
 
-@SAME_ON_BOTH
 def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -435,7 +426,6 @@ def test_without_aio_pika_four_arguments_work_and_a_message_says_what_to_install
 # -- its life ----------------------------------------------------------------------------------
 
 
-@SAME_ON_BOTH
 def test_it_runs_again_after_a_stop_and_after_being_registered_anew(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -460,7 +450,6 @@ def test_it_runs_again_after_a_stop_and_after_being_registered_anew(
     assert seen.wait_for(5) == numbered(5)
 
 
-@SAME_ON_BOTH
 def test_without_coroutines_there_is_no_loop(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -472,7 +461,6 @@ def test_without_coroutines_there_is_no_loop(
     assert not [each for each in threading.enumerate() if each.name.startswith("mq-asyncio")]
 
 
-@SAME_ON_BOTH
 def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     connection_params: Any, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -507,7 +495,6 @@ def test_a_function_is_no_callback_for_it() -> None:
         AsyncConsumer(pika.ConnectionParameters(), "q", function)
 
 
-@SAME_ON_BOTH
 def test_where_its_loop_has_ended_a_consumer_says_so(
     make_connector: MakeConnector,
     channel: BlockingChannel,

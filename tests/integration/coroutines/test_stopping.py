@@ -15,8 +15,6 @@ from tests.integration.conftest import MakeConnector, Seen, messages_in, put, ru
 from tests.integration.coroutines.test_consuming import Crowd, numbered
 from tests.support.polling import eventually, never
 
-pytestmark = pytest.mark.permissive_only
-
 MANY = 100
 
 
