@@ -3,6 +3,9 @@
 # Source it; it defines functions and `root`, the folder of the checkout.
 # shellcheck shell=bash
 
+# Without it each process of the tests compiles all of them anew.
+unset PYTHONDONTWRITEBYTECODE
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 newest_pythons="python3 python3.13 python3.12 python3.11 python3.10"
 

@@ -153,9 +153,10 @@ def broker(request: pytest.FixtureRequest, own_nodes: BrokerNodes) -> RunningBro
     A test that breaks it, or needs more than its address, is marked with `own_broker`: then it is a
     `PrivateBroker`, and started again where the last such test has left it down.
     """
-    if request.param.startswith(_OWN):
-        return own_nodes.running(request.param.removeprefix(_OWN))
-    return RunningBroker(request.config.stash[_NODES].address(request.param))
+    mode = getattr(request, "param", PERMISSIVE)
+    if mode.startswith(_OWN):
+        return own_nodes.running(mode.removeprefix(_OWN))
+    return RunningBroker(request.config.stash[_NODES].address(mode))
 
 
 @pytest.fixture

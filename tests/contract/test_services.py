@@ -259,8 +259,8 @@ class TestScript:
             text=True,
         )
         try:
-            note = peer.get("input_notes", timeout=15)
-            output, errors = script.communicate(timeout=5)
+            note = peer.get("input_notes", timeout=30)
+            output, errors = script.communicate(timeout=30)
         finally:
             script.kill()
         assert script.returncode == 0, errors

@@ -129,7 +129,7 @@ class TestOnTheBroker:
 
         service = old_style("old_style_input")
         for number in range(3):
-            answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=10)
+            answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=30)
             assert answer["echo"]["number"] == number
         assert service.failures == []
 
@@ -155,7 +155,7 @@ class TestOnTheBroker:
         service = old_style("parts_input", answer)
         parts: list[Any] = []
         final = send_mq_request(
-            vhost, {"a": 1}, "parts_input", timeout=10, stream_callback=parts.append
+            vhost, {"a": 1}, "parts_input", timeout=30, stream_callback=parts.append
         )
         assert final["part"] == 2
         assert [part["part"] for part in parts][:2] == [0, 1]
@@ -167,6 +167,6 @@ class TestOnTheBroker:
         from neon_mq_connector.utils.client_utils import send_mq_request
 
         service = old_style("old_style_input")
-        answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=10)
+        answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=30)
         assert answer["echo"]["routing_key"] == "my_reply_queue"
         assert service.failures == []

@@ -73,14 +73,14 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
 
 def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
     control = connections.control
-    control.call("looking", lambda channel: channel.is_open, timeout=5.0)
+    control.call("looking", lambda channel: channel.is_open, timeout=30.0)
     assert connections.close(5.0)
     assert connections.close(5.0)
     for part in ("publisher", "control", "consuming", "requests"):
         with pytest.raises(StoppedError, match="closed"):
             getattr(connections, part)
     with pytest.raises(StoppedError):
-        control.call("looking", lambda channel: channel.is_open, timeout=5.0)
+        control.call("looking", lambda channel: channel.is_open, timeout=30.0)
 
 
 def test_closing_what_was_never_opened_takes_no_time(connections: Connections) -> None:
@@ -104,11 +104,11 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
 
     def declare() -> None:
         connections.control.perform(
-            "declaring", lambda facts: declare_queue(Queue("q", durable=True), facts), timeout=5.0
+            "declaring", lambda facts: declare_queue(Queue("q", durable=True), facts), timeout=30.0
         )
 
     def open_channel() -> None:
-        connections.consuming.open_channel(ChannelEvents(), timeout=5.0)
+        connections.consuming.open_channel(ChannelEvents(), timeout=30.0)
 
     threads = [
         threading.Thread(target=use, args=(action,))
@@ -134,7 +134,7 @@ def test_a_refusal_on_the_control_connection_disturbs_no_one(connections: Connec
             control.call(
                 "asking",
                 lambda channel: channel.queue_declare(name, passive=missing, durable=True),
-                timeout=5.0,
+                timeout=30.0,
             )
         except pika.exceptions.ChannelClosedByBroker:
             return "refused"

@@ -75,8 +75,8 @@ def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
     channel.queue_declare("q", durable=True)
     publisher = connections.publisher
     refused = Message("", "q", body, properties, mandatory=True)
-    publisher.publish(message(), timeout=10)
-    futures = [submit(publisher, each, timeout=20) for each in (refused, *[message()] * 50)]
+    publisher.publish(message(), timeout=30)
+    futures = [submit(publisher, each, timeout=30) for each in (refused, *[message()] * 50)]
     with pytest.raises(PublishRejectedError, match=reason) as caught:
         futures[0].result(30)
     assert caught.value.may_have_arrived is False
@@ -117,7 +117,7 @@ def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
     outcomes = []
     for _ in range(5):
         try:
-            publisher.publish(message(queue="full"), timeout=5.0)
+            publisher.publish(message(queue="full"), timeout=30.0)
         except PublishRejectedError as error:
             outcomes.append(str(error))
         else:
@@ -128,7 +128,7 @@ def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
 
 def test_a_queue_that_is_missing_is_said_by_its_name(connections: Connections) -> None:
     with pytest.raises(UnroutableError, match="'missing'") as caught:
-        connections.publisher.publish(message(queue="missing"), timeout=5.0)
+        connections.publisher.publish(message(queue="missing"), timeout=30.0)
     assert not caught.value.may_have_arrived
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_put_on_the_wire_is_refused_at_once_and_mixes_nothing_up(
 ) -> None:
     channel.queue_declare("q", durable=True)
     publisher = connections.publisher
-    publisher.publish(message(b"before"), timeout=5.0)
+    publisher.publish(message(b"before"), timeout=30.0)
     impossible = Message("", routing_key, b"impossible", properties, mandatory=True)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its kind is for the library to choose
         publisher.publish(impossible, timeout=1.0)
@@ -168,7 +168,7 @@ def test_many_threads_publish_on_one_connection(
     def publish(thread: int) -> None:
         try:
             for number in range(100):
-                connections.publisher.publish(message(b"%d-%d" % (thread, number)), timeout=10.0)
+                connections.publisher.publish(message(b"%d-%d" % (thread, number)), timeout=30.0)
         except BaseException as fault:
             faults.append(fault)
 
@@ -189,7 +189,7 @@ def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doub
     connections: Connections, channel: BlockingChannel, delay: float
 ) -> None:
     channel.queue_declare("q", durable=True)
-    connections.publisher.publish(message(b"first"), timeout=5.0)
+    connections.publisher.publish(message(b"first"), timeout=30.0)
     confirmed: list[bytes] = []
     in_doubt: list[bytes] = []
 

@@ -90,7 +90,7 @@ def plain_pika_echo(connection_params: pika.ConnectionParameters) -> Iterator[li
 
 @pytest.mark.every_broker
 def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
-    assert client.request("echo", {"text": "hello"}, timeout=5.0)["echo"] == "hello"
+    assert client.request("echo", {"text": "hello"}, timeout=30.0)["echo"] == "hello"
 
 
 @pytest.mark.parametrize("wire_format", list(WireFormat))
@@ -109,7 +109,7 @@ def test_a_request_is_answered_in_the_format_in_which_it_came(
 
     service.register_consumer("c", service.vhost, "q", answer)
     run(service)
-    assert client.request("q", {"ask": 1}, timeout=5.0, wire_format=wire_format)["ok"]
+    assert client.request("q", {"ask": 1}, timeout=30.0, wire_format=wire_format)["ok"]
     assert formats == [wire_format]
 
 
@@ -118,7 +118,7 @@ def test_a_service_on_plain_pika_answers_through_a_queue(
     plain_pika_echo: list[str], client: RequestClient
 ) -> None:
     for number in range(5):
-        assert client.request("echo", {"text": number}, timeout=5.0)["echo"] == number
+        assert client.request("echo", {"text": number}, timeout=30.0)["echo"] == number
     assert len(set(plain_pika_echo)) == 1
 
 
@@ -126,7 +126,7 @@ def test_a_service_on_plain_pika_answers_through_a_queue(
 def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
-    answer = client.request("echo", {"text": "x"}, timeout=5.0, reply_queue="my_answers")
+    answer = client.request("echo", {"text": "x"}, timeout=30.0, reply_queue="my_answers")
     assert answer["echo"] == "x"
     assert "my_answers" not in [queue["name"] for queue in broker.list_queues(vhost)]
 
@@ -134,7 +134,7 @@ def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
 def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
     echo: MQConnector, make_connector: MakeConnector, client: RequestClient
 ) -> None:
-    client.request("echo", {"text": "connects"}, timeout=5.0)
+    client.request("echo", {"text": "connects"}, timeout=30.0)
     handled = Seen()
     release = threading.Event()
 
@@ -150,7 +150,7 @@ def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
             client.request("slow", {"ask": 1}, timeout=0.2)
     time.sleep(0.1)  # the last of them has to be past its time too
     release.set()
-    client.send("slow", {"last": 1}, timeout=5.0)
+    client.send("slow", {"last": 1}, timeout=30.0)
     eventually(lambda: b64_to_dict(handled.bodies[-1]).get("last") == 1)
     assert len(handled.bodies) == 2
 
@@ -171,7 +171,7 @@ def test_an_answer_in_parts_is_handed_on_in_order(
     service.register_consumer("stream", service.vhost, "stream", stream)
     run(service)
     parts: list[dict[str, Any]] = []
-    last = client.request("stream", {"ask": 1}, timeout=10.0, on_part=parts.append)
+    last = client.request("stream", {"ask": 1}, timeout=30.0, on_part=parts.append)
     assert [part["part"] for part in parts] == list(range(20))
     assert last["part"] == 19
 
@@ -179,7 +179,7 @@ def test_an_answer_in_parts_is_handed_on_in_order(
 def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
     echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
-    client.request("echo", {"text": 1}, timeout=5.0)
+    client.request("echo", {"text": 1}, timeout=30.0)
     outcome: list[BaseException] = []
 
     def wait() -> None:
@@ -195,7 +195,7 @@ def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
     assert [type(error) for error in outcome] == [RequestLostError]
 
     def again() -> bool:
-        return bool(client.request("echo", {"text": 2}, timeout=5.0)["echo"] == 2)
+        return bool(client.request("echo", {"text": 2}, timeout=30.0)["echo"] == 2)
 
     assert again()
 
@@ -203,7 +203,7 @@ def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
 def test_what_asks_for_no_answer_returns_when_the_broker_has_it(
     client: RequestClient, channel: BlockingChannel
 ) -> None:
-    message_id = client.send("somewhere", {"tell": 1}, timeout=5.0)
+    message_id = client.send("somewhere", {"tell": 1}, timeout=30.0)
     body = channel.basic_get("somewhere", auto_ack=True)[2]
     assert body is not None
     assert b64_to_dict(body)["message_id"] == message_id
@@ -241,7 +241,7 @@ def test_a_client_whose_reply_queue_was_deleted_makes_another(
     service.register_consumer("c", service.vhost, "q", answer_through_the_queue)
     run(service)
     names: list[str] = []
-    assert client.request("q", {"n": 1}, timeout=5.0, on_reply_queue=names.append)["n"] == 1
+    assert client.request("q", {"n": 1}, timeout=30.0, on_reply_queue=names.append)["n"] == 1
     channel.queue_delete(names[0])
 
     def ask() -> bool:

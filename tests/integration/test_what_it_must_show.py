@@ -54,7 +54,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     assert all(connector.consumers[name].is_consuming for name in names)
 
     def ask(name: str) -> Any:
-        return client.request(name, {"text": name}, timeout=10.0)["from"]
+        return client.request(name, {"text": name}, timeout=30.0)["from"]
 
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(ask, names)) == names
@@ -132,7 +132,7 @@ def test_32_threads_with_20_requests_each_all_get_their_own_answer(
 
     def ask(thread: int) -> list[str]:
         return [
-            client.request("echo", {"text": f"{thread}-{number}"}, timeout=20.0)["echo"]
+            client.request("echo", {"text": f"{thread}-{number}"}, timeout=30.0)["echo"]
             for number in range(20)
         ]
 
@@ -158,10 +158,13 @@ def test_50_requests_that_time_out_leave_no_queue_behind(
 
     with ThreadPoolExecutor(25) as pool:
         list(pool.map(ask, range(50)))
-    mine = [queue["name"] for queue in broker.list_queues(vhost)]
-    assert [name for name in mine if name.startswith("answers_")] == []
+
+    def queues() -> list[str]:
+        return [queue["name"] for queue in broker.list_queues(vhost)]
+
+    eventually(lambda: not [name for name in queues() if name.startswith("answers_")])
     client.close()
-    assert [queue["name"] for queue in broker.list_queues(vhost)] == ["nobody_answers"]
+    eventually(lambda: queues() == ["nobody_answers"])
 
 
 # -- what can be wrong -------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_clients_on_threads_are_answered(
         async with running(make_async(AsyncAsked).consume()):
 
             def ask() -> list[int]:
-                futures = [client.submit("square", {"n": n}, timeout=20.0) for n in range(100)]
+                futures = [client.submit("square", {"n": n}, timeout=30.0) for n in range(100)]
                 return [future.result(20.0)["square"] for future in futures]
 
             assert await asyncio.to_thread(ask) == [n**2 for n in range(100)]
@@ -232,7 +232,7 @@ def test_a_coroutine_that_holds_up_the_loop_costs_no_connection(
         async with running(service):
             await service.request({"n": 2}, "square")
             time.sleep(4.0)  # it has no excuse
-            assert (await service.request({"n": 3}, "square", timeout=10.0))["square"] == 9
+            assert (await service.request({"n": 3}, "square", timeout=30.0))["square"] == 9
             assert {each.connects for each in service.health().connections} == {1}
 
     arun(main())
@@ -252,7 +252,7 @@ def test_methods_of_a_decoded_request_return_the_answer(
         service = make_async(Calculator)
         service.register_consumer("cube", service.vhost, "cube", service.cube)
         async with running(service):
-            asking = (service.request({"n": n}, "cube", timeout=20.0) for n in range(50))
+            asking = (service.request({"n": n}, "cube", timeout=30.0) for n in range(50))
             answers = await asyncio.gather(*asking)
             assert [answer["cube"] for answer in answers] == [n**3 for n in range(50)]
 

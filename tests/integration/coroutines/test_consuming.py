@@ -297,7 +297,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
 
     async def blocks_the_loop(channel: Any, method: Any, *_: Any) -> None:
         blocked.set()
-        release.wait(30.0)
+        release.wait(150.0)
         channel.basic_ack(method.delivery_tag)
 
     connector = make_connector(heartbeat=2)
@@ -319,7 +319,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     assert "blocks_the_loop of queue 'q'" in complaint
     assert "f" not in watch.complaints
     stack = connector.health(stacks=True).consumers["c"].oldest_callback_stack or ""
-    assert "release.wait(30.0)" in stack
+    assert "release.wait(150.0)" in stack
     release.set()
     eventually(lambda: connector.health().consumers["c"].handled == 1)
 

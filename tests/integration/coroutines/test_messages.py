@@ -232,7 +232,7 @@ def test_a_message_is_answered_through_its_channel(post: Post) -> None:
         await its.queue_bind("reply", "x", "a.*")
         properties = spec.Basic.Properties(correlation_id=message.correlation_id, message_type="t")
         confirmed = await its.basic_publish(
-            b"answer", routing_key=message.reply_to or "", properties=properties, timeout=10
+            b"answer", routing_key=message.reply_to or "", properties=properties, timeout=30
         )
         assert isinstance(confirmed, spec.Basic.Ack)
         await its.basic_publish(b"another", exchange="x", routing_key="a.b")
