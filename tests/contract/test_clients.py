@@ -34,14 +34,17 @@ from tests.support.polling import eventually
 Build = Callable[..., Any]
 
 
-@pytest.fixture(params=["threads", "asyncio"])
+@pytest.fixture
 def send_mq_request(client_config: dict[str, Any], request: pytest.FixtureRequest) -> Any:
-    """The function, and the one for coroutines, each call on a loop of its own."""
+    """The function; where a test is marked so, the one for coroutines too, on a loop each call."""
     from neon_mq_connector.utils import client_utils
 
-    if request.param == "threads":
+    if getattr(request, "param", "threads") == "threads":
         return client_utils.send_mq_request
     return lambda *args, **kwargs: asyncio.run(client_utils.send_mq_request_async(*args, **kwargs))
+
+
+IN_BOTH_WAYS = pytest.mark.parametrize("send_mq_request", ["threads", "asyncio"], indirect=True)
 
 
 def with_context(request: dict[str, Any], **answer: Any) -> dict[str, Any]:
@@ -62,6 +65,7 @@ class TestRequests:
         assert answer["context"]["mq"]["message_id"] == request["message_id"]
 
     @pytest.mark.every_broker
+    @IN_BOTH_WAYS
     def test_one_of_our_services_answers(
         self, send_mq_request: Any, vhost: str, connect: Build, run: Build
     ) -> None:
@@ -83,6 +87,7 @@ class TestRequests:
         for number in range(3):
             assert send_mq_request(vhost, {"n": number}, "input")["doubled"] == number * 2
 
+    @IN_BOTH_WAYS
     def test_the_callers_dict_gets_the_routing_key(
         self, send_mq_request: Any, vhost: str, old_style: Build
     ) -> None:
@@ -92,6 +97,7 @@ class TestRequests:
         assert request["routing_key"] == service.requests[0]["routing_key"]
         assert request["n"] == 1
 
+    @IN_BOTH_WAYS
     def test_the_reply_queue_can_be_chosen(
         self, send_mq_request: Any, vhost: str, old_style: Build
     ) -> None:
@@ -100,21 +106,20 @@ class TestRequests:
         assert answer["echo"]["n"] == 1
         assert service.requests[0]["routing_key"] == "chosen"
 
-    def test_an_id_given_by_the_caller_is_used(
-        self, send_mq_request: Any, vhost: str, old_style: Build
+    @pytest.mark.parametrize(
+        "given",
+        [{"message_id": "mine"}, {"context": {"mq": {"message_id": "mine"}, "user": "ann"}}],
+        ids=["at the top", "in the context"],
+    )
+    def test_an_id_that_is_given_is_used(
+        self, send_mq_request: Any, vhost: str, old_style: Build, given: dict[str, Any]
     ) -> None:
         service = old_style("input")
-        assert send_mq_request(vhost, {"n": 1, "message_id": "mine"}, "input", timeout=30)
+        assert send_mq_request(vhost, {"n": 1, **given}, "input", timeout=30)
         assert service.requests[0]["message_id"] == "mine"
-
-    def test_an_id_given_in_the_context_is_used(
-        self, send_mq_request: Any, vhost: str, old_style: Build
-    ) -> None:
-        service = old_style("input")
-        request = {"n": 1, "context": {"mq": {"message_id": "ours"}, "user": "ann"}}
-        assert send_mq_request(vhost, request, "input", timeout=30)
-        assert service.requests[0]["message_id"] == "ours"
-        assert service.requests[0]["context"]["user"] == "ann"
+        assert service.requests[0].get("context", {}).get("user") == given.get("context", {}).get(
+            "user"
+        )
 
     def test_the_answer_may_name_the_request_at_its_top(
         self, send_mq_request: Any, vhost: str, old_style: Build
@@ -225,6 +230,7 @@ class TestRequests:
 
 
 class TestWithoutAnAnswer:
+    @IN_BOTH_WAYS
     def test_nothing_is_waited_for(self, send_mq_request: Any, vhost: str, peer: Peer) -> None:
         queue = peer.queue()
         request: dict[str, Any] = {"n": 1}
@@ -248,6 +254,7 @@ class TestWithoutAnAnswer:
 
 
 class TestFailures:
+    @IN_BOTH_WAYS
     def test_no_answer_in_time_is_an_empty_dict_and_a_line_in_the_log(
         self, send_mq_request: Any, vhost: str, peer: Peer, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -258,6 +265,7 @@ class TestFailures:
         assert time.monotonic() - began >= 0.9
         assert "no answer within 1 s" in caplog.text
 
+    @IN_BOTH_WAYS
     def test_an_empty_dict_is_a_request(
         self, send_mq_request: Any, vhost: str, old_style: Build
     ) -> None:
@@ -269,6 +277,7 @@ class TestFailures:
         assert answer["echo"] == asked
         assert request["routing_key"] == asked["routing_key"]
 
+    @IN_BOTH_WAYS
     def test_an_unknown_vhost_is_a_value_error(
         self, send_mq_request: Any, client_config: dict[str, Any]
     ) -> None:
@@ -281,6 +290,7 @@ class TestFailures:
             assert str(raised.value) == f"/nowhere is not a valid endpoint for {user}"
 
     @pytest.mark.parametrize("expect_response", [True, False])
+    @IN_BOTH_WAYS
     def test_a_vhost_that_was_deleted_is_a_value_error_each_time(
         self,
         send_mq_request: Any,
@@ -324,6 +334,7 @@ class TestFailures:
         monkeypatch.setattr(client_utils, "_default_mq_config", dead_config)
         assert client_utils.send_mq_request("/", {"n": 1}, "input", timeout=2) == {}
 
+    @IN_BOTH_WAYS
     def test_a_wrong_password_is_an_empty_dict(
         self, send_mq_request: Any, client_config: dict[str, Any], vhost: str
     ) -> None:
@@ -357,6 +368,7 @@ class TestStreaming:
         ],
         ids=["is_final", "_is_final", "is_final in the context", "_is_final in the context"],
     )
+    @IN_BOTH_WAYS
     def test_parts_are_passed_on_and_the_last_one_is_returned(
         self, send_mq_request: Any, vhost: str, old_style: Build, final: Any
     ) -> None:
@@ -404,24 +416,24 @@ class TestStreaming:
 
 
 class TestClientConfiguration:
-    def test_it_may_be_changed_in_place(
-        self, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], vhost: str, peer: Peer
+    @pytest.mark.parametrize("how", ["replaced", "wrapped", "changed in place"])
+    def test_the_module_global_is_looked_up_when_called(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        config: dict[str, Any],
+        vhost: str,
+        peer: Peer,
+        how: str,
     ) -> None:
         from neon_mq_connector.utils import client_utils
 
         queue = peer.queue()
-        for key, value in config.items():
-            monkeypatch.setitem(client_utils._default_mq_config, key, value)
-        client_utils.send_mq_request(vhost, {"n": 1}, queue, expect_response=False)
-        assert peer.get(queue).body["n"] == 1
-
-    def test_it_may_be_wrapped(
-        self, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], vhost: str, peer: Peer
-    ) -> None:
-        from neon_mq_connector.utils import client_utils
-
-        queue = peer.queue()
-        monkeypatch.setattr(client_utils, "_default_mq_config", {"MQ": config})
+        if how == "changed in place":
+            for key, value in config.items():
+                monkeypatch.setitem(client_utils._default_mq_config, key, value)
+        else:
+            new = {"MQ": config} if how == "wrapped" else config
+            monkeypatch.setattr(client_utils, "_default_mq_config", new)
         client_utils.send_mq_request(vhost, {"n": 1}, queue, expect_response=False)
         assert peer.get(queue).body["n"] == 1
 
@@ -736,6 +748,7 @@ class TestCallbacksInConsumers:
         )
         assert peer.get("new_reply").body["a"] == 1
 
+    @IN_BOTH_WAYS
     def test_requests_get_their_answers(
         self, service: Any, vhost: str, send_mq_request: Any
     ) -> None:
@@ -869,20 +882,3 @@ def parameters_for(broker: Any, user: Any, vhost: str) -> pika.ConnectionParamet
     return pika.ConnectionParameters(
         broker.host, broker.port, vhost, pika.PlainCredentials(user.name, user.password)
     )
-
-
-class TestRepeatingTimer:
-    def test_it_calls_again_and_again_until_cancelled(self) -> None:
-        from neon_mq_connector.utils import RepeatingTimer
-
-        calls: list[Any] = []
-        timer = RepeatingTimer(
-            0.02, lambda *args, **kwargs: calls.append((args, kwargs)), (1,), {"a": 2}
-        )
-        timer.daemon = True
-        timer.start()
-        eventually(lambda: len(calls) >= 3)
-        timer.cancel()
-        timer.join(30.0)
-        assert not timer.is_alive()
-        assert calls[0] == ((1,), {"a": 2})

@@ -169,7 +169,9 @@ class TestRunning:
     def test_a_connector_without_consumers_is_healthy_while_it_runs(
         self, connect: Build, run: Build
     ) -> None:
-        connector = run(connect())
+        connector = connect()
+        assert connector.check_health() is False
+        run(connector)
         assert connector.check_health() is True
 
     @pytest.mark.every_broker
@@ -182,7 +184,10 @@ class TestRunning:
         queue = connector.consumers["two"].queue
         peer.wait_for_consumer("input")
         connector.stop()
+        connector.stop()
         assert connector.started is False
+        assert connector.check_health() is False
+        assert list(connector.consumers) == list(connector.consumer_properties) == ["one", "two"]
         assert peer.consumers("input") == 0
         assert not peer.exists(queue)
         for consumer in consumers:

@@ -142,30 +142,6 @@ def test_declaring_binding_getting_and_deleting_give_pikas_answers(stage: Stage)
     ]
 
 
-@pytest.mark.parametrize(
-    "action, code",
-    [
-        (lambda its: its.queue_declare("missing", passive=True), 404),
-        (lambda its: its.queue_bind("missing", "missing", "key"), 404),
-        (lambda its: its.exchange_declare("missing", passive=True), 404),
-        (lambda its: its.basic_publish("missing", "key", b""), 404),
-        (lambda its: its.basic_get("missing"), 404),
-        (lambda its: its.exchange_declare("amq.fanout", exchange_type="direct"), 406),
-        (lambda its: its.queue_declare("amq.reserved"), 403),
-    ],
-)
-def test_a_refusal_is_raised_as_pika_does_when_it_is_awaited(
-    stage: Stage, action: Callable[[Any], Awaitable[Any]], code: int
-) -> None:
-    async def refused(its: Any, _method: Any) -> int:
-        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
-            await action(its)
-        return int(caught.value.reply_code)
-
-    assert stage.play(refused) == code
-    never(lambda: stage.seen.errors, during=0.1)
-
-
 def test_what_no_queue_takes_is_raised_when_it_is_awaited_and_may_be_caught(stage: Stage) -> None:
     async def publish(its: Any, _method: Any) -> None:
         with pytest.raises(pika.exceptions.UnroutableError) as caught:
@@ -202,37 +178,6 @@ def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> No
     assert stage.play(declare) == "made"
 
 
-@pytest.mark.every_broker
-def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
-    stage: Stage, channel: BlockingChannel
-) -> None:
-    channel.queue_declare("reply", durable=True, arguments={"x-expires": 60_000})
-
-    async def answer(its: Any, _method: Any) -> Any:
-        frame = await its.queue_declare(queue="reply")
-        await its.basic_publish("", "reply", b"answer", BasicProperties(expiration="60000"))
-        return frame.method.queue
-
-    assert stage.play(answer) == "reply"
-    assert messages_in(channel, "reply") == 1
-    channel.queue_delete("reply")
-
-
-@pytest.mark.every_broker
-def test_a_message_for_a_queue_that_is_missing_has_it_declared(
-    stage: Stage, channel: BlockingChannel
-) -> None:
-    async def publish(its: Any, _method: Any) -> None:
-        await its.basic_publish("", "new", b"text")
-
-    stage.play(publish)
-
-    async def count(its: Any, _method: Any) -> int:
-        return int((await its.queue_declare("new")).method.message_count)
-
-    assert stage.play(count) == 1
-
-
 def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stage) -> None:
     async def declare(its: Any, _method: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -255,14 +200,6 @@ def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stag
         return frame.method.queue, called
 
     assert stage.play(declare) == ("made", ["at once", "later"])
-
-
-def test_the_prefetch_can_be_changed(stage: Stage, channel: BlockingChannel) -> None:
-    async def change(its: Any, _method: Any) -> None:
-        await its.basic_qos(prefetch_count=2)
-
-    stage.play(change)
-    eventually(lambda: stage.connector.consumers["stage"].consumer.session.prefetch == 2)
 
 
 def test_it_can_be_used_from_other_threads(stage: Stage, channel: BlockingChannel) -> None:
@@ -439,21 +376,3 @@ def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> No
         await its.confirm_delivery()
 
     stage.play(consume)
-
-
-def test_closing_the_channel_stops_this_consumer(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    async def close(its: Any, *others: Any) -> None:
-        seen(its, *others)
-        await its.close()
-
-    put(channel, "q", b"1", b"2")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", close, ack="on_success", concurrency=1, durable=True
-    )
-    run(connector)
-    eventually(lambda: not connector.consumers["c"].is_alive())
-    assert seen.bodies == [b"1"]
-    eventually(lambda: messages_in(channel, "q") == 1)

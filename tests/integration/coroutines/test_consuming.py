@@ -115,20 +115,6 @@ def test_no_more_coroutines_run_at_a_time_than_asked_for(
     assert crowd.most == 3
 
 
-def test_with_a_concurrency_of_one_messages_are_handled_in_their_order(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    async def handle(*arguments: Any) -> None:
-        await asyncio.sleep(0.001)
-        seen(*arguments)
-
-    put(channel, "q", *numbered(100))
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", handle, concurrency=1, durable=True)
-    run(connector)
-    assert seen.wait_for(100) == numbered(100)
-
-
 def test_a_thousand_messages_are_each_handled_once(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
