@@ -51,6 +51,12 @@ def run(connector: MQConnector) -> MQConnector:
     return connector
 
 
+def consume(connector: MQConnector, callback: Any, *on_error: Any, **options: Any) -> MQConnector:
+    """Run a connector with one consumer, named "c", of the queue "q"."""
+    connector.register_consumer("c", connector.vhost, "q", callback, *on_error, **options)
+    return run(connector)
+
+
 @pytest.fixture
 def client(
     connection_params: pika.ConnectionParameters, endings: contextlib.ExitStack

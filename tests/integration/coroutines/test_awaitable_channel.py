@@ -19,6 +19,7 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
+    consume,
     drop_connections,
     messages_in,
     put,
@@ -252,18 +253,9 @@ def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
             its.basic_ack(method.delivery_tag)
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
-        answer_to_nobody,
-        seen.on_error,
-        ack=ack,
-        retry=AT_ONCE,
-        durable=True,
+    connector = consume(
+        make_connector(), answer_to_nobody, seen.on_error, ack=ack, retry=AT_ONCE, durable=True
     )
-    run(connector)
     eventually(lambda: connector.health().consumers["c"].parked == 1)
     assert len(tries) == 3
     assert [type(error) for error in seen.errors] == [UnroutableError] * 3
@@ -278,11 +270,7 @@ def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
         await asyncio.sleep(0.2)
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", answer_to_nobody, seen.on_error, durable=True
-    )
-    run(connector)
+    connector = consume(make_connector(), answer_to_nobody, seen.on_error, durable=True)
     eventually(lambda: seen.errors)
     connector.stop()
     assert [type(error) for error in seen.errors] == [UnroutableError]
@@ -308,9 +296,7 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
         done.set()
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", declares, durable=True)
-    run(connector)
+    consume(make_connector(), declares, durable=True)
     assert done.wait(30.0)
 
     def told() -> list[str]:

@@ -17,7 +17,7 @@ from neon_mq_connector.aio.consumer import AsyncConsumer
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
-from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.polling import eventually, never
 
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
@@ -84,11 +84,9 @@ def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
 ) -> None:
     crowd = Crowd()
     put(channel, "q", *numbered(30))
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", crowd.stay, ack="on_success", prefetch_count=20, durable=True
+    connector = consume(
+        make_connector(), crowd.stay, ack="on_success", prefetch_count=20, durable=True
     )
-    run(connector)
     eventually(lambda: crowd.inside == 20)
     never(lambda: crowd.inside > 20, during=0.2)
     assert connector.health().consumers["c"].running == 20
@@ -103,11 +101,7 @@ def test_no_more_coroutines_run_at_a_time_than_asked_for(
 ) -> None:
     crowd = Crowd()
     put(channel, "q", *numbered(20))
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", crowd.stay, ack="on_success", concurrency=3, durable=True
-    )
-    run(connector)
+    connector = consume(make_connector(), crowd.stay, ack="on_success", concurrency=3, durable=True)
     eventually(lambda: connector.health().consumers["c"].waiting == 17)
     eventually(lambda: crowd.inside == 3)
     crowd.may_go.set()
@@ -124,9 +118,7 @@ def test_a_thousand_messages_are_each_handled_once(
         channel.basic_ack(method.delivery_tag)
 
     put(channel, "q", *numbered(1_000))
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", handle, auto_ack=False, durable=True)
-    run(connector)
+    connector = consume(make_connector(), handle, auto_ack=False, durable=True)
     seen.wait_for(1_000)
     connector.stop()
     assert sorted(seen.bodies) == sorted(numbered(1_000))
@@ -154,18 +146,9 @@ def test_what_a_coroutine_raises_counts_as_failed_and_is_tried_again_and_parked(
 
     put(channel, "q", b"bad", *numbered(5))
     channel.queue_declare("q.dead", durable=True, arguments={"x-max-length": 10_000})
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
-        fail_on_bad,
-        seen.on_error,
-        ack="on_success",
-        retry=AT_ONCE,
-        durable=True,
+    connector = consume(
+        make_connector(), fail_on_bad, seen.on_error, ack="on_success", retry=AT_ONCE, durable=True
     )
-    run(connector)
     assert sorted(seen.wait_for(5)) == numbered(5)
     eventually(lambda: messages_in(channel, "q.dead") == 1)
     assert len(tries) == 3
@@ -190,17 +173,13 @@ def test_parking_does_not_hold_up_the_loop(
         loops.add(threading.get_ident())
         raise ValueError("boom")
 
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
+    connector = consume(
+        make_connector(),
         fail,
         lambda *_: parkers.add(threading.get_ident()),
         retry=Retry(attempts=1),
         durable=True,
     )
-    run(connector)
     put(channel, "q", *numbered(40))
     eventually(lambda: connector.health().consumers["c"].parked == 40)
     assert len(loops) == 1
@@ -222,9 +201,7 @@ def test_a_coroutine_may_be_what_is_told_of_errors(
         raise RuntimeError("the handler fails too")
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", fail, on_error, durable=True)
-    run(connector)
+    connector = consume(make_connector(), fail, on_error, durable=True)
     eventually(lambda: told == [("c", "boom", True)])
     connector.stop()
 
@@ -246,9 +223,7 @@ def test_what_goes_wrong_at_the_end_is_told_before_the_end(
         told.append(str(error))
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", fail_at_last, on_error, durable=True)
-    run(connector)
+    connector = consume(make_connector(), fail_at_last, on_error, durable=True)
     assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
@@ -263,11 +238,7 @@ def test_a_function_that_returns_a_coroutine_has_failed(
     async def handle(*_: Any) -> None: ...
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", lambda *given: handle(*given), seen.on_error, durable=True
-    )
-    run(connector)
+    consume(make_connector(), lambda *given: handle(*given), seen.on_error, durable=True)
     eventually(lambda: seen.errors)
     assert "without awaiting it" in str(seen.errors[0])
     assert "async def" in str(seen.errors[0])
@@ -439,9 +410,7 @@ def test_it_runs_again_after_a_stop_and_after_being_registered_anew(
 def test_without_coroutines_there_is_no_loop(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, durable=True)
-    run(connector)
+    consume(make_connector(), seen, durable=True)
     put(channel, "q", b"1")
     seen.wait_for(1)
     assert not [each for each in threading.enumerate() if each.name.startswith("mq-asyncio")]
@@ -490,11 +459,7 @@ def test_where_its_loop_has_ended_a_consumer_says_so(
     async def handle(*arguments: Any) -> None:
         seen(*arguments)
 
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", handle, seen.on_error, ack="on_success", durable=True
-    )
-    run(connector)
+    connector = consume(make_connector(), handle, seen.on_error, ack="on_success", durable=True)
     assert connector._mq_loop is not None
     connector._mq_loop.stop(5.0)
     with caplog.at_level(logging.ERROR):

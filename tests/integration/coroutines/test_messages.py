@@ -17,7 +17,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, Retry
-from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.polling import eventually
 
 Message = aio_pika.abc.AbstractIncomingMessage
@@ -279,9 +279,7 @@ def test_while_it_stops_a_message_can_still_be_acknowledged(
                 await asyncio.sleep(0.02)
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", handle, ack="manual", durable=True)
-    run(connector)
+    connector = consume(make_connector(), handle, ack="manual", durable=True)
     assert entered.wait(30.0)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
