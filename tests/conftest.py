@@ -206,7 +206,7 @@ def own_vhost(
             return
         failed = request.node.stash.get(_FAILED, False)
         # a broker of the test's own may have lost or kept anything
-        if failed or _marked(request, "changes_vhost") or _marked(request, "own_broker"):
+        if failed or request.node.get_closest_marker("own_broker"):
             pool.remove(own)
         else:
             pool.give_back(own)
@@ -217,10 +217,6 @@ def own_vhost(
         leaks.check_queues(broker, own.name) if _is_up(broker) else None
     )
     return own
-
-
-def _marked(request: pytest.FixtureRequest, marker: str) -> bool:
-    return request.node.get_closest_marker(marker) is not None
 
 
 def _is_up(broker: RunningBroker) -> bool:

@@ -161,7 +161,6 @@ def test_a_right_that_is_taken_away_fails_one_queue_until_it_is_given_back(
     _all_is_well(consuming, peer)
 
 
-@pytest.mark.changes_vhost
 def test_a_virtual_host_that_is_deleted_and_made_again_is_served_again(
     consuming: MQConnector, broker: PrivateBroker, mq_user: User, peer: Peer
 ) -> None:

@@ -461,7 +461,6 @@ def test_listen_reports_a_broker_that_restarts_and_goes_on(
         assert listener.end(signal.SIGINT) == 0
 
 
-@pytest.mark.changes_vhost
 def test_listen_to_a_queue_that_the_user_may_not_read_is_refused(
     broker: RunningBroker, vhost: str, mq_user: User, run: Run, channel: BlockingChannel
 ) -> None:
@@ -473,7 +472,6 @@ def test_listen_to_a_queue_that_the_user_may_not_read_is_refused(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.changes_vhost
 def test_a_user_who_may_do_nothing_is_told_by_every_command(
     broker: RunningBroker, vhost: str, mq_user: User, run: Run, url: str, channel: BlockingChannel
 ) -> None:

@@ -279,7 +279,6 @@ class SoftTimeLimit(Exception):
     """What a signal handler raises in the middle of anything."""
 
 
-@pytest.mark.permissive_only
 def test_a_batch_that_is_interrupted_names_the_message_that_was(
     make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -255,12 +255,12 @@ def test_a_client_whose_reply_queue_was_deleted_makes_another(
 
 def test_a_user_who_may_declare_no_queue_is_answered_directly(
     echo: MQConnector,
-    broker: PrivateBroker,
+    broker: RunningBroker,
     vhost: str,
     connection_params: pika.ConnectionParameters,
 ) -> None:
     broker.add_user("asker", "secret")
-    broker.rabbitmqctl("set_permissions", "-p", vhost, "asker", "^$", ".*", ".*")
+    broker.management.permit("asker", vhost, configure="^$")
     try:
         modest = copy.copy(connection_params)
         modest.credentials = pika.PlainCredentials("asker", "secret")

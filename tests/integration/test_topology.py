@@ -140,7 +140,6 @@ def test_a_name_that_the_broker_reserves_is_said_in_its_words(
         declare(connections, Queue("amq.mine"))
 
 
-@pytest.mark.changes_vhost
 def test_a_service_that_may_not_declare_uses_what_is_there(
     make_connector: MakeConnector,
     channel: BlockingChannel,

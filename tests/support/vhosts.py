@@ -51,13 +51,14 @@ class VhostPool:
         return vhost
 
     def give_back(self, vhost: TestVhost) -> None:
-        """Empty a virtual host, for another test."""
+        """Empty a virtual host and restore its user's rights, for another test."""
         management = self._broker.management
         for queue in management.queues(vhost.name):
             management.call("DELETE", "queues", vhost.name, queue["name"])
         for exchange in management.exchanges(vhost.name):
             if exchange["name"] and not exchange["name"].startswith("amq."):
                 management.call("DELETE", "exchanges", vhost.name, exchange["name"])
+        management.permit(vhost.user.name, vhost.name)
         self._rested.append((time.monotonic(), vhost))
 
     def remove(self, vhost: TestVhost) -> None:
