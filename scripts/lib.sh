@@ -3,6 +3,9 @@
 # Source it; it defines functions and `root`, the folder of the checkout.
 # shellcheck shell=bash
 
+# Without it each process of the tests compiles all of them anew.
+unset PYTHONDONTWRITEBYTECODE
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 newest_pythons="python3 python3.13 python3.12 python3.11 python3.10"
 
@@ -131,6 +134,7 @@ wanted_environment() {
     } | checksum | cut -d' ' -f1
 }
 
-# How pytest shares the work: the tests of a file stay together, for they may share a broker.
+# How pytest shares the work: all may use the session's brokers, but one process alone runs the tests
+# that break theirs.
 # shellcheck disable=SC2034 # used by those who source this
-side_by_side=(-n 4 --dist loadfile -q)
+side_by_side=(-n 4 --dist loadgroup -q)

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pika
 import pytest
 
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.support import leaks
-from tests.support.engines import ENGINES, FUNCTION_ENGINES, use_engine
+from tests.support.engines import ENGINES, engines_of, use_engine
 from tests.support.nodes import (
+    EMBEDDED,
     KINDS,
     MODES,
     PERMISSIVE,
     RABBITMQ,
     REFUSING,
     BrokerNodes,
+    NodeServer,
+    SharedNodes,
     new_broker,
 )
+from tests.support.vhosts import TestVhost, User, VhostPool
 
 MQConfig = dict[str, Any]
 
 _FAILED = pytest.StashKey[bool]()
-_ONLY = {"permissive_only": PERMISSIVE, "refusing_only": REFUSING}
-
-
-@dataclass(frozen=True)
-class User:
-    """A broker's user."""
-
-    name: str
-    password: str
+_NODES = pytest.StashKey[BrokerNodes | SharedNodes]()
+_OWN = "own-"
+_SERVER = pytest.StashKey[NodeServer]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,26 +56,55 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    ticket = getattr(config, "workerinput", {}).get("brokers")
+    kind = config.getoption("--broker")
+    config.stash[_NODES] = SharedNodes(ticket) if ticket else BrokerNodes(kind)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_NODES].close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker process of pytest-xdist where to ask for the brokers."""
+    stash = node.config.stash
+    if _SERVER not in stash:
+        stash[_SERVER] = NodeServer(stash[_NODES])
+    node.workerinput["brokers"] = stash[_SERVER].ticket
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    def chosen(option: str, possible: Collection[str]) -> list[str]:
+        wanted = metafunc.config.getoption(option).split(",")
+        return [each for each in possible if each in wanted]
+
     if "engine" in metafunc.fixturenames:
-        # services of earlier releases register functions
-        is_contract = metafunc.module.__name__.startswith("tests.contract.")
-        possible = FUNCTION_ENGINES if is_contract else tuple(ENGINES)
-        wanted = metafunc.config.getoption("--engines").split(",")
-        metafunc.parametrize("engine", [each for each in possible if each in wanted], indirect=True)
-    if "broker" not in metafunc.fixturenames:
-        return
-    modes = metafunc.config.getoption("--broker-modes").split(",")
-    for marker, mode in _ONLY.items():
-        if metafunc.definition.get_closest_marker(marker):
-            modes = [each for each in modes if each == mode]
-    metafunc.parametrize("broker", modes, indirect=True, scope="session")
+        engines = chosen("--engines", engines_of(metafunc))
+        metafunc.parametrize("engine", engines, indirect=True)
+    if "broker" in metafunc.fixturenames:
+        modes = chosen("--broker-modes", _modes_of(metafunc))
+        if metafunc.definition.get_closest_marker("own_broker"):
+            modes = [f"{_OWN}{mode}" for mode in modes]
+        metafunc.parametrize("broker", modes, indirect=True, scope="session")
 
 
+def _modes_of(metafunc: pytest.Metafunc) -> Collection[str]:
+    marked = metafunc.definition.get_closest_marker
+    if marked("refusing_only"):
+        return [REFUSING]
+    return MODES if marked("every_broker") else [PERMISSIVE]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"broker", "start_broker"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"broker", "start_broker"}:
             item.add_marker(pytest.mark.needs_rabbitmq)
+        if item.get_closest_marker("own_broker"):
+            item.add_marker(pytest.mark.xdist_group("own broker"))  # one process has it, not each
 
 
 @pytest.hookimpl(wrapper=True)
@@ -131,19 +157,25 @@ def clean_end(request: pytest.FixtureRequest) -> Iterator[CleanEnd]:
 
 
 @pytest.fixture(scope="session")
-def broker_nodes(request: pytest.FixtureRequest) -> Iterator[BrokerNodes]:
+def own_nodes(request: pytest.FixtureRequest) -> Iterator[BrokerNodes]:
+    """Brokers that no other process uses."""
     nodes = BrokerNodes(request.config.getoption("--broker"))
     yield nodes
     nodes.close()
 
 
 @pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest, broker_nodes: BrokerNodes) -> PrivateBroker:
-    """The session's broker; a test runs once for each of the modes (`--broker-modes`).
+def broker(request: pytest.FixtureRequest, own_nodes: BrokerNodes) -> RunningBroker:
+    """The session's broker: one that permits transient queues, where no marker says otherwise.
 
-    Tests that stop or kill a broker start their own one: see `start_broker`.
+    A test that breaks it, or needs more than its address, is marked with `own_broker`: then it is a
+    `PrivateBroker`, and started again where the last such test has left it down.
     """
-    return broker_nodes.running(getattr(request, "param", PERMISSIVE))
+    mode = getattr(request, "param", PERMISSIVE)
+    is_embedded = request.config.getoption("--broker") == EMBEDDED
+    if mode.startswith(_OWN) or is_embedded:  # that one starts in no time, and is not shared
+        return own_nodes.running(mode.removeprefix(_OWN))
+    return RunningBroker(request.config.stash[_NODES].address(mode))
 
 
 @pytest.fixture
@@ -168,35 +200,62 @@ def start_broker(request: pytest.FixtureRequest) -> Iterator[Callable[..., Priva
         node.close()
 
 
+@pytest.fixture(scope="session")
+def vhost_pools() -> dict[int, VhostPool]:
+    """The virtual hosts of this process, by their broker's port."""
+    return {}
+
+
 @pytest.fixture
-def vhost(broker: PrivateBroker, clean_end: CleanEnd) -> str:
-    """The name of a virtual host of the test's own, deleted when all else has ended."""
-    broker.start()  # another test may have left it dead
-    name = f"/v{secrets.token_hex(4)}"
+def own_vhost(
+    request: pytest.FixtureRequest,
+    broker: RunningBroker,
+    vhost_pools: dict[int, VhostPool],
+    clean_end: CleanEnd,
+) -> TestVhost:
+    """A virtual host of the test's own with a user, empty at its start."""
+    if not _is_up(broker):
+        cast(PrivateBroker, broker).start()
+    pool = vhost_pools.setdefault(broker.port, VhostPool(broker))
     before = leaks.baseline(broker)
-    broker.create_vhost(name)
-    clean_end.removals.callback(_if_running, broker, broker.delete_vhost, name)
+    own = pool.take()
+
+    def end() -> None:
+        if not _is_up(broker):
+            return
+        failed = request.node.stash.get(_FAILED, False)
+        # a broker of the test's own may have lost or kept anything
+        if failed or request.node.get_closest_marker("own_broker"):
+            pool.remove(own)
+        else:
+            pool.give_back(own)
+
+    clean_end.removals.callback(end)
     clean_end.checks["connections"] = lambda: leaks.check_connections(before, broker)
-    clean_end.checks["queues"] = lambda: _if_running(broker, leaks.check_queues, broker, name)
-    return name
+    clean_end.checks["queues"] = lambda: (
+        leaks.check_queues(broker, own.name) if _is_up(broker) else None
+    )
+    return own
+
+
+def _is_up(broker: RunningBroker) -> bool:
+    return bool(getattr(broker, "running", True))
 
 
 @pytest.fixture
-def mq_user(broker: PrivateBroker, vhost: str, clean_end: CleanEnd) -> User:
-    """A user of the test's own who may do everything in the test's virtual host and no other."""
-    user = User(f"u{secrets.token_hex(4)}", secrets.token_urlsafe(8))
-    broker.add_user(user.name, user.password, vhosts=(vhost,))
-    clean_end.removals.callback(_if_running, broker, broker.delete_user, user.name)
-    return user
-
-
-def _if_running(broker: PrivateBroker, action: Callable[..., None], *arguments: object) -> None:
-    if broker.running:
-        action(*arguments)
+def vhost(own_vhost: TestVhost) -> str:
+    """The name of the test's virtual host."""
+    return own_vhost.name
 
 
 @pytest.fixture
-def make_mq_config(broker: PrivateBroker, mq_user: User) -> Callable[..., MQConfig]:
+def mq_user(own_vhost: TestVhost) -> User:
+    """A user who may do everything in the test's virtual host and no other."""
+    return own_vhost.user
+
+
+@pytest.fixture
+def make_mq_config(broker: RunningBroker, mq_user: User) -> Callable[..., MQConfig]:
     """Make the dict that a connector takes, with these services and `mq_handler` as users."""
 
     def make(*services: str, **more: Any) -> MQConfig:
@@ -215,7 +274,7 @@ def mq_config(make_mq_config: Callable[..., MQConfig]) -> MQConfig:
 
 @pytest.fixture
 def connection_params(
-    broker: PrivateBroker, vhost: str, mq_user: User
+    broker: RunningBroker, vhost: str, mq_user: User
 ) -> pika.ConnectionParameters:
     """How plain pika gets to the test's virtual host."""
     return pika.ConnectionParameters(

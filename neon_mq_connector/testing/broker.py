@@ -13,19 +13,17 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.parse import quote
 
 from neon_mq_connector.testing.errors import ManagementError, PrivateBrokerError
 from neon_mq_connector.testing.folder import NodeFolder, NodeIdentity, NodePorts
-from neon_mq_connector.testing.management import ManagementClient
 from neon_mq_connector.testing.ports import LOOPBACK, free_ports, is_free
 from neon_mq_connector.testing.process import Belongings, NodeProcess
 from neon_mq_connector.testing.programs import BrokerPrograms, find_broker_programs
+from neon_mq_connector.testing.running import BrokerAddress, RunningBroker
 
 _PERMIT_TRANSIENT = "deprecated_features.permit.transient_nonexcl_queues"
 _AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
@@ -33,7 +31,7 @@ _METHOD_FRAME = b"\x01"
 _POLL_SECONDS = 0.05
 
 
-class PrivateBroker:
+class PrivateBroker(RunningBroker):
     """A RabbitMQ node of one's own: it touches no other broker and leaves nothing behind.
 
     Everything the node reads and writes is in one folder, all its ports are free ones on the
@@ -181,96 +179,17 @@ class PrivateBroker:
     # --- where it is
 
     @property
-    def host(self) -> str:
-        """Return the address that the node listens on."""
-        return LOOPBACK
-
-    @property
-    def port(self) -> int:
-        """Return the AMQP port; it stays the same for the life of this object."""
-        return self._known()[1].amqp
-
-    @property
-    def management_url(self) -> str:
-        """Return the address of the management interface, for browsers too."""
-        return f"http://{LOOPBACK}:{self._known()[1].management}"
-
-    @property
-    def username(self) -> str:
-        """Return the name of the administrator."""
-        return self._wanted_user[0]
-
-    @property
-    def password(self) -> str:
-        """Return the password of the administrator."""
-        return self._known()[2].password
+    def address(self) -> BrokerAddress:
+        """Return where it listens and who may do everything; the same for this object's life."""
+        _folder, ports, identity = self._known()
+        return BrokerAddress(
+            LOOPBACK, ports.amqp, ports.management, identity.username, identity.password
+        )
 
     @property
     def directory(self) -> Path:
         """Return the folder that the node lives in."""
         return self._known()[0].path
-
-    def url(self, vhost: str = "/", *, username: str | None = None, password: str = "") -> str:
-        """Return an AMQP URL, password included.
-
-        Args:
-            vhost: the virtual host.
-            username: of a user; the administrator when None.
-            password: of that user.
-        """
-        user, secret = (self.username, self.password) if username is None else (username, password)
-        credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
-        return f"amqp://{credentials}@{self.host}:{self.port}/{quote(vhost, safe='')}"
-
-    # --- what is in it
-
-    @property
-    def management(self) -> ManagementClient:
-        """Return a client for all that has no method here."""
-        return ManagementClient(self.management_url, self.username, self.password)
-
-    def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
-        """Create a virtual host that the administrator and these users may do everything in."""
-        management = self.management
-        management.create_vhost(name)
-        for user in (self.username, *users):
-            management.permit(user, name)
-
-    def delete_vhost(self, name: str) -> None:
-        """Delete a virtual host with all in it, and end its connections; a missing one is fine."""
-        self.management.delete_vhost(name)
-
-    def add_user(
-        self, name: str, password: str, *, vhosts: Iterable[str] = (), tags: str = ""
-    ) -> None:
-        """Create a user.
-
-        Args:
-            name: of the user.
-            password: of the user.
-            vhosts: virtual hosts that it may do everything in.
-            tags: such as `administrator`.
-        """
-        management = self.management
-        management.create_user(name, password, tags=tags)
-        for vhost in vhosts:
-            management.permit(name, vhost)
-
-    def delete_user(self, name: str) -> None:
-        """Delete a user; a missing one is fine."""
-        self.management.delete_user(name)
-
-    def list_queues(self, vhost: str) -> list[dict[str, Any]]:
-        """List the queues as they are now, with their messages; see `ManagementClient.queues`."""
-        return self.management.queues(vhost)
-
-    def list_consumers(self, vhost: str) -> list[dict[str, Any]]:
-        """List the consumers as they were at most a second ago."""
-        return self.management.consumers(vhost)
-
-    def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
-        """List the connections as they were at most a second ago."""
-        return self.management.connections(vhost)
 
     def rabbitmqctl(self, *arguments: str, timeout: float = 60.0) -> str:
         """Run RabbitMQ's own tool against this node; it takes half a second and more.

@@ -7,7 +7,6 @@ a callback and looks at the broker from outside.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +53,6 @@ def in_callback(consume: Callable[..., Any], peer: Peer) -> Callable[..., Any]:
     return do
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestDelivery:
     def test_the_arguments_are_pikas(self, in_callback: Callable[..., Any]) -> None:
         def work(channel: Any, method: Any, properties: Any, body: bytes) -> Any:
@@ -84,12 +82,7 @@ class TestDelivery:
         assert properties.content_type == "t"
         assert properties.message_id == "m"
 
-    def test_the_channel_is_open(self, in_callback: Callable[..., Any]) -> None:
-        def work(channel: Any, *_: Any) -> Any:
-            return channel.is_open, channel.is_closed, channel.connection.is_open
-
-        assert in_callback(work) == (True, False, True)
-
+    @pytest.mark.every_engine
     def test_the_callback_runs_in_the_consumers_thread(
         self, consume: Callable[..., Any], peer: Peer
     ) -> None:
@@ -100,7 +93,6 @@ class TestDelivery:
         assert inbox.threads == [connector.consumers["one"]]
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestSettling:
     def settled(
         self, consume: Callable[..., Any], peer: Peer, settle: Any, times: int = 1
@@ -148,28 +140,6 @@ class TestSettling:
         connector.stop()
         assert peer.depth("input") == 0
 
-    def test_a_message_that_is_not_settled_goes_back_when_the_consumer_stops(
-        self, consume: Callable[..., Any], peer: Peer
-    ) -> None:
-        _, connector = self.settled(consume, peer, lambda *_: None)
-        connector.stop()
-        assert peer.get("input").body == {"n": 1}
-
-    def test_one_acknowledgement_covers_what_came_before(
-        self, consume: Callable[..., Any], peer: Peer
-    ) -> None:
-        def settle(channel: Any, method: Any, *_: Any) -> None:
-            if len(inbox.deliveries) == 3:
-                channel.basic_ack(method.delivery_tag, multiple=True)
-
-        inbox = Inbox(settle)
-        connector = consume(inbox, auto_ack=False)
-        for number in range(3):
-            peer.publish({"n": number}, queue="input")
-        inbox.wait(3)
-        connector.stop()
-        assert peer.depth("input") == 0
-
     def test_other_threads_may_acknowledge_through_the_connection(
         self, consume: Callable[..., Any], peer: Peer
     ) -> None:
@@ -187,23 +157,6 @@ class TestSettling:
         connector = consume(Inbox(work), auto_ack=False)
         peer.publish({"n": 1}, queue="input")
         assert done.wait(30.0)
-        connector.stop()
-        assert peer.depth("input") == 0
-
-    def test_other_threads_may_acknowledge_directly(
-        self, consume: Callable[..., Any], peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = consume(inbox, auto_ack=False)
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        channel, method, _, _ = inbox.deliveries[0]
-        channel.connection.add_callback_threadsafe(
-            functools.partial(channel.basic_ack, method.delivery_tag)
-        )
-        peer.publish({"n": 2}, queue="input")
-        inbox.wait(2)
-        channel.basic_ack(inbox.deliveries[1][1].delivery_tag)
         connector.stop()
         assert peer.depth("input") == 0
 
@@ -227,15 +180,6 @@ class TestSettling:
 
 
 class TestPublishing:
-    def test_to_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
-        queue = peer.queue()
-        in_callback(
-            lambda channel, *_: channel.basic_publish(
-                exchange="", routing_key=queue, body=encode({"answer": 1})
-            )
-        )
-        assert peer.get(queue).body == {"answer": 1}
-
     def test_positionally_with_properties(
         self, in_callback: Callable[..., Any], peer: Peer
     ) -> None:
@@ -263,6 +207,8 @@ class TestPublishing:
         in_callback(lambda channel, *_: channel.basic_publish("news", "", encode({"a": 1})))
         assert peer.get(listener).body == {"a": 1}
 
+    @pytest.mark.every_broker
+    @pytest.mark.every_engine
     def test_the_usual_answer(self, in_callback: Callable[..., Any], peer: Peer) -> None:
         """Declare the reply queue that the request names, publish to it, acknowledge."""
 
@@ -281,18 +227,9 @@ class TestPublishing:
         in_callback(answer, {"n": 1, "routing_key": queue})
         assert peer.get(queue).body == {"answer": 2}
 
-    def test_an_answer_to_a_queue_that_does_not_exist_yet(
-        self, in_callback: Callable[..., Any], peer: Peer
-    ) -> None:
-        def answer(channel: Any, *_: Any) -> None:
-            channel.queue_declare(queue="new_reply")
-            channel.basic_publish("", "new_reply", encode({"answer": 1}))
-
-        in_callback(answer)
-        assert peer.get("new_reply").body == {"answer": 1}
-
 
 class TestDeclaring:
+    @pytest.mark.every_broker
     def test_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
         declared = in_callback(lambda channel, *_: channel.queue_declare("made"))
         assert declared.method.queue == "made"
@@ -327,38 +264,6 @@ class TestDeclaring:
         eventually(lambda: peer.depth(queue) == 1)
         declared = in_callback(lambda channel, *_: channel.queue_declare(queue, passive=True))
         assert declared.method.message_count == 1
-
-    def test_a_queue_that_somebody_else_declared_otherwise(
-        self, in_callback: Callable[..., Any], peer: Peer
-    ) -> None:
-        """Plain pika would lose its channel; the usual way of answering must work all the same."""
-        queue = peer.queue()
-
-        def work(channel: Any, *_: Any) -> None:
-            channel.queue_declare(queue=queue)
-            channel.basic_publish("", queue, encode({"a": 1}))
-
-        in_callback(work)
-        assert peer.get(queue).body == {"a": 1}
-
-    def test_a_missing_queue_is_pikas_error_and_the_consumer_lives_on(
-        self, consume: Callable[..., Any], peer: Peer
-    ) -> None:
-        raised: list[BaseException] = []
-
-        def work(channel: Any, *_: Any) -> None:
-            try:
-                channel.queue_declare("no_such_queue", passive=True)
-            except pika.exceptions.ChannelClosedByBroker as error:
-                raised.append(error)
-
-        inbox = Inbox(work)
-        consume(inbox)
-        for number in (1, 2):
-            peer.publish({"n": number}, queue="input")
-            inbox.wait(number)
-        eventually(lambda: len(raised) == 2)
-        assert [getattr(error, "reply_code", None) for error in raised] == [404, 404]
 
     def test_deleting_a_queue(self, in_callback: Callable[..., Any], peer: Peer) -> None:
         queue = peer.queue()
@@ -448,42 +353,6 @@ class TestGetting:
 
 
 class TestClosing:
-    def test_closing_the_channel_ends_its_consumer(
-        self, consume: Callable[..., Any], peer: Peer
-    ) -> None:
-        seen: list[tuple[bool, bool]] = []
-
-        def work(channel: Any, *_: Any) -> None:
-            channel.close()
-            seen.append((channel.is_open, channel.is_closed))
-
-        inbox = Inbox(work)
-        connector = consume(inbox)
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        eventually(lambda: peer.consumers("input") == 0)
-        assert seen == [(False, True)]
-        eventually(lambda: not connector.consumers["one"].is_consuming)
-        peer.publish({"n": 2}, queue="input")
-        eventually(lambda: peer.depth("input") == 1)
-        assert len(inbox.deliveries) == 1
-
-    def test_closing_the_connection_leaves_other_consumers_alone(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        outcome, other = Outcome(lambda channel, *_: channel.connection.close()), Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", outcome)
-        connector.register_consumer("two", connector.vhost, "other_input", other)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.wait_for_consumer("other_input")
-        peer.publish({"n": 1}, queue="input")
-        outcome.result()
-        peer.publish({"n": 2}, queue="other_input")
-        other.wait()
-        assert connector.consumers["two"].is_consuming
-
     def test_the_channel_is_closed_when_the_consumer_has_stopped(
         self, consume: Callable[..., Any], peer: Peer
     ) -> None:
@@ -499,18 +368,6 @@ class TestClosing:
 
 
 class TestConnection:
-    def test_callbacks_can_be_handed_to_it(self, consume: Callable[..., Any], peer: Peer) -> None:
-        called = threading.Event()
-        inbox = Inbox()
-        consume(inbox)
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        inbox.deliveries[0][0].connection.add_callback_threadsafe(called.set)
-        assert called.wait(30.0)
-
-    def test_it_is_not_closed(self, in_callback: Callable[..., Any]) -> None:
-        assert in_callback(lambda channel, *_: channel.connection.is_closed) is False
-
     def test_a_further_channel_can_be_opened_on_it(
         self, in_callback: Callable[..., Any], peer: Peer
     ) -> None:

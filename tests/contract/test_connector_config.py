@@ -7,9 +7,6 @@ hosts and their prefixes, testing mode, and where configuration is looked for. N
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +49,6 @@ class TestConfig:
     def test_the_configuration_is_readable(self, connector: Any) -> None:
         assert connector.config["users"][SERVICE]["user"] == "ann"
 
-    def test_the_service_name_is_kept(self, connector: Any) -> None:
-        assert connector.service_name == SERVICE
-
     def test_a_configuration_may_be_wrapped_in_its_section(
         self, connector_class: Any, settings: dict[str, Any]
     ) -> None:
@@ -93,14 +87,6 @@ class TestConfig:
         self, connector_class: Any, settings: dict[str, Any]
     ) -> None:
         assert connector_class(settings, "stranger").service_config == {}
-
-    def test_a_service_without_an_entry_can_be_constructed(
-        self, connector_class: Any, settings: dict[str, Any]
-    ) -> None:
-        """Clients that only send over connections of others are not configured themselves."""
-        stranger = connector_class(settings, "stranger")
-        assert stranger.service_name == "stranger"
-        assert stranger.vhost == "/"
 
     def test_init_config_takes_the_section_out_of_its_wrapper(
         self, connector_class: Any, settings: dict[str, Any]
@@ -143,9 +129,6 @@ class TestConnectionParameters:
     def test_the_vhost_is_taken_as_it_is(self, connector: Any) -> None:
         connector.vhost_prefix = "x"
         assert connector.get_connection_params("/chat").virtual_host == "/chat"
-
-    def test_the_vhost_may_be_given_by_keyword(self, connector: Any) -> None:
-        assert connector.get_connection_params(vhost="/a").virtual_host == "/a"
 
     def test_server_and_port_have_defaults(self, connector_class: Any) -> None:
         connector = connector_class({"server": "h", "users": USERS}, SERVICE)
@@ -285,18 +268,6 @@ class TestVhost:
         connector.vhost = connector.vhost
         assert connector.vhost == "/x_chat"
 
-    def test_a_prefix_set_after_the_vhost_applies(self, connector: Any) -> None:
-        connector.vhost = "/chat"
-        connector.vhost_prefix = "x"
-        assert connector.vhost == "/x_chat"
-
-    def test_it_is_the_root_when_nothing_was_set(self, connector: Any) -> None:
-        assert connector.vhost == "/"
-
-    def test_only_a_prefix_gives_the_prefix(self, connector: Any) -> None:
-        connector.vhost_prefix = "x"
-        assert connector.vhost == "/x"
-
     @pytest.mark.parametrize("prefix, seen", [("", "/chat"), ("x", "/x_chat")])
     def test_a_subclass_may_set_the_underscored_attribute(
         self, connector_class: Any, settings: dict[str, Any], prefix: str, seen: str
@@ -375,9 +346,6 @@ class TestTestingMode:
         connector.vhost = "/chat"
         assert connector.vhost == "/test_x_chat"
 
-    def test_the_testing_prefix_is_test(self, connector: Any) -> None:
-        assert connector.testing_prefix == "test"
-
     def test_the_testing_prefix_follows_its_default(self, connector: Any) -> None:
         connector.default_testing_prefix = "trial"
         assert connector.testing_prefix == "trial"
@@ -433,17 +401,6 @@ class TestSources:
         path.write_text(json.dumps(settings))
         return path
 
-    @pytest.mark.parametrize("wrapped", [True, False])
-    def test_the_variable_names_a_file(
-        self, home: Path, quiet_environment: pytest.MonkeyPatch, wrapped: bool
-    ) -> None:
-        from neon_mq_connector.config import load_neon_mq_config
-
-        settings = make_config("from.variable", 5672, "u", "p")
-        path = self.write(home / "some.json", {"MQ": settings} if wrapped else settings)
-        quiet_environment.setenv("NEON_MQ_CONFIG_PATH", str(path))
-        assert load_neon_mq_config()["server"] == "from.variable"
-
     def test_a_connector_without_configuration_reads_that_file(
         self, home: Path, quiet_environment: pytest.MonkeyPatch, connector_class: Any
     ) -> None:
@@ -465,52 +422,10 @@ class TestSources:
         quiet_environment.setenv("NEON_MQ_CONFIG_PATH", str(path))
         assert connector_class(settings, SERVICE).config["server"] == "mq.example.org"
 
-    def test_files_in_the_home_folder_come_after_the_variable(self, home: Path) -> None:
-        """In a process of its own: folders of users are looked up when the libraries load."""
-        self.write(
-            home / ".local/share/neon/credentials.json", {"MQ": make_config("creds", 1, "u", "p")}
-        )
-        assert self.loaded_server(home) == "creds"
-        self.write(home / ".config/neon/mq_config.json", make_config("config", 1, "u", "p"))
-        assert self.loaded_server(home) == "config"
-
-    def test_the_section_of_ovos_config_comes_last(self, home: Path) -> None:
-        self.write(home / ".config/mycroft/mycroft.conf", {"MQ": make_config("ovos", 1, "u", "p")})
-        assert self.loaded_server(home) == "ovos"
-
-    @staticmethod
-    def loaded_server(home: Path) -> str:
-        program = (
-            "from neon_mq_connector.connector import MQConnector;"
-            f"print('SERVER', MQConnector(None, {SERVICE!r}).get_connection_params('/').host)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return done.stdout.split("SERVER ")[-1].strip()
-
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class TestConfigurationClass:
     """Deprecated, still used: a holder of one dict."""
-
-    def test_it_reads_a_file(self, tmp_path: Path, settings: dict[str, Any]) -> None:
-        from neon_mq_connector.config import Configuration
-
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps(settings))
-        assert Configuration(str(path)).config_data == settings
-        assert Configuration().from_file(str(path)).config_data == settings
-
-    def test_it_takes_a_dict(self, settings: dict[str, Any]) -> None:
-        from neon_mq_connector.config import Configuration
-
-        assert Configuration().from_dict(settings).config_data == settings
 
     def test_its_data_feeds_a_connector(
         self, connector_class: Any, settings: dict[str, Any]
@@ -519,9 +434,3 @@ class TestConfigurationClass:
 
         data = Configuration().from_dict({"MQ": settings}).config_data
         assert connector_class(data, SERVICE).mq_credentials.username == "ann"
-
-    def test_a_missing_file_is_an_error(self, tmp_path: Path) -> None:
-        from neon_mq_connector.config import Configuration
-
-        with pytest.raises((FileNotFoundError, ValueError)):
-            Configuration().from_file(str(tmp_path / "nothing.json"))

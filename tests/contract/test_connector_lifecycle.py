@@ -66,10 +66,6 @@ class TestRegistering:
             assert consumer.is_consuming is False
         assert issubclass(connector.consumer_thread_cls, threading.Thread)
 
-    def test_it_returns_nothing(self, connector: Any) -> None:
-        assert connector.register_consumer("one", "/", "queue", print) is None
-        assert connector.register_subscriber("two", "/", print) is None
-
     def test_the_first_five_arguments_may_be_positional(
         self, connector: Any, errors: Errors
     ) -> None:
@@ -116,15 +112,6 @@ class TestRegistering:
         assert consumer.auto_ack is False
         assert consumer.queue != ""
 
-    def test_two_subscribers_have_queues_of_their_own(self, connector: Any) -> None:
-        connector.register_subscriber("one", "/", print, exchange="news")
-        connector.register_subscriber("two", "/", print, exchange="news")
-        assert connector.consumers["one"].queue != connector.consumers["two"].queue
-
-    def test_the_default_error_handler_is_used_where_none_is_given(self, connector: Any) -> None:
-        connector.register_consumer("one", "/", "queue", print)
-        assert callable(connector.consumers["one"].error_func)
-
     def test_a_name_registered_again_is_replaced(self, connector: Any) -> None:
         connector.register_consumer("one", "/", "queue", print)
         before = connector.consumers["one"]
@@ -154,21 +141,6 @@ class TestRegistering:
             connector.restart_consumer("nobody")
         assert connector.stop_consumers(("nobody",)) is None
 
-    def test_any_thread_may_construct_and_register(self, dead_config: dict[str, Any]) -> None:
-        from neon_mq_connector import MQConnector
-
-        made: list[Any] = []
-
-        def work() -> None:
-            connector = MQConnector(dead_config, SERVICE)
-            connector.register_consumer("one", "/", "queue", print)
-            made.append(connector)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(30.0)
-        assert list(made[0].consumers) == ["one"]
-
     def test_a_new_connector_is_neither_started_nor_healthy(self, connector: Any) -> None:
         connector.register_consumer("one", "/", "queue", print)
         assert connector.started is False
@@ -182,6 +154,7 @@ class TestRegistering:
 
 
 class TestRunning:
+    @pytest.mark.every_broker
     def test_it_consumes_soon_after_run(self, connect: Build, run: Build, peer: Peer) -> None:
         inbox = Inbox()
         connector = connect()
@@ -189,25 +162,19 @@ class TestRunning:
         assert connector.run(run_sync=False) is None
         assert connector.started is True
         assert connector.check_health() is True
-        eventually(lambda: connector.consumers["one"].is_consuming, timeout=1)
+        eventually(lambda: connector.consumers["one"].is_consuming)
         peer.publish({"n": 1}, queue="input")
         assert inbox.wait() == [{"n": 1}]
-
-    def test_it_is_healthy_only_between_run_and_stop(self, connect: Build, run: Build) -> None:
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", print)
-        assert connector.check_health() is False
-        run(connector)
-        assert connector.check_health() is True
-        connector.stop()
-        assert connector.check_health() is False
 
     def test_a_connector_without_consumers_is_healthy_while_it_runs(
         self, connect: Build, run: Build
     ) -> None:
-        connector = run(connect())
+        connector = connect()
+        assert connector.check_health() is False
+        run(connector)
         assert connector.check_health() is True
 
+    @pytest.mark.every_broker
     def test_after_stop_nothing_of_it_is_left(self, connect: Build, run: Build, peer: Peer) -> None:
         connector = connect()
         connector.register_consumer("one", connector.vhost, "input", print)
@@ -217,31 +184,16 @@ class TestRunning:
         queue = connector.consumers["two"].queue
         peer.wait_for_consumer("input")
         connector.stop()
+        connector.stop()
         assert connector.started is False
+        assert connector.check_health() is False
+        assert list(connector.consumers) == list(connector.consumer_properties) == ["one", "two"]
         assert peer.consumers("input") == 0
         assert not peer.exists(queue)
         for consumer in consumers:
             assert not consumer.is_alive()
             assert not consumer.is_consuming
             assert not consumer.is_consumer_alive
-
-    def test_stopping_twice_is_fine(self, connect: Build, run: Build) -> None:
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", print)
-        run(connector)
-        connector.stop()
-        connector.stop()
-        assert connector.started is False
-
-    def test_a_stopped_connector_still_knows_its_consumers(
-        self, connect: Build, run: Build
-    ) -> None:
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", print)
-        run(connector)
-        connector.stop()
-        assert list(connector.consumers) == ["one"]
-        assert list(connector.consumer_properties) == ["one"]
 
     def test_running_twice_without_a_stop_does_no_harm(
         self, connect: Build, run: Build, peer: Peer
@@ -256,16 +208,6 @@ class TestRunning:
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
         assert peer.consumers("input") == 1
-
-    def test_a_stop_does_not_wait_where_nothing_is_to_be_waited_for(
-        self, connect: Build, run: Build, config: dict[str, Any]
-    ) -> None:
-        connector = connect(config={**config, "stop_timeout": 600})
-        for number in range(5):
-            connector.register_consumer(f"c{number}", connector.vhost, f"input{number}", print)
-        run(connector)
-        healthy(connector)
-        connector.stop()
 
     def test_consumers_are_daemons_only_if_asked_to(self, connect: Build, run: Build) -> None:
         stays, goes = connect(), connect()
@@ -374,6 +316,7 @@ class TestRunning:
         peer.publish({"n": 1}, queue="new_input")
         inbox.wait()
 
+    @pytest.mark.every_broker
     def test_run_again_after_stop_consumes_again(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
@@ -390,20 +333,6 @@ class TestRunning:
             connector.stop()
             assert peer.consumers("input") == 0
             assert connector.check_health() is False
-
-    def test_a_consumer_restarted_after_stop_and_run_consumes(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        run(connector)
-        connector.stop()
-        run(connector)
-        connector.restart_consumer("one")
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
 
     def test_consumers_of_several_vhosts_work_side_by_side(
         self, connect: Build, run: Build, peer: Peer, broker: Any, mq_user: Any, vhost: str
@@ -425,6 +354,7 @@ class TestRunning:
 
 
 class TestConsumingOptions:
+    @pytest.mark.every_engine
     def test_a_callback_that_raises_is_reported_and_the_consumer_goes_on(
         self, connect: Build, run: Build, peer: Peer, errors: Errors, engine: Engine
     ) -> None:
@@ -446,69 +376,7 @@ class TestConsumingOptions:
         assert str(error) == "kaput"
         healthy(connector)
 
-    def test_an_acknowledged_message_is_gone(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        connector.stop()
-        assert peer.depth("input") == 0
-
-    def test_without_auto_ack_the_callback_settles(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        def settle(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
-            if len(inbox.deliveries) == 1:
-                channel.basic_ack(method.delivery_tag)
-
-        inbox = Inbox(settle)
-        connector = connect()
-        connector.register_consumer(
-            "one", connector.vhost, "input", inbox, auto_ack=False, **engine
-        )
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        peer.publish({"n": 2}, queue="input")
-        inbox.wait(2)
-        connector.stop()
-        left = peer.get("input")
-        assert left.body == {"n": 2}
-        assert peer.depth("input") == 0
-
-    def test_a_queue_can_be_emptied_before_consuming(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        queue = peer.queue()
-        peer.publish({"n": "stale"}, queue=queue)
-        connector = connect()
-        connector.register_consumer(
-            "one", connector.vhost, queue, inbox, queue_reset=True, **engine
-        )
-        run(connector)
-        peer.wait_for_consumer(queue)
-        peer.publish({"n": "fresh"}, queue=queue)
-        inbox.wait()
-        assert inbox.values("n") == ["fresh"]
-
-    def test_a_queue_is_not_emptied_unless_asked_to(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        queue = peer.queue()
-        peer.publish({"n": "waiting"}, queue=queue)
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, queue, inbox, **engine)
-        run(connector)
-        assert inbox.wait() == [{"n": "waiting"}]
-
+    @pytest.mark.every_broker
     def test_an_exchange_can_be_declared_anew(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -530,60 +398,6 @@ class TestConsumingOptions:
         peer.publish({"n": 1}, exchange="exchange", queue="whatever")
         inbox.wait()
 
-    def test_an_exclusive_queue_is_closed_to_others_and_ends_with_its_consumer(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer(
-            "one", connector.vhost, "mine", inbox, queue_exclusive=True, **engine
-        )
-        run(connector)
-        eventually(lambda: connector.consumers["one"].is_consuming)
-        peer.publish({"n": 1}, queue="mine")
-        inbox.wait()
-        assert not peer.exists("mine")  # a passive declare of somebody else's queue is refused
-        connector.stop()
-        connector.send_message({"n": 2}, queue="mine")
-        assert peer.get("mine").body["n"] == 2  # a new queue, and not exclusive
-
-    @pytest.mark.parametrize("kind", ["direct", "topic", ExchangeType.direct, ExchangeType.topic])
-    def test_a_queue_is_bound_with_its_own_name_as_routing_key(
-        self, connect: Build, run: Build, peer: Peer, kind: Any, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer(
-            "one",
-            connector.vhost,
-            "input",
-            inbox,
-            exchange="exchange",
-            exchange_type=kind,
-            **engine,
-        )
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, exchange="exchange", queue="other")
-        peer.publish({"n": 2}, exchange="exchange", queue="input")
-        inbox.wait()
-        assert inbox.values("n") == [2]
-
-    def test_each_subscriber_gets_each_message(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inboxes = {"one": Inbox(), "two": Inbox()}
-        connector = connect()
-        for name, inbox in inboxes.items():
-            connector.register_subscriber(name, connector.vhost, inbox, exchange="news", **engine)
-        run(connector)
-        eventually(lambda: all(c.is_consuming for c in connector.consumers.values()))
-        peer.publish({"n": 1}, exchange="news")
-        peer.publish({"n": 2}, exchange="news", queue="any key")
-        for inbox in inboxes.values():
-            inbox.wait(2)
-            assert inbox.values("n") == [1, 2]
-
     def test_a_subscriber_uses_an_exchange_that_somebody_else_declared(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
     ) -> None:
@@ -595,37 +409,6 @@ class TestConsumingOptions:
         eventually(lambda: connector.consumers["one"].is_consuming)
         peer.publish({"n": 1}, exchange="news")
         inbox.wait()
-
-    def test_an_empty_queue_name_means_one_named_by_the_broker_for_each_connector(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inboxes = [Inbox(), Inbox()]
-        for inbox in inboxes:
-            connector = connect()
-            connector.register_consumer(
-                "one", connector.vhost, "", inbox, exchange="news", exchange_type="fanout", **engine
-            )
-            run(connector)
-            eventually(lambda: connector.consumers["one"].is_consuming)  # noqa: B023 - at once
-        peer.publish({"n": 1}, exchange="news")
-        for inbox in inboxes:
-            assert inbox.wait() == [{"n": 1}]
-
-    def test_two_connectors_share_the_work_of_one_queue(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inboxes = [Inbox(), Inbox()]
-        for inbox in inboxes:
-            connector = connect()
-            connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
-            run(connector)
-        peer.wait_for_consumer("input", 2)
-        for number in range(20):
-            peer.publish({"n": number}, queue="input")
-        eventually(lambda: sum(len(inbox.deliveries) for inbox in inboxes) == 20)
-        seen = [n for inbox in inboxes for n in inbox.values("n")]
-        assert sorted(seen) == list(range(20))
-        assert all(inbox.deliveries for inbox in inboxes)
 
     def test_messages_of_one_queue_come_in_order_one_at_a_time(
         self, connect: Build, run: Build, peer: Peer, engine: Engine
@@ -650,37 +433,6 @@ class TestConsumingOptions:
         assert inbox.values("n") == list(range(50))
         assert overlaps == []
         assert len(set(inbox.threads)) == 1
-
-    def test_a_slow_callback_does_not_hold_up_another_queue(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        release = threading.Event()
-        slow = Inbox(lambda *_: release.wait(10))
-        quick = Inbox()
-        connector = connect()
-        connector.register_consumer("slow", connector.vhost, "slow_input", slow, **engine)
-        connector.register_consumer("quick", connector.vhost, "quick_input", quick, **engine)
-        run(connector)
-        peer.wait_for_consumer("slow_input")
-        peer.wait_for_consumer("quick_input")
-        peer.publish({"n": 1}, queue="slow_input")
-        slow.wait()
-        peer.publish({"n": 2}, queue="quick_input")
-        quick.wait(timeout=2)
-        assert not release.is_set()
-        release.set()
-
-    def test_a_queue_that_exists_with_other_properties_is_consumed_as_it_is(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        peer.channel.queue_declare("input", durable=True, arguments={"x-max-length": 100})
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
 
 
 class TestHooks:
@@ -796,7 +548,6 @@ class TestHooks:
         assert service.check_health() is False
 
 
-@pytest.mark.permissive_only  # the same on every broker
 class TestPeriodicThreads:
     def test_sync_is_called_again_and_again(self, connect: Build, run: Build, peer: Peer) -> None:
         listener = peer.listen(f"{SERVICE}_sync")
@@ -806,11 +557,6 @@ class TestPeriodicThreads:
         first, second = peer.get(listener), peer.get(listener)
         assert first.body["service_id"] == second.body["service_id"] == connector.service_id
         assert connector.sync_thread.is_alive()
-
-    def test_sync_is_not_called_if_not_asked_to(self, connect: Build, run: Build) -> None:
-        connector = connect()
-        run(connector, run_sync=False)
-        assert not connector.sync_thread.is_alive()
 
     def test_the_sync_thread_can_be_stopped(self, connect: Build, run: Build) -> None:
         connector = connect()
@@ -830,11 +576,6 @@ class TestPeriodicThreads:
         connector.stop_observer_thread()
         eventually(lambda: not thread.is_alive())
         connector.stop_observer_thread()
-
-    def test_the_observer_does_not_run_if_not_wanted(self, connect: Build, run: Build) -> None:
-        connector = connect()
-        run(connector, run_observer=False)
-        assert not connector.observer_thread.is_alive()
 
     def test_reading_the_threads_starts_none(self, dead_config: dict[str, Any]) -> None:
         from neon_mq_connector import MQConnector
@@ -1021,26 +762,6 @@ class TestNesting:
         eventually(lambda: peer.consumers("input") == 0)
         assert connector.started is False
 
-    def test_a_callback_may_register_and_start_further_consumers(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-
-        def work(*_: Any) -> None:
-            connector.register_consumer("late", connector.vhost, "late_input", inbox)
-            connector.run_consumers(names=("late",))
-
-        outcome = Outcome(work)
-        connector.register_consumer("one", connector.vhost, "input", outcome)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        outcome.result()
-        peer.wait_for_consumer("late_input")
-        peer.publish({"n": 2}, queue="late_input")
-        inbox.wait()
-
 
 class TestBrokerTrouble:
     @pytest.fixture
@@ -1096,54 +817,3 @@ class TestBrokerTrouble:
             assert connector.started is True
             peer.wait_for_consumer("input")
             connector.stop()
-
-    def test_a_wrong_password_is_no_silent_success(
-        self, connect: Build, config: dict[str, Any]
-    ) -> None:
-        users = {SERVICE: {**config["users"][SERVICE], "password": "wrong"}}
-        connector = connect(config={**config, "users": users})
-        connector.register_consumer("one", connector.vhost, "input", print)
-        with contextlib.suppress(Exception):
-            connector.run(mq_timeout=1)
-        eventually(lambda: connector.check_health() is False)
-
-    def test_health_returns_after_the_line_was_cut(
-        self,
-        connect: Build,
-        run: Build,
-        peer: Peer,
-        proxy: FaultProxy,
-        config: dict[str, Any],
-        engine: Engine,
-    ) -> None:
-        inbox = Inbox()
-        connector = connect(config={**config, "port": proxy.port})
-        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
-        connector.register_subscriber("two", connector.vhost, inbox, exchange="news", **engine)
-        run(connector)
-        peer.wait_for_consumer("input")
-        for number in range(2):
-            eventually(lambda: proxy.hang_up() > 0)
-            peer.wait_for_consumer("input")
-            eventually(lambda: all(c.is_consuming for c in connector.consumers.values()))
-            healthy(connector)
-            # by its id a message is known again whose ack the next cut has swallowed
-            peer.publish({"n": number, "message_id": f"i{number}"}, queue="input")
-            peer.publish({"n": number, "message_id": f"x{number}"}, exchange="news")
-            inbox.wait(2 * (number + 1))
-        assert sorted(inbox.values("n")) == [0, 0, 1, 1]
-        connector.stop()
-
-    def test_a_queue_deleted_under_its_consumer_is_consumed_again(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox, **engine)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.channel.queue_delete("input")
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        healthy(connector)

@@ -72,6 +72,7 @@ class TestUsers:
 
         return serve(UsersService(services_config, vhost), run_sync=False)
 
+    @pytest.mark.every_broker
     def test_accounts_are_made_and_found(self, service: Any, ask: Any) -> None:
         assert ask("create_user", {"user": {"name": "ann", "tags": ("a", "b")}})["success"] is True
         answer = ask("get_user", {"name": "ann"})
@@ -124,6 +125,7 @@ class TestChat:
 
         return start
 
+    @pytest.mark.every_broker
     def test_every_server_hears_every_shout(self, start: Any, vhost: str, peer: Peer) -> None:
         servers = [start(vhost), start(vhost)]
         eventually(lambda: all(c.is_consuming for s in servers for c in s.consumers.values()))
@@ -157,6 +159,7 @@ class TestChat:
         peer.publish({"shout": "hello"}, queue="chat_said")
         eventually(lambda: server.shouts() == ["hello"])
 
+    @pytest.mark.every_broker
     def test_a_server_that_left_leaves_no_queue_of_its_own(
         self, start: Any, vhost: str, broker: Any
     ) -> None:
@@ -180,6 +183,7 @@ class TestLLM:
 
         return start
 
+    @pytest.mark.every_broker
     def test_a_prompt_is_answered(self, start: Any, ask: Any) -> None:
         start(0)
         answer = ask("llm_input", {"query": "hi", "history": [("user", "a"), ("llm", "b")]})
@@ -232,6 +236,7 @@ class TestLLM:
 
 
 class TestScript:
+    @pytest.mark.every_broker
     def test_it_asks_prints_and_ends_by_itself(
         self,
         services_config: dict[str, Any],
@@ -254,8 +259,8 @@ class TestScript:
             text=True,
         )
         try:
-            note = peer.get("input_notes", timeout=15)
-            output, errors = script.communicate(timeout=5)
+            note = peer.get("input_notes", timeout=30)
+            output, errors = script.communicate(timeout=30)
         finally:
             script.kill()
         assert script.returncode == 0, errors
@@ -295,6 +300,7 @@ class TestCustom:
 
 class TestThreaded:
     @pytest.mark.parametrize("name", ["ConnectorFirst", "ThreadFirst"])
+    @pytest.mark.every_broker
     def test_jobs_are_done_in_its_own_thread(
         self, services_config: dict[str, Any], vhost: str, peer: Peer, cleanup: Any, name: str
     ) -> None:
@@ -314,7 +320,6 @@ class TestThreaded:
 
 
 class TestGateway:
-    @pytest.mark.permissive_only
     def test_a_backend_of_the_old_kind(
         self,
         services_config: dict[str, Any],
@@ -333,6 +338,7 @@ class TestGateway:
             assert answer["request_id"] == backend.requests[number]["message_id"]
         assert backend.failures == []
 
+    @pytest.mark.every_broker
     def test_a_backend_of_our_own(
         self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
     ) -> None:
@@ -360,6 +366,7 @@ class TestGateway:
 
 
 class TestNotifier:
+    @pytest.mark.every_broker
     def test_each_part_of_the_answer_arrives(
         self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
     ) -> None:

@@ -120,6 +120,7 @@ class TestOnTheBroker:
         ]
         assert all(isinstance(body, bytes) for *_, body in inbox.deliveries)
 
+    @pytest.mark.every_broker
     def test_an_old_service_can_declare_our_reply_queue_and_answer(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
@@ -128,10 +129,11 @@ class TestOnTheBroker:
 
         service = old_style("old_style_input")
         for number in range(3):
-            answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=10)
+            answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=30)
             assert answer["echo"]["number"] == number
         assert service.failures == []
 
+    @pytest.mark.every_broker
     def test_an_old_service_may_declare_our_reply_queue_for_each_part_of_its_answer(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
@@ -153,19 +155,18 @@ class TestOnTheBroker:
         service = old_style("parts_input", answer)
         parts: list[Any] = []
         final = send_mq_request(
-            vhost, {"a": 1}, "parts_input", timeout=10, stream_callback=parts.append
+            vhost, {"a": 1}, "parts_input", timeout=30, stream_callback=parts.append
         )
         assert final["part"] == 2
         assert [part["part"] for part in parts][:2] == [0, 1]
         assert service.failures == []
 
-    @pytest.mark.permissive_only
     def test_a_named_reply_queue_can_be_declared_by_an_old_service_too(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
         from neon_mq_connector.utils.client_utils import send_mq_request
 
         service = old_style("old_style_input")
-        answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=10)
+        answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=30)
         assert answer["echo"]["routing_key"] == "my_reply_queue"
         assert service.failures == []

@@ -27,14 +27,11 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.docs import commands
 from tests.docs.pages import Block, Page, all_pages
 from tests.docs.programs import PATIENCE, Programs, is_shown
-from tests.support.nodes import PERMISSIVE
 from tests.support.polling import eventually
 
 #: Names by which a service or a client asks for its entry of the configuration.
 _SERVICE_NAMES = re.compile(r"\((?:None|config), \"(\w+)\"")
 _NEEDS_BROKER = re.compile(r"^(from|import) .*(MQConnector|client_utils|pika)|^\$ ", re.MULTILINE)
-#: Pages that start nodes of their own: once is enough.
-_ON_ONE_BROKER = {"docs/how-to/test-your-service.md", "docs/how-to/tidy-up-with-policies.md"}
 
 PAGES = [page for page in all_pages() if page.blocks()]
 
@@ -146,7 +143,6 @@ def fresh_broker(broker: PrivateBroker) -> Iterator[PrivateBroker]:
 
 
 def _empty(broker: PrivateBroker) -> None:
-    broker.start()
     broker.delete_vhost("/")
     broker.create_vhost("/")
 
@@ -175,17 +171,15 @@ def write_config(isolated: Path, fresh_broker: PrivateBroker) -> Iterator[Callab
     fresh_broker.delete_user(user)
 
 
+@pytest.mark.own_broker  # whose virtual host "/" is the page's
 @pytest.mark.parametrize("page", WITH_BROKER, ids=str)
 def test_what_a_page_shows_is_so_on_a_broker(
     page: Page,
-    request: pytest.FixtureRequest,
     write_config: Callable[[Page], Path],
     fresh_broker: PrivateBroker,
     printed: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if str(page) in _ON_ONE_BROKER and request.node.callspec.params["broker"] != PERMISSIVE:
-        pytest.skip("is shown once")
     config = write_config(page)
     monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(config))
     programs = Programs(config.parent, {})

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 
-from tests.docs import commands, pages
-from tests.docs.commands import Typed, check_command, read_console
+from tests.docs import pages
 from tests.docs.pages import Page
 from tests.docs.programs import Programs, is_shown
 from tests.docs.test_pages import Reader
@@ -57,11 +55,6 @@ def test_a_fence_that_is_not_closed_is_an_error(make_page: MakePage) -> None:
         make_page("```python\na = 1\n").blocks()
 
 
-def test_a_configuration_with_a_wrong_value_is_an_error(make_page: MakePage) -> None:
-    with pytest.raises(AssertionError, match="70000"):
-        read(make_page('```json\n{"MQ": {"port": 70000}}\n```\n'))
-
-
 @pytest.mark.parametrize(
     "output, is_it",
     [
@@ -73,33 +66,3 @@ def test_a_configuration_with_a_wrong_value_is_an_error(make_page: MakePage) -> 
 )
 def test_what_is_shown_has_to_be_printed_in_order(output: str, is_it: bool) -> None:
     assert is_shown("a\nc\n", output) is is_it
-
-
-def test_three_dots_stand_for_anything() -> None:
-    assert is_shown('{"text":"hi",...', '{"text":"hi","message_id":"1"}')
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["no-such-command"], ["request", "queue", "{}", "--no-such-option"], ["request"]],
-    ids=" ".join,
-)
-def test_a_command_that_does_not_exist_is_an_error(arguments: list[str]) -> None:
-    with pytest.raises(click.UsageError):
-        check_command(arguments)
-
-
-def test_a_script_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="scripts/none"):
-        commands.run(Typed("scripts/none", ""), Programs(tmp_path, {}), None)
-
-
-def test_a_program_of_nobody_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="nobody knows"):
-        commands.run(Typed("frobnicate", ""), Programs(tmp_path, {}), None)
-
-
-def test_typed_lines_may_be_continued() -> None:
-    (typed,) = read_console("$ neon-mq send \\\n    queue '{}'\nshown\n")
-    assert typed.words == ["neon-mq", "send", "queue", "{}"]
-    assert typed.shown == "shown"

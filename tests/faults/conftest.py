@@ -14,13 +14,12 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.testing import PrivateBroker
-from tests.conftest import User
 from tests.faults.peer import Peer
 from tests.support import leaks
 from tests.support.accounting import Ledger
-from tests.support.nodes import PERMISSIVE, BrokerNodes
 from tests.support.polling import eventually
 from tests.support.proxy import Direction, FaultProxy
+from tests.support.vhosts import User
 
 SERVICE = "fault_service"
 #: Seconds. Short, so that a dead line is noticed while a test waits.
@@ -35,19 +34,6 @@ BREAKS = [
 ]
 
 Start = Callable[..., MQConnector]
-
-
-@pytest.fixture(scope="session")
-def breakable_nodes() -> Iterator[BrokerNodes]:
-    nodes = BrokerNodes()
-    yield nodes
-    nodes.close()
-
-
-@pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest, breakable_nodes: BrokerNodes) -> PrivateBroker:
-    """A broker that no other part of the tests uses; `vhost` starts it again where it is down."""
-    return breakable_nodes.running(getattr(request, "param", PERMISSIVE))
 
 
 @pytest.fixture
@@ -113,7 +99,7 @@ def client(
 
 @pytest.fixture
 def alarm(broker: PrivateBroker) -> Callable[[], AbstractContextManager[None]]:
-    """Have the broker find that it has too little memory."""
+    """Have the broker find that it has too little memory; the test has an `own_broker`."""
 
     @contextlib.contextmanager
     def raise_alarm() -> Iterator[None]:

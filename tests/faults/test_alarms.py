@@ -18,7 +18,7 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
 
-pytestmark = pytest.mark.permissive_only
+pytestmark = pytest.mark.own_broker
 
 
 def test_an_alarm_holds_up_what_publishes_and_nothing_else(

@@ -22,8 +22,6 @@ from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, 
 from tests.support.polling import eventually, never
 from tests.support.proxy import FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "squares"
 
 Alarm = Callable[[], contextlib.AbstractContextManager[None]]
@@ -91,6 +89,7 @@ def test_each_request_is_answered_whatever_becomes_of_the_line(
     assert answering.check_health()
 
 
+@pytest.mark.own_broker
 def test_an_alarm_holds_up_who_answers_and_nobody_else(
     answering: MQConnector,
     client: RequestClient,
@@ -116,6 +115,7 @@ def test_an_alarm_holds_up_who_answers_and_nobody_else(
     assert answering.check_health()
 
 
+@pytest.mark.own_broker
 def test_requests_that_came_before_an_alarm_are_answered_after_it(
     answering: MQConnector,
     client: RequestClient,
@@ -144,6 +144,7 @@ def test_requests_that_came_before_an_alarm_are_answered_after_it(
     peer.wait_until_settled(QUEUE)
 
 
+@pytest.mark.own_broker
 def test_a_consumer_that_loses_its_queue_during_an_alarm_consumes_again_elsewhere(
     answering: MQConnector,
     peer: Peer,
@@ -161,6 +162,7 @@ def test_a_consumer_that_loses_its_queue_during_an_alarm_consumes_again_elsewher
         assert answering.check_health()
 
 
+@pytest.mark.own_broker
 def test_a_stop_during_an_alarm_keeps_to_its_time(
     answering: MQConnector,
     alarm: Alarm,

@@ -28,7 +28,6 @@ from tests.support.proxy import Direction, FaultProxy
 
 __all__ = ["arun"]
 
-pytestmark = pytest.mark.permissive_only
 
 CUTS = pytest.mark.parametrize(
     "cut",
@@ -166,6 +165,7 @@ def test_a_line_that_goes_dead_costs_the_time_that_was_given(
 
 
 @ON_BOTH_LOOPS
+@pytest.mark.own_broker
 def test_an_alarm_holds_up_no_loop(
     make: Make,
     arun: LoopRunner,
@@ -200,6 +200,7 @@ def test_an_alarm_holds_up_no_loop(
     arun(main())
 
 
+@pytest.mark.own_broker
 def test_a_broker_that_is_killed_and_comes_back(
     make: Make, arun: LoopRunner, broker: PrivateBroker
 ) -> None:

@@ -189,7 +189,6 @@ def test_what_can_be_tolerated_is(deed: Any, scene: Scene, peer: Peer) -> None:
     scene.nobody_noticed()
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize(
     "deed,code", [pytest.param(deed, code, id=deed.__name__[1:]) for deed, code in REFUSED]
 )
@@ -206,7 +205,6 @@ def test_what_the_broker_refuses_is_raised_as_pika_does(
     scene.nobody_noticed()
 
 
-@pytest.mark.permissive_only
 def test_a_callback_that_lets_the_refusal_pass_fails_alone(
     service: MQConnector, engine: dict[str, Any], scene: Scene, peer: Peer
 ) -> None:
@@ -230,7 +228,6 @@ def test_a_callback_that_lets_the_refusal_pass_fails_alone(
     scene.nobody_noticed()
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize("way", ["close", "stop_consuming", "basic_cancel"])
 def test_a_callback_that_closes_its_channel_stops_its_own_consumer_only(
     way: str, scene: Scene, peer: Peer
@@ -243,7 +240,6 @@ def test_a_callback_that_closes_its_channel_stops_its_own_consumer_only(
     scene.nobody_noticed()
 
 
-@pytest.mark.permissive_only
 def test_a_callback_that_closes_its_connection_does_not_close_its_siblings(
     scene: Scene, peer: Peer
 ) -> None:
@@ -254,7 +250,6 @@ def test_a_callback_that_closes_its_connection_does_not_close_its_siblings(
     scene.nobody_noticed()
 
 
-@pytest.mark.permissive_only
 def test_a_callback_that_ends_its_thread_is_a_failure_like_any_other(
     scene: Scene, service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> None:

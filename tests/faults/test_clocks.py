@@ -17,8 +17,6 @@ from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "clocks"
 DAY = 86_400.0
 

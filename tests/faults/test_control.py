@@ -17,8 +17,6 @@ from tests.faults.conftest import run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.permissive_only
-
 #: Long enough for whatever is answered at all.
 PATIENCE = 60
 

@@ -17,8 +17,6 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE, OUT = "in", "out"
 #: Enough tries that no outage of these tests uses them up.
 PATIENT = Retry(attempts=20, backoff=ExponentialBackoff(first=0.2, ceiling=1.0))

@@ -18,8 +18,6 @@ from tests.faults.peer import Peer
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 PATIENCE = 60
 Alarm = Callable[[], AbstractContextManager[None]]
 MakeService = Callable[..., MQConnector]
@@ -37,6 +35,7 @@ SENDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.own_broker
 @pytest.mark.parametrize("way", list(SENDS))
 def test_a_send_ends_during_an_alarm_and_says_that_it_was_late(
     way: str, make_service: MakeService, alarm: Alarm, peer: Peer
@@ -49,6 +48,7 @@ def test_a_send_ends_during_an_alarm_and_says_that_it_was_late(
         assert isinstance(call.exception(PATIENCE), PublishTimeoutError)
 
 
+@pytest.mark.own_broker
 @pytest.mark.parametrize("owner", ["itself", "another"])
 def test_a_message_on_the_callers_connection_ends_during_an_alarm(
     owner: str, make_service: MakeService, alarm: Alarm, peer: Peer

@@ -38,8 +38,8 @@ def picky(ledger: Ledger) -> Picky:
     return Picky(ledger)
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.every_broker
 def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_blocking_others(
     concurrency: int,
     service: MQConnector,
@@ -105,7 +105,6 @@ def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
     assert sorted(account.parked) == bad
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
 def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consumer(
     ack: str, service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
@@ -140,7 +139,6 @@ def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consume
     assert properties.headers["neon-error"] == r"ValueError: no such file: \udcff.txt"
 
 
-@pytest.mark.permissive_only
 def test_many_bad_messages_end_parked_and_the_good_ones_among_them_handled(
     service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
 ) -> None:
@@ -168,7 +166,6 @@ def test_many_bad_messages_end_parked_and_the_good_ones_among_them_handled(
     assert len(account.handled) == 40
 
 
-@pytest.mark.permissive_only
 def test_what_is_held_for_another_try_is_not_lost_when_the_line_breaks_or_the_service_stops(
     service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer, proxy: Any
 ) -> None:

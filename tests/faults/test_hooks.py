@@ -15,7 +15,7 @@ from tests.faults.peer import Peer
 from tests.support.nodes import crash
 from tests.support.polling import eventually
 
-pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.own_broker, pytest.mark.timeout(120)]
 
 QUEUE = "hooked"
 

@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 SERVICE = "test_service"
 
 
-@pytest.mark.permissive_only
 @pytest.mark.timeout(120)
 def test_a_service_sends_on_after_hundreds_of_interrupted_sends(
     make_mq_config: Callable[..., dict[str, Any]], vhost: str, peer: Peer

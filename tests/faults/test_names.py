@@ -15,8 +15,6 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "named"
 BAD = ("abc\n", "a\rb", "\r\nabc")
 

@@ -19,12 +19,10 @@ from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import encoder
 from neon_mq_connector.testing import PrivateBroker
-from tests.conftest import User
 from tests.faults.conftest import run
 from tests.faults.peer import DEAD, Peer
 from tests.support.polling import eventually, never
-
-pytestmark = pytest.mark.permissive_only
+from tests.support.vhosts import User
 
 QUEUE = "failing"
 SOON = Retry(attempts=3, backoff=ExponentialBackoff(first=0.05))
@@ -404,6 +402,7 @@ def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
     eventually(lambda: peer.counts(QUEUE) == (6, 0), what="nothing is lost")
 
 
+@pytest.mark.own_broker
 def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_times(
     service: MQConnector, engine: dict[str, Any], broker: PrivateBroker, peer: Peer
 ) -> None:

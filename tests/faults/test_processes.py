@@ -21,8 +21,6 @@ from tests.support.accounting import Ledger
 from tests.support.engines import ENGINES
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.permissive_only
-
 DEFAULT_PREFETCH = 50
 QUEUE = "processes"
 ROOT = Path(__file__).parents[2]

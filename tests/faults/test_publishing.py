@@ -16,8 +16,6 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.proxy import Direction, FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "published"
 THREADS = 8
 

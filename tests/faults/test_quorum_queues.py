@@ -15,8 +15,6 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "counted"
 RECONNECTS = 30
 PREFETCHED = 20

@@ -17,7 +17,7 @@ from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
-pytestmark = [pytest.mark.permissive_only, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 QUEUE = "hooks"
 WORKERS = 3

@@ -17,8 +17,6 @@ from tests.faults.peer import Peer
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "conversation"
 MANY = 40
 #: When the connection is lost so many callbacks have started.

@@ -17,12 +17,13 @@ from tests.support.accounting import Ledger
 from tests.support.nodes import crash
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.permissive_only
+pytestmark = pytest.mark.own_broker
 
 QUEUE = "restarts"
 WAYS: dict[str, Callable[[PrivateBroker], None]] = {"stop": PrivateBroker.stop, "crash": crash}
 
 
+@pytest.mark.every_engine
 @pytest.mark.parametrize("way", list(WAYS))
 def test_a_broker_that_goes_and_comes_back_costs_no_message(
     way: str,

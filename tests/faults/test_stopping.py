@@ -79,7 +79,6 @@ def test_a_stop_with_messages_waiting_is_quick_and_gives_them_back(
     assert len(account.handled) + len(account.ready) == MESSAGES
 
 
-@pytest.mark.permissive_only
 def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> None:
@@ -113,7 +112,6 @@ def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(
     assert len(account.handled) + len(account.ready) == 50
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize("state", ["refused", "swallowed", "cut"])
 def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(
     state: str,
@@ -146,7 +144,6 @@ def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(
     assert len(account.handled | account.ready) == 50
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize(
     "ack,concurrency", [("on_success", 1), ("on_success", 8), ("manual", 1), ("on_receipt", 1)]
 )
@@ -192,7 +189,6 @@ def test_fifty_milliseconds_after_a_burst_the_broker_counts_no_unacked_message(
     assert account.repeated == 0
 
 
-@pytest.mark.permissive_only
 def test_a_service_that_was_stopped_runs_again_and_finds_what_it_gave_back(
     service: MQConnector, engine: dict[str, Any], slow: Slow, ledger: Ledger, peer: Peer
 ) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
-from tests.conftest import User
 from tests.faults.conftest import note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
+from tests.support.vhosts import User
 
 QUEUE = "taken"
 SIBLING = "sibling"
@@ -50,6 +50,7 @@ def _all_is_well(service: MQConnector, peer: Peer) -> None:
     assert set(account.handled) == account.sent
 
 
+@pytest.mark.every_broker
 def test_a_queue_that_is_deleted_under_its_consumer_is_made_again(
     consuming: MQConnector, peer: Peer
 ) -> None:
@@ -60,7 +61,7 @@ def test_a_queue_that_is_deleted_under_its_consumer_is_made_again(
     _all_is_well(consuming, peer)
 
 
-@pytest.mark.permissive_only
+@pytest.mark.every_broker
 def test_a_subscriber_whose_queue_is_deleted_gets_what_is_published_afterwards(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> None:
@@ -82,8 +83,8 @@ def test_a_subscriber_whose_queue_is_deleted_gets_what_is_published_afterwards(
     eventually(published, interval=0.1, what="a publication arrives")
 
 
-@pytest.mark.permissive_only
 @pytest.mark.parametrize("way", ["management", "rabbitmqctl", "all-by-rabbitmqctl"])
+@pytest.mark.own_broker
 def test_connections_that_an_operator_closes_are_opened_again(
     way: str, consuming: MQConnector, broker: PrivateBroker, peer: Peer
 ) -> None:
@@ -143,7 +144,6 @@ def test_a_queue_that_cannot_be_attached_does_not_disturb_its_siblings(
     _all_is_well(consuming, peer)
 
 
-@pytest.mark.permissive_only
 def test_a_right_that_is_taken_away_fails_one_queue_until_it_is_given_back(
     consuming: MQConnector, broker: PrivateBroker, mq_user: User, peer: Peer
 ) -> None:
@@ -161,7 +161,6 @@ def test_a_right_that_is_taken_away_fails_one_queue_until_it_is_given_back(
     _all_is_well(consuming, peer)
 
 
-@pytest.mark.permissive_only
 def test_a_virtual_host_that_is_deleted_and_made_again_is_served_again(
     consuming: MQConnector, broker: PrivateBroker, mq_user: User, peer: Peer
 ) -> None:
@@ -172,7 +171,6 @@ def test_a_virtual_host_that_is_deleted_and_made_again_is_served_again(
     peer.wait_until_handled(peer.send(QUEUE, 5, prefix="after"))
 
 
-@pytest.mark.permissive_only
 def test_a_queue_pre_declared_by_an_operator_is_used_as_it_is(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> None:

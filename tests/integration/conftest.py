@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
@@ -49,6 +49,12 @@ def run(connector: MQConnector) -> MQConnector:
     """Run a connector with nothing but its consumers."""
     connector.run(run_sync=False, run_observer=False, mq_timeout=10)
     return connector
+
+
+def consume(connector: MQConnector, callback: Any, *on_error: Any, **options: Any) -> MQConnector:
+    """Run a connector with one consumer, named "c", of the queue "q"."""
+    connector.register_consumer("c", connector.vhost, "q", callback, *on_error, **options)
+    return run(connector)
 
 
 @pytest.fixture
@@ -115,7 +121,7 @@ def messages_in(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
-def drop_connections(broker: PrivateBroker, vhost: str, purpose: str) -> int:
+def drop_connections(broker: RunningBroker, vhost: str, purpose: str) -> int:
     """End the connections of one purpose from the broker's side, as an operator does."""
 
     def find() -> list[str]:

@@ -14,7 +14,7 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.consumers import consumer as consumer_module
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, run
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
@@ -30,7 +30,7 @@ def start(make_connector: MakeConnector, squares: Squares, **registration: Any) 
     return run(service)
 
 
-def connection_names(broker: PrivateBroker, vhost: str) -> set[str]:
+def connection_names(broker: RunningBroker, vhost: str) -> set[str]:
     return {
         str(row.get("client_properties", {}).get("connection_name", "")).rpartition(" ")[2]
         for row in broker.list_connections(vhost)
@@ -90,7 +90,7 @@ def test_a_decorated_callback_that_acknowledges_on_success_moves_too(
 
 
 def test_others_stay_and_the_connections_say_what_they_are_for(
-    make_connector: MakeConnector, client: RequestClient, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
     service = make_connector()
     for name in ("squares", "quiet"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
@@ -28,13 +28,13 @@ def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def reply_queues(broker: PrivateBroker, vhost: str) -> list[str]:
+def reply_queues(broker: RunningBroker, vhost: str) -> list[str]:
     names = [queue["name"] for queue in broker.list_queues(vhost)]
     return [name for name in names if name.startswith("neon.reply.")]
 
 
 def test_a_script_with_a_subscriber_that_ends_leaves_no_queue_behind(
-    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any]
+    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
 ) -> None:
     service = next(iter(mq_config["users"]))
     done = run_script(
@@ -54,7 +54,7 @@ def test_a_script_with_a_subscriber_that_ends_leaves_no_queue_behind(
 
 @pytest.mark.parametrize("async_consumer", [False, True], ids=["threaded", "select"])
 def test_daemons_with_workers_let_the_process_end(
-    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any], async_consumer: bool
+    broker: RunningBroker, vhost: str, mq_config: dict[str, Any], async_consumer: bool
 ) -> None:
     service = next(iter(mq_config["users"]))
     done = run_script(
@@ -73,8 +73,9 @@ def test_daemons_with_workers_let_the_process_end(
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
 
 
+@pytest.mark.every_broker
 def test_a_script_that_asked_leaves_no_queue_behind(
-    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any]
+    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
 ) -> None:
     user = next(iter(mq_config["users"].values()))
     done = run_script(
@@ -90,7 +91,7 @@ def test_a_script_that_asked_leaves_no_queue_behind(
 
 
 def test_a_worker_process_that_asked_leaves_no_queue_behind(
-    broker: PrivateBroker, vhost: str, mq_config: dict[str, Any]
+    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
 ) -> None:
     user = next(iter(mq_config["users"].values()))
     done = run_script(

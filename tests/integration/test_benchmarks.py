@@ -15,7 +15,7 @@ from benchmarks.scale import Curve
 from neon_mq_connector.testing import PrivateBroker
 
 
-@pytest.mark.permissive_only
+@pytest.mark.own_broker
 def test_a_benchmark_measures_both_sides_and_writes_what_it_found(
     broker: PrivateBroker, tmp_path: Path
 ) -> None:

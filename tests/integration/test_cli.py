@@ -24,10 +24,12 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.conftest import MQConfig, User
+from tests.conftest import MQConfig
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
+from tests.support.vhosts import User
 from tests.unit.cli.conftest import invoke
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +40,7 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def url(broker: PrivateBroker, vhost: str, mq_user: User) -> str:
+def url(broker: RunningBroker, vhost: str, mq_user: User) -> str:
     return broker.url(vhost, username=mq_user.name, password=mq_user.password)
 
 
@@ -149,11 +151,11 @@ def process(*arguments: str, **more: Any) -> Iterator[Process]:
         started.kill()
 
 
-def queue_names(broker: PrivateBroker, vhost: str) -> set[str]:
+def queue_names(broker: RunningBroker, vhost: str) -> set[str]:
     return {queue["name"] for queue in broker.list_queues(vhost)}
 
 
-def waiting(broker: PrivateBroker, vhost: str, queue: str) -> list[int]:
+def waiting(broker: RunningBroker, vhost: str, queue: str) -> list[int]:
     return [each["messages"] for each in broker.list_queues(vhost) if each["name"] == queue]
 
 
@@ -212,7 +214,7 @@ def test_request_to_a_queue_without_a_consumer_warns_at_once(
 
 
 def test_request_to_a_queue_that_does_not_exist_fails_at_once_and_makes_none(
-    run: Run, broker: PrivateBroker, vhost: str
+    run: Run, broker: RunningBroker, vhost: str
 ) -> None:
     done = run("request", "nowhere", '{"text": "x"}')
     assert done.exit_code == ExitCode.NOT_DELIVERED
@@ -221,7 +223,7 @@ def test_request_to_a_queue_that_does_not_exist_fails_at_once_and_makes_none(
 
 
 def test_request_waits_for_a_service_to_come_when_told_to(
-    broker: PrivateBroker, url: str, vhost: str, mq_config: MQConfig
+    broker: RunningBroker, url: str, vhost: str, mq_config: MQConfig
 ) -> None:
     with process("request", "echo_q", '{"text": "x"}', "--wait-for-queue", url=url) as client:
         eventually(lambda: waiting(broker, vhost, "echo_q") == [1])
@@ -235,7 +237,7 @@ def test_request_waits_for_a_service_to_come_when_told_to(
 
 
 def test_a_wrong_password_and_an_unknown_virtual_host_are_told_apart(
-    broker: PrivateBroker, vhost: str, mq_user: User
+    broker: RunningBroker, vhost: str, mq_user: User
 ) -> None:
     wrong = broker.url(vhost, username=mq_user.name, password="not-the-w0rd")
     done = invoke("request", "echo_q", '{"a": 1}', "--url", wrong)
@@ -270,6 +272,7 @@ def test_the_configuration_that_services_use_is_used(
 # -- send --------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_broker
 def test_send_prints_the_id_of_a_message_that_is_in_its_queue(
     run: Run, channel: BlockingChannel
 ) -> None:
@@ -303,7 +306,7 @@ def test_send_to_a_fanout_exchange_needs_no_listener(run: Run) -> None:
 
 
 def test_send_with_a_routing_key_that_nobody_takes_is_an_error_and_makes_no_queue(
-    run: Run, broker: PrivateBroker, vhost: str
+    run: Run, broker: RunningBroker, vhost: str
 ) -> None:
     done = run("send", "--exchange", "events", "--type", "topic", "user.new", '{"a": 1}')
     assert done.exit_code == ExitCode.NOT_DELIVERED
@@ -324,8 +327,9 @@ def test_send_to_a_queue_that_takes_no_more_is_told(run: Run, channel: BlockingC
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.every_broker
 def test_listen_prints_what_is_published_and_leaves_nothing_when_it_is_ended(
-    run: Run, broker: PrivateBroker, vhost: str, url: str, number: signal.Signals
+    run: Run, broker: RunningBroker, vhost: str, url: str, number: signal.Signals
 ) -> None:
     with process("listen", "--exchange", "news", "--json", url=url) as listener:
         listener.wait_until_said("listening to fanout exchange 'news'")
@@ -387,7 +391,7 @@ def test_listen_to_a_direct_exchange_asks_for_a_routing_key(
 
 
 def test_listen_takes_from_a_queue_only_what_it_prints(
-    run: Run, broker: PrivateBroker, vhost: str, channel: BlockingChannel
+    run: Run, broker: RunningBroker, vhost: str, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("work", durable=True)
     for number in range(5):
@@ -400,7 +404,7 @@ def test_listen_takes_from_a_queue_only_what_it_prints(
 
 
 def test_listen_to_a_queue_that_does_not_exist_makes_none_unless_told_to(
-    run: Run, broker: PrivateBroker, vhost: str, url: str, channel: BlockingChannel
+    run: Run, broker: RunningBroker, vhost: str, url: str, channel: BlockingChannel
 ) -> None:
     done = run("listen", "--queue", "nosuch")
     assert done.exit_code == ExitCode.REFUSED
@@ -419,7 +423,7 @@ def test_listen_to_a_queue_that_does_not_exist_makes_none_unless_told_to(
 
 
 def test_listen_keeps_what_a_reader_that_went_away_has_not_read(
-    broker: PrivateBroker, vhost: str, url: str, channel: BlockingChannel
+    broker: RunningBroker, vhost: str, url: str, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("work", durable=True)
     read_end, write_end = os.pipe()
@@ -458,7 +462,7 @@ def test_listen_reports_a_broker_that_restarts_and_goes_on(
 
 
 def test_listen_to_a_queue_that_the_user_may_not_read_is_refused(
-    broker: PrivateBroker, vhost: str, mq_user: User, run: Run, channel: BlockingChannel
+    broker: RunningBroker, vhost: str, mq_user: User, run: Run, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("secret", durable=True)
     broker.management.permit(mq_user.name, vhost, read="^$")
@@ -469,7 +473,7 @@ def test_listen_to_a_queue_that_the_user_may_not_read_is_refused(
 
 
 def test_a_user_who_may_do_nothing_is_told_by_every_command(
-    broker: PrivateBroker, vhost: str, mq_user: User, run: Run, url: str, channel: BlockingChannel
+    broker: RunningBroker, vhost: str, mq_user: User, run: Run, url: str, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("work", durable=True)
     broker.management.permit(mq_user.name, vhost, configure="^$", write="^$", read="^$")
@@ -507,7 +511,7 @@ def test_broker_runs_a_node_until_a_signal_and_leaves_nothing(tmp_path: Path) ->
         assert "the private broker is gone" in node.said
     assert not psutil.pid_exists(where["pid"])
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5.0)
+        socket.create_connection(("127.0.0.1", port), timeout=30.0)
     assert not config.exists()
 
 
@@ -576,6 +580,7 @@ def test_broker_on_a_port_that_is_taken_says_so() -> None:
 
 @pytest.mark.needs_rabbitmq
 @pytest.mark.parametrize("options", [(), ("--refuse-transient",)], ids=["permissive", "refusing"])
+@pytest.mark.every_broker
 def test_demo_shows_a_service_that_answers_and_leaves_nothing(options: tuple[str, ...]) -> None:
     done = invoke("demo", "--json", "--requests", "20", *options)
     assert done.exit_code == 0, done.stderr
@@ -601,7 +606,7 @@ def test_demo_shows_a_service_that_answers_and_leaves_nothing(options: tuple[str
 
 
 def test_demo_on_a_broker_that_is_given_leaves_it_as_it_was(
-    broker: PrivateBroker, vhost: str, url: str
+    broker: RunningBroker, vhost: str, url: str
 ) -> None:
     exchanges = {each["name"] for each in broker.management.exchanges(vhost)}
     done = invoke("demo", "--url", url, env={"COLUMNS": "80", "NO_COLOR": "1"})
@@ -613,7 +618,7 @@ def test_demo_on_a_broker_that_is_given_leaves_it_as_it_was(
     assert {each["name"] for each in broker.management.exchanges(vhost)} == exchanges
 
 
-def test_demo_asks_the_management_page_that_it_is_given(broker: PrivateBroker, vhost: str) -> None:
+def test_demo_asks_the_management_page_that_it_is_given(broker: RunningBroker, vhost: str) -> None:
     address = ("--url", broker.url(vhost), "--management", broker.management_url)
     done = invoke("demo", *address, "--json")
     assert done.exit_code == 0, done.stderr

@@ -54,9 +54,9 @@ class Shot:
         self.sent = [0] * THREADS
         self.ended = threading.Event()
         self.channel = link.open_channel(
-            ChannelEvents(confirms=self._count, shut=lambda _error: self.ended.set()), timeout=5.0
+            ChannelEvents(confirms=self._count, shut=lambda _error: self.ended.set()), timeout=30.0
         )
-        self.channel.confirm(timeout=5.0)
+        self.channel.confirm(timeout=30.0)
 
     def fire(self, queue: str, thread: int) -> None:
         try:
@@ -83,7 +83,7 @@ def publish_to_nowhere(channel: SelectChannel) -> None:
 
 
 def close(channel: SelectChannel) -> None:
-    channel.close(timeout=5.0)
+    channel.close(timeout=30.0)
 
 
 def close_soon(channel: SelectChannel) -> None:
@@ -139,10 +139,10 @@ def test_every_message_of_a_publisher_is_confirmed_or_raises_while_its_channel_i
                 message = Message("", queue, name.encode(), PROPERTIES, mandatory=True)
                 try:
                     if turn % 2:
-                        publisher.publish(message, timeout=15.0)
+                        publisher.publish(message, timeout=30.0)
                         outcomes[name] = None
                     else:
-                        note(name, submit(publisher, message, timeout=15.0))
+                        note(name, submit(publisher, message, timeout=30.0))
                 except PublishError as error:
                     outcomes[name] = error
         except BaseException as fault:
@@ -157,7 +157,7 @@ def test_every_message_of_a_publisher_is_confirmed_or_raises_while_its_channel_i
             before = len(outcomes)
             with pytest.raises((UnroutableError, PublishError)):
                 publisher.publish(
-                    Message(NOWHERE, "", b"", PROPERTIES, mandatory=True), timeout=15.0
+                    Message(NOWHERE, "", b"", PROPERTIES, mandatory=True), timeout=30.0
                 )
             eventually(lambda seen=before: len(outcomes) > seen + 10, interval=0.001)  # type: ignore[misc]
     finally:

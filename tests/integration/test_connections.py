@@ -12,25 +12,21 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import ChannelEvents
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, declare_queue
 from tests.integration.conftest import MakeConnector, Seen, run
 from tests.support.polling import eventually
 
-# what a broker permits makes no difference to these: one kind is enough
-SAME_ON_BOTH = pytest.mark.permissive_only
 
-
-def names(broker: PrivateBroker, vhost: str) -> list[str]:
+def names(broker: RunningBroker, vhost: str) -> list[str]:
     return sorted(
         str(row.get("client_properties", {}).get("connection_name"))
         for row in broker.management.connections(vhost)
     )
 
 
-@SAME_ON_BOTH
 def test_an_operator_sees_whose_connection_it_is_and_what_for(
-    make_connector: MakeConnector, seen: Seen, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, seen: Seen, broker: RunningBroker, vhost: str
 ) -> None:
     connector = make_connector()
     for number in range(5):
@@ -41,9 +37,8 @@ def test_an_operator_sees_whose_connection_it_is_and_what_for(
     eventually(lambda: names(broker, vhost) == expected)
 
 
-@SAME_ON_BOTH
 def test_a_dedicated_connection_is_one_consumers_alone_and_ends_with_it(
-    make_connector: MakeConnector, broker: PrivateBroker, vhost: str, channel: BlockingChannel
+    make_connector: MakeConnector, broker: RunningBroker, vhost: str, channel: BlockingChannel
 ) -> None:
     first, second = Seen(), Seen()
     connector = make_connector()
@@ -57,7 +52,6 @@ def test_a_dedicated_connection_is_one_consumers_alone_and_ends_with_it(
     first.wait_for(1)
 
 
-@SAME_ON_BOTH
 def test_many_threads_that_need_a_connection_at_once_get_the_same(
     connections: Connections,
 ) -> None:
@@ -77,25 +71,22 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
     assert len(set(found)) == 1
 
 
-@SAME_ON_BOTH
 def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
     control = connections.control
-    control.call("looking", lambda channel: channel.is_open, timeout=5.0)
+    control.call("looking", lambda channel: channel.is_open, timeout=30.0)
     assert connections.close(5.0)
     assert connections.close(5.0)
     for part in ("publisher", "control", "consuming", "requests"):
         with pytest.raises(StoppedError, match="closed"):
             getattr(connections, part)
     with pytest.raises(StoppedError):
-        control.call("looking", lambda channel: channel.is_open, timeout=5.0)
+        control.call("looking", lambda channel: channel.is_open, timeout=30.0)
 
 
-@SAME_ON_BOTH
 def test_closing_what_was_never_opened_takes_no_time(connections: Connections) -> None:
     assert connections.close(600.0)
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("_round", range(5))
 def test_closing_at_any_moment_of_opening_ends_every_thread(
     connections: Connections, _round: int
@@ -113,11 +104,11 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
 
     def declare() -> None:
         connections.control.perform(
-            "declaring", lambda facts: declare_queue(Queue("q", durable=True), facts), timeout=5.0
+            "declaring", lambda facts: declare_queue(Queue("q", durable=True), facts), timeout=30.0
         )
 
     def open_channel() -> None:
-        connections.consuming.open_channel(ChannelEvents(), timeout=5.0)
+        connections.consuming.open_channel(ChannelEvents(), timeout=30.0)
 
     threads = [
         threading.Thread(target=use, args=(action,))
@@ -132,7 +123,7 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
     assert not faults
 
 
-@SAME_ON_BOTH
+@pytest.mark.every_broker
 def test_a_refusal_on_the_control_connection_disturbs_no_one(connections: Connections) -> None:
     control = connections.control
 
@@ -143,7 +134,7 @@ def test_a_refusal_on_the_control_connection_disturbs_no_one(connections: Connec
             control.call(
                 "asking",
                 lambda channel: channel.queue_declare(name, passive=missing, durable=True),
-                timeout=5.0,
+                timeout=30.0,
             )
         except pika.exceptions.ChannelClosedByBroker:
             return "refused"

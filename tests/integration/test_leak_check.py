@@ -6,7 +6,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.support import leaks
 
 
@@ -16,7 +16,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_open_connection_is_seen_at_once(
-    broker: PrivateBroker, connection_params: pika.ConnectionParameters
+    broker: RunningBroker, connection_params: pika.ConnectionParameters
 ) -> None:
     before = leaks.baseline(broker)
     connection = pika.BlockingConnection(connection_params)
@@ -27,7 +27,7 @@ def test_an_open_connection_is_seen_at_once(
 
 
 def test_queues_that_only_the_library_makes_are_named(
-    broker: PrivateBroker, vhost: str, channel: BlockingChannel
+    broker: RunningBroker, vhost: str, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("a_service", durable=True)
     leaks.check_queues(broker, vhost)

@@ -19,13 +19,11 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.contract.peer import OldStyleService, send_answer
 from tests.integration.conftest import LONG, Asked, MakeConnector, messages_in, parts_of, run
 from tests.support.polling import eventually
-
-SAME_ON_BOTH = pytest.mark.permissive_only
 
 
 @pytest.fixture
@@ -46,7 +44,6 @@ def old_square(connection_params: Any) -> Iterator[OldStyleService]:
     service.stop()
 
 
-@SAME_ON_BOTH
 def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
     asked: Asked, client: RequestClient
 ) -> None:
@@ -55,7 +52,7 @@ def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
     gc.collect()
     gc.disable()  # it looks at all there is, whenever there is much that only it can free
     try:
-        futures = [client.submit("square", {"n": n}, timeout=10.0) for n in range(20)]
+        futures = [client.submit("square", {"n": n}, timeout=30.0) for n in range(20)]
         futures[0].cancel()
         for future in futures:
             gone.append(weakref.ref(future))
@@ -76,7 +73,7 @@ def client_of(host: MQConnector) -> RequestClient:
 
 
 def ask_64(host: MQConnector) -> None:
-    questions = [host.submit_request({"n": n}, "square", timeout=10.0) for n in range(64)]
+    questions = [host.submit_request({"n": n}, "square", timeout=30.0) for n in range(64)]
     assert [question.result(10.0)["square"] for question in questions] == [n**2 for n in range(64)]
 
 
@@ -96,10 +93,11 @@ def test_each_of_64_questions_gets_its_own_answer_from_a_service_of_the_old_styl
     assert old_square.failures == []
 
 
+@pytest.mark.every_broker
 def test_a_question_to_a_queue_that_is_not_there_yet_waits_in_it(
     asked: Asked, host: MQConnector
 ) -> None:
-    question = host.submit_request({"n": 3}, "square", timeout=10.0)
+    question = host.submit_request({"n": 3}, "square", timeout=30.0)
     run(asked)
     assert question.result(10.0)["square"] == 9
 
@@ -125,38 +123,36 @@ def test_a_question_that_is_cancelled_ends_at_once_and_its_answer_is_counted(
 ) -> None:
     run(asked)
     asked.may_answer.clear()
-    kept, dropped = (host.submit_request({"n": n}, "square", timeout=10.0) for n in (1, 2))
+    kept, dropped = (host.submit_request({"n": n}, "square", timeout=30.0) for n in (1, 2))
     assert dropped.cancel()
     assert dropped.cancel()
     assert wait([dropped], timeout=1.0).done == {dropped}
     before = client_of(host).late_replies
     asked.may_answer.set()
-    assert next(as_completed([kept], timeout=5.0)).result()["square"] == 1
+    assert next(as_completed([kept], timeout=30.0)).result()["square"] == 1
     eventually(lambda: client_of(host).late_replies == before + 1)
 
 
-@SAME_ON_BOTH
 def test_a_question_that_no_queue_takes_fails_and_its_neighbours_do_not(
     asked: Asked, host: MQConnector
 ) -> None:
     run(asked)
-    lost = host.submit_request({"n": 1}, "amq.nobody", timeout=5.0)  # nobody may declare it
-    good = host.submit_request({"n": 2}, "square", timeout=5.0)
+    lost = host.submit_request({"n": 1}, "amq.nobody", timeout=30.0)  # nobody may declare it
+    good = host.submit_request({"n": 2}, "square", timeout=30.0)
     with pytest.raises(Exception, match=r"amq\.nobody"):
         lost.result(5.0)
     assert good.result(5.0)["square"] == 4
 
 
-@SAME_ON_BOTH
 def test_a_callback_of_a_question_may_ask_again(asked: Asked, host: MQConnector) -> None:
     run(asked)
     later: Future[dict[str, Any]] = Future()
 
     def answered(first: Future[dict[str, Any]]) -> None:
-        again = host.submit_request({"n": first.result()["square"]}, "square", timeout=5.0)
+        again = host.submit_request({"n": first.result()["square"]}, "square", timeout=30.0)
         again.add_done_callback(lambda second: later.set_result(second.result()))
 
-    host.submit_request({"n": 3}, "square", timeout=5.0).add_done_callback(answered)
+    host.submit_request({"n": 3}, "square", timeout=30.0).add_done_callback(answered)
     assert later.result(5.0)["square"] == 81
 
 
@@ -165,12 +161,12 @@ def test_eight_threads_ask_in_every_way_at_once(asked: Asked, host: MQConnector)
 
     def ask(thread: int) -> None:
         for n in range(thread * 100, thread * 100 + 20):
-            question = host.submit_request({"n": n}, "square", timeout=10.0)
-            assert host.request({"n": n + 1}, "square", timeout=10.0)["square"] == (n + 1) ** 2
+            question = host.submit_request({"n": n}, "square", timeout=30.0)
+            assert host.request({"n": n + 1}, "square", timeout=30.0)["square"] == (n + 1) ** 2
             assert question.result(10.0)["square"] == n**2
-        with host.stream_answer({"to": 20}, "count", timeout=10.0) as parts:
+        with host.stream_answer({"to": 20}, "count", timeout=30.0) as parts:
             assert [part["n"] for part in parts] == list(range(20))
-        (answer,) = host.gather_answers({"n": thread}, "square", count=1, timeout=10.0)
+        (answer,) = host.gather_answers({"n": thread}, "square", count=1, timeout=30.0)
         assert answer["square"] == thread**2
 
     with ThreadPoolExecutor(8) as pool:
@@ -213,24 +209,23 @@ def test_without_a_count_answers_are_gathered_until_the_time_is_up(
     choir: list[MQConnector], host: MQConnector
 ) -> None:
     began = time.monotonic()
-    answers = host.gather_answers({"sing": 1}, exchange="choir", timeout=0.7)
+    answers = host.gather_answers({"sing": 1}, exchange="choir", timeout=2.0)
     assert time.monotonic() - began > 0.65
     assert len(answers) == 3
-    answers = host.gather_answers({"sing": 1}, exchange="choir", count=4, timeout=0.7)
+    answers = host.gather_answers({"sing": 1}, exchange="choir", count=4, timeout=2.0)
     assert len(answers) == 3
 
 
-@SAME_ON_BOTH
 def test_a_question_to_an_exchange_that_reaches_nobody_is_an_error_for_nobody_else(
     asked: Asked, host: MQConnector, channel: BlockingChannel
 ) -> None:
     channel.exchange_declare("deserted", "fanout")
     run(asked)
     asked.may_answer.clear()
-    waiting = host.submit_request({"n": 2}, "square", timeout=10.0)
+    waiting = host.submit_request({"n": 2}, "square", timeout=30.0)
     for exchange in ("deserted", "missing"):
         with pytest.raises(UnroutableError, match=exchange):
-            host.gather_answers({"sing": 1}, exchange=exchange, count=1, timeout=5.0)
+            host.gather_answers({"sing": 1}, exchange=exchange, count=1, timeout=30.0)
     with pytest.raises(ValueError, match="empty"):
         host.gather_answers({"sing": 1}, count=1)
     asked.may_answer.set()
@@ -244,7 +239,7 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
     asked: Asked, host: MQConnector, channel: BlockingChannel
 ) -> None:
     run(asked)
-    stream = host.stream_answer({"to": 1000}, "count", timeout=10.0, prefetch_count=16)
+    stream = host.stream_answer({"to": 1000}, "count", timeout=30.0, prefetch_count=16)
     read = [part["n"] for part in itertools.islice(stream, 10)]
     assert asked.parts_sent.wait(30.0)
     # nine are acknowledged, the tenth is in the reader's hands
@@ -253,11 +248,12 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
     assert read == list(range(1000))
 
 
+@pytest.mark.every_broker
 def test_a_stream_that_is_left_early_leaves_no_queue(
-    asked: Asked, host: MQConnector, broker: PrivateBroker, vhost: str
+    asked: Asked, host: MQConnector, broker: RunningBroker, vhost: str
 ) -> None:
     run(asked)
-    with host.stream_answer({"to": 100}, "count", timeout=10.0) as parts:
+    with host.stream_answer({"to": 100}, "count", timeout=30.0) as parts:
         for part in parts:
             if part["n"] == 5:
                 break
@@ -266,7 +262,7 @@ def test_a_stream_that_is_left_early_leaves_no_queue(
     assert name not in [queue["name"] for queue in broker.list_queues(vhost)]
     assert list(parts) == []
     parts.close()
-    assert host.request({"n": 3}, "square", timeout=5.0)["square"] == 9
+    assert host.request({"n": 3}, "square", timeout=30.0)["square"] == 9
 
 
 def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
@@ -289,10 +285,9 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
         next(stream)
 
 
-@SAME_ON_BOTH
 def test_a_stream_that_no_queue_takes_is_an_error(host: MQConnector) -> None:
     with pytest.raises(Exception, match=r"amq\.nobody"):
-        list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=5.0))
+        list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=30.0))
 
 
 @pytest.fixture
@@ -320,18 +315,18 @@ def old_count(connection_params: Any) -> Iterator[Callable[..., OldStyleService]
 
 
 def stream_from(host: MQConnector, service: OldStyleService) -> None:
-    parts = [part["n"] for part in host.stream_answer({"to": 100}, "count", timeout=5.0)]
+    parts = [part["n"] for part in host.stream_answer({"to": 100}, "count", timeout=30.0)]
     assert service.failures == []
     assert parts == list(range(100))
 
 
+@pytest.mark.every_broker
 def test_a_service_of_the_old_style_answers_in_parts_too(
     old_count: Callable[..., OldStyleService], host: MQConnector
 ) -> None:
     stream_from(host, old_count(declare=False))
 
 
-@pytest.mark.permissive_only  # elsewhere nobody may declare a queue with pika's defaults
 def test_a_service_of_the_old_style_may_declare_the_queue_for_the_parts(
     old_count: Callable[..., OldStyleService], host: MQConnector
 ) -> None:

@@ -19,7 +19,7 @@ from tests.support.polling import eventually
 
 StartBroker = Callable[..., PrivateBroker]
 
-pytestmark = pytest.mark.needs_rabbitmq
+pytestmark = [pytest.mark.needs_rabbitmq, pytest.mark.own_broker]
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
@@ -156,6 +156,7 @@ def test_queues_and_consumers_are_listed(
         channel.start_consuming()
 
 
+@pytest.mark.every_broker
 def test_a_transient_queue_is_refused_where_it_was_asked_for(
     broker: PrivateBroker, channel: BlockingChannel
 ) -> None:

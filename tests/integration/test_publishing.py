@@ -13,7 +13,7 @@ from pika.spec import BasicProperties
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
 from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
     MakeConnector,
@@ -25,8 +25,6 @@ from tests.integration.conftest import (
 from tests.support.polling import eventually
 from tests.support.publishing import submit
 
-# what a broker permits makes no difference to these: one kind is enough
-SAME_ON_BOTH = pytest.mark.permissive_only
 LONG = 60_000  # milliseconds, for messages that are looked at later
 
 
@@ -34,6 +32,7 @@ def message(body: bytes = b"body", queue: str = "q", **more: Any) -> Message:
     return Message("", queue, body, BasicProperties(), **{"mandatory": True, **more})
 
 
+@pytest.mark.every_broker
 def test_a_message_that_was_sent_is_in_its_queue(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -48,7 +47,6 @@ def test_a_message_that_was_sent_is_in_its_queue(
     assert [each["n"] for each in got] == list(range(50))
 
 
-@SAME_ON_BOTH
 def test_a_large_message_arrives_whole(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -59,7 +57,6 @@ def test_a_large_message_arrives_whole(
     assert b64_to_dict(body)["text"] == text
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "body, properties, reason",
     [
@@ -78,8 +75,8 @@ def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
     channel.queue_declare("q", durable=True)
     publisher = connections.publisher
     refused = Message("", "q", body, properties, mandatory=True)
-    publisher.publish(message(), timeout=10)
-    futures = [submit(publisher, each, timeout=20) for each in (refused, *[message()] * 50)]
+    publisher.publish(message(), timeout=30)
+    futures = [submit(publisher, each, timeout=30) for each in (refused, *[message()] * 50)]
     with pytest.raises(PublishRejectedError, match=reason) as caught:
         futures[0].result(30)
     assert caught.value.may_have_arrived is False
@@ -111,7 +108,6 @@ def test_nobody_need_listen_to_a_fanout_exchange(make_connector: MakeConnector) 
     assert make_connector().send_message({"n": 1}, exchange="nobody", exchange_type="fanout")
 
 
-@SAME_ON_BOTH
 def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
     connections: Connections, channel: BlockingChannel
 ) -> None:
@@ -121,7 +117,7 @@ def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
     outcomes = []
     for _ in range(5):
         try:
-            publisher.publish(message(queue="full"), timeout=5.0)
+            publisher.publish(message(queue="full"), timeout=30.0)
         except PublishRejectedError as error:
             outcomes.append(str(error))
         else:
@@ -132,11 +128,10 @@ def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
 
 def test_a_queue_that_is_missing_is_said_by_its_name(connections: Connections) -> None:
     with pytest.raises(UnroutableError, match="'missing'") as caught:
-        connections.publisher.publish(message(queue="missing"), timeout=5.0)
+        connections.publisher.publish(message(queue="missing"), timeout=30.0)
     assert not caught.value.may_have_arrived
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "routing_key, properties",
     [
@@ -155,7 +150,7 @@ def test_what_cannot_be_put_on_the_wire_is_refused_at_once_and_mixes_nothing_up(
 ) -> None:
     channel.queue_declare("q", durable=True)
     publisher = connections.publisher
-    publisher.publish(message(b"before"), timeout=5.0)
+    publisher.publish(message(b"before"), timeout=30.0)
     impossible = Message("", routing_key, b"impossible", properties, mandatory=True)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its kind is for the library to choose
         publisher.publish(impossible, timeout=1.0)
@@ -164,9 +159,8 @@ def test_what_cannot_be_put_on_the_wire_is_refused_at_once_and_mixes_nothing_up(
     assert messages_in(channel, "q") == 2
 
 
-@SAME_ON_BOTH
 def test_many_threads_publish_on_one_connection(
-    connections: Connections, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    connections: Connections, channel: BlockingChannel, broker: RunningBroker, vhost: str
 ) -> None:
     channel.queue_declare("q", durable=True)
     faults: list[BaseException] = []
@@ -174,7 +168,7 @@ def test_many_threads_publish_on_one_connection(
     def publish(thread: int) -> None:
         try:
             for number in range(100):
-                connections.publisher.publish(message(b"%d-%d" % (thread, number)), timeout=10.0)
+                connections.publisher.publish(message(b"%d-%d" % (thread, number)), timeout=30.0)
         except BaseException as fault:
             faults.append(fault)
 
@@ -190,13 +184,12 @@ def test_many_threads_publish_on_one_connection(
     assert len(bodies) == 800
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06])
 def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doubt(
     connections: Connections, channel: BlockingChannel, delay: float
 ) -> None:
     channel.queue_declare("q", durable=True)
-    connections.publisher.publish(message(b"first"), timeout=5.0)
+    connections.publisher.publish(message(b"first"), timeout=30.0)
     confirmed: list[bytes] = []
     in_doubt: list[bytes] = []
 
@@ -227,9 +220,8 @@ def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doub
     assert arrived - set(confirmed) - {b"first"} <= set(in_doubt)
 
 
-@SAME_ON_BOTH
 def test_a_connection_that_the_broker_ends_is_replaced_for_the_next_message(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel, broker: RunningBroker, vhost: str
 ) -> None:
     connector = make_connector()
     connector.send_message({"n": 1}, queue="q", expiration=LONG)

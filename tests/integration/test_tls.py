@@ -30,6 +30,7 @@ OPENSSL = shutil.which("openssl")
 
 pytestmark = [
     pytest.mark.needs_rabbitmq,
+    pytest.mark.xdist_group("tls"),
     pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificates"),
 ]
 
@@ -144,7 +145,7 @@ def start_echo(connector: MQConnector, **registration: Any) -> None:
 def test_requests_are_answered_however_big(connect: Connect) -> None:
     service = connect()
     start_echo(service)
-    assert service.request({"text": "hello"}, "echo", timeout=10)["text"] == "hello"
+    assert service.request({"text": "hello"}, "echo", timeout=30)["text"] == "hello"
     text = "x" * BIG
     assert service.request({"text": text}, "echo", timeout=30)["text"] == text
 
@@ -158,7 +159,7 @@ def test_many_threads_ask_and_send_at_once(connect: Connect) -> None:
         try:
             for turn in range(25):
                 text = f"{number}-{turn}" + "x" * (200_000 if turn % 10 == 0 else 0)
-                assert service.request({"text": text}, "echo", timeout=20)["text"] == text
+                assert service.request({"text": text}, "echo", timeout=30)["text"] == text
                 service.send_message({"text": text}, queue="sent", expiration=60_000)
         except BaseException as fault:
             faults.append(fault)
@@ -247,7 +248,7 @@ def test_a_certificate_that_is_not_trusted_is_one_clear_error(
         service.send_message({"a": 1}, queue="q")
     assert "\n" not in str(caught.value)
     with pytest.raises(MQError, match=words):
-        service.request({"a": 1}, "q", timeout=5)
+        service.request({"a": 1}, "q", timeout=30)
 
 
 def test_plain_text_to_a_port_for_tls_and_the_other_way_round_are_said_to_be_no_amqp(

@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
 from tests.support.nodes import free_port
@@ -41,8 +41,9 @@ def echo(service: MQConnector) -> Callable[[Any, Any, Any, bytes], None]:
 # -- a hundred queues --------------------------------------------------------------------------
 
 
+@pytest.mark.every_broker
 def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
-    make_connector: MakeConnector, client: RequestClient, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
     connector = make_connector()
     names = [f"q{number}" for number in range(100)]
@@ -53,7 +54,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     assert all(connector.consumers[name].is_consuming for name in names)
 
     def ask(name: str) -> Any:
-        return client.request(name, {"text": name}, timeout=10.0)["from"]
+        return client.request(name, {"text": name}, timeout=30.0)["from"]
 
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(ask, names)) == names
@@ -73,7 +74,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     eventually(lambda: not broker.management.connections(vhost) or _is_plain(broker, vhost))
 
 
-def _is_plain(broker: PrivateBroker, vhost: str) -> bool:
+def _is_plain(broker: RunningBroker, vhost: str) -> bool:
     """Whether the connections that are left are none of the library's."""
     return not any(
         str(row.get("client_properties", {}).get("connection_name", "")).startswith(
@@ -86,7 +87,6 @@ def _is_plain(broker: PrivateBroker, vhost: str) -> bool:
 # -- a slow callback ---------------------------------------------------------------------------
 
 
-@pytest.mark.permissive_only
 def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
     make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
 ) -> None:
@@ -132,7 +132,7 @@ def test_32_threads_with_20_requests_each_all_get_their_own_answer(
 
     def ask(thread: int) -> list[str]:
         return [
-            client.request("echo", {"text": f"{thread}-{number}"}, timeout=20.0)["echo"]
+            client.request("echo", {"text": f"{thread}-{number}"}, timeout=30.0)["echo"]
             for number in range(20)
         ]
 
@@ -141,8 +141,9 @@ def test_32_threads_with_20_requests_each_all_get_their_own_answer(
     assert answers == [[f"{thread}-{number}" for number in range(20)] for thread in range(32)]
 
 
+@pytest.mark.every_broker
 def test_50_requests_that_time_out_leave_no_queue_behind(
-    client: RequestClient, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    client: RequestClient, channel: BlockingChannel, broker: RunningBroker, vhost: str
 ) -> None:
     channel.queue_declare("nobody_answers", durable=True)
 
@@ -157,10 +158,13 @@ def test_50_requests_that_time_out_leave_no_queue_behind(
 
     with ThreadPoolExecutor(25) as pool:
         list(pool.map(ask, range(50)))
-    mine = [queue["name"] for queue in broker.list_queues(vhost)]
-    assert [name for name in mine if name.startswith("answers_")] == []
+
+    def queues() -> list[str]:
+        return [queue["name"] for queue in broker.list_queues(vhost)]
+
+    eventually(lambda: not [name for name in queues() if name.startswith("answers_")])
     client.close()
-    assert [queue["name"] for queue in broker.list_queues(vhost)] == ["nobody_answers"]
+    eventually(lambda: queues() == ["nobody_answers"])
 
 
 # -- what can be wrong -------------------------------------------------------------------------
@@ -232,6 +236,7 @@ def test_a_queue_that_another_holds_for_itself_is_one_clear_error(
     assert "RESOURCE_LOCKED" in str(error)
 
 
+@pytest.mark.every_broker
 def test_a_queue_with_other_properties_is_no_error_at_all(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:

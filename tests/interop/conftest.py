@@ -22,6 +22,10 @@ from tests.support import leaks
 StartOld = Callable[..., OldPeer]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker(pytest.mark.xdist_group(item.path.stem))  # its peers serve the whole module
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the published package's environment before any test's time limit runs.
 
@@ -43,7 +47,6 @@ def old_python() -> Path:
 @pytest.fixture(scope="module")
 def vhost(broker: PrivateBroker) -> Iterator[str]:
     """The module's virtual host; see `nothing_of_ours_left` for what is checked in each test."""
-    broker.start()  # another test may have left it dead
     name = f"/i{secrets.token_hex(4)}"
     broker.create_vhost(name)
     yield name

@@ -10,8 +10,6 @@ from tests.interop.messages import DATA
 from tests.interop.old_peers import OldPeer
 from tests.interop.our_service import Received, start
 
-pytestmark = pytest.mark.permissive_only
-
 
 @pytest.mark.parametrize("how", ["send", "emit"])
 def test_a_consumer_of_ours_gets_what_an_old_publisher_sends_to_its_queue(

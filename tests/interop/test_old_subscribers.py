@@ -11,8 +11,6 @@ from tests.interop.messages import DATA
 from tests.interop.old_peers import OldPeer
 from tests.interop.our_service import start
 
-pytestmark = pytest.mark.permissive_only
-
 Publish = Callable[..., Any]
 
 

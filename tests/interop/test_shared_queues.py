@@ -12,8 +12,6 @@ from tests.interop.old_peers import OldPeer
 from tests.interop.our_service import Received
 from tests.support.polling import eventually, never
 
-pytestmark = pytest.mark.permissive_only
-
 
 def consumers_of(channel: BlockingChannel, queue: str) -> int:
     """Ask the broker how many consumers a queue has."""

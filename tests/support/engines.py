@@ -23,7 +23,20 @@ ENGINES: dict[str, dict[str, Any]] = {
     "select": {"async_consumer": True},
     "aio": {},
 }
-FUNCTION_ENGINES = ("threaded", "select")
+
+
+def engines_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
+    """Return the engines that a test is run for.
+
+    A select consumer is a threaded one with hooks, which hears otherwise of outages: the two have
+    all else in common, and one is enough. Services of earlier releases register no coroutines.
+    """
+    engines = ["threaded"]
+    if metafunc.definition.get_closest_marker("every_engine"):
+        engines.append("select")
+    if not metafunc.module.__name__.startswith("tests.contract."):
+        engines.append("aio")
+    return tuple(engines)
 
 
 def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.support.polling import eventually
 
 PATIENCE_SECONDS = 5.0
@@ -28,7 +28,7 @@ class Baseline:
     ports: frozenset[int]
 
 
-def baseline(broker: PrivateBroker | None = None) -> Baseline:
+def baseline(broker: RunningBroker | None = None) -> Baseline:
     """Note the threads and connections that are not the test's."""
     return Baseline(
         threads=frozenset(id(thread) for thread in threading.enumerate()),
@@ -49,7 +49,7 @@ def check_threads(before: Baseline) -> None:
     _expect_none("threads of ours outlive the test", lambda: _own_threads(before))
 
 
-def check_connections(before: Baseline, broker: PrivateBroker) -> None:
+def check_connections(before: Baseline, broker: RunningBroker) -> None:
     """Fail naming this process's connections to the broker that are still there after a while.
 
     They are read from the kernel: the broker itself lists a connection up to a second late.
@@ -60,7 +60,7 @@ def check_connections(before: Baseline, broker: PrivateBroker) -> None:
     )
 
 
-def check_queues(broker: PrivateBroker, vhost: str) -> None:
+def check_queues(broker: RunningBroker, vhost: str) -> None:
     """Fail naming the queues that nobody but the library would have made, after a while.
 
     Those are reply queues, a subscriber's own queues (they expire), and exclusive ones. A queue
@@ -90,13 +90,13 @@ def _own_threads(before: Baseline) -> list[str]:
     ]
 
 
-def _own_ports(broker: PrivateBroker) -> Iterable[int]:
+def _own_ports(broker: RunningBroker) -> Iterable[int]:
     for connection in psutil.Process().net_connections(kind="tcp4"):
         if tuple(connection.raddr)[1:] == (broker.port,):
             yield connection.laddr.port
 
 
-def _own_queues(broker: PrivateBroker, vhost: str) -> list[str]:
+def _own_queues(broker: RunningBroker, vhost: str) -> list[str]:
     return [
         queue["name"]
         for queue in broker.list_queues(vhost)

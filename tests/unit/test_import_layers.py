@@ -53,19 +53,6 @@ def users_of(*packages: str, except_in: tuple[str, ...] = ()) -> list[str]:
     ]
 
 
-def test_imports_go_downward_only() -> None:
-    pytest.importorskip("importlinter")
-    done = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_each_module_under_aio_has_its_layer() -> None:
     # what stands there belongs to more than one layer, so they are named one by one
     layers = (ROOT / "pyproject.toml").read_text()

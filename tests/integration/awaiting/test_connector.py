@@ -31,13 +31,13 @@ from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
 MakeAsync = Callable[..., Any]
-ONCE = pytest.mark.permissive_only
 
 
 # -- consuming -----------------------------------------------------------------------------------
 
 
 @ON_BOTH_LOOPS
+@pytest.mark.every_broker
 def test_a_service_and_a_client_in_one_loop(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         service, client = make_async(AsyncAsked).consume(), make_async()
@@ -62,7 +62,7 @@ def test_clients_on_threads_are_answered(
         async with running(make_async(AsyncAsked).consume()):
 
             def ask() -> list[int]:
-                futures = [client.submit("square", {"n": n}, timeout=20.0) for n in range(100)]
+                futures = [client.submit("square", {"n": n}, timeout=30.0) for n in range(100)]
                 return [future.result(20.0)["square"] for future in futures]
 
             assert await asyncio.to_thread(ask) == [n**2 for n in range(100)]
@@ -89,7 +89,6 @@ def test_async_with_runs_and_stops_it(make_async: MakeAsync, arun: LoopRunner) -
     arun(main())
 
 
-@ONCE
 def test_a_connector_may_be_run_on_one_loop_after_another(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -103,7 +102,6 @@ def test_a_connector_may_be_run_on_one_loop_after_another(
         arun(main())
 
 
-@ONCE
 def test_what_is_no_coroutine_function_is_refused(make_async: MakeAsync) -> None:
     service = make_async()
 
@@ -118,6 +116,7 @@ def test_what_is_no_coroutine_function_is_refused(make_async: MakeAsync) -> None
     assert not service.consumers
 
 
+@pytest.mark.every_broker
 def test_subscribers_get_what_is_published(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         service = make_async()
@@ -174,7 +173,6 @@ def parked(service: Any) -> int:
     return sum(each.parked for each in service.health().consumers.values())
 
 
-@ONCE
 def test_consumers_are_started_and_stopped_one_by_one(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -202,6 +200,7 @@ def test_consumers_are_started_and_stopped_one_by_one(
     arun(main())
 
 
+@pytest.mark.every_broker
 def test_it_consumes_again_after_its_connections_were_lost(
     make_async: MakeAsync, arun: LoopRunner, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -225,7 +224,6 @@ def test_it_consumes_again_after_its_connections_were_lost(
     arun(main())
 
 
-@ONCE
 def test_a_coroutine_that_holds_up_the_loop_costs_no_connection(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -234,7 +232,7 @@ def test_a_coroutine_that_holds_up_the_loop_costs_no_connection(
         async with running(service):
             await service.request({"n": 2}, "square")
             time.sleep(4.0)  # it has no excuse
-            assert (await service.request({"n": 3}, "square", timeout=10.0))["square"] == 9
+            assert (await service.request({"n": 3}, "square", timeout=30.0))["square"] == 9
             assert {each.connects for each in service.health().connections} == {1}
 
     arun(main())
@@ -254,7 +252,7 @@ def test_methods_of_a_decoded_request_return_the_answer(
         service = make_async(Calculator)
         service.register_consumer("cube", service.vhost, "cube", service.cube)
         async with running(service):
-            asking = (service.request({"n": n}, "cube", timeout=20.0) for n in range(50))
+            asking = (service.request({"n": n}, "cube", timeout=30.0) for n in range(50))
             answers = await asyncio.gather(*asking)
             assert [answer["cube"] for answer in answers] == [n**3 for n in range(50)]
 
@@ -311,7 +309,6 @@ def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync, arun: L
     arun(main())
 
 
-@ONCE
 def test_what_the_configuration_sets_is_set(make_async: MakeAsync, mq_config: Any) -> None:
     class Configurable(AsyncMQConnector):
         property_key = "mine"
@@ -338,7 +335,6 @@ def test_what_the_configuration_sets_is_set(make_async: MakeAsync, mq_config: An
     assert len(service.service_id) == 32
 
 
-@ONCE
 def test_presence_is_published(
     make_async: MakeAsync, make_connector: MakeConnector, arun: LoopRunner
 ) -> None:
@@ -365,7 +361,6 @@ def test_presence_is_published(
 # -- where the broker is not ---------------------------------------------------------------------
 
 
-@ONCE
 def test_without_a_broker_it_does_not_run(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         service = make_async(AsyncAsked, port=free_port()).consume()
@@ -379,7 +374,6 @@ def test_without_a_broker_it_does_not_run(make_async: MakeAsync, arun: LoopRunne
     arun(main())
 
 
-@ONCE
 def test_with_wrong_credentials_it_does_not_run(
     make_async: MakeAsync, mq_config: Any, arun: LoopRunner
 ) -> None:
@@ -393,7 +387,6 @@ def test_with_wrong_credentials_it_does_not_run(
 
 
 @ON_BOTH_LOOPS
-@ONCE
 def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         service = make_async(AsyncAsked, port=free_port()).consume()
@@ -408,7 +401,6 @@ def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync, arun: Loo
     arun(main())
 
 
-@ONCE
 def test_runs_that_are_cancelled_at_any_moment_leave_nothing(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -548,7 +540,6 @@ def test_many_may_stop_it_at_once(make_async: MakeAsync, arun: LoopRunner) -> No
     arun(main())
 
 
-@ONCE
 def test_a_callback_may_stop_its_connector(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         service = make_async()
@@ -568,7 +559,6 @@ def test_a_callback_may_stop_its_connector(make_async: MakeAsync, arun: LoopRunn
     arun(main())
 
 
-@ONCE
 def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -590,7 +580,6 @@ def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
     arun(main())
 
 
-@ONCE
 def test_an_error_handler_is_awaited_whatever_it_is(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -655,7 +644,6 @@ def test_who_awaits_something_when_it_stops_is_told(
     arun(main())
 
 
-@ONCE
 def test_it_sends_and_asks_without_being_run(
     make_async: MakeAsync, asked: Asked, arun: LoopRunner
 ) -> None:
@@ -671,7 +659,6 @@ def test_it_sends_and_asks_without_being_run(
     arun(main())
 
 
-@ONCE
 def test_another_loop_may_not_use_it_meanwhile(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         host = make_async()
@@ -686,7 +673,6 @@ def test_another_loop_may_not_use_it_meanwhile(make_async: MakeAsync, arun: Loop
     arun(main())
 
 
-@ONCE
 def test_a_loop_that_ends_without_a_stop_can_be_cleaned_up_by_the_next(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -724,7 +710,6 @@ def handlers() -> Iterator[dict[int, Any]]:
 
 
 @ON_BOTH_LOOPS
-@ONCE
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_forever_ends_with_a_signal(
     make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any], number: int
@@ -744,7 +729,6 @@ def test_run_forever_ends_with_a_signal(
 
 
 @ON_BOTH_LOOPS
-@ONCE
 def test_a_signal_ends_the_wait_for_a_broker(
     make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
 ) -> None:
@@ -759,7 +743,6 @@ def test_a_signal_ends_the_wait_for_a_broker(
 
 
 @ON_BOTH_LOOPS
-@ONCE
 def test_a_second_signal_cancels_callbacks(
     make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
 ) -> None:
@@ -780,7 +763,6 @@ def test_a_second_signal_cancels_callbacks(
     arun(main())
 
 
-@ONCE
 def test_run_forever_ends_when_it_is_stopped_or_cancelled(
     make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
 ) -> None:
@@ -801,7 +783,6 @@ def test_run_forever_ends_when_it_is_stopped_or_cancelled(
     arun(main())
 
 
-@ONCE
 def test_run_forever_belongs_into_the_main_thread(make_async: MakeAsync, arun: LoopRunner) -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match="main thread"):
@@ -813,7 +794,6 @@ def test_run_forever_belongs_into_the_main_thread(make_async: MakeAsync, arun: L
 # -- together with threads -----------------------------------------------------------------------
 
 
-@ONCE
 def test_threaded_connectors_live_beside_it(
     make_async: MakeAsync, asked: Asked, arun: LoopRunner
 ) -> None:

@@ -41,7 +41,6 @@ from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually
 from tests.support.nodes import free_port
 
 StartOldService = Callable[..., OldStyleService]
-ONCE = pytest.mark.permissive_only
 
 
 async def squares(face: AsyncRequests, count: int, **options: Any) -> list[int]:
@@ -67,6 +66,7 @@ def test_each_of_1000_requests_in_flight_gets_its_own_answer(
 
 
 @ON_BOTH_LOOPS
+@pytest.mark.every_broker
 def test_services_of_the_old_style_answer(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -80,7 +80,6 @@ def test_services_of_the_old_style_answer(
 
 
 @pytest.mark.parametrize("wire_format", list(WireFormat))
-@ONCE
 def test_a_request_may_be_in_either_format(
     asked: Asked, client: RequestClient, arun: LoopRunner, wire_format: WireFormat
 ) -> None:
@@ -110,7 +109,6 @@ def test_the_first_request_opens_the_connection_without_holding_up_the_loop(
         arun(main())
 
 
-@ONCE
 def test_without_a_broker_each_request_says_so(
     connection_params: pika.ConnectionParameters, arun: LoopRunner
 ) -> None:
@@ -118,7 +116,7 @@ def test_without_a_broker_each_request_says_so(
 
     async def main() -> None:
         client = RequestClient([connection_params], owner="tests")
-        asking = [requests_by(client).request("q", {"n": n}, timeout=5.0) for n in range(20)]
+        asking = [requests_by(client).request("q", {"n": n}, timeout=30.0) for n in range(20)]
         errors = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(error) for error in errors} == {BrokerUnreachableError}
         await asyncio.to_thread(client.close)
@@ -126,11 +124,12 @@ def test_without_a_broker_each_request_says_so(
     arun(main())
 
 
+@pytest.mark.every_broker
 def test_a_request_to_a_queue_that_is_not_there_yet_waits_in_it(
     make_connector: MakeConnector, client: RequestClient, arun: LoopRunner
 ) -> None:
     async def main() -> None:
-        asking = asyncio.create_task(requests_by(client).request("later", {"n": 3}, timeout=20.0))
+        asking = asyncio.create_task(requests_by(client).request("later", {"n": 3}, timeout=30.0))
         await eventually_true(lambda: client.open_channel is not None)
         service = make_connector(Asked)
         assert isinstance(service, Asked)
@@ -141,7 +140,6 @@ def test_a_request_to_a_queue_that_is_not_there_yet_waits_in_it(
     arun(main())
 
 
-@ONCE
 def test_a_request_that_no_queue_takes_fails_and_its_neighbours_do_not(
     asked: Asked, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -149,7 +147,7 @@ def test_a_request_that_no_queue_takes_fails_and_its_neighbours_do_not(
         face = requests_by(client)
         good = asyncio.create_task(squares(face, 10))
         with pytest.raises(MQError, match=r"amq\.nobody"):  # nobody may declare it
-            await face.request("amq.nobody", {"n": 1}, timeout=10.0)
+            await face.request("amq.nobody", {"n": 1}, timeout=30.0)
         assert await good == [n**2 for n in range(10)]
 
     arun(main())
@@ -170,7 +168,7 @@ def test_a_request_ends_when_its_time_is_up_and_the_late_answer_is_counted(
         assert "no answer within 0.4 s" in str(errors[0])
         asked.may_answer.set()
         await eventually_true(lambda: client.late_replies > 0, what="a late answer is counted")
-        assert (await face.request("square", {"n": 6}, timeout=10.0))["square"] == 36
+        assert (await face.request("square", {"n": 6}, timeout=30.0))["square"] == 36
 
     arun(main())
 
@@ -183,7 +181,7 @@ def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
         face = requests_by(client)
         asked.may_answer.clear()
         kept, dropped = (
-            asyncio.create_task(face.request("square", {"n": n}, timeout=20.0)) for n in (1, 2)
+            asyncio.create_task(face.request("square", {"n": n}, timeout=30.0)) for n in (1, 2)
         )
         await eventually_true(lambda: len(books(client)) == 2)
         dropped.cancel()
@@ -208,7 +206,7 @@ def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
         answered = 0
         for _round in range(20):
             tasks = [
-                asyncio.create_task(face.request("square", {"n": n}, timeout=20.0))
+                asyncio.create_task(face.request("square", {"n": n}, timeout=30.0))
                 for n in range(100)
             ]
             for task in tasks:
@@ -232,10 +230,16 @@ def test_the_loss_of_the_connection_ends_each_request_at_once(
 ) -> None:
     async def main() -> None:
         face = requests_by(client)
-        await face.request("square", {"n": 1}, timeout=10.0)
+        await face.request("square", {"n": 1}, timeout=30.0)
         asking = [
             asyncio.create_task(face.request("nobody", {"n": n}, timeout=600.0)) for n in range(100)
         ]
+        await eventually_true(
+            lambda: (
+                [each["messages"] for each in broker.list_queues(vhost) if each["name"] == "nobody"]
+                == [100]
+            )
+        )
         await asyncio.to_thread(drop_connections, broker, vhost, "requests")
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {RequestLostError}
@@ -260,7 +264,7 @@ def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
                 parts.append(part["n"])
 
             last = await face.request(
-                "count", {"to": 50}, timeout=20.0, on_part=take_slowly if awaited else take
+                "count", {"to": 50}, timeout=30.0, on_part=take_slowly if awaited else take
             )
             assert last["n"] == 49
             assert parts == list(range(50))
@@ -268,7 +272,6 @@ def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
     arun(main())
 
 
-@ONCE
 def test_an_answer_that_cannot_be_read_is_said_to_who_awaits_it(
     client: RequestClient, connection_params: pika.ConnectionParameters, arun: LoopRunner
 ) -> None:
@@ -287,7 +290,7 @@ def test_an_answer_that_cannot_be_read_is_said_to_who_awaits_it(
     async def main() -> None:
         serving = asyncio.create_task(asyncio.to_thread(serve))
         with pytest.raises(DecodeError):
-            await requests_by(client).request("garbage", {"n": 1}, timeout=20.0)
+            await requests_by(client).request("garbage", {"n": 1}, timeout=30.0)
         await serving
 
     arun(main())
@@ -303,7 +306,7 @@ def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
             face.request(
                 "square",
                 {"n": n},
-                timeout=20.0,
+                timeout=30.0,
                 reply_queue=f"mine{n % 2}",
                 on_reply_queue=names.append,
             )
@@ -313,7 +316,7 @@ def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
         assert [answer["square"] for answer in answers] == [n**2 for n in range(20)]
         assert set(names) == {"mine0", "mine1"}
         cancelled = asyncio.create_task(
-            face.request("nobody", {"n": 1}, timeout=20.0, reply_queue="mine2")
+            face.request("nobody", {"n": 1}, timeout=30.0, reply_queue="mine2")
         )
         await asyncio.sleep(0.005)  # before, while or after the queue is made
         cancelled.cancel()
@@ -344,14 +347,14 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 def test_a_closed_client_says_so(asked: Asked, client: RequestClient, arun: LoopRunner) -> None:
     async def main() -> None:
         face = requests_by(client)
-        await face.request("square", {"n": 1}, timeout=10.0)
+        await face.request("square", {"n": 1}, timeout=30.0)
         waiting = asyncio.create_task(face.request("nobody", {"n": 1}, timeout=30.0))
         await eventually_true(lambda: books(client))
         await asyncio.to_thread(client.close)
         with pytest.raises((StoppedError, RequestLostError)):
             await waiting
         with pytest.raises(StoppedError):
-            await face.request("square", {"n": 1}, timeout=10.0)
+            await face.request("square", {"n": 1}, timeout=30.0)
 
     arun(main())
 
@@ -359,7 +362,6 @@ def test_a_closed_client_says_so(asked: Asked, client: RequestClient, arun: Loop
 @pytest.mark.parametrize(
     "data, error", [("text", TypeError), ([("a", 1)], TypeError), ({}, ValueError)]
 )
-@ONCE
 def test_what_is_no_message_is_refused(
     client: RequestClient, arun: LoopRunner, data: Any, error: type[Exception]
 ) -> None:
@@ -413,17 +415,16 @@ def test_all_services_of_an_exchange_answer_one_question(
 ) -> None:
     async def main() -> None:
         face = requests_by(client)
-        answers = await face.gather("", {"sing": 1}, exchange="choir", count=3, timeout=20.0)
+        answers = await face.gather("", {"sing": 1}, exchange="choir", count=3, timeout=30.0)
         assert sorted(answer["voice"] for answer in answers) == [0, 1, 2]
         began = time.monotonic()
-        answers = await face.gather("", {"sing": 1}, exchange="choir", timeout=0.7)
+        answers = await face.gather("", {"sing": 1}, exchange="choir", timeout=2.0)
         assert time.monotonic() - began > 0.65
         assert len(answers) == 3
 
     arun(main())
 
 
-@ONCE
 def test_an_exchange_that_reaches_nobody_is_an_error(
     client: RequestClient, arun: LoopRunner, channel: BlockingChannel
 ) -> None:
@@ -433,7 +434,7 @@ def test_an_exchange_that_reaches_nobody_is_an_error(
         for exchange in ("deserted", "missing"):
             with pytest.raises(UnroutableError, match=exchange):
                 await requests_by(client).gather(
-                    "", {"sing": 1}, exchange=exchange, count=1, timeout=10.0
+                    "", {"sing": 1}, exchange=exchange, count=1, timeout=30.0
                 )
 
     arun(main())
@@ -447,7 +448,7 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
     asked: Asked, client: RequestClient, arun: LoopRunner, channel: BlockingChannel
 ) -> None:
     async def main() -> None:
-        stream = requests_by(client).stream("count", {"to": 1000}, timeout=20.0, prefetch_count=16)
+        stream = requests_by(client).stream("count", {"to": 1000}, timeout=30.0, prefetch_count=16)
         async with stream as parts:
             read = [(await anext(parts))["n"] for _ in range(10)]
             assert await asyncio.to_thread(asked.parts_sent.wait, 20.0)
@@ -469,7 +470,7 @@ def test_a_block_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, arun: LoopRunner, broker: PrivateBroker, vhost: str
 ) -> None:
     async def main() -> None:
-        async with requests_by(client).stream("count", {"to": 100}, timeout=20.0) as parts:
+        async with requests_by(client).stream("count", {"to": 100}, timeout=30.0) as parts:
             async for part in parts:
                 if part["n"] == 5:
                     break
@@ -488,7 +489,7 @@ def test_an_iteration_that_is_left_early_leaves_no_queue(
 ) -> None:
     async def main() -> None:
         before = asyncio.all_tasks()
-        stream = requests_by(client).stream("count", {"to": 100}, timeout=20.0)
+        stream = requests_by(client).stream("count", {"to": 100}, timeout=30.0)
         async for part in stream:
             if part["n"] == 5:
                 break
@@ -500,7 +501,7 @@ def test_an_iteration_that_is_left_early_leaves_no_queue(
             async for _ in stream:
                 raise LookupError
 
-        stream = requests_by(client).stream("count", {"to": 100}, timeout=20.0)
+        stream = requests_by(client).stream("count", {"to": 100}, timeout=30.0)
         with pytest.raises(LookupError):
             await fail()
         name = stream.reply_queue
@@ -531,7 +532,6 @@ def test_a_reader_that_is_cancelled_leaves_no_queue(
     arun(main())
 
 
-@ONCE
 def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     asked: Asked, client: RequestClient, arun: LoopRunner, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -561,7 +561,7 @@ def test_services_of_the_old_style_answer_in_parts_too(
     service = old_service("count", count_like_old_services)
 
     async def main() -> None:
-        stream = requests_by(client).stream("count", {"to": 100}, timeout=20.0)
+        stream = requests_by(client).stream("count", {"to": 100}, timeout=30.0)
         assert [part["n"] async for part in stream] == list(range(100))
 
     arun(main())
@@ -590,11 +590,10 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
     arun(main())
 
 
-@ONCE
 def test_a_stream_that_no_queue_takes_is_an_error(client: RequestClient, arun: LoopRunner) -> None:
     async def main() -> None:
         with pytest.raises(MQError, match=r"amq\.nobody"):
-            async for _ in requests_by(client).stream("amq.nobody", {"n": 1}, timeout=10.0):
+            async for _ in requests_by(client).stream("amq.nobody", {"n": 1}, timeout=30.0):
                 pass
 
     arun(main())
@@ -614,12 +613,11 @@ def test_the_loss_of_the_connection_is_told_to_who_reads(
     arun(main())
 
 
-@ONCE
 def test_a_second_reader_takes_nothing_from_the_first(
     asked: Asked, client: RequestClient, arun: LoopRunner
 ) -> None:
     async def main() -> None:
-        stream = requests_by(client).stream("count", {"to": 5}, timeout=20.0)
+        stream = requests_by(client).stream("count", {"to": 5}, timeout=30.0)
 
         async def read() -> list[int]:
             return [part["n"] async for part in stream]
@@ -632,7 +630,6 @@ def test_a_second_reader_takes_nothing_from_the_first(
     arun(main())
 
 
-@ONCE
 def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -645,7 +642,7 @@ def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     old_service("late", count_late)
 
     async def main() -> None:
-        async with requests_by(client).stream("late", {"to": 3}, timeout=20.0) as parts:
+        async with requests_by(client).stream("late", {"to": 3}, timeout=30.0) as parts:
             for _ in range(3):
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(anext(parts), 0.05)
@@ -655,10 +652,9 @@ def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     arun(main())
 
 
-@ONCE
 def test_a_stream_has_one_reader(asked: Asked, client: RequestClient, arun: LoopRunner) -> None:
     async def main() -> None:
-        async with requests_by(client).stream("nobody", {"n": 1}, timeout=20.0) as parts:
+        async with requests_by(client).stream("nobody", {"n": 1}, timeout=30.0) as parts:
             reading = asyncio.create_task(anext(parts))
             await asyncio.sleep(0)
             with pytest.raises(RuntimeError, match="another task"):

@@ -20,7 +20,6 @@ from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually
 from tests.support.polling import eventually
 
 MakeAsync = Callable[..., Any]
-ONCE = pytest.mark.permissive_only
 LONG = 60_000
 
 
@@ -55,7 +54,6 @@ def test_messages_that_are_sent_one_after_another_arrive_in_order(
 
 
 @ON_BOTH_LOOPS
-@ONCE
 def test_no_more_are_on_their_way_than_there_is_room_for(
     make_async: MakeAsync, arun: LoopRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +76,6 @@ def test_no_more_are_on_their_way_than_there_is_room_for(
     arun(main())
 
 
-@ONCE
 def test_where_the_publisher_has_no_room_it_is_awaited(
     make_async: MakeAsync,
     arun: LoopRunner,
@@ -140,6 +137,7 @@ def test_the_first_message_may_be_cancelled_at_any_moment(
     arun(main())
 
 
+@pytest.mark.every_broker
 def test_exchanges_are_declared_and_bound_as_by_threads(
     make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
 ) -> None:
@@ -162,7 +160,6 @@ def test_exchanges_are_declared_and_bound_as_by_threads(
     assert messages_in(channel, "fq") == 2
 
 
-@ONCE
 def test_what_the_broker_does_not_take_is_said(
     make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
 ) -> None:
@@ -188,7 +185,6 @@ def test_what_the_broker_does_not_take_is_said(
     arun(main())
 
 
-@ONCE
 def test_callbacks_that_end_in_a_stop_may_send(
     make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
 ) -> None:

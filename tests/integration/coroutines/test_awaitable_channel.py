@@ -19,6 +19,7 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
+    consume,
     drop_connections,
     messages_in,
     put,
@@ -26,7 +27,6 @@ from tests.integration.conftest import (
 )
 from tests.support.polling import eventually, never
 
-SAME_ON_BOTH = pytest.mark.permissive_only
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 Play = Callable[[Any, Any], Awaitable[Any]]
 
@@ -143,32 +143,6 @@ def test_declaring_binding_getting_and_deleting_give_pikas_answers(stage: Stage)
     ]
 
 
-@pytest.mark.parametrize(
-    "action, code",
-    [
-        (lambda its: its.queue_declare("missing", passive=True), 404),
-        (lambda its: its.queue_bind("missing", "missing", "key"), 404),
-        (lambda its: its.exchange_declare("missing", passive=True), 404),
-        (lambda its: its.basic_publish("missing", "key", b""), 404),
-        (lambda its: its.basic_get("missing"), 404),
-        (lambda its: its.exchange_declare("amq.fanout", exchange_type="direct"), 406),
-        (lambda its: its.queue_declare("amq.reserved"), 403),
-    ],
-)
-@SAME_ON_BOTH
-def test_a_refusal_is_raised_as_pika_does_when_it_is_awaited(
-    stage: Stage, action: Callable[[Any], Awaitable[Any]], code: int
-) -> None:
-    async def refused(its: Any, _method: Any) -> int:
-        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
-            await action(its)
-        return int(caught.value.reply_code)
-
-    assert stage.play(refused) == code
-    never(lambda: stage.seen.errors, during=0.1)
-
-
-@SAME_ON_BOTH
 def test_what_no_queue_takes_is_raised_when_it_is_awaited_and_may_be_caught(stage: Stage) -> None:
     async def publish(its: Any, _method: Any) -> None:
         with pytest.raises(pika.exceptions.UnroutableError) as caught:
@@ -194,7 +168,6 @@ def test_an_operation_may_be_awaited_twice_late_and_by_many(stage: Stage) -> Non
     assert stage.play(declare) == {"made"}
 
 
-@SAME_ON_BOTH
 def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> None:
     async def declare(its: Any, _method: Any) -> str:
         operation = its.queue_declare("made", durable=True)
@@ -206,36 +179,6 @@ def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> No
     assert stage.play(declare) == "made"
 
 
-def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
-    stage: Stage, channel: BlockingChannel
-) -> None:
-    channel.queue_declare("reply", durable=True, arguments={"x-expires": 60_000})
-
-    async def answer(its: Any, _method: Any) -> Any:
-        frame = await its.queue_declare(queue="reply")
-        await its.basic_publish("", "reply", b"answer", BasicProperties(expiration="60000"))
-        return frame.method.queue
-
-    assert stage.play(answer) == "reply"
-    assert messages_in(channel, "reply") == 1
-    channel.queue_delete("reply")
-
-
-def test_a_message_for_a_queue_that_is_missing_has_it_declared(
-    stage: Stage, channel: BlockingChannel
-) -> None:
-    async def publish(its: Any, _method: Any) -> None:
-        await its.basic_publish("", "new", b"text")
-
-    stage.play(publish)
-
-    async def count(its: Any, _method: Any) -> int:
-        return int((await its.queue_declare("new")).method.message_count)
-
-    assert stage.play(count) == 1
-
-
-@SAME_ON_BOTH
 def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stage) -> None:
     async def declare(its: Any, _method: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -260,16 +203,6 @@ def test_the_ways_of_callbacks_for_asynchronous_connections_work_too(stage: Stag
     assert stage.play(declare) == ("made", ["at once", "later"])
 
 
-@SAME_ON_BOTH
-def test_the_prefetch_can_be_changed(stage: Stage, channel: BlockingChannel) -> None:
-    async def change(its: Any, _method: Any) -> None:
-        await its.basic_qos(prefetch_count=2)
-
-    stage.play(change)
-    eventually(lambda: stage.connector.consumers["stage"].consumer.session.prefetch == 2)
-
-
-@SAME_ON_BOTH
 def test_it_can_be_used_from_other_threads(stage: Stage, channel: BlockingChannel) -> None:
     channel.queue_declare("answers", durable=True)
 
@@ -307,7 +240,6 @@ def test_an_ack_leaves_when_what_was_published_is_confirmed_awaited_or_not(
     assert messages_in(channel, "q") == 0
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("ack", ["on_success", "manual"])
 def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, ack: str
@@ -321,25 +253,15 @@ def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
             its.basic_ack(method.delivery_tag)
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
-        answer_to_nobody,
-        seen.on_error,
-        ack=ack,
-        retry=AT_ONCE,
-        durable=True,
+    connector = consume(
+        make_connector(), answer_to_nobody, seen.on_error, ack=ack, retry=AT_ONCE, durable=True
     )
-    run(connector)
     eventually(lambda: connector.health().consumers["c"].parked == 1)
     assert len(tries) == 3
     assert [type(error) for error in seen.errors] == [UnroutableError] * 3
     assert messages_in(channel, "q.dead") == 1
 
 
-@SAME_ON_BOTH
 def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -348,18 +270,13 @@ def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
         await asyncio.sleep(0.2)
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", answer_to_nobody, seen.on_error, durable=True
-    )
-    run(connector)
+    connector = consume(make_connector(), answer_to_nobody, seen.on_error, durable=True)
     eventually(lambda: seen.errors)
     connector.stop()
     assert [type(error) for error in seen.errors] == [UnroutableError]
     assert connector.health().consumers["c"].handled == 1
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("awaited", ["in time", "late", "never"])
 def test_a_refusal_is_logged_if_nobody_awaits_it(
     make_connector: MakeConnector,
@@ -379,9 +296,7 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
         done.set()
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", declares, durable=True)
-    run(connector)
+    consume(make_connector(), declares, durable=True)
     assert done.wait(30.0)
 
     def told() -> list[str]:
@@ -399,7 +314,6 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     assert "406" in message
 
 
-@SAME_ON_BOTH
 def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
     stage: Stage, broker: PrivateBroker, vhost: str, channel: BlockingChannel
 ) -> None:
@@ -439,7 +353,6 @@ def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
     eventually(lambda: messages_in(channel, "answers") == 2)
 
 
-@SAME_ON_BOTH
 def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> None:
     async def consume(its: Any, _method: Any) -> None:
         with pytest.raises(NotImplementedError, match="register_consumer"):
@@ -449,22 +362,3 @@ def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> No
         await its.confirm_delivery()
 
     stage.play(consume)
-
-
-@SAME_ON_BOTH
-def test_closing_the_channel_stops_this_consumer(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    async def close(its: Any, *others: Any) -> None:
-        seen(its, *others)
-        await its.close()
-
-    put(channel, "q", b"1", b"2")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", close, ack="on_success", concurrency=1, durable=True
-    )
-    run(connector)
-    eventually(lambda: not connector.consumers["c"].is_alive())
-    assert seen.bodies == [b"1"]
-    eventually(lambda: messages_in(channel, "q") == 1)

@@ -11,11 +11,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import AckMode, MQConnector
 from neon_mq_connector.aio.consumer import AsyncConsumer
-from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.integration.coroutines.test_consuming import Crowd, numbered
 from tests.support.polling import eventually, never
-
-pytestmark = pytest.mark.permissive_only
 
 MANY = 100
 
@@ -32,11 +30,7 @@ def test_a_hundred_coroutines_may_end_before_the_connector_does(
 ) -> None:
     crowd = Crowd()
     put(channel, "q", *numbered(MANY + 30))
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", crowd.stay, ack=ack, prefetch_count=MANY, durable=True
-    )
-    run(connector)
+    connector = consume(make_connector(), crowd.stay, ack=ack, prefetch_count=MANY, durable=True)
     eventually(lambda: crowd.inside == MANY)
     stopping = stop_in_thread(connector)
     never(lambda: not stopping.is_alive(), during=0.3)
@@ -54,18 +48,14 @@ def test_coroutines_that_do_not_end_are_cancelled_and_their_messages_go_back(
 ) -> None:
     crowd = Crowd()
     put(channel, "q", *numbered(MANY + 30))
-    connector = make_connector(stop_timeout=2.0)
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
+    connector = consume(
+        make_connector(stop_timeout=2.0),
         crowd.stay,
         seen.on_error,
         ack=ack,
         prefetch_count=MANY,
         durable=True,
     )
-    run(connector)
     eventually(lambda: crowd.inside == MANY)
     connector.stop()
     assert len(crowd.cancelled) == MANY
@@ -80,9 +70,7 @@ def test_what_was_acked_on_receipt_and_is_cancelled_is_parked(
 ) -> None:
     crowd = Crowd()
     put(channel, "q", *numbered(3))
-    connector = make_connector(stop_timeout=2.0)
-    connector.register_consumer("c", connector.vhost, "q", crowd.stay, durable=True)
-    run(connector)
+    connector = consume(make_connector(stop_timeout=2.0), crowd.stay, durable=True)
     eventually(lambda: crowd.inside == 3)
     connector.stop()
     assert sorted(crowd.cancelled) == numbered(3)
@@ -104,9 +92,7 @@ def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
                 continue
 
     put(channel, "q", b"1")
-    connector = make_connector(stop_timeout=2.0)
-    connector.register_consumer("c", connector.vhost, "q", stays, ack="on_success", durable=True)
-    run(connector)
+    connector = consume(make_connector(stop_timeout=2.0), stays, ack="on_success", durable=True)
     assert entered.wait(30.0)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)
@@ -125,9 +111,7 @@ def test_a_coroutine_that_blocks_the_loop_does_not_hold_up_the_stop(
         may_go.wait(600.0)
 
     put(channel, "q", b"1")
-    connector = make_connector(stop_timeout=2.0)
-    connector.register_consumer("c", connector.vhost, "q", blocks, ack="on_success", durable=True)
-    run(connector)
+    connector = consume(make_connector(stop_timeout=2.0), blocks, ack="on_success", durable=True)
     assert entered.wait(30.0)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)
@@ -149,11 +133,9 @@ def test_what_a_cancelled_coroutine_still_does_is_done(
 
     channel.queue_declare("good-byes", durable=True)
     put(channel, "q", b"1")
-    connector = make_connector(stop_timeout=3.0)
-    connector.register_consumer(
-        "c", connector.vhost, "q", says_good_bye, ack="on_success", durable=True
+    connector = consume(
+        make_connector(stop_timeout=3.0), says_good_bye, ack="on_success", durable=True
     )
-    run(connector)
     assert entered.wait(30.0)
     connector.stop()
     assert messages_in(channel, "good-byes") == 1
@@ -173,9 +155,7 @@ def test_one_that_goes_on_when_it_is_cancelled_and_ends_well_is_acknowledged(
             await asyncio.sleep(0.05)
 
     put(channel, "q", b"1")
-    connector = make_connector(stop_timeout=3.0)
-    connector.register_consumer("c", connector.vhost, "q", finishes, ack="on_success", durable=True)
-    run(connector)
+    connector = consume(make_connector(stop_timeout=3.0), finishes, ack="on_success", durable=True)
     assert entered.wait(30.0)
     connector.stop()
     assert messages_in(channel, "q") == 0
@@ -271,11 +251,13 @@ def test_a_message_that_waits_for_another_try_goes_back_at_once(
         raise ValueError("boom")
 
     put(channel, "q", b"held")
-    connector = make_connector(retry_delay=600.0, retry_delay_max=600.0, stop_timeout=600.0)
-    connector.register_consumer(
-        "c", connector.vhost, "q", fail, seen.on_error, ack="on_success", durable=True
+    connector = consume(
+        make_connector(retry_delay=600.0, retry_delay_max=600.0, stop_timeout=600.0),
+        fail,
+        seen.on_error,
+        ack="on_success",
+        durable=True,
     )
-    run(connector)
     eventually(lambda: seen.errors)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)

@@ -24,8 +24,6 @@ from tests.integration.conftest import (
 )
 from tests.support.polling import eventually
 
-# what a broker permits makes no difference to these: one kind is enough
-SAME_ON_BOTH = pytest.mark.permissive_only
 InCallback = Callable[[Callable[[Any, Any], Any]], Any]
 
 
@@ -80,6 +78,7 @@ def stage(
     assert not stage.seen.errors
 
 
+@pytest.mark.every_broker
 def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
     stage: Stage, channel: BlockingChannel
 ) -> None:
@@ -95,6 +94,7 @@ def test_a_reply_queue_is_declared_whatever_others_declared_it_with(
     channel.queue_delete("reply")
 
 
+@pytest.mark.every_broker
 def test_a_message_for_a_queue_that_is_missing_has_it_declared(
     stage: Stage, channel: BlockingChannel
 ) -> None:
@@ -103,7 +103,6 @@ def test_a_message_for_a_queue_that_is_missing_has_it_declared(
     eventually(lambda: messages_in(channel, "new") == 1)
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("count", [-1, 65_536, "3", None])
 def test_a_prefetch_that_amqp_has_not_is_refused_and_harms_nobody(stage: Stage, count: Any) -> None:
     def ask(channel: Any, _method: Any) -> None:
@@ -113,7 +112,6 @@ def test_a_prefetch_that_amqp_has_not_is_refused_and_harms_nobody(stage: Stage, 
     stage.play(ask)
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "action, code",
     [
@@ -158,7 +156,6 @@ def test_one_message_can_be_taken_from_another_queue(
     assert messages_in(channel, "other") == 0
 
 
-@SAME_ON_BOTH
 def test_many_threads_can_take_messages_at_once(stage: Stage, channel: BlockingChannel) -> None:
     put(channel, "other", *[b"%d" % number for number in range(40)])
 
@@ -237,6 +234,7 @@ def test_declares_go_on_when_the_broker_ends_an_idle_connection(
     assert frame.method.queue == "after"
 
 
+@pytest.mark.every_engine
 def test_closing_the_channel_stops_this_consumer_and_no_other(
     make_connector: MakeConnector, channel: BlockingChannel, engine: dict[str, Any], vhost: str
 ) -> None:
@@ -258,7 +256,6 @@ def test_closing_the_channel_stops_this_consumer_and_no_other(
     eventually(lambda: messages_in(channel, "a") == 1)
 
 
-@SAME_ON_BOTH
 def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
     make_connector: MakeConnector,
     channel: BlockingChannel,

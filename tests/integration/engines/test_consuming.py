@@ -24,8 +24,6 @@ from tests.integration.conftest import (
 from tests.support.engines import tell_at_once
 from tests.support.polling import eventually, never
 
-# what a broker permits makes no difference to these: one kind is enough
-SAME_ON_BOTH = pytest.mark.permissive_only
 Engine = dict[str, Any]
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 IN_A_WHILE = Retry(backoff=ExponentialBackoff(first=30.0))
@@ -36,6 +34,7 @@ def numbered(count: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("ack", [AckMode.ON_RECEIPT, AckMode.ON_SUCCESS])
+@pytest.mark.every_engine
 def test_every_message_is_handled_once_and_in_order(
     engine: Engine,
     make_connector: MakeConnector,
@@ -53,7 +52,6 @@ def test_every_message_is_handled_once_and_in_order(
     assert not seen.redelivered
 
 
-@SAME_ON_BOTH
 def test_the_broker_sends_no_more_ahead_than_the_prefetch(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -70,7 +68,6 @@ def test_the_broker_sends_no_more_ahead_than_the_prefetch(
     eventually(lambda: messages_in(channel, "q") == 20)
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("ack", list(AckMode))
 def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     engine: Engine,
@@ -103,7 +100,6 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     eventually(lambda: messages_in(channel, "q") == 29)
 
 
-@SAME_ON_BOTH
 def test_a_callback_can_stop_its_own_connector(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -121,7 +117,6 @@ def test_a_callback_can_stop_its_own_connector(
     eventually(lambda: messages_in(channel, "q") == 4)
 
 
-@SAME_ON_BOTH
 def test_a_callback_beside_others_can_stop_its_own_connector_without_waiting_for_itself(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -166,7 +161,6 @@ def test_what_a_callback_sends_while_its_connector_stops_leaves_nothing_open(
     assert messages_in(channel, "answers") == 1
 
 
-@SAME_ON_BOTH
 def test_acks_from_many_threads_settle_each_message_once(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -209,7 +203,6 @@ def test_acks_from_many_threads_settle_each_message_once(
     assert len(seen.bodies) == 400
 
 
-@SAME_ON_BOTH
 def test_a_multiple_ack_does_not_reach_messages_that_no_callback_has_seen(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -234,7 +227,6 @@ def test_a_multiple_ack_does_not_reach_messages_that_no_callback_has_seen(
     eventually(lambda: messages_in(channel, "q") == 7)
 
 
-@SAME_ON_BOTH
 def test_as_many_callbacks_run_side_by_side_as_asked_for(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -259,6 +251,8 @@ def test_as_many_callbacks_run_side_by_side_as_asked_for(
 # -- failures ----------------------------------------------------------------------------------
 
 
+@pytest.mark.every_broker
+@pytest.mark.every_engine
 def test_a_message_that_always_fails_is_parked_after_three_tries_and_blocks_nobody(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -310,7 +304,6 @@ def _holds_any(channel: BlockingChannel, queue: str) -> bool:
             look.close()
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("count", [4, 12])
 def test_many_bad_messages_do_not_block_the_good_one_behind_them(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, count: int
@@ -336,7 +329,6 @@ def test_many_bad_messages_do_not_block_the_good_one_behind_them(
     assert seen.wait_for(1) == [b"good"]
 
 
-@SAME_ON_BOTH
 def test_a_message_that_waits_for_another_try_goes_back_at_a_stop(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -361,7 +353,6 @@ def test_a_message_that_waits_for_another_try_goes_back_at_a_stop(
     eventually(lambda: messages_in(channel, "q") == 1)
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
 def test_a_callback_that_calls_exit_ends_nothing(
     engine: Engine,
@@ -387,6 +378,7 @@ def test_a_callback_that_calls_exit_ends_nothing(
 # -- outages -----------------------------------------------------------------------------------
 
 
+@pytest.mark.every_engine
 def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
     engine: Engine,
     make_connector: MakeConnector,
@@ -418,6 +410,7 @@ def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
 # -- what is subscribed and bound --------------------------------------------------------------
 
 
+@pytest.mark.every_broker
 def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
     engine: Engine, make_connector: MakeConnector, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -439,7 +432,6 @@ def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
     assert broker.list_queues(vhost) == []
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize(
     "kind, keys, sent, expected",
     [
@@ -488,6 +480,8 @@ def test_a_reset_queue_begins_empty_and_unbound(
     never(lambda: len(seen.bodies) > 1, during=0.2)
 
 
+@pytest.mark.every_broker
+@pytest.mark.every_engine
 def test_a_queue_without_a_name_gets_one_from_the_broker_and_keeps_it_through_an_outage(
     engine: Engine,
     make_connector: MakeConnector,
@@ -513,7 +507,6 @@ def test_a_queue_without_a_name_gets_one_from_the_broker_and_keeps_it_through_an
 # -- coming and going --------------------------------------------------------------------------
 
 
-@SAME_ON_BOTH
 def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -544,7 +537,7 @@ def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
     assert messages_in(channel, "q") == 0
 
 
-@SAME_ON_BOTH
+@pytest.mark.every_engine
 def test_it_runs_again_after_each_stop(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -560,7 +553,6 @@ def test_it_runs_again_after_each_stop(
     assert seen.bodies == numbered(5)
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("delay", [0.002, 0.005, 0.01, 0.02, 0.04])
 def test_a_stop_at_any_moment_of_the_start_is_a_stop(
     engine: Engine, make_connector: MakeConnector, seen: Seen, delay: float
@@ -599,7 +591,6 @@ def test_a_stop_while_a_service_prepares_to_run_is_a_stop(
     assert not connector.consumers["c"].is_alive()
 
 
-@SAME_ON_BOTH
 @pytest.mark.parametrize("_round", range(3))
 def test_a_stop_while_the_presence_is_published_leaves_no_connection(
     engine: Engine, make_connector: MakeConnector, seen: Seen, _round: int

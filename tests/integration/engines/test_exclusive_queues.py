@@ -35,6 +35,7 @@ def test_nobody_else_may_use_it_and_it_goes_with_its_consumer(
     assert broker.list_queues(vhost) == []
 
 
+@pytest.mark.every_engine
 def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
     engine: Engine,
     make_connector: MakeConnector,
@@ -58,6 +59,8 @@ def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
 
 
 @pytest.mark.parametrize("name", ["mine", ""])
+@pytest.mark.every_broker
+@pytest.mark.every_engine
 def test_after_a_loss_it_is_made_anew_and_bound(
     engine: Engine,
     make_connector: MakeConnector,

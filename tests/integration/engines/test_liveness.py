@@ -16,18 +16,18 @@ from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
-from tests.conftest import User
 from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
-from tests.support.engines import ENGINES, FUNCTION_ENGINES
+from tests.support.engines import ENGINES
 from tests.support.polling import eventually, never
+from tests.support.vhosts import User
 
 Engine = dict[str, Any]
 
 
-@pytest.fixture(params=FUNCTION_ENGINES)
-def function_engine(request: pytest.FixtureRequest) -> Engine:
-    """The engines that run functions, on workers where these run side by side."""
-    return dict(ENGINES[request.param])
+@pytest.fixture
+def function_engine() -> Engine:
+    """An engine that runs functions, on workers where these run side by side."""
+    return dict(ENGINES["threaded"])
 
 
 def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:

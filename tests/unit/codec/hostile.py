@@ -20,6 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from neon_mq_connector.codec import decode_body
+from neon_mq_connector.errors import DecodeError
+
 _MIB: Final = 2**20
 _PRIME: Final = 2**61 - 1
 
@@ -123,9 +126,6 @@ def _reset_peak() -> None:
 
 
 def _measure(body: bytes) -> dict[str, Any]:
-    from neon_mq_connector.codec import decode_body
-    from neon_mq_connector.errors import DecodeError
-
     decode_body(b'{"a": 1}')
     try:
         _reset_peak()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import pika
@@ -52,69 +51,6 @@ def listen(thread: Any, name: str) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     setattr(thread, name, lambda *arguments: calls.append(arguments))
     return calls
-
-
-def test_the_hooks_get_what_pika_gives(
-    thread: SelectConsumerThread, hooks: ConsumerObserver
-) -> None:
-    connected, opened = listen(thread, "on_connected"), listen(thread, "on_channel_open")
-    failed, closed = listen(thread, "on_connection_fail"), listen(thread, "on_close")
-    hooks.attempt_failed(DOWN)
-    hooks.opened(SESSION)
-    hooks.closed(SESSION, LOST)
-    assert connected == [("the connection",)]
-    assert opened == [("the channel",)]
-    assert failed == [(None, DOWN)]
-    assert closed == [("the connection", LOST)]
-
-
-@pytest.mark.parametrize(
-    "make, got",
-    [
-        (lambda calls: lambda: calls.append(()), ()),
-        (lambda calls: lambda a: calls.append((a,)), ("the connection",)),
-        (lambda calls: lambda a, b, c=1: calls.append((a, b, c)), ("the connection", LOST, 1)),
-        (lambda calls: lambda *a, **k: calls.append((*a, k)), ("the connection", LOST, {})),
-        (lambda calls: lambda *, more=(): calls.append(more), ()),
-        (lambda calls: calls.append, "the connection"),
-    ],
-)
-def test_a_hook_is_given_as_much_as_it_takes(
-    thread: Any, hooks: ConsumerObserver, make: Callable[[list[Any]], Any], got: Any
-) -> None:
-    calls: list[Any] = []
-    thread.on_close = make(calls)
-    hooks.closed(SESSION, LOST)
-    assert calls == [got]
-
-
-@pytest.mark.parametrize("error", [ValueError("kaput"), SystemExit(1), TypeError("inside")])
-def test_what_a_hook_raises_is_logged(
-    thread: Any,
-    hooks: ConsumerObserver,
-    error: BaseException,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def fail(*_: Any) -> None:
-        raise error
-
-    thread.on_connected = fail
-    opened = listen(thread, "on_channel_open")
-    hooks.opened(SESSION)
-    assert len(opened) == 1
-    (record,) = caplog.records
-    assert "on_connected" in record.getMessage()
-    assert thread.name in record.getMessage()
-    assert record.exc_info is not None
-    assert record.exc_info[1] is error
-
-
-def test_a_hook_that_is_none_is_logged_too(
-    thread: Any, hooks: ConsumerObserver, caplog: pytest.LogCaptureFixture
-) -> None:
-    thread.on_close = None
-    hooks.closed(SESSION, LOST)
-    assert "on_close" in caplog.text
 
 
 @pytest.mark.parametrize("limit, failures_told", [(0, 1), (1, 1), (3, 3)])

@@ -1,4 +1,4 @@
-"""The books of deliveries, against a model of what a broker allows."""
+"""The books of deliveries; `models.test_coalesced_acks_model` has them against a broker's."""
 
 from __future__ import annotations
 
@@ -6,133 +6,10 @@ import threading
 import time
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from neon_mq_connector.consumers.settlement import Settlement, Verdict
 from neon_mq_connector.errors import ChannelShutError
 from tests.unit.fakes import FakeChannel, as_channel, make_delivery
-
-VERDICTS = st.sampled_from(list(Verdict))
-TAGS = st.integers(min_value=-1, max_value=40)
-
-
-class SettlementModel(RuleBasedStateMachine):
-    """Never a tag twice, never one that was not delivered, never one that no callback has seen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.channel = FakeChannel()
-        self.settlement = Settlement(as_channel(self.channel), "q")
-        self.delivered = 0
-        self.prefetched: list[int] = []  # delivered, and with no callback yet
-        self.open: set[int] = set()
-        self.claimed: dict[int, int] = {}  # to be settled later: tag -> attempt
-        self.expected: list[tuple[str, int, bool]] = []
-
-    @rule()
-    def deliver(self) -> None:
-        self.delivered += 1
-        self.settlement.delivered(self.delivered, self.delivered)
-        self.prefetched.append(self.delivered)
-
-    @precondition(lambda self: self.prefetched)
-    @rule()
-    def start(self) -> None:
-        tag = self.prefetched.pop(0)
-        self.settlement.start(make_delivery(tag))
-        self.open.add(tag)
-
-    @precondition(lambda self: self.prefetched)
-    @rule()
-    def give_back_what_was_not_started(self) -> None:
-        tag = self.prefetched.pop()
-        self.settlement.give_back(tag)
-        self.expected.append(("nack", tag, True))
-
-    @precondition(lambda self: self.prefetched)
-    @rule()
-    def drop_a_repetition(self) -> None:
-        tag = self.prefetched.pop(0)
-        self.settlement.acknowledge_unseen(tag)
-        self.expected.append(("ack", tag, False))
-
-    @rule(tag=TAGS, verdict=VERDICTS)
-    def settle(self, tag: int, verdict: Verdict) -> None:
-        assert self.settlement.settle(tag, verdict) is (tag in self.open)
-        if tag in self.open:
-            self._expect(tag, verdict)
-
-    @rule(tag=TAGS, verdict=VERDICTS)
-    def settle_many(self, tag: int, verdict: Verdict) -> None:
-        covered = sorted(each for each in self.open if tag == 0 or each <= tag)
-        assert self.settlement.settle(tag, verdict, multiple=True) is bool(covered)
-        for each in covered:
-            self._expect(each, verdict)
-
-    @rule(tag=TAGS, multiple=st.booleans())
-    def claim(self, tag: int, multiple: bool) -> None:
-        for item in self.settlement.claim(tag, multiple=multiple):
-            assert item.tag in self.open
-            self.open.remove(item.tag)
-            self.claimed[item.tag] = item.attempt
-
-    @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), verdict=VERDICTS)
-    def send_what_was_claimed(self, data: st.DataObject, verdict: Verdict) -> None:
-        tag = data.draw(st.sampled_from(sorted(self.claimed)))
-        del self.claimed[tag]
-        self.settlement.send(tag, verdict)
-        self.open.add(tag)  # for _expect
-        self._expect(tag, verdict)
-
-    @precondition(lambda self: self.claimed)
-    @rule(data=st.data())
-    def try_again(self, data: st.DataObject) -> None:
-        tag = data.draw(st.sampled_from(sorted(self.claimed)))
-        attempt = self.claimed.pop(tag)
-        self.settlement.start(make_delivery(tag), attempt + 1)
-        self.open.add(tag)
-
-    def _expect(self, tag: int, verdict: Verdict) -> None:
-        self.open.remove(tag)
-        kind, requeue = {
-            Verdict.ACK: ("ack", False),
-            Verdict.REJECT: ("reject", False),
-            Verdict.REJECT_AND_REQUEUE: ("reject", True),
-            Verdict.NACK: ("nack", False),
-            Verdict.NACK_AND_REQUEUE: ("nack", True),
-        }[verdict]
-        self.expected.append((kind, tag, requeue))
-
-    @invariant()
-    def what_the_broker_got_is_what_was_decided(self) -> None:
-        assert self.channel.settled == self.expected
-
-    @invariant()
-    def no_tag_is_settled_twice_or_unknown(self) -> None:
-        tags = [tag for _, tag, _ in self.channel.settled]
-        assert len(tags) == len(set(tags))
-        assert all(1 <= tag <= self.delivered for tag in tags)
-
-    @invariant()
-    def no_multiple_settlement_reaches_the_broker_over_an_open_tag(self) -> None:
-        assert not any(kind.startswith("multiple") for kind, _, _ in self.channel.settled)
-
-    @invariant()
-    def the_books_agree(self) -> None:
-        assert self.settlement.open_count() == len(self.open)
-        assert all(self.settlement.is_open(tag) for tag in self.open)
-        assert not any(self.settlement.is_open(tag) for tag in self.claimed)
-        assert self.settlement.wait_until_sent(0) is (not self.claimed)
-        oldest = self.settlement.oldest()
-        assert (oldest is None) is (not self.open)
-        assert oldest is None or oldest.tag in self.open
-
-
-TestSettlementModel = SettlementModel.TestCase
-TestSettlementModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture

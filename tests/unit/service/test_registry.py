@@ -99,13 +99,6 @@ def it() -> Bench:
     return Bench()
 
 
-def test_a_registered_consumer_is_there_and_not_started(it: Bench) -> None:
-    thread = it.register()
-    assert it.thread() is thread
-    assert it.running() == []
-    assert it.registry.running() == {}
-
-
 def test_it_is_started_once_however_often_it_is_asked_for(it: Bench) -> None:
     it.register()
     it.start()
@@ -124,15 +117,6 @@ def test_stopped_and_started_again_it_is_another_thread_of_the_same_make(it: Ben
     it.start()
     assert it.running() == [1]
     assert it.thread() is it.made[1]
-
-
-def test_registering_a_name_again_stops_what_ran(it: Bench) -> None:
-    it.register()
-    it.start()
-    it.register()
-    assert it.running() == []
-    it.start()
-    assert it.running() == [1]
 
 
 def test_names_that_nobody_registered_are_logged(

@@ -10,7 +10,6 @@ import pika
 import pytest
 
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
@@ -105,29 +104,6 @@ def test_a_configuration_is_validated_once(asked: Asked, monkeypatch: pytest.Mon
     assert len(validated) == 1
     assert [each.virtual_host for each in asked.parameters] == ["/", "/other"] * 3
     assert asked.parameters[0] is asked.parameters[2]
-
-
-def test_the_default_may_be_changed_in_place_or_replaced_between_two_requests(
-    asked: Asked, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def credentials() -> Any:
-        assert send_mq_request("/", {"n": 1}, "q")
-        return asked.last.credentials
-
-    assert credentials() == pika.PlainCredentials("somebody", "secret")
-    config["users"]["mq_handler"]["password"] = "another"
-    assert credentials() == pika.PlainCredentials("somebody", "another")
-    config["port"] = 2
-    credentials()
-    assert asked.last.port == 2
-    config["wire_format"] = "json"
-    credentials()
-    assert asked.arguments[-1]["wire_format"] is WireFormat.JSON
-    other = {"MQ": {"users": {"mq_handler": {"user": "third", "password": "p"}}}}
-    monkeypatch.setattr(client_utils, "_default_mq_config", other)
-    assert credentials() == pika.PlainCredentials("third", "p")
-    del other["MQ"]["users"]["mq_handler"]
-    assert send_mq_request("/", {"n": 1}, "q") == {}
 
 
 def test_a_client_that_was_closed_is_made_anew(asked: Asked) -> None:

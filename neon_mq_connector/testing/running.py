@@ -1,0 +1,130 @@
+"""A broker that runs, whoever started it: where it is, and what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from neon_mq_connector.testing.management import ManagementClient
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where a broker listens, and its administrator.
+
+    Attributes:
+        host: the address that it listens on.
+        port: for AMQP.
+        management_port: for the management interface.
+        username: of the administrator.
+        password: of the administrator.
+    """
+
+    host: str
+    port: int
+    management_port: int
+    username: str
+    password: str = field(repr=False)
+
+
+class RunningBroker:
+    """Reach a broker that somebody else has started.
+
+    Args:
+        address: of the broker.
+    """
+
+    def __init__(self, address: BrokerAddress) -> None:
+        self._address = address
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Return where it listens, and its administrator."""
+        return self._address
+
+    @property
+    def host(self) -> str:
+        """Return the address that it listens on."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        """Return the AMQP port."""
+        return self.address.port
+
+    @property
+    def management_url(self) -> str:
+        """Return the address of the management interface, for browsers too."""
+        return f"http://{self.host}:{self.address.management_port}"
+
+    @property
+    def username(self) -> str:
+        """Return the name of the administrator."""
+        return self.address.username
+
+    @property
+    def password(self) -> str:
+        """Return the password of the administrator."""
+        return self.address.password
+
+    def url(self, vhost: str = "/", *, username: str | None = None, password: str = "") -> str:
+        """Return an AMQP URL, password included.
+
+        Args:
+            vhost: the virtual host.
+            username: of a user; the administrator when None.
+            password: of that user.
+        """
+        user, secret = (self.username, self.password) if username is None else (username, password)
+        credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
+        return f"amqp://{credentials}@{self.host}:{self.port}/{quote(vhost, safe='')}"
+
+    @property
+    def management(self) -> ManagementClient:
+        """Return a client for all that has no method here."""
+        return ManagementClient(self.management_url, self.username, self.password)
+
+    def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
+        """Create a virtual host that the administrator and these users may do everything in."""
+        management = self.management
+        management.create_vhost(name)
+        for user in (self.username, *users):
+            management.permit(user, name)
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all in it, and end its connections; a missing one is fine."""
+        self.management.delete_vhost(name)
+
+    def add_user(
+        self, name: str, password: str, *, vhosts: Iterable[str] = (), tags: str = ""
+    ) -> None:
+        """Create a user.
+
+        Args:
+            name: of the user.
+            password: of the user.
+            vhosts: virtual hosts that it may do everything in.
+            tags: such as `administrator`.
+        """
+        management = self.management
+        management.create_user(name, password, tags=tags)
+        for vhost in vhosts:
+            management.permit(name, vhost)
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user; a missing one is fine."""
+        self.management.delete_user(name)
+
+    def list_queues(self, vhost: str) -> list[dict[str, Any]]:
+        """List the queues as they are now, with their messages; see `ManagementClient.queues`."""
+        return self.management.queues(vhost)
+
+    def list_consumers(self, vhost: str) -> list[dict[str, Any]]:
+        """List the consumers as they were at most a second ago."""
+        return self.management.consumers(vhost)
+
+    def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
+        """List the connections as they were at most a second ago."""
+        return self.management.connections(vhost)
