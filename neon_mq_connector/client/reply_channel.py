@@ -54,7 +54,7 @@ class ReplyChannel:
         self._by_message: dict[str, Request] = {}
         self._channel: SelectChannel | None = None
         self._call_last: Callable[[Callable[[Any], object], Any], None] = _call
-        self._rest: Callable[[float], None] = _no_rest
+        self._delay_reads: Callable[[float], None] = _no_delay
         self._error: MQError | None = None
 
     @property
@@ -81,7 +81,7 @@ class ReplyChannel:
 
     def open(self, reply_queue: str, deadline: float) -> None:
         link = self.shared.connections.requests
-        self._call_last, self._rest = link.call_last, link.rest
+        self._call_last, self._delay_reads = link.call_last, link.delay_reads
         channel = link.open_channel(
             ChannelEvents(
                 deliveries=self._deliveries,
@@ -134,10 +134,10 @@ class ReplyChannel:
         finally:
             inside.discard(thread)
 
-    def lead(self, done: Callable[[], object], deadline: float) -> None:
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read answers until something is done, if no more than one request waits for any."""
         if len(self._by_correlation) == 1:
-            self.channel.lead(done, deadline, self.shared.inside)
+            self.channel.read_until(done, deadline)
 
     def add(self, request: Request) -> None:
         """Have what comes for a request delivered to it."""
@@ -187,7 +187,7 @@ class ReplyChannel:
                 self._assign_later(raw)
             else:
                 call_last(request.deliver, raw)
-        self._rest(len(self._by_correlation) * _TIME_PER_REQUEST)
+        self._delay_reads(len(self._by_correlation) * _TIME_PER_REQUEST)
 
     def _assign_later(self, raw: RawDelivery) -> None:
         """Have an answer read that only its body can assign."""
@@ -229,5 +229,5 @@ def _call(call: Callable[[Any], object], argument: Any) -> None:
     call(argument)
 
 
-def _no_rest(_seconds: float) -> None:
+def _no_delay(_seconds: float) -> None:
     pass

@@ -25,9 +25,9 @@ from neon_mq_connector.link.waker import Waker
 LOG = logging.getLogger("neon_mq_connector.link")
 
 _LONGEST_SLEEP = 5.0
-#: A rest is no shorter and no longer, in seconds.
-_SHORTEST_REST = 0.25e-3
-_LONGEST_REST = 1e-3
+#: Reads are delayed by no less and no more, in seconds.
+_SHORTEST_DELAY = 0.25e-3
+_LONGEST_DELAY = 1e-3
 
 
 class _Timer:
@@ -53,8 +53,8 @@ class Loop(AbstractSelectorIOLoop):
             of it is logged and ends nothing.
 
     Attributes:
-        can_pause: whether any thread may call `look_for`, and ask for no events.
-        look_for: watches a socket for other events.
+        any_thread_may_watch: whether any thread may call `watch`, and for no events.
+        watch: watches a socket for other events.
     """
 
     READ = poller.READ
@@ -68,13 +68,13 @@ class Loop(AbstractSelectorIOLoop):
         self._numbers = itertools.count()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
         self._poller = poller.new_poller()
-        self.can_pause = self._poller.any_thread
-        self.look_for = self._poller.modify
+        self.any_thread_may_watch = self._poller.any_thread
+        self.watch = self._poller.modify
         self._waker = Waker()
         self._poller.register(self._waker.fd, poller.READ)
         self._last_calls: list[tuple[Callable[[Any], object], Any]] = []
         self._asleep = False
-        self._rest_for = 0.0
+        self._reads_delay = 0.0
         self._stopped = False
         self._closed = False
 
@@ -121,18 +121,18 @@ class Loop(AbstractSelectorIOLoop):
         """
         self._last_calls.append((call, argument))
 
-    def rest(self, seconds: float) -> None:
-        """Sleep after this round, whatever comes meanwhile; it is dealt with afterwards, in one go.
+    def delay_reads(self, seconds: float) -> None:
+        """Sleep after this round, so that what comes meanwhile is read and handled together.
 
         Where much comes one by one, each piece costs a change of thread or two, which is more than
         all else that is done with it.
 
         Args:
-            seconds: how long there is enough to do without what comes; no longer than 1 ms is
-                slept, and not at all for less than 0.25 ms.
+            seconds: how long there is enough to do without what comes. No more than 1 ms is
+                slept, and nothing when it is less than 0.25 ms.
         """
-        if seconds > self._rest_for:
-            self._rest_for = seconds
+        if seconds > self._reads_delay:
+            self._reads_delay = seconds
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> _Timer:
         """Call something once after a delay in seconds."""
@@ -172,8 +172,8 @@ class Loop(AbstractSelectorIOLoop):
         return events & (self.READ | self.WRITE)
 
     def _serve_once(self) -> None:
-        if self._rest_for:
-            self._sleep_for_a_rest()
+        if self._reads_delay:
+            self._delay_reads_now()
         self._asleep = True
         timeout = self._time_to_sleep()
         if self._last_calls:
@@ -197,11 +197,11 @@ class Loop(AbstractSelectorIOLoop):
         if self._timers:
             self._call_due()
 
-    def _sleep_for_a_rest(self) -> None:
-        seconds, self._rest_for = self._rest_for, 0.0
-        if seconds >= _SHORTEST_REST and not self._stopped:
+    def _delay_reads_now(self) -> None:
+        seconds, self._reads_delay = self._reads_delay, 0.0
+        if seconds >= _SHORTEST_DELAY and not self._stopped:
             self._make_last_calls()
-            time.sleep(min(seconds, _LONGEST_REST))
+            time.sleep(min(seconds, _LONGEST_DELAY))
 
     def _make_last_calls(self) -> None:
         calls, self._last_calls = self._last_calls, []

@@ -170,17 +170,17 @@ class SelectLink:
         else:
             call(argument)
 
-    def rest(self, seconds: float) -> None:
-        """Have the I/O thread rest after this round, so that what comes is dealt with in one go.
+    def delay_reads(self, seconds: float) -> None:
+        """Delay what the I/O thread reads next, so that more is read together.
 
         Called on another thread, which has read in its place, it does nothing.
 
         Args:
-            seconds: how long there is enough to do without what comes; 1 ms at most is taken.
+            seconds: how long there is enough to do without what comes; see `Loop.delay_reads`.
         """
         ioloop = self._ioloop
         if ioloop is not None and self.is_io_thread:
-            ioloop.rest(seconds)
+            ioloop.delay_reads(seconds)
 
     @property
     def is_io_thread(self) -> bool:
@@ -281,7 +281,7 @@ class SelectLink:
         connection = self._connection
         if connection is None or self.state is not LinkState.OPEN:
             return
-        self._transport().reader.turn.take_back()
+        self._transport().reader.lease.revoke_expired()
         heartbeat = connection.params.heartbeat
         if connection.bytes_received != self._received:
             self._received = connection.bytes_received

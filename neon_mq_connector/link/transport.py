@@ -11,7 +11,6 @@ another thread, and when many send, one call carries many messages.
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 import ssl
@@ -25,7 +24,6 @@ from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractS
 from neon_mq_connector.errors import ConnectionLostError, MQError, WaitTimeoutError
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.reader import Reader
-from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -79,7 +77,7 @@ class StreamTransport(AbstractStreamTransport):
         self._out: list[bytes] = []
         self._backlog = 0
         self._writing = threading.Lock()
-        self._rest: memoryview | None = None
+        self._unsent: memoryview | None = None
         self._blocked = False
         self._flush_is_soon = False
         self._lost = False
@@ -90,7 +88,7 @@ class StreamTransport(AbstractStreamTransport):
             protocol,
             loop,
             receive=self._receive,
-            end=functools.partial(self._end, reads=True),
+            end=self._end,
             on_taken=on_taken,
         )
         loop.add_handler(self._fd, self._on_event, loop.READ)
@@ -125,7 +123,7 @@ class StreamTransport(AbstractStreamTransport):
 
     def flush(self) -> None:
         """Write what is to be sent, if the socket takes it and nobody else is at it."""
-        while (self._out or self._rest is not None) and not self._blocked:
+        while (self._out or self._unsent is not None) and not self._blocked:
             if self._writing.locked():
                 return  # its holder looks again
             with self._writing:
@@ -150,9 +148,9 @@ class StreamTransport(AbstractStreamTransport):
         """Whether `send` need not wait for room."""
         return self._backlog <= MAX_BACKLOG
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
-        """Read what comes until something is done, in the I/O thread's place: see `Reader.lead`."""
-        self.reader.lead(done, deadline, inside)
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
+        """Read in place of the I/O thread until something is done: see `Reader.read_until`."""
+        self.reader.read_until(done, deadline)
 
     def shut(self, gate: Gate, refusal: MQError) -> None:
         """Shut a gate: from here on nothing leaves that has to pass it."""
@@ -177,7 +175,7 @@ class StreamTransport(AbstractStreamTransport):
 
     def _write(self) -> None:
         """Send what is there; called by the holder of `_writing`."""
-        data: Any = self._rest
+        data: Any = self._unsent
         if data is None:
             with self._order:
                 chunks, self._out = self._out, []
@@ -190,9 +188,9 @@ class StreamTransport(AbstractStreamTransport):
             self._loop.add_callback(self._look_for_the_end)
             return
         if sent == len(data):
-            self._rest = None
+            self._unsent = None
         else:
-            self._rest = memoryview(data)[sent:]
+            self._unsent = memoryview(data)[sent:]
         if sent:
             with self._order:
                 self._backlog -= sent
@@ -232,7 +230,7 @@ class StreamTransport(AbstractStreamTransport):
         self.flush()
 
     def _want_to_write(self) -> None:
-        self.reader.turn.look_for_room(True)
+        self.reader.lease.watch_writable(True)
 
     def _unblock(self) -> None:
         self._blocked = False
@@ -243,7 +241,7 @@ class StreamTransport(AbstractStreamTransport):
 
     def _on_event(self, _fd: int, events: int) -> None:
         if events & self._loop.WRITE:
-            self.reader.turn.look_for_room(False)
+            self.reader.lease.watch_writable(False)
             self._unblock()
         if events & self._loop.READ:
             self._read()
@@ -254,10 +252,10 @@ class StreamTransport(AbstractStreamTransport):
     def _receive(self) -> bytes:
         return self._socket.recv(_READ_SIZE)
 
-    def _end(self, error: BaseException | None, *, reads: bool = False) -> None:
+    def _end(self, error: BaseException | None) -> None:
         if self._lost:
             return
-        self.reader.turn.close()
+        self.reader.lease.close()
         self._loop.remove_handler(self._fd)
         with self._room:
             self._lost = True
@@ -265,27 +263,24 @@ class StreamTransport(AbstractStreamTransport):
             self._backlog = 0
             self._room.notify_all()
         self._blocked = True
-        # whoever sends or reads must not find another connection behind the descriptor
-        locks: list[Any] = [self._writing] if reads else [self._writing, self.reader.turn.reading]
-        held = [lock for lock in locks if lock.acquire(timeout=1.0)]
-        try:
-            self._protocol.connection_lost(error)
-        finally:
-            self._socket.close()
-            for lock in held:
-                lock.release()
+        # a thread that sends or reads must not find another connection behind the descriptor
+        with self.reader.lease.reading, self._writing:
+            try:
+                self._protocol.connection_lost(error)
+            finally:
+                self._socket.close()
 
 
 class TlsTransport(StreamTransport):
     """The same over TLS; an `SSLSocket` is not for two threads, so reading takes the lock too.
 
-    Nobody leads: what is readable does not tell whether there is something to read.
+    Only the I/O thread reads: a readable socket does not tell that there is something to read.
     """
 
     _socket: ssl.SSLSocket
     _waits_to_read = False
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Leave reading to the I/O thread."""
 
     def _send_some(self, data: Any) -> int:

@@ -109,7 +109,7 @@ class Publisher:
         self.post(message, waiter, deadline, Flush.NOW)
         generation = self._generation
         if self._outstanding == 1 and generation is not None:
-            generation.lead(waiter.has_answer, deadline, self._inside)
+            generation.read_until(waiter.has_answer, deadline)
         try:
             waiter.wait(time_left(deadline), message)
         except WaitTimeoutError:

@@ -113,7 +113,7 @@ class FakeChannel:
     def flush(self) -> None:
         pass
 
-    def lead(self, done: Any, deadline: float, inside: Any) -> None:
+    def read_until(self, done: Any, deadline: float) -> None:
         """Leave reading to whoever makes the answers."""
 
     def flush_soon(self) -> None:
@@ -234,7 +234,7 @@ class FakeLink:
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 
-    def rest(self, seconds: float) -> None:
+    def delay_reads(self, seconds: float) -> None:
         pass
 
     @property
