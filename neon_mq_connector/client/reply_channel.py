@@ -19,9 +19,9 @@ from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import DecodeError, FrameError, MQError, StoppedError
 from neon_mq_connector.link import (
     ChannelEvents,
+    LinkChannel,
     RawDelivery,
     Returned,
-    SelectChannel,
     correlation_id,
 )
 from neon_mq_connector.publishing.confirm_channel import Flush
@@ -52,7 +52,7 @@ class ReplyChannel:
         self._reply_consumer = ""
         self._by_correlation: dict[str, Request] = {}
         self._by_message: dict[str, Request] = {}
-        self._channel: SelectChannel | None = None
+        self._channel: LinkChannel | None = None
         self._call_last: Callable[[Callable[[Any], object], Any], None] = _call
         self._delay_reads: Callable[[float], None] = _no_delay
         self._error: MQError | None = None
@@ -69,7 +69,7 @@ class ReplyChannel:
         return channel is not None and channel.is_writable
 
     @property
-    def channel(self) -> SelectChannel:
+    def channel(self) -> LinkChannel:
         if self._channel is None:
             raise StoppedError("the request channel was never opened")
         return self._channel
@@ -98,7 +98,7 @@ class ReplyChannel:
             raise
         self._channel = channel
 
-    def _prepare(self, channel: SelectChannel, reply_queue: str, deadline: float) -> None:
+    def _prepare(self, channel: LinkChannel, reply_queue: str, deadline: float) -> None:
         channel.consume(DIRECT_REPLY_TO, auto_ack=True, timeout=time_left(deadline))
         name = declare_reply_queue(self.shared.connections.control, reply_queue, deadline)
         if name and name != DIRECT_REPLY_TO:

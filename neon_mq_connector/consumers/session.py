@@ -25,9 +25,9 @@ from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
 from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import (
     Delivery,
+    Link,
+    LinkChannel,
     RawDelivery,
-    SelectChannel,
-    SelectLink,
     Waiter,
     delivery_tag,
 )
@@ -96,7 +96,7 @@ class Session:
         self,
         host: SessionHost,
         connections: Connections,
-        channel: SelectChannel,
+        channel: LinkChannel,
         queue: str,
         consumer_arguments: Mapping[str, Any],
         *,
@@ -136,7 +136,7 @@ class Session:
         return self._link_channel.is_open and not self._host.is_stopping()
 
     @property
-    def link(self) -> SelectLink:
+    def link(self) -> Link:
         """The connection that it consumes on."""
         return self._link_channel.link
 

@@ -23,9 +23,9 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import (
     ChannelEvents,
     EncodedProperties,
+    Link,
+    LinkChannel,
     Returned,
-    SelectChannel,
-    SelectLink,
 )
 from neon_mq_connector.topology import BrokerFacts, Steps
 
@@ -145,7 +145,7 @@ class ConfirmChannel:
         self._on_settled = on_settled
         self._on_end = on_end
         self._on_refused = on_refused
-        self._channel: SelectChannel | None = None
+        self._channel: LinkChannel | None = None
         self._todo: deque[Unconfirmed] = deque()
         self._idle = [None]
         self._last = 0
@@ -154,7 +154,7 @@ class ConfirmChannel:
         self._pending: dict[int, Unconfirmed] = {}
         self._error: MQError | None = None
 
-    def open(self, link: SelectLink, deadline: float) -> None:
+    def open(self, link: Link, deadline: float) -> None:
         channel = link.open_channel(
             ChannelEvents(confirms=self._confirmed, returned=self._returned, shut=self._shut),
             timeout=time_left(deadline),
@@ -202,7 +202,7 @@ class ConfirmChannel:
         if channel is not None:
             channel.read_until(done, deadline)
 
-    def _send_waiting(self, channel: SelectChannel) -> None:
+    def _send_waiting(self, channel: LinkChannel) -> None:
         while self._todo:
             try:
                 del self._idle[0]
@@ -223,7 +223,7 @@ class ConfirmChannel:
             elif flush is Flush.SOON:
                 channel.flush_soon()
 
-    def _send_all(self, channel: SelectChannel) -> Flush:
+    def _send_all(self, channel: LinkChannel) -> Flush:
         """Send what is to be sent; whoever called says when it is written, for others too."""
         todo, pending = self._todo, self._pending
         flush = Flush.HELD

@@ -16,15 +16,15 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import (
     ChannelEvents,
     Delivery,
+    Link,
+    LinkChannel,
     RawDelivery,
     Returned,
-    SelectChannel,
-    SelectLink,
     Waiter,
 )
 from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.topology import BrokerFacts, QueueStatus
+from neon_mq_connector.topology import BrokerFacts, Queue, QueueStatus
 
 
 def make_delivery(
@@ -171,12 +171,11 @@ class FakeChannel:
     def cancel_all(self, ended: object = None) -> None:
         self.cancelled.append("all")
 
-    def call(self, what: str, _step: Any, *, timeout: float) -> Any:
-        """Answer as to a declare of a queue that the broker names."""
-        from pika.frame import Method
-        from pika.spec import Queue
+    def declare_queue(self, queue: Queue, *, timeout: float) -> QueueStatus:
+        return QueueStatus(queue.name or "amq.gen-own")
 
-        return Method(1, Queue.DeclareOk("amq.gen-own", 0, 0))
+    def delete_queue(self, _queue: str, *, timeout: float) -> None:
+        pass
 
     def get(self, _queue: str, _auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         return None, BasicProperties(reply_to=self.learned), b""
@@ -326,9 +325,9 @@ class FakeConnections:
         return True
 
 
-def as_channel(channel: FakeChannel) -> SelectChannel:
+def as_channel(channel: FakeChannel) -> LinkChannel:
     """Let the type checker take it for a channel."""
-    return cast(SelectChannel, channel)
+    return cast(LinkChannel, channel)
 
 
 def as_connections(connections: FakeConnections) -> Connections:
@@ -342,4 +341,4 @@ def make_publisher(link: FakeLink, control: FakeControl) -> Publisher:
     def none() -> Publisher:
         raise AssertionError("no signal handler publishes here")
 
-    return Publisher(cast(SelectLink, link), cast(Control, control), none)
+    return Publisher(cast(Link, link), cast(Control, control), none)
