@@ -96,11 +96,11 @@ class ChannelCalls:
         self._channel = channel
 
     def expect(self, waiter: Waiter[Any]) -> None:
-        """Have a waiter fail if the channel is shut before `answered` is called."""
+        """Fail a waiter if the channel is shut before `answered` is called."""
         self._waiters.add(waiter)
 
     def answered(self, waiter: Waiter[Any], answer: Any) -> bool:
-        """Give a waiter its answer; return whether it was still waiting."""
+        """Resolve a waiter; return whether it was still waiting."""
         self._waiters.discard(waiter)
         return waiter.resolve(answer)
 

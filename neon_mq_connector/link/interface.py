@@ -262,7 +262,7 @@ class LinkChannel(Protocol):
             queue: what to consume from.
             timeout: how long to wait for the broker's answer, in seconds.
             auto_ack: whether messages count as acknowledged when they are sent.
-            exclusive: whether nobody else may consume from the queue.
+            exclusive: whether this is to be the queue's only consumer.
             arguments: of the consume, such as ``x-priority``.
             started: called on the I/O thread with the consumer tag, before the first message.
             waiter: where the answer goes; another thread may end the wait by failing it.

@@ -139,7 +139,7 @@ class LoopThread:
             self._begin(loop)
             loop.start()
         except Exception:
-            LOG.exception("%s: the loop failed, starting it anew", self._name)
+            LOG.exception("%s: the loop failed, starting another", self._name)
             self._failed()
             with self._lock:
                 self.loop = Loop(self._outbox)

@@ -12,6 +12,7 @@ and the I/O thread goes on from that frame.
 from __future__ import annotations
 
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,25 @@ _INTERRUPTED = ConnectionLostError("a thread was interrupted while it was readin
 _RENEWAL = 0.02
 #: A lease that was not renewed for so long is revoked, in seconds.
 _LEASE_TIME = 0.1
+#: Signals on which programs stop.
+_STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+_NO_HANDLERS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
+#: Until when the answer below holds, and the answer: to look costs 5 % of a request. The main
+#: thread's alone.
+_found = [0.0, False]
+
+
+def _may_be_stopped_by_handler() -> bool:
+    """Whether a signal handler of the program may interrupt this thread and call ``stop()``."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return False
+    now = time.monotonic()
+    if now >= _found[0]:
+        found = any(signal.getsignal(number) not in _NO_HANDLERS for number in _STOP_SIGNALS)
+        _found[:] = now + 0.1, found
+    return bool(_found[1])
 
 
 class ReadLease:
@@ -62,7 +82,7 @@ class ReadLease:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nobody reads any more."""
+        """Whether the socket is not read any more."""
         return self._closed
 
     def acquire(self) -> object | None:
@@ -87,7 +107,7 @@ class ReadLease:
                 self._update()
 
     def transfer(self) -> object | None:
-        """Take the lease from its holder, so that nobody reads before it is released.
+        """Take the lease from its holder, so that no thread reads before it is released.
 
         To be called with `reading` held.
 
@@ -105,13 +125,13 @@ class ReadLease:
                 self._update()
 
     def watch_writable(self, wanted: bool) -> None:
-        """Have the loop report, or no longer report, when the socket can be written to."""
+        """Watch, or no longer watch, for when the socket can be written to."""
         with self._lock:
             self._waits_to_write = wanted
             self._update()
 
     def close(self) -> None:
-        """Give the lease to nobody any more."""
+        """Let no thread read any more."""
         with self._lock:
             self._closed = True
             self._holder = None
@@ -183,13 +203,15 @@ class Reader:
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read in place of the I/O thread until something is done, if that is possible.
 
-        Returns early when another thread does so, or the lease was lost.
+        Returns early when another thread does so, or the lease was lost. A thread does not read
+        where a handler may stop the service: what ``stop()`` waits for is not left to the thread
+        that it has interrupted.
 
         Args:
             done: whether it is.
             deadline: until when to read, on the monotonic clock, in seconds.
         """
-        if not self._loop.any_thread_may_watch:
+        if not self._loop.any_thread_may_watch or _may_be_stopped_by_handler():
             return
         lease = self.lease
         holder = lease.acquire()
@@ -236,7 +258,7 @@ class Reader:
             return False
 
     def _call_io_thread(self, call: Callable[[], object]) -> None:
-        """Have the I/O thread do something before anybody reads on."""
+        """Call something on the I/O thread before reading goes on."""
         lease = self.lease
         holder = lease.transfer()
 

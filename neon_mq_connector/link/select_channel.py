@@ -42,7 +42,8 @@ from neon_mq_connector.topology import Binding, Queue, QueueStatus
 class SelectChannel(LinkChannel):
     """See `LinkChannel`.
 
-    `refusal` is the channel's gate, owned by the transport. It is shut before a frame that closes the channel leaves, on either side's behalf.
+    `refusal` is the channel's gate, owned by the transport. It is shut before a frame that closes
+    the channel leaves, on either side's behalf.
 
     Args:
         link: the connection that the channel is on.
@@ -299,7 +300,7 @@ class SelectChannel(LinkChannel):
             self._opened = True
             if not self._calls.answered(waiter, self) and not channel.is_closing:
                 self.closing()
-                channel.close()  # nobody waits for it any more
+                channel.close()  # the thread that asked for it waits no more
 
         try:
             channel = connection.channel(on_open_callback=opened)
@@ -337,7 +338,7 @@ class SelectChannel(LinkChannel):
         self.shut(loss_error(self._transport.reader.fault or reason, what=what), reason)
 
     def shut(self, error: MQError, cause: BaseException) -> None:
-        """Report that the channel is shut, to those who wait too; once."""
+        """Report that the channel is shut, once, and fail what waits for an answer."""
         if self._calls.error is not None:
             return
         error.__cause__ = cause

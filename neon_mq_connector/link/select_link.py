@@ -231,7 +231,7 @@ class SelectLink(Link):
         for _events, waiter in pending:
             waiter.fail(error)
         if refused_for_good(error) and self.generation == 0:
-            # those who asked know; the next one who asks has it connected again
+            # the caller is told; the next call connects again
             self.state = LinkState.IDLE
             return
         self._retry_later()
@@ -347,7 +347,7 @@ class SelectLink(Link):
             self._drop()  # pika does not take a close well while it connects
 
     def _drop(self) -> None:
-        """End the connection without the broker's good-bye; pika reports its end to `_on_close`."""
+        """End the connection without closing it first; pika reports the end to `_on_close`."""
         if self._io.loop is not None:
             self._io.loop.hang_up()
             self._io.call_later(0.5, self._stop_loop)

@@ -1,12 +1,12 @@
-"""The socket of a connection: written to by whoever has something to say; read by its `Reader`.
+"""The socket of a connection: any thread writes to it, and its `Reader` reads it.
 
 pika gets it through `AbstractStreamTransport`, its public interface for streams. Two things differ
 from its own: what is read goes through our parser (see `reader`), and any thread may send.
 
-Writing is *flat combining*: what is to be sent is appended, in one piece per message, and then
-whoever gets the lock sends all that is there, others' too. Nobody waits for the lock: its holder
-looks again after letting go. So a thread that sends pays for a system call and not for waking
-another thread, and when many send, one call carries many messages.
+Writing is *flat combining*: what is to be sent is appended, in one piece per message, and then the
+thread that gets the lock sends all that is there, others' too. No thread waits for the lock: its
+holder looks again after releasing it. So a thread that sends pays for a system call and not for
+waking another thread, and when many send, one call carries many messages.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Gate(Protocol):
 class StreamTransport(AbstractStreamTransport):
     """Read frames from a socket and write them.
 
-    `_order` owns what is to be sent and the gates; it is held for moments, and reentrant, since a
-    signal handler may send too. `_writing` is held while sending, and nobody waits long for it. The
-    rest is owned by the I/O thread.
+    `_order` owns what is to be sent and the gates. It is held for moments, and reentrant: a signal
+    handler that calls ``stop()`` may interrupt its holder. `_writing` is held while sending. The
+    others are owned by the I/O thread.
 
     Args:
         sock: connected and not blocking.
@@ -111,18 +111,18 @@ class StreamTransport(AbstractStreamTransport):
         """
         if self._backlog > MAX_BACKLOG and timeout:
             self._wait_for_room(timeout)
-        size = len(data)  # a signal handler that sends too must not come between reading and adding
+        size = len(data)
         with self._order:
             if gate.refusal is not None:
                 raise gate.refusal
-            # in this order: a signal handler may raise when a call returns
+            # in this order: a signal handler may raise an exception when a call returns
             self._backlog += size
             self._out.append(data)
         if flush:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is to be sent, if the socket takes it and nobody else is at it."""
+        """Write what is to be sent, if the socket takes it and no other thread writes."""
         while (self._out or self._unsent is not None) and not self._blocked:
             if self._writing.locked():
                 return  # its holder looks again
@@ -130,7 +130,7 @@ class StreamTransport(AbstractStreamTransport):
                 try:
                     self._write()
                 except BaseException:
-                    # an interrupt in between: nobody knows any more what has left and what has not
+                    # an interrupt: it is not known what has left
                     self._blocked = True
                     self._loop.add_callback(lambda: self._end(_INTERRUPTED))
                     raise
@@ -159,7 +159,7 @@ class StreamTransport(AbstractStreamTransport):
                 gate.refusal = refusal
 
     def get_write_buffer_size(self) -> int:
-        """Say how many bytes are to be sent still."""
+        """Return how many bytes are still to be sent."""
         return self._backlog
 
     def _wait_for_room(self, timeout: float) -> None:
@@ -184,8 +184,8 @@ class StreamTransport(AbstractStreamTransport):
             sent = self._send_some(data)
         except OSError as error:
             LOG.debug("cannot send: %s", error)
-            self._blocked = True  # whoever reads finds the end of the connection
-            self._loop.add_callback(self._look_for_the_end)
+            self._blocked = True  # the reader finds the end of the connection
+            self._loop.add_callback(self._read)
             return
         if sent == len(data):
             self._unsent = None
@@ -198,7 +198,7 @@ class StreamTransport(AbstractStreamTransport):
                     self._room.notify_all()
 
     def _send_some(self, data: Any) -> int:
-        """Give the socket as much as it takes; have the loop wait for more room if that is less."""
+        """Send as much as the socket takes; watch for room if that is not all."""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -222,7 +222,7 @@ class StreamTransport(AbstractStreamTransport):
         self._loop.add_callback(lambda: self._end(None))
 
     def get_protocol(self) -> AbstractStreamProtocol:
-        """Give the protocol."""
+        """Return the protocol."""
         return self._protocol
 
     def _flush_now(self) -> None:
@@ -235,9 +235,6 @@ class StreamTransport(AbstractStreamTransport):
     def _unblock(self) -> None:
         self._blocked = False
         self.flush()
-
-    def _look_for_the_end(self) -> None:
-        self._read()
 
     def _on_event(self, _fd: int, events: int) -> None:
         if events & self._loop.WRITE:
@@ -321,4 +318,4 @@ class TlsTransport(StreamTransport):
         if self._waits_to_read:
             self._waits_to_read = False
             self._blocked = self._lost
-        self.flush()  # somebody may have found the lock taken for reading
+        self.flush()  # a sender may have found the lock taken for reading

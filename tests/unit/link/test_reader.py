@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from pika.spec import Basic, Channel
 
 from neon_mq_connector.errors import FrameError
+from neon_mq_connector.link import reader as reader_module
 from neon_mq_connector.link.reader import ReadLease
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, message, method_frame
@@ -269,3 +271,14 @@ def test_a_loop_that_has_ended_closes_the_lease() -> None:
     lease.release(lease.transfer())
     lease.watch_writable(True)
     lease.revoke_expired()
+
+
+def test_a_thread_that_a_handler_may_stop_does_not_read(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "_found", [0.0, False])
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        read_until(line, lambda: False)  # returns at once
+    finally:
+        signal.signal(signal.SIGTERM, before)
