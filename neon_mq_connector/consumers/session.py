@@ -243,12 +243,10 @@ class Session:
                 f"{MOST_PREFETCHED}"
             )
         self._host.flow.asked = count or MOST_PREFETCHED
-
-        def step(_channel: object, done: Callable[[Any], None]) -> None:
-            self.adjust(done)
-
         with contextlib.suppress(WaitTimeoutError):
-            self._link_channel.call("changing the prefetch", step, timeout=_ADJUST_TIMEOUT)
+            self._link_channel.wait_for(
+                "changing the prefetch", self.adjust, timeout=_ADJUST_TIMEOUT
+            )
 
     def adjust_soon(self, *, exactly: bool = False) -> None:
         """Have the I/O thread look whether another prefetch is wanted.
@@ -400,11 +398,8 @@ class Session:
         """
         timeout = self.connections.policy.operation_timeout
         try:
-            self._link_channel.call(
-                "cancelling the consumers",
-                lambda _channel, ended: self._end_flow(ended),
-                timeout=timeout,
-                waiter=waiter,
+            self._link_channel.wait_for(
+                "cancelling the consumers", self._end_flow, timeout=timeout, waiter=waiter
             )
         except StoppedError:
             raise  # callbacks that run may still settle

@@ -14,7 +14,7 @@ from pika.data import decode_table
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.interface import Delivery, RawDelivery
+from neon_mq_connector.link.events import Delivery, RawDelivery
 
 _MAX_KNOWN = 4096
 

@@ -1,82 +1,21 @@
-"""What a link and its channels offer to the layers above, and the events that they report.
+"""What a link and its channels offer to the layers above.
 
-The layers above use one connection through these protocols and nothing else: they neither touch
-pika's channels nor know how bytes reach the socket.
-
-Events are called on the link's I/O thread. They must not block and must not raise: the thread
-serves every queue of its virtual host.
+Those use one connection through these protocols and nothing else: they neither touch pika's
+channels nor know how bytes reach the socket.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from pika.spec import Basic, BasicProperties
+from pika.spec import BasicProperties
 
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link.encoder import EncodedProperties
+from neon_mq_connector.link.events import ChannelEvents, LinkState
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.topology import Binding, Queue, QueueStatus
-
-
-class LinkState(enum.Enum):
-    """The state of a link."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    OPEN = "open"
-    WAITING = "waiting"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class Delivery(NamedTuple):
-    """A message as it came: the three arguments that follow the channel in a callback."""
-
-    method: Basic.Deliver
-    properties: BasicProperties
-    body: bytes
-
-
-class Returned(NamedTuple):
-    """A mandatory message that the broker returned because no queue takes it."""
-
-    method: Basic.Return
-    properties: BasicProperties
-    body: bytes
-
-
-def ignore(*_: object) -> None:
-    """Ignore an event or an answer."""
-
-
-#: A message as it came: the arguments of ``Basic.Deliver`` after the method's id, the payload of
-#: the content header from the property flags on, and the body.
-RawDelivery = tuple[bytes, bytes, bytes]
-
-
-@dataclass(frozen=True)
-class ChannelEvents:
-    """What a channel reports, each on the I/O thread, in the order in which it happened.
-
-    Attributes:
-        deliveries: messages in a batch, in order, as they came; `decode_delivery` reads them.
-        fetched: the delivery tag of a message that `get` took and that has to be settled.
-        confirms: (delivery tag, multiple, nacked) for messages published in confirm mode.
-        returned: an unroutable mandatory message; its confirm follows.
-        cancelled: the broker cancelled the consumer (its queue was deleted, or moved).
-        shut: the channel is shut, and why; the last event, and it comes exactly once.
-    """
-
-    deliveries: Callable[[Sequence[RawDelivery]], None] = ignore
-    fetched: Callable[[int], None] = ignore
-    confirms: Callable[[int, bool, bool], None] = ignore
-    returned: Callable[[Returned], None] = ignore
-    cancelled: Callable[[str], None] = ignore
-    shut: Callable[[MQError], None] = ignore
 
 
 class Link(Protocol):
@@ -295,6 +234,24 @@ class LinkChannel(Protocol):
 
     def close(self, *, timeout: float) -> None:
         """Close the channel and wait until it is; the broker requeues what was not settled."""
+        ...
+
+    def wait_for(
+        self,
+        what: str,
+        begin: Callable[[Callable[[Any], None]], object],
+        *,
+        timeout: float,
+        waiter: Waiter[Any] | None = None,
+    ) -> Any:
+        """Call a function on the I/O thread and wait until it reports an answer.
+
+        Args:
+            what: what is waited for, for the message of an error.
+            begin: called with a function to give the answer to.
+            timeout: how long to wait at most, in seconds.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+        """
         ...
 
     # -- on the I/O thread ---------------------------------------------------------------------

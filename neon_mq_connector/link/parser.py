@@ -25,7 +25,7 @@ from pika.spec import (
 )
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.interface import RawDelivery
+from neon_mq_connector.link.events import RawDelivery
 
 #: The largest body of a message that is taken, in bytes; a broker's own bound is not above it.
 MAX_BODY = 512 * 1024 * 1024

@@ -25,14 +25,8 @@ from neon_mq_connector.link.encoder import (
     encode_publish,
     encode_reject,
 )
-from neon_mq_connector.link.interface import (
-    ChannelEvents,
-    Link,
-    LinkChannel,
-    RawDelivery,
-    Returned,
-    ignore,
-)
+from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
+from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
@@ -183,6 +177,16 @@ class SelectChannel(LinkChannel):
             lambda channel, done: channel.confirm_delivery(ignore, callback=done),
             timeout,
         )
+
+    def wait_for(
+        self,
+        what: str,
+        begin: Callable[[Callable[[Any], None]], object],
+        *,
+        timeout: float,
+        waiter: Waiter[Any] | None = None,
+    ) -> Any:
+        return self._calls.call(what, lambda _channel, done: begin(done), timeout, waiter)
 
     def close(self, *, timeout: float) -> None:
         waiter: Waiter[None] = Waiter()

@@ -25,7 +25,8 @@ from neon_mq_connector.errors import (
     MQError,
     StoppedError,
 )
-from neon_mq_connector.link.interface import ChannelEvents, Link, LinkChannel, LinkState
+from neon_mq_connector.link.events import ChannelEvents, LinkState
+from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.loop_thread import LoopThread
 from neon_mq_connector.link.select_channel import SelectChannel

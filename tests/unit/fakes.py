@@ -177,6 +177,9 @@ class FakeChannel:
     def delete_queue(self, _queue: str, *, timeout: float) -> None:
         pass
 
+    def wait_for(self, what: str, _begin: Any, *, timeout: float, **_: Any) -> None:
+        """Answer at once."""
+
     def get(self, _queue: str, _auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         return None, BasicProperties(reply_to=self.learned), b""
 
