@@ -30,9 +30,11 @@ _INTERRUPTED = ConnectionLostError("a thread was interrupted while it was readin
 _RENEWAL = 0.02
 #: A lease that was not renewed for so long is revoked, in seconds.
 _LEASE_TIME = 0.1
-#: Signals on which programs stop.
-_STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+#: Signals on which programs stop, or end a task that takes too long.
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
 )
 _NO_HANDLERS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
 #: Until when the answer below holds, and the answer: to look costs 5 % of a request. The main
@@ -40,13 +42,13 @@ _NO_HANDLERS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None
 _found = [0.0, False]
 
 
-def _may_be_stopped_by_handler() -> bool:
-    """Whether a signal handler of the program may interrupt this thread and call ``stop()``."""
+def _may_be_interrupted() -> bool:
+    """Whether a signal handler of the program may interrupt this thread."""
     if threading.get_ident() != threading.main_thread().ident:
         return False
     now = time.monotonic()
     if now >= _found[0]:
-        found = any(signal.getsignal(number) not in _NO_HANDLERS for number in _STOP_SIGNALS)
+        found = any(signal.getsignal(number) not in _NO_HANDLERS for number in _SIGNALS)
         _found[:] = now + 0.1, found
     return bool(_found[1])
 
@@ -203,15 +205,15 @@ class Reader:
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read in place of the I/O thread until something is done, if that is possible.
 
-        Returns early when another thread does so, or the lease was lost. A thread does not read
-        where a handler may stop the service: what ``stop()`` waits for is not left to the thread
-        that it has interrupted.
+        Returns early when another thread does so, or the lease was lost. A thread that a handler
+        may interrupt does not read: what ``stop()`` in the handler waits for would be left to it,
+        and an exception of the handler may end the connection.
 
         Args:
             done: whether it is.
             deadline: until when to read, on the monotonic clock, in seconds.
         """
-        if not self._loop.any_thread_may_watch or _may_be_stopped_by_handler():
+        if not self._loop.any_thread_may_watch or _may_be_interrupted():
             return
         lease = self.lease
         holder = lease.acquire()

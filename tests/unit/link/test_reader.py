@@ -273,7 +273,7 @@ def test_a_loop_that_has_ended_closes_the_lease() -> None:
     lease.revoke_expired()
 
 
-def test_a_thread_that_a_handler_may_stop_does_not_read(
+def test_a_thread_that_a_handler_may_interrupt_does_not_read(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "_found", [0.0, False])
