@@ -62,7 +62,6 @@ class Link(Protocol):
             StoppedError: the link was closed.
             WaitTimeoutError: no answer in time.
         """
-        ...
 
     def open_soon(self) -> bool:
         """Open the connection if there is none yet, without waiting.
@@ -73,7 +72,6 @@ class Link(Protocol):
         Raises:
             StoppedError: the link was closed.
         """
-        ...
 
     def close(self, timeout: float) -> bool:
         """Close the channels and the connection, and end the thread.
@@ -85,12 +83,10 @@ class Link(Protocol):
         Returns:
             Whether the thread has ended.
         """
-        ...
 
     @property
     def is_io_thread(self) -> bool:
         """Whether the calling thread is the one that owns the connection."""
-        ...
 
     def submit(self, work: Callable[[], None]) -> None:
         """Call something soon on the I/O thread; work is done in the order of the calls.
@@ -98,7 +94,6 @@ class Link(Protocol):
         Raises:
             StoppedError: the link was closed.
         """
-        ...
 
     def call_later(self, delay: float, work: Callable[[], None]) -> None:
         """Call something on the I/O thread after a delay in seconds.
@@ -106,14 +101,12 @@ class Link(Protocol):
         Raises:
             StoppedError: the link was closed.
         """
-        ...
 
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         """Call something that wakes another thread once the I/O thread has nothing else to do.
 
         Called on another thread, it is called at once.
         """
-        ...
 
     def delay_reads(self, seconds: float) -> None:
         """Delay what the I/O thread reads next, so that more is read together.
@@ -123,7 +116,6 @@ class Link(Protocol):
         Args:
             seconds: how long there is enough to do without what comes; see `Loop.delay_reads`.
         """
-        ...
 
 
 class LinkChannel(Protocol):
@@ -138,22 +130,18 @@ class LinkChannel(Protocol):
     @property
     def link(self) -> Link:
         """The connection that the channel is on."""
-        ...
 
     @property
     def is_open(self) -> bool:
         """Whether the broker has opened the channel and it is not shut."""
-        ...
 
     @property
     def is_writable(self) -> bool:
         """Whether `send` need not wait for the broker to take what was sent before."""
-        ...
 
     @property
     def error(self) -> MQError | None:
         """Why the channel is shut; None while it is not."""
-        ...
 
     # -- with an answer ------------------------------------------------------------------------
 
@@ -166,23 +154,19 @@ class LinkChannel(Protocol):
         waiter: Waiter[Any] | None = None,
     ) -> QueueStatus:
         """Declare a queue on this connection, as an exclusive one has to be."""
-        ...
 
     def bind_queue(
         self, binding: Binding, *, timeout: float, waiter: Waiter[Any] | None = None
     ) -> None:
         """Bind a queue to an exchange."""
-        ...
 
     def delete_queue(self, queue: str, *, timeout: float) -> None:
         """Delete a queue."""
-        ...
 
     def qos(
         self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None
     ) -> None:
         """Set how many unacknowledged messages the broker may send ahead, per consumer."""
-        ...
 
     def consume(
         self,
@@ -209,7 +193,6 @@ class LinkChannel(Protocol):
         Returns:
             The consumer tag.
         """
-        ...
 
     def cancel(self, consumer_tag: str, ended: Callable[[Any], None] | None = None) -> None:
         """Cancel a consumer; messages may come until the broker has answered.
@@ -218,7 +201,6 @@ class LinkChannel(Protocol):
             consumer_tag: of the consumer.
             ended: called on the I/O thread with the broker's answer.
         """
-        ...
 
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         """Take one message from a queue.
@@ -226,15 +208,12 @@ class LinkChannel(Protocol):
         Returns:
             pika's ``(method, properties, body)``, three times None when the queue is empty.
         """
-        ...
 
     def confirm(self, *, timeout: float) -> None:
         """Enter confirm mode: the broker confirms each message that is published from here on."""
-        ...
 
     def close(self, *, timeout: float) -> None:
         """Close the channel and wait until it is; the broker requeues what was not settled."""
-        ...
 
     def wait_for(
         self,
@@ -252,7 +231,6 @@ class LinkChannel(Protocol):
             timeout: how long to wait at most, in seconds.
             waiter: where the answer goes; another thread may end the wait by failing it.
         """
-        ...
 
     # -- on the I/O thread ---------------------------------------------------------------------
 
@@ -272,7 +250,6 @@ class LinkChannel(Protocol):
             arguments: of the consume.
             started: called with the consumer tag, before the first message.
         """
-        ...
 
     def cancel_all(self, ended: Callable[[Any], None] | None = None) -> None:
         """Cancel all consumers.
@@ -280,13 +257,11 @@ class LinkChannel(Protocol):
         Args:
             ended: called when the broker has sent all that it sends for them.
         """
-        ...
 
     # -- without an answer ---------------------------------------------------------------------
 
     def close_soon(self) -> None:
         """Close the channel without waiting for the broker's answer."""
-        ...
 
     def encode(
         self,
@@ -302,7 +277,6 @@ class LinkChannel(Protocol):
         Raises:
             pika.exceptions.AMQPError, ValueError: a name or a property cannot be put on the wire.
         """
-        ...
 
     def send(self, frames: bytes, *, timeout: float = 0.0, flush: bool = True) -> None:
         """Send an encoded message; what becomes of it is reported by the events.
@@ -317,15 +291,12 @@ class LinkChannel(Protocol):
             ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
             WaitTimeoutError: there was no room in time; nothing was sent.
         """
-        ...
 
     def flush(self) -> None:
         """Write what was sent without being written."""
-        ...
 
     def flush_soon(self) -> None:
         """Write it soon, together with what is sent until then."""
-        ...
 
     def publish(
         self,
@@ -338,23 +309,18 @@ class LinkChannel(Protocol):
         timeout: float = 0.0,
     ) -> None:
         """Encode a message and send it; raises as these two do."""
-        ...
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all up to it."""
-        ...
 
     def reject(self, delivery_tag: int, *, requeue: bool) -> None:
         """Count a delivery as failed; without requeue the broker dead-letters or drops it."""
-        ...
 
     def nack(self, delivery_tag: int, *, requeue: bool) -> None:
         """Requeue a delivery; from RabbitMQ 4.3 on that does not count as a failure."""
-        ...
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read what comes on the connection until something is done: see `Reader.read_until`.
 
         To be called by the only thread that waits for something to come.
         """
-        ...
