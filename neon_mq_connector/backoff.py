@@ -1,7 +1,6 @@
 """How long to wait before trying again. Values only: nothing here sleeps.
 
-Whoever uses a backoff waits on its own stop event or on its loop's timer, so that a stop is never
-held up by a delay.
+Its users wait on their own stop event or on their loop's timer, so that no delay holds up a stop.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class OutageBackoff:
     ceiling: float = 30.0
 
     def delay(self, outage_age: float, random: Callable[[], float] = random.random) -> float:
-        """Say how long to wait before the next attempt.
+        """Return how long to wait before the next attempt.
 
         Args:
             outage_age: seconds since the outage began.
@@ -54,7 +53,7 @@ class ExponentialBackoff:
     ceiling: float = 60.0
 
     def delay(self, attempt: int) -> float:
-        """Say how long to wait after a number of failures.
+        """Return how long to wait after a number of failures.
 
         Args:
             attempt: how many attempts have failed, from 1.

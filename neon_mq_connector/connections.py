@@ -26,7 +26,7 @@ from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError
-from neon_mq_connector.link import ChannelEvents, SelectChannel, SelectLink, Waiter
+from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, SelectLink, Waiter
 from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import FutureThread
@@ -77,10 +77,10 @@ class Connections:
         self._closed = False
         self._exclusive: set[str] = set()
         self._control: Control | None = None
-        self._consuming: list[SelectLink] = []
-        self._answering: list[SelectLink] = []
-        self._publishing: SelectLink | None = None
-        self._requests: SelectLink | None = None
+        self._consuming: list[Link] = []
+        self._answering: list[Link] = []
+        self._publishing: Link | None = None
+        self._requests: Link | None = None
         self._publisher: Publisher | None = None
         self._futures: FutureThread | None = None
         self._substitute: Connections | None = None
@@ -98,7 +98,7 @@ class Connections:
             return self._get_control()
 
     @property
-    def consuming(self) -> SelectLink:
+    def consuming(self) -> Link:
         """The connection that consumes."""
         with self._lock:
             self._check()
@@ -128,7 +128,7 @@ class Connections:
         timeout: float,
         new_waiter: Callable[[], Waiter[Any]],
         answering: bool = False,
-    ) -> SelectChannel:
+    ) -> LinkChannel:
         """Open a channel to consume on; when a connection has all that it may have, on one more.
 
         Args:
@@ -141,7 +141,7 @@ class Connections:
             The open channel.
 
         Raises:
-            MQConnectionError, StoppedError, WaitTimeoutError: as `SelectLink.open_channel`.
+            MQConnectionError, StoppedError, WaitTimeoutError: as `Link.open_channel`.
         """
         number = 0
         while True:
@@ -153,7 +153,7 @@ class Connections:
                     raise
                 number += 1
 
-    def _consuming_link(self, number: int, answering: bool) -> SelectLink:
+    def _consuming_link(self, number: int, answering: bool) -> Link:
         thread, purpose = ("io-answers", "answering") if answering else ("io", "consuming")
         with self._lock:
             self._check()
@@ -164,7 +164,7 @@ class Connections:
             return links[number]
 
     @property
-    def requests(self) -> SelectLink:
+    def requests(self) -> Link:
         """The connection of a request client."""
         with self._lock:
             self._check()
@@ -226,7 +226,7 @@ class Connections:
         """Whether a queue was declared exclusive to the control connection."""
         return queue in self._exclusive
 
-    def links(self) -> list[SelectLink]:
+    def links(self) -> list[Link]:
         """List the links that exist, for health."""
         every = (self._publishing, self._requests, *self._consuming, *self._answering)
         return [link for link in every if link is not None]
@@ -265,7 +265,7 @@ class Connections:
                 self._control = made
         return self._control
 
-    def _link(self, thread: str, purpose: str) -> SelectLink:
+    def _link(self, thread: str, purpose: str) -> Link:
         return SelectLink(
             f"mq-{thread}:{self.vhost}",
             self._named(purpose),

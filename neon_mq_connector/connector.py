@@ -24,9 +24,8 @@ from neon_mq_connector.service.consuming import ConsumingService
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import wait_for_end
 from neon_mq_connector.threads import forking
-from neon_mq_connector.threads.flag import Flag
-from neon_mq_connector.threads.repeating_timer import RepeatingTimer
-from neon_mq_connector.threads.stop_signals import StopSignals
+from neon_mq_connector.threads.errands import RepeatingTimer
+from neon_mq_connector.threads.signals import Flag, StopSignals
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.loops import CoroutineLoop

@@ -1,4 +1,4 @@
-"""The states of a consumer, the legal moves between them, and who is told.
+"""The states of a consumer, the legal moves between them, and the listener to them.
 
 ::
 

@@ -12,7 +12,7 @@ from neon_mq_connector.client.question import Question
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import SelectChannel, Waiter
+from neon_mq_connector.link import LinkChannel, Waiter
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
@@ -33,7 +33,7 @@ class NamedQueue:
     """
 
     name: str
-    channel: SelectChannel
+    channel: LinkChannel
     deadline: float
     consumer_tag: str = ""
 
@@ -58,7 +58,7 @@ class NamedQueues:
         self._lock = threading.RLock()
 
     @contextmanager
-    def use(self, channel: SelectChannel, name: str, question: Question) -> Iterator[None]:
+    def use(self, channel: LinkChannel, name: str, question: Question) -> Iterator[None]:
         """Have a queue as long as a block lasts; arguments and errors as for `acquire`."""
         queue = self.acquire(channel, name, question)
         try:
@@ -66,7 +66,7 @@ class NamedQueues:
         finally:
             self.release(queue)
 
-    def acquire(self, channel: SelectChannel, name: str, question: Question) -> NamedQueue:
+    def acquire(self, channel: LinkChannel, name: str, question: Question) -> NamedQueue:
         """Declare a queue for answers and consume from it.
 
         Args:

@@ -34,9 +34,9 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import (
     ChannelEvents,
+    LinkChannel,
     RawDelivery,
     Returned,
-    SelectChannel,
     delivery_tag,
 )
 from neon_mq_connector.sending.outgoing import prepare
@@ -88,7 +88,7 @@ class PartsQueue:
         self._prefetch = prefetch_count
         self._deliver = deliver
         self._arrived: deque[RawDelivery] = deque()
-        self._channel: SelectChannel | None = None
+        self._channel: LinkChannel | None = None
         self._unacknowledged: int | None = None  # the delivery tag of the part that the reader has
         self._declared = False
 

@@ -6,7 +6,7 @@ from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, build_properties, new_id
 from neon_mq_connector.errors import RequestLostError
-from neon_mq_connector.link import SelectChannel
+from neon_mq_connector.link import LinkChannel
 from neon_mq_connector.topology import (
     ACCESS_REFUSED,
     INTERNAL_ERROR,
@@ -55,7 +55,7 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
     return status.name
 
 
-def learn_direct_name(channel: SelectChannel, deadline: float) -> str:
+def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
     """Find out the name under which a channel's direct reply-to can be published to.
 
     The broker puts it into ``reply_to`` of each message on its way; so one is sent to a queue of
@@ -68,22 +68,13 @@ def learn_direct_name(channel: SelectChannel, deadline: float) -> str:
     Raises:
         RequestLostError: the broker did not tell.
     """
-    frame = channel.call(
-        "declaring a queue of its own",
-        lambda pika_channel, done: pika_channel.queue_declare("", exclusive=True, callback=done),
-        timeout=time_left(deadline),
-    )
-    queue = frame.method.queue
+    queue = channel.declare_queue(Queue("", exclusive=True), timeout=time_left(deadline)).name
     properties = build_properties(
         message_id=new_id(), content_type="text/plain", reply_to=DIRECT_REPLY_TO
     )
     channel.publish("", queue, b"", properties)
     _method, received, _body = channel.get(queue, True, timeout=time_left(deadline))
-    channel.call(
-        "deleting a queue of its own",
-        lambda pika_channel, done: pika_channel.queue_delete(queue, callback=done),
-        timeout=time_left(deadline),
-    )
+    channel.delete_queue(queue, timeout=time_left(deadline))
     if received is None or not received.reply_to:
         raise RequestLostError("the broker did not tell the direct reply-to name of this client")
     return str(received.reply_to)

@@ -19,9 +19,9 @@ from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import DecodeError, FrameError, MQError, StoppedError
 from neon_mq_connector.link import (
     ChannelEvents,
+    LinkChannel,
     RawDelivery,
     Returned,
-    SelectChannel,
     correlation_id,
 )
 from neon_mq_connector.publishing.confirm_channel import Flush
@@ -52,9 +52,9 @@ class ReplyChannel:
         self._reply_consumer = ""
         self._by_correlation: dict[str, Request] = {}
         self._by_message: dict[str, Request] = {}
-        self._channel: SelectChannel | None = None
+        self._channel: LinkChannel | None = None
         self._call_last: Callable[[Callable[[Any], object], Any], None] = _call
-        self._rest: Callable[[float], None] = _no_rest
+        self._delay_reads: Callable[[float], None] = _no_delay
         self._error: MQError | None = None
 
     @property
@@ -69,7 +69,7 @@ class ReplyChannel:
         return channel is not None and channel.is_writable
 
     @property
-    def channel(self) -> SelectChannel:
+    def channel(self) -> LinkChannel:
         if self._channel is None:
             raise StoppedError("the request channel was never opened")
         return self._channel
@@ -81,7 +81,7 @@ class ReplyChannel:
 
     def open(self, reply_queue: str, deadline: float) -> None:
         link = self.shared.connections.requests
-        self._call_last, self._rest = link.call_last, link.rest
+        self._call_last, self._delay_reads = link.call_last, link.delay_reads
         channel = link.open_channel(
             ChannelEvents(
                 deliveries=self._deliveries,
@@ -98,7 +98,7 @@ class ReplyChannel:
             raise
         self._channel = channel
 
-    def _prepare(self, channel: SelectChannel, reply_queue: str, deadline: float) -> None:
+    def _prepare(self, channel: LinkChannel, reply_queue: str, deadline: float) -> None:
         channel.consume(DIRECT_REPLY_TO, auto_ack=True, timeout=time_left(deadline))
         name = declare_reply_queue(self.shared.connections.control, reply_queue, deadline)
         if name and name != DIRECT_REPLY_TO:
@@ -134,10 +134,10 @@ class ReplyChannel:
         finally:
             inside.discard(thread)
 
-    def lead(self, done: Callable[[], object], deadline: float) -> None:
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read answers until something is done, if no more than one request waits for any."""
         if len(self._by_correlation) == 1:
-            self.channel.lead(done, deadline, self.shared.inside)
+            self.channel.read_until(done, deadline)
 
     def add(self, request: Request) -> None:
         """Have what comes for a request delivered to it."""
@@ -187,7 +187,7 @@ class ReplyChannel:
                 self._assign_later(raw)
             else:
                 call_last(request.deliver, raw)
-        self._rest(len(self._by_correlation) * _TIME_PER_REQUEST)
+        self._delay_reads(len(self._by_correlation) * _TIME_PER_REQUEST)
 
     def _assign_later(self, raw: RawDelivery) -> None:
         """Have an answer read that only its body can assign."""
@@ -229,5 +229,5 @@ def _call(call: Callable[[Any], object], argument: Any) -> None:
     call(argument)
 
 
-def _no_rest(_seconds: float) -> None:
+def _no_delay(_seconds: float) -> None:
     pass

@@ -47,7 +47,7 @@ class WaitingRequest(Request):
             MQError: what went wrong; see `RequestClient.request`.
         """
         while True:
-            self.channel.lead(self._events.qsize, self.deadline)
+            self.channel.read_until(self._events.qsize, self.deadline)
             try:
                 event = self._events.get(timeout=time_left(self.deadline))
             except Empty:

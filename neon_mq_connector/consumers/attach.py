@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import pika.channel
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.connections import Connections
@@ -14,7 +13,7 @@ from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import Session, SessionHost
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, TopologyError
-from neon_mq_connector.link import ChannelEvents, RawDelivery, SelectChannel, Waiter
+from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter
 from neon_mq_connector.topology import (
     RESOURCE_LOCKED,
     Bind,
@@ -137,7 +136,7 @@ def detach(
 def _declare(
     registration: Registration,
     connections: Connections,
-    channel: SelectChannel,
+    channel: LinkChannel,
     known_as: str,
     reset: bool,
     new_waiter: Callable[[], Waiter[Any]],
@@ -166,9 +165,11 @@ def _declare(
     # consumes
     def run(step: Step) -> Any:
         if isinstance(step, DeclareQueue):
-            return _declare_on(channel, step, timeout, new_waiter())
+            declare = partial(channel.declare_queue, step.queue, passive=step.passive)
+            return _refusable(partial(declare, timeout=timeout, waiter=new_waiter()))
         if isinstance(step, Bind):
-            return _bind_on(channel, step, timeout, new_waiter())
+            bind = partial(channel.bind_queue, step.binding)
+            return _refusable(partial(bind, timeout=timeout, waiter=new_waiter()))
         return control.perform_step(step, timeout=timeout, waiter=new_waiter())
 
     try:
@@ -181,45 +182,6 @@ def _declare(
             else ""
         )
         raise TopologyError(f"{what}: the broker refused: {refusal}{hint}") from refusal
-
-
-def _declare_on(
-    channel: SelectChannel, step: DeclareQueue, timeout: float, waiter: Waiter[Any]
-) -> QueueStatus:
-    queue = step.queue
-
-    def declare(pika_channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
-        pika_channel.queue_declare(
-            queue.name,
-            passive=step.passive,
-            durable=queue.durable,
-            exclusive=queue.exclusive,
-            auto_delete=queue.auto_delete,
-            arguments=dict(queue.arguments) or None,
-            callback=done,
-        )
-
-    frame = _refusable(lambda: channel.call("declare", declare, timeout=timeout, waiter=waiter))
-    return replace(
-        QueueStatus(frame.method.queue),
-        messages=frame.method.message_count,
-        consumers=frame.method.consumer_count,
-    )
-
-
-def _bind_on(channel: SelectChannel, step: Bind, timeout: float, waiter: Waiter[Any]) -> None:
-    binding = step.binding
-
-    def bind(pika_channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
-        pika_channel.queue_bind(
-            binding.queue,
-            binding.exchange,
-            routing_key=binding.routing_key,
-            arguments=dict(binding.arguments) or None,
-            callback=done,
-        )
-
-    _refusable(lambda: channel.call("bind", bind, timeout=timeout, waiter=waiter))
 
 
 def _refusable(operation: Callable[[], Any]) -> Any:

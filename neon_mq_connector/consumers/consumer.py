@@ -322,7 +322,7 @@ class Consumer:
         session.delivered(batch)
         session.link.call_last(self._take, _Arrived(session, [batch], time.monotonic()))
         each = _TIME_PER_ANSWER if session.takes_answers else _TIME_PER_CALLBACK
-        session.link.rest(session.settlement.unsettled_count() * each)
+        session.link.delay_reads(session.settlement.unsettled_count() * each)
 
     def _handle(self, arrived: _Arrived) -> None:
         try:

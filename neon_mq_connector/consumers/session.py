@@ -24,9 +24,9 @@ from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
 from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import (
     Delivery,
+    Link,
+    LinkChannel,
     RawDelivery,
-    SelectChannel,
-    SelectLink,
     Waiter,
     delivery_tag,
 )
@@ -95,7 +95,7 @@ class Session:
         self,
         host: SessionHost,
         connections: Connections,
-        channel: SelectChannel,
+        channel: LinkChannel,
         queue: str,
         consumer_arguments: Mapping[str, Any],
         *,
@@ -135,7 +135,7 @@ class Session:
         return self._link_channel.is_open and not self._host.is_stopping()
 
     @property
-    def link(self) -> SelectLink:
+    def link(self) -> Link:
         """The connection that it consumes on."""
         return self._link_channel.link
 
@@ -248,12 +248,10 @@ class Session:
                 f"{MOST_PREFETCHED}"
             )
         self._host.flow.asked = count or MOST_PREFETCHED
-
-        def step(_channel: object, done: Callable[[Any], None]) -> None:
-            self.adjust(done)
-
         with contextlib.suppress(WaitTimeoutError):
-            self._link_channel.call("changing the prefetch", step, timeout=_ADJUST_TIMEOUT)
+            self._link_channel.wait_for(
+                "changing the prefetch", self.adjust, timeout=_ADJUST_TIMEOUT
+            )
 
     def adjust_soon(self, *, exactly: bool = False) -> None:
         """Have the I/O thread look whether another prefetch is wanted.
@@ -405,11 +403,8 @@ class Session:
         """
         timeout = self.connections.policy.operation_timeout
         try:
-            self._link_channel.call(
-                "cancelling the consumers",
-                lambda _channel, ended: self._end_flow(ended),
-                timeout=timeout,
-                waiter=waiter,
+            self._link_channel.wait_for(
+                "cancelling the consumers", self._end_flow, timeout=timeout, waiter=waiter
             )
         except StoppedError:
             raise  # callbacks that run may still settle

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from neon_mq_connector.consumers.ack_coalescer import AckCoalescer
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import Delivery, SelectChannel
+from neon_mq_connector.link import Delivery, LinkChannel
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -68,7 +68,7 @@ class Settlement:
 
     def __init__(
         self,
-        channel: SelectChannel,
+        channel: LinkChannel,
         queue: str,
         later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:

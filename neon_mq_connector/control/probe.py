@@ -13,8 +13,8 @@ import pika
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
 from neon_mq_connector.link.translate import connect_error
-from neon_mq_connector.threads.flag import Flag
 from neon_mq_connector.threads.quiet import quiet_pika
+from neon_mq_connector.threads.signals import Flag
 
 #: An attempt to connect is given this long, in seconds, however little time is left.
 _SHORTEST_ATTEMPT = 0.5

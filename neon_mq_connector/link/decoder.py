@@ -14,7 +14,7 @@ from pika.data import decode_table
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.interface import Delivery, RawDelivery
+from neon_mq_connector.link.events import Delivery, RawDelivery
 
 _MAX_KNOWN = 4096
 
@@ -56,7 +56,7 @@ _new_delivery = tuple.__new__
 
 
 def decode_delivery(raw: RawDelivery) -> Delivery:
-    """Make the objects of a delivery.
+    """Return the objects of a delivery.
 
     Raises:
         FrameError: the bytes are malformed.
@@ -128,7 +128,7 @@ def correlation_id(header: bytes) -> str | None:
 
 
 def decode_method(arguments: bytes) -> Basic.Deliver:
-    """Make the method of a delivery from its arguments.
+    """Return the method of a delivery, made of its arguments.
 
     Raises:
         FrameError: the bytes are malformed.
@@ -174,7 +174,7 @@ def _new_origin(encoded: bytes) -> tuple[str, str]:
 
 
 def _decode_properties(encoded: bytes) -> BasicProperties:
-    """Decode properties as pika does, but for what it takes no notice of.
+    """Decode properties as pika does, and refuse what pika ignores.
 
     Each value moves the position on, so that one look at its end finds any that was cut short.
     """

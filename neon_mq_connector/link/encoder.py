@@ -57,7 +57,7 @@ _method_frames: dict[tuple[int, str, str, bool], bytes] = {}
 
 
 class EncodedProperties(bytes):
-    """Properties as they are put on the wire, made before by whoever sends many that are alike."""
+    """Properties as they are put on the wire, encoded before the message is."""
 
     __slots__ = ()
 
@@ -105,7 +105,7 @@ class PropertiesTemplate:
         self._app_id = encode_properties(after)[2:]
 
     def fill(self, message_id: str, correlation_id: str, timestamp: int) -> EncodedProperties:
-        """Make the properties of one message.
+        """Return the properties of one message.
 
         Raises:
             ValueError: an id has more than 255 bytes, or is no text that can be sent.
@@ -140,7 +140,7 @@ def encode_publish(
     mandatory: bool,
     frame_max: int,
 ) -> bytes:
-    """Make all frames of one message.
+    """Return all frames of one message.
 
     Args:
         channel: the number of the channel.
@@ -148,7 +148,7 @@ def encode_publish(
         routing_key: the routing key.
         properties: the properties of the message.
         body: the body.
-        mandatory: whether the broker gives the message back when no queue takes it.
+        mandatory: whether the broker returns the message when no queue takes it.
         frame_max: the largest frame that was negotiated, in bytes, overhead included.
 
     Returns:
@@ -189,7 +189,7 @@ def encode_publish(
 
 
 def encode_ack(channel: int, delivery_tag: int, multiple: bool) -> bytes:
-    """Make the frame that acknowledges a delivery, or with `multiple` all up to it."""
+    """Return the frame that acknowledges a delivery, or with `multiple` all up to it."""
     return _settlement(
         FRAME_METHOD,
         channel,
@@ -202,7 +202,7 @@ def encode_ack(channel: int, delivery_tag: int, multiple: bool) -> bytes:
 
 
 def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool) -> bytes:
-    """Make the frame that gives back a delivery, or with `multiple` all up to it."""
+    """Return the frame that nacks a delivery, or with `multiple` all up to it."""
     return _settlement(
         FRAME_METHOD,
         channel,
@@ -215,7 +215,7 @@ def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool) 
 
 
 def encode_reject(channel: int, delivery_tag: int, requeue: bool) -> bytes:
-    """Make the frame that rejects a delivery."""
+    """Return the frame that rejects a delivery."""
     return _settlement(
         FRAME_METHOD,
         channel,
@@ -319,7 +319,7 @@ def _short_string(value: str) -> bytes:
 
 
 def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """Make the method frame of a message and keep it."""
+    """Return the method frame of a message, and keep it for the next."""
     check_name("exchange", exchange)
     check_name("routing key" if exchange else "queue", routing_key)
     arguments = b"".join(

@@ -1,7 +1,7 @@
 """The event loop of an I/O thread: sockets, timers, and work that other threads hand over.
 
 pika runs on it through `AbstractSelectorIOLoop`, its public interface for loops. What is ours: any
-thread may hand over work, a signal handler too, and wakes the loop only if it sleeps.
+thread may hand over work, and wakes the loop only if it sleeps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,14 +21,13 @@ from typing import Any
 from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
 
 from neon_mq_connector.link import poller
-from neon_mq_connector.link.waker import Waker
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
 _LONGEST_SLEEP = 5.0
-#: A rest is no shorter and no longer, in seconds.
-_SHORTEST_REST = 0.25e-3
-_LONGEST_REST = 1e-3
+#: Reads are delayed by no less and no more, in seconds.
+_SHORTEST_DELAY = 0.25e-3
+_LONGEST_DELAY = 1e-3
 
 
 class _Timer:
@@ -42,6 +42,35 @@ class _Timer:
         return (self.due, self.number) < (other.due, other.number)
 
 
+class _Waker:
+    """A descriptor that becomes readable when a thread wakes the loop.
+
+    `_lock` owns whether it is open: once closed, its number may stand for another socket. It is
+    reentrant: a signal handler that calls ``stop()`` may interrupt its holder.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.fd = self._reader.fileno()
+
+    def wake(self) -> None:
+        # full: the loop has enough to wake up from; closed: there is nothing to wake
+        with self._lock, contextlib.suppress(OSError):
+            self._writer.send(b"\0")
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._reader.recv(4096)
+
+    def close(self) -> None:
+        with self._lock:
+            self._reader.close()
+            self._writer.close()
+
+
 class Loop(AbstractSelectorIOLoop):
     """Serve sockets, timers and work, on the thread that calls `start`.
 
@@ -53,8 +82,8 @@ class Loop(AbstractSelectorIOLoop):
             of it is logged and ends nothing.
 
     Attributes:
-        can_pause: whether any thread may call `look_for`, and ask for no events.
-        look_for: watches a socket for other events.
+        any_thread_may_watch: whether any thread may call `watch`, and for no events.
+        watch: watches a socket for other events.
     """
 
     READ = poller.READ
@@ -68,26 +97,26 @@ class Loop(AbstractSelectorIOLoop):
         self._numbers = itertools.count()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
         self._poller = poller.new_poller()
-        self.can_pause = self._poller.any_thread
-        self.look_for = self._poller.modify
-        self._waker = Waker()
+        self.any_thread_may_watch = self._poller.any_thread
+        self.watch = self._poller.modify
+        self._waker = _Waker()
         self._poller.register(self._waker.fd, poller.READ)
         self._last_calls: list[tuple[Callable[[Any], object], Any]] = []
         self._asleep = False
-        self._rest_for = 0.0
+        self._reads_delay = 0.0
         self._stopped = False
         self._closed = False
 
     # -- any thread ----------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Have the loop look at its outbox and callbacks, if it does not do so anyway."""
-        # whoever has added something and sees the loop awake is seen by it before it sleeps
+        """Wake the loop, if it sleeps, to look at its outbox and callbacks."""
+        # a thread that has added something and finds the loop awake is seen before it sleeps
         if self._asleep:
             self._waker.wake()
 
     def add_callback(self, callback: Callable[[], object]) -> None:
-        """Have the loop call something; an exception of it ends the loop."""
+        """Call something on the loop's thread; an exception of it ends the loop."""
         self._callbacks.append(callback)
         self.wake()
 
@@ -116,23 +145,23 @@ class Loop(AbstractSelectorIOLoop):
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         """Call something at the end of this round, just before the loop sleeps.
 
-        For what wakes another thread: it can run at once then, since this one lets go of the
-        interpreter; earlier it would only wait for that.
+        For what wakes another thread: that one can run at once, since this one releases the
+        interpreter lock to sleep.
         """
         self._last_calls.append((call, argument))
 
-    def rest(self, seconds: float) -> None:
-        """Sleep after this round, whatever comes meanwhile; it is dealt with afterwards, in one go.
+    def delay_reads(self, seconds: float) -> None:
+        """Sleep after this round, so that what comes meanwhile is read and handled together.
 
         Where much comes one by one, each piece costs a change of thread or two, which is more than
         all else that is done with it.
 
         Args:
-            seconds: how long there is enough to do without what comes; no longer than 1 ms is
-                slept, and not at all for less than 0.25 ms.
+            seconds: how long there is enough to do without what comes. No more than 1 ms is
+                slept, and nothing when it is less than 0.25 ms.
         """
-        if seconds > self._rest_for:
-            self._rest_for = seconds
+        if seconds > self._reads_delay:
+            self._reads_delay = seconds
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> _Timer:
         """Call something once after a delay in seconds."""
@@ -141,7 +170,7 @@ class Loop(AbstractSelectorIOLoop):
         return timer
 
     def remove_timeout(self, timeout_handle: _Timer) -> None:
-        """Do not make that call."""
+        """Cancel a timer."""
         timeout_handle.callback = None
 
     def add_handler(self, fd: int, handler: Callable[[int, int], Any], events: int) -> None:
@@ -154,15 +183,15 @@ class Loop(AbstractSelectorIOLoop):
         self._poller.modify(fd, self._known(events))
 
     def remove_handler(self, fd: int) -> None:
-        """Watch a socket no more."""
+        """Stop watching a socket."""
         del self._handlers[fd]
         self._poller.unregister(fd)
 
     def hang_up(self) -> None:
-        """End every connection at once; whoever reads it finds its end and closes its socket.
+        """End every connection at once; its reader finds the end and closes the socket.
 
-        There is no public way to have pika drop a connection without the broker's good-bye. A copy
-        of the descriptor is shut down, which ends the connection for both and leaves pika its own.
+        There is no public way to have pika drop a connection without closing it first. A copy of
+        the descriptor is shut down, which ends the connection for both and leaves pika its own.
         """
         for fd in list(self._handlers):
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
@@ -172,8 +201,8 @@ class Loop(AbstractSelectorIOLoop):
         return events & (self.READ | self.WRITE)
 
     def _serve_once(self) -> None:
-        if self._rest_for:
-            self._sleep_for_a_rest()
+        if self._reads_delay:
+            self._delay_reads_now()
         self._asleep = True
         timeout = self._time_to_sleep()
         if self._last_calls:
@@ -197,11 +226,11 @@ class Loop(AbstractSelectorIOLoop):
         if self._timers:
             self._call_due()
 
-    def _sleep_for_a_rest(self) -> None:
-        seconds, self._rest_for = self._rest_for, 0.0
-        if seconds >= _SHORTEST_REST and not self._stopped:
+    def _delay_reads_now(self) -> None:
+        seconds, self._reads_delay = self._reads_delay, 0.0
+        if seconds >= _SHORTEST_DELAY and not self._stopped:
             self._make_last_calls()
-            time.sleep(min(seconds, _LONGEST_REST))
+            time.sleep(min(seconds, _LONGEST_DELAY))
 
     def _make_last_calls(self) -> None:
         calls, self._last_calls = self._last_calls, []

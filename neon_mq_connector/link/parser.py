@@ -1,4 +1,4 @@
-"""What a socket brings, cut into frames: messages and confirms are taken here, pika gets the rest.
+"""Cut what was read into frames: messages and confirms are taken here, pika gets the others.
 
 pika makes objects of every frame and calls several functions for each. Of the frames that come by
 the thousand, those of messages and of confirms, this takes what it needs by offset.
@@ -25,15 +25,15 @@ from pika.spec import (
 )
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.interface import RawDelivery
+from neon_mq_connector.link.events import RawDelivery
 
 #: The largest body of a message that is taken, in bytes; a broker's own bound is not above it.
 MAX_BODY = 512 * 1024 * 1024
 
 _FRAME_START = 7
 _FRAME_OVERHEAD = 8
-#: What part of a body has to be there before room for all of it is made: who announces much must
-#: also send something.
+#: A body gets room for all of it once one part in so many has come: a peer that announces much has
+#: to send something too.
 _CREDIBLE = 16
 #: A content header's fields before the properties, with the property flags, and as a frame.
 _HEADER_FIELDS = 12
@@ -79,7 +79,7 @@ class ChannelSink(Protocol):
     confirms: Callable[[int, bool, bool], None] | None
 
     def closing(self) -> None:
-        """Take note that the broker closes the channel: pika is about to hear and to agree."""
+        """The broker closes the channel; called before pika gets the frame and answers it."""
 
 
 class _Assembly:
@@ -160,8 +160,8 @@ class FrameParser:
 
     Attributes:
         channels: the sinks by the number of the channel, to be added to and taken from at any time.
-            A message stays with whom it began. Messages for a sink that is gone are dropped: the
-            broker has them still.
+            A message goes to the sink with which it began. Messages for a sink that is gone are
+            dropped: the broker has them still.
         frame_max: as above, to be set to what was negotiated.
     """
 
@@ -179,7 +179,7 @@ class FrameParser:
         self._content_of_pika: set[int] = set()
 
     def feed(self, data: bytes) -> int:
-        """Take what a read has brought.
+        """Parse what was read.
 
         The messages of a channel are handed over together at the end, or before anything else is
         done that the channel could notice.
@@ -284,7 +284,7 @@ class FrameParser:
         return position, 0
 
     def _interrupt(self, channel: int, method_id: bytes) -> None:
-        """Give up the message that a method cuts short; only the end of a channel may."""
+        """Drop the message that a method cuts short; only the end of a channel may."""
         if method_id not in (_CLOSE, _CLOSE_OK):
             raise self._fail(channel, "a method comes before the message ahead of it is complete")
         del self._assemblies[channel]
@@ -294,7 +294,7 @@ class FrameParser:
             raise self._fail(channel, f"a confirm has {len(arguments)} bytes of arguments")
         tag, bits = _tag_and_bits(arguments)
         self._hand_over(channel)
-        sink = self.channels.get(channel)  # anew: what was just called may have changed it
+        sink = self.channels.get(channel)  # again: what was just called may have changed it
         if sink is not None and sink.confirms is not None:
             sink.confirms(tag, bits & 1 != 0, nacked)
 
@@ -346,7 +346,7 @@ class FrameParser:
             self._batches.setdefault(channel, []).append(message)
 
     def _check_content_header(self, channel: int, data: bytes, start: int, stop: int) -> int:
-        """Give the size of the body that the payload of a content header announces."""
+        """Return the size of the body that a content header announces."""
         size = stop - start
         if size < _HEADER_LEAST:
             raise self._fail(channel, f"a content header has {size} bytes only")
@@ -360,7 +360,7 @@ class FrameParser:
         return int(body_size)
 
     def _hand_over(self, channel: int) -> None:
-        """Give a channel the messages that were collected for it."""
+        """Hand a channel the messages that were collected for it."""
         batch = self._batches.pop(channel, None)
         sink = self.channels.get(channel)
         if batch is not None and sink is not None and sink.deliveries is not None:
@@ -375,6 +375,6 @@ class FrameParser:
         )
 
     def _fail(self, channel: int, what: str) -> FrameError:
-        """Give up the stream: where the next frame begins is not known any more."""
+        """Give up the stream: it is not known where the next frame begins."""
         self._failure = f"broken AMQP frames on channel {channel}: {what}"
         return FrameError(self._failure)

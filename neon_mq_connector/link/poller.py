@@ -1,4 +1,4 @@
-"""Wait for sockets: by epoll where it is available, else by whatever `selectors` finds.
+"""Wait for sockets: by epoll where it is available, else by what `selectors` finds.
 
 gevent removes `select.epoll`; macOS and Windows have none. epoll is used without `selectors` for
 two reasons: what `selectors` adds to each call costs more than the call, and only of epoll is it
@@ -10,69 +10,48 @@ from __future__ import annotations
 import select
 import selectors
 import sys
-from abc import ABC, abstractmethod
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
 
-class Poller(ABC):
-    """Wait until a socket can be read or written. Events are `READ` and `WRITE`, or both.
+class Poller:
+    """Wait until sockets can be read or written, with the best that `selectors` has here.
+
+    Events are `READ` and `WRITE`, or both.
 
     Attributes:
-        any_thread: whether any thread may call `modify`, also while another waits.
+        any_thread: whether any thread may call `modify`, also while another waits, and for no
+            events.
     """
 
     any_thread = False
-
-    @abstractmethod
-    def register(self, fd: int, events: int) -> None:
-        """Wait for a socket too."""
-
-    @abstractmethod
-    def modify(self, fd: int, events: int) -> None:
-        """Wait for other events of a socket."""
-
-    @abstractmethod
-    def unregister(self, fd: int) -> None:
-        """Wait for a socket no more."""
-
-    @abstractmethod
-    def poll(self, timeout: float) -> list[tuple[int, int]]:
-        """Wait.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            The sockets that are ready, each with its events. One that is broken is both: whoever
-            reads it finds out.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the descriptor."""
-
-
-class SelectorPoller(Poller):
-    """Wait with the best that `selectors` has here."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def register(self, fd: int, events: int) -> None:
+        """Wait for a socket too."""
         self._selector.register(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
+        """Wait for other events of a socket."""
         self._selector.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
+        """Wait for a socket no more."""
         self._selector.unregister(fd)
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
+        """Wait for a number of seconds at most.
+
+        Returns:
+            The sockets that are ready, each with its events; for one that is broken both.
+        """
         return [(key.fd, events) for key, events in self._selector.select(timeout)]
 
     def close(self) -> None:
+        """Release the descriptor."""
         self._selector.close()
 
 
@@ -95,6 +74,9 @@ if sys.platform == "linux":
         def unregister(self, fd: int) -> None:
             self._epoll.unregister(fd)
 
+        def close(self) -> None:
+            self._epoll.close()
+
         def poll(self, timeout: float) -> list[tuple[int, int]]:
             ready = self._epoll.poll(timeout)
             if len(ready) == 1 and ready[0][1] == select.EPOLLIN:
@@ -108,9 +90,6 @@ if sys.platform == "linux":
                 for fd, events in ready
             ]
 
-        def close(self) -> None:
-            self._epoll.close()
-
     _IN_EPOLL = {
         0: 0,
         READ: select.EPOLLIN,
@@ -120,7 +99,7 @@ if sys.platform == "linux":
 
 
 def new_poller() -> Poller:
-    """Make the best poller that is available, which gevent may change after the import."""
+    """Return the best poller that is available, which gevent may change after the import."""
     if sys.platform == "linux" and hasattr(select, "epoll"):
         return EpollPoller()
-    return SelectorPoller()
+    return Poller()

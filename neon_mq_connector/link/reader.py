@@ -1,54 +1,179 @@
-"""Read frames from a socket: on the I/O thread, or for a while on one that waits for an answer.
+"""Read frames from a socket: on the I/O thread, or on a thread that waits for an answer.
 
-What is read goes through our `FrameParser`, one read for each time that the socket is readable, so
-that connections and queues take turns. Frames for pika reach it on the I/O thread only, in their
-order: a leader that meets one gives up its turn, and the I/O thread goes on from there.
+To have an answer brought by the I/O thread costs two changes of thread, which is more than all else
+that a single request does. So a thread that waits alone may read the socket itself until its answer
+is there, and hands on what comes for others. Meanwhile the loop does not watch the socket.
+
+Each time the socket is readable it is read once, so that connections take turns. Frames for pika
+reach it on the I/O thread only, and in their order: another thread that meets one gives up reading,
+and the I/O thread goes on from that frame.
 """
 
 from __future__ import annotations
 
 import select
+import signal
+import threading
 import time
 from collections.abc import Callable
-from threading import get_ident
 
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
 from neon_mq_connector.errors import ConnectionLostError, FrameError
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.parser import FrameParser
-from neon_mq_connector.link.turn import Turn
-from neon_mq_connector.threads.inside import Inside
-from neon_mq_connector.threads.interruption import handlers_may_interrupt
+from neon_mq_connector.link.poller import READ, WRITE
 
 _FIRST_FRAME_MAX = 131_072
 _INTERRUPTED = ConnectionLostError("a thread was interrupted while it was reading")
-#: A leader shows itself so often, in seconds: its answer may come from elsewhere.
-_SIGN = 0.02
+#: How often a holder renews its lease, in seconds: its answer may come from elsewhere.
+_RENEWAL = 0.02
+#: A lease that was not renewed for so long is revoked, in seconds.
+_LEASE_TIME = 0.1
+#: Signals on which programs stop, or end a task that takes too long.
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+_NO_HANDLERS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
+#: Until when the answer below holds, and the answer: to look costs 5 % of a request. The main
+#: thread's alone.
+_found = [0.0, False]
 
 
-class _NotOurs(Exception):
-    """A frame for pika came, which only the I/O thread may give to it."""
+def _may_be_interrupted() -> bool:
+    """Whether a signal handler of the program may interrupt this thread."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return False
+    now = time.monotonic()
+    if now >= _found[0]:
+        found = any(signal.getsignal(number) not in _NO_HANDLERS for number in _SIGNALS)
+        _found[:] = now + 0.1, found
+    return bool(_found[1])
+
+
+class ReadLease:
+    """Which thread reads a socket: the I/O thread, unless another has taken the lease.
+
+    A holder that does not renew it, since a signal handler has interrupted it or a debugger holds
+    it, loses it by the timer of the I/O thread. So nothing depends on the holder.
+
+    `reading` is held while something is read and handled; its holder owns the parser, and what the
+    frames are entered in. `_lock` owns who holds the lease and what the loop watches.
+
+    Args:
+        fd: the socket.
+        watch: has the loop watch for these events of a socket; called on any thread.
+    """
+
+    def __init__(self, fd: int, watch: Callable[[int, int], object]) -> None:
+        self.reading = threading.RLock()  # the end of the connection may be found while reading
+        self._fd = fd
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._holder: object | None = None
+        self._renewed_at = 0.0
+        self._waits_to_write = False
+        self._closed = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether another thread than the I/O thread reads."""
+        return self._holder is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the socket is not read any more."""
+        return self._closed
+
+    def acquire(self) -> object | None:
+        """Take the lease.
+
+        Returns:
+            The token of the holder; None when there is another, or no socket any more.
+        """
+        with self._lock:
+            return None if self._holder is not None or self._closed else self._give()
+
+    def renew(self, holder: object) -> bool:
+        """Renew the lease; return whether it was still held."""
+        self._renewed_at = time.monotonic()
+        return self._holder is holder and not self._closed
+
+    def release(self, holder: object) -> None:
+        """Return the lease to the I/O thread, unless it was revoked."""
+        with self._lock:
+            if self._holder is holder:
+                self._holder = None
+                self._update()
+
+    def transfer(self) -> object | None:
+        """Take the lease from its holder, so that no thread reads before it is released.
+
+        To be called with `reading` held.
+
+        Returns:
+            The token to release it with.
+        """
+        with self._lock:
+            return self._give()
+
+    def revoke_expired(self) -> None:
+        """Return the lease to the I/O thread when it was not renewed in time."""
+        with self._lock:
+            if self._holder is not None and time.monotonic() - self._renewed_at > _LEASE_TIME:
+                self._holder = None
+                self._update()
+
+    def watch_writable(self, wanted: bool) -> None:
+        """Watch, or no longer watch, for when the socket can be written to."""
+        with self._lock:
+            self._waits_to_write = wanted
+            self._update()
+
+    def close(self) -> None:
+        """Let no thread read any more."""
+        with self._lock:
+            self._closed = True
+            self._holder = None
+
+    def _give(self) -> object | None:
+        self._holder = holder = object()
+        self._renewed_at = time.monotonic()
+        self._update()
+        return None if self._closed else holder
+
+    def _update(self) -> None:
+        if self._closed:
+            return
+        events = (READ if self._holder is None else 0) | (WRITE if self._waits_to_write else 0)
+        try:
+            self._watch(self._fd, events)
+        except (OSError, ValueError):  # the loop has ended, and with it the socket
+            self._closed = True
+
+
+class _FrameForPika(Exception):
+    """A frame came that only the I/O thread may hand to pika."""
 
 
 class Reader:
     """Read one socket.
 
-    Whoever holds `turn.reading` owns the parser, what frames are entered in, `_leads` and
-    `_left_over`.
+    The thread that holds `lease.reading` owns the parser, `_holds_lease` and `_frame_for_pika`.
 
     Args:
         fd: the socket.
         protocol: pika's; it gets all frames but those that channels take themselves.
         loop: of the I/O thread, where the socket is watched.
         receive: reads once, and raises `BlockingIOError` when there is nothing.
-        end: ends the connection, for a reason or for none; called on the I/O thread with the turn
-            to read held.
+        end: ends the connection, for a reason or for none; called on the I/O thread.
         on_taken: called with how many bytes of frames were taken by channels.
 
     Attributes:
         parser: what takes the frames apart.
-        turn: whose turn it is to read.
+        lease: which thread reads.
         fault: what is wrong with what came, if that is why the connection ended: pika knows no more
             than that it did.
     """
@@ -64,7 +189,7 @@ class Reader:
         on_taken: Callable[[int], object],
     ) -> None:
         self.parser = FrameParser(self._pass_on, _FIRST_FRAME_MAX)
-        self.turn = Turn(fd, loop.look_for)
+        self.lease = ReadLease(fd, loop.watch)
         self.fault: FrameError | None = None
         self._fd = fd
         self._protocol = protocol
@@ -72,116 +197,88 @@ class Reader:
         self._receive = receive
         self._end = end
         self._on_taken = on_taken
-        self._leads = False
-        self._left_over = b""
+        self._holds_lease = False
+        self._frame_for_pika = b""
 
     # -- a thread that waits for an answer -----------------------------------------------------
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
-        """Read what comes until something is done, in place of the I/O thread, if that is possible.
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
+        """Read in place of the I/O thread until something is done, if that is possible.
+
+        Returns early when another thread does so, or the lease was lost. A thread that a handler
+        may interrupt does not read: what ``stop()`` in the handler waits for would be left to it,
+        and an exception of the handler may end the connection.
 
         Args:
-            done: says whether it is.
+            done: whether it is.
             deadline: until when to read, on the monotonic clock, in seconds.
-            inside: where the thread is meanwhile. What a signal handler asks for could wait for
-                what it interrupts: where there is one, nobody leads on the main thread.
         """
-        if not self._loop.can_pause or inside or handlers_may_interrupt():
+        if not self._loop.any_thread_may_watch or _may_be_interrupted():
             return
-        thread = get_ident()
-        turn = self.turn
+        lease = self.lease
+        holder = lease.acquire()
+        if holder is None:
+            return
         try:
-            inside.threads.add(thread)
-            leader = turn.begin()
-            if leader is None:
-                return
+            with lease.reading:
+                pass  # what the I/O thread is reading may be the answer
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            while not done():
+                if poll.poll(_RENEWAL * 1000):
+                    if not self._read_as(holder):
+                        return
+                elif time.monotonic() >= deadline or not lease.renew(holder):
+                    return
+        finally:
+            lease.release(holder)
+
+    def _read_as(self, holder: object) -> bool:
+        """Read once as the holder of the lease; return whether it may go on."""
+        with self.lease.reading:
+            if not self.lease.renew(holder):
+                return False
             try:
-                # what the I/O thread is at it ends first: the answer may be in it
-                try:
-                    if not turn.reading.acquire(timeout=_SIGN):
-                        return
-                finally:
-                    try:  # noqa: SIM105 - as in `_read_for`
-                        turn.reading.release()
-                    except RuntimeError:
-                        pass
-                poll = select.poll()
-                poll.register(self._fd, select.POLLIN)
-                while not done():
-                    if poll.poll(_SIGN * 1000):
-                        if not self._read_for(leader):
-                            return
-                    elif time.monotonic() >= deadline or not turn.goes_on(leader):
-                        return
+                self._holds_lease = True
+                data = self._receive()
+                if data:
+                    self._on_taken(self.parser.feed(data))
+                return bool(data)  # the I/O thread finds the end of the connection
+            except BlockingIOError:
+                return True
+            except _FrameForPika:
+                self._call_io_thread(self._resume)
+            except Exception as error:
+                fault = self._judge(error)
+                self._call_io_thread(lambda: self._end(fault))
+            except BaseException:
+                # an interrupt: it is not known what has been handled
+                self._call_io_thread(lambda: self._end(_INTERRUPTED))
+                raise
             finally:
-                turn.end(leader)
-        finally:
-            inside.threads.discard(thread)
-
-    def _read_for(self, leader: object) -> bool:
-        """Read once as the leader; say whether it may go on."""
-        turn = self.turn
-        try:
-            if not turn.reading.acquire(timeout=_SIGN):
-                return False
-            return self._read_as(leader)
-        finally:
-            # whether it was taken only the lock knows: an exception may have come right after that
-            try:  # noqa: SIM105 - a call before the release would be a moment for another exception
-                turn.reading.release()
-            except RuntimeError:
-                pass
-
-    def _read_as(self, leader: object) -> bool:
-        try:
-            if not self.turn.goes_on(leader):
-                return False
-            self._leads = True
-            data = self._receive()
-            if data:
-                self._on_taken(self.parser.feed(data))
-            return bool(data)  # of the end the I/O thread takes notice
-        except BlockingIOError:
-            return True
-        except _NotOurs:
-            self._call_io_thread(self._go_on)
+                self._holds_lease = False
             return False
-        except Exception as error:
-            fault = self._judge(error)
-            self._call_io_thread(lambda: self._end(fault))
-            return False
-        except BaseException:
-            # an interrupt in between: nobody knows any more what was taken notice of
-            self._call_io_thread(lambda: self._end(_INTERRUPTED))
-            raise
-        finally:
-            self._leads = False
 
     def _call_io_thread(self, call: Callable[[], object]) -> None:
-        """Have the I/O thread do something before anybody reads on."""
-        turn = self.turn
-        heir = turn.hand_over()
+        """Call something on the I/O thread before reading goes on."""
+        lease = self.lease
+        holder = lease.transfer()
 
         def do_it() -> None:
-            with turn.reading:  # nobody reads meanwhile: its holder is about to let go
-                if not turn.is_over:
+            with lease.reading:
+                if not lease.is_closed:
                     call()
-            turn.end(heir)
+            lease.release(holder)
 
         self._loop.add_callback(do_it)
 
     # -- I/O thread ----------------------------------------------------------------------------
 
     def read(self) -> None:
-        """Read once, if it is the I/O thread's turn; the socket may be readable."""
-        turn = self.turn
-        if not turn.reading.acquire(timeout=_SIGN):
-            return
-        try:
-            if not turn.is_led and not turn.is_over:
+        """Read once, unless another thread reads; the socket may be readable."""
+        with self.lease.reading:
+            if not self.lease.is_held and not self.lease.is_closed:
                 self._read_once()
-        finally:
-            turn.reading.release()
 
     def _read_once(self) -> None:
         try:
@@ -208,17 +305,17 @@ class Reader:
         if taken:
             self._on_taken(taken)
 
-    def _go_on(self) -> None:
-        """Go on where a leader has met a frame for pika."""
-        frame, self._left_over = self._left_over, b""
+    def _resume(self) -> None:
+        """Go on from the frame for pika that another thread has met."""
+        frame, self._frame_for_pika = self._frame_for_pika, b""
         self._feed(b"", frame)
 
-    # -- whoever reads -------------------------------------------------------------------------
+    # -- the thread that reads -----------------------------------------------------------------
 
     def _pass_on(self, frame: bytes) -> None:
-        if self._leads:
-            self._left_over = frame
-            raise _NotOurs
+        if self._holds_lease:
+            self._frame_for_pika = frame
+            raise _FrameForPika
         self._protocol.data_received(frame)
 
     def _judge(self, error: Exception) -> Exception:

@@ -1,24 +1,23 @@
-"""A channel on a link over pika's `SelectConnection`.
+"""A channel over pika's `SelectConnection`.
 
-Any thread may call its methods. Messages and settlements are encoded and written in the calling
-thread and return at once. Everything else is handed to the I/O thread, which alone touches the pika
-channel, and waits for the broker's answer.
+Messages and settlements are encoded and written in the calling thread and return at once.
+Everything else is handed to the I/O thread, which alone touches the pika channel, and waits for the
+broker's answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pika.channel
 import pika.frame
-from pika.exceptions import AMQPError, ChannelWrongStateError
+from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError, WaitTimeoutError
+from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError
+from neon_mq_connector.link.channel_calls import ChannelCalls
 from neon_mq_connector.link.encoder import (
     EncodedProperties,
     encode_ack,
@@ -26,27 +25,26 @@ from neon_mq_connector.link.encoder import (
     encode_publish,
     encode_reject,
 )
-from neon_mq_connector.link.interface import ChannelEvents, RawDelivery, Returned
+from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
+from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.translate import loss_error
+from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.threads.inside import Inside
-
-LOG = logging.getLogger("neon_mq_connector.link")
-
-if TYPE_CHECKING:
-    from neon_mq_connector.link.select_link import SelectLink
-    from neon_mq_connector.link.transport import StreamTransport
-
-#: A call of a pika channel method that reports its answer to the second argument.
-Step = Callable[[pika.channel.Channel, Callable[[Any], None]], object]
+from neon_mq_connector.topology import Binding, Queue, QueueStatus
 
 
-class SelectChannel:
-    """One generation of a channel: once shut it stays so, and its delivery tags mean nothing.
+class SelectChannel(LinkChannel):
+    """See `LinkChannel`.
 
-    Owned by the I/O thread: the pika channel and the waiters. `_error` is written once, by the I/O
-    thread, and read by any. `refusal` is the channel's gate: the transport owns it. It is shut
-    before a frame that closes the channel leaves, whoever closes it.
+    `refusal` is the channel's gate, owned by the transport. It is shut before a frame that closes
+    the channel leaves, on either side's behalf.
+
+    Args:
+        link: the connection that the channel is on.
+        events: where it reports what happens on it.
+        transport: of the connection.
+        frame_max: the largest frame that was negotiated, in bytes.
+        on_shut: called on the I/O thread when it is shut.
 
     Attributes:
         deliveries: where the parser puts messages.
@@ -55,7 +53,13 @@ class SelectChannel:
     """
 
     def __init__(
-        self, link: SelectLink, events: ChannelEvents, transport: StreamTransport, frame_max: int
+        self,
+        link: Link,
+        events: ChannelEvents,
+        transport: StreamTransport,
+        *,
+        frame_max: int,
+        on_shut: Callable[[SelectChannel], object],
     ) -> None:
         self.deliveries: Callable[[list[RawDelivery]], None] | None = events.deliveries
         self.confirms: Callable[[int, bool, bool], None] | None = None
@@ -64,68 +68,85 @@ class SelectChannel:
         self._events = events
         self._transport = transport
         self._frame_max = frame_max
+        self._on_shut = on_shut
         self._number = 0
-        self._channel: pika.channel.Channel | None = None
-        self._waiters: set[Waiter[Any]] = set()
-        self._error: MQError | None = None
+        self._calls = ChannelCalls(link, on_failure=self.closing)
         self._opened = False
-        self._getting = threading.RLock()
-        self._got: Callable[[Any], None] | None = None
-        self._hears_of_empty = False
 
     @property
-    def link(self) -> SelectLink:
-        """The connection that the channel is on."""
+    def link(self) -> Link:
         return self._link
 
     @property
     def is_open(self) -> bool:
-        """Whether the broker has opened the channel and it is not shut."""
         return self._opened and self.refusal is None
 
     @property
     def is_writable(self) -> bool:
-        """Whether `send` need not wait for the broker to take what was sent before."""
         return self._transport.has_room
 
     @property
     def error(self) -> MQError | None:
-        """Why the channel is shut; None while it is not."""
-        return self._error
+        return self._calls.error
 
     # -- any thread: with an answer ------------------------------------------------------------
 
-    def call(
-        self, what: str, step: Step, *, timeout: float, waiter: Waiter[Any] | None = None
-    ) -> Any:
-        """Run a pika channel method on the I/O thread and wait for its answer.
+    def declare_queue(
+        self,
+        queue: Queue,
+        *,
+        passive: bool = False,
+        timeout: float,
+        waiter: Waiter[Any] | None = None,
+    ) -> QueueStatus:
+        frame = self._calls.call(
+            f"declaring queue {queue.name!r}",
+            lambda channel, done: channel.queue_declare(
+                queue.name,
+                passive=passive,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                auto_delete=queue.auto_delete,
+                arguments=dict(queue.arguments) or None,
+                callback=done,
+            ),
+            timeout,
+            waiter,
+        )
+        method = frame.method
+        return QueueStatus(method.queue, method.message_count, method.consumer_count)
 
-        Args:
-            what: what is done, for the message of an error.
-            step: called with the pika channel and a function to give the answer to.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
+    def bind_queue(
+        self, binding: Binding, *, timeout: float, waiter: Waiter[Any] | None = None
+    ) -> None:
+        self._calls.call(
+            f"binding queue {binding.queue!r}",
+            lambda channel, done: channel.queue_bind(
+                binding.queue,
+                binding.exchange,
+                routing_key=binding.routing_key,
+                arguments=dict(binding.arguments) or None,
+                callback=done,
+            ),
+            timeout,
+            waiter,
+        )
 
-        Returns:
-            The answer: for most methods pika's method frame.
-
-        Raises:
-            ChannelShutError, ConnectionLostError: the channel ended first.
-            WaitTimeoutError: no answer in time.
-        """
-        waiter = waiter or Waiter()
-        self._link.submit(lambda: self._begin(step, waiter))
-        return waiter.wait(timeout, f"{self._link.name}: {what}")
+    def delete_queue(self, queue: str, *, timeout: float) -> None:
+        self._calls.call(
+            f"deleting queue {queue!r}",
+            lambda channel, done: channel.queue_delete(queue, callback=done),
+            timeout,
+        )
 
     def qos(
         self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None
     ) -> None:
-        """Set how many unacknowledged messages the broker may send ahead, per consumer."""
-        self.call(
+        self._calls.call(
             f"setting the prefetch to {prefetch_count}",
             lambda channel, done: channel.basic_qos(prefetch_count=prefetch_count, callback=done),
-            timeout=timeout,
-            waiter=waiter,
+            timeout,
+            waiter,
         )
 
     def consume(
@@ -139,86 +160,43 @@ class SelectChannel:
         started: Callable[[str], object] | None = None,
         waiter: Waiter[Any] | None = None,
     ) -> str:
-        """Start a consumer; its messages go to the `deliveries` event.
-
-        Args:
-            queue: what to consume from.
-            timeout: how long to wait for the broker's answer, in seconds.
-            auto_ack: whether messages count as acknowledged when they are sent.
-            exclusive: whether nobody else may consume from the queue.
-            arguments: of the consume, such as ``x-priority``.
-            started: called on the I/O thread with the consumer tag, before the first message.
-            waiter: where the answer goes; another thread may end the wait by failing it.
-
-        Returns:
-            The consumer tag.
-        """
-
-        def step(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
+        def begin(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
             _consume(channel, queue, arguments, started, done, auto_ack, exclusive)
 
-        frame: pika.frame.Method[Basic.ConsumeOk] = self.call(
-            f"consuming from queue {queue!r}", step, timeout=timeout, waiter=waiter
-        )
+        frame = self._calls.call(f"consuming from queue {queue!r}", begin, timeout, waiter)
         return str(frame.method.consumer_tag)
 
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
-        """Take one message from a queue.
-
-        Returns:
-            pika's ``(method, properties, body)``, three times None when the queue is empty.
-        """
-
-        def step(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
-            self._got = done
-            if not self._hears_of_empty:
-                self._hears_of_empty = True
-                channel.add_callback(
-                    lambda _frame: self._end_get(None, None, None), [Basic.GetEmpty], False
-                )
-
-            def got(_channel: object, method: Basic.GetOk, properties: Any, body: bytes) -> None:
-                if not auto_ack and method.delivery_tag is not None:
-                    self._events.fetched(method.delivery_tag)
-                self._end_get(method, properties, body)
-
-            channel.basic_get(queue, got, auto_ack=auto_ack)
-
-        # AMQP has no name for a get: one at a time
-        try:
-            if not self._getting.acquire(timeout=timeout):
-                raise WaitTimeoutError(f"get from queue {queue!r}: another is not answered in time")
-            answer: tuple[Any, Any, Any] = self.call(
-                f"get from queue {queue!r}", step, timeout=timeout
-            )
-            return answer
-        finally:
-            try:  # noqa: SIM105 - an exception may have come before it was taken, or right after
-                self._getting.release()
-            except RuntimeError:
-                pass
+        return self._calls.get(queue, auto_ack, self._events.fetched, timeout)
 
     def confirm(self, *, timeout: float) -> None:
-        """Have the broker confirm each message published from here on."""
         self.confirms = self._events.confirms
-        self.call(
+        self._calls.call(
             "selecting publisher confirms",
             # confirms do not reach pika
-            lambda channel, done: channel.confirm_delivery(lambda _frame: None, callback=done),
-            timeout=timeout,
+            lambda channel, done: channel.confirm_delivery(ignore, callback=done),
+            timeout,
         )
 
+    def wait_for(
+        self,
+        what: str,
+        begin: Callable[[Callable[[Any], None]], object],
+        *,
+        timeout: float,
+        waiter: Waiter[Any] | None = None,
+    ) -> Any:
+        return self._calls.call(what, lambda _channel, done: begin(done), timeout, waiter)
+
     def close(self, *, timeout: float) -> None:
-        """Close the channel and wait until it is; the broker takes back what was not settled."""
         waiter: Waiter[None] = Waiter()
-        self._shut_gate()
+        self.closing()
         self._link.submit(lambda: self._close(waiter))
         waiter.wait(timeout, f"{self._link.name}: closing a channel")
 
     def close_soon(self) -> None:
-        """Close the channel without waiting for the broker's answer."""
-        if self._error is None:
-            self._shut_gate()
+        if self._calls.error is None:
+            self.closing()
             with contextlib.suppress(StoppedError):
                 self._link.submit(lambda: self._close(Waiter()))
 
@@ -233,11 +211,6 @@ class SelectChannel:
         *,
         mandatory: bool = False,
     ) -> bytes:
-        """Make the frames of a message, for `send` on this channel.
-
-        Raises:
-            pika.exceptions.AMQPError, ValueError: a name or a property cannot be put on the wire.
-        """
         return encode_publish(
             self._number,
             exchange,
@@ -249,34 +222,16 @@ class SelectChannel:
         )
 
     def send(self, frames: bytes, *, timeout: float = 0.0, flush: bool = True) -> None:
-        """Send a message that was encoded; what becomes of it is told by the events.
-
-        Args:
-            frames: what `encode` made.
-            timeout: how long to wait, in seconds, for the broker to take what was sent before; 0
-                to send in any case.
-            flush: write now; otherwise `flush` has to be called soon.
-
-        Raises:
-            ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
-            WaitTimeoutError: there was no room in time; nothing was sent.
-        """
         self._transport.send(frames, self, timeout=timeout, flush=flush)
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
-        """Read what comes on this connection, until something is done, as `StreamTransport.lead`.
-
-        To be called by the only thread that waits for something to come.
-        """
-        self._transport.lead(done, deadline, inside)
-
     def flush(self) -> None:
-        """Write what was sent without being written."""
         self._transport.flush()
 
     def flush_soon(self) -> None:
-        """Have it written soon, together with what is sent until then."""
         self._transport.flush_soon()
+
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
+        self._transport.read_until(done, deadline)
 
     def publish(
         self,
@@ -288,32 +243,21 @@ class SelectChannel:
         mandatory: bool = False,
         timeout: float = 0.0,
     ) -> None:
-        """Encode a message and send it; raises as these two do."""
         frames = self.encode(exchange, routing_key, body, properties, mandatory=mandatory)
         self._transport.send(frames, self, timeout=timeout)
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        """Acknowledge a delivery, or all up to it."""
         self._transport.send(encode_ack(self._number, delivery_tag, multiple), self)
 
     def reject(self, delivery_tag: int, *, requeue: bool) -> None:
-        """Count a delivery as failed; without requeue the broker dead-letters or drops it."""
         self._transport.send(encode_reject(self._number, delivery_tag, requeue), self)
 
     def nack(self, delivery_tag: int, *, requeue: bool) -> None:
-        """Give a delivery back (requeue); from RabbitMQ 4.3 on it does not count as a failure."""
         self._transport.send(encode_nack(self._number, delivery_tag, False, requeue), self)
 
     def cancel(self, consumer_tag: str, ended: Callable[[Any], None] | None = None) -> None:
-        """End a consumer; messages may come until the broker has answered.
-
-        Args:
-            consumer_tag: of the consumer.
-            ended: called on the I/O thread with the broker's answer.
-        """
-
         def cancel() -> None:
-            self._perform(lambda channel: channel.basic_cancel(consumer_tag, ended or _ignore))
+            self._calls.perform(lambda channel: channel.basic_cancel(consumer_tag, ended or ignore))
 
         if self._link.is_io_thread:
             cancel()
@@ -321,10 +265,7 @@ class SelectChannel:
             self._link.submit(cancel)
 
     def closing(self) -> None:
-        """Take note that the broker closes the channel; called on the I/O thread."""
-        self._shut_gate()
-
-    def _shut_gate(self) -> None:
+        """Refuse to send from here on: the channel is being closed."""
         if self.refusal is None:
             self._transport.shut(
                 self, ChannelShutError(f"{self._link.name}: the channel is being closed")
@@ -340,53 +281,37 @@ class SelectChannel:
         arguments: Mapping[str, Any],
         started: Callable[[str], object],
     ) -> None:
-        """Start another consumer, with a prefetch count of its own; a refusal closes the channel.
-
-        Args:
-            queue: what to consume from.
-            prefetch_count: how many unacknowledged messages the broker may send to this consumer.
-            arguments: of the consume.
-            started: called with the consumer tag, before the first message.
-        """
-
         def operation(channel: pika.channel.Channel) -> None:
-            channel.basic_qos(prefetch_count=prefetch_count, callback=_ignore)
-            _consume(channel, queue, arguments, started, _ignore)
+            channel.basic_qos(prefetch_count=prefetch_count, callback=ignore)
+            _consume(channel, queue, arguments, started, ignore)
 
-        self._perform(operation)
+        self._calls.perform(operation)
 
     def cancel_all(self, ended: Callable[[Any], None] | None = None) -> None:
-        """End all consumers.
-
-        Args:
-            ended: called when the broker has sent all that it sends for them.
-        """
-
         def operation(channel: pika.channel.Channel) -> None:
             for tag in channel.consumer_tags:
-                channel.basic_cancel(tag, _ignore)
+                channel.basic_cancel(tag, ignore)
             # answered after the cancels: pika calls back for all of those at the first answer
-            channel.basic_qos(callback=ended or _ignore)
+            channel.basic_qos(callback=ended or ignore)
 
-        self._perform(operation)
+        self._calls.perform(operation)
 
-    def _open(self, connection: pika.SelectConnection, waiter: Waiter[SelectChannel]) -> None:
+    def open(self, connection: pika.SelectConnection, waiter: Waiter[LinkChannel]) -> None:
         """Ask for the channel; the waiter gets this object once the broker has opened it."""
-        self._waiters.add(waiter)
+        self._calls.expect(waiter)
 
         def opened(_channel: pika.channel.Channel) -> None:
             self._opened = True
-            self._waiters.discard(waiter)
-            if not waiter.resolve(self) and not channel.is_closing:
-                self._shut_gate()
-                channel.close()  # whoever asked for it no longer waits
+            if not self._calls.answered(waiter, self) and not channel.is_closing:
+                self.closing()
+                channel.close()  # the thread that asked for it waits no more
 
         try:
             channel = connection.channel(on_open_callback=opened)
         except AMQPError as error:
-            self._shut(loss_error(error, what=f"{self._link.name}: a new channel"), error)
+            self.shut(loss_error(error, what=f"{self._link.name}: a new channel"), error)
             return
-        self._channel = channel
+        self._calls.use(channel)
         self._number = channel.channel_number
         self._transport.reader.parser.channels[self._number] = self
         channel.add_on_close_callback(self._on_close)
@@ -399,45 +324,11 @@ class SelectChannel:
             )
         )
 
-    def _end_get(self, method: Any, properties: Any, body: Any) -> None:
-        got, self._got = self._got, None
-        if got is not None:
-            got((method, properties, body))
-
-    def _begin(self, step: Step, waiter: Waiter[Any]) -> None:
-        if self._error is not None:
-            waiter.fail(self._error)
-            return
-        self._waiters.add(waiter)
-
-        def done(answer: Any) -> None:
-            self._waiters.discard(waiter)
-            waiter.resolve(answer)
-
-        try:
-            step(self._pika_channel(), done)
-        except Exception as error:  # what pika refuses belongs to the caller, not to this thread
-            self._waiters.discard(waiter)
-            waiter.fail(error)
-
-    def _perform(self, operation: Callable[[pika.channel.Channel], object]) -> None:
-        if self._error is not None:
-            return  # the shut event has told, or will tell, everybody who waits
-        try:
-            operation(self._pika_channel())
-        except ChannelWrongStateError:
-            return  # closing: the shut event follows
-        except Exception:
-            # what was counted was not done: the books of this channel are no longer true
-            LOG.exception("%s: an operation failed, the channel is closed", self._link.name)
-            self._shut_gate()
-            self._pika_channel().close()
-
     def _close(self, waiter: Waiter[None]) -> None:
-        if self._error is not None:
+        if self._calls.error is not None:
             waiter.resolve(None)
             return
-        channel = self._pika_channel()
+        channel = self._calls.channel
 
         def closed(_channel: pika.channel.Channel, _reason: BaseException) -> None:
             waiter.resolve(None)
@@ -446,29 +337,23 @@ class SelectChannel:
         if not channel.is_closing:
             channel.close()
 
-    def _pika_channel(self) -> pika.channel.Channel:
-        if self._channel is None:
-            raise ChannelShutError(f"{self._link.name}: the channel was never opened")
-        return self._channel
-
     def _on_close(self, _channel: pika.channel.Channel, reason: BaseException) -> None:
         what = f"{self._link.name}: the channel"
-        self._shut(loss_error(self._transport.reader.fault or reason, what=what), reason)
+        self.shut(loss_error(self._transport.reader.fault or reason, what=what), reason)
 
-    def _shut(self, error: MQError, cause: BaseException) -> None:
-        if self._error is not None:
+    def shut(self, error: MQError, cause: BaseException) -> None:
+        """Report that the channel is shut, once, and fail what waits for an answer."""
+        if self._calls.error is not None:
             return
         error.__cause__ = cause
-        self._error = error
-        self._shut_gate()
+        self._calls.error = error
+        self.closing()
         self.refusal = error
         channels = self._transport.reader.parser.channels
         if channels.get(self._number) is self:
             del channels[self._number]
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            waiter.fail(error)
-        self._link._forget(self)
+        self._calls.end(error)
+        self._on_shut(self)
         self._events.shut(error)
 
 
@@ -488,13 +373,9 @@ def _consume(
 
     channel.basic_consume(
         queue,
-        _ignore,  # messages do not reach pika
+        ignore,  # messages do not reach pika
         auto_ack=auto_ack,
         exclusive=exclusive,
         arguments=dict(arguments or {}),
         callback=answered,
     )
-
-
-def _ignore(*_: object) -> None:
-    """Take an answer that nobody waits for."""

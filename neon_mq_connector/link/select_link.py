@@ -1,8 +1,8 @@
 """A supervised connection over pika's `SelectConnection`.
 
-One thread, the I/O thread, owns the pika connection, its channels and its loop: connect, serve,
-and on any loss back off and go round again, until it is closed. Other threads hand it work with
-`submit`; messages and settlements they write to the socket themselves (`transport`).
+Its I/O thread owns the pika connection and its channels: connect, serve, and on any loss back off
+and connect again, until it is closed. Other threads hand it work with `submit`; messages and
+settlements they write to the socket themselves (`transport`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,14 +25,15 @@ from neon_mq_connector.errors import (
     MQError,
     StoppedError,
 )
-from neon_mq_connector.link.interface import ChannelEvents, LinkState
+from neon_mq_connector.link.events import ChannelEvents, LinkState
+from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.loop import Loop
+from neon_mq_connector.link.loop_thread import LoopThread
 from neon_mq_connector.link.select_channel import SelectChannel
 from neon_mq_connector.link.services import Services
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.threads.quiet import quiet_pika
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -41,11 +41,8 @@ _TICK = 0.25
 FRAME_MAX = 131_072
 
 
-class SelectLink:
-    """One connection to a virtual host, opened when first needed and kept.
-
-    `_lock` owns the thread, the loop and the move to CLOSING. Everything else that has an
-    underscore is owned by the I/O thread.
+class SelectLink(Link):
+    """See `Link`. What has an underscore is owned by the I/O thread.
 
     Args:
         name: the name of the thread; every log line and error carries it.
@@ -71,20 +68,13 @@ class SelectLink:
         self._parameters = tuple(parameters)
         self._backoff = backoff or OutageBackoff()
         self._on_silence = on_silence
-        # reentrant: a signal handler may interrupt its holder to stop everything
-        self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
-        self._thread_id = 0
-        self._ioloop: Loop | None = None
-        self._closing = False
-        self._outbox: deque[Callable[[], object]] = deque()
+        self._io = LoopThread(name, begin=self._begin, failed=self._loop_failed, ended=self._ended)
         self._services: Services | None = None
         self._connection: pika.SelectConnection | None = None
         self._channels: set[SelectChannel] = set()
-        self._pending: list[tuple[ChannelEvents, Waiter[SelectChannel]]] = []
+        self._pending: list[tuple[ChannelEvents, Waiter[LinkChannel]]] = []
         self._round: list[pika.ConnectionParameters] = []
         self._outage_began: float | None = None
-        self._retry_timer: object | None = None
         self._received = 0
         self._received_at = 0.0
 
@@ -95,114 +85,38 @@ class SelectLink:
         events: ChannelEvents,
         *,
         timeout: float,
-        waiter: Waiter[SelectChannel] | None = None,
-    ) -> SelectChannel:
-        """Open a channel, and the connection if there is none yet.
-
-        While the connection is down this waits for the next attempt to connect, and no longer: if
-        that fails, so does this.
-
-        Args:
-            events: where the channel reports what happens on it.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
-
-        Returns:
-            The open channel.
-
-        Raises:
-            BrokerUnreachableError: no server answered; the link goes on trying.
-            AuthenticationError, VhostAccessError: the broker is up and refused.
-            StoppedError: the link was closed.
-            WaitTimeoutError: no answer in time.
-        """
+        waiter: Waiter[LinkChannel] | None = None,
+    ) -> LinkChannel:
         waiter = waiter or Waiter()
-        self._start()
-        channel_waiter = waiter
-        self.submit(lambda: self._open_channel(events, channel_waiter))
+        self._io.start()
+        self.submit(lambda: self._open_channel(events, waiter))
         return waiter.wait(timeout, f"{self.name}: opening a channel")
 
     def open_soon(self) -> bool:
-        """Open the connection if there is none yet, without waiting.
-
-        Returns:
-            Whether it is open.
-
-        Raises:
-            StoppedError: the link was closed.
-        """
-        self._start()
+        self._io.start()
         return self.state is LinkState.OPEN
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Have the I/O thread call something soon; work is done in the order of the calls.
-
-        Raises:
-            StoppedError: the link was closed.
-        """
-        self._outbox.append(work)
-        ioloop = self._ioloop
-        if ioloop is None:
-            raise StoppedError(f"{self.name} is closed")
-        ioloop.wake()
+        self._io.submit(work)
 
     def call_later(self, delay: float, work: Callable[[], None]) -> None:
-        """Have the I/O thread call something after a delay in seconds.
-
-        Raises:
-            StoppedError: the link was closed.
-        """
-
-        def begin() -> None:
-            if self._ioloop is not None:
-                self._ioloop.call_later(delay, work)
-
-        self.submit(begin)
+        self._io.submit(lambda: self._io.call_later(delay, work))
 
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
-        """Call something that wakes another thread when the I/O thread has nothing else to do.
+        self._io.call_last(call, argument)
 
-        Called on another thread, it is called at once.
-        """
-        ioloop = self._ioloop
-        if ioloop is not None and self.is_io_thread:
-            ioloop.call_last(call, argument)
-        else:
-            call(argument)
-
-    def rest(self, seconds: float) -> None:
-        """Have the I/O thread rest after this round, so that what comes is dealt with in one go.
-
-        Called on another thread, which has read in its place, it does nothing.
-
-        Args:
-            seconds: how long there is enough to do without what comes; 1 ms at most is taken.
-        """
-        ioloop = self._ioloop
-        if ioloop is not None and self.is_io_thread:
-            ioloop.rest(seconds)
+    def delay_reads(self, seconds: float) -> None:
+        self._io.delay_reads(seconds)
 
     @property
     def is_io_thread(self) -> bool:
-        """Whether the calling thread is the one that owns the connection."""
-        return self._thread_id == threading.get_ident()
+        return self._io.is_current
 
     def close(self, timeout: float) -> bool:
-        """Close the channels and the connection, and end the thread.
-
-        Args:
-            timeout: how long to wait for the broker's good-bye, in seconds; after it the socket is
-                dropped.
-
-        Returns:
-            Whether the thread has ended.
-        """
-        with self._lock:
-            self._closing = True
-            thread = self._thread
-            if thread is None:
-                self.state = LinkState.CLOSED
-                return True
+        thread = self._io.close()
+        if thread is None:
+            self.state = LinkState.CLOSED
+            return True
         with contextlib.suppress(StoppedError):  # its loop has ended by itself
             self.submit(self._begin_close)
         if thread is threading.current_thread():
@@ -214,74 +128,34 @@ class SelectLink:
             LOG.warning(
                 "%s: the broker did not answer the close, dropping the connection", self.name
             )
-            with self._lock:
-                if self._ioloop is not None:
-                    self._ioloop.add_callback(self._drop)
+            with contextlib.suppress(StoppedError):
+                self.submit(self._drop)
             thread.join(2.0)
         return not thread.is_alive()
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._closing:
-                raise StoppedError(f"{self.name} is closed")
-            if self._thread is not None:
-                return
-            self._ioloop = Loop(self._outbox)
-            self._thread = threading.Thread(target=self._run_quietly, name=self.name, daemon=True)
-            self._thread.start()
-
     # -- I/O thread: the loop ------------------------------------------------------------------
 
-    def _run_quietly(self) -> None:
-        self._thread_id = threading.get_ident()
-        with quiet_pika():
-            self._run()
+    def _begin(self, loop: Loop) -> None:
+        self._services = Services(loop, self._count_taken)
+        self._io.call_later(0, self._tick)
+        self._connect()
 
-    def _run(self) -> None:
-        ioloop = self._ioloop
-        assert ioloop is not None
-        while True:
-            self._services = Services(ioloop, self._count_taken)
-            ioloop.call_later(0, self._tick)
-            try:
-                self._connect()
-                ioloop.start()
-            except Exception:  # a fault of pika's must not end the supervision
-                LOG.exception("%s: the loop failed, starting it anew", self.name)
-                self._abandon(ConnectionLostError(f"{self.name}: its loop failed"))
-                with self._lock:
-                    broken, self._ioloop = ioloop, Loop(self._outbox)
-                    ioloop = self._ioloop
-                broken.close()
-                if not self._closing:
-                    continue
-            break
-        with self._lock:
-            self._ioloop = None
-            self._thread_id = 0
-            self.state = LinkState.CLOSED
+    def _loop_failed(self) -> None:
+        self._abandon(ConnectionLostError(f"{self.name}: its loop failed"))
+
+    def _ended(self) -> None:
+        self.state = LinkState.CLOSED
         self._abandon(StoppedError(f"{self.name} is closed"))
-        self._drain()
         if self._services is not None:
             self._services.close_socket()
-        ioloop.close()
-
-    def _drain(self) -> None:
-        outbox = self._outbox
-        for _ in range(len(outbox)):
-            try:
-                outbox.popleft()()
-            except Exception:
-                LOG.exception("%s: work for the I/O thread failed", self.name)
 
     def _tick(self) -> None:
         self.last_tick = now = time.monotonic()
-        if self._ioloop is not None:
-            self._ioloop.call_later(_TICK, self._tick)
+        self._io.call_later(_TICK, self._tick)
         connection = self._connection
         if connection is None or self.state is not LinkState.OPEN:
             return
-        self._transport().reader.turn.take_back()
+        self._transport().reader.lease.revoke_expired()
         heartbeat = connection.params.heartbeat
         if connection.bytes_received != self._received:
             self._received = connection.bytes_received
@@ -301,15 +175,14 @@ class SelectLink:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self._ioloop is not None:
-            self._ioloop.hang_up()
+        if self._io.loop is not None:
+            self._io.loop.hang_up()
         self._lost(connection, error)
 
     # -- I/O thread: connecting ----------------------------------------------------------------
 
     def _connect(self) -> None:
-        self._retry_timer = None
-        if self._closing:
+        if self._io.closing:
             self._stop_loop()
             return
         self.state = LinkState.CONNECTING
@@ -349,7 +222,7 @@ class SelectLink:
 
     def _connect_failed(self, error: MQConnectionError) -> None:
         self.last_error = error
-        if self._closing:
+        if self._io.closing:
             self._stop_loop()
             return
         if self._round:
@@ -359,7 +232,7 @@ class SelectLink:
         for _events, waiter in pending:
             waiter.fail(error)
         if refused_for_good(error) and self.generation == 0:
-            # whoever asked knows; asking again connects again
+            # the caller is told; the next call connects again
             self.state = LinkState.IDLE
             return
         self._retry_later()
@@ -371,11 +244,10 @@ class SelectLink:
             self._outage_began = now
         delay = self._backoff.delay(now - self._outage_began)
         LOG.debug("%s: next attempt to connect in %.2f s", self.name, delay)
-        assert self._ioloop is not None
-        self._retry_timer = self._ioloop.call_later(delay, self._connect)
+        self._io.call_later(delay, self._connect)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
-        if self._closing:
+        if self._io.closing:
             connection.close()
             return
         self.generation += 1
@@ -405,8 +277,8 @@ class SelectLink:
 
     # -- I/O thread: channels and loss ---------------------------------------------------------
 
-    def _open_channel(self, events: ChannelEvents, waiter: Waiter[SelectChannel]) -> None:
-        if self._closing:
+    def _open_channel(self, events: ChannelEvents, waiter: Waiter[LinkChannel]) -> None:
+        if self._io.closing:
             waiter.fail(StoppedError(f"{self.name} is closed"))
             return
         if self.state is not LinkState.OPEN or self._connection is None:
@@ -414,9 +286,15 @@ class SelectLink:
             if self.state is LinkState.IDLE:
                 self._connect()
             return
-        channel = SelectChannel(self, events, self._transport(), _frame_max(self._connection))
+        channel = SelectChannel(
+            self,
+            events,
+            self._transport(),
+            frame_max=_frame_max(self._connection),
+            on_shut=self._channels.discard,
+        )
         self._channels.add(channel)
-        channel._open(self._connection, waiter)
+        channel.open(self._connection, waiter)
 
     def _transport(self) -> StreamTransport:
         assert self._services is not None
@@ -424,12 +302,9 @@ class SelectLink:
         return self._services.transport
 
     def _fault(self) -> FrameError | None:
-        """Say what was wrong with what came, if the connection ended for it."""
+        """Return what was wrong with what came, if the connection ended for it."""
         transport = None if self._services is None else self._services.transport
         return None if transport is None else transport.reader.fault
-
-    def _forget(self, channel: SelectChannel) -> None:
-        self._channels.discard(channel)
 
     def _on_close(self, connection: pika.SelectConnection, error: BaseException) -> None:
         if connection is self._connection:
@@ -438,9 +313,9 @@ class SelectLink:
             self._lost(connection, loss_error(self._fault() or error, what=what))
 
     def _lost(self, connection: pika.SelectConnection, error: MQError) -> None:
-        """Go round again; the channels have reported, or are made to."""
+        """Connect again after a while; report the end to channels that do not know of it."""
         self._abandon(error)
-        if self._closing:
+        if self._io.closing:
             self._stop_loop()
             return
         LOG.warning("%s", error)  # it begins with the name
@@ -452,7 +327,7 @@ class SelectLink:
         self._connection = None
         self.blocked_reason = None
         for channel in list(self._channels):
-            channel._shut(error, error.__cause__ or error)
+            channel.shut(error, error.__cause__ or error)
         if isinstance(error, StoppedError):
             pending, self._pending = self._pending, []
             for _events, waiter in pending:
@@ -473,19 +348,16 @@ class SelectLink:
             self._drop()  # pika does not take a close well while it connects
 
     def _drop(self) -> None:
-        """End the connection without the broker's good-bye; pika reports its end to `_on_close`."""
-        if self._ioloop is not None:
-            self._ioloop.hang_up()
-            self._ioloop.call_later(0.5, self._stop_loop)
+        """End the connection without closing it first; pika reports the end to `_on_close`."""
+        if self._io.loop is not None:
+            self._io.loop.hang_up()
+            self._io.call_later(0.5, self._stop_loop)
 
     def _stop_loop(self) -> None:
         self.state = LinkState.CLOSING
-        ioloop = self._ioloop
-        if ioloop is not None:
-            # not stop() itself: a loop that was not started yet would forget it
-            ioloop.add_callback(ioloop.stop)
+        self._io.stop_loop()
 
 
 def _frame_max(connection: pika.SelectConnection) -> int:
-    """Give the largest frame that was negotiated, in bytes; without a bound, one of ours."""
+    """Return the largest frame that was negotiated, in bytes; without a bound, one of ours."""
     return int(connection.params.frame_max or FRAME_MAX)

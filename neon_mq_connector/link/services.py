@@ -107,7 +107,7 @@ class _Setup(AbstractIOReference):
         self._shake_hands()
 
     def cancel(self) -> bool:
-        """Give up and close the socket.
+        """Stop, and close the socket.
 
         Returns:
             False if it was over already.

@@ -23,7 +23,7 @@ _LIMIT_REACHED = re.compile(r"limit \(\d+\)")
 
 
 def refused_for_good(error: BaseException) -> bool:
-    """Say whether a first connect that failed so will go on failing: the broker said no."""
+    """Whether a first connect that failed so would go on failing: the broker refused."""
     return isinstance(error, (AuthenticationError, VhostAccessError))
 
 

@@ -1,17 +1,16 @@
-"""The socket of a connection: written to by whoever has something to say; read by its `Reader`.
+"""The socket of a connection: any thread writes to it, and its `Reader` reads it.
 
 pika gets it through `AbstractStreamTransport`, its public interface for streams. Two things differ
 from its own: what is read goes through our parser (see `reader`), and any thread may send.
 
-Writing is *flat combining*: what is to be sent is appended, in one piece per message, and then
-whoever gets the lock sends all that is there, others' too. Nobody waits for the lock: its holder
-looks again after letting go. So a thread that sends pays for a system call and not for waking
-another thread, and when many send, one call carries many messages.
+Writing is *flat combining*: what is to be sent is appended, in one piece per message, and then the
+thread that gets the lock sends all that is there, others' too. No thread waits for the lock: its
+holder looks again after releasing it. So a thread that sends pays for a system call and not for
+waking another thread, and when many send, one call carries many messages.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 import ssl
@@ -25,7 +24,6 @@ from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractS
 from neon_mq_connector.errors import ConnectionLostError, MQError, WaitTimeoutError
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.reader import Reader
-from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -50,9 +48,9 @@ class Gate(Protocol):
 class StreamTransport(AbstractStreamTransport):
     """Read frames from a socket and write them.
 
-    `_order` owns what is to be sent and the gates; it is held for moments, and reentrant, since a
-    signal handler may send too. `_writing` is held while sending, and nobody waits long for it. The
-    rest is owned by the I/O thread.
+    `_order` owns what is to be sent and the gates. It is held for moments, and reentrant: a signal
+    handler that calls ``stop()`` may interrupt its holder. `_writing` is held while sending. The
+    others are owned by the I/O thread.
 
     Args:
         sock: connected and not blocking.
@@ -79,7 +77,7 @@ class StreamTransport(AbstractStreamTransport):
         self._out: list[bytes] = []
         self._backlog = 0
         self._writing = threading.Lock()
-        self._rest: memoryview | None = None
+        self._unsent: memoryview | None = None
         self._blocked = False
         self._flush_is_soon = False
         self._lost = False
@@ -90,7 +88,7 @@ class StreamTransport(AbstractStreamTransport):
             protocol,
             loop,
             receive=self._receive,
-            end=functools.partial(self._end, reads=True),
+            end=self._end,
             on_taken=on_taken,
         )
         loop.add_handler(self._fd, self._on_event, loop.READ)
@@ -113,26 +111,26 @@ class StreamTransport(AbstractStreamTransport):
         """
         if self._backlog > MAX_BACKLOG and timeout:
             self._wait_for_room(timeout)
-        size = len(data)  # a signal handler that sends too must not come between reading and adding
+        size = len(data)
         with self._order:
             if gate.refusal is not None:
                 raise gate.refusal
-            # in this order: a signal handler may raise when a call returns
+            # in this order: a signal handler may raise an exception when a call returns
             self._backlog += size
             self._out.append(data)
         if flush:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is to be sent, if the socket takes it and nobody else is at it."""
-        while (self._out or self._rest is not None) and not self._blocked:
+        """Write what is to be sent, if the socket takes it and no other thread writes."""
+        while (self._out or self._unsent is not None) and not self._blocked:
             if self._writing.locked():
                 return  # its holder looks again
             with self._writing:
                 try:
                     self._write()
                 except BaseException:
-                    # an interrupt in between: nobody knows any more what has left and what has not
+                    # an interrupt: it is not known what has left
                     self._blocked = True
                     self._loop.add_callback(lambda: self._end(_INTERRUPTED))
                     raise
@@ -150,9 +148,9 @@ class StreamTransport(AbstractStreamTransport):
         """Whether `send` need not wait for room."""
         return self._backlog <= MAX_BACKLOG
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
-        """Read what comes until something is done, in the I/O thread's place: see `Reader.lead`."""
-        self.reader.lead(done, deadline, inside)
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
+        """Read in place of the I/O thread until something is done: see `Reader.read_until`."""
+        self.reader.read_until(done, deadline)
 
     def shut(self, gate: Gate, refusal: MQError) -> None:
         """Shut a gate: from here on nothing leaves that has to pass it."""
@@ -161,7 +159,7 @@ class StreamTransport(AbstractStreamTransport):
                 gate.refusal = refusal
 
     def get_write_buffer_size(self) -> int:
-        """Say how many bytes are to be sent still."""
+        """Return how many bytes are still to be sent."""
         return self._backlog
 
     def _wait_for_room(self, timeout: float) -> None:
@@ -177,7 +175,7 @@ class StreamTransport(AbstractStreamTransport):
 
     def _write(self) -> None:
         """Send what is there; called by the holder of `_writing`."""
-        data: Any = self._rest
+        data: Any = self._unsent
         if data is None:
             with self._order:
                 chunks, self._out = self._out, []
@@ -186,13 +184,13 @@ class StreamTransport(AbstractStreamTransport):
             sent = self._send_some(data)
         except OSError as error:
             LOG.debug("cannot send: %s", error)
-            self._blocked = True  # whoever reads finds the end of the connection
-            self._loop.add_callback(self._look_for_the_end)
+            self._blocked = True  # the reader finds the end of the connection
+            self._loop.add_callback(self._read)
             return
         if sent == len(data):
-            self._rest = None
+            self._unsent = None
         else:
-            self._rest = memoryview(data)[sent:]
+            self._unsent = memoryview(data)[sent:]
         if sent:
             with self._order:
                 self._backlog -= sent
@@ -200,7 +198,7 @@ class StreamTransport(AbstractStreamTransport):
                     self._room.notify_all()
 
     def _send_some(self, data: Any) -> int:
-        """Give the socket as much as it takes; have the loop wait for more room if that is less."""
+        """Send as much as the socket takes; watch for room if that is not all."""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -224,7 +222,7 @@ class StreamTransport(AbstractStreamTransport):
         self._loop.add_callback(lambda: self._end(None))
 
     def get_protocol(self) -> AbstractStreamProtocol:
-        """Give the protocol."""
+        """Return the protocol."""
         return self._protocol
 
     def _flush_now(self) -> None:
@@ -232,18 +230,15 @@ class StreamTransport(AbstractStreamTransport):
         self.flush()
 
     def _want_to_write(self) -> None:
-        self.reader.turn.look_for_room(True)
+        self.reader.lease.watch_writable(True)
 
     def _unblock(self) -> None:
         self._blocked = False
         self.flush()
 
-    def _look_for_the_end(self) -> None:
-        self._read()
-
     def _on_event(self, _fd: int, events: int) -> None:
         if events & self._loop.WRITE:
-            self.reader.turn.look_for_room(False)
+            self.reader.lease.watch_writable(False)
             self._unblock()
         if events & self._loop.READ:
             self._read()
@@ -254,10 +249,10 @@ class StreamTransport(AbstractStreamTransport):
     def _receive(self) -> bytes:
         return self._socket.recv(_READ_SIZE)
 
-    def _end(self, error: BaseException | None, *, reads: bool = False) -> None:
+    def _end(self, error: BaseException | None) -> None:
         if self._lost:
             return
-        self.reader.turn.close()
+        self.reader.lease.close()
         self._loop.remove_handler(self._fd)
         with self._room:
             self._lost = True
@@ -265,27 +260,24 @@ class StreamTransport(AbstractStreamTransport):
             self._backlog = 0
             self._room.notify_all()
         self._blocked = True
-        # whoever sends or reads must not find another connection behind the descriptor
-        locks: list[Any] = [self._writing] if reads else [self._writing, self.reader.turn.reading]
-        held = [lock for lock in locks if lock.acquire(timeout=1.0)]
-        try:
-            self._protocol.connection_lost(error)
-        finally:
-            self._socket.close()
-            for lock in held:
-                lock.release()
+        # a thread that sends or reads must not find another connection behind the descriptor
+        with self.reader.lease.reading, self._writing:
+            try:
+                self._protocol.connection_lost(error)
+            finally:
+                self._socket.close()
 
 
 class TlsTransport(StreamTransport):
     """The same over TLS; an `SSLSocket` is not for two threads, so reading takes the lock too.
 
-    Nobody leads: what is readable does not tell whether there is something to read.
+    Only the I/O thread reads: a readable socket does not tell that there is something to read.
     """
 
     _socket: ssl.SSLSocket
     _waits_to_read = False
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Leave reading to the I/O thread."""
 
     def _send_some(self, data: Any) -> int:
@@ -326,4 +318,4 @@ class TlsTransport(StreamTransport):
         if self._waits_to_read:
             self._waits_to_read = False
             self._blocked = self._lost
-        self.flush()  # somebody may have found the lock taken for reading
+        self.flush()  # a sender may have found the lock taken for reading

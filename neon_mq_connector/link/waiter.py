@@ -1,8 +1,8 @@
-"""A one-shot place where one thread waits for the answer that another will give.
+"""A one-shot place where one thread waits for an answer of another.
 
-A lock carries it, taken from the start and released by the answer: it costs a twentieth of an
-`Event`, and its time-out holds while signal handlers run. Exactly one answer is taken, the first;
-whoever gives a later one is told, so that what it brought (an open channel, say) can be given back.
+A lock carries it, taken from the start and released by the answer. It costs a twentieth of an
+`Event`, and its time-out holds while signal handlers run. Only the first answer is taken. A later
+one is refused, so that what it brought, such as an open channel, can be released.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Waiter(Generic[T]):
         self._answered.acquire()
         self._value: T | None = None
         self._error: BaseException | None = None
-        # popping from a list is atomic: whoever gets the item may answer
+        # popping from a list is atomic: the thread that gets the item answers
         self._unanswered = [None]
 
     def has_answer(self) -> bool:
-        """Whether an answer was given, so that `wait` does not wait."""
+        """Whether there is an answer, so that `wait` does not wait."""
         return not self._unanswered
 
     def resolve(self, value: T) -> bool:
-        """Give the result.
+        """Set the result.
 
         Returns:
             Whether it was the first answer; a later one is dropped.
@@ -43,7 +43,7 @@ class Waiter(Generic[T]):
         return self._answer(value, None)
 
     def fail(self, error: BaseException) -> bool:
-        """Give the exception that the waiting thread is to raise.
+        """Set the exception that the waiting thread raises.
 
         Returns:
             Whether it was the first answer; a later one is dropped.

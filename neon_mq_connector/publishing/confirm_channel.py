@@ -23,11 +23,10 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import (
     ChannelEvents,
     EncodedProperties,
+    Link,
+    LinkChannel,
     Returned,
-    SelectChannel,
-    SelectLink,
 )
-from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.topology import BrokerFacts, Steps
 
 LOG = logging.getLogger("neon_mq_connector.publisher")
@@ -35,8 +34,6 @@ LOG = logging.getLogger("neon_mq_connector.publisher")
 
 #: So many bytes that are held back are worth a system call.
 _ENOUGH = 32_768
-#: No broker and no sender needs less time for a message that somebody waits for, in seconds.
-_TIME_PER_MESSAGE = 15e-6
 
 
 class Flush(enum.Enum):
@@ -151,8 +148,7 @@ class ConfirmChannel:
         self._on_settled = on_settled
         self._on_end = on_end
         self._on_refused = on_refused
-        self._channel: SelectChannel | None = None
-        self._rest: Callable[[float], None] = _no_rest
+        self._channel: LinkChannel | None = None
         self._todo: deque[Unconfirmed] = deque()
         self._idle = [None]
         self._last = 0
@@ -161,13 +157,12 @@ class ConfirmChannel:
         self._pending: dict[int, Unconfirmed] = {}
         self._error: MQError | None = None
 
-    def open(self, link: SelectLink, deadline: float) -> None:
+    def open(self, link: Link, deadline: float) -> None:
         channel = link.open_channel(
             ChannelEvents(confirms=self._confirmed, returned=self._returned, shut=self._shut),
             timeout=time_left(deadline),
         )
         channel.confirm(timeout=time_left(deadline))
-        self._rest = link.rest
         self._channel = channel
 
     @property
@@ -204,13 +199,13 @@ class ConfirmChannel:
             self._send_waiting(channel)
             channel.flush()
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read confirms until something is done; for the only thread that waits for one."""
         channel = self._channel
         if channel is not None:
-            channel.lead(done, deadline, inside)
+            channel.read_until(done, deadline)
 
-    def _send_waiting(self, channel: SelectChannel) -> None:
+    def _send_waiting(self, channel: LinkChannel) -> None:
         while self._todo:
             try:
                 del self._idle[0]
@@ -231,7 +226,7 @@ class ConfirmChannel:
             elif flush is Flush.SOON:
                 channel.flush_soon()
 
-    def _send_all(self, channel: SelectChannel) -> Flush:
+    def _send_all(self, channel: LinkChannel) -> Flush:
         """Send what is to be sent; whoever called says when it is written, for others too."""
         todo, pending = self._todo, self._pending
         flush = Flush.HELD
@@ -274,7 +269,6 @@ class ConfirmChannel:
         item = pop(tag, None)
         if item is not None:
             self._settle(item, nacked)
-        self._rest(len(self._pending) * _TIME_PER_MESSAGE)
 
     def _settle(self, item: Unconfirmed, nacked: bool) -> None:
         error: PublishError | None = None
@@ -317,7 +311,3 @@ class ConfirmChannel:
             except KeyError:
                 break
         self._on_end(self, pending[::-1], error)
-
-
-def _no_rest(_seconds: float) -> None:
-    pass

@@ -28,7 +28,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import SelectLink, Waiter
+from neon_mq_connector.link import Link, Waiter
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.publishing.confirm_channel import (
     Answer,
@@ -67,9 +67,7 @@ class Publisher:
         substitute: gives the publisher for such a handler.
     """
 
-    def __init__(
-        self, link: SelectLink, control: Control, substitute: Callable[[], Publisher]
-    ) -> None:
+    def __init__(self, link: Link, control: Control, substitute: Callable[[], Publisher]) -> None:
         self._substitute = substitute
         self._inside = Inside()
         self._link = link
@@ -109,7 +107,7 @@ class Publisher:
         self.post(message, waiter, deadline, Flush.NOW)
         generation = self._generation
         if self._outstanding == 1 and generation is not None:
-            generation.lead(waiter.has_answer, deadline, self._inside)
+            generation.read_until(waiter.has_answer, deadline)
         try:
             waiter.wait(time_left(deadline), message)
         except WaitTimeoutError:

@@ -22,8 +22,8 @@ from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import State
+from neon_mq_connector.threads.errands import RepeatingTimer
 from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.threads.repeating_timer import RepeatingTimer
 
 LOG = logging.getLogger("neon_mq_connector.liveness")
 

@@ -1,23 +1,25 @@
-"""Calls that may have to wait, made one after another on a thread that is there while needed.
-
-What must not wait itself (an I/O thread, the control thread, an asyncio loop) leaves them to it.
-"""
+"""Calls on threads of their own: one after another as they come, or at an interval."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
+from neon_mq_connector.errors import MQError
 from neon_mq_connector.threads.guard import Guard
+
+LOG = logging.getLogger("neon_mq_connector.timer")
 
 
 class Errands:
-    """Make calls in the order in which they are given; any thread may give them.
+    """Make calls that may have to wait, in the order in which any threads ask for them.
 
-    Nothing is locked: whoever takes the only item out of `_idle` starts the thread, and the thread
-    puts it back. `del` of an item is one step, so no exception of a signal handler can come between
-    it and the ``try`` that follows.
+    For threads that must not wait themselves: an I/O thread, the control thread, an asyncio loop.
+    The thread that makes the calls is there while needed. Nothing is locked: the thread that takes
+    the only item out of `_idle` starts it, and it puts the item back. `del` of an item is one step,
+    so no exception of a signal handler can come between it and the ``try`` that follows.
 
     Args:
         name: of the thread. It starts with the first call and ends with the last.
@@ -36,7 +38,7 @@ class Errands:
         return not self._idle
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have a function called soon; an exception of it is logged."""
+        """Call a function soon; an exception of it is logged."""
         self._waiting.append(function)
         try:
             del self._idle[0]
@@ -76,3 +78,23 @@ class Errands:
                 del self._idle[0]
             except IndexError:
                 return  # another thread has been started
+
+
+class RepeatingTimer(threading.Timer):
+    """A `threading.Timer` that does not end after the first time.
+
+    Args are those of `threading.Timer`: the interval in seconds, the function, its arguments. The
+    first call comes after one interval. A call that raises is logged; the next one comes all the
+    same.
+    """
+
+    def run(self) -> None:
+        """Call the function at each interval; called by `start`."""
+        while not self.finished.wait(self.interval):
+            with Guard("timer %s: a call", self.name):
+                try:
+                    self.function(*self.args, **self.kwargs)
+                except MQError as error:
+                    LOG.warning(
+                        "timer %s: %s; it is tried again in %g s", self.name, error, self.interval
+                    )

@@ -1,8 +1,8 @@
 """After `fork` a child must not touch what it inherited: no threads, locks held for ever.
 
 Objects that own such things register here; in a child each is told to drop them. What they drop is
-kept alive, so that no destructor says good-bye to the broker for the parent. Sockets are closed: as
-long as a child has them open, the broker does not see the end of a parent that is killed.
+kept alive, so that no destructor closes the parent's connection. Sockets are closed: as long as a
+child has them open, the broker does not see the end of a parent that is killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _functions: list[Callable[[], object]] = []
 
 
 def register(owner: OwnsProcessState) -> None:
-    """Have an object told when it finds itself in a child process."""
+    """Call `after_fork_in_child` of an object in each child process."""
     _owners.add(owner)
 
 
@@ -38,7 +38,7 @@ def keep(*inherited: object) -> None:
 
 
 def call_in_child(function: Callable[[], object]) -> None:
-    """Have a function called in each child process, to replace what a module owns.
+    """Call a function in each child process, to replace what a module owns.
 
     Args:
         function: called without arguments.
@@ -47,7 +47,7 @@ def call_in_child(function: Callable[[], object]) -> None:
 
 
 def close_in_child(sock: socket.socket) -> None:
-    """Have the child's copy of a socket closed: nothing is sent, the parent's stays open."""
+    """Close a child's copy of a socket: nothing is sent, and the parent's stays open."""
     _sockets.add(sock)
 
 

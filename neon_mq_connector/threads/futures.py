@@ -1,7 +1,7 @@
-"""Futures whose callbacks hold up nobody, and the thread that lets them end in time.
+"""Futures that can be cancelled, and the thread that runs their callbacks and ends them in time.
 
-What settles a future is often an I/O thread, which must not wait. So the callbacks that somebody
-has added run on a thread of their own; a slow one delays other callbacks and nothing else.
+A future is often settled by an I/O thread, which must not wait. So its callbacks run on a thread of
+their own. A slow one delays other callbacks and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CancellableFuture(Future[T]):
 
     def __init__(self) -> None:
         super().__init__()
-        # popping from a list is atomic: whoever gets the item tells those who wait
+        # popping from a list is atomic: the thread that gets the item wakes those who wait
         self._untold = [None]
 
     def cancel(self) -> bool:
@@ -61,7 +61,7 @@ class Expiring(Protocol):
 
 
 class FutureThread:
-    """Let futures end in time, and run their callbacks.
+    """Expire futures at their deadlines, and run their callbacks.
 
     `_pending` has one key per future; any thread may add and remove. `_next_check` is written by
     the thread.
@@ -78,13 +78,13 @@ class FutureThread:
         self._next_check = _NEVER
         self._stopping = False
         self._thread: threading.Thread | None = None
-        # taking out of a list is atomic: whoever gets the item starts the thread
+        # popping from a list is atomic: the thread that gets the item starts this one
         self._unstarted = [None]
 
     # -- any thread ----------------------------------------------------------------------------
 
     def expect(self, future: Expiring) -> None:
-        """Have a future end when its time is up."""
+        """Expire a future at its deadline."""
         self._pending[future] = None
         if self._thread is None:
             self._start()
@@ -92,11 +92,11 @@ class FutureThread:
             self._mail.put(None)
 
     def forget(self, future: Expiring) -> None:
-        """Take it that a future has ended."""
+        """Do not expire a future: it has ended."""
         self._pending.pop(future, None)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have a function called by the thread; an exception of it is logged."""
+        """Call a function on the thread; an exception of it is logged."""
         self._mail.put(function)
         if self._thread is None:
             self._start()
@@ -155,7 +155,7 @@ class FutureThread:
 
     def _end_late(self) -> None:
         now = time.monotonic()
-        self._next_check = _NEVER  # whoever adds one from here on sees that, and writes
+        self._next_check = _NEVER  # who adds one from here on wakes this thread
         next_check = _NEVER
         for future in list(self._pending):
             if future.deadline <= now:

@@ -1,9 +1,9 @@
-"""A queue between threads that may be used while a signal handler interrupts its users.
+"""A queue between threads whose time-outs hold whatever signal handlers do.
 
-`queue.Queue` waits for a lock that an interrupted thread may hold itself; `SimpleQueue.get` with a
-time-out never returns on Python 3.11 if a handler is still running when the time is up. Here
-nothing is locked: every step is one operation of a deque, which is atomic, and whoever waits does
-so for a lock of its own, with a time-out that holds.
+`SimpleQueue.get` with a time-out never returns, up to Python 3.11, if a handler still runs when the
+time is up; ``stop()`` in a handler may take that long. `queue.Queue` has locks that ``stop()`` in a
+handler may find held by the thread that was interrupted. Here nothing is locked: every step is one
+operation of a deque, which is atomic, and a thread waits for a lock of its own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Hand items from any thread to any thread, first in, first out."""
+    """A first-in, first-out queue for any threads."""
 
     __slots__ = ("_items", "_sleepers")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        # a locked lock for each thread that waits; whoever takes it out releases it
+        # a locked lock for each thread that waits; the thread that takes it out releases it
         self._sleepers: deque[threading.Lock] = deque()
 
     def put(self, item: T) -> None:
@@ -34,7 +34,7 @@ class Mailbox(Generic[T]):
             self._wake_one()
 
     def get(self, timeout: float | None = None) -> T:
-        """Take the oldest item.
+        """Remove and return the oldest item.
 
         Args:
             timeout: how long to wait for one, in seconds; None for ever.
@@ -52,7 +52,7 @@ class Mailbox(Generic[T]):
             bell = threading.Lock()
             bell.acquire()
             self._sleepers.append(bell)
-            # looked at again: what came before the bell was there has rung for nobody
+            # looked at again: what came before the bell was there has not rung it
             rang = bool(items)
             if not rang:
                 left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
@@ -70,7 +70,7 @@ class Mailbox(Generic[T]):
                     raise Empty from None
 
     def get_nowait(self) -> T:
-        """Take the oldest item.
+        """Remove and return the oldest item.
 
         Raises:
             queue.Empty: there is none.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from neon_mq_connector.threads.repeating_timer import RepeatingTimer
+from neon_mq_connector.threads.errands import RepeatingTimer
 
 __all__ = ["RepeatingTimer"]

@@ -18,7 +18,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishError, UnroutableError
-from neon_mq_connector.link import ChannelEvents, LinkState, SelectChannel, SelectLink
+from neon_mq_connector.link import ChannelEvents, LinkChannel, LinkState, SelectLink
 from neon_mq_connector.publishing.confirm_channel import Message
 from tests.support.polling import eventually
 from tests.support.publishing import submit
@@ -74,25 +74,25 @@ class Shot:
         self.confirmed = max(self.confirmed, tag)
 
 
-def ack_what_is_unknown(channel: SelectChannel) -> None:
+def ack_what_is_unknown(channel: LinkChannel) -> None:
     channel.ack(UNKNOWN_TAG)
 
 
-def publish_to_nowhere(channel: SelectChannel) -> None:
+def publish_to_nowhere(channel: LinkChannel) -> None:
     channel.publish(NOWHERE, "", b"", PROPERTIES)
 
 
-def close(channel: SelectChannel) -> None:
+def close(channel: LinkChannel) -> None:
     channel.close(timeout=30.0)
 
 
-def close_soon(channel: SelectChannel) -> None:
+def close_soon(channel: LinkChannel) -> None:
     channel.close_soon()
 
 
 @pytest.mark.parametrize("end", [ack_what_is_unknown, publish_to_nowhere, close, close_soon])
 def test_a_channel_that_ends_while_threads_use_it_takes_nothing_with_it(
-    end: Callable[[SelectChannel], None], link: SelectLink, channel: BlockingChannel, queue: str
+    end: Callable[[LinkChannel], None], link: SelectLink, channel: BlockingChannel, queue: str
 ) -> None:
     confirmed: Counter[int] = Counter()
     sent: Counter[int] = Counter()

@@ -16,15 +16,15 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import (
     ChannelEvents,
     Delivery,
+    Link,
+    LinkChannel,
     RawDelivery,
     Returned,
-    SelectChannel,
-    SelectLink,
     Waiter,
 )
 from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.topology import BrokerFacts, QueueStatus
+from neon_mq_connector.topology import BrokerFacts, Queue, QueueStatus
 
 
 def make_delivery(
@@ -113,7 +113,7 @@ class FakeChannel:
     def flush(self) -> None:
         pass
 
-    def lead(self, done: Any, deadline: float, inside: Any) -> None:
+    def read_until(self, done: Any, deadline: float) -> None:
         """Leave reading to whoever makes the answers."""
 
     def flush_soon(self) -> None:
@@ -171,12 +171,14 @@ class FakeChannel:
     def cancel_all(self, ended: object = None) -> None:
         self.cancelled.append("all")
 
-    def call(self, what: str, _step: Any, *, timeout: float) -> Any:
-        """Answer as to a declare of a queue that the broker names."""
-        from pika.frame import Method
-        from pika.spec import Queue
+    def declare_queue(self, queue: Queue, *, timeout: float) -> QueueStatus:
+        return QueueStatus(queue.name or "amq.gen-own")
 
-        return Method(1, Queue.DeclareOk("amq.gen-own", 0, 0))
+    def delete_queue(self, _queue: str, *, timeout: float) -> None:
+        pass
+
+    def wait_for(self, what: str, _begin: Any, *, timeout: float, **_: Any) -> None:
+        """Answer at once."""
 
     def get(self, _queue: str, _auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
         return None, BasicProperties(reply_to=self.learned), b""
@@ -234,7 +236,7 @@ class FakeLink:
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 
-    def rest(self, seconds: float) -> None:
+    def delay_reads(self, seconds: float) -> None:
         pass
 
     @property
@@ -346,9 +348,9 @@ class FakeConnections:
         return True
 
 
-def as_channel(channel: FakeChannel) -> SelectChannel:
+def as_channel(channel: FakeChannel) -> LinkChannel:
     """Let the type checker take it for a channel."""
-    return cast(SelectChannel, channel)
+    return cast(LinkChannel, channel)
 
 
 def as_connections(connections: FakeConnections) -> Connections:
@@ -362,4 +364,4 @@ def make_publisher(link: FakeLink, control: FakeControl) -> Publisher:
     def none() -> Publisher:
         raise AssertionError("no signal handler publishes here")
 
-    return Publisher(cast(SelectLink, link), cast(Control, control), none)
+    return Publisher(cast(Link, link), cast(Control, control), none)

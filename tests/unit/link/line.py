@@ -14,7 +14,7 @@ from typing import Any
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link.interface import RawDelivery
+from neon_mq_connector.link.events import RawDelivery
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.transport import StreamTransport, TlsTransport
 from tests.support.polling import eventually

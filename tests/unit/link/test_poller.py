@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from neon_mq_connector.link import poller as module
-from neon_mq_connector.link.poller import READ, WRITE, Poller, SelectorPoller, new_poller
+from neon_mq_connector.link.poller import READ, WRITE, Poller, new_poller
 from tests.support.polling import eventually
 
-KINDS: list[Callable[[], Poller]] = [SelectorPoller]
+KINDS: list[Callable[[], Poller]] = [Poller]
 if sys.platform == "linux":
     KINDS.append(module.EpollPoller)
 

@@ -81,7 +81,7 @@ class ModelLink:
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 
-    def rest(self, seconds: float) -> None:
+    def delay_reads(self, seconds: float) -> None:
         pass
 
 

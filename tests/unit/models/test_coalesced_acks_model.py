@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from neon_mq_connector.consumers import settlement as settlement_module
 from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement, Verdict
 from neon_mq_connector.errors import ChannelShutError, MQError
-from neon_mq_connector.link import SelectChannel
+from neon_mq_connector.link import LinkChannel
 from tests.unit.fakes import make_delivery
 from tests.unit.models.effort import effort
 from tests.unit.models.simulation import Simulation, Task
@@ -112,7 +112,7 @@ class Generation:
     def __init__(self, limit: int) -> None:
         self.broker = BrokersBooks()
         self.timers: list[Callable[[], None]] = []
-        self.settlement = Settlement(cast(SelectChannel, self.broker), "q", self._later)
+        self.settlement = Settlement(cast(LinkChannel, self.broker), "q", self._later)
         self.settlement.hold_up_to(limit)
         self.limit = limit
         self.waiting: set[int] = set()  # no callback has seen them
@@ -391,7 +391,7 @@ def test_threads_that_take_turns_in_any_order(
             "threading",
             SimpleNamespace(Condition=simulation.make_condition, RLock=simulation.make_lock),
         )
-        settlement = Settlement(cast(SelectChannel, broker), "q", simulation.call_later)
+        settlement = Settlement(cast(LinkChannel, broker), "q", simulation.call_later)
         settlement.hold_up_to(limit)
         _deliver(broker, settlement, len(owners))
         mine: list[list[tuple[int, Verdict]]] = [[], [], [], []]
@@ -447,7 +447,7 @@ def test_threads_that_nobody_directs(seed: int) -> None:
     count, at_once = 1_200, 60
     broker = BrokersBooks()
     timers: Queue[Callable[[], None]] = Queue()
-    settlement = Settlement(cast(SelectChannel, broker), "q", lambda _delay, work: timers.put(work))
+    settlement = Settlement(cast(LinkChannel, broker), "q", lambda _delay, work: timers.put(work))
     settlement.hold_up_to(at_once // 3)
     waiting: Queue[int | None] = Queue()
     room = threading.Semaphore(at_once)
@@ -505,7 +505,7 @@ def test_threads_that_nobody_directs(seed: int) -> None:
 @pytest.mark.usefixtures("restless_threads")
 def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
     broker = BrokersBooks()
-    settlement = Settlement(cast(SelectChannel, broker), "q")
+    settlement = Settlement(cast(LinkChannel, broker), "q")
     tags = broker.deliver(3_000)
     settlement.delivered(tags[0], tags[-1])
     settlement.start(make_delivery(tags[-1]))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from neon_mq_connector.threads.repeating_timer import RepeatingTimer
+from neon_mq_connector.threads.errands import RepeatingTimer
 from tests.support.polling import eventually, never
 
 

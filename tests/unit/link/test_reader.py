@@ -1,7 +1,8 @@
-"""A thread that waits for an answer reads it itself; nothing hangs on it, whatever happens."""
+"""A thread that waits for an answer may read it itself; nothing depends on that thread."""
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ import pytest
 from pika.spec import Basic, Channel
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.turn import Turn
-from neon_mq_connector.threads.inside import Inside
+from neon_mq_connector.link import reader as reader_module
+from neon_mq_connector.link.reader import ReadLease
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, message, method_frame
 from tests.unit.link.line import Gate, Line, Sink
@@ -56,40 +57,42 @@ def books(line: Line) -> Books:
     return Books(line)
 
 
-def lead(line: Line, done: Callable[[], object], seconds: float = 10.0) -> None:
-    """Lead on a thread of its own: whoever runs the tests may handle signals."""
+def read_until(line: Line, done: Callable[[], object], seconds: float = 10.0) -> None:
+    """Read on a thread of its own: the test runner may handle signals on the main thread."""
     with ThreadPoolExecutor(1) as pool:
         deadline = time.monotonic() + seconds
-        pool.submit(line.transport.lead, done, deadline, Inside()).result(30.0)
+        pool.submit(line.transport.read_until, done, deadline).result(30.0)
 
 
-def leads(line: Line, done: Callable[[], object], seconds: float = 10.0) -> threading.Thread:
-    """Have another thread lead, and give it when it does."""
+def reading_thread(
+    line: Line, done: Callable[[], object], seconds: float = 10.0
+) -> threading.Thread:
+    """Start a thread that reads, and return it once it does."""
     deadline = time.monotonic() + seconds
     thread = threading.Thread(
-        target=line.transport.lead, args=(done, deadline, Inside()), name="leader", daemon=True
+        target=line.transport.read_until, args=(done, deadline), name="reader", daemon=True
     )
     thread.start()
-    eventually(lambda: line.transport.reader.turn.is_led)
+    eventually(lambda: line.transport.reader.lease.is_held)
     return thread
 
 
 def test_the_answer_is_read_by_the_thread_that_waits_for_it(line: Line, books: Books) -> None:
     line.theirs.sendall(confirm(1))
-    lead(line, lambda: books.has(1))
+    read_until(line, lambda: books.has(1))
     # it may have come before the turn was taken
     before = books.notes
-    leader = leads(line, lambda: books.has(2))
+    reader = reading_thread(line, lambda: books.has(2))
     line.theirs.sendall(confirm(2))
-    leader.join(30.0)
+    reader.join(30.0)
     assert before == [1]
-    assert books.entries[1] == (2, leader.ident)
+    assert books.entries[1] == (2, reader.ident)
 
 
 def test_afterwards_the_loop_reads_again(line: Line, books: Books) -> None:
-    leader = leads(line, lambda: books.has(1))
+    reader = reading_thread(line, lambda: books.has(1))
     line.theirs.sendall(confirm(1))
-    leader.join(30.0)
+    reader.join(30.0)
     line.theirs.sendall(confirm(2))
     eventually(lambda: books.has(2))
     assert books.entries[1][1] == line.loop_thread.ident
@@ -100,7 +103,7 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
     line: Line, books: Books, cut: int | None
 ) -> None:
     sent = [confirm(1), HEARTBEAT, confirm(2), HEARTBEAT, method_frame(7, Channel.FlowOk(True))]
-    leader = leads(line, lambda: books.has(3))
+    reader = reading_thread(line, lambda: books.has(3))
     data = b"".join([*sent, confirm(3)])
     if cut is None:
         line.theirs.sendall(data)
@@ -108,8 +111,8 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
         line.theirs.sendall(data[:-cut])
         eventually(lambda: len(books.entries) >= 2)
         line.theirs.sendall(data[-cut:])
-    leader.join(30.0)
-    assert not leader.is_alive()
+    reader.join(30.0)
+    assert not reader.is_alive()
     eventually(lambda: books.has(3))
     assert books.notes == [1, HEARTBEAT, 2, HEARTBEAT, sent[4], 3]
     for what, thread in books.entries:
@@ -118,36 +121,36 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
 
 
 def test_what_comes_for_others_is_handed_on(line: Line, books: Books) -> None:
-    leader = leads(line, lambda: books.has(1))
+    reader = reading_thread(line, lambda: books.has(1))
     line.theirs.sendall(b"".join([*message(1, 1, b"for somebody else"), confirm(1)]))
-    leader.join(30.0)
+    reader.join(30.0)
     assert [[raw[2] for raw in batch] for batch in books.sink.batches] == [[b"for somebody else"]]
 
 
-def test_only_one_leads(line: Line, books: Books) -> None:
-    leader = leads(line, lambda: books.has(1))
-    lead(line, lambda: False)  # returns at once
-    assert leader.is_alive()
+def test_only_one_thread_reads(line: Line, books: Books) -> None:
+    reader = reading_thread(line, lambda: books.has(1))
+    read_until(line, lambda: False)  # returns at once
+    assert reader.is_alive()
     line.theirs.sendall(confirm(1))
-    leader.join(30.0)
+    reader.join(30.0)
 
 
-def test_time_is_up_for_a_leader_too(line: Line, books: Books) -> None:
+def test_reading_ends_at_the_deadline(line: Line, books: Books) -> None:
     began = time.monotonic()
-    lead(line, lambda: False, seconds=0.1)
+    read_until(line, lambda: False, seconds=0.1)
     assert time.monotonic() - began >= 0.1
-    assert not line.transport.reader.turn.is_led
+    assert not line.transport.reader.lease.is_held
 
 
 def test_what_is_done_elsewhere_ends_it(line: Line) -> None:
     answered = threading.Event()
-    leader = leads(line, answered.is_set)
+    reader = reading_thread(line, answered.is_set)
     answered.set()
-    leader.join(30.0)
-    assert not leader.is_alive()
+    reader.join(30.0)
+    assert not reader.is_alive()
 
 
-def test_a_leader_that_does_not_come_by_loses_its_turn(line: Line, books: Books) -> None:
+def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> None:
     held = threading.Event()
     at_it = threading.Event()
 
@@ -156,19 +159,19 @@ def test_a_leader_that_does_not_come_by_loses_its_turn(line: Line, books: Books)
         held.wait(10.0)  # as if a signal handler had come in between
         return False
 
-    leader = leads(line, done)
+    reader = reading_thread(line, done)
     at_it.wait(5.0)
     line.theirs.sendall(confirm(1))
 
     def looked_after() -> bool:
-        line.loop.add_callback(line.transport.reader.turn.take_back)
+        line.loop.add_callback(line.transport.reader.lease.revoke_expired)
         return books.has(1)
 
     eventually(looked_after)
     assert books.entries[0][1] == line.loop_thread.ident
     held.set()
-    leader.join(30.0)
-    assert not leader.is_alive()
+    reader.join(30.0)
+    assert not reader.is_alive()
     line.theirs.sendall(confirm(2))
     eventually(lambda: books.has(2))
     assert books.entries[1][1] == line.loop_thread.ident
@@ -177,12 +180,12 @@ def test_a_leader_that_does_not_come_by_loses_its_turn(line: Line, books: Books)
 def test_the_end_of_the_connection_is_told_by_the_loop(line: Line, books: Books) -> None:
     ends: list[int] = []
     line.protocol.on_lost = lambda: ends.append(threading.get_ident())
-    leader = leads(line, lambda: False)
+    reader = reading_thread(line, lambda: False)
     line.stop_reading()
     line.theirs.close()
     eventually(lambda: ends)
-    leader.join(30.0)
-    assert not leader.is_alive()
+    reader.join(30.0)
+    assert not reader.is_alive()
     assert ends == [line.loop_thread.ident]
 
 
@@ -191,10 +194,10 @@ def test_bytes_that_make_no_sense_end_the_connection_with_their_reason(
 ) -> None:
     ends: list[int] = []
     line.protocol.on_lost = lambda: ends.append(threading.get_ident())
-    leader = leads(line, lambda: False)
+    reader = reading_thread(line, lambda: False)
     line.theirs.sendall(b"\x09 is no kind of frame")
     eventually(lambda: ends)
-    leader.join(30.0)
+    reader.join(30.0)
     assert ends == [line.loop_thread.ident]
     assert isinstance(line.transport.reader.fault, FrameError)
     assert "unknown type 9" in str(line.transport.reader.fault)
@@ -207,67 +210,82 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
     books.sink.confirms = interrupted
     caught: list[BaseException] = []
 
-    def led() -> None:
+    def read() -> None:
         try:
-            line.transport.lead(lambda: False, time.monotonic() + 10.0, Inside())
+            line.transport.read_until(lambda: False, time.monotonic() + 10.0)
         except BaseException as error:
             caught.append(error)
 
-    leader = threading.Thread(target=led, daemon=True)
-    leader.start()
-    eventually(lambda: line.transport.reader.turn.is_led)
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    eventually(lambda: line.transport.reader.lease.is_held)
     line.theirs.sendall(confirm(1))
-    leader.join(30.0)
+    reader.join(30.0)
     assert [type(error) for error in caught] == [KeyboardInterrupt]
     eventually(lambda: line.protocol.lost)
 
 
-def test_what_waits_for_room_leaves_while_somebody_leads() -> None:
+def test_what_waits_to_be_written_leaves_while_a_thread_reads() -> None:
     line = Line(tls=False, buffers=2_048)
     try:
-        leader = leads(line, lambda: False, seconds=5.0)
+        reader = reading_thread(line, lambda: False, seconds=5.0)
         size = 4 * 2**20
         line.transport.send(b"x" * size, Gate())
         line.has_received(size)
-        assert line.transport.reader.turn.is_led
-        assert leader.is_alive()
+        assert line.transport.reader.lease.is_held
+        assert reader.is_alive()
     finally:
         line.close()
-    leader.join(30.0)
-    assert not leader.is_alive()
+    reader.join(30.0)
+    assert not reader.is_alive()
 
 
-def test_over_tls_nobody_leads() -> None:
+def test_over_tls_only_the_io_thread_reads() -> None:
     line = Line(tls=True)
+    asked: list[None] = []
     try:
-        lead(line, lambda: False)  # returns at once
+        read_until(line, lambda: asked.append(None), seconds=0.1)
     finally:
         line.close()
+    assert not asked
 
 
-def test_a_turn_that_was_taken_back_is_not_given_back_twice() -> None:
+def test_a_lease_that_was_transferred_is_not_released_by_its_former_holder() -> None:
     looked: list[int] = []
-    turn = Turn(5, lambda _fd, events: looked.append(events))
-    first = turn.begin()
+    lease = ReadLease(5, lambda _fd, events: looked.append(events))
+    first = lease.acquire()
     assert first is not None
-    heir = turn.hand_over()
-    turn.end(first)  # has no effect: it was handed over
-    assert turn.is_led
-    assert turn.begin() is None
-    turn.end(heir)
-    assert not turn.is_led
+    second = lease.transfer()
+    lease.release(first)  # has no effect
+    assert lease.is_held
+    assert lease.acquire() is None
+    lease.release(second)
+    assert not lease.is_held
     assert looked == [0, 0, 1]
-    turn.close()
-    assert turn.begin() is None
+    lease.close()
+    assert lease.acquire() is None
 
 
-def test_a_loop_that_has_ended_is_not_spoken_to() -> None:
-    def look_for(_fd: int, _events: int) -> None:
+def test_a_loop_that_has_ended_closes_the_lease() -> None:
+    def watch(_fd: int, _events: int) -> None:
         raise ValueError("I/O operation on closed epoll object")
 
-    turn = Turn(5, look_for)
-    assert turn.begin() is None
-    assert turn.is_over
-    turn.end(turn.hand_over())
-    turn.look_for_room(True)
-    turn.take_back()
+    lease = ReadLease(5, watch)
+    assert lease.acquire() is None
+    assert lease.is_closed
+    lease.release(lease.transfer())
+    lease.watch_writable(True)
+    lease.revoke_expired()
+
+
+def test_a_thread_that_a_handler_may_interrupt_does_not_read(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "_found", [0.0, False])
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    asked: list[None] = []
+    try:
+        line.transport.read_until(lambda: asked.append(None), time.monotonic() + 0.1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not asked

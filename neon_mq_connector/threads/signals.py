@@ -1,14 +1,62 @@
-"""Wait for SIGTERM or SIGINT. The handler counts and sets a flag; whoever waits does the rest."""
+"""What a signal handler may use: a flag to set, and SIGTERM and SIGINT as reasons to stop."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
+from queue import Empty
 from types import FrameType, TracebackType
 from typing import Any
 
+from neon_mq_connector.threads.mailbox import Mailbox
+
 _PAUSE = 0.25
+
+
+class Flag:
+    """An event that a signal handler may set; any thread may set it and wait for it.
+
+    `threading.Event` has a lock that a waiting thread holds for moments. A handler that interrupts
+    it in such a moment, and sets the event, waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._wakes: Mailbox[None] = Mailbox()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it and wake those who wait; a second time does no harm."""
+        self._is_set = True
+        self._wakes.put(None)
+
+    def clear(self) -> None:
+        """Reset it."""
+        self._is_set = False
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is set.
+
+        Args:
+            timeout: how long at most, in seconds.
+
+        Returns:
+            Whether it is set.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._is_set:
+            try:
+                self._wakes.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                break
+            if self._is_set:
+                self._wakes.put(None)  # for the next thread that waits
+        return self._is_set
 
 
 class StopSignals:
@@ -40,21 +88,21 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give them back to whoever handled them before."""
+        """Restore the handlers of before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def wait(self) -> None:
         """Wait for the first signal."""
         while not self._count:
-            # nobody sets an event: to set one in a handler may block when it interrupts this wait
+            # no event is set: in a handler that may block when it interrupts this wait
             self._never.wait(_PAUSE)
 
     def wait_for_second(self, thread: threading.Thread, timeout: float) -> None:
         """Wait for a thread to end, unless there is a second signal.
 
         Args:
-            thread: what does the stopping.
+            thread: the thread that stops.
             timeout: how long to wait at most, in seconds.
         """
         waited = 0.0

@@ -7,7 +7,7 @@ import threading
 import time
 from types import FrameType
 
-from neon_mq_connector.threads.flag import Flag
+from neon_mq_connector.threads.signals import Flag
 
 
 def test_it_is_set_and_set_back() -> None:
