@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
-from neon_mq_connector.link import SelectLink
+from neon_mq_connector.link import Link
 from neon_mq_connector.publishing.confirm_channel import Message
 
 #: Called with what was closed, a connection or a channel, and the reason.
@@ -33,7 +33,7 @@ class Attachment(Protocol):
     publishing: threading.RLock
 
     @property
-    def link(self) -> SelectLink: ...
+    def link(self) -> Link: ...
 
     @property
     def is_open(self) -> bool: ...
