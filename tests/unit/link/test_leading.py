@@ -153,11 +153,11 @@ def test_a_leader_that_does_not_come_by_loses_its_turn(line: Line, books: Books)
 
     def done() -> bool:
         at_it.set()
-        held.wait(10.0)  # as if a signal handler had come in between
+        held.wait(30.0)  # as if a signal handler had come in between
         return False
 
     leader = leads(line, done)
-    at_it.wait(5.0)
+    at_it.wait(30.0)
     line.theirs.sendall(confirm(1))
 
     def looked_after() -> bool:

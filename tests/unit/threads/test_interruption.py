@@ -24,7 +24,7 @@ def test_the_main_thread_of_a_program_that_handles_a_signal_may_be_interrupted()
     try:
         eventually(handlers_may_interrupt)
         with ThreadPoolExecutor(1) as pool:
-            assert not pool.submit(handlers_may_interrupt).result(5.0)
+            assert not pool.submit(handlers_may_interrupt).result(30.0)
     finally:
         signal.signal(signal.SIGUSR1, before)
     eventually(lambda: not handlers_may_interrupt())
