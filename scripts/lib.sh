@@ -134,7 +134,6 @@ wanted_environment() {
     } | checksum | cut -d' ' -f1
 }
 
-# How pytest shares the work: all may use the session's brokers, but one process alone runs the tests
-# that break theirs.
+# How pytest shares the work; tests/conftest.py deals it out.
 # shellcheck disable=SC2034 # used by those who source this
-side_by_side=(-n 4 --dist loadgroup -q)
+side_by_side=(-n 4 -q)

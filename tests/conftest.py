@@ -32,6 +32,7 @@ MQConfig = dict[str, Any]
 _FAILED = pytest.StashKey[bool]()
 _NODES = pytest.StashKey[BrokerNodes | SharedNodes]()
 _OWN = "own-"
+_SHARING_FIXTURES = ("tests/interop/", "tests/integration/test_tls.py")
 _SERVER = pytest.StashKey[NodeServer]()
 
 
@@ -75,6 +76,21 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["brokers"] = stash[_SERVER].ticket
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal tests out one by one, but for those that share what one process alone should have."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it begins with the largest scope
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            if _OWN in name:
+                return "a broker of their own"
+            return file if file.startswith(_SHARING_FIXTURES) else nodeid
+
+    return Scheduling(config, log)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     def chosen(option: str, possible: Collection[str]) -> list[str]:
         wanted = metafunc.config.getoption(option).split(",")
@@ -97,14 +113,11 @@ def _modes_of(metafunc: pytest.Metafunc) -> Collection[str]:
     return MODES if marked("every_broker") else [PERMISSIVE]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & {"broker", "start_broker"}:
             item.add_marker(pytest.mark.needs_rabbitmq)
-        if item.get_closest_marker("own_broker"):
-            item.add_marker(pytest.mark.xdist_group("own broker"))  # one process has it, not each
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,7 +59,7 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
     found: list[tuple[Any, ...]] = []
 
     def ask() -> None:
-        barrier.wait(5.0)
+        barrier.wait(30.0)
         found.append((connections.publisher, connections.control, connections.consuming))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

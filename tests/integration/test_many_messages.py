@@ -38,7 +38,7 @@ def by_batch(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
 
 def by_futures(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
     futures = [connector.submit_message(each, expiration=LONG, **where) for each in messages]
-    return [future.result(10.0) for future in futures]
+    return [future.result(30.0) for future in futures]
 
 
 EITHER_WAY = pytest.mark.parametrize("send_all", [by_batch, by_futures])
@@ -200,7 +200,7 @@ def test_a_future_is_not_given_before_there_is_room(
     for each in numbered(500):
         futures.append(connector.submit_message(each, queue="q", expiration=LONG))
         assert publisher.unconfirmed <= 8
-    assert [future.result(10.0) for future in futures]
+    assert [future.result(30.0) for future in futures]
     assert messages_in(channel, "q") == 500
 
 

@@ -38,22 +38,22 @@ def messages(broker: PrivateBroker, queue: str) -> int:
         return count
 
 
-def test_a_persistent_message_survives_stop_kill_and_restart_on_the_same_port(
-    start_broker: StartBroker,
+def test_a_persistent_message_survives_stop_kill_and_another_broker_on_the_same_folder(
+    start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    broker = start_broker()
-    port = broker.port
+    broker = start_broker(directory=tmp_path / "node")
+    port, password = broker.port, broker.password
     put_message(broker, "kept")
     broker.restart()
     assert (broker.port, messages(broker, "kept")) == (port, 1)
     broker.kill()
     assert not broker.running
-    broker.start()
-    assert (broker.port, messages(broker, "kept")) == (port, 1)
     broker.stop()
-    broker.stop()
-    assert not broker.running
     assert broker.directory.exists()
+    broker.close()
+    second = start_broker(directory=tmp_path / "node")
+    assert second.password == password
+    assert messages(second, "kept") == 1
 
 
 def test_closing_leaves_no_folder_no_process_and_no_port(start_broker: StartBroker) -> None:
@@ -64,18 +64,6 @@ def test_closing_leaves_no_folder_no_process_and_no_port(start_broker: StartBrok
     assert not directory.exists()
     assert not processes_of(directory)
     assert port not in listening_ports()
-
-
-def test_a_named_directory_is_found_again_with_its_data_and_password(
-    start_broker: StartBroker, tmp_path: Path
-) -> None:
-    first = start_broker(directory=tmp_path / "node")
-    put_message(first, "kept")
-    password = first.password
-    first.close()
-    second = start_broker(directory=tmp_path / "node")
-    assert second.password == password
-    assert messages(second, "kept") == 1
 
 
 def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ OPENSSL = shutil.which("openssl")
 
 pytestmark = [
     pytest.mark.needs_rabbitmq,
-    pytest.mark.xdist_group("tls"),
     pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificates"),
 ]
 

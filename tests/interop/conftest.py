@@ -14,16 +14,13 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.interop.old_peers import OldPeer, build_environment
 from tests.interop.our_service import Received, make_service, start
 from tests.support import leaks
+from tests.support.vhosts import TestVhost, VhostPool
 
 StartOld = Callable[..., OldPeer]
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    item.add_marker(pytest.mark.xdist_group(item.path.stem))  # its peers serve the whole module
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -45,24 +42,25 @@ def old_python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def vhost(broker: PrivateBroker) -> Iterator[str]:
+def own_vhost(broker: RunningBroker) -> Iterator[TestVhost]:
     """The module's virtual host; see `nothing_of_ours_left` for what is checked in each test."""
-    name = f"/i{secrets.token_hex(4)}"
-    broker.create_vhost(name)
-    yield name
-    broker.delete_vhost(name)
+    pool = VhostPool(broker)
+    vhost = pool.take()
+    yield vhost
+    pool.remove(vhost)
 
 
 @pytest.fixture(scope="module")
-def config(broker: PrivateBroker, vhost: str) -> Iterator[dict[str, Any]]:
+def vhost(own_vhost: TestVhost) -> str:
+    return own_vhost.name
+
+
+@pytest.fixture(scope="module")
+def config(broker: RunningBroker, own_vhost: TestVhost) -> dict[str, Any]:
     """What both packages take as their configuration."""
-    user = f"u{secrets.token_hex(4)}"
-    password = secrets.token_urlsafe(8)
-    broker.add_user(user, password, vhosts=(vhost,))
-    services = ("old_service", "our_service", "mq_handler")
-    users = {service: {"user": user, "password": password} for service in services}
-    yield {"server": broker.host, "port": broker.port, "users": users}
-    broker.delete_user(user)
+    user = {"user": own_vhost.user.name, "password": own_vhost.user.password}
+    users = dict.fromkeys(("old_service", "our_service", "mq_handler"), user)
+    return {"server": broker.host, "port": broker.port, "users": users}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,7 @@ def old_subscriber(start_old: StartOld) -> OldPeer:
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_ours_left(broker: PrivateBroker, vhost: str) -> Iterator[None]:
+def nothing_of_ours_left(broker: RunningBroker, vhost: str) -> Iterator[None]:
     before = leaks.baseline(broker)
     yield
     leaks.close_shared_clients()

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 _LOOPBACK = "127.0.0.1"
 _CHUNK = 65536
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 60.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _GREETING_BYTES = 8

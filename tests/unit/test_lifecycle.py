@@ -112,7 +112,7 @@ def test_of_many_threads_that_stop_exactly_one_made_the_move(_round: int) -> Non
     made: list[bool] = []
 
     def stop() -> None:
-        barrier.wait(5.0)
+        barrier.wait(30.0)
         made.append(lifecycle.move(State.STOPPING))
 
     threads = [threading.Thread(target=stop) for _ in range(8)]

@@ -63,7 +63,7 @@ def test_clients_on_threads_are_answered(
 
             def ask() -> list[int]:
                 futures = [client.submit("square", {"n": n}, timeout=30.0) for n in range(100)]
-                return [future.result(20.0)["square"] for future in futures]
+                return [future.result(30.0)["square"] for future in futures]
 
             assert await asyncio.to_thread(ask) == [n**2 for n in range(100)]
 

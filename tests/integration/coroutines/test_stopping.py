@@ -221,7 +221,7 @@ def test_a_join_keeps_to_its_time(connection_params: Any, channel: BlockingChann
     consumer = AsyncConsumer(connection_params, "q", crowd.stay, auto_ack=False, name="direct")
     consumer.start()
     eventually(lambda: crowd.inside == 3)
-    consumer.join(1.0)
+    consumer.join(30.0)
     eventually(lambda: not consumer.is_alive())
     assert len(crowd.cancelled) == 3
     eventually(lambda: messages_in(channel, "q") == 3)

@@ -63,7 +63,7 @@ class Stage:
         """Do something in a callback and return what it returned, or raise what it raised."""
         self._play, self._result = action, Future()
         put(self._channel, "stage", b"go")
-        return self._result.result(12.0)
+        return self._result.result(30.0)
 
 
 @pytest.fixture

@@ -237,13 +237,13 @@ def test_as_many_callbacks_run_side_by_side_as_asked_for(
         "c",
         connector.vhost,
         "q",
-        lambda *_: together.wait(10.0),
+        lambda *_: together.wait(30.0),
         ack="on_success",
         concurrency=4,
         **engine,
     )
     run(connector)
-    together.wait(10.0)
+    together.wait(30.0)
     connector.stop()
     assert messages_in(channel, "q") == 0
 

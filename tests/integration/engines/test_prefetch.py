@@ -29,7 +29,7 @@ def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
             channel.basic_qos(prefetch_count=2)
             asked.append(True)
             return
-        release.wait(20.0)
+        release.wait(30.0)
 
     def unacknowledged() -> int:
         return sum(each["messages_unacknowledged"] for each in broker.list_queues(vhost))

@@ -66,7 +66,7 @@ def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> None:
         undone: list[str] = []
 
         def work() -> str:
-            go_on.wait(10.0)
+            go_on.wait(30.0)
             return "made"
 
         with pytest.raises(WaitTimeoutError, match="working: not done within"):
@@ -117,7 +117,7 @@ def test_a_call_that_several_ask_for_is_made_once_and_outlives_those_who_give_up
         made: list[int] = []
 
         def work() -> None:
-            go_on.wait(10.0)
+            go_on.wait(30.0)
             made.append(1)
             raise LookupError
 
@@ -145,7 +145,7 @@ def test_what_has_not_begun_when_nobody_waits_any_more_is_not_done() -> None:
         calls = calls_of(1)
         go_on = threading.Event()
         done: list[int] = []
-        first = asyncio.create_task(calls.run(lambda: go_on.wait(10.0), timeout=10, what="x"))
+        first = asyncio.create_task(calls.run(lambda: go_on.wait(30.0), timeout=10, what="x"))
         await asyncio.sleep(0)
         second = asyncio.create_task(calls.run(lambda: done.append(2), timeout=10, what="x"))
         third = asyncio.create_task(calls.run(lambda: done.append(3), timeout=10, what="x"))
@@ -169,7 +169,7 @@ def test_what_ends_after_its_loop_is_undone_all_the_same() -> None:
     undone: list[str] = []
 
     def work() -> str:
-        go_on.wait(10.0)
+        go_on.wait(30.0)
         return "made"
 
     async def main() -> None:

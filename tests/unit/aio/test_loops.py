@@ -81,7 +81,7 @@ def test_many_calls_wake_the_loop_once(
 
     def hold_up() -> None:
         entered.set()
-        release.wait(5.0)
+        release.wait(30.0)
 
     loop.call(hold_up)
     assert entered.wait(30.0)

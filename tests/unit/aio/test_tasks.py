@@ -347,7 +347,7 @@ def test_tasks_that_somebody_else_cancels_before_they_begin_are_not_forgotten(
 
     def hold_up() -> None:
         entered.set()
-        release.wait(5.0)
+        release.wait(30.0)
 
     def cancel_all() -> None:
         for task in asyncio.all_tasks(loop.loop):

@@ -167,14 +167,14 @@ def make(attaching: Attaching) -> Iterator[Callable[..., Bench]]:
     for each in made:
         each.consumer.request_stop()
         if each.thread.ident is not None:
-            each.thread.join(5.0)
+            each.thread.join(30.0)
 
 
 def test_it_consumes_and_stops(make: Callable[..., Bench], attaching: Attaching) -> None:
     seen: list[int] = []
     it = make(lambda _c, method, *_: seen.append(method.delivery_tag))
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     assert it.is_in(State.CONSUMING)
     attaching.deliver(make_delivery(1), make_delivery(2))
     eventually(lambda: seen == [1, 2])
@@ -190,7 +190,7 @@ def test_an_outage_is_told_once_and_recovered_from(
 ) -> None:
     it = make()
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.outcomes = [BrokerUnreachableError("down")] * 3
     lost = ConnectionLostError("lost")
     attaching.end(lost)
@@ -205,7 +205,7 @@ def test_resets_belong_to_the_first_attach_only(
     attaching.outcomes = [BrokerUnreachableError("down")]
     it = make(queue_reset=True)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: len(attaching.attempts) == 3)
     assert [each["reset"] for each in attaching.attempts] == [True, True, False]
@@ -217,7 +217,7 @@ def test_the_name_that_the_broker_chose_is_kept_for_the_next_attach(
     attaching.queue = "amq.gen-1"
     it = make()
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: len(attaching.attempts) == 2)
     assert attaching.attempts[1]["queue_name"] == "amq.gen-1"
@@ -230,7 +230,7 @@ def test_refused_at_first_it_fails_at_once_with_the_reason(
     attaching.outcomes = [refusal]
     it = make()
     it.start()
-    it.thread.join(5.0)
+    it.thread.join(30.0)
     assert not it.thread.is_alive()
     assert it.consumer.lifecycle.snapshot.reason == "no"
     assert it.is_in(State.FAILED)
@@ -242,7 +242,7 @@ def test_refused_on_a_reconnect_it_goes_on_trying(
 ) -> None:
     it = make()
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.outcomes = [AuthenticationError("password changed")]
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: len(attaching.attempts) == 3 and it.is_in(State.CONSUMING))
@@ -254,10 +254,10 @@ def test_attempts_to_recover_can_be_limited(
 ) -> None:
     it = make(restart_attempts=allowed)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.outcomes = [TopologyError("refused")] * 10
     attaching.end(MQError("the broker ended the consumer"))
-    it.thread.join(5.0)
+    it.thread.join(30.0)
     assert it.is_in(State.FAILED)
     assert len(attaching.attempts) == 1 + allowed
 
@@ -267,7 +267,7 @@ def test_a_broker_that_is_away_uses_up_no_attempts(
 ) -> None:
     it = make(restart_attempts=0)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.outcomes = [BrokerUnreachableError("down")] * 3
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: len(attaching.attempts) == 5 and it.is_in(State.CONSUMING))
@@ -279,7 +279,7 @@ def test_what_comes_late_from_a_connection_that_is_gone_is_not_handled(
     seen: list[int] = []
     it = make(lambda _c, method, *_: seen.append(method.delivery_tag))
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: len(attaching.channels) == 2 and it.is_in(State.CONSUMING))
     attaching.deliver(make_delivery(1), session=0)
@@ -302,7 +302,7 @@ def test_a_stop_ends_an_attach_that_waits(
     attaching.outcomes = [hang]
     it = make()
     it.start()
-    assert waiting.wait(5.0)
+    assert waiting.wait(30.0)
     it.stop(within=2.0)
     assert it.is_in(State.STOPPED)
     assert not it.reports
@@ -316,8 +316,8 @@ def test_a_stop_at_any_moment_of_the_start_is_a_stop(
     stopping = threading.Thread(target=it.consumer.request_stop)
     it.start()
     stopping.start()
-    stopping.join(5.0)
-    it.thread.join(3.0)
+    stopping.join(30.0)
+    it.thread.join(30.0)
     assert not it.thread.is_alive()
     assert it.is_in(State.STOPPED)
     assert all(channel.closed for channel in attaching.channels)
@@ -330,7 +330,7 @@ def test_stopped_before_it_ran_it_never_attaches(
     it.consumer.request_stop()
     it.consumer.request_stop()
     it.start()
-    it.thread.join(3.0)
+    it.thread.join(30.0)
     assert it.is_in(State.STOPPED)
     assert not attaching.attempts
 
@@ -351,7 +351,7 @@ def test_calls_from_other_threads_are_made_even_between_attempts(
 ) -> None:
     it = make()
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     session = it.consumer.session
     assert session is not None
     monkeypatch.setattr(OutageBackoff, "delay", lambda *_: 60.0)
@@ -370,7 +370,7 @@ def test_a_call_that_raises_is_told_and_harms_nothing(
     seen: list[int] = []
     it = make(lambda _c, method, *_: seen.append(method.delivery_tag))
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     session = it.consumer.session
     assert session is not None
 
@@ -390,18 +390,18 @@ def test_a_stop_waits_for_the_running_callback_and_sends_its_ack(
 
     def slow(*_: object) -> None:
         entered.set()
-        release.wait(5.0)
+        release.wait(30.0)
 
     it = make(slow, ack=AckMode.ON_SUCCESS)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.deliver(make_delivery(1), make_delivery(2))
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     it.consumer.request_stop()
     it.thread.join(0.1)
     assert it.thread.is_alive()
     release.set()
-    it.thread.join(3.0)
+    it.thread.join(30.0)
     assert attaching.channels[0].settled == [("ack", 1, False)]
 
 
@@ -413,7 +413,7 @@ def test_a_message_that_waits_for_another_try_does_not_hold_up_a_stop(
 
     it = make(fail, ack=AckMode.ON_SUCCESS, retry=Retry())
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.deliver(make_delivery(1))
     eventually(lambda: it.reports)
     it.stop(within=2.0)
@@ -426,14 +426,14 @@ def test_a_message_that_failed_while_the_connection_was_lost_is_parked_when_it_i
 
     def fail_when_the_line_is_cut(*_: object) -> None:
         entered.set()
-        lost.wait(5.0)
+        lost.wait(30.0)
         raise ValueError("boom")
 
     it = make(fail_when_the_line_is_cut, ack=AckMode.ON_RECEIPT)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.deliver(make_delivery(1, b"precious"))
-    assert entered.wait(5.0)
+    assert entered.wait(30.0)
     it.connections.publisher.refusal = PublishTimeoutError("down", may_have_arrived=False)
     attaching.end(ConnectionLostError("lost"))
     lost.set()
@@ -451,7 +451,7 @@ def test_a_message_that_cannot_be_parked_while_stopping_does_not_keep_the_channe
 
     it = make(fail, ack=AckMode.ON_RECEIPT)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     it.connections.publisher.refusal = PublishTimeoutError("down", may_have_arrived=False)
     attaching.deliver(make_delivery(1))
     eventually(lambda: it.consumer.failures.held)
@@ -471,7 +471,7 @@ def test_while_nothing_can_be_parked_it_has_failed_and_handles_what_comes(
 
     it = make(pick, ack=AckMode.ON_SUCCESS, retry=Retry(attempts=1))
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     it.connections.publisher.refusal = PublishTimeoutError("no", may_have_arrived=False)
     attaching.deliver(make_delivery(1, b"bad"))
     eventually(lambda: it.is_in(State.FAILED))
@@ -496,7 +496,7 @@ def test_an_error_nobody_thought_of_is_a_reason_and_not_a_silent_end(
 
     monkeypatch.setattr(it.consumer, "_serve", fail)
     it.start()
-    it.thread.join(5.0)
+    it.thread.join(30.0)
     assert it.is_in(State.FAILED)
     assert "a fault of ours" in it.consumer.lifecycle.snapshot.reason
     assert it.reports == [broken]
@@ -506,7 +506,7 @@ def test_closed_connections_end_it(make: Callable[..., Bench], attaching: Attach
     attaching.outcomes = [StoppedError("the connections are closed")]
     it = make()
     it.start()
-    it.thread.join(3.0)
+    it.thread.join(30.0)
     assert not it.thread.is_alive()
     assert it.is_in(State.STOPPED)
 
@@ -531,7 +531,7 @@ def test_an_observer_hears_of_each_step_before_it_shows(
     attaching.outcomes = [BrokerUnreachableError("down")]
     it = make(observer=observer)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     assert observer.events == [("failed", State.RECOVERING), ("opened", State.RECOVERING)]
     attaching.outcomes = [BrokerUnreachableError("down")] * 2
     lost = ConnectionLostError("lost")
@@ -551,7 +551,7 @@ def test_an_observer_has_an_outage_told_later_and_still_once(
 ) -> None:
     it = make(observer=Observer(tells_after=2))
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     third = BrokerUnreachableError("3")
     attaching.outcomes = [BrokerUnreachableError("1"), third, BrokerUnreachableError("4")]
     attaching.end(ConnectionLostError("lost"))
@@ -564,7 +564,7 @@ def test_an_outage_that_is_over_before_is_not_told(
 ) -> None:
     it = make(observer=Observer(tells_after=1))
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: len(attaching.attempts) == 2 and it.is_in(State.CONSUMING))
     assert it.reports == []
@@ -577,7 +577,7 @@ def test_what_ends_the_consumer_is_told_whatever_the_observer_says(
     attaching.outcomes = [refusal]
     it = make(observer=observer)
     it.start()
-    it.thread.join(5.0)
+    it.thread.join(30.0)
     assert it.reports == [refusal]
     assert observer.events == [("failed", State.FAILED)]
 
@@ -588,7 +588,7 @@ def test_nothing_is_closed_for_an_observer_when_nothing_is_open(
     observer = Observer()
     it = make(observer=observer)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     attaching.outcomes = [BrokerUnreachableError("down")] * 100
     attaching.end(ConnectionLostError("lost"))
     eventually(lambda: "failed" in observer.names)
@@ -602,7 +602,7 @@ def test_those_who_asked_the_connection_hear_of_its_end_first(
     observer = Observer()
     it = make(observer=observer)
     it.start()
-    assert it.started.wait(5.0)
+    assert it.started.wait(30.0)
     session = it.consumer.session
     assert session is not None
     session.connection.add_on_close_callback(

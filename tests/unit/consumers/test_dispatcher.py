@@ -661,7 +661,7 @@ def test_a_running_callback_is_listed() -> None:
 
 def test_as_many_callbacks_run_side_by_side_as_asked_for() -> None:
     together = threading.Barrier(4)
-    it = bench(lambda *_: together.wait(5.0), ack=AckMode.ON_SUCCESS, concurrency=4)
+    it = bench(lambda *_: together.wait(30.0), ack=AckMode.ON_SUCCESS, concurrency=4)
     it.dispatcher.start()
     it.handle(1, 2, 3, 4)
     eventually(lambda: len(it.settled) == 4)
@@ -702,19 +702,19 @@ def test_finishing_waits_for_running_callbacks_and_drops_what_was_not_started() 
 
     def slow(*_: object) -> None:
         started.set()
-        release.wait(5.0)
+        release.wait(30.0)
 
     it = bench(slow, ack=AckMode.ON_SUCCESS, concurrency=2)
     it.dispatcher.start()
     it.handle(*range(1, 21))
-    assert started.wait(5.0)
+    assert started.wait(30.0)
     finishing = threading.Thread(target=it.dispatcher.finish)
     it.dispatcher.stop_starting()
     finishing.start()
     finishing.join(0.1)
     assert finishing.is_alive()
     release.set()
-    finishing.join(5.0)
+    finishing.join(30.0)
     assert not finishing.is_alive()
     assert len(it.settled) <= 2
 

@@ -52,7 +52,7 @@ def test_waiting_for_the_verdicts_ends_with_the_last_of_them(books: Settlement) 
     books.send(claimed[0].tag, Verdict.ACK)
     assert not answers
     books.send(claimed[1].tag, Verdict.ACK)
-    waiting.join(5.0)
+    waiting.join(30.0)
     assert answers == [True]
 
 
@@ -77,7 +77,7 @@ def test_threads_that_ack_the_same_tags_settle_each_once(
     barrier = threading.Barrier(6)
 
     def ack(number: int) -> None:
-        barrier.wait(5.0)
+        barrier.wait(30.0)
         for tag in range(1, count + 1):
             if number == 0 and tag % 50 == 0:
                 books.settle(tag, Verdict.ACK, multiple=True)
@@ -88,6 +88,6 @@ def test_threads_that_ack_the_same_tags_settle_each_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10.0)
+        thread.join(30.0)
     assert sorted(tag for _, tag, _ in channel.settled) == list(range(1, count + 1))
     assert books.wait_until_sent(0)

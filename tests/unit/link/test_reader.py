@@ -156,11 +156,11 @@ def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> N
 
     def done() -> bool:
         at_it.set()
-        held.wait(10.0)  # as if a signal handler had come in between
+        held.wait(30.0)  # as if a signal handler had come in between
         return False
 
     reader = reading_thread(line, done)
-    at_it.wait(5.0)
+    at_it.wait(30.0)
     line.theirs.sendall(confirm(1))
 
     def looked_after() -> bool:

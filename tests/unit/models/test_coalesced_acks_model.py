@@ -495,7 +495,7 @@ def test_threads_that_nobody_directs(seed: int) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20.0)
+        thread.join(30.0)
     assert not failures
     settlement.flush()
     assert not broker.outstanding
@@ -525,6 +525,6 @@ def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
     for tag in tags[:-1]:
         settlement.start(make_delivery(tag))
     all_started.set()
-    looking.join(5.0)
+    looking.join(30.0)
     assert not failures
     assert not looking.is_alive()

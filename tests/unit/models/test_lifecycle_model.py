@@ -67,7 +67,7 @@ class LifecycleModel(RuleBasedStateMachine):
         before = len(self.told)
         mover.start()
         assert self.lifecycle.wait_for({to}, 5.0)
-        mover.join(5.0)
+        mover.join(30.0)
         assert len(self.told) == before + 1
         self.state, self.reason, self.moves = to, "", self.moves + 1
 

@@ -39,13 +39,13 @@ def test_threads_that_settle_the_same_messages_settle_each_once(seed: int) -> No
     begin = threading.Barrier(4)
 
     def start() -> None:
-        begin.wait(5.0)
+        begin.wait(30.0)
         for tag in range(1, TAGS + 1):
             settlement.start(make_delivery(tag))
 
     def settle(number: int) -> None:
         chance = random.Random(seed * 10 + number)
-        begin.wait(5.0)
+        begin.wait(30.0)
         while threads[0].is_alive() or settlement.open_count():
             verdict = chance.choice(list(Verdict))
             settlement.settle(
@@ -57,7 +57,7 @@ def test_threads_that_settle_the_same_messages_settle_each_once(seed: int) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10.0)
+        thread.join(30.0)
     assert sorted(tag for _, tag, _ in channel.settled) == list(range(1, TAGS + 1))
     assert settlement.wait_until_sent(0.0)
 
@@ -161,7 +161,7 @@ def test_messages_are_all_handled_while_the_connection_is_cut_again_and_again(
     thread.start()
     try:
         for _ in range(10):
-            assert consumer.started.wait(5.0)
+            assert consumer.started.wait(30.0)
             lines.send(15)
             time.sleep(chance.random() * 0.002)
             lines.cut()
@@ -170,7 +170,7 @@ def test_messages_are_all_handled_while_the_connection_is_cut_again_and_again(
     finally:
         consumer.request_stop()
         stopped.set()
-        thread.join(5.0)
+        thread.join(30.0)
     assert not thread.is_alive()
     assert set(handled) >= set(range(1, 151))
     # a callback may have been at its first line when it was told

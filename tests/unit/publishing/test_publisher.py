@@ -493,4 +493,4 @@ def test_what_a_message_needs_is_declared_once_and_it_is_sent_again(it: Bench) -
     it.channel.returns(2)
     it.channel.confirms(2)
     with pytest.raises(UnroutableError):
-        future.result(1.0)
+        future.result(30.0)

@@ -206,7 +206,7 @@ def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
     faults: list[BaseException] = []
 
     def work(number: int) -> None:
-        barrier.wait(5.0)
+        barrier.wait(30.0)
         try:
             for _ in range(20):
                 if number % 3 == 0:

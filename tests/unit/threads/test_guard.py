@@ -36,7 +36,7 @@ def test_only_an_interrupt_of_the_main_thread_is_passed_on() -> None:
     passed: list[bool] = []
     thread = threading.Thread(target=interrupt)
     thread.start()
-    thread.join(5.0)
+    thread.join(30.0)
     assert passed == [True]
     with pytest.raises(KeyboardInterrupt):
         interrupt()

@@ -26,7 +26,7 @@ def test_it_is_set_and_set_back() -> None:
 def test_all_who_wait_are_woken() -> None:
     flag = Flag()
     woken: list[bool] = []
-    threads = [threading.Thread(target=lambda: woken.append(flag.wait(20.0))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: woken.append(flag.wait(30.0))) for _ in range(4)]
     for thread in threads:
         thread.start()
     flag.set()
