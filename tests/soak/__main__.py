@@ -9,7 +9,7 @@ import random
 import sys
 from pathlib import Path
 
-from tests.soak.run import RECOVERY, UNDISTURBED, Soak
+from tests.soak.run import LAST_CALM, UNDISTURBED, Soak
 
 _KEPT, _BROKEN = 0, 1
 
@@ -33,8 +33,8 @@ def main() -> int:
     )
     parser.add_argument("--quiet", action="store_true", help="do not tell of each fault")
     options = parser.parse_args()
-    if options.seconds < UNDISTURBED + RECOVERY + 5:
-        parser.error(f"--seconds: {UNDISTURBED + RECOVERY + 5:g} at least")
+    if options.seconds < UNDISTURBED + LAST_CALM + 5:
+        parser.error(f"--seconds: {UNDISTURBED + LAST_CALM + 5:g} at least")
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     _set_up_logging(options.log)
     print(f"seed {seed}, {options.seconds:g} s", file=sys.stderr, flush=True)

@@ -1,200 +1,376 @@
-"""The producers, services and subscribers that a soak puts under load."""
+"""What a soak puts under load: a queue with its consumer, what is sent to it, and the books."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import Retry
-from neon_mq_connector.errors import PublishError
-from tests.soak.books import CONFIRMED, REFUSED, UNSURE, Books, id_of, number_of
-
-NEWS = "soak.news"
-SUBSCRIBERS = ("subscriber-1", "subscriber-2")
+from neon_mq_connector.testing import ManagementError, PrivateBroker
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.soak.books import Books
+from tests.support.engines import ENGINES, as_coroutine_function
+from tests.support.polling import eventually
 
 #: One message in so many always fails, and one in so many fails once.
 HOPELESS_EVERY = 97
 UNLUCKY_EVERY = 13
 
-
-@dataclass(frozen=True)
-class ServicePlan:
-    """A service, its queue, and how it deals with messages.
-
-    Attributes:
-        queue: the queue.
-        ack: when a message is acknowledged.
-        fails: whether some of its callbacks raise.
-        registration: what else the registration says.
-    """
-
-    queue: str
-    ack: str
-    fails: bool = False
-    registration: Mapping[str, Any] = field(default_factory=dict)
-
-
-SERVICES = (
-    ServicePlan("soak.plain", "on_success"),
-    ServicePlan(
-        "soak.failing",
-        "on_success",
-        fails=True,
-        registration={
-            "concurrency": 4,
-            "retry": Retry(attempts=3, backoff=ExponentialBackoff(first=0.2)),
-        },
-    ),
-    ServicePlan("soak.quorum", "manual", registration={"arguments": {"x-queue-type": "quorum"}}),
-    ServicePlan("soak.receipt", "on_receipt"),
-)
-#: A queue that is deleted now and then; its messages are not counted, its consumer has to live.
-DELETED = "soak.deleted"
-
-
-class Watch:
-    """When each consumer last handled something, on the monotonic clock."""
-
-    def __init__(self) -> None:
-        self.last: dict[str, float] = {}
-
-    def seen(self, name: str) -> None:
-        """Note that a consumer has handled something now."""
-        self.last[name] = time.monotonic()
+QUICK_RETRY = Retry(attempts=3, backoff=ExponentialBackoff(first=0.2))
 
 
 class FailedOnPurposeError(Exception):
     """What callbacks raise that are meant to fail."""
 
 
-def make_service(connector: MQConnector, plan: ServicePlan, books: Books, watch: Watch) -> None:
-    """Register the consumer of a plan."""
+class Sender(Protocol):
+    """What actors send with."""
 
-    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
-        number = number_of(properties.message_id)
-        watch.seen(plan.queue)
-        if plan.fails and number % HOPELESS_EVERY == 0:
-            raise FailedOnPurposeError("hopeless")
-        if plan.fails and number % UNLUCKY_EVERY == 0 and not books.failed_before(number):
-            raise FailedOnPurposeError("unlucky")
-        books.handled(number)
-        if plan.ack == "manual":
-            channel.basic_ack(method.delivery_tag)
+    def send(self, message: Mapping[str, Any], **where: Any) -> None:
+        """Send with the library; returns when it is confirmed."""
 
-    connector.register_consumer(
-        plan.queue,
-        connector.vhost,
-        plan.queue,
-        callback,
-        lambda *_: None,
-        ack=plan.ack,
-        durable=True,
-        **plan.registration,
-    )
+    def publish(self, queue: str, properties: BasicProperties, **message: Any) -> None:
+        """Publish to a queue with plain pika; returns when it is confirmed."""
 
 
-def make_uncounted(connector: MQConnector, watch: Watch) -> None:
-    """Register the consumer whose queue is deleted now and then."""
-    connector.register_consumer(
-        DELETED,
-        connector.vhost,
-        DELETED,
-        lambda *_: watch.seen(DELETED),
-        lambda *_: None,
-        ack="on_success",
-        durable=True,
-    )
+class Pulse:
+    """When callbacks run; callable from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._last = 0.0
+
+    @contextlib.contextmanager
+    def beat(self) -> Iterator[None]:
+        """Note that a callback runs."""
+        with self._lock:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._last = time.monotonic()
+
+    @property
+    def last(self) -> float:
+        """When a callback ran last, on the monotonic clock: now if one is running."""
+        with self._lock:
+            return time.monotonic() if self._running else self._last
 
 
-def make_subscriber(connector: MQConnector, name: str, books: Books, watch: Watch) -> None:
-    """Register a subscriber."""
-
-    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
-        watch.seen(name)
-        books.handled(number_of(properties.message_id))
-
-    connector.register_subscriber(
-        name, connector.vhost, callback, lambda *_: None, exchange=NEWS, ack="on_success"
-    )
-
-
-class Producer(threading.Thread):
-    """Send to each place in turn, at a steady pace, until told to stop.
+class Actor:
+    """A service with one queue that handles each message quickly; others differ in some point.
 
     Args:
-        number: which producer this is.
-        connector: what it sends with.
-        queues: the books of the queues.
-        news: the books of each subscriber.
-        rate: messages a second.
+        name: of the service and its queue.
+        ack: when a message is acknowledged.
+        fails: whether some callbacks raise.
+        settings: of the service.
+        registration: what else the registration says.
+
+    Attributes:
+        books: of what is sent to it; set by the run.
+        service: set by `start`.
+        mended_at: when the last fault was over, on the monotonic clock. The thread that makes the
+            faults owns it.
     """
+
+    #: The user whose rights come and go; the administrator where it is empty.
+    user = ""
+    #: Whether its queue goes with its consumer's connection, with what is in it.
+    fragile = False
+    #: Whether its callback may block a thread per message, as coroutines do here.
+    engines: tuple[str, ...] = tuple(ENGINES)
+
+    books: Books
+    service: MQConnector
 
     def __init__(
         self,
-        number: int,
-        connector: MQConnector,
-        queues: Mapping[str, Books],
-        news: Mapping[str, Books],
-        rate: float,
-        numbers: threading.Lock,
+        name: str,
+        ack: str = "on_success",
+        *,
+        fails: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        **registration: Any,
     ) -> None:
-        super().__init__(name=f"producer-{number}")
-        self.unexpected: dict[str, int] = {}
-        self._send: Any = connector.send_message
-        self._queues = queues
-        self._news = news
-        self._pause = 1 / rate
-        self._numbers = numbers
-        self._over = threading.Event()
+        self.name = name
+        self.pulse = Pulse()
+        self.mended_at = 0.0
+        self._grace_ends = 0.0
+        self._faults = 0
+        self.settings = dict(settings or {})
+        self._ack = ack
+        self._fails = fails
+        self._registration = {"concurrency": 1, "retry": QUICK_RETRY, **registration}
 
-    def stop(self) -> None:
-        """End after the present send."""
-        self._over.set()
+    def __str__(self) -> str:
+        return self.name[:40]
 
-    def run(self) -> None:
-        """Send; called by `start`."""
-        places = [*self._queues, NEWS, DELETED]
-        due = time.monotonic()
-        count = 0
-        while not self._over.is_set():
-            place = places[count % len(places)]
-            count += 1
-            if place == DELETED:
-                self._send_uncounted()
-            else:
-                self._send_counted(place)
-            due = max(due + self._pause, time.monotonic() - 1.0)
-            self._over.wait(max(0.0, due - time.monotonic()))
+    # -- what it may do otherwise --------------------------------------------------------------
 
-    def _send_counted(self, place: str) -> None:
-        books = list(self._news.values()) if place == NEWS else [self._queues[place]]
-        with self._numbers:  # the subscribers' books number alike
-            numbers = [each.begin() for each in books]
-        number = numbers[0]
-        if number is None:
-            self._over.set()
-            return
-        message = {"message_id": id_of(place, number), "padding": "x" * 200}
-        where = {"exchange": NEWS, "exchange_type": "fanout"} if place == NEWS else {"queue": place}
-        try:
-            self._send(message, expiration=None, **where)
-        except PublishError as error:
-            state = UNSURE if error.may_have_arrived else REFUSED
-        except Exception as error:
-            name = f"{type(error).__name__}: {error}"[:200]
-            self.unexpected[name] = self.unexpected.get(name, 0) + 1
-            state = UNSURE
-        else:
-            state = CONFIRMED
-        for each in books:
-            each.ended(number, state)
+    def prepare(self, broker: PrivateBroker, vhost: str) -> None:
+        """Make what is to be there before the service starts, as an operator does."""
 
-    def _send_uncounted(self) -> None:
-        with contextlib.suppress(PublishError):
-            self._send({"deleted": "now and then"}, queue=DELETED, expiration=60_000)
+    def restore(self, broker: PrivateBroker, vhost: str) -> None:
+        """Make anew what the faults have taken, as an operator does."""
+
+    def send(self, sender: Sender, number: int) -> None:
+        """Send a message; raises as the sender does."""
+        sender.send({"n": number, "padding": "x" * 200}, queue=self.name)
+
+    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
+        """Do what the callback is for, after so many tries."""
+
+    def on_error(self, thread: Any, error: Any) -> None:
+        """Take an error that the library reports."""
+
+    def register(self, engine: str) -> None:
+        """Register the consumers with the service."""
+        self._register(self.name, engine)
+
+    # -- faults --------------------------------------------------------------------------------
+
+    def fault_begins(self) -> None:
+        """Note that something that concerns it is about to break."""
+        self._faults += 1
+        if self.fragile:
+            self.books.excuse()
+
+    def fault_ends(self, grace: float) -> None:
+        """Note that it is mended again; for some seconds the actor may still be unwell."""
+        self.mended_at = time.monotonic()
+        self._grace_ends = max(self._grace_ends, self.mended_at + grace)
+        self._faults -= 1
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something that concerns it is broken."""
+        return self._faults > 0
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether it has to be well."""
+        return not self.is_broken and time.monotonic() >= self._grace_ends
+
+    # -- what they have in common --------------------------------------------------------------
+
+    def start(self, service: MQConnector, engine: str) -> None:
+        """Register and run."""
+        self.service = service
+        self.register(engine)
+        service.run(run_sync=False, mq_timeout=20)
+
+    def _register(self, queue: str, engine: str, callback: Any = None) -> None:
+        callback = callback or self.callback
+        self.service.register_consumer(
+            queue[:40],
+            self.service.vhost,
+            queue,
+            as_coroutine_function(callback) if engine == "aio" else callback,
+            self.on_error,
+            ack=self._ack,
+            durable=True,
+            **ENGINES[engine],
+            **self._registration,
+        )
+
+    def callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Handle a message."""
+        with self.pulse.beat():
+            message = b64_to_dict(body)
+            number = message["n"]
+            tries = self.books.tried(number)
+            if self._fails and number % HOPELESS_EVERY == 0:
+                raise FailedOnPurposeError("hopeless")
+            if self._fails and number % UNLUCKY_EVERY == 0 and not tries:
+                raise FailedOnPurposeError("unlucky")
+            self.work(message, tries, channel)
+            self.done(number)
+            if self._ack == "manual":
+                channel.basic_ack(method.delivery_tag)
+
+    def done(self, number: int) -> None:
+        """Note that a message was handled."""
+        self.books.handled(number)
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues in which its messages may lie."""
+        return [thread.consumer.queue for thread in self.service.consumers.values()]
+
+    @property
+    def dead_queues(self) -> list[str]:
+        """The queues in which they are parked."""
+        threads = self.service.consumers.values()
+        names = (thread.consumer.registration.dead_queue for thread in threads)
+        return [name for name in names if name and len(name.encode()) <= 255]
+
+
+class Subscriber(Actor):
+    """A subscriber to an exchange of its own."""
+
+    @property
+    def _exchange(self) -> str:
+        return f"{self.name}.exchange"
+
+    def prepare(self, broker: PrivateBroker, vhost: str) -> None:
+        """Make the exchange durable: with it, the binding survives a restart of the broker."""
+        broker.management.call(
+            "PUT", "exchanges", vhost, self._exchange, body={"type": "fanout", "durable": True}
+        )
+
+    def send(self, sender: Sender, number: int) -> None:
+        """Publish to the exchange."""
+        sender.send({"n": number}, exchange=self._exchange, exchange_type="fanout")
+
+    def register(self, engine: str) -> None:
+        """Subscribe."""
+        self.service.register_subscriber(
+            self.name,
+            self.service.vhost,
+            as_coroutine_function(self.callback) if engine == "aio" else self.callback,
+            self.on_error,
+            exchange=self._exchange,
+            ack=self._ack,
+            **ENGINES[engine],
+            **self._registration,
+        )
+
+
+class Conversation(Actor):
+    """All messages have the same id: the one of their conversation."""
+
+    def send(self, sender: Sender, number: int) -> None:
+        """Send with the id in one of the two places where it may be."""
+        shared = {"message_id": "one conversation"}
+        message = (
+            {"n": number, "context": {"mq": shared}} if number % 2 else {"n": number, **shared}
+        )
+        sender.send(message, queue=self.name)
+
+
+class Large(Actor):
+    """Large messages beside small ones."""
+
+    _LARGE_EVERY = 5
+
+    def send(self, sender: Sender, number: int) -> None:
+        """Send a large or a small message."""
+        length = 200_000 if number % self._LARGE_EVERY == 0 else 200
+        sender.send({"n": number, "padding": "x" * length}, queue=self.name)
+
+
+class SlowMixin(Actor):
+    """Has one long callback after another, with quick ones between them."""
+
+    _LASTS = 9.0
+    _PAUSE = 6.0
+    _next = 0.0
+
+    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
+        """Take long, if it is time for that."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._LASTS + self._PAUSE
+            time.sleep(self._LASTS)
+
+
+class Slow(SlowMixin):
+    """A queue with slow callbacks."""
+
+
+class SlowSubscriber(SlowMixin, Subscriber):
+    """A subscriber with slow callbacks, whose queue soon expires without a consumer."""
+
+    fragile = True
+
+
+class Adopted(SlowMixin, Large):
+    """A queue of somebody else, that is deleted with its last consumer.
+
+    Its callbacks are slow, its messages large, and it changes its prefetch.
+    """
+
+    fragile = True
+
+    def prepare(self, broker: PrivateBroker, vhost: str) -> None:
+        """Declare the queue."""
+        body = {"durable": True, "auto_delete": True}
+        broker.management.call("PUT", "queues", vhost, self.name, body=body)
+
+    def restore(self, broker: PrivateBroker, vhost: str) -> None:
+        """Declare the queue anew: the service or a sender has made one that stays."""
+
+        def declared() -> bool:
+            with contextlib.suppress(ManagementError):  # somebody declares it in between
+                if broker.management.queue(vhost, self.name)["auto_delete"]:
+                    return True
+                broker.management.call("DELETE", "queues", vhost, self.name)
+                self.prepare(broker, vhost)
+            return False
+
+        eventually(declared, timeout=20)
+
+    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
+        """Change the prefetch now and then, and be slow."""
+        if message["n"] % 40 == 0:
+            channel.basic_qos(prefetch_count=random.randint(10, 60))
+        super().work(message, tries, channel)
+
+
+class Deleted(Actor):
+    """A queue that is deleted now and then; its consumer has to live."""
+
+    fragile = True
+
+
+class BadBackoff:
+    """Delays that raise, or are none; callable from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+
+    def delay(self, attempt: int) -> Any:
+        """Return one nonsense after another."""
+        with self._lock:
+            self._calls += 1
+            delay = (0.1, float("nan"), None, -1.0, 1e9, "raise")[self._calls % 6]
+        if delay == "raise":
+            raise FailedOnPurposeError("in delay")
+        return delay
+
+
+class Hooks(Actor):
+    """The user's hooks raise, and callbacks end the thread they are in."""
+
+    def __init__(self, name: str, **registration: Any) -> None:
+        retry = Retry(attempts=3, backoff=BadBackoff())  # type: ignore[arg-type]  # so are users
+        super().__init__(name, fails=True, retry=retry, **registration)
+        self._errors = 0
+
+    def on_error(self, thread: Any, error: Any) -> None:
+        """Raise this or that."""
+        self._errors += 1
+        raise (SystemExit, FailedOnPurposeError)[self._errors % 2]("in on_error")
+
+    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
+        """End the thread, now and then."""
+        if message["n"] % UNLUCKY_EVERY == 1 and not tries:
+            raise SystemExit("in a callback")
+
+
+class Rights(Actor):
+    """Its user may now and then neither make a dead-letter queue nor publish."""
+
+    user = "soak-rights"

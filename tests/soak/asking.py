@@ -8,11 +8,10 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillWaitingError
 from typing import Any
 
-from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.soak.actors import Watch
+from tests.soak.actors import Actor
 
 ASKED = "soak.asked"
 
@@ -23,20 +22,25 @@ _TIMEOUT = 15.0
 _GRACE = 5.0
 
 
-def make_asked(connector: MQConnector, watch: Watch) -> None:
-    """Register a consumer that answers, and acknowledges then."""
+class Asked(Actor):
+    """Answers, and acknowledges then."""
 
-    def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        watch.seen(ASKED)
-        request = b64_to_dict(body)
-        answer = {"n": request["n"], "message_id": request["message_id"]}
-        channel.queue_declare(queue=request["routing_key"])
-        channel.basic_publish("", request["routing_key"], dict_to_b64(answer))
-        channel.basic_ack(method.delivery_tag)
+    engines = ("threaded", "select")
 
-    connector.register_consumer(
-        ASKED, connector.vhost, ASKED, callback, lambda *_: None, auto_ack=False, durable=True
-    )
+    def callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Answer a request."""
+        with self.pulse.beat():
+            request = b64_to_dict(body)
+            answer = {"n": request["n"], "message_id": request["message_id"]}
+            channel.queue_declare(queue=request["routing_key"])
+            channel.basic_publish("", request["routing_key"], dict_to_b64(answer))
+            channel.basic_ack(method.delivery_tag)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether answers leave by the channel of their requests."""
+        session = self.service.consumers[self.name].consumer.session
+        return session is None or session.takes_answers
 
 
 class Asker(threading.Thread):

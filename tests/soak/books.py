@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-UNUSED, SENDING, CONFIRMED, UNSURE, REFUSED = range(5)
+UNUSED, SENDING, CONFIRMED, UNSURE, REFUSED, EXCUSED = range(6)
 _MOST_SHOWN = 5
 _MOST_COUNTED = 255
 
@@ -20,13 +21,15 @@ class Totals:
         confirmed: how many of them returned.
         unsure: how many raised and may have arrived.
         refused: how many raised and cannot have arrived.
+        excused: how many may be lost, since their queue goes with its consumer's connection.
         handled: how many messages were handled at least once.
         repeated: how many times a message was handled again.
+        tries: how often the message was called for that was called for most.
         parked: how many lie in the dead-letter queue.
         ready: how many lie in the queue still.
         lost: confirmed, and nowhere.
-        false_alarms: said not to have arrived, and somewhere.
-        examples: ids of what is wrong.
+        arrived: said not to have arrived, and somewhere.
+        examples: numbers of what is wrong.
     """
 
     place: str
@@ -34,17 +37,19 @@ class Totals:
     confirmed: int
     unsure: int
     refused: int
+    excused: int
     handled: int
     repeated: int
+    tries: int
     parked: int
     ready: int
     lost: int
-    false_alarms: int
-    examples: tuple[str, ...]
+    arrived: int
+    examples: tuple[int, ...]
 
 
 class Books:
-    """Count by id what is sent to one place and what comes of it; callable from any thread.
+    """Count by number what is sent to one place and what comes of it; callable from any thread.
 
     Args:
         place: the name of the queue or subscriber.
@@ -55,14 +60,16 @@ class Books:
         self.place = place
         self._state = bytearray(b"\xff" * capacity)  # written to, so that it takes its memory now
         self._handled = bytearray(b"\xff" * capacity)
-        self._failed = bytearray(b"\xff" * capacity)
-        for each in (self._state, self._handled, self._failed):
+        self._tried = bytearray(b"\xff" * capacity)
+        for each in (self._state, self._handled, self._tried):
             each[:] = bytes(capacity)
         self._lock = threading.Lock()
         self._next = 0
+        self._excusing = False
+        self._parked: set[int] = set()
 
     def begin(self) -> int | None:
-        """Give out the number of the next message; None when there is no room for more."""
+        """Return the number of the next message; None when there is no room for more."""
         with self._lock:
             number = self._next
             if number >= len(self._state):
@@ -73,41 +80,53 @@ class Books:
 
     def ended(self, number: int, state: int) -> None:
         """Note how a send ended."""
-        self._state[number] = state
+        with self._lock:
+            excused = self._excusing or self._state[number] == EXCUSED
+            self._state[number] = EXCUSED if excused and state != REFUSED else state
+
+    def excuse(self) -> None:
+        """Excuse what is not handled yet, and what is sent until `count_again`."""
+        with self._lock:
+            self._excusing = True
+            for number in range(self._next):
+                if not self._handled[number] and self._state[number] != REFUSED:
+                    self._state[number] = EXCUSED
+
+    def count_again(self) -> None:
+        """Excuse no more."""
+        with self._lock:
+            self._excusing = False
+
+    def tried(self, number: int) -> int:
+        """Note that a callback begins; return how often one has begun for this message before."""
+        with self._lock:
+            before = self._tried[number]
+            self._tried[number] = min(_MOST_COUNTED, before + 1)
+        return before
 
     def handled(self, number: int) -> None:
         """Note that a message was handled."""
         with self._lock:
             self._handled[number] = min(_MOST_COUNTED, self._handled[number] + 1)
 
-    def failed_before(self, number: int) -> bool:
-        """Say whether a message has failed already, and note that it fails now."""
+    def parked(self, number: int) -> None:
+        """Note that a message was found in the dead-letter queue."""
         with self._lock:
-            before = self._failed[number]
-            self._failed[number] = 1
-        return bool(before)
+            self._parked.add(number)
 
-    def totals(self, *, parked: list[int], ready: list[int]) -> Totals:
-        """Draw the sums, when nothing moves any more.
+    def totals(self, ready: Iterable[int]) -> Totals:
+        """Return the sums, when nothing moves any more.
 
         Args:
-            parked: the numbers found in the dead-letter queue.
             ready: the numbers found in the queue.
         """
         with self._lock:
             states = bytes(self._state[: self._next])
             handled = bytes(self._handled[: self._next])
-        elsewhere = set(parked) | set(ready)
-        lost = [
-            n
-            for n, state in enumerate(states)
-            if state == CONFIRMED and not handled[n] and n not in elsewhere
-        ]
-        false = [
-            n
-            for n, state in enumerate(states)
-            if state == REFUSED and (handled[n] or n in elsewhere)
-        ]
+        waiting = set(ready)
+        found = {n for n, times in enumerate(handled) if times} | self._parked | waiting
+        lost = [n for n, state in enumerate(states) if state == CONFIRMED and n not in found]
+        arrived = [n for n, state in enumerate(states) if state == REFUSED and n in found]
         times = [count for count in handled if count]
         return Totals(
             place=self.place,
@@ -115,21 +134,13 @@ class Books:
             confirmed=states.count(CONFIRMED),
             unsure=states.count(UNSURE),
             refused=states.count(REFUSED),
+            excused=states.count(EXCUSED),
             handled=len(times),
             repeated=sum(times) - len(times),
-            parked=len(set(parked)),
-            ready=len(set(ready)),
+            tries=max(self._tried),
+            parked=len(self._parked),
+            ready=len(waiting),
             lost=len(lost),
-            false_alarms=len(false),
-            examples=tuple(f"{self.place}-{n}" for n in (lost + false)[:_MOST_SHOWN]),
+            arrived=len(arrived),
+            examples=tuple((lost + arrived)[:_MOST_SHOWN]),
         )
-
-
-def id_of(place: str, number: int) -> str:
-    """Return the id of a message."""
-    return f"{place}/{number}"
-
-
-def number_of(message_id: str) -> int:
-    """Return the number in the id of a message."""
-    return int(message_id.rpartition("/")[2])

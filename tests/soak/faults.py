@@ -1,17 +1,31 @@
-"""The faults of a soak, planned from a seed before it begins."""
+"""The faults of a soak: the same for the same seed, in storms with a calm after each."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import pika
+import pika.exceptions as pika_errors
+
 from neon_mq_connector.testing import ManagementError, PrivateBroker
-from tests.soak.actors import DELETED
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.soak.actors import Actor, Deleted, Rights
+from tests.support.accounting import take_all
 from tests.support.nodes import crash
 from tests.support.proxy import Direction, FaultProxy
+
+#: Seconds from the last fault of a storm to the first of the next.
+CALM = 30.0
+#: Seconds after a fault in which an actor may be unwell: to notice a line that is silent takes two
+#: heartbeats.
+GRACE = 15.0
+#: The same for a user whose rights come back: what could not be parked is tried again after 30 s.
+GRACE_OF_RIGHTS = 40.0
 
 _WEIGHTS = {
     "reset": 5,
@@ -19,12 +33,20 @@ _WEIGHTS = {
     "close connections": 4,
     "blackhole": 3,
     "delete queue": 3,
+    "empty dead-letter queue": 3,
+    "revoke rights": 3,
     "refuse": 2,
     "delay": 2,
     "throttle": 1,
     "restart broker": 1,
     "kill broker": 0.3,
 }
+#: What each run has, the shortest included.
+_FIRST = ("grant rights", "reset", "revoke rights", "restart broker")
+_FAULTS_OF_A_STORM = 5
+_NO_DEAD_QUEUES = r"^(?!.*\.dead$).*"
+#: What ends a storm.
+MEND = "mend"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 2.0, 5.0
 
 
@@ -33,73 +55,85 @@ class Fault:
     """One fault.
 
     Attributes:
-        at: when, in seconds from the beginning.
+        pause: how long to wait before it, in seconds.
         kind: what.
         lasts: for how long, in seconds, where that makes a difference.
         pick: a number from 0 to 1 by which something is chosen.
     """
 
-    at: float
+    pause: float
     kind: str
     lasts: float
     pick: float
 
 
-def plan(seed: int, first: float, last: float) -> list[Fault]:
-    """Plan faults: the same for the same seed and times.
-
-    Args:
-        seed: of the random numbers.
-        first: when faults begin, in seconds.
-        last: when they are over, in seconds.
-
-    Returns:
-        the faults by time; one restart of the broker at least.
-    """
+def faults(seed: int) -> Iterator[Fault]:
+    """Return faults without end: the same for the same seed."""
     source = random.Random(seed)
-    faults = []
-    at = first
-    while at < last:
+    for number in itertools.count():
         (kind,) = source.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
-        faults.append(Fault(at, kind, source.uniform(0.5, 4.0), source.random()))
-        at += source.uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE)
-    if faults and not any(fault.kind == "restart broker" for fault in faults):
-        middle = len(faults) // 2
-        faults[middle] = Fault(faults[middle].at, "restart broker", 1.0, 0.0)
-    return faults
+        if number < len(_FIRST):
+            kind = _FIRST[number]
+        pause = source.uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        if number and number % _FAULTS_OF_A_STORM == 0:
+            yield Fault(pause, MEND, 0.0, 0.0)
+            pause = CALM
+        yield Fault(pause, kind, source.uniform(0.5, 4.0), source.random())
 
 
 class Saboteur:
-    """Make faults happen.
+    """Make faults happen, and note whom they concern.
 
     Args:
         broker: the broker to break.
         proxy: the line to break.
         vhost: where the queues are.
+        actors: whom it hits.
     """
 
-    def __init__(self, broker: PrivateBroker, proxy: FaultProxy, vhost: str) -> None:
+    def __init__(
+        self, broker: PrivateBroker, proxy: FaultProxy, vhost: str, actors: Sequence[Actor]
+    ) -> None:
+        self.counts: dict[str, int] = {}
         self._broker = broker
         self._proxy = proxy
         self._vhost = vhost
-        self.counts: dict[str, int] = {}
-
-    def commit(self, fault: Fault) -> None:
-        """Do it, and what undoes it."""
-        self.counts[fault.kind] = self.counts.get(fault.kind, 0) + 1
-        deeds: dict[str, Callable[[Fault], object]] = {
+        self._actors = actors
+        self._deeds: dict[str, Callable[[Fault], object]] = {
             "reset": lambda _: self._proxy.reset(),
             "tear": self._tear,
             "close connections": self._close_connections,
             "blackhole": self._blackhole,
-            "delete queue": self._delete_queue,
+            "delete queue": self._delete_queues,
+            "empty dead-letter queue": self._empty_dead_queues,
+            "grant rights": self._grant,
+            "revoke rights": self._revoke,
             "refuse": self._refuse,
             "delay": self._delay,
             "throttle": self._throttle,
             "restart broker": lambda _: self._broker.restart(),
             "kill broker": self._kill,
+            MEND: self._mend,
         }
-        deeds[fault.kind](fault)
+
+    def commit(self, fault: Fault) -> None:
+        """Do it, and what undoes it."""
+        self.counts[fault.kind] = self.counts.get(fault.kind, 0) + 1
+        concerned = self._concerned(fault.kind)
+        for actor in concerned:
+            actor.fault_begins()
+        self._deeds[fault.kind](fault)
+        for actor in concerned:
+            actor.fault_ends(GRACE_OF_RIGHTS if "rights" in fault.kind else GRACE)
+
+    def _concerned(self, kind: str) -> list[Actor]:
+        if "rights" in kind:
+            return [actor for actor in self._actors if isinstance(actor, Rights)]
+        if kind == "delete queue":
+            return [actor for actor in self._actors if isinstance(actor, Deleted)]
+        return [] if kind == "empty dead-letter queue" else list(self._actors)
+
+    # -- the line ------------------------------------------------------------------------------
 
     def _tear(self, fault: Fault) -> None:
         self._proxy.tear(Direction.TO_BROKER if fault.pick < 0.5 else Direction.TO_CLIENT)
@@ -127,6 +161,17 @@ class Saboteur:
         time.sleep(fault.lasts)
         self._proxy.throttle(None)
 
+    def _mend(self, fault: Fault) -> None:
+        self._proxy.heal()
+        for actor in self._actors:
+            actor.restore(self._broker, self._vhost)
+
+    # -- the broker ----------------------------------------------------------------------------
+
+    def _kill(self, fault: Fault) -> None:
+        crash(self._broker)
+        self._broker.start()
+
     def _close_connections(self, fault: Fault) -> None:
         with contextlib.suppress(ManagementError):
             names = sorted(row["name"] for row in self._broker.list_connections(self._vhost))
@@ -134,10 +179,59 @@ class Saboteur:
             for name in names[: 1 + int(fault.pick * 3)]:
                 self._broker.management.close_connection(name)
 
-    def _delete_queue(self, fault: Fault) -> None:
-        with contextlib.suppress(ManagementError):
-            self._broker.management.call("DELETE", "queues", self._vhost, DELETED)
+    def _delete_queues(self, fault: Fault) -> None:
+        for actor in self._concerned(fault.kind):
+            with contextlib.suppress(ManagementError):
+                self._broker.management.call("DELETE", "queues", self._vhost, actor.name)
 
-    def _kill(self, fault: Fault) -> None:
-        crash(self._broker)
-        self._broker.start()
+    # -- an operator ---------------------------------------------------------------------------
+
+    def _empty_dead_queues(self, fault: Fault) -> None:
+        """Take out what is parked, and the queues with it."""
+        for actor in self._actors:
+            if random.Random(f"{fault.pick}{actor}").random() < 0.5:
+                take_parked(self._broker, self._vhost, actor)
+
+    def prepare(self) -> None:
+        """Make the user whose rights come and go; for now it cannot make a dead-letter queue."""
+        self._broker.add_user(Rights.user, self._broker.password)
+        self._permit(configure=_NO_DEAD_QUEUES)
+        for actor in self._concerned("revoke rights"):
+            actor.fault_begins()
+
+    def _grant(self, fault: Fault) -> None:
+        self._permit()
+        for actor in self._concerned(fault.kind):
+            actor.fault_ends(GRACE_OF_RIGHTS)
+
+    def _revoke(self, fault: Fault) -> None:
+        self._permit(configure=_NO_DEAD_QUEUES, write="^$")
+        with contextlib.suppress(ManagementError):  # a channel keeps the rights that it has found
+            for row in self._broker.list_connections(self._vhost):
+                if row.get("user") == Rights.user:
+                    self._broker.management.close_connection(row["name"])
+        time.sleep(2 * fault.lasts)
+        self._permit()
+
+    def _permit(self, **rights: str) -> None:
+        self._broker.management.permit(Rights.user, self._vhost, **rights)
+
+
+def take_parked(broker: PrivateBroker, vhost: str, actor: Actor) -> None:
+    """Note what an actor has parked, and delete the queues that it is in."""
+    with pika.BlockingConnection(pika.URLParameters(broker.url(vhost))) as connection:
+        for queue in actor.dead_queues:
+            for _, body in take_all(connection.channel(), queue):
+                actor.books.parked(b64_to_dict(body)["n"])
+            with contextlib.suppress(pika_errors.ChannelClosedByBroker):  # one more has come
+                connection.channel().queue_delete(queue, if_empty=True)
+
+
+def ready_in(broker: PrivateBroker, vhost: str, actor: Actor) -> list[int]:
+    """Return the numbers of the messages that lie in an actor's queues."""
+    with pika.BlockingConnection(pika.URLParameters(broker.url(vhost))) as connection:
+        return [
+            b64_to_dict(body)["n"]
+            for queue in actor.queues
+            for _, body in take_all(connection.channel(), queue)
+        ]

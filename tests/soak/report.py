@@ -8,6 +8,23 @@ from typing import Any
 
 from tests.soak.books import Totals
 from tests.soak.vitals import Vitals
+from tests.soak.watch import FALSE_ALARM, UNSEEN, Wellbeing
+
+_MESSAGES = (
+    "sent",
+    "confirmed",
+    "unsure",
+    "refused",
+    "excused",
+    "handled",
+    "repeated",
+    "tries",
+    "parked",
+    "ready",
+    "lost",
+    "arrived",
+)
+_VITALS = ("threads", "sockets", "connections", "queues", "resident_mb")
 
 
 @dataclass
@@ -17,22 +34,24 @@ class Report:
     Attributes:
         seed: by which it can be repeated.
         seconds: how long it was to take.
+        engines: what has run the callbacks of each actor.
         faults: how many of each kind there were.
-        totals: the sums, place by place.
+        totals: the sums, actor by actor.
+        wellbeing: how each actor has fared.
         requests: how many were asked and answered, and have failed.
         vitals: what the process held, moment by moment.
-        silent: consumers that were silent after the last fault, and for how long.
         unexpected: errors of sends that are not those of a send.
         complaints: promises that were broken.
     """
 
     seed: int
     seconds: float
+    engines: dict[str, str] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     totals: list[Totals] = field(default_factory=list)
+    wellbeing: dict[str, Wellbeing] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     vitals: dict[str, Vitals] = field(default_factory=dict)
-    silent: dict[str, float] = field(default_factory=dict)
     unexpected: dict[str, int] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
@@ -42,32 +61,34 @@ class Report:
 
     def as_text(self) -> str:
         """Return tables for a person."""
-        columns = (
-            "sent",
-            "confirmed",
-            "unsure",
-            "refused",
-            "handled",
-            "repeated",
-            "parked",
-            "ready",
-            "lost",
-            "false_alarms",
-        )
-        rows = [[t.place, *(str(getattr(t, name)) for name in columns)] for t in self.totals]
-        sums = [str(sum(getattr(t, name) for t in self.totals)) for name in columns]
-        messages = _table([["messages", *columns], *rows, ["all", *sums]])
-        names = ("threads", "sockets", "connections", "queues", "resident_mb")
-        vitals = _table(
-            [["moment", *names]]
-            + [
-                [when, *(str(getattr(v, name)) for name in names)]
-                for when, v in self.vitals.items()
+        messages = [[t.place, *(str(getattr(t, name)) for name in _MESSAGES)] for t in self.totals]
+        sums = [str(sum(getattr(t, name) for t in self.totals)) for name in _MESSAGES]
+        fared = [
+            [
+                name,
+                self.engines[name],
+                f"{each.silence:.1f}",
+                f"{each.silence_in_calm:.1f}",
+                f"{each.recovery:.1f}",
+                str(each.troubles.get(FALSE_ALARM, 0)),
+                str(each.troubles.get(UNSEEN, 0)),
             ]
-        )
+            for name, each in self.wellbeing.items()
+        ]
+        columns = ("engine", "silence", "in calm", "recovery", "false alarms", "unseen")
+        vitals = [
+            [moment, *(str(getattr(v, name)) for name in _VITALS)]
+            for moment, v in self.vitals.items()
+        ]
         faults = ", ".join(f"{kind} ×{count}" for kind, count in sorted(self.faults.items()))
         requests = ", ".join(f"{count} {what}" for what, count in self.requests.items())
-        lines = [messages, "", f"requests: {requests}", "", vitals, "", f"faults: {faults}"]
+        lines = [
+            *(_table([["messages", *_MESSAGES], *messages, ["all", *sums]]), ""),
+            *(_table([["health", *columns], *fared]), ""),
+            *(f"requests: {requests}", ""),
+            *(_table([["moment", *_VITALS], *vitals]), ""),
+            f"faults: {faults}",
+        ]
         lines += [f"error of a send: {name} ×{count}" for name, count in self.unexpected.items()]
         lines += [f"BROKEN: {each}" for each in self.complaints]
         lines.append(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -22,7 +23,7 @@ class Vitals:
         threads: of this process.
         sockets: of this process, those that listen included.
         connections: that the broker has in the virtual host.
-        queues: in the virtual host, dead-letter queues not included: they are made when needed.
+        queues: in the virtual host, those not included that are made when needed.
         resident_mb: memory of this process.
     """
 
@@ -45,27 +46,31 @@ class Vitals:
         ]
 
 
-def measure(broker: PrivateBroker, vhost: str) -> Vitals:
-    """Measure now."""
+def measure(broker: PrivateBroker, vhost: str, uncounted: Set[str]) -> Vitals:
+    """Measure now.
+
+    Args:
+        broker: the broker.
+        vhost: where the connections and queues are.
+        uncounted: names of queues that may be there or not.
+    """
     gc.collect()
     process = psutil.Process()
     return Vitals(
         threads=threading.active_count(),
         sockets=len(process.net_connections(kind="all")),
         connections=len(broker.list_connections(vhost)),
-        queues=len([q for q in queue_names(broker, vhost) if not q.endswith(".dead")]),
+        queues=len(queue_names(broker, vhost) - uncounted),
         resident_mb=round(process.memory_info().rss / 2**20, 1),
     )
 
 
-def queue_names(broker: PrivateBroker, vhost: str) -> list[str]:
-    """List the queues."""
-    return [row["name"] for row in broker.list_queues(vhost)]
+def queue_names(broker: PrivateBroker, vhost: str) -> set[str]:
+    """Return the names of the queues."""
+    return {row["name"] for row in broker.list_queues(vhost)}
 
 
-def settle(
-    broker: PrivateBroker, vhost: str, good: Callable[[Vitals], bool], timeout: float
-) -> Vitals:
+def settle(measure: Callable[[], Vitals], good: Callable[[Vitals], bool], timeout: float) -> Vitals:
     """Measure until it looks as it should, and return the last that was measured.
 
     The broker lists connections late, and closed sockets take a moment to go.
@@ -74,7 +79,7 @@ def settle(
     while True:
         with_error = None
         try:
-            vitals = measure(broker, vhost)
+            vitals = measure()
             if good(vitals):
                 return vitals
         except ManagementError as error:
@@ -87,6 +92,6 @@ def settle(
 
 
 def name_threads() -> str:
-    """List the threads by name, with how many there are of each."""
-    names: Iterable[str] = (thread.name for thread in threading.enumerate())
+    """List the threads by what they do, with how many there are of each."""
+    names = (re.sub(r":.*|-\d+( .*)?$", "", thread.name) for thread in threading.enumerate())
     return ", ".join(f"{name} ×{n}" for name, n in sorted(Counter(names).items()))

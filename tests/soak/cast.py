@@ -1,0 +1,53 @@
+"""Who takes part in a soak."""
+
+from __future__ import annotations
+
+from tests.soak.actors import (
+    Actor,
+    Adopted,
+    Conversation,
+    Deleted,
+    Hooks,
+    Large,
+    Rights,
+    Slow,
+    SlowSubscriber,
+    Subscriber,
+)
+from tests.soak.asking import ASKED, Asked
+from tests.soak.hostile import HostileHeaders, HostileNames, Relay
+
+_QUORUM = {"x-queue-type": "quorum"}
+#: The longest name that a queue can have: 255 bytes.
+_LONG_NAME = "soak.long." + "ü" * 122 + "y"
+
+
+def make_cast() -> list[Actor]:
+    """Return the actors, each new."""
+    slow = {"slow_callback_after": 2.0}
+    little = {"inbox_max_bytes": 500_000}
+    return [
+        Actor("soak.plain"),
+        Actor("soak.failing", fails=True, concurrency=4),
+        Actor("soak.quorum", "manual", arguments=_QUORUM),
+        Actor("soak.receipt", "on_receipt"),
+        Actor(_LONG_NAME, fails=True),
+        Subscriber("soak.news"),
+        Conversation("soak.conversation", "on_receipt"),
+        Conversation("soak.conversation-manual", "manual"),
+        Large("soak.large", settings=little),
+        Large("soak.large-quorum", arguments=_QUORUM, settings=little),
+        Slow("soak.slow", settings=slow),
+        SlowSubscriber("soak.slow-news", settings={**slow, "subscriber_queue_expires": 2.0}),
+        Adopted("soak.adopted", settings={**slow, **little}),
+        Deleted("soak.deleted"),
+        HostileHeaders("soak.headers"),
+        HostileHeaders("soak.headers-receipt", "on_receipt"),
+        HostileNames("soak.names"),
+        Relay("soak.relay"),
+        Hooks("soak.hooks"),
+        Hooks("soak.hooks-workers", concurrency=4),
+        Rights("soak.rights", fails=True),
+        Rights("soak.rights-receipt", "on_receipt", fails=True),
+        Asked(ASKED, "manual"),
+    ]

@@ -1,0 +1,118 @@
+"""Whether everybody moves, and whether health knows: looked at once a second."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from neon_mq_connector.testing import ManagementError, PrivateBroker
+from tests.soak.actors import Actor
+
+#: After how many seconds of standing still health has to be False.
+STILL = 15.0
+#: How much later it may be seen, and how long one that is well may stand still, in seconds.
+_TOLERANCE = 3.0
+_SILENCE = 5.0
+_PERIOD = 1.0
+
+#: What may be wrong with an actor.
+UNSEEN = "health is True while it stands still"
+STANDSTILL = "it stands still with nothing broken"
+FALSE_ALARM = "health is False with nothing broken"
+
+
+@dataclass
+class Wellbeing:
+    """How one actor has fared. Durations are in seconds.
+
+    Attributes:
+        moved: when it was last seen to move or to have nothing to do, on the monotonic clock.
+        silence: for how long it has stood still at most, with messages waiting.
+        silence_in_calm: the same, where nothing was broken.
+        recovery: how long after a fault it was well again, at most.
+        troubles: how often it began to be in trouble, and in which.
+    """
+
+    moved: float
+    silence: float = 0.0
+    silence_in_calm: float = 0.0
+    recovery: float = 0.0
+    troubles: dict[str, int] = field(default_factory=dict)
+
+
+class Watch(threading.Thread):
+    """Look at the actors until told to stop.
+
+    Its thread owns all that it notes, which is to be read when it has ended.
+
+    Args:
+        broker: to count what waits.
+        vhost: where.
+        actors: whom to look at.
+        complain: told of each promise that is broken.
+    """
+
+    def __init__(
+        self,
+        broker: PrivateBroker,
+        vhost: str,
+        actors: Sequence[Actor],
+        complain: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="watch")
+        self.seen: dict[str, Wellbeing] = {}
+        self._broker = broker
+        self._vhost = vhost
+        self._actors = actors
+        self._complain = complain
+        self._over = threading.Event()
+        self._waiting: dict[str, int] = {}
+        self._alarmed: dict[str, str] = {}
+
+    def stop(self) -> None:
+        """Look no more, and wait for the thread to end."""
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look; called by `start`."""
+        self.seen = {str(actor): Wellbeing(time.monotonic()) for actor in self._actors}
+        while not self._over.wait(_PERIOD):
+            with contextlib.suppress(ManagementError):  # the broker is down: what was known holds
+                rows = self._broker.list_queues(self._vhost)
+                self._waiting = {row["name"]: row.get("messages", 0) for row in rows}
+            for actor in self._actors:
+                self._look_at(actor, self.seen[str(actor)])
+
+    def _look_at(self, actor: Actor, seen: Wellbeing) -> None:
+        health = actor.service.health()
+        calm = actor.is_calm
+        if calm:
+            actor.books.count_again()
+        now = time.monotonic()
+        seen.moved = max(seen.moved, actor.pulse.last)
+        if not any(self._waiting.get(queue) for queue in actor.queues):
+            seen.moved = now
+        still = now - seen.moved
+        seen.silence = max(seen.silence, still)
+        if calm:
+            seen.silence_in_calm = max(seen.silence_in_calm, still)
+        elif not actor.is_broken and (not health.healthy or still > _SILENCE):
+            seen.recovery = max(seen.recovery, now - actor.mended_at)
+        if health.healthy and still > STILL + _TOLERANCE:
+            trouble = UNSEEN
+        elif calm and still > _SILENCE:
+            trouble = STANDSTILL
+        elif calm and not health.healthy:
+            trouble = FALSE_ALARM
+        else:
+            trouble = ""
+        if trouble and self._alarmed.get(str(actor)) != trouble:
+            seen.troubles[trouble] = seen.troubles.get(trouble, 0) + 1
+            if seen.troubles[trouble] == 1:
+                reasons = "; ".join(health.reasons).replace(actor.name, str(actor))
+                self._complain(f"{actor}: {trouble}, for {still:.0f} s: {reasons[:300]}")
+        self._alarmed[str(actor)] = trouble
