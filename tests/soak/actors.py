@@ -75,6 +75,7 @@ class Actor:
         name: of the service and its queue.
         ack: when a message is acknowledged.
         fails: whether some callbacks raise.
+        slow: how long a callback takes now and then, in seconds.
         settings: of the service.
         registration: what else the registration says.
 
@@ -101,6 +102,7 @@ class Actor:
         ack: str = "on_success",
         *,
         fails: bool = False,
+        slow: float = 0.0,
         settings: Mapping[str, Any] | None = None,
         **registration: Any,
     ) -> None:
@@ -112,6 +114,8 @@ class Actor:
         self.settings = dict(settings or {})
         self._ack = ack
         self._fails = fails
+        self._slow = slow
+        self._slow_again = 0.0
         self._registration = {"concurrency": 1, "retry": QUICK_RETRY, **registration}
 
     def __str__(self) -> str:
@@ -195,6 +199,9 @@ class Actor:
                 raise FailedOnPurposeError("hopeless")
             if self._fails and number % UNLUCKY_EVERY == 0 and not tries:
                 raise FailedOnPurposeError("unlucky")
+            if self._slow and time.monotonic() >= self._slow_again:
+                self._slow_again = time.monotonic() + 2 * self._slow
+                time.sleep(self._slow)
             self.work(message, tries, channel)
             self.done(number)
             if self._ack == "manual":
@@ -271,35 +278,14 @@ class Large(Actor):
         sender.send({"n": number, "padding": "x" * length}, queue=self.name)
 
 
-class SlowMixin(Actor):
-    """Has one long callback after another, with quick ones between them."""
-
-    _LASTS = 9.0
-    _PAUSE = 6.0
-    _next = 0.0
-
-    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
-        """Take long, if it is time for that."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + self._LASTS + self._PAUSE
-            time.sleep(self._LASTS)
-
-
-class Slow(SlowMixin):
-    """A queue with slow callbacks."""
-
-
-class SlowSubscriber(SlowMixin, Subscriber):
-    """A subscriber with slow callbacks, whose queue soon expires without a consumer."""
+class SlowSubscriber(Subscriber):
+    """A subscriber whose queue soon expires without a consumer."""
 
     fragile = True
 
 
-class Adopted(SlowMixin, Large):
-    """A queue of somebody else, that is deleted with its last consumer.
-
-    Its callbacks are slow, its messages large, and it changes its prefetch.
-    """
+class Adopted(Large):
+    """A queue of somebody else, that is deleted with its last consumer; it changes its prefetch."""
 
     fragile = True
 
@@ -322,10 +308,9 @@ class Adopted(SlowMixin, Large):
         eventually(declared, timeout=20)
 
     def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
-        """Change the prefetch now and then, and be slow."""
+        """Change the prefetch now and then."""
         if message["n"] % 40 == 0:
             channel.basic_qos(prefetch_count=random.randint(10, 60))
-        super().work(message, tries, channel)
 
 
 class Deleted(Actor):

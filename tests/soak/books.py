@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 UNUSED, SENDING, CONFIRMED, UNSURE, REFUSED, EXCUSED = range(6)
 _MOST_SHOWN = 5
 _MOST_COUNTED = 255
+#: For how long a message may wait behind others where nothing is broken, in seconds.
+_LATELY = 8.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Books:
         self._tried = bytearray(b"\xff" * capacity)
         for each in (self._state, self._handled, self._tried):
             each[:] = bytes(capacity)
+        self._begun = array("d", bytes(8 * capacity))
         self._lock = threading.Lock()
         self._next = 0
         self._excusing = False
@@ -76,20 +81,22 @@ class Books:
                 return None
             self._next += 1
             self._state[number] = SENDING
+            self._begun[number] = time.monotonic()
             return number
 
     def ended(self, number: int, state: int) -> None:
         """Note how a send ended."""
         with self._lock:
             excused = self._excusing or self._state[number] == EXCUSED
-            self._state[number] = EXCUSED if excused and state != REFUSED else state
+            self._state[number] = EXCUSED if excused else state
 
     def excuse(self) -> None:
-        """Excuse what is not handled yet, and what is sent until `count_again`."""
+        """Excuse what was sent lately and is not handled, and what is sent until `count_again`."""
         with self._lock:
             self._excusing = True
+            lately = time.monotonic() - _LATELY
             for number in range(self._next):
-                if not self._handled[number] and self._state[number] != REFUSED:
+                if self._begun[number] > lately and not self._handled[number]:
                     self._state[number] = EXCUSED
 
     def count_again(self) -> None:

@@ -10,7 +10,6 @@ from tests.soak.actors import (
     Hooks,
     Large,
     Rights,
-    Slow,
     SlowSubscriber,
     Subscriber,
 )
@@ -24,8 +23,10 @@ _LONG_NAME = "soak.long." + "ü" * 122 + "y"
 
 def make_cast() -> list[Actor]:
     """Return the actors, each new."""
-    slow = {"slow_callback_after": 2.0}
-    little = {"inbox_max_bytes": 500_000}
+    # callbacks of `slow` seconds are slow by this, and have messages wait behind them
+    slow = {"slow_callback_after": 1.0}
+    little = {"inbox_max_bytes": 500_000, **slow}
+    expiring = {"subscriber_queue_expires": 1.0, **slow}
     return [
         Actor("soak.plain"),
         Actor("soak.failing", fails=True, concurrency=4),
@@ -33,13 +34,13 @@ def make_cast() -> list[Actor]:
         Actor("soak.receipt", "on_receipt"),
         Actor(_LONG_NAME, fails=True),
         Subscriber("soak.news"),
-        Conversation("soak.conversation", "on_receipt"),
-        Conversation("soak.conversation-manual", "manual"),
-        Large("soak.large", settings=little),
-        Large("soak.large-quorum", arguments=_QUORUM, settings=little),
-        Slow("soak.slow", settings=slow),
-        SlowSubscriber("soak.slow-news", settings={**slow, "subscriber_queue_expires": 2.0}),
-        Adopted("soak.adopted", settings={**slow, **little}),
+        Conversation("soak.conversation", "on_receipt", slow=3.0, settings=slow),
+        Conversation("soak.conversation-manual", "manual", slow=3.0, settings=slow),
+        Large("soak.large", slow=3.0, settings=little),
+        Large("soak.large-quorum", slow=3.0, settings=little, arguments=_QUORUM),
+        Actor("soak.slow", slow=9.0, settings=slow),
+        SlowSubscriber("soak.slow-news", slow=4.0, settings=expiring),
+        Adopted("soak.adopted", slow=4.0, settings=little),
         Deleted("soak.deleted"),
         HostileHeaders("soak.headers"),
         HostileHeaders("soak.headers-receipt", "on_receipt"),

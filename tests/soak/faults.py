@@ -20,7 +20,7 @@ from tests.support.nodes import crash
 from tests.support.proxy import Direction, FaultProxy
 
 #: Seconds from the last fault of a storm to the first of the next.
-CALM = 30.0
+CALM = 35.0
 #: Seconds after a fault in which an actor may be unwell: to notice a line that is silent takes two
 #: heartbeats.
 GRACE = 15.0

@@ -13,9 +13,10 @@ from tests.soak.actors import Actor
 
 #: After how many seconds of standing still health has to be False.
 STILL = 15.0
-#: How much later it may be seen, and how long one that is well may stand still, in seconds.
-_TOLERANCE = 3.0
-_SILENCE = 5.0
+#: How long one that is well may stand still, in seconds.
+_SILENCE = 10.0
+#: At so many looks in a row health is True before it is believed: one that was paused comes back.
+_LOOKS = 4
 _PERIOD = 1.0
 
 #: What may be wrong with an actor.
@@ -71,6 +72,7 @@ class Watch(threading.Thread):
         self._over = threading.Event()
         self._waiting: dict[str, int] = {}
         self._alarmed: dict[str, str] = {}
+        self._looks: dict[str, int] = {}  # at which health was True, without one between
 
     def stop(self) -> None:
         """Look no more, and wait for the thread to end."""
@@ -102,7 +104,10 @@ class Watch(threading.Thread):
             seen.silence_in_calm = max(seen.silence_in_calm, still)
         elif not actor.is_broken and (not health.healthy or still > _SILENCE):
             seen.recovery = max(seen.recovery, now - actor.mended_at)
-        if health.healthy and still > STILL + _TOLERANCE:
+        looks = self._looks[str(actor)] = (
+            self._looks.get(str(actor), 0) + 1 if health.healthy else 0
+        )
+        if looks >= _LOOKS and still > STILL:
             trouble = UNSEEN
         elif calm and still > _SILENCE:
             trouble = STANDSTILL
