@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="how long (%(default)g)")
     parser.add_argument("--seed", type=int, help="of the faults; chosen and printed if not given")
     parser.add_argument(
-        "--rate", type=float, default=50.0, help="messages a second, per producer (%(default)g)"
+        "--rate", type=float, default=40.0, help="messages a second, per producer (%(default)g)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to a file")
     parser.add_argument(
