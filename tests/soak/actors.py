@@ -41,33 +41,6 @@ class Sender(Protocol):
         """Publish to a queue with plain pika; returns when it is confirmed."""
 
 
-class Pulse:
-    """When callbacks run; callable from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running = 0
-        self._last = 0.0
-
-    @contextlib.contextmanager
-    def beat(self) -> Iterator[None]:
-        """Note that a callback runs."""
-        with self._lock:
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
-                self._last = time.monotonic()
-
-    @property
-    def last(self) -> float:
-        """When a callback ran last, on the monotonic clock: now if one is running."""
-        with self._lock:
-            return time.monotonic() if self._running else self._last
-
-
 class Actor:
     """A service with one queue that handles each message quickly; others differ in some point.
 
@@ -82,6 +55,7 @@ class Actor:
     Attributes:
         books: of what is sent to it; set by the run.
         service: set by `start`.
+        moved_at: when a callback began or ended last, on the monotonic clock.
         mended_at: when the last fault was over, on the monotonic clock. The thread that makes the
             faults owns it.
     """
@@ -90,7 +64,7 @@ class Actor:
     user = ""
     #: Whether its queue goes with its consumer's connection, with what is in it.
     fragile = False
-    #: Whether its callback may block a thread per message, as coroutines do here.
+    #: What may run its callbacks; a run's seed chooses one of them.
     engines: tuple[str, ...] = tuple(ENGINES)
 
     books: Books
@@ -107,7 +81,7 @@ class Actor:
         **registration: Any,
     ) -> None:
         self.name = name
-        self.pulse = Pulse()
+        self.moved_at = 0.0
         self.mended_at = 0.0
         self._grace_ends = 0.0
         self._faults = 0
@@ -191,7 +165,7 @@ class Actor:
 
     def callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Handle a message."""
-        with self.pulse.beat():
+        with self.moving():
             message = b64_to_dict(body)
             number = message["n"]
             tries = self.books.tried(number)
@@ -206,6 +180,15 @@ class Actor:
             self.done(number)
             if self._ack == "manual":
                 channel.basic_ack(method.delivery_tag)
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """Note that a callback begins, and that it ends."""
+        self.moved_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self.moved_at = time.monotonic()
 
     def done(self, number: int) -> None:
         """Note that a message was handled."""

@@ -29,7 +29,7 @@ class Asked(Actor):
 
     def callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Answer a request."""
-        with self.pulse.beat():
+        with self.moving():
             request = b64_to_dict(body)
             answer = {"n": request["n"], "message_id": request["message_id"]}
             channel.queue_declare(queue=request["routing_key"])

@@ -38,7 +38,7 @@ def make_cast() -> list[Actor]:
         Conversation("soak.conversation-manual", "manual", slow=3.0, settings=slow),
         Large("soak.large", slow=3.0, settings=little),
         Large("soak.large-quorum", slow=3.0, settings=little, arguments=_QUORUM),
-        Actor("soak.slow", slow=9.0, settings=slow),
+        Actor("soak.slow", slow=6.0, settings=slow),
         SlowSubscriber("soak.slow-news", slow=4.0, settings=expiring),
         Adopted("soak.adopted", slow=4.0, settings=little),
         Deleted("soak.deleted"),

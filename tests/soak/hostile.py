@@ -98,5 +98,5 @@ class Relay(Actor):
         """Leave it to the second queue."""
 
     def _receive(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        with self.pulse.beat():
+        with self.moving():
             self.books.handled(b64_to_dict(body)["n"])

@@ -95,7 +95,7 @@ class Watch(threading.Thread):
         if calm:
             actor.books.count_again()
         now = time.monotonic()
-        seen.moved = max(seen.moved, actor.pulse.last)
+        seen.moved = max(seen.moved, actor.moved_at)
         if not any(self._waiting.get(queue) for queue in actor.queues):
             seen.moved = now
         still = now - seen.moved
