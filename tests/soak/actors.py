@@ -130,6 +130,8 @@ class Actor:
         self.mended_at = time.monotonic()
         self._grace_ends = max(self._grace_ends, self.mended_at + grace)
         self._faults -= 1
+        if self.fragile:  # the calm before may have been noticed only after the fault had begun
+            self.books.excuse()
 
     @property
     def is_broken(self) -> bool:
