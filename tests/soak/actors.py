@@ -15,6 +15,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import Retry
 from neon_mq_connector.testing import ManagementError, PrivateBroker
+from neon_mq_connector.testing.management import Row
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.soak.books import Books
 from tests.support.engines import ENGINES, as_coroutine_function
@@ -102,6 +103,10 @@ class Actor:
 
     def restore(self, broker: PrivateBroker, vhost: str) -> None:
         """Make anew what the faults have taken, as an operator does."""
+
+    def is_intact(self, queue: Row) -> bool:
+        """Whether a queue, as the broker lists it, is the one that was made."""
+        return True
 
     def send(self, sender: Sender, number: int) -> None:
         """Send a message; raises as the sender does."""
@@ -278,6 +283,10 @@ class Adopted(Large):
         """Declare the queue."""
         body = {"durable": True, "auto_delete": True}
         broker.management.call("PUT", "queues", vhost, self.name, body=body)
+
+    def is_intact(self, queue: Row) -> bool:
+        """Whether the queue is still the one that somebody else has declared."""
+        return bool(queue.get("auto_delete"))
 
     def restore(self, broker: PrivateBroker, vhost: str) -> None:
         """Declare the queue anew: the service or a sender has made one that stays."""

@@ -32,7 +32,7 @@ LAST_CALM = GRACE + 10.0
 DRAIN = 60.0
 #: How often a message may be tried at most: lost lines have it tried anew.
 MOST_TRIES = 60
-#: What the resident memory may grow by, after the first minute; a short run is still warming up.
+#: What the resident memory may grow by, after the first storm; a short run is still warming up.
 GROWTH = 0.10
 GROWTH_OF_A_SHORT_RUN = 0.25
 SHORT = 180.0
@@ -184,8 +184,8 @@ class Soak:
             self._wait(time.monotonic() + fault.pause)
             self._say(f"{time.monotonic() - began:6.1f} s  {fault.kind}")
             saboteur.commit(fault)
-            if "early" not in self.report.vitals and time.monotonic() - began > 60:
-                self._measure("early")
+            if fault.kind == MEND and "first calm" not in self.report.vitals:
+                self._measure("first calm")
         saboteur.commit(Fault(0.0, MEND, 0.0, 0.0))
         self._wait(time.monotonic() + GRACE)
         if self._asker is not None:
@@ -201,7 +201,7 @@ class Soak:
 
     def _check_memory(self) -> None:
         vitals = self.report.vitals
-        first = vitals.get("early", vitals["undisturbed"]).resident_mb
+        first = vitals.get("first calm", vitals["end"]).resident_mb
         end = vitals["end"].resident_mb
         allowed = GROWTH if self._seconds >= SHORT else GROWTH_OF_A_SHORT_RUN
         if end > first * (1 + allowed):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from neon_mq_connector.testing import ManagementError, PrivateBroker
+from neon_mq_connector.testing.management import Row
 from tests.soak.actors import Actor
 
 #: After how many seconds of standing still health has to be False.
@@ -23,6 +24,7 @@ _PERIOD = 1.0
 UNSEEN = "health is True while it stands still"
 STANDSTILL = "it stands still with nothing broken"
 FALSE_ALARM = "health is False with nothing broken"
+QUEUE_GONE = "its queue is gone with nothing broken"
 
 
 @dataclass
@@ -70,9 +72,10 @@ class Watch(threading.Thread):
         self._actors = actors
         self._complain = complain
         self._over = threading.Event()
-        self._waiting: dict[str, int] = {}
+        self._queues: dict[str, Row] = {}
         self._alarmed: dict[str, str] = {}
         self._looks: dict[str, int] = {}  # at which health was True, without one between
+        self._intact: set[str] = set()  # whose queues have been right since it is calm
 
     def stop(self) -> None:
         """Look no more, and wait for the thread to end."""
@@ -84,8 +87,7 @@ class Watch(threading.Thread):
         self.seen = {str(actor): Wellbeing(time.monotonic()) for actor in self._actors}
         while not self._over.wait(_PERIOD):
             with contextlib.suppress(ManagementError):  # the broker is down: what was known holds
-                rows = self._broker.list_queues(self._vhost)
-                self._waiting = {row["name"]: row.get("messages", 0) for row in rows}
+                self._queues = {row["name"]: row for row in self._broker.list_queues(self._vhost)}
             for actor in self._actors:
                 self._look_at(actor, self.seen[str(actor)])
 
@@ -96,8 +98,10 @@ class Watch(threading.Thread):
             actor.books.count_again()
         now = time.monotonic()
         seen.moved = max(seen.moved, actor.moved_at)
-        if not any(self._waiting.get(queue) for queue in actor.queues):
+        queues = [self._queues.get(queue, {}) for queue in actor.queues]
+        if not any(queue.get("messages") for queue in queues):
             seen.moved = now
+        intact = all(actor.is_intact(queue) for queue in queues)
         still = now - seen.moved
         seen.silence = max(seen.silence, still)
         if calm:
@@ -113,8 +117,11 @@ class Watch(threading.Thread):
             trouble = STANDSTILL
         elif calm and not health.healthy:
             trouble = FALSE_ALARM
+        elif calm and not intact and actor.name in self._intact:
+            trouble = QUEUE_GONE
         else:
             trouble = ""
+        (self._intact.add if calm and intact else self._intact.discard)(actor.name)
         if trouble and self._alarmed.get(str(actor)) != trouble:
             seen.troubles[trouble] = seen.troubles.get(trouble, 0) + 1
             if seen.troubles[trouble] == 1:
