@@ -184,8 +184,8 @@ class Soak:
             self._wait(time.monotonic() + fault.pause)
             self._say(f"{time.monotonic() - began:6.1f} s  {fault.kind}")
             saboteur.commit(fault)
-            if fault.kind == MEND and "first calm" not in self.report.vitals:
-                self._measure("first calm")
+            if fault.kind == MEND:
+                self._measure(f"calm {saboteur.counts[MEND]}")
         saboteur.commit(Fault(0.0, MEND, 0.0, 0.0))
         self._wait(time.monotonic() + GRACE)
         if self._asker is not None:
@@ -201,7 +201,7 @@ class Soak:
 
     def _check_memory(self) -> None:
         vitals = self.report.vitals
-        first = vitals.get("first calm", vitals["end"]).resident_mb
+        first = vitals.get("calm 1", vitals["end"]).resident_mb
         end = vitals["end"].resident_mb
         allowed = GROWTH if self._seconds >= SHORT else GROWTH_OF_A_SHORT_RUN
         if end > first * (1 + allowed):
