@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.soak.books import Totals
 from tests.soak.vitals import Vitals
-from tests.soak.watch import FALSE_ALARM, UNSEEN, Wellbeing
+from tests.soak.watch import Wellbeing
 
 _MESSAGES = (
     "sent",
@@ -64,17 +64,11 @@ class Report:
         messages = [[t.place, *(str(getattr(t, name)) for name in _MESSAGES)] for t in self.totals]
         sums = [str(sum(getattr(t, name) for t in self.totals)) for name in _MESSAGES]
         fared = [
-            [
-                name,
-                self.engines[name],
-                f"{each.silence:.1f}",
-                f"{each.silence_in_calm:.1f}",
-                f"{each.recovery:.1f}",
-                str(each.troubles.get(FALSE_ALARM, 0)),
-                str(each.troubles.get(UNSEEN, 0)),
-            ]
+            [name, self.engines[name], *map(str, each.figures())]
             for name, each in self.wellbeing.items()
         ]
+        figures = [each.figures() for each in self.wellbeing.values()]
+        fared.append(["most", "", *(str(max(column)) for column in zip(*figures, strict=True))])
         columns = ("engine", "silence", "in calm", "recovery", "false alarms", "unseen")
         vitals = [
             [moment, *(str(getattr(v, name)) for name in _VITALS)]

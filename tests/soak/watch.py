@@ -45,6 +45,15 @@ class Wellbeing:
     recovery: float = 0.0
     troubles: dict[str, int] = field(default_factory=dict)
 
+    def figures(self) -> tuple[float, ...]:
+        """Return the figures for a table, false alarms and standstills unseen the last."""
+        times = (self.silence, self.silence_in_calm, self.recovery)
+        return (
+            *(round(each, 1) for each in times),
+            self.troubles.get(FALSE_ALARM, 0),
+            self.troubles.get(UNSEEN, 0),
+        )
+
 
 class Watch(threading.Thread):
     """Look at the actors until told to stop.
