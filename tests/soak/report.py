@@ -62,7 +62,10 @@ class Report:
     def as_text(self) -> str:
         """Return tables for a person."""
         messages = [[t.place, *(str(getattr(t, name)) for name in _MESSAGES)] for t in self.totals]
-        sums = [str(sum(getattr(t, name) for t in self.totals)) for name in _MESSAGES]
+        sums = [
+            str((max if name == "tries" else sum)(getattr(t, name) for t in self.totals))
+            for name in _MESSAGES
+        ]
         fared = [
             [name, self.engines[name], *map(str, each.figures())]
             for name, each in self.wellbeing.items()
