@@ -10,7 +10,6 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from threading import get_ident
 
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
@@ -18,7 +17,6 @@ from neon_mq_connector.errors import ConnectionLostError, FrameError
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.parser import FrameParser
 from neon_mq_connector.link.turn import Turn
-from neon_mq_connector.threads.inside import Inside
 from neon_mq_connector.threads.interruption import handlers_may_interrupt
 
 _FIRST_FRAME_MAX = 131_072
@@ -77,46 +75,41 @@ class Reader:
 
     # -- a thread that waits for an answer -----------------------------------------------------
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def lead(self, done: Callable[[], object], deadline: float) -> None:
         """Read what comes until something is done, in place of the I/O thread, if that is possible.
 
         Args:
             done: says whether it is.
             deadline: until when to read, on the monotonic clock, in seconds.
-            inside: where the thread is meanwhile. What a signal handler asks for could wait for
-                what it interrupts: where there is one, nobody leads on the main thread.
         """
-        if not self._loop.can_pause or inside or handlers_may_interrupt():
+        # where a signal handler may stop the service, what it waits for is not left to the thread
+        # that it has interrupted
+        if not self._loop.can_pause or handlers_may_interrupt():
             return
-        thread = get_ident()
         turn = self.turn
+        leader = turn.begin()
+        if leader is None:
+            return
         try:
-            inside.threads.add(thread)
-            leader = turn.begin()
-            if leader is None:
-                return
+            # what the I/O thread is at it ends first: the answer may be in it
             try:
-                # what the I/O thread is at it ends first: the answer may be in it
-                try:
-                    if not turn.reading.acquire(timeout=_SIGN):
-                        return
-                finally:
-                    try:  # noqa: SIM105 - as in `_read_for`
-                        turn.reading.release()
-                    except RuntimeError:
-                        pass
-                poll = select.poll()
-                poll.register(self._fd, select.POLLIN)
-                while not done():
-                    if poll.poll(_SIGN * 1000):
-                        if not self._read_for(leader):
-                            return
-                    elif time.monotonic() >= deadline or not turn.goes_on(leader):
-                        return
+                if not turn.reading.acquire(timeout=_SIGN):
+                    return
             finally:
-                turn.end(leader)
+                try:  # noqa: SIM105 - as in `_read_for`
+                    turn.reading.release()
+                except RuntimeError:
+                    pass
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            while not done():
+                if poll.poll(_SIGN * 1000):
+                    if not self._read_for(leader):
+                        return
+                elif time.monotonic() >= deadline or not turn.goes_on(leader):
+                    return
         finally:
-            inside.threads.discard(thread)
+            turn.end(leader)
 
     def _read_for(self, leader: object) -> bool:
         """Read once as the leader; say whether it may go on."""

@@ -29,7 +29,6 @@ from neon_mq_connector.link.encoder import (
 from neon_mq_connector.link.interface import ChannelEvents, RawDelivery, Returned
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -263,12 +262,12 @@ class SelectChannel:
         """
         self._transport.send(frames, self, timeout=timeout, flush=flush)
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def lead(self, done: Callable[[], object], deadline: float) -> None:
         """Read what comes on this connection, until something is done, as `StreamTransport.lead`.
 
         To be called by the only thread that waits for something to come.
         """
-        self._transport.lead(done, deadline, inside)
+        self._transport.lead(done, deadline)
 
     def flush(self) -> None:
         """Write what was sent without being written."""

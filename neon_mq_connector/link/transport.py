@@ -25,7 +25,6 @@ from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractS
 from neon_mq_connector.errors import ConnectionLostError, MQError, WaitTimeoutError
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.reader import Reader
-from neon_mq_connector.threads.inside import Inside
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -150,9 +149,9 @@ class StreamTransport(AbstractStreamTransport):
         """Whether `send` need not wait for room."""
         return self._backlog <= MAX_BACKLOG
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def lead(self, done: Callable[[], object], deadline: float) -> None:
         """Read what comes until something is done, in the I/O thread's place: see `Reader.lead`."""
-        self.reader.lead(done, deadline, inside)
+        self.reader.lead(done, deadline)
 
     def shut(self, gate: Gate, refusal: MQError) -> None:
         """Shut a gate: from here on nothing leaves that has to pass it."""
@@ -285,7 +284,7 @@ class TlsTransport(StreamTransport):
     _socket: ssl.SSLSocket
     _waits_to_read = False
 
-    def lead(self, done: Callable[[], object], deadline: float, inside: Inside) -> None:
+    def lead(self, done: Callable[[], object], deadline: float) -> None:
         """Leave reading to the I/O thread."""
 
     def _send_some(self, data: Any) -> int:

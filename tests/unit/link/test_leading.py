@@ -13,7 +13,6 @@ from pika.spec import Basic, Channel
 
 from neon_mq_connector.errors import FrameError
 from neon_mq_connector.link.turn import Turn
-from neon_mq_connector.threads.inside import Inside
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, message, method_frame
 from tests.unit.link.line import Gate, Line, Sink
@@ -60,14 +59,14 @@ def lead(line: Line, done: Callable[[], object], seconds: float = 10.0) -> None:
     """Lead on a thread of its own: whoever runs the tests may handle signals."""
     with ThreadPoolExecutor(1) as pool:
         deadline = time.monotonic() + seconds
-        pool.submit(line.transport.lead, done, deadline, Inside()).result(30.0)
+        pool.submit(line.transport.lead, done, deadline).result(30.0)
 
 
 def leads(line: Line, done: Callable[[], object], seconds: float = 10.0) -> threading.Thread:
     """Have another thread lead, and give it when it does."""
     deadline = time.monotonic() + seconds
     thread = threading.Thread(
-        target=line.transport.lead, args=(done, deadline, Inside()), name="leader", daemon=True
+        target=line.transport.lead, args=(done, deadline), name="leader", daemon=True
     )
     thread.start()
     eventually(lambda: line.transport.reader.turn.is_led)
@@ -209,7 +208,7 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
 
     def led() -> None:
         try:
-            line.transport.lead(lambda: False, time.monotonic() + 10.0, Inside())
+            line.transport.lead(lambda: False, time.monotonic() + 10.0)
         except BaseException as error:
             caught.append(error)
 
