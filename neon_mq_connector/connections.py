@@ -1,4 +1,4 @@
-"""The connections to one virtual host, opened when first needed and shared by all who use it.
+"""The connections to one virtual host, each opened when it is first needed and shared.
 
 * *consuming*, over pika's `SelectConnection`, thread ``mq-io:<vhost>``: deliveries and settlements.
   It never publishes, so that an alarm of the broker cannot hold up acknowledgements.
@@ -32,8 +32,8 @@ from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import FutureThread
 from neon_mq_connector.version import __version__
 
-#: The least time for the end of all threads together, in seconds.
-_GOOD_BYE = 0.1
+#: The least time to wait for the end of all threads, in seconds.
+_LEAST_CLOSE_TIME = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ class ConnectionPolicy:
 
 
 class Connections:
-    """What one set of connection parameters opens; every method may be called from any thread.
+    """The connections of one set of parameters; every method may be called from any thread.
 
-    `_lock` owns the links; it is reentrant, and what was made is looked at again before it is kept:
-    a signal handler may have made the same in between. After `fork` the child drops what it
-    inherited and opens its own.
+    `_lock` owns the links; it is reentrant, since a signal handler may interrupt its holder to stop
+    the service. After `fork` the child drops what it inherited and opens its own.
 
     Args:
         parameters: one entry per server of the cluster, alike but for host and port.
@@ -83,7 +82,6 @@ class Connections:
         self._requests: Link | None = None
         self._publisher: Publisher | None = None
         self._futures: FutureThread | None = None
-        self._substitute: Connections | None = None
         forking.register(self)
 
     @property
@@ -103,9 +101,7 @@ class Connections:
         with self._lock:
             self._check()
             if not self._consuming:
-                made = self._link("io", "consuming")
-                if not self._consuming:
-                    self._consuming.append(made)
+                self._consuming.append(self._link("io", "consuming"))
             return self._consuming[0]
 
     @property
@@ -169,9 +165,7 @@ class Connections:
         with self._lock:
             self._check()
             if self._requests is None:
-                made = self._link("requests", "requests")
-                if self._requests is None:
-                    self._requests = made
+                self._requests = self._link("requests", "requests")
             return self._requests
 
     @property
@@ -180,34 +174,18 @@ class Connections:
         with self._lock:
             self._check()
             if self._publisher is None:
-                link = self._link("publisher", "publishing")
-                made = Publisher(
-                    link, self._get_control(), lambda: self.for_interrupted_thread().publisher
-                )
-                if self._publisher is None:
-                    self._publishing, self._publisher = link, made
+                self._publishing = self._link("publisher", "publishing")
+                self._publisher = Publisher(self._publishing, self._get_control())
             return self._publisher
 
     @property
     def futures(self) -> FutureThread:
-        """The thread that lets futures of messages end in time."""
+        """The thread that ends futures of messages in time, and runs their callbacks."""
         with self._lock:
             self._check()
             if self._futures is None:
-                made = FutureThread(f"mq-futures:{self.vhost}")
-                if self._futures is None:
-                    self._futures = made
+                self._futures = FutureThread(f"mq-futures:{self.vhost}")
             return self._futures
-
-    def for_interrupted_thread(self) -> Connections:
-        """Give connections for a signal handler that has interrupted the use of these."""
-        with self._lock:
-            self._check()
-            if self._substitute is None:
-                made = Connections(self.parameters, owner=self.owner, policy=self.policy)
-                if self._substitute is None:
-                    self._substitute = made
-            return self._substitute
 
     @property
     def blocked_reason(self) -> str | None:
@@ -216,7 +194,7 @@ class Connections:
         return None if link is None else link.blocked_reason
 
     def note_exclusive(self, queue: str) -> None:
-        """Note that a queue was declared exclusive to the control connection, which then stays."""
+        """Keep the control connection open: a queue was declared exclusive to it."""
         control = self.control
         with self._lock:
             self._exclusive.add(queue)
@@ -247,9 +225,7 @@ class Connections:
             links = self.links()
         if publisher is not None:
             publisher.flush(time_left(deadline))
-        if self._substitute is not None:
-            self._substitute.close(time_left(deadline))
-        deadline = max(deadline, time.monotonic() + _GOOD_BYE)
+        deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
         ended = [link.close(time_left(deadline)) for link in links]
         if control is not None:
             ended.append(control.close(time_left(deadline)))
@@ -260,9 +236,7 @@ class Connections:
     def _get_control(self) -> Control:
         self._check()
         if self._control is None:
-            made = Control(f"mq-control:{self.vhost}", self._named("control"))
-            if self._control is None:
-                self._control = made
+            self._control = Control(f"mq-control:{self.vhost}", self._named("control"))
         return self._control
 
     def _link(self, thread: str, purpose: str) -> Link:
@@ -274,7 +248,7 @@ class Connections:
         )
 
     def _silence(self, reason: str) -> None:
-        """Take it that the control connection, to the same broker, is dead too."""
+        """End the control connection too: it is to the same broker."""
         control = self._control
         if control is not None:
             control.distrust(f"another connection to the same broker is dead: {reason}")
@@ -289,8 +263,6 @@ class Connections:
     def after_fork_in_child(self) -> None:
         """Drop what the parent opened; what is needed here is opened anew."""
         forking.keep(self._control, self._publisher, self._futures, *self.links())
-        forking.keep(self._substitute)
-        self._substitute = None
         self._lock = threading.RLock()
         self._control = self._publisher = self._futures = None
         self._publishing = self._requests = None

@@ -6,7 +6,7 @@ import time
 
 
 def time_left(deadline: float) -> float:
-    """Say how much time is left.
+    """Return how much time is left.
 
     Args:
         deadline: a moment on the monotonic clock, in seconds.

@@ -48,21 +48,21 @@ forking.call_in_child(_random.seed)
 
 
 def new_id() -> str:
-    """Make an identifier that no other message, queue or service has."""
+    """Return an identifier that no other message, queue or service has."""
     # as random as `uuid4`, which asks the system each time; after a fork a child begins anew
     return f"{_random.getrandbits(128):032x}"
 
 
 def is_direct_reply_name(queue: str) -> bool:
-    """Say whether a queue's name stands for a requester's direct reply-to and not for a queue."""
+    """Whether a name stands for a requester's direct reply-to and not for a queue."""
     return queue.startswith(DIRECT_REPLY_TO)
 
 
 def is_reply_name(queue: str) -> bool:
-    """Say whether a queue's name is one that only a requester of this library has, or had.
+    """Whether a name is that of the reply queue of a requester, which alone declares it.
 
-    Whoever asked is gone when there is no such queue: to declare it would leave one behind that
-    nobody reads and nobody deletes.
+    The requester is gone when there is no such queue: nobody would read or delete one that was
+    declared for an answer.
     """
     return queue.startswith((REPLY_QUEUE_PREFIX, DIRECT_REPLY_TO))
 
@@ -109,7 +109,7 @@ def build_properties(
 
 
 def milliseconds(expiration: float | str) -> int:
-    """Give an expiration as brokers take it; one that they refuse costs others their channel.
+    """Return an expiration as brokers take it; one that they refuse would close the channel.
 
     Raises:
         ValueError: it is no number of milliseconds, or below 0, or above 2**32 - 1.
@@ -127,7 +127,7 @@ def milliseconds(expiration: float | str) -> int:
 
 
 def _short(text: str) -> str | None:
-    """Give a text that fits into a property; None for one that does not: the body has it too."""
+    """Return a text that fits into a property; None for another, which the body has too."""
     if text.isascii():
         return text if len(text) <= _LONGEST_SHORT_STRING else None
     try:
@@ -137,7 +137,7 @@ def _short(text: str) -> str | None:
 
 
 def time_allowed(properties: BasicProperties) -> float | None:
-    """Read how long the requester waits.
+    """Return how long the requester waits.
 
     Args:
         properties: of a request.

@@ -33,7 +33,7 @@ SUBSCRIBER_EXPIRES = 300.0
 
 
 def check_name(kind: str, name: str) -> None:
-    """Refuse the name of a queue, exchange or virtual host, or a routing key, that cannot be used.
+    """Check the name of a queue, exchange or virtual host, or a routing key.
 
     RabbitMQ removes CR and LF from the names of queues and exchanges and goes on with what is left;
     pika waits for ever for the answer to the name that it has sent.
@@ -238,7 +238,7 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
         status: QueueStatus = yield DeclareQueue(wanted)
     except Refusal as refusal:
         if refusal.code in (PRECONDITION_FAILED, ACCESS_REFUSED) and not queue.exclusive:
-            # with other properties, or made by somebody with more rights: used as it is
+            # with other properties, or made by a user with more rights: used as it is
             return (yield from _adopt(queue, refusal))
         if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
             raise
@@ -286,7 +286,7 @@ def declare_exchange(exchange: Exchange) -> Steps:
 
 
 def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:
-    """Find the queue that the broker named before; if it is gone have it name another."""
+    """Look up the queue that the broker named before; if it is gone the broker names another."""
     if known_as:
         try:
             status: QueueStatus = yield DeclareQueue(replace(queue, name=known_as), passive=True)

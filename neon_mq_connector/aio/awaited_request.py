@@ -9,32 +9,35 @@ from typing import Any
 
 from neon_mq_connector.aio.blocking import BlockingCalls
 from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.reply_channel import ReplyChannel
-from neon_mq_connector.client.request import ReplyEvent, Request
+from neon_mq_connector.client.request import ReplyEvent, RequestSpec
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import Returned
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
 
-class AwaitedRequest(Request):
-    """A request whose answers a coroutine awaits; owned by the loop, but for `deliver`.
+class AwaitedRequest:
+    """A request whose answers a coroutine awaits; owned by the loop, but for `_receive`.
 
     Args:
         loop: where it is awaited.
-        channel: what it leaves on, and its answers come in on.
-        question: what is asked.
-        address: the queue for answers that are not direct.
+        channel: what it is sent on.
+        spec: what is asked.
+        reply_queue: the queue for answers that are not direct; the channel's by default.
+
+    Attributes:
+        channel: the same.
+        request: what is sent.
     """
 
-    __slots__ = ("_events", "_late", "_loop", "_over", "_timer", "_waiter")
+    __slots__ = ("_events", "_late", "_loop", "_over", "_timer", "_waiter", "channel", "request")
 
     def __init__(
-        self, loop: CoroutineLoop, channel: ReplyChannel, question: Question, address: str = ""
+        self, loop: CoroutineLoop, channel: ReplyChannel, spec: RequestSpec, reply_queue: str = ""
     ) -> None:
-        super().__init__(channel, question, address)
+        self.channel = channel
+        self.request = channel.request(spec, self._receive, reply_queue)
         self._loop = loop
         self._events: deque[ReplyEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -42,12 +45,12 @@ class AwaitedRequest(Request):
         self._late = False
         self._over = False
 
-    def deliver(self, event: ReplyEvent) -> None:
-        """Hand what comes to the loop; it is read there."""
+    def _receive(self, event: ReplyEvent) -> None:
+        """Pass an event to the loop; it is read there."""
         try:
             self._loop.call(self.take, event)
         except StoppedError:
-            LOG.debug("%s: whoever awaits it is gone with its loop", self)
+            LOG.debug("%s: its loop has ended", self.request)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -59,11 +62,8 @@ class AwaitedRequest(Request):
         self._events.append(event)
         self._wake()
 
-    async def next_answer(self, calls: BlockingCalls) -> dict[str, Any]:
-        """Await the next answer; what else comes for the request is dealt with.
-
-        Args:
-            calls: makes the calls that wait for the broker.
+    async def next_answer(self) -> dict[str, Any]:
+        """Await the next answer.
 
         Raises:
             RequestTimeoutError: none came in time.
@@ -73,12 +73,7 @@ class AwaitedRequest(Request):
         while True:
             if not events:
                 await self._something()
-            event = events.popleft()
-            if isinstance(event, Returned):
-                self.came_back()
-                await self._away(calls, again=True)
-                continue
-            answer = self.read(event)
+            answer = self.channel.read(self.request, events.popleft())
             if answer is not None:
                 return answer
 
@@ -91,12 +86,20 @@ class AwaitedRequest(Request):
         Raises:
             RequestLostError, RequestTimeoutError: it was not sent.
         """
-        await self._away(calls, again=False)
+        left = time_left(self.request.spec.deadline)
+        try:
+            await calls.run(
+                lambda: self.channel.publish(self.request, timeout=left),
+                timeout=left,
+                what="sending it",
+            )
+        except WaitTimeoutError as error:
+            raise self.request.spec.not_sent(error) from error
 
     def end(self) -> None:
-        """Take it that nobody awaits it any more: what still comes is dropped."""
+        """Drop what is still received."""
         self._over = True
-        self.channel.remove(self)
+        self.channel.remove(self.request)
         if self._timer is not None:
             self._timer.cancel()
         while self._events:
@@ -110,7 +113,7 @@ class AwaitedRequest(Request):
         """
         loop = self._loop.loop
         if self._timer is None:
-            self._timer = loop.call_later(time_left(self.deadline), self._expire)
+            self._timer = loop.call_later(time_left(self.request.spec.deadline), self._expire)
         if not self._late:
             self._waiter = loop.create_future()
             try:
@@ -118,17 +121,7 @@ class AwaitedRequest(Request):
             finally:
                 self._waiter = None
         if not self._events:
-            raise self.late()
-
-    async def _away(self, calls: BlockingCalls, *, again: bool) -> None:
-        try:
-            await calls.run(
-                self.declare_and_publish if again else self.publish,
-                timeout=time_left(self.deadline),
-                what="sending it",
-            )
-        except WaitTimeoutError as error:
-            raise self.question.not_sent(error) from error
+            raise self.channel.expire(self.request)
 
     def _expire(self) -> None:
         self._late = True
@@ -140,5 +133,5 @@ class AwaitedRequest(Request):
             waiter.set_result(None)
 
     def _drop(self, event: ReplyEvent) -> None:
-        if not isinstance(event, (Returned, MQError)):
-            self.channel.shared.drop(self.outgoing.message_id)
+        if not isinstance(event, MQError):
+            self.channel.shared.drop(self.request.message.message_id)

@@ -26,7 +26,7 @@ from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.errors import MQConnectionError, StoppedError
 from neon_mq_connector.link import Delivery
-from neon_mq_connector.publishing.confirm_channel import Flush, Message
+from neon_mq_connector.publishing.message import Flush, Message
 
 LOG = logging.getLogger("neon_mq_connector.aio")
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.publishing.confirm_channel import Answer, Flush, Message
+from neon_mq_connector.publishing.message import Answer, Flush, Message
 from neon_mq_connector.threads.errands import Errands
 
 

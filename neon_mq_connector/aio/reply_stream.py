@@ -8,19 +8,15 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neon_mq_connector.aio.blocking import BlockingCalls
 from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.client.parts_queue import PartsQueue, StreamEvent
-from neon_mq_connector.client.question import Question
-from neon_mq_connector.client.request import is_final
+from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
+from neon_mq_connector.client.request import RequestSpec, is_final
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import Returned
-
-if TYPE_CHECKING:
-    from neon_mq_connector.client.shared import Shared
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -39,11 +35,11 @@ class AsyncReplyStream:
     again.
 
     Args:
-        question: what is asked; its timeout is that of each part.
+        spec: what is asked; its timeout is that of each part.
         prefetch_count: how many parts are fetched ahead.
         loop: where it is read.
         calls: makes the calls that wait for the broker.
-        find: gives what the requests of the client share.
+        find: returns the channel that requests are sent on.
         on_end: called when its queue is gone.
 
     Example:
@@ -54,15 +50,15 @@ class AsyncReplyStream:
 
     def __init__(
         self,
-        question: Question,
+        spec: RequestSpec,
         prefetch_count: int,
         *,
         loop: CoroutineLoop,
         calls: BlockingCalls,
-        find: Callable[[Question], Awaitable[Shared]],
+        find: Callable[[RequestSpec], Awaitable[ReplyChannel]],
         on_end: Callable[[AsyncReplyStream], object],
     ) -> None:
-        self._question = question
+        self._spec = spec
         self._prefetch = prefetch_count
         self._loop = loop
         self._calls = calls
@@ -183,23 +179,23 @@ class AsyncReplyStream:
     # -- inside --------------------------------------------------------------------------------
 
     def _lost(self, reason: object) -> RequestLostError:
-        return RequestLostError(f"a request to {self._question.place}: {reason}")
+        return RequestLostError(f"a request to {self._spec.place}: {reason}")
 
     async def _open(self) -> PartsQueue:
-        timeout = self._question.timeout
-        question = self._question._replace(deadline=time.monotonic() + timeout)
+        timeout = self._spec.timeout
+        spec = self._spec._replace(deadline=time.monotonic() + timeout)
         # what the broker permits is known when there is a channel
-        shared = await self._find(question)
-        queue = PartsQueue(shared, question, self._prefetch, self._deliver)
+        channel = await self._find(spec)
+        queue = PartsQueue(channel, spec, self._prefetch, self._deliver)
         try:
             await self._calls.run(
                 queue.open,
-                timeout=time_left(question.deadline),
+                timeout=time_left(spec.deadline),
                 what="opening it",
                 undo=lambda _: queue.delete(),
             )
         except WaitTimeoutError as error:
-            raise question.not_sent(error) from error
+            raise spec.not_sent(error) from error
         self._queue = queue
         if self._over:  # closed by somebody else meanwhile
             await self._delete(queue)
@@ -228,15 +224,7 @@ class AsyncReplyStream:
             if not self._events:
                 await self._something(queue, deadline)
                 continue
-            event = self._events.popleft()
-            if isinstance(event, Returned):
-                await self._calls.run(
-                    lambda: queue.declare_and_publish(deadline),
-                    timeout=time_left(deadline) + 1.0,
-                    what=f"{queue}: declaring the queue",
-                )
-            else:
-                queue.take(event)
+            queue.take(self._events.popleft())
 
     async def _something(self, queue: PartsQueue, deadline: float) -> None:
         loop = self._loop.loop

@@ -20,17 +20,14 @@ from neon_mq_connector.aio.blocking import BlockingCalls
 from neon_mq_connector.aio.loops import CallersLoop, CoroutineLoop
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.aio.sending import AsyncSender
-from neon_mq_connector.client.question import Question
 from neon_mq_connector.client.reply_channel import ReplyChannel
-from neon_mq_connector.client.request import is_final
+from neon_mq_connector.client.request import RequestSpec, is_final
 from neon_mq_connector.client.request_client import RequestClient, check_count
-from neon_mq_connector.client.shared import Shared
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
-from neon_mq_connector.publishing.confirm_channel import Flush
-from neon_mq_connector.sending.outgoing import prepare_encoded
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import prepare_encoded
+from neon_mq_connector.publishing.message import Destination, Flush
 
 #: So many requests of one round of the loop are written at once.
 _TOGETHER = 32
@@ -92,18 +89,18 @@ class AsyncRequests:
         Raises:
             Exception: as `RequestClient.request`.
         """
-        question = Question.of(queue, data, timeout, wire_format, exchange)
+        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         channel = None if exchange else self._client.open_channel
         if channel is None:
-            channel = await self._channel_for(question)
+            channel = await self._channel_for(spec)
         if not reply_queue:
             if on_reply_queue is not None:
                 on_reply_queue(channel.reply_queue)
-            return await self._ask(channel, question, "", on_part)
-        async with self._named_queue(channel, reply_queue, question):
+            return await self._ask(channel, spec, "", on_part)
+        async with self._named_queue(channel, reply_queue, spec):
             if on_reply_queue is not None:
                 on_reply_queue(reply_queue)
-            return await self._ask(channel, question, reply_queue, on_part)
+            return await self._ask(channel, spec, reply_queue, on_part)
 
     async def gather(
         self,
@@ -132,15 +129,15 @@ class AsyncRequests:
         Raises:
             Exception: as `RequestClient.gather`.
         """
-        question = Question.of(queue, data, timeout, wire_format, exchange)
+        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
         answers: list[dict[str, Any]] = []
-        request = AwaitedRequest(self._loop, await self._channel_for(question), question)
+        request = AwaitedRequest(self._loop, await self._channel_for(spec), spec)
         try:
             await self._send(request)
             while count is None or len(answers) < count:
                 try:
-                    answers.append(await request.next_answer(self._calls))
+                    answers.append(await request.next_answer())
                 except RequestTimeoutError:
                     break
         finally:
@@ -172,11 +169,11 @@ class AsyncRequests:
             TypeError, ValueError: the data is no dict, or is empty.
         """
         stream = AsyncReplyStream(
-            Question.of(queue, data, timeout, wire_format),
+            RequestSpec.of(queue, data, timeout, wire_format),
             prefetch_count,
             loop=self._loop,
             calls=self._calls,
-            find=self._shared_for,
+            find=self._channel_for,
             on_end=self._streams.discard,
         )
         self._streams.add(stream)
@@ -206,10 +203,10 @@ class AsyncRequests:
         Raises:
             Exception: as `RequestClient.send`.
         """
-        outgoing = prepare_encoded(
+        encoded = prepare_encoded(
             data, wire_format=wire_format, expiration=expiration, app_id=self._client.owner
         )
-        return await self._sender.send(Target(queue=queue), outgoing, timeout=timeout)
+        return await self._sender.send(Destination(queue=queue), encoded, timeout=timeout)
 
     async def stop(self, reason: str) -> None:
         """End what is awaited with a `StoppedError`, and close the streams.
@@ -224,23 +221,20 @@ class AsyncRequests:
 
     # -- the channel ---------------------------------------------------------------------------
 
-    async def _channel_for(self, question: Question) -> ReplyChannel:
+    async def _channel_for(self, spec: RequestSpec) -> ReplyChannel:
         try:
-            if not question.exchange:
-                return await self._open_channel(question.deadline)
+            if not spec.exchange:
+                return await self._open_channel(spec.deadline)
             return await self._calls.run(
-                partial(self._client.channel_for, question),
-                timeout=time_left(question.deadline),
-                what=f"looking up {question.place}",
+                partial(self._client.channel_for, spec),
+                timeout=time_left(spec.deadline),
+                what=f"looking up {spec.place}",
             )
         except WaitTimeoutError as error:
-            raise question.not_sent(error) from error
-
-    async def _shared_for(self, question: Question) -> Shared:
-        return (await self._channel_for(question)).shared
+            raise spec.not_sent(error) from error
 
     async def _open_channel(self, deadline: float) -> ReplyChannel:
-        """Give the open channel; all who need it await one attempt to open it."""
+        """Return the open channel; all who need it await one attempt to open it."""
         while True:
             if self._stopped is not None:
                 raise self._stopped
@@ -264,26 +258,26 @@ class AsyncRequests:
 
     @asynccontextmanager
     async def _named_queue(
-        self, channel: ReplyChannel, name: str, question: Question
+        self, channel: ReplyChannel, name: str, spec: RequestSpec
     ) -> AsyncIterator[None]:
         """Have a reply queue of that name as long as the block lasts."""
         queues = channel.shared.named_queues
         try:
             queue = await self._calls.run(
-                partial(queues.acquire, channel.channel, name, question),
-                timeout=time_left(question.deadline),
+                partial(queues.acquire, channel.channel, name, spec),
+                timeout=time_left(spec.deadline),
                 what=f"declaring reply queue {name!r}",
                 undo=queues.release,
             )
         except WaitTimeoutError as error:
-            raise question.not_sent(error) from error
+            raise spec.not_sent(error) from error
         try:
             yield
         finally:
             with suppress(WaitTimeoutError):  # it goes on
                 await self._calls.run(
                     partial(queues.release, queue),
-                    timeout=time_left(question.deadline),
+                    timeout=time_left(spec.deadline),
                     what=f"deleting reply queue {name!r}",
                     in_any_case=True,
                 )
@@ -293,15 +287,15 @@ class AsyncRequests:
     async def _ask(
         self,
         channel: ReplyChannel,
-        question: Question,
+        spec: RequestSpec,
         address: str,
         on_part: Callable[[dict[str, Any]], object] | None,
     ) -> dict[str, Any]:
-        request = AwaitedRequest(self._loop, channel, question, address)
+        request = AwaitedRequest(self._loop, channel, spec, address)
         try:
             await self._send(request)
             while True:
-                answer = await request.next_answer(self._calls)
+                answer = await request.next_answer()
                 if on_part is None:
                     return answer
                 result = on_part(answer)
@@ -317,24 +311,24 @@ class AsyncRequests:
             raise self._stopped
         self._pending.add(request)
         channel = request.channel
-        channel.add(request)
+        channel.add(request.request)
         if not channel.is_writable:
             await request.publish_when_writable(self._calls)
             return
         unwritten = self._unwritten
         if unwritten is not channel:
             # what follows in this round of the loop is written at its end
-            request.publish(waits=False)
+            channel.publish(request.request)
             if unwritten is None:
                 self._unwritten = channel
                 self._loop.loop.call_soon(self._write)
             return
         self._unwritten_count += 1
         if self._unwritten_count < _TOGETHER:
-            request.publish(Flush.HELD, waits=False)
+            channel.publish(request.request, Flush.HELD)
         else:
             self._unwritten_count = 0
-            request.publish(waits=False)
+            channel.publish(request.request)
 
     def _write(self) -> None:
         channel, self._unwritten = self._unwritten, None
@@ -381,7 +375,7 @@ def _this_loop() -> _OneLoop:
 
 
 def requests_by(client: RequestClient) -> AsyncRequests:
-    """Give what the running loop asks by a client with.
+    """Return the requests of the running loop by a client.
 
     Args:
         client: the client.

@@ -13,11 +13,8 @@ from neon_mq_connector.aio.room import Room
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import PublishTimeoutError, StoppedError, WaitTimeoutError
-from neon_mq_connector.publishing.confirm_channel import Flush
-from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.sending.confirmed import declare, message_for, needs_declare
-from neon_mq_connector.sending.outgoing import Outgoing
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Destination, Flush, Message
 
 #: How many messages of one loop may wait for their confirm; who has more awaits it.
 MAX_ON_THE_WAY = 1024
@@ -44,12 +41,14 @@ class AsyncSender:
         self._unwritten = 0
         self._write_is_due = False
 
-    async def send(self, target: Target, outgoing: Outgoing, *, timeout: float) -> str:
+    async def send(
+        self, destination: Destination, encoded: EncodedMessage, *, timeout: float
+    ) -> str:
         """Send a message and await its confirm; when that is cancelled, it is sent all the same.
 
         Args:
-            target: where it goes; what is missing there is declared.
-            outgoing: the message.
+            destination: where it goes; what is missing there is declared.
+            encoded: the message.
             timeout: how long to wait, in seconds.
 
         Returns:
@@ -60,15 +59,16 @@ class AsyncSender:
             TopologyError: the broker refused a declare.
         """
         deadline = time.monotonic() + timeout
-        message = message_for(target, outgoing)
+        message, publisher = destination.message(encoded), self._connections.publisher
         try:
-            if needs_declare(self._connections, target):
+            if publisher.needs_declare(message):
                 await self._calls.share(
-                    (self._connections, target),
-                    partial(self._declare, target),
+                    (self._connections, destination),
+                    partial(self._declare, message),
                     timeout=timeout,
-                    what=f"declaring exchange {target.exchange!r}",
+                    what=f"declaring exchange {destination.exchange!r}",
                 )
+                message = message._replace(declare_first=False)
             if not self._room.take_now():
                 await self._room.take(time_left(deadline))
         except WaitTimeoutError as error:
@@ -82,11 +82,11 @@ class AsyncSender:
             await self._confirmed(confirm.future, message, deadline, timeout)
         finally:
             confirm.future.cancel()  # where it was not awaited to its end
-        return outgoing.message_id
+        return encoded.message_id
 
-    def _declare(self, target: Target) -> None:
-        timeout = self._connections.policy.operation_timeout
-        declare(self._connections, target, time.monotonic() + timeout)
+    def _declare(self, message: Message) -> None:
+        deadline = time.monotonic() + self._connections.policy.operation_timeout
+        self._connections.publisher.declare(message, deadline)
 
     def _post_at_once(self, message: Message, confirm: _Confirm, deadline: float) -> bool:
         flush = Flush.NOW

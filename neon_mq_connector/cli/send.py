@@ -12,10 +12,8 @@ from neon_mq_connector.cli.options import Seconds, checked_name, connection_opti
 from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.sending.confirmed import send
-from neon_mq_connector.sending.outgoing import Outgoing, prepare
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import prepare
+from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.topology import check_name
 
 _CLOSE_TIMEOUT = 3.0
@@ -69,7 +67,7 @@ def command(
       neon-mq send --exchange events --type topic user.created '{"name": "Ada"}'
     """
     key, data = _split(arguments, exchange, exchange_type)
-    outgoing = prepare(
+    encoded = prepare(
         data,
         wire_format=WireFormat(wire_format or connection.settings.wire_format),
         expiration=None if expires is None else expires * 1000,
@@ -79,16 +77,17 @@ def command(
         connection.check()
         connections = Connections(connection.parameters(), owner=COMMAND)
         try:
-            if exchange:
-                target = Target(exchange, key, exchange_type)
-                _publish(connections, target, outgoing, connection.settings.publish_timeout)
-            else:
+            destination = Destination(exchange or "", key, exchange_type)
+            message = destination.message(encoded)
+            if not exchange:
                 _note_a_new_queue(connection, connections, key)
-                timeout = connection.settings.publish_timeout
-                send(connections, Target(queue=key), outgoing, timeout=timeout)
+            elif key:
+                # the queue is not declared: it would be there though nobody listens
+                message = message._replace(declare=lambda _: destination.declare_exchange())
+            connections.publisher.publish(message, timeout=connection.settings.publish_timeout)
         finally:
             connections.close(_CLOSE_TIMEOUT)
-    click.echo(outgoing.message_id)
+    click.echo(encoded.message_id)
 
 
 def _split(
@@ -111,22 +110,6 @@ def _split(
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
     return keys[0], data
-
-
-def _publish(connections: Connections, target: Target, outgoing: Outgoing, timeout: float) -> None:
-    if not target.queue:
-        send(connections, target, outgoing, timeout=timeout)
-        return
-    # not `send`, which would make a queue of the routing key's name if nobody listens
-    connections.control.perform(
-        f"declaring exchange {target.exchange!r}",
-        lambda _facts: target.exchange_steps(),
-        timeout=timeout,
-    )
-    message = Message(
-        target.exchange, target.queue, outgoing.body, outgoing.properties, mandatory=True
-    )
-    connections.publisher.publish(message, timeout=timeout)
 
 
 def _note_a_new_queue(connection: Connection, connections: Connections, queue: str) -> None:

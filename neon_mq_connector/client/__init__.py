@@ -1,10 +1,9 @@
-"""Asking services: requests from any thread, each with its own answer.
+"""The request client: requests from any thread, each with its own answer.
 
-`RequestClient` is what others use. A `question` is what is asked. It leaves as a `request`, for
-whose answers a thread waits (`waiting_request`) or a future (`future_request`), on the
-`reply_channel`, where the answers come in too. An answer in parts comes into a `parts_queue`, from
-which `reply_stream` reads. What all requests share is in `shared`. The asyncio face,
-`aio.requests`, stands on the same.
+`RequestClient` is the interface. A `Request` is sent on a `ReplyChannel`, where its answers come in
+too; one that no queue takes is returned there, its queue is declared, and it is sent again. What it
+receives goes to a thread that waits, to a future (`receivers`), or to a coroutine (`aio`). An
+answer in parts comes into a queue of its own (`reply_stream`).
 """
 
 from __future__ import annotations

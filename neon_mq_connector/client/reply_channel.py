@@ -1,42 +1,97 @@
-"""The channel of a request client: requests leave on it, answers come in on it.
+"""The channel of a request client: requests are sent on it, and answers received.
 
-One generation of it, that is: when it ends, every request that waits is told, and the next request
-opens another.
+When it ends, every request that waits is told, and the next request opens another.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
-from threading import get_ident
 from typing import Any
 
-from neon_mq_connector.client.reply_address import declare_reply_queue, learn_direct_name
-from neon_mq_connector.client.request import Request, answer_id, read_answer
-from neon_mq_connector.client.shared import Shared
+from neon_mq_connector.client.reply_queues import (
+    NamedQueues,
+    declare_reply_queue,
+    learn_direct_name,
+)
+from neon_mq_connector.client.request import (
+    ReplyEvent,
+    Request,
+    RequestSpec,
+    answer_id,
+    read_answer,
+)
+from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
-from neon_mq_connector.errors import DecodeError, FrameError, MQError, StoppedError
+from neon_mq_connector.errors import (
+    DecodeError,
+    FrameError,
+    MQConnectionError,
+    MQError,
+    RequestError,
+    RequestTimeoutError,
+    StoppedError,
+    UnroutableError,
+    WaitTimeoutError,
+)
 from neon_mq_connector.link import (
     ChannelEvents,
-    LinkChannel,
     RawDelivery,
     Returned,
+    LinkChannel,
     correlation_id,
 )
-from neon_mq_connector.publishing.confirm_channel import Flush
-from neon_mq_connector.sending.outgoing import Outgoing
+from neon_mq_connector.publishing.message import Flush
+from neon_mq_connector.threads.futures import FutureThread
+from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
-#: No service and no caller needs less time for a request, in seconds.
+#: How long reads are delayed for each request that waits, in seconds: less than a service needs.
 _TIME_PER_REQUEST = 15e-6
+
+
+class Shared:
+    """What all requests of one client share; any thread may use it.
+
+    Args:
+        connections: how to reach the broker.
+        owner: the name of the asking service.
+
+    Attributes:
+        futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
+        named_queues: the reply queues that requests have named.
+        late_replies: how many answers were dropped because no request waited for them.
+    """
+
+    def __init__(self, connections: Connections, owner: str) -> None:
+        self.connections = connections
+        self.owner = owner
+        self.futures = FutureThread(f"mq-replies:{connections.vhost}")
+        self.named_queues = NamedQueues(connections)
+        self.late_replies = 0
+        self._numbers = itertools.count(1)
+
+    def next_number(self) -> str:
+        """Return the correlation id of the next request."""
+        return str(next(self._numbers))
+
+    def drop(self, owner: str | None) -> None:
+        """Count an answer for which no request waits.
+
+        Args:
+            owner: the id of the request that it names.
+        """
+        self.late_replies += 1
+        LOG.debug("an answer for request %s, which does not wait, is dropped", owner)
 
 
 class ReplyChannel:
     """One channel: it consumes the answers and publishes the requests.
 
-    The books of waiting requests are dicts with one key per request: any thread adds and removes.
+    The waiting requests are in dicts with one key per request: any thread adds and removes.
 
     Args:
         shared: what the requests of the client share.
@@ -54,7 +109,7 @@ class ReplyChannel:
         self._by_message: dict[str, Request] = {}
         self._channel: LinkChannel | None = None
         self._call_last: Callable[[Callable[[Any], object], Any], None] = _call
-        self._delay_reads: Callable[[float], None] = _no_delay
+        self._delay_reads: Callable[[float], None] = _do_not_delay
         self._error: MQError | None = None
 
     @property
@@ -105,34 +160,72 @@ class ReplyChannel:
             self._reply_consumer = channel.consume(name, auto_ack=True, timeout=time_left(deadline))
         self.reply_queue = name or learn_direct_name(channel, deadline)
 
-    def publish(
-        self, exchange: str, queue: str, outgoing: Outgoing, *, timeout: float, flush: Flush
-    ) -> None:
-        """Send a message; one that no queue takes comes back.
+    # -- any thread ----------------------------------------------------------------------------
+
+    def request(
+        self,
+        spec: RequestSpec,
+        receive: Callable[[ReplyEvent], object],
+        reply_queue: str = "",
+        *,
+        direct: bool = True,
+    ) -> Request:
+        """Return a request to be sent on this channel.
+
+        Args:
+            spec: what is asked.
+            receive: called with each `ReplyEvent`, by any thread, which it must not hold up.
+            reply_queue: the queue for answers that are not direct; the channel's by default.
+            direct: whether it may be answered directly.
+        """
+        shared = self.shared
+        reply_queue = reply_queue or self.reply_queue
+        number = shared.next_number()
+        return Request(spec, number, reply_queue, receive, shared.owner, direct=direct)
+
+    def start(self, request: Request, flush: Flush = Flush.NOW) -> None:
+        """Send a request; its events are received until `remove`.
 
         Raises:
-            ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
-            WaitTimeoutError: the broker takes nothing.
+            RequestLostError: the connection is gone; it was not sent.
+            RequestTimeoutError: the broker takes nothing.
         """
-        channel = self.channel
-        frames = channel.encode(exchange, queue, outgoing.body, outgoing.properties, mandatory=True)
-        thread, inside = get_ident(), self.shared.inside.threads
         try:
-            inside.add(thread)
+            self.add(request)
+            self.publish(request, flush, timeout=time_left(request.spec.deadline))
+        except BaseException:
+            self.remove(request)
+            raise
+
+    def publish(self, request: Request, flush: Flush = Flush.NOW, *, timeout: float = 0.0) -> None:
+        """Publish a request that was added.
+
+        Args:
+            request: the request.
+            flush: when it is written.
+            timeout: how long to wait for the broker to take what was sent before, in seconds; 0 to
+                publish in any case.
+
+        Raises:
+            RequestLostError: the connection is gone; it was not sent.
+            RequestTimeoutError: the broker takes nothing.
+        """
+        channel, spec, message = self.channel, request.spec, request.message
+        frames = channel.encode(
+            spec.exchange, spec.queue, message.body, message.properties, mandatory=True
+        )
+        try:
             channel.send(frames, timeout=timeout, flush=flush is Flush.NOW)
             if flush is Flush.SOON:
                 channel.flush_soon()
-        finally:
-            inside.discard(thread)
+        except MQConnectionError as error:
+            raise request.lost(error) from error
+        except WaitTimeoutError as error:
+            raise RequestTimeoutError(f"{request}: not sent: {error}") from error
 
     def flush(self) -> None:
         """Write what was held back."""
-        thread, inside = get_ident(), self.shared.inside.threads
-        try:
-            inside.add(thread)
-            self.channel.flush()
-        finally:
-            inside.discard(thread)
+        self.channel.flush()
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read answers until something is done, if no more than one request waits for any."""
@@ -140,36 +233,64 @@ class ReplyChannel:
             self.channel.read_until(done, deadline)
 
     def add(self, request: Request) -> None:
-        """Have what comes for a request delivered to it."""
+        """Let a request receive its events."""
         self._by_correlation[request.correlation_id] = request
-        self._by_message[request.outgoing.message_id] = request
+        self._by_message[request.message.message_id] = request
         if self._error is not None:
             self.remove(request)
             raise request.lost(self._error)
 
     def remove(self, request: Request) -> None:
-        """Deliver nothing to it any more."""
+        """Let a request receive nothing any more."""
         self._by_correlation.pop(request.correlation_id, None)
-        message_id = request.outgoing.message_id
+        message_id = request.message.message_id
         if self._by_message.get(message_id) is request:
             self._by_message.pop(message_id, None)
 
+    def is_waiting(self, request: Request) -> bool:
+        """Whether a request was added and not removed."""
+        return request.correlation_id in self._by_correlation
+
+    def read(self, request: Request, event: ReplyEvent) -> dict[str, Any] | None:
+        """Read what a request has received.
+
+        Returns:
+            The answer; None for one that names another request, which then receives it.
+
+        Raises:
+            RequestLostError: the channel has ended.
+            MQError: the request has failed otherwise.
+            DecodeError: the answer cannot be read.
+        """
+        if isinstance(event, MQError):
+            raise request.lost(event)
+        answer = read_answer(event)
+        owner = answer_id(answer)
+        if owner is None or owner == request.message.message_id:
+            return answer
+        self._assign(owner, event)
+        return None
+
+    def expire(self, request: Request) -> RequestTimeoutError:
+        """Return the error for an answer that did not come in time."""
+        if request.declared:
+            self.shared.connections.control.give_up_overdue()
+        reason = self.blocked_reason
+        blocked = f"; the broker has blocked publishing: {reason}" if reason else ""
+        timeout = request.spec.timeout
+        return RequestTimeoutError(f"{request}: no answer within {timeout:g} s{blocked}")
+
     def retire(self) -> None:
-        """Take no notice of the end of the reply queue, which its owner is about to delete."""
+        """Ignore the end of the reply queue, which the client is about to delete."""
         self._reply_consumer = ""
 
-    def assign(self, owner: str | None, raw: RawDelivery) -> None:
-        """Give an answer to the request that its body names, or drop it.
-
-        Args:
-            owner: that request's id.
-            raw: the answer.
-        """
+    def _assign(self, owner: str | None, raw: RawDelivery) -> None:
+        """Pass an answer to the request that its body names, or drop it."""
         request = None if owner is None else self._by_message.get(owner)
         if request is None:
             self.shared.drop(owner)
         else:
-            request.deliver(raw)
+            request.receive(raw)
 
     # -- I/O thread ----------------------------------------------------------------------------
 
@@ -179,18 +300,18 @@ class ReplyChannel:
             try:
                 number = correlation_id(raw[1])
             except FrameError:
-                number = None  # whoever sent it; the body may say whose it is
+                number = None  # the body may name the request
             request = None
             if number is not None:
                 request = self._by_correlation.get(number) or self._by_message.get(number)
             if request is None:
                 self._assign_later(raw)
             else:
-                call_last(request.deliver, raw)
+                call_last(request.receive, raw)
         self._delay_reads(len(self._by_correlation) * _TIME_PER_REQUEST)
 
     def _assign_later(self, raw: RawDelivery) -> None:
-        """Have an answer read that only its body can assign."""
+        """Read on the thread of futures for which request an answer is."""
 
         def assign() -> None:
             try:
@@ -199,17 +320,34 @@ class ReplyChannel:
                 LOG.warning("an answer that cannot be read is dropped: %s", error)
                 self.shared.late_replies += 1
                 return
-            self.assign(owner, raw)
+            self._assign(owner, raw)
 
         self.shared.futures.call(assign)
 
     def _returned(self, returned: Returned) -> None:
         request = self._by_correlation.get(returned.properties.correlation_id)
-        if request is not None:
-            request.deliver(returned)
+        if request is None:
+            return
+        if request.declared:
+            request.receive(
+                UnroutableError(f"{request}: no queue takes it", may_have_arrived=False)
+            )
+            return
+        request.declared = True
+        spec = request.spec
+        again = _PublishAgain(self, request)
+        try:
+            self.shared.connections.control.submit_steps(
+                f"declaring {spec.place}",
+                lambda facts: declare_queue(Queue(spec.queue), facts),
+                again,
+                timeout=time_left(spec.deadline),
+            )
+        except MQError as error:
+            again.fail(error)
 
     def _cancelled(self, consumer_tag: str) -> None:
-        """Give the channel up when its reply queue was deleted: the next request makes another."""
+        """Close the channel when its reply queue was deleted: the next request makes another."""
         if consumer_tag == self._reply_consumer and self._channel is not None:
             LOG.warning("reply queue %r was deleted; another is made", self.reply_queue)
             self._channel.close_soon()
@@ -222,12 +360,38 @@ class ReplyChannel:
                 _number, request = self._by_correlation.popitem()
             except KeyError:
                 return
-            self._call_last(request.deliver, error)
+            self._call_last(request.receive, error)
+
+
+class _PublishAgain:
+    """Publish a returned request once more when its queue is declared; on the control thread."""
+
+    def __init__(self, channel: ReplyChannel, request: Request) -> None:
+        self._channel = channel
+        self._request = request
+
+    def resolve(self, _value: object) -> None:
+        try:
+            if self._channel.is_waiting(self._request):
+                self._channel.publish(self._request)
+        except MQError as error:
+            self._request.receive(error)
+
+    def fail(self, error: BaseException) -> None:
+        request = self._request
+        if isinstance(error, WaitTimeoutError):
+            request.receive(request.spec.not_sent(error))
+        elif isinstance(error, MQError):
+            request.receive(error)
+        else:
+            failure = RequestError(f"{request}: its queue was not declared: {error!r}")
+            failure.__cause__ = error
+            request.receive(failure)
 
 
 def _call(call: Callable[[Any], object], argument: Any) -> None:
     call(argument)
 
 
-def _no_delay(_seconds: float) -> None:
+def _do_not_delay(_seconds: float) -> None:
     pass

@@ -1,35 +1,208 @@
-"""An answer in parts, iterated over by a thread."""
+"""An answer in parts, and the queue that they wait in.
+
+The parts are acknowledged one by one as they are read. So with a slow reader they wait at the
+broker, and not in memory.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from queue import Empty
 from types import TracebackType
 from typing import Any
 
-from neon_mq_connector.client.parts_queue import PartsQueue, StreamEvent
-from neon_mq_connector.client.question import Question
-from neon_mq_connector.client.request import is_final
-from neon_mq_connector.client.shared import Shared
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.request import (
+    ReplyEvent,
+    RequestSpec,
+    answer_id,
+    is_final,
+    read_answer,
+)
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import Returned
+from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
+from neon_mq_connector.errors import (
+    MQError,
+    RequestError,
+    RequestLostError,
+    RequestTimeoutError,
+    TopologyError,
+    UnroutableError,
+    WaitTimeoutError,
+)
+from neon_mq_connector.link import ChannelEvents, RawDelivery, LinkChannel, delivery_tag
 from neon_mq_connector.threads.mailbox import Mailbox
+from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
+
+LOG = logging.getLogger("neon_mq_connector.client")
+
+#: What may come: parts, or why there will be no more.
+StreamEvent = Sequence[RawDelivery] | MQError
+
+_CLOSE_TIMEOUT = 3.0
+#: How long the queue of a stream whose process was killed stays, in milliseconds; only where
+#: services that declare it too need not do so with pika's defaults.
+_EXPIRES = 300_000
+
+
+class PartsQueue:
+    """The queue of an answer in parts, and what came in; for one reader at a time.
+
+    Args:
+        channel: what the request is sent on; the parts come in on a channel of their own.
+        spec: what is asked; its timeout is that of each part.
+        prefetch_count: how many parts are fetched ahead.
+        receive: called on any thread with what comes, for `take`.
+
+    Attributes:
+        name: of the queue.
+        timeout: how long each part may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        channel: ReplyChannel,
+        spec: RequestSpec,
+        prefetch_count: int,
+        receive: Callable[[StreamEvent], None],
+    ) -> None:
+        self.name = REPLY_QUEUE_PREFIX + new_id()
+        self.timeout = spec.timeout
+        self._channel = channel
+        self._connections = channel.shared.connections
+        self._request = channel.request(spec, self._fail, self.name, direct=False)
+        self._prefetch = prefetch_count
+        self._receive = receive
+        self._arrived: deque[RawDelivery] = deque()
+        self._parts: LinkChannel | None = None
+        self._unacknowledged: int | None = None  # the delivery tag of the part that the reader has
+
+    def __str__(self) -> str:
+        """Name the request by its id and where it goes."""
+        return str(self._request)
+
+    def _fail(self, event: ReplyEvent) -> None:
+        """Receive why the request has failed; its answers come into the queue."""
+        if isinstance(event, MQError):
+            self._receive(event)
+
+    # -- calls that wait for the broker --------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the queue and send the request.
+
+        Raises:
+            RequestTimeoutError: the broker was not ready in time.
+            MQConnectionError: there is no connection.
+        """
+        deadline = self._request.spec.deadline
+        try:
+            self._parts = parts = self._connections.requests.open_channel(
+                ChannelEvents(deliveries=self._receive, shut=self._receive),
+                timeout=time_left(deadline),
+            )
+            self._connections.control.perform(
+                f"declaring reply queue {self.name!r}",
+                self._declare,
+                timeout=time_left(deadline),
+            )
+            parts.qos(self._prefetch, timeout=time_left(deadline))
+            parts.consume(self.name, timeout=time_left(deadline))
+            self._channel.start(self._request)
+        except WaitTimeoutError as error:
+            self.delete()
+            raise RequestTimeoutError(f"{self}: not sent: {error}") from error
+        except BaseException:
+            self.delete()
+            raise
+
+    def delete(self) -> None:
+        """Drop what was not read, and delete the queue."""
+        self._channel.remove(self._request)
+        self._arrived.clear()
+        if self._parts is None:
+            return
+        self._parts.close_soon()
+        try:
+            self._connections.control.call(
+                f"deleting reply queue {self.name!r}",
+                lambda control: control.queue_delete(self.name),
+                timeout=_CLOSE_TIMEOUT,
+            )
+        except (MQError, pika_errors.AMQPError) as error:
+            LOG.warning("reply queue %r is left behind: %s", self.name, error)
+
+    # -- calls that do not wait ----------------------------------------------------------------
+
+    def take(self, event: StreamEvent) -> None:
+        """Take what was received.
+
+        Raises:
+            RequestLostError: the channel has ended; what was still to come is gone.
+            MQError: the request has failed otherwise.
+        """
+        if not isinstance(event, MQError):
+            self._channel.remove(self._request)  # it has reached the service
+            self._arrived.extend(event)
+            return
+        if isinstance(event, (RequestError, UnroutableError, TopologyError)):
+            raise event
+        raise RequestLostError(f"{self}: {event}") from event
+
+    def next_part(self) -> dict[str, Any] | None:
+        """Return the next part, which `acknowledge` is to follow; None when it is not there yet.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        while self._arrived:
+            raw = self._arrived.popleft()
+            self._unacknowledged = delivery_tag(raw[0])
+            part = read_answer(raw)
+            owner = answer_id(part)
+            if owner is None or owner == self._request.message.message_id:
+                return part
+            self.acknowledge()  # of another request, in a queue that only this one named
+        return None
+
+    def acknowledge(self) -> None:
+        """Acknowledge the part that the reader had."""
+        tag, self._unacknowledged = self._unacknowledged, None
+        if tag is not None and self._parts is not None:
+            with contextlib.suppress(MQError):  # shut: the next wait says so
+                self._parts.ack(tag)
+
+    def late(self) -> RequestTimeoutError:
+        """Return the error for a part that did not come in time."""
+        return RequestTimeoutError(f"{self}: no part of the answer within {self.timeout:g} s")
+
+    def _declare(self, facts: BrokerFacts) -> Steps:
+        if facts.refuses_transient_queues:
+            queue = Queue(self.name, durable=True, arguments={"x-expires": _EXPIRES})
+        else:
+            # old services declare it too, with pika's defaults
+            queue = Queue(self.name)
+        return declare_queue(queue, facts)
 
 
 class ReplyStream:
     """Iterate over the parts of an answer; for one thread at a time.
 
     Args:
-        shared: what the requests of the client share.
-        question: what is asked; its timeout is that of each part.
+        channel: what the request is sent on.
+        spec: what is asked; its timeout is that of each part.
         prefetch_count: how many parts are fetched ahead.
     """
 
-    def __init__(self, shared: Shared, question: Question, prefetch_count: int) -> None:
+    def __init__(self, channel: ReplyChannel, spec: RequestSpec, prefetch_count: int) -> None:
         self._mail: Mailbox[StreamEvent] = Mailbox()
-        self._queue = PartsQueue(shared, question, prefetch_count, self._mail.put)
+        self._queue = PartsQueue(channel, spec, prefetch_count, self._mail.put)
         self._over = False
         self._failure: MQError | None = None
 
@@ -48,7 +221,7 @@ class ReplyStream:
         self._queue.open()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give itself: the parts can be read once."""
+        """Return itself: the parts can be read once."""
         return self
 
     def __next__(self) -> dict[str, Any]:
@@ -61,7 +234,7 @@ class ReplyStream:
             UnroutableError: no queue takes the request.
             DecodeError: it cannot be read.
         """
-        if self._failure is not None:  # who asks once more is not to take it for the end
+        if self._failure is not None:  # a further call must not take it for the end
             raise self._failure
         if self._over:
             raise StopIteration
@@ -90,10 +263,7 @@ class ReplyStream:
                 event = self._mail.get(timeout=time_left(deadline))
             except Empty:
                 raise queue.late() from None
-            if isinstance(event, Returned):
-                queue.declare_and_publish(deadline)
-            else:
-                queue.take(event)
+            queue.take(event)
 
     def __enter__(self) -> ReplyStream:
         """Close it at the end of the block."""

@@ -18,21 +18,17 @@ from typing import Any
 import pika
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.client.future_request import FutureRequest, ReplyFuture
-from neon_mq_connector.client.question import Question
-from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.receivers import FutureReceiver, ReplyFuture, WaitingThread
+from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
 from neon_mq_connector.client.reply_stream import ReplyStream
-from neon_mq_connector.client.request import is_final
-from neon_mq_connector.client.shared import Shared
-from neon_mq_connector.client.waiting_request import WaitingRequest
+from neon_mq_connector.client.request import RequestSpec, is_final
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import MQError, StoppedError, UnroutableError, WaitTimeoutError
-from neon_mq_connector.sending.confirmed import send
-from neon_mq_connector.sending.outgoing import prepare
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import prepare
+from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 
 LOG = logging.getLogger("neon_mq_connector.client")
@@ -43,9 +39,8 @@ _CLOSE_TIMEOUT = 3.0
 class RequestClient:
     """Ask services and wait for their answers, from any thread.
 
-    `_opening` owns the current generation and whether the client is closed. What a thread holds
-    while it sends, a signal handler that interrupts it cannot wait for: it asks by a substitute,
-    see `channel_for`.
+    `_opening` owns the current channel and whether the client is closed. It is reentrant: a signal
+    handler that stops the service may interrupt its holder.
 
     Args:
         parameters: one entry per server of the cluster.
@@ -59,7 +54,6 @@ class RequestClient:
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
         self._opening = threading.RLock()
         self._generation: ReplyChannel | None = None
-        self._substitute: RequestClient | None = None
         self._declared = False
         self._closed = False
         forking.register(self)
@@ -119,12 +113,12 @@ class RequestClient:
             MQConnectionError: there is no connection.
             DecodeError: the answer cannot be read.
         """
-        question = Question.of(queue, data, timeout, wire_format, exchange)
-        channel = self.channel_for(question)
+        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
+        channel = self.channel_for(spec)
         if not reply_queue:
-            return _ask(channel, question, channel.reply_queue, on_part, on_reply_queue)
-        with channel.shared.named_queues.use(channel.channel, reply_queue, question):
-            return _ask(channel, question, reply_queue, on_part, on_reply_queue)
+            return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
+        with channel.shared.named_queues.use(channel.channel, reply_queue, spec):
+            return _ask(channel, spec, reply_queue, on_part, on_reply_queue)
 
     def submit(
         self,
@@ -153,8 +147,8 @@ class RequestClient:
             TypeError, ValueError: the data is no dict, or is empty.
             RequestLostError, RequestTimeoutError, MQConnectionError: no connection; not sent.
         """
-        question = Question.of(queue, data, timeout, wire_format, exchange)
-        request = FutureRequest(self.channel_for(question), question)
+        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
+        request = FutureReceiver(self.channel_for(spec), spec)
         request.start()
         return request.future
 
@@ -189,10 +183,10 @@ class RequestClient:
             UnroutableError: no queue takes the request.
             DecodeError: an answer cannot be read.
         """
-        question = Question.of(queue, data, timeout, wire_format, exchange)
+        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
         answers: list[dict[str, Any]] = []
-        with WaitingRequest(self.channel_for(question), question) as request:
+        with WaitingThread(self.channel_for(spec), spec) as request:
             while count is None or len(answers) < count:
                 try:
                     answers.append(request.next_answer())
@@ -229,9 +223,9 @@ class RequestClient:
             TypeError, ValueError: the data is no dict, or is empty.
             RequestTimeoutError, MQConnectionError: there is no connection.
         """
-        question = Question.of(queue, data, timeout, wire_format)
+        spec = RequestSpec.of(queue, data, timeout, wire_format)
         # what the broker permits is known when there is a channel
-        stream = ReplyStream(self.channel_for(question).shared, question, prefetch_count)
+        stream = ReplyStream(self.channel_for(spec), spec, prefetch_count)
         stream.open()
         return stream
 
@@ -260,9 +254,10 @@ class RequestClient:
             TypeError, ValueError: the data is no dict, or is empty.
             PublishError: the broker did not confirm it.
         """
-        outgoing = prepare(data, wire_format=wire_format, expiration=expiration, app_id=self._owner)
-        send(self._connections, Target(queue=queue), outgoing, timeout=timeout)
-        return outgoing.message_id
+        encoded = prepare(data, wire_format=wire_format, expiration=expiration, app_id=self._owner)
+        message = Destination(queue=queue).message(encoded)
+        self._connections.publisher.publish(message, timeout=timeout)
+        return encoded.message_id
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
         """Delete the reply queue and close the connection; a second time does no harm.
@@ -271,10 +266,9 @@ class RequestClient:
             timeout: for all of it, in seconds.
         """
         deadline = time.monotonic() + timeout
-        # what a signal handler has interrupted does not let go before it returns
-        waits = 0.0 if self._shared.inside else time_left(deadline)
         try:
-            self._opening.acquire(timeout=waits)  # in vain: it is closed all the same
+            # when it is not acquired in time the client is closed all the same
+            self._opening.acquire(timeout=time_left(deadline))
             if self._closed:
                 return
             self._closed = True
@@ -285,8 +279,6 @@ class RequestClient:
                 self._opening.release()
             except RuntimeError:
                 pass
-        if self._substitute is not None:
-            self._substitute.close(time_left(deadline))
         self._shared.named_queues.delete_left_behind()
         if self._declared:
             try:
@@ -302,8 +294,7 @@ class RequestClient:
 
     def after_fork_in_child(self) -> None:
         """Drop what the parent opened: a child has a connection and a reply queue of its own."""
-        forking.keep(self._generation, self._shared, self._substitute)
-        self._substitute = None
+        forking.keep(self._generation, self._shared)
         self._opening = threading.RLock()
         self._generation = None
         self._shared = Shared(self._connections, self._owner)
@@ -318,11 +309,8 @@ class RequestClient:
         generation = self._generation
         return generation if generation is not None and generation.is_open else None
 
-    def channel_for(self, question: Question) -> ReplyChannel:
-        """Give the channel that a request is to leave on; opens it if it is not open.
-
-        A signal handler that has interrupted the use of this client gets that of another one. All
-        else that a request needs it has from its channel, so nothing but this has to look.
+    def channel_for(self, spec: RequestSpec) -> ReplyChannel:
+        """Return the channel that a request is sent on; it is opened if it is not open.
 
         Raises:
             RequestTimeoutError: there is no connection in time.
@@ -330,14 +318,12 @@ class RequestClient:
             UnroutableError: there is no such exchange: to publish to it would cost all requests
                 their channel.
         """
-        if self._shared.inside:
-            return self._for_interrupted_thread().channel_for(question)
         try:
-            if question.exchange:
-                self._look_up(question)
-            return self.open_channel or self.open(question.deadline)
+            if spec.exchange:
+                self._look_up(spec)
+            return self.open_channel or self.open(spec.deadline)
         except WaitTimeoutError as error:
-            raise question.not_sent(error) from error
+            raise spec.not_sent(error) from error
 
     def open(self, deadline: float) -> ReplyChannel:
         """Open the channel if it is not open.
@@ -350,9 +336,7 @@ class RequestClient:
             MQConnectionError: there is no connection.
             StoppedError: the client was closed.
         """
-        thread, inside = threading.get_ident(), self._shared.inside.threads
         try:
-            inside.add(thread)
             if not self._opening.acquire(timeout=time_left(deadline)):
                 raise WaitTimeoutError("the request connection is not there in time")
             if self._closed:
@@ -365,39 +349,27 @@ class RequestClient:
                 self._generation = generation
             return generation
         finally:
-            try:
-                inside.discard(thread)
-            finally:
-                # whether it was taken only the lock knows: an exception may have come after that
-                try:  # noqa: SIM105 - a call before it would be a moment for another exception
-                    self._opening.release()
-                except RuntimeError:
-                    pass
+            # whether it was taken only the lock knows: an exception may have come after that
+            try:  # noqa: SIM105 - a call before it would be a moment for another exception
+                self._opening.release()
+            except RuntimeError:
+                pass
 
-    def _for_interrupted_thread(self) -> RequestClient:
-        if self._closed:
-            raise StoppedError("the request client is closed")
-        if self._substitute is None:
-            made = RequestClient(self._connections.parameters, owner=self._owner)
-            if self._substitute is None:
-                self._substitute = made
-        return self._substitute
-
-    def _look_up(self, question: Question) -> None:
+    def _look_up(self, spec: RequestSpec) -> None:
         try:
             self._connections.control.call(
-                f"looking up {question.place}",
-                lambda channel: channel.exchange_declare(question.exchange, passive=True),
-                timeout=time_left(question.deadline),
+                f"looking up {spec.place}",
+                lambda channel: channel.exchange_declare(spec.exchange, passive=True),
+                timeout=time_left(spec.deadline),
             )
         except pika_errors.ChannelClosedByBroker as error:
             raise UnroutableError(
-                f"a request for {question.place}: {error.reply_text}", may_have_arrived=False
+                f"a request for {spec.place}: {error.reply_text}", may_have_arrived=False
             ) from error
 
 
 def check_count(count: int | None) -> None:
-    """Refuse to wait for no answer.
+    """Check how many answers are to be waited for.
 
     Raises:
         ValueError: there would be none to wait for.
@@ -408,14 +380,14 @@ def check_count(count: int | None) -> None:
 
 def _ask(
     channel: ReplyChannel,
-    question: Question,
+    spec: RequestSpec,
     address: str,
     on_part: Callable[[dict[str, Any]], object] | None,
     on_reply_queue: Callable[[str], object] | None,
 ) -> dict[str, Any]:
     if on_reply_queue is not None:
         on_reply_queue(address)
-    with WaitingRequest(channel, question, address) as request:
+    with WaitingThread(channel, spec, address) as request:
         while True:
             answer = request.next_answer()
             if on_part is None:

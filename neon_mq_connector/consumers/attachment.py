@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
 from neon_mq_connector.link import Link
-from neon_mq_connector.publishing.confirm_channel import Message
+from neon_mq_connector.publishing.message import Message
 
 #: Called with what was closed, a connection or a channel, and the reason.
 CloseCallback = Callable[[Any, BaseException], object]

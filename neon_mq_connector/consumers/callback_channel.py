@@ -32,7 +32,7 @@ from neon_mq_connector.errors import (
     WaitTimeoutError,
 )
 from neon_mq_connector.link import Delivery
-from neon_mq_connector.publishing.confirm_channel import Flush, Message
+from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Refusal
 

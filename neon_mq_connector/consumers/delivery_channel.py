@@ -34,8 +34,7 @@ from neon_mq_connector.envelope import (
 )
 from neon_mq_connector.errors import DecodeError
 from neon_mq_connector.link import Delivery, EncodedProperties
-from neon_mq_connector.publishing.confirm_channel import Message
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.message import Destination, Message
 
 #: What an operation returns that is done by the call.
 DoneT = TypeVar("DoneT")
@@ -312,19 +311,19 @@ current_channel: ContextVar[DeliveryChannel[Any, Any] | None] = ContextVar(
 )
 
 
-def answer_in_kind(target: Target) -> Reply | None:
+def answer_in_kind(destination: Destination) -> Reply | None:
     """Return how a message is sent that answers the request which the running callback handles.
 
     Args:
-        target: where the message goes.
+        destination: where the message goes.
 
     Returns:
         None when it is no answer.
     """
     channel = current_channel.get()
-    if channel is None or target.exchange or not target.queue:
+    if channel is None or destination.exchange or not destination.queue:
         return None
-    return channel.reply(target.queue)
+    return channel.reply(destination.queue)
 
 
 class DeliveryConnection(Generic[ChannelT, DoneT]):

@@ -17,7 +17,7 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     UnroutableError,
 )
-from neon_mq_connector.publishing.publisher import Message
+from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.consumers")

@@ -20,8 +20,8 @@ from neon_mq_connector.envelope import (
     is_direct_reply_name,
     is_reply_name,
 )
-from neon_mq_connector.publishing.confirm_channel import Message
-from neon_mq_connector.sending.outgoing import prepare_encoded
+from neon_mq_connector.publishing.encoded_message import prepare_encoded
+from neon_mq_connector.publishing.message import Message
 
 #: How long an answer may wait in the reply queue, in milliseconds.
 EXPIRATION = 1000
@@ -87,7 +87,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
     Raises:
         EncodeError: the data has no representation in the format of the request.
     """
-    outgoing = prepare_encoded(
+    encoded = prepare_encoded(
         data,
         wire_format=reply.wire_format,
         expiration=EXPIRATION,
@@ -99,8 +99,8 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
     return Message(
         "",
         reply.queue,
-        outgoing.body,
-        outgoing.properties,
+        encoded.body,
+        encoded.properties,
         mandatory=declares,
         declare_missing=declares,
         repeatable=True,

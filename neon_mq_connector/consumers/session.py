@@ -33,7 +33,7 @@ from neon_mq_connector.link import (
 from neon_mq_connector.threads.guard import Guard
 
 if TYPE_CHECKING:
-    from neon_mq_connector.publishing.confirm_channel import Message
+    from neon_mq_connector.publishing.message import Message
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from queue import Empty
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import pika
@@ -22,7 +22,6 @@ from neon_mq_connector.errors import MQConnectionError, StoppedError, WaitTimeou
 from neon_mq_connector.link.translate import connect_error, loss_error
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.threads import forking
-from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.topology import (
     CONNECTION_FORCED,
@@ -45,12 +44,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 #: How long the connection is kept without work, in seconds.
 IDLE_TIMEOUT = 30.0
 _PUMP_INTERVAL = 1.0
-#: How long a good-bye may take, in seconds, before the connection is given up.
-_REST_TIMEOUT = 3.0
+#: How long the close of an idle connection may take, in seconds, before it is given up.
+_CLOSE_TIMEOUT = 3.0
 
 
 class Answer(Protocol[T_contra]):
-    """Who is told the end of a job: a thread that waits, or a coroutine; the first time counts."""
+    """What is told of the end of a job; the first call counts."""
 
     def resolve(self, value: T_contra) -> object: ...
 
@@ -59,11 +58,11 @@ class Answer(Protocol[T_contra]):
 
 @dataclass(frozen=True)
 class Job:
-    """What the thread is to do.
+    """A job of the thread.
 
     Attributes:
-        operation: called with the connection; may be called twice, so it must be idempotent. It
-            waits for nothing but the broker: never for another job.
+        operation: called with the connection, perhaps twice, so it must be idempotent. It must wait
+            for nothing but the broker, and never for another job.
         answer: gets the result or the exception, on the thread.
         deadline: when it should have ended, on the monotonic clock, in seconds.
     """
@@ -83,11 +82,11 @@ class ControlConnection:
         name: the name of the thread.
         parameters: one entry per server, tried in random order.
         facts: what is known of the broker.
-        jobs: what is to be done; None ends the thread.
+        jobs: the jobs to run; None ends the thread.
 
     Attributes:
-        current: what is being done; None while the thread waits for a job.
-        is_abandoned: whether the thread is to end after that.
+        current: the job that runs; None while the thread waits for one.
+        is_abandoned: whether the thread ends after that.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class ControlConnection:
         name: str,
         parameters: Sequence[pika.ConnectionParameters],
         facts: BrokerFacts,
-        jobs: Mailbox[Job | None],
+        jobs: SimpleQueue[Job | None],
     ) -> None:
         self.name = name
         self.facts = facts
@@ -110,7 +109,7 @@ class ControlConnection:
         self.thread = threading.Thread(target=self._run_quietly, name=name, daemon=True)
 
     def abandon(self) -> None:
-        """Have the thread end after its present job, which is not waited for any more."""
+        """End the thread after its current job, for which nothing waits any more."""
         self.is_abandoned = True
         self.hang_up()
 
@@ -123,7 +122,7 @@ class ControlConnection:
     # -- inside of a job -----------------------------------------------------------------------
 
     def channel(self) -> BlockingChannel:
-        """Give an open channel; what the broker has closed is opened anew."""
+        """Return an open channel; what the broker has closed is opened again."""
         connection = self._connection
         if connection is None or not connection.is_open:
             connection = self._connect()
@@ -165,14 +164,14 @@ class ControlConnection:
             try:
                 job = self._jobs.get(timeout=_PUMP_INTERVAL if self._connection else None)
             except Empty:
-                self._rest(time.monotonic() - last_used)
+                self._serve_idle(time.monotonic() - last_used)
                 continue
             if job is None:
                 break
             self.current, self.busy_since = job, time.monotonic()
             try:
                 job.answer.resolve(self._execute(job))
-            except BaseException as error:  # it belongs to the thread that waits
+            except BaseException as error:  # it is raised where the answer is waited for
                 job.answer.fail(error)
                 if self._connection is not None and not self._connection.is_open:
                     self._lose()
@@ -185,7 +184,6 @@ class ControlConnection:
             left = self._jobs.get_nowait()
             if left is not None:
                 left.answer.fail(StoppedError(f"{self.name} is closed"))
-        self._jobs.put(None)  # for another thread, if a signal handler has started one
 
     def _execute(self, job: Job) -> Any:
         for attempt in (1, 2):
@@ -240,12 +238,12 @@ class ControlConnection:
         self._connection = self._channel = None
         self.keep_open = False
 
-    def _rest(self, idle: float) -> None:
+    def _serve_idle(self, idle: float) -> None:
         """Let pika answer heartbeats; end the connection when it is no longer used."""
         connection = self._connection
         if connection is None:
             return
-        self.current = Job(lambda _: None, Waiter(), time.monotonic() + _REST_TIMEOUT)
+        self.current = Job(lambda _: None, Waiter(), time.monotonic() + _CLOSE_TIMEOUT)
         try:
             if idle > IDLE_TIMEOUT and not self.keep_open:
                 self._disconnect()
@@ -295,7 +293,7 @@ def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:
 
 
 def _is_refusal(error: pika_errors.AMQPError) -> bool:
-    """Say whether the broker said no to what was asked, and not just good-bye."""
+    """Whether the broker refused what was asked, and has not only shut down."""
     if isinstance(error, pika_errors.ConnectionClosedByBroker):
         return error.reply_code != CONNECTION_FORCED
     return isinstance(error, pika_errors.ChannelClosedByBroker)

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import pika
@@ -20,7 +21,6 @@ from neon_mq_connector.control.connection import Answer, ControlConnection, Job
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError, TopologyError, WaitTimeoutError
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import BrokerFacts, QueueStatus, Refusal, Step
 
 LOG = logging.getLogger("neon_mq_connector.control")
@@ -30,18 +30,19 @@ T = TypeVar("T")
 #: A job with less time left than this is overdue, in seconds: clocks are not that exact.
 _ALMOST = 0.01
 #: How long a connection that was hung up may take to end, in seconds.
-_GOOD_BYE = 1.0
+_CLOSE_TIMEOUT = 1.0
 
 
 class Control:
     """Run blocking operations for any thread, one at a time, on a connection of their own.
 
-    A job that has not ended in its time is given up, with its connection and thread: a successor
-    does what waits. Whoever waits for a job sees to that when the time is over; who does not wait
-    has a timer do it (`give_up_overdue`). One that was given up ends when its socket is shut down;
-    until it has, no other is given up, so there are never more than two threads.
+    A job that has not ended in its time is given up, with its connection and thread; another
+    connection runs the jobs that wait. The thread that waits for a job sees to that when the time
+    is over; a caller that does not wait calls `give_up_overdue` later. A thread that was given up
+    ends when its socket is shut down; until it has, no other is given up, so there are never more
+    than two threads.
 
-    `_lock` owns the present connection, the one given up last, and the closed flag.
+    `_lock` owns the current connection, the one given up last, and the closed flag.
 
     Args:
         name: the name of the thread.
@@ -52,16 +53,16 @@ class Control:
         self.name = name
         self.facts = BrokerFacts()
         self._parameters = tuple(parameters)
-        # reentrant: a signal handler may interrupt its holder to stop everything
+        # reentrant: a signal handler may interrupt its holder to stop the service
         self._lock = threading.RLock()
-        self._jobs: Mailbox[Job | None] = Mailbox()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._connection: ControlConnection | None = None
         self._former: ControlConnection | None = None
         self._closed = False
 
     @property
     def busy_for(self) -> float:
-        """For how long the present job has been running, in seconds; 0 when there is none."""
+        """For how long the current job has been running, in seconds; 0 when there is none."""
         connection = self._connection
         since = None if connection is None else connection.busy_since
         return 0.0 if since is None else time.monotonic() - since
@@ -118,17 +119,12 @@ class Control:
                 a `Refusal` whose own cause is pika's exception.
             MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
         """
-        try:
-            return self.run(
-                what, lambda connection: connection.drive(steps(connection.facts)), timeout, waiter
-            )
-        except Refusal as refusal:
-            raise TopologyError(f"{what}: the broker refused: {refusal}") from refusal
+        return self.run(what, _performing(what, steps), timeout, waiter)
 
     def perform_step(
         self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus | None] | None = None
     ) -> QueueStatus | None:
-        """Perform one step of a generator that somebody else drives.
+        """Perform one step of a generator that the caller drives.
 
         Raises:
             Refusal: the broker refused.
@@ -138,6 +134,27 @@ class Control:
             type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
         )
 
+    def submit_steps(
+        self,
+        what: str,
+        steps: Callable[[BrokerFacts], Generator[Step, Any, T]],
+        answer: Answer[T],
+        *,
+        timeout: float,
+    ) -> None:
+        """Perform the steps of a topology generator, and return; otherwise as `submit`.
+
+        Args:
+            what: what is declared, for the message of an error.
+            steps: makes the generator from what is known of the broker.
+            answer: gets the value of the generator, or an error as `perform` raises it.
+            timeout: how long it may take, in seconds.
+
+        Raises:
+            StoppedError: the control connection was closed.
+        """
+        self.submit(_performing(what, steps), answer, timeout=timeout)
+
     def submit(
         self,
         operation: Callable[[ControlConnection], T],
@@ -145,7 +162,7 @@ class Control:
         *,
         timeout: float,
     ) -> None:
-        """Have an operation run and go on; somebody has to call `give_up_overdue` after its time.
+        """Run an operation, and return; `give_up_overdue` is to be called after its time.
 
         Args:
             operation: called on the control thread with the connection; idempotent, as for `call`.
@@ -187,7 +204,7 @@ class Control:
             raise
 
     def give_up_overdue(self) -> None:
-        """Give up the connection if its job should have ended; others are done by a successor."""
+        """Give up the connection if its job should have ended; another runs the other jobs."""
         with self._lock:
             connection = self._connection
             job = None if connection is None else connection.current
@@ -241,17 +258,28 @@ class Control:
     def _end(connection: ControlConnection, deadline: float) -> bool:
         thread = connection.thread
         if thread is threading.current_thread() or not thread.is_alive():
-            return True  # or a signal handler has interrupted its start
+            return True  # or its start was interrupted by a signal handler
         thread.join(time_left(deadline))
         if thread.is_alive():
             connection.hang_up()  # the broker does not answer
-            thread.join(_GOOD_BYE)
+            thread.join(_CLOSE_TIMEOUT)
         return not thread.is_alive()
 
     def _start(self) -> None:
-        """Start a connection, which is the present one from here on."""
-        before = self._connection
-        connection = ControlConnection(self.name, self._parameters, self.facts, self._jobs)
-        if self._connection is before:  # no signal handler was quicker
-            self._connection = connection
-            connection.thread.start()
+        """Start a connection, which is the current one from here on."""
+        self._connection = ControlConnection(self.name, self._parameters, self.facts, self._jobs)
+        self._connection.thread.start()
+
+
+def _performing(
+    what: str, steps: Callable[[BrokerFacts], Generator[Step, Any, T]]
+) -> Callable[[ControlConnection], T]:
+    """Return an operation that performs steps, and raises `TopologyError` for a refusal."""
+
+    def operation(connection: ControlConnection) -> T:
+        try:
+            return connection.drive(steps(connection.facts))
+        except Refusal as refusal:
+            raise TopologyError(f"{what}: the broker refused: {refusal}") from refusal
+
+    return operation

@@ -21,7 +21,7 @@ _SHORTEST_ATTEMPT = 0.5
 
 
 def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
-    """Say whether something listens at a TCP port.
+    """Whether something listens at a TCP port.
 
     Args:
         address: host name or address.

@@ -1,1 +1,1 @@
-"""Confirmed publishing: the books of a channel, and the publisher that any thread may use."""
+"""Confirmed publishing: messages, the publisher that any thread may use, futures, batches."""

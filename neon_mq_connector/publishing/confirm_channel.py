@@ -1,15 +1,13 @@
-"""The books of one channel in confirm mode: what was published, and what became of it."""
+"""One channel in confirm mode: what was published on it, and what became of that."""
 
 from __future__ import annotations
 
 import contextlib
-import enum
-import logging
+import re
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
 
-from pika.spec import BasicProperties
+import pika.exceptions as pika_errors
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
@@ -20,130 +18,42 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     UnroutableError,
 )
-from neon_mq_connector.link import (
-    ChannelEvents,
-    EncodedProperties,
-    Link,
-    LinkChannel,
-    Returned,
-)
-from neon_mq_connector.topology import BrokerFacts, Steps
-
-LOG = logging.getLogger("neon_mq_connector.publisher")
-
+from neon_mq_connector.link import ChannelEvents, Returned, LinkChannel, Link
+from neon_mq_connector.publishing.message import Flush, Message
+from neon_mq_connector.publishing.unconfirmed import Unconfirmed
+from neon_mq_connector.topology import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 
 #: So many bytes that are held back are worth a system call.
 _ENOUGH = 32_768
 
-
-class Flush(enum.Enum):
-    """When a message is to be written to the socket."""
-
-    NOW = "now"
-    #: Together with what is sent until the I/O thread comes to it.
-    SOON = "soon"
-    #: When there is enough, or when `ConfirmChannel.flush` is called, which has to happen.
-    HELD = "held"
-
-
-class Message(NamedTuple):
-    """A message to publish.
-
-    Attributes:
-        exchange: the exchange; empty for the default one, which routes to the queue of that name.
-        routing_key: the routing key, or the name of the queue.
-        body: the bytes.
-        properties: the AMQP properties.
-        mandatory: fail when no queue takes it.
-        declare_missing: when it comes back from the default exchange, declare the queue and
-            publish once more.
-        declare: the same for any exchange: makes the steps that declare what was missing.
-        repeatable: publish it again when the channel ends before its confirm, though it may arrive
-            twice then.
-    """
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    properties: BasicProperties | EncodedProperties
-    mandatory: bool = False
-    declare_missing: bool = False
-    declare: Callable[[BrokerFacts], Steps] | None = None
-    repeatable: bool = False
-
-    def __str__(self) -> str:
-        """Name the message by where it goes."""
-        if self.exchange:
-            return f"message for exchange {self.exchange!r}, routing key {self.routing_key!r}"
-        return f"message for queue {self.routing_key!r}"
-
-
-class Answer(Protocol):
-    def resolve(self, value: None) -> object: ...
-
-    def fail(self, error: BaseException) -> object: ...
-
-
-class Unconfirmed:
-    """A message on its way.
-
-    Attributes:
-        message: the message.
-        answer: who is told of its end.
-        deadline: until when it may be sent again, on the monotonic clock, in seconds.
-        declared: whether what it needs was declared since it came back.
-        returned: whether it came back; a confirm follows.
-        frames: its bytes on the channel that it is sent on.
-        flush: when they are to be written.
-        is_counted: whether the publisher counts it among what is on its way.
-    """
-
-    __slots__ = (
-        "answer",
-        "deadline",
-        "declared",
-        "flush",
-        "frames",
-        "is_counted",
-        "message",
-        "returned",
-    )
-
-    def __init__(
-        self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
-    ) -> None:
-        self.message = message
-        self.answer = answer
-        self.deadline = deadline
-        self.declared = False
-        self.returned = False
-        self.frames = b""
-        self.flush = flush
-        self.is_counted = False
+# the broker's words when it closes the channel because of one message
+_EXCHANGE = re.compile(r"exchange '([^']*)'")
+_SIZE = re.compile(r"message size (\d+) is larger than")
+_USER = re.compile(r"user_id property set to '([^']*)'")
 
 
 class ConfirmChannel:
-    """The books of one channel in confirm mode.
+    """One channel in confirm mode, for any number of threads.
 
-    Numbers have to be given in the order in which messages leave. So what is to be sent is put into
-    `_todo`, and whoever takes the only item out of `_idle` numbers and sends all that is there,
-    others' too. Nobody waits for that: who is at it looks again after putting the item back.
-    Whoever takes a message out of `_pending`, which is atomic, tells its end.
+    Delivery tags are numbered in the order in which messages are sent. So a message is put into
+    `_todo`, and the thread that takes the only item out of `_idle` numbers and sends all that is
+    there. No thread waits for that: the sending one looks again after it has put the item back.
+    Taking a message out of `_pending`, which is atomic, decides who tells of its end.
 
     A signal handler may raise an exception whenever a call returns. So the item is taken by ``del``
     and a message gets from one place to the next without a call in between.
 
     Args:
-        on_settled: called on the I/O thread with a message that the broker took, or did not.
-        on_end: called on the I/O thread when the channel has ended, with what has no confirm.
-        on_refused: called on some thread with a message that was not sent: the channel is shut.
+        on_settled: called on the I/O thread with a message that was confirmed or has failed.
+        on_end: called on the I/O thread when the channel has ended, with what is unconfirmed.
+        on_refused: called on any thread with a message that was not sent: the channel is shut.
     """
 
     def __init__(
         self,
         on_settled: Callable[[Unconfirmed, PublishError | None], None],
         on_end: Callable[[ConfirmChannel, list[Unconfirmed], MQError], None],
-        on_refused: Callable[[Unconfirmed, MQError], None],
+        on_refused: Callable[[Unconfirmed], None],
     ) -> None:
         self._on_settled = on_settled
         self._on_end = on_end
@@ -227,7 +137,7 @@ class ConfirmChannel:
                 channel.flush_soon()
 
     def _send_all(self, channel: LinkChannel) -> Flush:
-        """Send what is to be sent; whoever called says when it is written, for others too."""
+        """Send all of `_todo`; return when it is to be written."""
         todo, pending = self._todo, self._pending
         flush = Flush.HELD
         while todo:
@@ -240,9 +150,9 @@ class ConfirmChannel:
                 flush = item.flush
             try:
                 channel.send(item.frames, flush=False)
-            except MQError as error:
+            except MQError:
                 if pending.pop(number, None) is not None:
-                    self._on_refused(item, error)
+                    self._on_refused(item)
             else:
                 self._last = number
                 item.frames = b""
@@ -311,3 +221,30 @@ class ConfirmChannel:
             except KeyError:
                 break
         self._on_end(self, pending[::-1], error)
+
+
+
+def refused_exchange(error: MQError) -> str | None:
+    """Return the exchange that is missing or forbidden; None for another reason of the end."""
+    found = _EXCHANGE.search(_refusal(error, NOT_FOUND, ACCESS_REFUSED))
+    return found.group(1) if found else None
+
+
+def refused_message(error: MQError) -> Callable[[Message], bool]:
+    """Return a predicate for the message because of which the broker closed the channel."""
+    refusal = _refusal(error, PRECONDITION_FAILED)
+    size = _SIZE.search(refusal)
+    if size:
+        return lambda message: len(message.body) == int(size.group(1))
+    user = _USER.search(refusal)
+    if user:
+        return lambda message: getattr(message.properties, "user_id", None) == user.group(1)
+    return lambda message: False
+
+
+def _refusal(error: MQError, *codes: int) -> str:
+    """Return the broker's words when it closed the channel with one of these codes."""
+    cause = error.__cause__
+    if isinstance(cause, pika_errors.ChannelClosedByBroker) and cause.reply_code in codes:
+        return str(cause.reply_text)
+    return ""

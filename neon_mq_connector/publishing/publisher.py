@@ -1,19 +1,15 @@
 """Confirmed publishing on one connection for any number of threads.
 
-The broker confirms each message once it has it; a mandatory message that no queue takes comes
-back first, and is then confirmed. `ConfirmChannel` keeps the books of one channel; when the channel
-ends, everything without a confirm fails, and the next message opens another.
+The broker confirms each message once it has it; a mandatory message that no queue takes is returned
+first, and then confirmed. `ConfirmChannel` is one channel; when it ends, everything that is
+unconfirmed fails, and the next message opens another.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
 from functools import partial
-from threading import get_ident
 
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
@@ -31,45 +27,28 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import Link, Waiter
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.publishing.confirm_channel import (
-    Answer,
     ConfirmChannel,
-    Flush,
-    Message,
-    Unconfirmed,
+    refused_exchange,
+    refused_message,
 )
-from neon_mq_connector.publishing.refusals import refused_exchange, refused_message
+from neon_mq_connector.publishing.message import Answer, Flush, Message
+from neon_mq_connector.publishing.unconfirmed import Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.errands import Errands
-from neon_mq_connector.threads.inside import Inside
-from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
-
-LOG = logging.getLogger("neon_mq_connector.publisher")
-
-#: How many bytes of bodies may wait for their confirm before a caller has to wait.
-MAX_UNCONFIRMED_BYTES = 32 * 2**20
-#: And how many messages, however small.
-MAX_UNCONFIRMED = 65_536
+from neon_mq_connector.topology import Queue, declare_queue
 
 
 class Publisher:
     """Publish with confirms from any thread.
 
-    `_opening` owns the current generation; `_counting` owns the counts of what is on its way and
-    who waits for them to change. What a thread holds while it sends, or waits in the I/O thread's
-    place, a signal handler that interrupts it cannot wait for: it publishes on another connection.
-
-    Such a handler may also raise, whenever a call returns. So locks are taken by ``with``
-    statements, and counts change in lines without a call; what is to be counted off then is put
-    into `_dropped`, which is one step.
+    `_opening` owns the current channel. It is reentrant, so that it can be released after an
+    exception out of a signal handler without knowing whether it was acquired.
 
     Args:
         link: the publishing connection, which this object does not close.
         control: where exchanges are looked up and missing queues declared.
-        substitute: gives the publisher for such a handler.
     """
 
-    def __init__(self, link: Link, control: Control, substitute: Callable[[], Publisher]) -> None:
-        self._substitute = substitute
-        self._inside = Inside()
+    def __init__(self, link: Link, control: Control) -> None:
         self._link = link
         self._control = control
         self._repairs = Errands(f"{link.name}-repairs")
@@ -77,11 +56,7 @@ class Publisher:
         self._generation: ConfirmChannel | None = None
         # names only: one that was deleted since is found out by the broker's refusal
         self._exchanges: set[str] = set()
-        self._counting = threading.RLock()
-        self._bytes = 0
-        self._outstanding = 0
-        self._dropped: deque[Unconfirmed] = deque()
-        self._sleepers: list[Waiter[None]] = []
+        self._limit = UnconfirmedLimit(link.name)
 
     def publish(self, message: Message, *, timeout: float) -> None:
         """Publish and wait until the broker has the message.
@@ -99,14 +74,11 @@ class Publisher:
             AuthenticationError, VhostAccessError: the broker refused the connection.
             pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
         """
-        if self._inside:
-            self._substitute().publish(message, timeout=timeout)
-            return
         waiter: Waiter[None] = Waiter()
         deadline = time.monotonic() + timeout
         self.post(message, waiter, deadline, Flush.NOW)
         generation = self._generation
-        if self._outstanding == 1 and generation is not None:
+        if self._limit.count == 1 and generation is not None:
             generation.read_until(waiter.has_answer, deadline)
         try:
             waiter.wait(time_left(deadline), message)
@@ -116,14 +88,14 @@ class Publisher:
     def post(
         self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.SOON
     ) -> None:
-        """Publish, return at once, and have an object told of the confirm.
+        """Publish, and return; an object is told of the confirm.
 
         Args:
             message: what to publish.
             answer: gets a result of None or an error as `publish` raises it, on the I/O thread: it
                 must not wait.
-            deadline: until when to wait for a connection and for room, and to send it again where
-                it came back, on the monotonic clock, in seconds.
+            deadline: until when to wait for a connection and for room, and to send it again when
+                it was returned, on the monotonic clock, in seconds.
             flush: when it is to be written; of what is held back see `write_out`.
 
         Raises:
@@ -131,22 +103,15 @@ class Publisher:
                 sent.
             pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
         """
-        thread, inside = get_ident(), self._inside.threads
-        if thread in inside:
-            self._substitute().post(message, answer, deadline, flush)
-            return
         item = Unconfirmed(message, answer, deadline, flush)
         try:
-            inside.add(thread)
-            if not self._count(item):
+            if not self._limit.add(item):
                 self._wait_for_room(item)
             self._send(item)
         except BaseException:
-            self._dropped.append(item)
-            self._count_dropped()
+            self._limit.dropped.append(item)
+            self._limit.release_dropped()
             raise
-        finally:
-            inside.discard(thread)
 
     def post_at_once(
         self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
@@ -166,44 +131,29 @@ class Publisher:
         generation = self._generation
         if generation is None or not generation.is_open:
             return False
-        if message.exchange and message.exchange not in self._exchanges:
-            return False
-        thread, inside = get_ident(), self._inside.threads
-        if thread in inside:
+        if message.exchange and self.needs_declare(message):
             return False
         item = Unconfirmed(message, answer, deadline, flush)
         try:
-            inside.add(thread)
-            if not self._count(item):
+            if not self._limit.add(item):
                 return False
             generation.send(item)
         except BaseException as error:
-            self._dropped.append(item)
-            self._count_dropped()
+            self._limit.dropped.append(item)
+            self._limit.release_dropped()
             if isinstance(error, MQConnectionError):
                 return False  # it has just ended
             raise
-        finally:
-            inside.discard(thread)
         return True
 
     def write_out(self) -> None:
         """Write what was held back; to be called before waiting for its confirm."""
         generation = self._generation
-        if generation is None:
-            return
-        thread, inside = get_ident(), self._inside.threads
-        if thread in inside:
-            self._substitute().write_out()
-            return
-        try:
-            inside.add(thread)
+        if generation is not None:
             generation.flush()
-        finally:
-            inside.discard(thread)
 
     def unconfirmed_in_time(self, message: Message, timeout: float) -> PublishError:
-        """Make the error for a message that was sent and has no confirm, for whoever waits.
+        """Return the error for a message that was sent and not confirmed in time.
 
         Args:
             message: the message.
@@ -216,24 +166,45 @@ class Publisher:
             message, f"the broker did not confirm it within {timeout:g} s", may_have_arrived=True
         )
 
-    def knows(self, exchange: str) -> bool:
-        """Whether an exchange was declared or found here."""
-        return exchange in self._exchanges
+    def needs_declare(self, message: Message) -> bool:
+        """Whether something is to be declared, or looked up, before a message can be sent."""
+        exchange = message.exchange
+        return bool(exchange) and (message.declare_first or exchange not in self._exchanges)
 
-    def forget_exchange(self, exchange: str) -> None:
-        """Note that an exchange may be gone, so that it is declared or looked up anew."""
-        self._exchanges.discard(exchange)
+    def declare(self, message: Message, deadline: float) -> None:
+        """Declare what a message needs; an exchange that it does not declare is looked up.
 
-    def exchange_exists(self, exchange: str) -> None:
-        """Note that an exchange was just declared, so that it need not be looked up."""
-        self._exchanges.add(exchange)
+        Args:
+            message: the message.
+            deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+        Raises:
+            TopologyError: the broker refused.
+            pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
+            WaitTimeoutError: the broker did not answer in time.
+            MQConnectionError: there is no connection.
+        """
+        exchange, steps = message.exchange, message.declare
+        if steps is None and not exchange:
+            steps = partial(declare_queue, Queue(message.routing_key))
+        if steps is None:
+            # publishing to an exchange that is missing would close the channel that all share
+            self._control.call(
+                f"looking up exchange {exchange!r}",
+                lambda channel: channel.exchange_declare(exchange, passive=True),
+                timeout=time_left(deadline),
+            )
+        else:
+            self._control.perform(
+                f"declaring what a {message} needs", steps, timeout=time_left(deadline)
+            )
+        if exchange:
+            self._exchanges.add(exchange)
 
     @property
     def unconfirmed(self) -> int:
         """How many messages are neither confirmed nor failed."""
-        if self._dropped:
-            self._count_dropped()
-        return self._outstanding
+        return self._limit.count
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything that was published is confirmed or failed.
@@ -244,71 +215,22 @@ class Publisher:
         Returns:
             Whether nothing is left.
         """
-        deadline = time.monotonic() + timeout
-        # what a signal handler has interrupted does not go on before it returns
-        held_up = 1 if self._inside else 0
+        limit = self._limit
         try:
-            self._wait_for_change(lambda: self.unconfirmed <= held_up, deadline)
+            limit.wait_until(lambda: not limit.count, time.monotonic() + timeout)
         except WaitTimeoutError:
             return False
         return True
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def _count(self, item: Unconfirmed) -> bool:
-        """Count a message as on its way, if there is room for it."""
-        size = len(item.message.body)
-        with self._counting:
-            if self._outstanding >= MAX_UNCONFIRMED or (
-                self._bytes and self._bytes + size > MAX_UNCONFIRMED_BYTES
-            ):
-                return False
-            self._bytes += size
-            self._outstanding += 1
-            item.is_counted = True
-            return True
-
-    def _release(self, item: Unconfirmed) -> None:
-        """Count a message off; a second time does nothing."""
-        size = len(item.message.body)
-        with self._counting:
-            if item.is_counted:
-                item.is_counted = False
-                self._bytes -= size
-                self._outstanding -= 1
-            while self._sleepers:
-                self._sleepers.pop().resolve(None)
-
-    def _count_dropped(self) -> None:
-        """Count off what an exception has ended."""
-        with self._counting:
-            while self._dropped:
-                self._release(self._dropped[0])
-                del self._dropped[0]
-
     def _wait_for_room(self, item: Unconfirmed) -> None:
         if self._generation is not None:
             self._generation.flush()
         try:
-            self._wait_for_change(lambda: self._count(item), item.deadline)
+            self._limit.wait_until(lambda: self._limit.add(item), item.deadline)
         except WaitTimeoutError:
             raise self._too_late(item.message, "too much is unconfirmed") from None
-
-    def _wait_for_change(self, done: Callable[[], bool], deadline: float) -> None:
-        """Wait until something is so; it is asked for whenever a message is counted off.
-
-        Raises:
-            WaitTimeoutError: it was not in time.
-        """
-        while True:
-            if self._dropped:
-                self._count_dropped()
-            change: Waiter[None] = Waiter()
-            with self._counting:
-                if done():
-                    return
-                self._sleepers.append(change)
-            change.wait(time_left(deadline), f"{self._link.name}: confirms")
 
     def _send(self, item: Unconfirmed) -> None:
         message = item.message
@@ -318,8 +240,8 @@ class Publisher:
                 generation = self._generation
                 if generation is None or not generation.is_open:
                     generation = self._current(item.deadline)
-                if message.exchange and message.exchange not in self._exchanges:
-                    self._find_exchange(message, item.deadline)
+                if message.exchange and self.needs_declare(message):
+                    self.declare(message, item.deadline)
             except WaitTimeoutError as error:
                 raise self._too_late(message, error) from error
             except MQConnectionError as error:
@@ -346,7 +268,7 @@ class Publisher:
                 raise WaitTimeoutError(f"{self._link.name}: another thread is still connecting")
             generation = self._generation
             if generation is None or not generation.is_open:
-                generation = ConfirmChannel(self._settled, self._ended, self._refused)
+                generation = ConfirmChannel(self._settled, self._ended, self._send_again)
                 generation.open(self._link, deadline)
                 self._generation = generation
             return generation
@@ -356,27 +278,6 @@ class Publisher:
                 self._opening.release()
             except RuntimeError:
                 pass
-
-    def _find_exchange(self, message: Message, deadline: float) -> None:
-        # publishing to an exchange that is missing would close the channel that all share
-        if message.declare is not None:
-            self._declare(message, message.declare, deadline)
-            return
-        self._control.call(
-            f"looking up exchange {message.exchange!r}",
-            lambda channel: channel.exchange_declare(message.exchange, passive=True),
-            timeout=time_left(deadline),
-        )
-        self._exchanges.add(message.exchange)
-
-    def _declare(
-        self, message: Message, steps: Callable[[BrokerFacts], Steps], deadline: float
-    ) -> None:
-        self._control.perform(
-            f"declaring what a {message} needs", steps, timeout=time_left(deadline)
-        )
-        if message.exchange:
-            self._exchanges.add(message.exchange)
 
     def _too_late(
         self, message: Message, reason: object, *, may_have_arrived: bool = False
@@ -393,7 +294,7 @@ class Publisher:
     def _settled(self, item: Unconfirmed, error: PublishError | None) -> None:
         message = item.message
         if error is None:
-            self._release(item)
+            self._limit.release(item)
             self._link.call_last(item.answer.resolve, None)
             return
         if (
@@ -404,11 +305,7 @@ class Publisher:
             self._declare_and_send(item)
             return
         item.answer.fail(error)
-        self._release(item)
-
-    def _refused(self, item: Unconfirmed, _error: MQError) -> None:
-        """Send a message again that found the channel shut; called on any thread."""
-        self._send_again(item)
+        self._limit.release(item)
 
     def _ended(
         self, generation: ConfirmChannel, pending: list[Unconfirmed], error: MQError
@@ -444,40 +341,36 @@ class Publisher:
                 lost = PublishLostError(f"{message}: {error}", may_have_arrived=True)
                 lost.__cause__ = error
                 item.answer.fail(lost)
-            self._release(item)
+            self._limit.release(item)
 
     def _declare_and_send(self, item: Unconfirmed) -> None:
-        message = item.message
-        queue = Queue(message.routing_key)
         item.declared = True
-        self._send_again(item, message.declare or partial(declare_queue, queue))
+        self._send_again(item, declares=True)
 
-    def _send_again(
-        self, item: Unconfirmed, declare: Callable[[BrokerFacts], Steps] | None = None
-    ) -> None:
-        """Have a message sent once more by the thread for repairs, which may wait."""
+    def _send_again(self, item: Unconfirmed, *, declares: bool = False) -> None:
+        """Send a message once more, by the thread for repairs, which may wait."""
         item.flush = Flush.NOW
-        self._repairs.call(partial(self._repair, item, declare))
+        self._repairs.call(partial(self._repair, item, declares))
 
     # -- the thread for repairs ----------------------------------------------------------------
 
-    def _repair(self, item: Unconfirmed, declare: Callable[[BrokerFacts], Steps] | None) -> None:
+    def _repair(self, item: Unconfirmed, declares: bool) -> None:
         message = item.message
         try:
             if not time_left(item.deadline):
                 raise WaitTimeoutError("its time was over before it could be sent again")
-            if declare is not None:
-                self._declare(message, declare, item.deadline)
+            if declares:
+                self.declare(message, item.deadline)
             self._send(item)
         except Exception as error:
             failure = self._not_sent(message, error)
             if message.repeatable:
                 failure.may_have_arrived = True  # the first time
             item.answer.fail(failure)
-            self._release(item)
+            self._limit.release(item)
 
     def _not_sent(self, message: Message, error: Exception) -> PublishError:
-        """Make the error for a message that could not be sent again."""
+        """Return the error for a message that could not be sent again."""
         if isinstance(error, PublishError):
             return error
         if isinstance(error, WaitTimeoutError):
@@ -488,6 +381,3 @@ class Publisher:
             failure = UnroutableError(f"{message}: {error}", may_have_arrived=False)
         failure.__cause__ = error
         return failure
-
-
-__all__ = ["Message", "Publisher"]

@@ -15,7 +15,7 @@ from neon_mq_connector.config.sources import NO_SOURCE, Source, find_source
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
-from neon_mq_connector.sending.callers_connection import remember_owner
+from neon_mq_connector.publishing.callers_connection import remember_owner
 from neon_mq_connector.service.virtual_host import with_prefix
 from neon_mq_connector.topology import check_name
 

@@ -16,10 +16,9 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
-from neon_mq_connector.sending.callers_connection import emit, emit_to
-from neon_mq_connector.sending.confirmed import send
-from neon_mq_connector.sending.outgoing import prepare, prepare_encoded
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.callers_connection import emit, emit_to
+from neon_mq_connector.publishing.encoded_message import prepare, prepare_encoded
+from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.shared_clients import (
     ClientKey,
@@ -109,9 +108,9 @@ class MessagingService(ConfiguredService):
                 ``publish_timeout`` where `create_mq_connection` made the connection, or 30 s.
                 A connection of the caller's that was used for it is closed then.
         """
-        outgoing = prepare(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
-        emit(connection, target_of(exchange, queue, exchange_type), outgoing)
-        return outgoing.message_id
+        encoded = prepare(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
+        emit(connection, destination_of(exchange, queue, exchange_type), encoded)
+        return encoded.message_id
 
     @classmethod
     def publish_message(
@@ -177,12 +176,12 @@ class MessagingService(ConfiguredService):
             PublishError: the broker did not confirm it; see ``may_have_arrived``.
             ConfigurationError: there are no credentials for the service.
         """
-        target = target_of(exchange, queue, exchange_type)
+        destination = destination_of(exchange, queue, exchange_type)
         vhost = vhost or self.vhost
         settings = self.settings
-        reply = answer_in_kind(target)
+        reply = answer_in_kind(destination)
         make = prepare if connection_props else prepare_encoded
-        outgoing = make(
+        encoded = make(
             request_data,
             wire_format=WIRE_FORMATS[settings.wire_format] if reply is None else reply.wire_format,
             expiration=expiration,
@@ -191,12 +190,13 @@ class MessagingService(ConfiguredService):
         )
         if connection_props:
             parameters = self._all_parameters(vhost, **connection_props)
-            emit_to(parameters, target, outgoing, timeout=settings.publish_timeout)
-            return outgoing.message_id
+            emit_to(parameters, destination, encoded, timeout=settings.publish_timeout)
+            return encoded.message_id
         if reply is not None:
-            target = target_of("", reply.queue, None)
-        send(self._connections(vhost), target, outgoing, timeout=settings.publish_timeout)
-        return outgoing.message_id
+            destination = destination_of("", reply.queue, None)
+        publisher = self._connections(vhost).publisher
+        publisher.publish(destination.message(encoded), timeout=settings.publish_timeout)
+        return encoded.message_id
 
     def request(
         self,
@@ -271,18 +271,18 @@ class MessagingService(ConfiguredService):
             )
 
 
-def target_of(
+def destination_of(
     exchange: str | None, queue: str | None, exchange_type: str | ExchangeType | None
-) -> Target:
+) -> Destination:
     """Say where a message goes, from the arguments of the methods that send.
 
     Raises:
         ValueError: there is neither exchange nor queue, or a name is too long.
     """
     kind = getattr(exchange_type, "value", exchange_type) or "direct"
-    return _checked_target(exchange or "", queue or "", str(kind))
+    return _checked_destination(exchange or "", queue or "", str(kind))
 
 
 @functools.lru_cache(maxsize=1024)
-def _checked_target(exchange: str, queue: str, kind: str) -> Target:
-    return Target(exchange, queue, kind)
+def _checked_destination(exchange: str, queue: str, kind: str) -> Destination:
+    return Destination(exchange, queue, kind)

@@ -11,11 +11,12 @@ from typing import Any
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
-from neon_mq_connector.sending.outgoing import Outgoing, prepare_encoded
-from neon_mq_connector.sending.pipeline import publish_all, submit
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.batch import publish_all
+from neon_mq_connector.publishing.encoded_message import EncodedMessage, prepare_encoded
+from neon_mq_connector.publishing.futures import submit
+from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.service.asking import AskingService
-from neon_mq_connector.service.messaging import WIRE_FORMATS, target_of
+from neon_mq_connector.service.messaging import WIRE_FORMATS, destination_of
 
 
 class PipelinedService(AskingService):
@@ -34,7 +35,7 @@ class PipelinedService(AskingService):
 
         It waits only where too much is on its way already (32 MB, or 65,536 messages), and for
         what has to be declared first. Messages that one thread submits arrive in that order, but
-        for those that came back because their queue was missing: they are sent again.
+        for those that were returned because their queue was missing: they are sent again.
 
         Args:
             request_data: what to send; a ``message_id`` is set as for `send_message`.
@@ -56,10 +57,14 @@ class PipelinedService(AskingService):
             TopologyError: the broker refused to declare the exchange or the queue.
             ConfigurationError: there are no credentials for the service.
         """
-        target, prepare = self._sending(target_of(exchange, queue, exchange_type), expiration)
+        destination, prepare = self._sending(
+            destination_of(exchange, queue, exchange_type), expiration
+        )
+        connections = self._connections(vhost or self.vhost)
         return submit(
-            self._connections(vhost or self.vhost),
-            target,
+            connections.publisher,
+            connections.futures,
+            destination,
             prepare(request_data),
             timeout=self.settings.publish_timeout,
         )
@@ -110,21 +115,29 @@ class PipelinedService(AskingService):
             timeout = self.settings.publish_timeout
         elif not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
-        target, prepare = self._sending(target_of(exchange, queue, exchange_type), expiration)
+        destination, prepare = self._sending(
+            destination_of(exchange, queue, exchange_type), expiration
+        )
         connections = self._connections(vhost or self.vhost)
-        return publish_all(connections, target, map(prepare, messages), timeout=timeout)
+        return publish_all(
+            connections.publisher,
+            connections.futures,
+            destination,
+            map(prepare, messages),
+            timeout=timeout,
+        )
 
     def _sending(
-        self, target: Target, expiration: int | None
-    ) -> tuple[Target, Callable[[Mapping[str, Any]], Outgoing]]:
+        self, destination: Destination, expiration: int | None
+    ) -> tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]:
         """Say where messages go and how they are made; an answer is made and goes as its kind."""
-        reply = answer_in_kind(target)
+        reply = answer_in_kind(destination)
         if reply is None:
             wire_format, correlation_id = WIRE_FORMATS[self.settings.wire_format], None
         else:
             wire_format, correlation_id = reply.wire_format, reply.correlation_id
-            target = target_of("", reply.queue, None)
-        return target, functools.partial(
+            destination = destination_of("", reply.queue, None)
+        return destination, functools.partial(
             prepare_encoded,
             wire_format=wire_format,
             expiration=expiration,

@@ -13,7 +13,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
-from neon_mq_connector.publishing.confirm_channel import Message
+from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.testing import PrivateBroker
 from tests.faults.conftest import BREAKS, note, run
 from tests.faults.peer import Peer

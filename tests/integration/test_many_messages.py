@@ -18,9 +18,9 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     UnroutableError,
 )
-from neon_mq_connector.publishing import publisher as publisher_module
+from neon_mq_connector.publishing import batch
+from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.sending import pipeline
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import MakeConnector, messages_in
 from tests.support.accounting import take_all
@@ -174,7 +174,7 @@ def test_nothing_to_send_is_sent_at_once(make_connector: MakeConnector) -> None:
 def test_a_batch_takes_no_more_than_its_window_ahead_of_the_confirms(
     make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_WINDOW", 64)
+    monkeypatch.setattr(batch, "_WINDOW", 64)
     connector = make_connector()
     connector.publish_many(numbered(1), queue="q")
     publisher = connector._connections(connector.vhost).publisher
@@ -193,7 +193,7 @@ def test_a_batch_takes_no_more_than_its_window_ahead_of_the_confirms(
 def test_a_future_is_not_given_before_there_is_room(
     make_connector: MakeConnector, channel: BlockingChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "MAX_UNCONFIRMED", 8)
+    monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED", 8)
     connector = make_connector()
     publisher = connector._connections(connector.vhost).publisher
     futures = []

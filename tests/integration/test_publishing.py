@@ -12,7 +12,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
-from neon_mq_connector.publishing.publisher import Message
+from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (

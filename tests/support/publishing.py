@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 
-from neon_mq_connector.publishing.confirm_channel import Flush, Message
+from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.publisher import Publisher
 
 

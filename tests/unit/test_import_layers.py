@@ -23,7 +23,7 @@ OPENERS = (
     "control/connection.py",
     "link/",
     "control/probe.py",
-    "sending/callers_connection.py",
+    "publishing/callers_connection.py",
     "utils/",
 )
 

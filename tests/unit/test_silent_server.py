@@ -12,9 +12,8 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.envelope import build_properties
 from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
-from neon_mq_connector.sending.confirmed import send
-from neon_mq_connector.sending.outgoing import Outgoing
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Destination
 
 
 @pytest.fixture
@@ -52,14 +51,12 @@ def test_a_message_whose_exchange_was_not_declared_in_time_says_so(
     server: pika.ConnectionParameters,
 ) -> None:
     connections = Connections([server])
+    properties = build_properties(message_id="1", content_type="text/plain")
+    destination = Destination(exchange="e", exchange_type="fanout")
+    message = destination.message(EncodedMessage("1", b"{}", properties))
     try:
         with pytest.raises(PublishTimeoutError, match="not sent") as caught:
-            send(
-                connections,
-                Target(exchange="e", exchange_type="fanout"),
-                Outgoing("1", b"{}", build_properties(message_id="1", content_type="text/plain")),
-                timeout=0.3,
-            )
+            connections.publisher.publish(message, timeout=0.3)
         assert caught.value.may_have_arrived is False
     finally:
         connections.close(0.2)

@@ -12,7 +12,7 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector.aio.service.binding import Binding, Phase
 from neon_mq_connector.aio.service.configured import AsyncConfiguredService
 from neon_mq_connector.errors import StoppedError
-from neon_mq_connector.service.messaging import target_of
+from neon_mq_connector.service.messaging import destination_of
 
 
 class AsyncMessagingService(AsyncConfiguredService):
@@ -68,7 +68,9 @@ class AsyncMessagingService(AsyncConfiguredService):
             StoppedError: the connector was stopped.
         """
         threaded = self._threaded
-        target, prepare = threaded.sending(target_of(exchange, queue, exchange_type), expiration)
+        target, prepare = threaded.sending(
+            destination_of(exchange, queue, exchange_type), expiration
+        )
         sender = await self._bound().sender(vhost or self.vhost)
         return await sender.send(
             target, prepare(request_data), timeout=threaded.settings.publish_timeout

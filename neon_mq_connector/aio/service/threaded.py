@@ -11,10 +11,10 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import MQConnectionError
-from neon_mq_connector.sending.outgoing import Outgoing
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Destination
 
-Prepare = Callable[[Mapping[str, Any]], Outgoing]
+Prepare = Callable[[Mapping[str, Any]], EncodedMessage]
 
 
 class ThreadedConnector(MQConnector):
@@ -53,9 +53,11 @@ class ThreadedConnector(MQConnector):
         """Give the request client of a virtual host."""
         return self._client(vhost)
 
-    def sending(self, target: Target, expiration: int | None) -> tuple[Target, Prepare]:
+    def sending(
+        self, destination: Destination, expiration: int | None
+    ) -> tuple[Destination, Prepare]:
         """Say where messages go and how they are made; see `PipelinedService`."""
-        return self._sending(target, expiration)
+        return self._sending(destination, expiration)
 
     def reach_broker(self, timeout: float) -> MQConnectionError | None:
         """Wait until the broker answers.

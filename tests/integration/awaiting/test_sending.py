@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.aio import sending
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
-from neon_mq_connector.publishing import publisher as publisher_module
+from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.awaiting.conftest import own_threads, running
 from tests.integration.conftest import messages_in
@@ -82,7 +82,7 @@ def test_where_the_publisher_has_no_room_it_is_awaited(
     channel: BlockingChannel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(publisher_module, "MAX_UNCONFIRMED", 4)
+    monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED", 4)
 
     async def main() -> None:
         async with running(make_async()) as host, Heartbeat() as heartbeat:

@@ -17,7 +17,7 @@ from neon_mq_connector.consumers.delivery_channel import answer_in_kind, current
 from neon_mq_connector.consumers.reply_route import Reply
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.link import Delivery
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.message import Destination
 
 
 def delivery(queue: str, wire_format: WireFormat = WireFormat.LEGACY, **data: Any) -> Delivery:
@@ -50,8 +50,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def test_a_request_is_read_once_for_all_the_parts_of_its_answer(decoded: list[bytes]) -> None:
     with handling(delivery("answers")):
-        replies = [answer_in_kind(Target(queue="answers")) for _ in range(3)]
-        assert answer_in_kind(Target(queue="elsewhere")) is None
+        replies = [answer_in_kind(Destination(queue="answers")) for _ in range(3)]
+        assert answer_in_kind(Destination(queue="elsewhere")) is None
     assert replies == [Reply("answers", WireFormat.LEGACY, "c")] * 3
     assert len(decoded) == 1
 
@@ -62,7 +62,7 @@ def test_what_a_decoded_callback_has_read_is_not_read_again(decoded: list[bytes]
     @create_mq_callback()
     def callback(body: dict[str, Any]) -> None:
         body["routing_key"] = "overwritten"
-        found.append(answer_in_kind(Target(queue="answers")))
+        found.append(answer_in_kind(Destination(queue="answers")))
 
     message = delivery("answers", WireFormat.JSON)
     with handling(message):
@@ -74,9 +74,9 @@ def test_what_a_decoded_callback_has_read_is_not_read_again(decoded: list[bytes]
 def test_each_message_is_answered_in_its_own_way(decoded: list[bytes]) -> None:
     for queue, wire_format in (("a", WireFormat.JSON), ("b", WireFormat.LEGACY)):
         with handling(delivery(queue, wire_format)):
-            assert answer_in_kind(Target(queue=queue)) == Reply(queue, wire_format, "c")
-            assert answer_in_kind(Target(queue="ab".replace(queue, ""))) is None
-    assert answer_in_kind(Target(queue="b")) is None
+            assert answer_in_kind(Destination(queue=queue)) == Reply(queue, wire_format, "c")
+            assert answer_in_kind(Destination(queue="ab".replace(queue, ""))) is None
+    assert answer_in_kind(Destination(queue="b")) is None
 
 
 def test_a_body_that_is_read_by_hand_is_not_taken_for_the_message(decoded: list[bytes]) -> None:
@@ -85,13 +85,13 @@ def test_a_body_that_is_read_by_hand_is_not_taken_for_the_message(decoded: list[
 
     with handling(delivery("answers")):
         callback(None, *delivery("elsewhere"))
-        assert answer_in_kind(Target(queue="answers")) is not None
-        assert answer_in_kind(Target(queue="elsewhere")) is None
+        assert answer_in_kind(Destination(queue="answers")) is not None
+        assert answer_in_kind(Destination(queue="elsewhere")) is None
 
 
 def test_a_body_that_cannot_be_read_is_tried_once(decoded: list[bytes]) -> None:
     with handling(Delivery(Basic.Deliver(), BasicProperties(), b"\xff")):
-        assert [answer_in_kind(Target(queue="q")) for _ in range(2)] == [None, None]
+        assert [answer_in_kind(Destination(queue="q")) for _ in range(2)] == [None, None]
     assert len(decoded) == 1
 
 
@@ -99,7 +99,7 @@ def test_a_message_is_not_kept_when_it_has_been_handled() -> None:
     message = delivery("answers")
     method = weakref.ref(message.method)
     with handling(message):
-        answer_in_kind(Target(queue="answers"))
+        answer_in_kind(Destination(queue="answers"))
     del message
     gc.collect()
     assert method() is None

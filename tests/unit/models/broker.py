@@ -22,8 +22,8 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
 )
 from neon_mq_connector.link import ChannelEvents, Waiter
-from neon_mq_connector.publishing.confirm_channel import Answer
-from neon_mq_connector.publishing.confirm_channel import Message as Publication
+from neon_mq_connector.publishing.message import Answer
+from neon_mq_connector.publishing.message import Message as Publication
 from neon_mq_connector.topology import BrokerFacts, QueueStatus
 from tests.unit.fakes import as_raw, make_delivery
 from tests.unit.models.simulation import SimulatedWaiter, Simulation

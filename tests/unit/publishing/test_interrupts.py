@@ -13,7 +13,8 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector.errors import ConnectionLostError
-from neon_mq_connector.publishing.publisher import Message, Publisher
+from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.publishing.publisher import Publisher
 from tests.support.publishing import FutureAnswer
 from tests.unit.fakes import FakeChannel, FakeControl, FakeLink, make_publisher
 
@@ -118,13 +119,13 @@ def test_at_whatever_moment_it_is_interrupted_a_publisher_goes_on(
                 assert interruption.raised
         link.refusals = []
         after = FutureAnswer()
-        # neither a lock that nobody holds any more nor a substitute is in its way
+        # no lock is held any more
         publisher.post(message(b"after"), after, time.monotonic() + 20)
         confirm_all(link.channels)
         assert publisher._repairs.wait_until_done(10.0)
         confirm_all(link.channels)
         assert after.future.done()
-        assert (publisher.unconfirmed, publisher._bytes) == (0, 0), f"moment {moment}"
+        assert (publisher.unconfirmed, publisher._limit.byte_count) == (0, 0), f"moment {moment}"
         if not interruption.raised:
             break
         moment += 1

@@ -27,9 +27,9 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
-from neon_mq_connector.publishing import publisher as publisher_module
-from neon_mq_connector.publishing.confirm_channel import Flush
-from neon_mq_connector.publishing.publisher import Message, Publisher
+from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
+from neon_mq_connector.publishing.message import Flush, Message
+from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 from tests.support.polling import eventually
 from tests.support.publishing import FutureAnswer, submit
@@ -231,7 +231,7 @@ def test_flushing_waits_for_a_message_whose_queue_is_still_being_declared(it: Be
 
 def test_a_message_for_a_missing_exchange_takes_no_other_with_it(it: Bench) -> None:
     for exchange in ("x", "gone"):
-        it.publisher.exchange_exists(exchange)
+        it.publisher._exchanges.add(exchange)
     before = it.submit(b"before", exchange="x")
     culprit = it.submit(b"culprit", exchange="gone")
     after = it.submit(b"after", exchange="x")
@@ -245,8 +245,8 @@ def test_a_message_for_a_missing_exchange_takes_no_other_with_it(it: Bench) -> N
     assert [each.body for each in it.channel.published] == [b"after"]
     it.channel.confirms(1)
     assert after.result(0) is None
-    assert not it.publisher.knows("gone")
-    assert it.publisher.knows("x")
+    assert "gone" not in it.publisher._exchanges
+    assert "x" in it.publisher._exchanges
 
 
 def test_an_exchange_is_looked_up_once(it: Bench) -> None:
@@ -269,7 +269,7 @@ def test_an_exchange_that_does_not_exist_is_said_before_anything_is_sent(it: Ben
 def test_what_is_unconfirmed_is_bounded_and_who_comes_then_waits(
     it: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "MAX_UNCONFIRMED_BYTES", 100)
+    monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED_BYTES", 100)
     it.submit(b"x" * 80)
     message = Message("", "q", b"x" * 30, BasicProperties())
     with pytest.raises(PublishTimeoutError, match="too much is unconfirmed") as caught:
@@ -286,7 +286,7 @@ def test_what_is_unconfirmed_is_bounded_and_who_comes_then_waits(
 def test_a_message_larger_than_the_bound_goes_alone(
     it: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "MAX_UNCONFIRMED_BYTES", 100)
+    monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED_BYTES", 100)
     future = it.submit(b"x" * 500)
     it.channel.confirms(1)
     assert future.done()
@@ -298,8 +298,8 @@ def test_a_message_larger_than_the_bound_goes_alone(
 def test_however_a_message_ends_its_space_is_free_again(
     it: Bench, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(publisher_module, "MAX_UNCONFIRMED_BYTES", 100)
-    it.publisher.exchange_exists("x")
+    monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED_BYTES", 100)
+    it.publisher._exchanges.add("x")
     for _ in range(3):
         if way == "no broker":
             it.link.refusals = [BrokerUnreachableError("down")]
@@ -308,7 +308,7 @@ def test_however_a_message_ends_its_space_is_free_again(
             continue
         if way == "declare refused":
             it.control.refusal = pika_errors.ChannelClosedByBroker(403, "no")
-        it.publisher.exchange_exists("x")
+        it.publisher._exchanges.add("x")
         future = it.submit(
             b"x" * 90,
             exchange="x" if way == "exchange" else "",
@@ -484,7 +484,7 @@ def test_what_a_message_needs_is_declared_once_and_it_is_sent_again(it: Bench) -
         asked.append(facts)
         return declare_queue(Queue("q"), facts)
 
-    it.publisher.exchange_exists("x")
+    it.publisher._exchanges.add("x")
     future = it.submit(exchange="x", declare=steps)
     it.channel.returns(1)
     it.channel.confirms(1)

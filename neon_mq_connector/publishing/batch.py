@@ -1,42 +1,24 @@
-"""Many messages on their way at once: none waits for the confirm of the one before.
-
-`submit` sends one and gives a future. `publish_all` sends any number and keeps one set of books for
-all of them, for as little work per message as can be. Both declare what is missing, as
-`confirmed.send` does.
-"""
+"""Publish many messages: none waits for the confirm of the one before."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Iterator
 
 import pika
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import (
     MQError,
     PublishBatchError,
     PublishError,
     PublishTimeoutError,
 )
-from neon_mq_connector.publishing.confirm_channel import Flush
-from neon_mq_connector.publishing.publisher import Message
-from neon_mq_connector.sending.confirmed import (
-    declare,
-    declare_missing,
-    message_for,
-    needs_declare,
-    send,
-)
-from neon_mq_connector.sending.outgoing import Outgoing
-from neon_mq_connector.sending.target import Target
-from neon_mq_connector.threads.futures import CancellableFuture, FutureThread
-
-LOG = logging.getLogger("neon_mq_connector.publisher")
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Destination, Flush, Message
+from neon_mq_connector.publishing.publisher import Publisher
+from neon_mq_connector.threads.futures import FutureThread
 
 #: How many messages of one batch may wait for their confirm. When so many do, half of them are
 #: waited for, so that the two threads do not wake each other for every single message.
@@ -50,55 +32,21 @@ _LONGEST_HOLD = 0.05
 _LOOKS = 10
 
 
-def submit(
-    connections: Connections, target: Target, outgoing: Outgoing, *, timeout: float
-) -> Future[str]:
-    """Send a message and return at once what will tell of its confirm.
-
-    Args:
-        connections: of the virtual host.
-        target: where the message goes; what is missing there is declared.
-        outgoing: the message.
-        timeout: how long to wait for a connection and for room, and how long the confirm may take,
-            in seconds.
-
-    Returns:
-        A future with the message's id.
-
-    Raises:
-        PublishError: nothing was sent: there is no connection, or no room.
-        TopologyError: the broker refused a declare.
-    """
-    deadline = time.monotonic() + timeout
-    publisher = connections.publisher
-    if needs_declare(connections, target):
-        declare(connections, target, deadline)
-    message = message_for(target, outgoing)
-    futures = connections.futures
-    future = MessageFuture(
-        outgoing.message_id,
-        deadline,
-        futures,
-        lambda: publisher.unconfirmed_in_time(message, timeout),
-    )
-    futures.expect(future)
-    try:
-        publisher.post(message, future, deadline)
-    except BaseException:
-        futures.forget(future)
-        raise
-    return future
-
-
 def publish_all(
-    connections: Connections, target: Target, messages: Iterator[Outgoing], *, timeout: float
+    publisher: Publisher,
+    futures: FutureThread,
+    destination: Destination,
+    messages: Iterator[EncodedMessage],
+    *,
+    timeout: float,
 ) -> list[str]:
-    """Send messages, and wait until the broker has all of them.
+    """Publish messages, and wait until the broker has all of them.
 
     Args:
-        connections: of the virtual host.
-        target: where they go; what is missing there is declared.
-        messages: the messages, which are asked for one by one.
+        publisher: of the virtual host.
+        futures: the thread that writes out what is held back for too long.
+        destination: where they go; what is missing there is declared.
+        messages: the messages, which are taken one by one.
         timeout: how long the broker may take nothing and confirm nothing, in seconds.
 
     Returns:
@@ -106,13 +54,13 @@ def publish_all(
 
     Raises:
         PublishBatchError: some were not confirmed.
-        MQError: what the first message met with, where it is no `PublishError`.
+        MQError: why the first message was not sent, where it is no `PublishError`.
         Exception: what `messages` raised; all before it are confirmed.
     """
-    batch = _Batch(connections, target, timeout)
+    batch = _Batch(publisher, destination, timeout)
     cause: Exception | None = None
     try:
-        with _WriteOut(connections):
+        with _WriteOut(publisher, futures):
             batch.send_all(messages)
     except Exception as error:
         cause = error
@@ -123,73 +71,16 @@ def publish_all(
     return batch.message_ids
 
 
-class MessageFuture(CancellableFuture[str]):
-    """The id of a message, once the broker has it.
-
-    It is settled on the I/O thread; callbacks run on the thread of futures.
-
-    Args:
-        message_id: the id.
-        deadline: until when the confirm is waited for, on the monotonic clock, in seconds.
-        thread: of futures; it ends this one at the deadline.
-        late: makes the error for that.
-    """
-
-    def __init__(
-        self,
-        message_id: str,
-        deadline: float,
-        thread: FutureThread,
-        late: Callable[[], PublishError],
-    ) -> None:
-        super().__init__()
-        self.deadline = deadline
-        self._message_id = message_id
-        self._thread = thread
-        self._late = late
-
-    def add_done_callback(self, fn: Callable[[Future[str]], object]) -> None:
-        """Have a function called with this future when it is done, at once if it is.
-
-        Args:
-            fn: the function; should be short, since one thread calls all of them.
-        """
-        if self.done():
-            super().add_done_callback(fn)
-        else:
-            super().add_done_callback(lambda _self: self._thread.call(lambda: fn(self)))
-
-    def resolve(self, _value: None) -> None:
-        """Take the confirm."""
-        self._thread.forget(self)
-        try:
-            self.set_result(self._message_id)
-        except InvalidStateError:
-            LOG.debug("message %s was confirmed after its future had ended", self._message_id)
-
-    def fail(self, error: BaseException) -> None:
-        """Take the failure."""
-        self._thread.forget(self)
-        try:
-            self.set_exception(error)
-        except InvalidStateError:
-            LOG.debug("message %s failed after its future had ended", self._message_id)
-
-    def expire(self) -> None:
-        """Fail: no confirm came in time."""
-        self.fail(self._late())
-
-
 class _WriteOut:
-    """See to it that messages are not held back for long while the next one lets us wait.
+    """Write out what is held back while the next message lets us wait.
 
     Attributes:
         deadline: until when they may be, on the monotonic clock, in seconds.
     """
 
-    def __init__(self, connections: Connections) -> None:
-        self._publisher = connections.publisher
-        self._futures = connections.futures
+    def __init__(self, publisher: Publisher, futures: FutureThread) -> None:
+        self._publisher = publisher
+        self._futures = futures
         self._over = False
         self.deadline = 0.0
 
@@ -237,35 +128,34 @@ class _Part:
 
 
 class _Batch:
-    """The books of many messages to one target.
+    """Many messages to one destination, and which of them are confirmed.
 
-    The thread that sends owns them, but for what the I/O thread writes: which messages are
-    confirmed, and how many. Failures come from any thread, one key each.
+    The thread that sends owns it, but for what the I/O thread writes: which messages are confirmed,
+    and how many. Failures come from any thread, one key each.
 
     Attributes:
         message_ids: of the messages that were taken, in order.
         confirmed: by number: 1 for a message that the broker has.
         count: how many that are.
         failures: by number.
-        wake_at: when so many are confirmed, whoever waits wants to know.
-        bell: rung then, and for every failure.
+        wake_at: when so many are confirmed, the waiting thread is woken.
+        bell: set then, and for every failure.
     """
 
-    def __init__(self, connections: Connections, target: Target, timeout: float) -> None:
+    def __init__(self, publisher: Publisher, destination: Destination, timeout: float) -> None:
         self.message_ids: list[str] = []
         self.confirmed = bytearray()
         self.count = 0
         self.failures: dict[int, PublishError] = {}
         self.wake_at = _NEVER
         self.bell = threading.Event()
-        self._connections = connections
-        self._publisher = connections.publisher
-        self._target = target
+        self._publisher = publisher
+        self._destination = destination
         self._timeout = timeout
         self._last_sent = self._seen_at = time.monotonic()
         self._seen = 0
 
-    def send_all(self, messages: Iterator[Outgoing]) -> None:
+    def send_all(self, messages: Iterator[EncodedMessage]) -> None:
         """Send until there are no more, or one cannot be sent.
 
         Raises:
@@ -275,12 +165,11 @@ class _Batch:
             if not self._send_first(first):
                 return
             break
-        target, exchange, queue = self._target, self._target.exchange, self._target.queue
-        mandatory = target.one_queue_is_meant
+        destination, publisher, timeout = self._destination, self._publisher, self._timeout
+        exchange, queue, mandatory = destination.exchange, destination.queue, destination.mandatory
         declares_queue = mandatory and not exchange
-        steps = declare_missing(target)
-        publisher, timeout = self._publisher, self._timeout
-        post, knows, held, soon = publisher.post, publisher.knows, Flush.HELD, Flush.SOON
+        steps = destination.declare if exchange else None
+        post, held, soon = publisher.post, Flush.HELD, Flush.SOON
         ids, confirmed = self.message_ids, self.confirmed
         number = room = len(ids)
         for message_id, body, properties in messages:
@@ -291,8 +180,6 @@ class _Batch:
                     room = self._wait_for_room(number)
                 before, now = self._last_sent, time.monotonic()
                 self._last_sent = now
-                if exchange and not knows(exchange):
-                    declare(self._connections, target, now + timeout)
                 post(
                     Message(exchange, queue, body, properties, mandatory, declares_queue, steps),
                     _Part(self, number),
@@ -343,14 +230,15 @@ class _Batch:
             message_ids=self.message_ids,
         ) from (cause or first)
 
-    def _send_first(self, first: Outgoing) -> bool:
-        """Send a message and wait for its confirm: from there on it is known what there is.
+    def _send_first(self, first: EncodedMessage) -> bool:
+        """Publish a message and wait for its confirm; what is missing is declared for it.
 
-        Were many sent to a queue that is missing, each would come back, and they would arrive in
-        another order.
+        If many were sent to a queue that is missing, each would be returned, and they would arrive
+        in another order.
         """
         try:
-            send(self._connections, self._target, first, timeout=self._timeout)
+            message = self._destination.message(first)
+            self._publisher.publish(message, timeout=self._timeout)
         except PublishError as error:
             self.failures[0] = error
         else:
@@ -397,8 +285,8 @@ class _Batch:
             self.bell.wait(min(left, self._timeout / _LOOKS))
 
     def _message_to_name(self) -> Message:
-        nothing = Outgoing("", b"", pika.BasicProperties())
-        return message_for(self._target, nothing)
+        nothing = EncodedMessage("", b"", pika.BasicProperties())
+        return self._destination.message(nothing)
 
 
 def _as_publish_error(error: BaseException) -> PublishError:
@@ -407,6 +295,3 @@ def _as_publish_error(error: BaseException) -> PublishError:
     other = PublishError(f"not sent: {error}", may_have_arrived=False)
     other.__cause__ = error
     return other
-
-
-__all__ = ["MessageFuture", "publish_all", "submit"]

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pika
 import pika.exceptions as pika_errors
-from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.control.connection import hang_up, perform_on
 from neon_mq_connector.control.probe import open_blocking, within
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import PublishTimeoutError, TopologyError, UnroutableError
-from neon_mq_connector.sending.outgoing import Outgoing
-from neon_mq_connector.sending.target import Target
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 from neon_mq_connector.topology import (
     NOT_FOUND,
@@ -33,17 +32,17 @@ from neon_mq_connector.topology import (
 #: How long to wait for a broker where nothing says so, in seconds: the default of the setting
 #: ``publish_timeout``.
 _PUBLISH_TIMEOUT = 30.0
-#: The least time for a good-bye, in seconds.
-_GOOD_BYE = 0.5
+#: The least time to close a connection, in seconds.
+_LEAST_CLOSE_TIME = 0.5
 
-#: The threads of the pika connections that this library made for somebody, and how long a message
+#: The threads of the pika connections that this library has handed out, and how long a message
 #: on them may take, in seconds.
 _owners: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
 _owners_lock = threading.RLock()
 
 
 def _after_fork() -> None:
-    """Replace the lock: whoever held it when the process forked is not here."""
+    """Replace the lock: the thread that held it when the process forked is not here."""
     global _owners_lock
     _owners_lock = threading.RLock()
 
@@ -62,7 +61,7 @@ def remember_owner(connection: pika.BlockingConnection, publish_timeout: float) 
         _owners[connection] = threading.get_ident(), publish_timeout
 
 
-def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
+def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> None:
     """Send on a connection that the caller holds.
 
     A pika connection belongs to one thread, and does not tell to which. So only a connection that
@@ -72,8 +71,8 @@ def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
     Args:
         connection: a pika `BlockingConnection` or `SelectConnection`, or the ``connection`` of a
             consumer thread or of a callback's channel.
-        target: where the message goes; what is missing there is declared.
-        outgoing: the message.
+        destination: where the message goes; what is missing there is declared.
+        encoded: the message.
 
     Raises:
         pika.exceptions.ConnectionWrongStateError: the connection is closed.
@@ -83,33 +82,31 @@ def emit(connection: Any, target: Target, outgoing: Outgoing) -> None:
     """
     if not connection.is_open:
         raise pika_errors.ConnectionWrongStateError(
-            f"a message for {target.queue or target.exchange!r} needs an open connection; "
-            "this one is closed"
+            f"{destination}: a message needs an open connection; this one is closed"
         )
     if isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
         with _owners_lock:
             owner, timeout = _owners.get(connection, (0, _PUBLISH_TIMEOUT))
         if owner == threading.get_ident():
             deadline = time.monotonic() + timeout
-            with _until(connection, deadline, target):
-                _emit_blocking(connection, target, outgoing, deadline)
+            with _until(connection, deadline, destination):
+                _emit_blocking(connection, destination, encoded, deadline)
         else:
-            emit_to([_parameters_of(connection)], target, outgoing, timeout=timeout)
+            emit_to([_parameters_of(connection)], destination, encoded, timeout=timeout)
     else:
         channel = connection.channel()
         channel.confirm_delivery()
-        _emit_on(
-            target,
-            outgoing,
-            open_channel=lambda: contextlib.nullcontext(channel),
-            declare=lambda: _declare_on_stand_in(channel, target),
+        _emit(
+            destination,
+            publish=lambda: _publish(channel, destination, encoded),
+            declare=lambda: _declare_on_stand_in(channel, destination),
         )
 
 
 def emit_to(
     parameters: Sequence[pika.connection.Parameters],
-    target: Target,
-    outgoing: Outgoing,
+    destination: Destination,
+    encoded: EncodedMessage,
     *,
     timeout: float,
 ) -> None:
@@ -117,8 +114,8 @@ def emit_to(
 
     Args:
         parameters: one entry per server.
-        target: where the message goes; what is missing there is declared.
-        outgoing: the message.
+        destination: where the message goes; what is missing there is declared.
+        encoded: the message.
         timeout: how long all of it may take, in seconds.
 
     Raises:
@@ -126,81 +123,77 @@ def emit_to(
         Exception: as `emit`.
     """
     deadline = time.monotonic() + timeout
-    with _moment(parameters, deadline, target) as connection:
-        _emit_blocking(connection, target, outgoing, deadline)
+    with _moment(parameters, deadline, destination) as connection:
+        _emit_blocking(connection, destination, encoded, deadline)
 
 
 def _emit_blocking(
-    connection: pika.BlockingConnection, target: Target, outgoing: Outgoing, deadline: float
+    connection: pika.BlockingConnection,
+    destination: Destination,
+    encoded: EncodedMessage,
+    deadline: float,
 ) -> None:
-    @contextlib.contextmanager
-    def open_channel() -> Iterator[BlockingChannel]:
+    def publish() -> None:
         channel = connection.channel()
         try:
             channel.confirm_delivery()
-            yield channel
+            _publish(channel, destination, encoded)
         finally:
             if channel.is_open and time_left(deadline):  # or else the connection is ended
                 channel.close()
 
-    _emit_on(
-        target,
-        outgoing,
-        open_channel=open_channel,
-        declare=lambda: _drive(connection, target, target.queue_steps(BrokerFacts()), deadline),
-        declare_exchange=lambda: _drive(connection, target, target.exchange_steps(), deadline),
+    _emit(
+        destination,
+        publish=publish,
+        declare=lambda: _drive(connection, destination, deadline),
     )
 
 
-def _emit_on(
-    target: Target,
-    outgoing: Outgoing,
-    *,
-    open_channel: Callable[[], Any],
-    declare: Callable[[], object],
-    declare_exchange: Callable[[], object] = lambda: None,
+def _emit(
+    destination: Destination, *, publish: Callable[[], None], declare: Callable[[], object]
 ) -> None:
-    if target.exchange:
-        declare_exchange()
-        if target.queue:
-            declare()
-    for first in (True, False):
+    """Publish to a destination; a queue that is missing is declared, an exchange always."""
+    if destination.exchange:
+        declare()
+    try:
         try:
-            with open_channel() as channel:
-                channel.basic_publish(
-                    target.exchange,
-                    target.queue,
-                    outgoing.body,
-                    outgoing.properties,
-                    mandatory=target.one_queue_is_meant,
-                )
-        except pika_errors.UnroutableError as error:
-            if first and target.queue:
-                declare()
-                continue
-            raise UnroutableError(
-                f"no queue takes a message for {target.queue or target.exchange!r}",
-                may_have_arrived=False,
-            ) from error
-        return
+            publish()
+        except pika_errors.UnroutableError:
+            if not destination.queue:
+                raise
+            declare()
+            publish()
+    except pika_errors.UnroutableError as error:
+        raise UnroutableError(
+            f"no queue takes a message for {destination}", may_have_arrived=False
+        ) from error
 
 
-def _declare_on_stand_in(channel: Any, target: Target) -> None:
-    if target.exchange:
-        channel.exchange_declare(target.exchange, exchange_type=target.exchange_type)
-    if target.queue:
-        channel.queue_declare(target.queue)
-        if target.exchange:
-            channel.queue_bind(target.queue, target.exchange, routing_key=target.queue)
+def _publish(channel: Any, destination: Destination, encoded: EncodedMessage) -> None:
+    channel.basic_publish(
+        destination.exchange,
+        destination.queue,
+        encoded.body,
+        encoded.properties,
+        mandatory=destination.mandatory,
+    )
+
+
+def _declare_on_stand_in(channel: Any, destination: Destination) -> None:
+    if destination.exchange:
+        channel.exchange_declare(destination.exchange, exchange_type=destination.exchange_type)
+    if destination.queue:
+        channel.queue_declare(destination.queue)
+        if destination.exchange:
+            channel.queue_bind(
+                destination.queue, destination.exchange, routing_key=destination.queue
+            )
 
 
 def _drive(
-    connection: pika.BlockingConnection,
-    target: Target,
-    steps: Generator[Step, Any, QueueStatus],
-    deadline: float,
+    connection: pika.BlockingConnection, destination: Destination, deadline: float
 ) -> QueueStatus:
-    """Perform steps on the caller's connection, but for what may cost the caller its connection."""
+    """Declare on the caller's connection, but for what may cost the caller that connection."""
 
     def perform(step: Step) -> QueueStatus | None:
         if not isinstance(step, DeclareQueue) or step.passive or not step.queue.transient:
@@ -211,34 +204,36 @@ def _drive(
             if refusal.code != NOT_FOUND:
                 raise
         # a broker that refuses transient queues closes the connection that asked for one
-        with _moment([_parameters_of(connection)], deadline, target) as own:
+        with _moment([_parameters_of(connection)], deadline, destination) as own:
             return _on_new_channel(own, step)
 
     try:
-        return drive_steps(steps, perform)
+        return drive_steps(destination.declare(BrokerFacts()), perform)
     except Refusal as refusal:
         raise TopologyError(f"the broker refused: {refusal}") from refusal
 
 
 @contextlib.contextmanager
 def _moment(
-    parameters: Sequence[pika.connection.Parameters], deadline: float, target: Target
+    parameters: Sequence[pika.connection.Parameters], deadline: float, destination: Destination
 ) -> Iterator[pika.BlockingConnection]:
     """Open a connection for a moment; the broker may close it before we do."""
     connection = open_blocking([within(time_left(deadline), each) for each in parameters])
     try:
-        with _until(connection, deadline, target):
+        with _until(connection, deadline, destination):
             yield connection
     finally:
         if connection.is_open:
-            good_bye = max(deadline, time.monotonic() + _GOOD_BYE)
+            close_by = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
             lost = contextlib.suppress(pika_errors.AMQPError, PublishTimeoutError)
-            with lost, _until(connection, good_bye, target):
+            with lost, _until(connection, close_by, destination):
                 connection.close()
 
 
 @contextlib.contextmanager
-def _until(connection: pika.BlockingConnection, deadline: float, target: Target) -> Iterator[None]:
+def _until(
+    connection: pika.BlockingConnection, deadline: float, destination: Destination
+) -> Iterator[None]:
     """End a connection when a block, all of whose waits are pika's, takes too long.
 
     pika's blocking connection has no time-outs of its own. But it serves the timers of its loop
@@ -248,8 +243,8 @@ def _until(connection: pika.BlockingConnection, deadline: float, target: Target)
     def expire() -> None:
         hang_up(connection)
         raise PublishTimeoutError(
-            f"a message for {target.queue or target.exchange!r}: the broker did not confirm it in "
-            "time; if there is an alarm, its log says so. The connection is closed",
+            f"a message for {destination}: the broker did not confirm it in time; if there is an "
+            "alarm, its log says so. The connection is closed",
             may_have_arrived=True,
         )
 

@@ -1,4 +1,4 @@
-"""The request client's books: each request gets its own answer, whoever sends it and how."""
+"""The request client: each request gets its own answer, however it is sent."""
 
 from __future__ import annotations
 
@@ -236,6 +236,29 @@ def test_a_request_that_comes_back_twice_is_unroutable(it: Bench) -> None:
         it.channel.returns(count)
     with pytest.raises(UnroutableError, match="no queue takes it"):
         future.result(30.0)
+
+
+def test_a_future_fails_when_the_queue_of_its_request_cannot_be_declared(it: Bench) -> None:
+    future = it.client.submit("service", {"ask": 1}, timeout=30.0)
+    it.connections.control.refusal = TopologyError("403 ACCESS_REFUSED")
+    it.channel.returns(1)
+    with pytest.raises(TopologyError, match="403"):
+        future.result(30.0)
+    it.connections.control.refusal = None
+
+
+def test_the_request_of_a_stream_is_sent_again_when_it_is_returned(it: Bench) -> None:
+    stream = it.client.stream("service", {"ask": 1}, timeout=5.0)
+    requests, parts = it.connections.requests.channels
+    requests.returns(1)
+    for request in requests.published:
+        assert content(request)["routing_key"] == stream.reply_queue
+        assert request.properties.reply_to is None
+        assert request.properties.headers == {TIME_ALLOWED: 5000}
+    body = encode_body({"message_id": id_of(requests.published[1]), "is_final": 1}, WireFormat.JSON)
+    properties = BasicProperties(content_type=content_type_of(WireFormat.JSON))
+    parts.delivers(make_delivery(1, body, properties))
+    assert [part["is_final"] for part in stream] == [1]
 
 
 def test_on_a_broker_that_refuses_reply_queues_the_direct_name_is_learned(it: Bench) -> None:

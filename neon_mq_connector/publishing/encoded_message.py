@@ -1,4 +1,4 @@
-"""Make a message from a dict: its id, its bytes and its properties."""
+"""Encode a dict as a message: its id, its bytes and its properties."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neon_mq_connector.link import EncodedProperties, PropertiesTemplate
 
 
 def check_data(data: Any) -> None:
-    """Refuse what is no message.
+    """Raise an error for what is no message.
 
     Args:
         data: what is to be sent.
@@ -36,8 +36,8 @@ def check_data(data: Any) -> None:
         raise ValueError("the message is an empty dict: there is nothing to send")
 
 
-class Outgoing(NamedTuple):
-    """A message that is ready to leave.
+class EncodedMessage(NamedTuple):
+    """A dict as it is sent.
 
     Attributes:
         message_id: its id, in the body and in the properties.
@@ -57,7 +57,7 @@ def prepare(
     expiration: float | str | None,
     app_id: str = "",
     **properties: Any,
-) -> Outgoing:
+) -> EncodedMessage:
     """Encode a dict, with a ``message_id`` if it has none. The caller's dict stays as it is.
 
     Args:
@@ -77,7 +77,7 @@ def prepare(
         EncodeError: the data has no representation in that format.
     """
     data, message_id = _identified(request_data)
-    return Outgoing(
+    return EncodedMessage(
         message_id,
         encode_body(data, wire_format),
         build_properties(
@@ -100,7 +100,7 @@ def prepare_encoded(
     reply_to: str | None = None,
     reply_queue: str = "",
     time_allowed: int = 0,
-) -> Outgoing:
+) -> EncodedMessage:
     """Encode a dict as `prepare` does, its properties too: for a publisher of this library.
 
     Args:
@@ -139,7 +139,7 @@ def prepare_encoded(
             expiration=expiration,
             headers=_request_headers(reply_queue, time_allowed),
         )
-    return Outgoing(message_id, encode_body(data, wire_format), properties)
+    return EncodedMessage(message_id, encode_body(data, wire_format), properties)
 
 
 @functools.lru_cache(maxsize=256)
@@ -161,11 +161,16 @@ def _template(
 
 
 def _request_headers(reply_queue: str, time_allowed: int) -> dict[str, Any] | None:
-    return {REPLY_QUEUE: reply_queue, TIME_ALLOWED: time_allowed} if reply_queue else None
+    headers: dict[str, Any] = {}
+    if reply_queue:
+        headers[REPLY_QUEUE] = reply_queue
+    if time_allowed:
+        headers[TIME_ALLOWED] = time_allowed
+    return headers or None
 
 
 def _identified(request_data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Copy a message, with an id if it has none; also give the id."""
+    """Return a copy of a message, with an id if it has none, and the id."""
     check_data(request_data)
     data = dict(request_data)
     message_id = data.get("message_id")

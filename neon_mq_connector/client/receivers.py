@@ -1,0 +1,163 @@
+"""What takes the answers to a request: a thread that waits, or a future."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from functools import partial
+from queue import Empty
+from typing import Any
+
+from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.request import ReplyEvent, RequestSpec
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.publishing.message import Flush
+from neon_mq_connector.threads.futures import CancellableFuture
+from neon_mq_connector.threads.mailbox import Mailbox
+
+LOG = logging.getLogger("neon_mq_connector.client")
+
+
+class WaitingThread:
+    """A request for whose answers a thread waits, in a ``with`` block.
+
+    Args:
+        channel: what it is sent on.
+        spec: what is asked.
+        reply_queue: the queue for answers that are not direct; the channel's by default.
+    """
+
+    __slots__ = ("_channel", "_events", "_request")
+
+    def __init__(self, channel: ReplyChannel, spec: RequestSpec, reply_queue: str = "") -> None:
+        self._events: Mailbox[ReplyEvent] = Mailbox()
+        self._channel = channel
+        self._request = channel.request(spec, self._events.put, reply_queue)
+
+    def __enter__(self) -> WaitingThread:
+        """Send it."""
+        self._channel.start(self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.remove(self._request)
+
+    def next_answer(self) -> dict[str, Any]:
+        """Wait for the next answer.
+
+        Raises:
+            RequestTimeoutError: none came in time.
+            MQError: what went wrong; see `RequestClient.request`.
+        """
+        channel, request, events = self._channel, self._request, self._events
+        deadline = request.spec.deadline
+        while True:
+            channel.read_until(events.qsize, deadline)
+            try:
+                event = events.get(timeout=time_left(deadline))
+            except Empty:
+                raise channel.expire(request) from None
+            answer = channel.read(request, event)
+            if answer is not None:
+                return answer
+
+
+class ReplyFuture(CancellableFuture[dict[str, Any]]):
+    """The answer to come; when it is cancelled the answer is dropped.
+
+    Args:
+        forget: called when it is cancelled.
+    """
+
+    def __init__(self, forget: Callable[[], object]) -> None:
+        super().__init__()
+        self._forget: Callable[[], object] | None = forget
+
+    def cancel(self) -> bool:
+        """Wait no longer; the service may still do what it was asked."""
+        cancelled = super().cancel()
+        forget = self._forget
+        if cancelled and forget is not None:
+            forget()
+            self.release()
+        return cancelled
+
+    def release(self) -> None:
+        """Break the circle of references, which would wait for the garbage collector."""
+        self._forget = None
+
+
+class FutureReceiver:
+    """A request whose answer a future tells; it is read on the thread of futures.
+
+    Args:
+        channel: what it is sent on.
+        spec: what is asked.
+
+    Attributes:
+        future: the answer, of one in parts the first.
+        deadline: until when it is waited for, on the monotonic clock, in seconds.
+    """
+
+    __slots__ = ("_channel", "_request", "_thread", "deadline", "future")
+
+    def __init__(self, channel: ReplyChannel, spec: RequestSpec) -> None:
+        self.deadline = spec.deadline
+        self.future = ReplyFuture(self._forget)
+        self._channel = channel
+        self._thread = channel.shared.futures
+        self._request = channel.request(spec, self._receive)
+
+    def start(self) -> None:
+        """Send it together with others.
+
+        Raises:
+            RequestLostError, RequestTimeoutError: it was not sent.
+        """
+        try:
+            self._thread.expect(self)
+            self._channel.start(self._request, Flush.SOON)
+        except BaseException:
+            self._forget()
+            raise
+
+    def _receive(self, event: ReplyEvent) -> None:
+        self._thread.call(partial(self._handle, event))
+
+    # -- the thread of futures -----------------------------------------------------------------
+
+    def expire(self) -> None:
+        """Fail: no answer came in time."""
+        self._fail(self._channel.expire(self._request))
+
+    def _handle(self, event: ReplyEvent) -> None:
+        if self.future.done():
+            self._forget()
+            self._channel.shared.drop(self._request.message.message_id)
+            return
+        try:
+            answer = self._channel.read(self._request, event)
+        except MQError as error:
+            self._fail(error)
+            return
+        if answer is not None:
+            self._forget()
+            self.future.release()
+            try:
+                self.future.set_result(answer)
+            except InvalidStateError:
+                LOG.debug("%s was answered after it had ended", self._request)
+
+    def _fail(self, error: BaseException) -> None:
+        self._forget()
+        self.future.release()
+        try:
+            self.future.set_exception(error)
+        except InvalidStateError:
+            LOG.debug("%s failed after it had ended: %s", self._request, error)
+
+    def _forget(self) -> None:
+        self._thread.forget(self)
+        self._channel.remove(self._request)

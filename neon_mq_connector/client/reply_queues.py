@@ -1,0 +1,240 @@
+"""The queues for answers: that of a client, and those that requests name."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from neon_mq_connector.client.request import RequestSpec
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.control.control import Control
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, build_properties, new_id
+from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
+from neon_mq_connector.link import LinkChannel, Waiter
+from neon_mq_connector.topology import (
+    ACCESS_REFUSED,
+    INTERNAL_ERROR,
+    NOT_IMPLEMENTED,
+    BrokerFacts,
+    DeclareQueue,
+    DeleteQueue,
+    Queue,
+    QueueStatus,
+    Refusal,
+    Steps,
+    declare_queue,
+)
+
+LOG = logging.getLogger("neon_mq_connector.client")
+
+#: How long a delete may take, in seconds; no request waits for it longer than for its answer.
+_DELETE_TIMEOUT = 60.0
+
+
+@dataclass(eq=False)
+class NamedQueue:
+    """The use of a queue by one request.
+
+    Attributes:
+        name: of the queue.
+        channel: what its answers come in on.
+        deadline: until when the request waits for anything, on the monotonic clock, in seconds.
+        consumer_tag: of the request's consumer; empty while there is none.
+    """
+
+    name: str
+    channel: LinkChannel
+    deadline: float
+    consumer_tag: str = ""
+
+
+class NamedQueues:
+    """The queues that requests have named, each deleted when no request uses it any more.
+
+    Each request declares the queue and consumes from it. So none waits for another, and it makes no
+    difference which consumer gets an answer: it is assigned by its correlation id. `_lock` owns
+    which are in use, and is held for moments. A delete is submitted while it is held, so that it
+    comes before the next request's declare.
+
+    Args:
+        connections: how to reach the broker.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._in_use: set[NamedQueue] = set()
+        self._left_behind: set[str] = set()
+        # reentrant: a signal handler that stops the service may interrupt its holder
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def use(self, channel: LinkChannel, name: str, spec: RequestSpec) -> Iterator[None]:
+        """Use a queue for a ``with`` block; arguments and errors as for `acquire`."""
+        queue = self.acquire(channel, name, spec)
+        try:
+            yield
+        finally:
+            self.release(queue)
+
+    def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> NamedQueue:
+        """Declare a queue for answers and consume from it.
+
+        Args:
+            channel: what the answers are to come in on.
+            name: of the queue.
+            spec: what is asked.
+
+        Returns:
+            What `release` needs.
+
+        Raises:
+            RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
+        """
+        queue = NamedQueue(name, channel, spec.deadline)
+        try:
+            with self._lock:
+                self._in_use.add(queue)
+            self.delete_left_behind()
+            self._connections.control.perform(
+                f"declaring reply queue {name!r}",
+                lambda facts: declare_queue(Queue(name), facts),
+                timeout=time_left(spec.deadline),
+            )
+            queue.consumer_tag = channel.consume(
+                name, auto_ack=True, timeout=time_left(spec.deadline)
+            )
+        except BaseException as error:
+            self.release(queue)  # the broker may have declared it all the same
+            if isinstance(error, WaitTimeoutError):
+                raise spec.not_sent(error) from error
+            raise
+        return queue
+
+    def release(self, queue: NamedQueue) -> None:
+        """Release a queue; it is deleted once no request uses it.
+
+        The delete is waited for as long as the request has time left; it is done in any case.
+        """
+        if queue.consumer_tag and queue.channel.is_open:
+            with suppress(MQError):  # shut: so is the consumer
+                queue.channel.cancel(queue.consumer_tag)
+        with self._lock:
+            self._in_use.discard(queue)
+            if self._is_used(queue.name):
+                return
+            deletion = self._delete(queue.name)
+        with suppress(WaitTimeoutError):
+            deletion.over.wait(time_left(queue.deadline), f"deleting reply queue {queue.name!r}")
+
+    def delete_left_behind(self) -> None:
+        """Delete queues that could not be deleted when they were released; do not wait."""
+        if not self._left_behind:
+            return
+        with self._lock:
+            names = [name for name in self._left_behind if not self._is_used(name)]
+            self._left_behind.clear()
+            for name in names:
+                self._delete(name)
+
+    def _is_used(self, name: str) -> bool:
+        return any(queue.name == name for queue in self._in_use)
+
+    def _delete(self, name: str) -> _Deletion:
+        deletion = _Deletion(name, self._left_behind)
+        try:
+            self._connections.control.submit(
+                lambda connection: connection.channel().queue_delete(name),
+                deletion,
+                timeout=_DELETE_TIMEOUT,
+            )
+        except StoppedError as error:
+            deletion.fail(error)
+        return deletion
+
+
+class _Deletion:
+    """The delete of a queue, for the control connection to answer.
+
+    Args:
+        name: of the queue.
+        left_behind: takes the name if it fails.
+
+    Attributes:
+        over: answered when it has ended, in either way.
+    """
+
+    def __init__(self, name: str, left_behind: set[str]) -> None:
+        self.over: Waiter[None] = Waiter()
+        self._name = name
+        self._left_behind = left_behind
+
+    def resolve(self, _value: object) -> None:
+        self.over.resolve(None)
+
+    def fail(self, error: BaseException) -> None:
+        LOG.warning("reply queue %r is left behind for now: %s", self._name, error)
+        self._left_behind.add(self._name)
+        self.over.resolve(None)
+
+
+def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
+    """Declare a plain reply queue, the only kind that old services can declare too.
+
+    Args:
+        control: where it is declared.
+        name: its name.
+        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+    Returns:
+        The name; empty where such a queue is not permitted. Where the user may declare no queue it
+        is `DIRECT_REPLY_TO`: services that know direct reply-to can still answer.
+    """
+
+    def steps(facts: BrokerFacts) -> Steps:
+        try:
+            if facts.refuses_transient_queues:
+                # whether a queue may be declared by which the direct name is learned
+                own: QueueStatus = yield DeclareQueue(Queue("", exclusive=True))
+                yield DeleteQueue(own.name)
+                return QueueStatus("")
+            status: QueueStatus = yield DeclareQueue(Queue(name))
+        except Refusal as refusal:
+            if refusal.code == ACCESS_REFUSED:
+                return QueueStatus(DIRECT_REPLY_TO)
+            if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED):
+                raise
+            facts.refuses_transient_queues = True
+            return (yield from steps(facts))
+        return status
+
+    status = control.perform(f"declaring reply queue {name!r}", steps, timeout=time_left(deadline))
+    return status.name
+
+
+def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
+    """Return the name by which the direct reply-to of a channel can be published to.
+
+    The broker writes it into ``reply_to`` of each message; so one is sent to an exclusive queue and
+    read back.
+
+    Args:
+        channel: consumes from direct reply-to.
+        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+
+    Raises:
+        RequestLostError: the broker did not tell.
+    """
+    queue = channel.declare_queue(Queue("", exclusive=True), timeout=time_left(deadline)).name
+    properties = build_properties(
+        message_id=new_id(), content_type="text/plain", reply_to=DIRECT_REPLY_TO
+    )
+    channel.publish("", queue, b"", properties)
+    _method, received, _body = channel.get(queue, True, timeout=time_left(deadline))
+    channel.delete_queue(queue, timeout=time_left(deadline))
+    if received is None or not received.reply_to:
+        raise RequestLostError("the broker did not tell the direct reply-to name of this client")
+    return str(received.reply_to)
