@@ -107,7 +107,7 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
         ack_nack_callback: FrameCallback | None = None,
         callback: FrameCallback | None = None,
     ) -> Done:
-        """Do nothing: every `basic_publish` is confirmed, for whoever awaits it.
+        """Do nothing: every `basic_publish` is confirmed, and awaiting it waits for that.
 
         Raises:
             NotImplementedError: a callback for each confirm is asked for.

@@ -35,8 +35,8 @@ DONE = Done()
 class Unawaited:
     """The operations of one callback that failed before anybody awaited them.
 
-    When the callback is over, what is still unknown to it is told. Any thread adds; whoever takes
-    one out tells of it.
+    When the callback is over, what is still unknown to it is told. Any thread adds; the thread that
+    takes one out tells of it.
 
     Args:
         tell: called with an operation that has failed, and that nobody knows of.
@@ -71,7 +71,7 @@ class Unawaited:
 
 
 class Operation:
-    """An operation of a channel: it has begun; whoever wants its result or its error awaits it.
+    """An operation of a channel: it has begun, and is awaited for its result or its error.
 
     What it raises is what pika would raise. Any thread may answer it; the first answer counts, and
     is that of the thread that pops from `_unanswered`. The loop appends to `_waiters`, and looks
@@ -152,7 +152,7 @@ class Operation:
         return True
 
     def _wake(self) -> None:
-        with suppress(StoppedError):  # whoever awaits it is gone with its loop
+        with suppress(StoppedError):  # what awaits it is gone with its loop
             if self._callback is not None and self.error is None:
                 self._loop.call(self._callback, self._value)
             if self._waiters:
@@ -228,7 +228,7 @@ class PublishOperation(Operation):
 
     @property
     def is_known(self) -> bool:
-        """Whether somebody knows that it has failed: whoever awaited it, or the message."""
+        """Whether the coroutine that awaited it, or the message, knows that it has failed."""
         return self._was_awaited or self._publishes.has_ack
 
     def resolve(self, value: Any) -> None:

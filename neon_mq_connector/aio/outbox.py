@@ -1,7 +1,7 @@
 """What coroutines want done and what may have to wait: done in order, without holding up the loop.
 
-A message is sent by whoever has it when there is a connection and room. All else, and all messages
-behind one that has to wait, is done by a thread of its own, one after another.
+A message is sent by the calling thread when there is a connection and room. All else, and all
+messages behind one that has to wait, is done by a thread of its own, one after another.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import (
     ChannelEvents,
+    LinkChannel,
     RawDelivery,
     Returned,
-    LinkChannel,
     correlation_id,
 )
 from neon_mq_connector.publishing.message import Flush

@@ -36,7 +36,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import ChannelEvents, RawDelivery, LinkChannel, delivery_tag
+from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, delivery_tag
 from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 

@@ -24,24 +24,16 @@ from neon_mq_connector.consumers.attachment import Attachment
 from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.pika_errors import check_properties
-from neon_mq_connector.consumers.reply_route import Reply, make_answer
+from neon_mq_connector.consumers.reply_route import Reply, is_harmless, make_answer
 from neon_mq_connector.consumers.settlement import Verdict
-from neon_mq_connector.envelope import (
-    DIRECT_REPLY_TO,
-    PERSISTENT,
-    is_direct_reply_name,
-    is_reply_name,
-)
+from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
-from neon_mq_connector.link import Delivery, EncodedProperties
+from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.message import Destination, Message
 
 #: What an operation returns that is done by the call.
 DoneT = TypeVar("DoneT")
 ChannelT = TypeVar("ChannelT")
-
-#: Every broker takes so many bytes; one that finds a message too large closes the channel.
-_LARGEST_ANSWER = 65_536
 
 
 class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
@@ -229,7 +221,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         session = self._session
         tag = 0 if self.delivery is None else self.delivery.method.delivery_tag
         if self._answers_here is None:
-            self._answers_here = _is_harmless(message) and session.may_answer(tag)
+            self._answers_here = is_harmless(message) and session.may_answer(tag)
         elif not session.settlement.is_open(tag):
             self._answers_here = False  # after the ack: safety before order
         return self._answers_here
@@ -382,21 +374,6 @@ class DeliveryConnection(Generic[ChannelT, DoneT]):
     def remove_timeout(self, timeout_id: Any) -> None:
         """Forget a `call_later`."""
         timeout_id.cancel()
-
-
-def _is_harmless(message: Message) -> bool:
-    """Whether there is nothing in a message for which a broker would close the channel."""
-    properties = message.properties
-    if len(message.body) > _LARGEST_ANSWER:
-        return False
-    if isinstance(properties, EncodedProperties):
-        return True  # made here, with nothing of that kind
-    headers = properties.headers
-    return (
-        properties.user_id is None
-        and properties.reply_to != DIRECT_REPLY_TO
-        and not (headers and ("CC" in headers or "BCC" in headers))
-    )
 
 
 def _copy(properties: BasicProperties | None) -> BasicProperties:

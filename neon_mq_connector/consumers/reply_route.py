@@ -15,14 +15,18 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.envelope import (
+    DIRECT_REPLY_TO,
     REPLY_QUEUE,
     REPLY_QUEUE_PREFIX,
     is_direct_reply_name,
     is_reply_name,
 )
+from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import prepare_encoded
 from neon_mq_connector.publishing.message import Message
 
+#: Every broker takes so many bytes; one that finds a message too large closes the channel.
+_LARGEST_ANSWER = 65_536
 #: How long an answer may wait in the reply queue, in milliseconds.
 EXPIRATION = 1000
 
@@ -94,7 +98,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
         app_id=app_id,
         correlation_id=reply.correlation_id,
     )
-    # whoever had such a queue and has it no longer waits for nothing
+    # a requester without its reply queue is gone: nothing is declared for it
     declares = not is_reply_name(reply.queue)
     return Message(
         "",
@@ -104,4 +108,19 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
         mandatory=declares,
         declare_missing=declares,
         repeatable=True,
+    )
+
+
+def is_harmless(message: Message) -> bool:
+    """Whether there is nothing in a message for which a broker would close the channel."""
+    properties = message.properties
+    if len(message.body) > _LARGEST_ANSWER:
+        return False
+    if isinstance(properties, EncodedProperties):
+        return True  # made here, with nothing of that kind
+    headers = properties.headers
+    return (
+        properties.user_id is None
+        and properties.reply_to != DIRECT_REPLY_TO
+        and not (headers and ("CC" in headers or "BCC" in headers))
     )

@@ -18,7 +18,7 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     UnroutableError,
 )
-from neon_mq_connector.link import ChannelEvents, Returned, LinkChannel, Link
+from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, Returned
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.unconfirmed import Unconfirmed
 from neon_mq_connector.topology import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
@@ -221,7 +221,6 @@ class ConfirmChannel:
             except KeyError:
                 break
         self._on_end(self, pending[::-1], error)
-
 
 
 def refused_exchange(error: MQError) -> str | None:
