@@ -101,6 +101,8 @@ def client(
 def alarm(broker: PrivateBroker) -> Callable[[], AbstractContextManager[None]]:
     """Have the broker find that it has too little memory; the test has an `own_broker`."""
 
+    assert isinstance(broker, PrivateBroker), "mark the test with own_broker"
+
     @contextlib.contextmanager
     def raise_alarm() -> Iterator[None]:
         broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0000001")

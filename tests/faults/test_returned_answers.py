@@ -17,8 +17,6 @@ from tests.faults.peer import Peer
 from tests.support.polling import eventually, never
 from tests.support.proxy import FaultProxy
 
-pytestmark = pytest.mark.permissive_only
-
 QUEUE = "squares"
 MANY = 30
 
@@ -82,6 +80,7 @@ def serve(
     return start
 
 
+@pytest.mark.own_broker
 @pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
 def test_callbacks_go_on_while_their_answers_wait_for_the_broker(
     serve: Callable[[str], Squares],
@@ -104,6 +103,7 @@ def test_callbacks_go_on_while_their_answers_wait_for_the_broker(
     assert squares.errors == []
 
 
+@pytest.mark.own_broker
 def test_an_answer_whose_confirm_is_lost_is_sent_again(
     serve: Callable[[str], Squares],
     client: RequestClient,

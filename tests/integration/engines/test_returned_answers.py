@@ -78,7 +78,6 @@ def test_a_function_answers_what_it_returns(
     assert answer["context"]["mq"]["message_id"] == "m"
 
 
-@pytest.mark.permissive_only
 def test_an_answer_goes_to_the_virtual_host_of_its_request(
     service: Answering, client: RequestClient, engine: dict[str, Any], is_async: bool
 ) -> None:
@@ -89,7 +88,6 @@ def test_an_answer_goes_to_the_virtual_host_of_its_request(
     assert client.request("square", {"n": 3})["square"] == 9
 
 
-@pytest.mark.permissive_only
 def test_what_is_returned_stays_as_it_was(
     service: Answering, client: RequestClient, engine: dict[str, Any], is_async: bool
 ) -> None:
@@ -101,7 +99,6 @@ def test_what_is_returned_stays_as_it_was(
     assert SAME == {"constant": 1}
 
 
-@pytest.mark.permissive_only
 def test_parts_that_were_sent_come_before_what_is_returned(
     service: Answering, client: RequestClient, engine: dict[str, Any]
 ) -> None:
