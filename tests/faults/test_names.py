@@ -96,7 +96,6 @@ def test_a_bad_name_is_refused_when_it_is_registered_or_used(
         lambda: service.register_consumer("it", vhost, "q", nothing, routing_keys=(name,)),
         lambda: service.register_consumer("it", name, "q", nothing),
         lambda: service.register_subscriber("it", vhost, nothing, exchange=name),
-        lambda: service.register_subscriber(name, vhost, nothing),
         lambda: service.send_message({"a": 1}, queue=name),
         lambda: service.send_message({"a": 1}, exchange=name),
         lambda: service.submit_message({"a": 1}, queue=name),
@@ -108,3 +107,6 @@ def test_a_bad_name_is_refused_when_it_is_registered_or_used(
     ):
         with pytest.raises(ValueError, match="the name of "):
             use()
+    if name in BAD:  # one that is only too long is shortened for the subscriber's own queue
+        with pytest.raises(ValueError, match="the name of "):
+            service.register_subscriber(name, vhost, nothing)
