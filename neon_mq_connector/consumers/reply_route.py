@@ -59,8 +59,9 @@ def reply_route(properties: BasicProperties) -> ReplyRoute | None:
     if not headers or not reply_to or not is_direct_reply_name(reply_to):
         return None
     queue = headers.get(REPLY_QUEUE)
+    # a requester that may declare no queue names direct reply-to itself
     if not isinstance(queue, str) or not (
-        queue == reply_to or queue.startswith(REPLY_QUEUE_PREFIX)
+        queue in (reply_to, DIRECT_REPLY_TO) or queue.startswith(REPLY_QUEUE_PREFIX)
     ):
         return None
     return ReplyRoute(queue, reply_to, properties.correlation_id)
