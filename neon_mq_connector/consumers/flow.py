@@ -73,7 +73,9 @@ class Flow:
         """
         self._seen, self._mean = 0, 0.0
         few = max(1, self._max_bytes // _LARGEST_MESSAGE)
-        self._fits = few if is_ours and messages > few else self.asked
+        # there must be room for twice as many beside those few, should none of them be settled
+        starts_small = is_ours and messages > few and self.asked >= 3 * few
+        self._fits = few if starts_small else self.asked
         return self._limit()
 
     def arrived(self, count: int, size: int, unsettled: int) -> None:
