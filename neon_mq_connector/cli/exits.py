@@ -13,6 +13,7 @@ from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
     PublishError,
+    RequestLostError,
     TopologyError,
     VhostAccessError,
 )
@@ -77,4 +78,6 @@ def exit_code_of(error: BaseException) -> ExitCode:
 
     if isinstance(error, PrivateBrokerError):
         return ExitCode.NO_BROKER
+    if isinstance(error, RequestLostError) and isinstance(error.__cause__, ChannelShutError):
+        return ExitCode.REFUSED  # the broker closed its channel because of it
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)

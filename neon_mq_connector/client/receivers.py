@@ -161,3 +161,8 @@ class FutureReceiver:
     def _forget(self) -> None:
         self._thread.forget(self)
         self._channel.remove(self._request)
+        self._request.receive = _drop  # or else the garbage collector would have to free both
+
+
+def _drop(_event: ReplyEvent) -> None:
+    """Take what comes for a request that has ended."""

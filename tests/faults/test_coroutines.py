@@ -79,6 +79,7 @@ def test_what_coroutines_forward_arrives_and_their_loop_goes_on(
     run(service)
     with peer.channel() as channel:
         channel.basic_publish("", "beat", b"go")
+    eventually(lambda: forwarder.beats, what="the loop is looked at")
     peer.send(QUEUE, 20, prefix="before")
     for number in range(2):
         peer.send(QUEUE, 20, prefix=f"round{number}-")
