@@ -1,7 +1,4 @@
-"""What the compatibility tests share: configurations, observers, connectors that get stopped.
-
-The package under test is imported inside fixtures, so that all collects whatever is missing.
-"""
+"""What the compatibility tests share: configurations, observers, connectors that get stopped."""
 
 from __future__ import annotations
 
@@ -12,6 +9,10 @@ from typing import Any
 import pika
 import pytest
 
+from neon_mq_connector import MQConnector
+from neon_mq_connector.connector import ConsumerThread
+from neon_mq_connector.consumers import SelectConsumerThread
+from neon_mq_connector.utils import client_utils, connection_utils
 from tests.contract.configurations import SERVICE, make_config
 from tests.contract.peer import Answer, OldStyleService, Peer
 from tests.contract.recorders import Errors
@@ -81,8 +82,6 @@ def connect(
 
     The first argument may be a subclass; `config` and `service_name` may be given by keyword.
     """
-    from neon_mq_connector import MQConnector
-
     default = config
 
     def build(
@@ -115,9 +114,6 @@ def run(connect: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(params=["threaded", "select"])
 def consumer_class(request: pytest.FixtureRequest) -> Any:
     """Each class of consumer threads."""
-    from neon_mq_connector.connector import ConsumerThread
-    from neon_mq_connector.consumers import SelectConsumerThread
-
     return {"threaded": ConsumerThread, "select": SelectConsumerThread}[request.param]
 
 
@@ -147,8 +143,6 @@ def consumer_thread(
 @pytest.fixture
 def client_config(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Point `send_mq_request` at the broker the way callers do: by replacing a module global."""
-    from neon_mq_connector.utils import client_utils
-
     monkeypatch.setattr(client_utils, "_default_mq_config", config)
     return config
 
@@ -156,8 +150,6 @@ def client_config(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> di
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
     """Replace the backoff of `retry`, as test suites of services do; returns the calls of it."""
-    from neon_mq_connector.utils import connection_utils
-
     calls: list[tuple[Any, Any]] = []
 
     def get_timeout(*args: Any, **kwargs: Any) -> float:

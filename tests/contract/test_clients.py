@@ -4,9 +4,6 @@ Covers `send_mq_request` with services of either age on the other side, `NeonMQH
 `create_mq_callback` called by hand and in consumers, and the helpers that look for a broker.
 """
 
-# The decorators come from fixtures, so that the file collects without the package.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import asyncio
@@ -25,11 +22,22 @@ import pika
 import pytest
 from pydantic import BaseModel
 
+from neon_mq_connector import MQConnector
+from neon_mq_connector.utils import client_utils
+from neon_mq_connector.utils.client_utils import NeonMQHandler
+from neon_mq_connector.utils.connection_utils import (
+    SuppressPikaLogging,
+    check_rmq_is_available,
+    wait_for_mq_startup,
+)
+from neon_mq_connector.utils.network_utils import b64_to_dict, check_port_is_open, dict_to_b64
+from neon_mq_connector.utils.rabbit_utils import create_mq_callback
 from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer, encode, send_answer
 from tests.contract.recorders import Errors, Inbox, Outcome
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
+from tests.support.proxy import FaultProxy
 
 Build = Callable[..., Any]
 
@@ -37,8 +45,6 @@ Build = Callable[..., Any]
 @pytest.fixture
 def send_mq_request(client_config: dict[str, Any], request: pytest.FixtureRequest) -> Any:
     """The function; where a test is marked so, the one for coroutines too, on a loop each call."""
-    from neon_mq_connector.utils import client_utils
-
     if getattr(request, "param", "threads") == "threads":
         return client_utils.send_mq_request
     return lambda *args, **kwargs: asyncio.run(client_utils.send_mq_request_async(*args, **kwargs))
@@ -70,8 +76,6 @@ class TestRequests:
         self, send_mq_request: Any, vhost: str, connect: Build, run: Build
     ) -> None:
         def answer(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-            from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-
             request = b64_to_dict(body)
             channel.queue_declare(queue=request["routing_key"])
             channel.basic_publish(
@@ -209,9 +213,6 @@ class TestRequests:
     def test_a_service_that_asks_itself(
         self, send_mq_request: Any, vhost: str, connect: Build, run: Build
     ) -> None:
-        from neon_mq_connector import MQConnector
-        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
-
         class Service(MQConnector):
             @create_mq_callback()
             def front(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -329,8 +330,6 @@ class TestFailures:
     def test_a_broker_that_is_down_is_an_empty_dict(
         self, monkeypatch: pytest.MonkeyPatch, dead_config: dict[str, Any]
     ) -> None:
-        from neon_mq_connector.utils import client_utils
-
         monkeypatch.setattr(client_utils, "_default_mq_config", dead_config)
         assert client_utils.send_mq_request("/", {"n": 1}, "input", timeout=2) == {}
 
@@ -350,8 +349,6 @@ class TestFailures:
     def test_a_client_that_is_not_configured_is_an_empty_dict(
         self, monkeypatch: pytest.MonkeyPatch, dead_config: dict[str, Any]
     ) -> None:
-        from neon_mq_connector.utils import client_utils
-
         del dead_config["users"][CLIENT]
         monkeypatch.setattr(client_utils, "_default_mq_config", dead_config)
         assert client_utils.send_mq_request("/", {"n": 1}, "input", timeout=1) == {}
@@ -425,8 +422,6 @@ class TestClientConfiguration:
         peer: Peer,
         how: str,
     ) -> None:
-        from neon_mq_connector.utils import client_utils
-
         queue = peer.queue()
         if how == "changed in place":
             for key, value in config.items():
@@ -477,8 +472,6 @@ class TestClientConfiguration:
 class TestHandler:
     @pytest.fixture
     def handler(self, config: dict[str, Any], vhost: str, cleanup: Any) -> Any:
-        from neon_mq_connector.utils.client_utils import NeonMQHandler
-
         handler = NeonMQHandler(config, CLIENT, vhost)
 
         def end() -> None:
@@ -489,8 +482,6 @@ class TestHandler:
         return handler
 
     def test_it_is_a_connector_with_an_open_connection(self, handler: Any, vhost: str) -> None:
-        from neon_mq_connector import MQConnector
-
         assert issubclass(type(handler), MQConnector)
         assert isinstance(handler.connection, pika.BlockingConnection)
         assert handler.connection.is_open
@@ -525,8 +516,6 @@ class TestHandler:
     def test_it_can_be_made_in_a_callback(
         self, config: dict[str, Any], vhost: str, connect: Build, run: Build, peer: Peer
     ) -> None:
-        from neon_mq_connector.utils.client_utils import NeonMQHandler
-
         queue = peer.queue()
 
         def work(*_: Any) -> None:
@@ -548,8 +537,6 @@ class TestHandler:
     def test_a_broker_that_is_down_is_an_error(
         self, dead_config: dict[str, Any], no_waiting: Any
     ) -> None:
-        from neon_mq_connector.utils.client_utils import NeonMQHandler
-
         with pytest.raises(Exception):  # noqa: B017, PT011 - pika's or ours
             _ = NeonMQHandler(dead_config, CLIENT, "/").connection
 
@@ -562,14 +549,8 @@ class Question(BaseModel):
 class TestCallbacksByHand:
     """No broker: services test their handlers this way."""
 
-    @pytest.fixture
-    def create_mq_callback(self) -> Any:
-        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
-
-        return create_mq_callback
-
     @pytest.mark.parametrize("encoded", [True, False])
-    def test_plain_and_called_decorators(self, create_mq_callback: Any, encoded: bool) -> None:
+    def test_plain_and_called_decorators(self, encoded: bool) -> None:
         @create_mq_callback
         def plain(body: dict[str, Any]) -> Any:
             return body
@@ -582,9 +563,7 @@ class TestCallbacksByHand:
         assert plain(None, None, None, body) == {"n": (1,)}
         assert called(None, None, None, body) == {"n": (1,)}
 
-    def test_the_arguments_that_were_asked_for_come_as_keywords(
-        self, create_mq_callback: Any
-    ) -> None:
+    def test_the_arguments_that_were_asked_for_come_as_keywords(self) -> None:
         @create_mq_callback(include_callback_props=("channel", "method", "properties", "body"))
         def everything(**kwargs: Any) -> Any:
             return kwargs
@@ -606,7 +585,7 @@ class TestCallbacksByHand:
         assert body_only(1, 2, 3, encode({"n": 1})) == {"body": {"n": 1}}
         assert nothing(1, 2, 3, encode({"n": 1})) == "called"
 
-    def test_a_body_is_validated_by_the_model(self, create_mq_callback: Any) -> None:
+    def test_a_body_is_validated_by_the_model(self) -> None:
         @create_mq_callback(include_callback_props=("body",), request_model=Question)
         def handle(body: Question) -> Any:
             return body
@@ -617,7 +596,7 @@ class TestCallbacksByHand:
                 assert answer == Question(number=3, text="default")
                 assert isinstance(answer, Question)
 
-    def test_a_method_and_a_static_method(self, create_mq_callback: Any) -> None:
+    def test_a_method_and_a_static_method(self) -> None:
         class Holder:
             @create_mq_callback()
             def method(self, body: dict[str, Any]) -> Any:
@@ -639,7 +618,7 @@ class TestCallbacksByHand:
         assert Holder.static(None, None, None, {"n": 1}) == {"n": 1}
         assert holder.modelled(None, None, None, {"number": 4}) == (holder, 4)
 
-    def test_a_method_keeps_its_name(self, create_mq_callback: Any) -> None:
+    def test_a_method_keeps_its_name(self) -> None:
         @create_mq_callback()
         def handle_something(body: Any) -> Any:
             return body
@@ -650,7 +629,7 @@ class TestCallbacksByHand:
         "body", [b"garbage", b"", encode({"number": "x"}), {"number": "x"}, {}, None, 5], ids=str
     )
     def test_a_bad_request_is_no_error_but_a_line_in_the_log(
-        self, create_mq_callback: Any, caplog: pytest.LogCaptureFixture, body: Any
+        self, caplog: pytest.LogCaptureFixture, body: Any
     ) -> None:
         calls: list[Any] = []
 
@@ -665,14 +644,14 @@ class TestCallbacksByHand:
         assert caplog.records
 
     @pytest.mark.parametrize("body", [b"garbage", None], ids=str)
-    def test_a_bad_request_for_a_plain_handler(self, create_mq_callback: Any, body: Any) -> None:
+    def test_a_bad_request_for_a_plain_handler(self, body: Any) -> None:
         @create_mq_callback()
         def handle(body: Any) -> Any:
             return "handled"
 
         assert handle(None, None, None, body) is None
 
-    def test_a_function_that_fails_gives_none(self, create_mq_callback: Any) -> None:
+    def test_a_function_that_fails_gives_none(self) -> None:
         @create_mq_callback()
         def handle(body: Any) -> Any:
             raise ValueError("kaput")
@@ -680,10 +659,8 @@ class TestCallbacksByHand:
         assert handle(None, None, None, {"n": 1}) is None
 
     def test_a_dict_returned_without_a_routing_key_goes_nowhere(
-        self, create_mq_callback: Any, dead_config: dict[str, Any]
+        self, dead_config: dict[str, Any]
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         class Service(MQConnector):
             @create_mq_callback()
             def handle(self, body: dict[str, Any]) -> Any:
@@ -697,9 +674,6 @@ class TestCallbacksByHand:
 class TestCallbacksInConsumers:
     @pytest.fixture
     def service(self, connect: Build, run: Build, vhost: str) -> Any:
-        from neon_mq_connector import MQConnector
-        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
-
         class Service(MQConnector):
             def pre_run(self, **kwargs: Any) -> None:
                 self.register_consumer("plain", vhost, "plain", self.plain, self.errors)
@@ -766,9 +740,6 @@ class TestCallbacksInConsumers:
     def test_a_model_that_is_returned_is_not_sent(
         self, connect: Build, run: Build, vhost: str, peer: Peer
     ) -> None:
-        from neon_mq_connector import MQConnector
-        from neon_mq_connector.utils.rabbit_utils import create_mq_callback
-
         returned: list[Any] = []
 
         class Service(MQConnector):
@@ -801,21 +772,15 @@ class TestCallbacksInConsumers:
 
 class TestIsTheBrokerThere:
     def test_an_open_port_is_seen(self, broker: Any) -> None:
-        from neon_mq_connector.utils.network_utils import check_port_is_open
-
         assert check_port_is_open(broker.host, broker.port) is True
 
     def test_a_closed_port_is_seen(self) -> None:
-        from neon_mq_connector.utils.network_utils import check_port_is_open
-
         assert check_port_is_open("127.0.0.1", free_port()) is False
         assert check_port_is_open(addr="127.0.0.1", port=free_port()) is False
 
     def test_waiting_for_a_broker_that_is_up(
         self, broker: Any, connection_params: pika.ConnectionParameters
     ) -> None:
-        from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
-
         assert wait_for_mq_startup(broker.host, broker.port) is True
         assert wait_for_mq_startup(broker.host, broker.port, 5, connection_params) is True
         assert (
@@ -829,16 +794,11 @@ class TestIsTheBrokerThere:
         )
 
     def test_waiting_for_a_broker_that_stays_away(self) -> None:
-        from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
-
         began = time.monotonic()
         assert wait_for_mq_startup("127.0.0.1", free_port(), timeout=1) is False
         assert time.monotonic() - began > 0.5
 
     def test_waiting_for_a_broker_that_comes(self, broker: Any, vhost: str) -> None:
-        from neon_mq_connector.utils.connection_utils import wait_for_mq_startup
-        from tests.support.proxy import FaultProxy
-
         port = free_port()
         answers: list[bool] = []
         waiter = threading.Thread(
@@ -853,25 +813,17 @@ class TestIsTheBrokerThere:
     def test_a_broker_that_accepts_us_is_available(
         self, connection_params: pika.ConnectionParameters
     ) -> None:
-        from neon_mq_connector.utils.connection_utils import check_rmq_is_available
-
         assert check_rmq_is_available(connection_params) is True
 
     def test_being_refused_on_the_root_vhost_counts_as_up(self, broker: Any, mq_user: Any) -> None:
         """The test's user has no permission there."""
-        from neon_mq_connector.utils.connection_utils import check_rmq_is_available
-
         assert check_rmq_is_available(parameters_for(broker, mq_user, "/")) is True
 
     def test_being_refused_on_another_vhost_is_raised(self, broker: Any, mq_user: Any) -> None:
-        from neon_mq_connector.utils.connection_utils import check_rmq_is_available
-
         with pytest.raises(Exception):  # noqa: B017, PT011 - pika's or ours
             check_rmq_is_available(parameters_for(broker, mq_user, "/nowhere"))
 
     def test_pikas_logging_can_be_silenced(self) -> None:
-        from neon_mq_connector.utils.connection_utils import SuppressPikaLogging
-
         logger = logging.getLogger("pika")
         with SuppressPikaLogging():
             assert logger.level == logging.CRITICAL

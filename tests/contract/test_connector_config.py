@@ -13,6 +13,8 @@ from typing import Any
 import pika
 import pytest
 
+from neon_mq_connector import MQConnector
+from neon_mq_connector.config import Configuration
 from tests.contract.configurations import SERVICE, make_config
 
 USERS = {
@@ -33,8 +35,6 @@ def settings() -> dict[str, Any]:
 
 @pytest.fixture
 def connector_class() -> Any:
-    from neon_mq_connector import MQConnector
-
     return MQConnector
 
 
@@ -430,7 +430,5 @@ class TestConfigurationClass:
     def test_its_data_feeds_a_connector(
         self, connector_class: Any, settings: dict[str, Any]
     ) -> None:
-        from neon_mq_connector.config import Configuration
-
         data = Configuration().from_dict({"MQ": settings}).config_data
         assert connector_class(data, SERVICE).mq_credentials.username == "ann"

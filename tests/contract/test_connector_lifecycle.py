@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pika.exchange_type import ExchangeType
 
+from neon_mq_connector import MQConnector
 from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer
 from tests.contract.recorders import Errors, Inbox, Outcome
@@ -37,13 +38,9 @@ class TestRegistering:
 
     @pytest.fixture
     def connector(self, dead_config: dict[str, Any]) -> Any:
-        from neon_mq_connector import MQConnector
-
         return MQConnector(dead_config, SERVICE)
 
     def test_it_opens_no_socket_and_starts_no_thread(self) -> None:
-        from neon_mq_connector import MQConnector
-
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             threads = threading.enumerate()
@@ -437,8 +434,6 @@ class TestConsumingOptions:
 
 class TestHooks:
     def test_all_keyword_arguments_reach_the_hooks(self, connect: Build) -> None:
-        from neon_mq_connector import MQConnector
-
         seen: dict[str, Any] = {}
 
         class Service(MQConnector):
@@ -458,8 +453,6 @@ class TestHooks:
         assert seen["pre"][0] is False
 
     def test_a_hook_may_run_twice(self, connect: Build, run: Build, peer: Peer) -> None:
-        from neon_mq_connector import MQConnector
-
         inbox = Inbox()
 
         class Service(MQConnector):
@@ -487,8 +480,6 @@ class TestHooks:
     def test_an_error_in_a_hook_does_not_hang_the_service(
         self, connect: Build, no_waiting: Any
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         class Service(MQConnector):
             def pre_run(self, **kwargs: Any) -> None:
                 raise ValueError("cannot")
@@ -502,8 +493,6 @@ class TestHooks:
     def test_the_outer_methods_may_be_overridden_and_call_up(
         self, connect: Build, peer: Peer
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         calls: list[str] = []
 
         class Service(MQConnector):
@@ -534,8 +523,6 @@ class TestHooks:
         assert {"run", "stop", "check_health", "sync"} <= set(calls)
 
     def test_a_health_check_of_the_services_own_counts(self, connect: Build, run: Build) -> None:
-        from neon_mq_connector import MQConnector
-
         class Service(MQConnector):
             fit = True
 
@@ -578,8 +565,6 @@ class TestPeriodicThreads:
         connector.stop_observer_thread()
 
     def test_reading_the_threads_starts_none(self, dead_config: dict[str, Any]) -> None:
-        from neon_mq_connector import MQConnector
-
         connector = MQConnector(dead_config, SERVICE)
         assert isinstance(connector.sync_thread, threading.Thread)
         assert isinstance(connector.observer_thread, threading.Thread)
@@ -598,8 +583,6 @@ class TestPeriodicThreads:
     def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         restarted: list[str] = []
 
         class Service(MQConnector):
@@ -637,8 +620,6 @@ class TestPeriodicThreads:
     def test_a_consumer_is_restarted_as_often_as_registered_for(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         restarted: list[str] = []
 
         class Service(MQConnector):
@@ -662,8 +643,6 @@ class TestPeriodicThreads:
 class TestThreadMixin:
     @pytest.fixture(params=["connector first", "thread first"])
     def service_class(self, request: pytest.FixtureRequest) -> Any:
-        from neon_mq_connector import MQConnector
-
         class Service(MQConnector, threading.Thread):
             def __init__(self, config: dict[str, Any], service_name: str) -> None:
                 if request.param == "connector first":
@@ -703,8 +682,6 @@ class TestThreadMixin:
     def test_the_connectors_own_run_may_be_what_the_thread_runs(
         self, connect: Build, peer: Peer
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         class Service(MQConnector, threading.Thread):
             def __init__(self, config: dict[str, Any], service_name: str) -> None:
                 threading.Thread.__init__(self)
@@ -722,8 +699,6 @@ class TestNesting:
     def test_a_connector_lives_and_dies_inside_a_callback_of_another(
         self, connect: Build, run: Build, peer: Peer, config: dict[str, Any], vhost: str
     ) -> None:
-        from neon_mq_connector import MQConnector
-
         def work(_channel: Any, _method: Any, _properties: Any, _body: bytes) -> Any:
             inbox = Inbox()
             inner = MQConnector(config, CLIENT)
@@ -766,8 +741,6 @@ class TestNesting:
 class TestBrokerTrouble:
     @pytest.fixture
     def dead(self, dead_config: dict[str, Any]) -> Iterator[Any]:
-        from neon_mq_connector import MQConnector
-
         connector = MQConnector(dead_config, SERVICE)
         connector.vhost = "/"
         yield connector

@@ -15,6 +15,11 @@ import pika
 import pytest
 from pika.exchange_type import ExchangeType
 
+from neon_mq_connector import MQConnector, consumers
+from neon_mq_connector.connector import ConsumerThread
+from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
+from neon_mq_connector.utils.consumer_utils import default_error_handler
+from neon_mq_connector.utils.rabbit_utils import create_mq_callback
 from tests.contract.configurations import SERVICE
 
 REQUIRED = inspect.Parameter.empty
@@ -166,8 +171,6 @@ FUNCTIONS: dict[tuple[str, str], dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def connector_class() -> Any:
-    from neon_mq_connector import MQConnector
-
     return MQConnector
 
 
@@ -283,9 +286,6 @@ def test_async_consumers_enabled_is_a_flag(connector: Any) -> None:
 def test_the_consumer_class_is_the_one_that_is_enabled(
     connector: Any, enabled: bool, quiet_environment: Any
 ) -> None:
-    from neon_mq_connector.connector import ConsumerThread
-    from neon_mq_connector.consumers import SelectConsumerThread
-
     class Service(type(connector)):  # type: ignore[misc]
         async_consumers_enabled = enabled
 
@@ -303,8 +303,6 @@ def test_the_consumer_class_is_the_one_that_is_enabled(
 def test_a_registration_may_ask_for_either_kind_of_consumer(
     connector: Any, asynchronous: bool | None
 ) -> None:
-    from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
-
     connector.register_consumer("c", "/", "q", print, async_consumer=asynchronous)
     expected = SelectConsumerThread if asynchronous else BlockingConsumerThread
     assert isinstance(connector.consumers["c"], expected)
@@ -312,8 +310,6 @@ def test_a_registration_may_ask_for_either_kind_of_consumer(
 
 @pytest.mark.parametrize("name", ["BlockingConsumerThread", "SelectConsumerThread"])
 def test_a_consumer_thread_takes_the_arguments_it_always_took(name: str) -> None:
-    from neon_mq_connector import consumers
-
     consumer_class = getattr(consumers, name)
     check_signature(consumer_class.__init__, CONSUMER, skip=1)
     kinds = [p.kind for p in inspect.signature(consumer_class).parameters.values()]
@@ -331,8 +327,6 @@ def test_a_function_takes_the_arguments_it_always_took(path: tuple[str, str]) ->
 
 
 def test_create_mq_callback_takes_a_function_and_two_keywords() -> None:
-    from neon_mq_connector.utils.rabbit_utils import create_mq_callback
-
     parameters = inspect.signature(create_mq_callback).parameters
     assert next(iter(parameters)) == "callback"
     assert parameters["callback"].default is None
@@ -368,8 +362,6 @@ def test_the_default_error_handler_only_reports(
 
 
 def test_the_module_level_error_handler_takes_a_thread_and_an_exception() -> None:
-    from neon_mq_connector.utils.consumer_utils import default_error_handler
-
     inspect.signature(default_error_handler).bind(threading.Thread(), ValueError("kaput"))
 
 

@@ -112,16 +112,6 @@ def test_the_select_consumer_is_a_thread_class_too() -> None:
     assert issubclass(consumer, threading.Thread)
 
 
-def test_the_version_satisfies_what_dependents_pin() -> None:
-    try:
-        version = importlib.metadata.version("neon-mq-connector")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
-        version = str(look_up(("neon_mq_connector.version", "__version__")))
-    release = version.split(".")
-    assert int(release[0]) == 0
-    assert int(release[1]) >= 11
-
-
 def test_every_path_imports_without_the_aio_extra() -> None:
     modules = sorted({module for module, _ in PATHS})
     program = "\n".join(

@@ -19,6 +19,7 @@ import pika.exceptions
 import pytest
 from pika.exchange_type import ExchangeType
 
+from neon_mq_connector import MQConnector
 from tests.contract.configurations import SERVICE
 from tests.contract.peer import Peer
 from tests.contract.recorders import Inbox, Outcome
@@ -81,8 +82,6 @@ class Loop:
 
 @pytest.fixture
 def connector_class() -> Any:
-    from neon_mq_connector import MQConnector
-
     return MQConnector
 
 

@@ -17,6 +17,8 @@ import pika
 import pika.exceptions
 import pytest
 
+from neon_mq_connector import MQConnector
+from neon_mq_connector.consumers import SelectConsumerThread
 from tests.contract.peer import Peer
 from tests.contract.recorders import Errors, Inbox
 from tests.support.nodes import free_port
@@ -29,8 +31,6 @@ HOOKS = ("on_connected", "on_connection_fail", "on_channel_open", "on_close")
 
 @pytest.fixture
 def consumer_class() -> Any:
-    from neon_mq_connector.consumers import SelectConsumerThread
-
     return SelectConsumerThread
 
 
@@ -407,8 +407,6 @@ class TestPikasStyle:
         of_channel.assert_called_once_with(channel, reason)
 
     def test_messages_are_emitted_on_it_from_any_thread(self, consumer: Any, peer: Peer) -> None:
-        from neon_mq_connector import MQConnector
-
         queue = peer.queue()
         threads = [
             threading.Thread(
@@ -426,8 +424,6 @@ class TestPikasStyle:
         assert consumer.is_consuming
 
     def test_nothing_is_emitted_on_it_once_it_is_closed(self, consumer: Any) -> None:
-        from neon_mq_connector import MQConnector
-
         connection = consumer.connection
         consumer.join(30.0)
         with pytest.raises(pika.exceptions.ConnectionWrongStateError):

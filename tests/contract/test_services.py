@@ -18,7 +18,15 @@ from typing import Any
 
 import pytest
 
+from neon_mq_connector.utils import client_utils
 from tests.contract.peer import Peer
+from tests.contract.services import threaded
+from tests.contract.services.chat import ChatServer
+from tests.contract.services.custom import CustomService
+from tests.contract.services.gateway import Backend, Gateway
+from tests.contract.services.llm import LLMWorker
+from tests.contract.services.notifier import Notifier
+from tests.contract.services.users import UsersService
 from tests.support.polling import eventually
 
 MakeConfig = Callable[..., dict[str, Any]]
@@ -55,8 +63,6 @@ def serve(cleanup: Any) -> Callable[..., Any]:
 def ask(
     services_config: dict[str, Any], vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, Any]]:
-    from neon_mq_connector.utils import client_utils
-
     monkeypatch.setattr(client_utils, "_default_mq_config", services_config)
 
     def request(queue: str, data: dict[str, Any], timeout: float = 10, **kwargs: Any) -> Any:
@@ -68,8 +74,6 @@ def ask(
 class TestUsers:
     @pytest.fixture
     def service(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
-        from tests.contract.services.users import UsersService
-
         return serve(UsersService(services_config, vhost), run_sync=False)
 
     @pytest.mark.every_broker
@@ -118,8 +122,6 @@ class TestUsers:
 class TestChat:
     @pytest.fixture
     def start(self, services_config: dict[str, Any], serve: Any) -> Any:
-        from tests.contract.services.chat import ChatServer
-
         def start(own_vhost: str, prefix: str = "") -> Any:
             return serve(ChatServer(services_config, "chat_server", own_vhost, prefix))
 
@@ -176,8 +178,6 @@ class TestChat:
 class TestLLM:
     @pytest.fixture
     def start(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
-        from tests.contract.services.llm import LLMWorker
-
         def start(seconds: float) -> Any:
             return serve(LLMWorker(services_config, vhost, seconds), run_sync=False)
 
@@ -211,8 +211,6 @@ class TestLLM:
         assert worker.check_health() is True
 
     def test_its_handler_can_be_tested_without_a_broker(self, dead_config: dict[str, Any]) -> None:
-        from tests.contract.services.llm import LLMWorker
-
         worker = LLMWorker(
             {**dead_config, "users": {"llm_worker": {"user": "u", "password": "p"}}}, "/", 0
         )
@@ -272,8 +270,6 @@ class TestScript:
 class TestCustom:
     @pytest.fixture
     def service(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
-        from tests.contract.services.custom import CustomService
-
         services_config["users"]["custom_service"]["custom_properties"] = {"step": 10}
         return serve(CustomService(services_config, vhost), run_sync=False, run_observer=True)
 
@@ -304,8 +300,6 @@ class TestThreaded:
     def test_jobs_are_done_in_its_own_thread(
         self, services_config: dict[str, Any], vhost: str, peer: Peer, cleanup: Any, name: str
     ) -> None:
-        from tests.contract.services import threaded
-
         service = getattr(threaded, name)(services_config, vhost)
         cleanup.callback(service.stop)
         service.start()
@@ -328,8 +322,6 @@ class TestGateway:
         ask: Any,
         old_style: Callable[..., Any],
     ) -> None:
-        from tests.contract.services.gateway import Gateway
-
         backend = old_style("backend")
         serve(Gateway(services_config, vhost, "backend"), run_sync=False)
         for number in range(2):
@@ -342,8 +334,6 @@ class TestGateway:
     def test_a_backend_of_our_own(
         self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
     ) -> None:
-        from tests.contract.services.gateway import Backend, Gateway
-
         serve(Backend(services_config, vhost), run_sync=False)
         serve(Gateway(services_config, vhost, "backend"), run_sync=False)
         for number in range(2):
@@ -353,8 +343,6 @@ class TestGateway:
     def test_nothing_is_left_of_the_handlers(
         self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any, broker: Any
     ) -> None:
-        from tests.contract.services.gateway import Backend, Gateway
-
         serve(Backend(services_config, vhost), run_sync=False)
         serve(Gateway(services_config, vhost, "backend"), run_sync=False)
         for number in range(5):
@@ -370,8 +358,6 @@ class TestNotifier:
     def test_each_part_of_the_answer_arrives(
         self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
     ) -> None:
-        from tests.contract.services.notifier import Notifier
-
         serve(Notifier(services_config, vhost), run_sync=False)
         for number in range(5):
             parts: list[Any] = []

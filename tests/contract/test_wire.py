@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.contract.peer import Peer, encode
+from neon_mq_connector.utils.client_utils import send_mq_request
+from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+from tests.contract.peer import Peer, encode, send_answer
 from tests.contract.recorders import Inbox
+from tests.support.polling import eventually
 
 MESSAGES: list[dict[Any, Any]] = [
     {"a": 1},
@@ -40,52 +43,36 @@ def message(request: pytest.FixtureRequest) -> Any:
 
 class TestBodies:
     def test_a_dict_is_written_byte_for_byte_as_before(self, message: dict[Any, Any]) -> None:
-        from neon_mq_connector.utils.network_utils import dict_to_b64
-
         expected = base64.b64encode(json.dumps(repr(message)).encode("utf-8"))
         written = dict_to_b64(message)
         assert isinstance(written, bytes)
         assert written == expected
 
     def test_a_body_in_the_old_format_is_read(self, message: dict[Any, Any]) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict
-
         read = b64_to_dict(encode(message))
         assert read == message
         assert repr(read) == repr(message)
 
     def test_a_body_goes_round(self, message: dict[Any, Any]) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-
         assert b64_to_dict(dict_to_b64(message)) == message
 
     def test_a_body_given_as_text_is_read(self) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict
-
         assert b64_to_dict(encode({"a": (1,)}).decode()) == {"a": (1,)}
 
     def test_the_charset_may_be_named(self) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-
         assert b64_to_dict(dict_to_b64({"a": "é"}, "utf-8"), "utf-8") == {"a": "é"}
         assert b64_to_dict(dict_to_b64({"a": "é"}, charset="utf-8"), charset="utf-8") == {"a": "é"}
 
     def test_a_literal_written_by_hand_is_read(self) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict
-
         text = "{ 'a' : ( 1 , ) , \"b\":b'x', 'c': None,}"
         assert b64_to_dict(base64.b64encode(json.dumps(text).encode())) == ast.literal_eval(text)
 
     @pytest.mark.parametrize("garbage", [b"", b"!!!", b"abc", base64.b64encode(b"not json")])
     def test_garbage_is_a_value_error(self, garbage: bytes) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict
-
         with pytest.raises(ValueError):  # noqa: PT011 - each text differs
             b64_to_dict(garbage)
 
     def test_code_is_not_executed(self, tmp_path: Any) -> None:
-        from neon_mq_connector.utils.network_utils import b64_to_dict
-
         made = tmp_path / "made"
         text = f"{{'a': open({str(made)!r}, 'w')}}"
         with pytest.raises(ValueError):  # noqa: PT011 - the text is the codec's own
@@ -111,8 +98,6 @@ class TestOnTheBroker:
         peer.publish(b"\x00 any bytes at all", queue=queue)
         peer.publish(b'{"json": true}', queue=queue)
         peer.wait_for_consumer(queue)
-        from tests.support.polling import eventually
-
         eventually(lambda: len(inbox.deliveries) == 2, what="two deliveries")
         assert [body for *_, body in inbox.deliveries] == [
             b"\x00 any bytes at all",
@@ -125,8 +110,6 @@ class TestOnTheBroker:
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
         """A declare with other properties than the queue has would close its channel."""
-        from neon_mq_connector.utils.client_utils import send_mq_request
-
         service = old_style("old_style_input")
         for number in range(3):
             answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=30)
@@ -137,9 +120,6 @@ class TestOnTheBroker:
     def test_an_old_service_may_declare_our_reply_queue_for_each_part_of_its_answer(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
-        from neon_mq_connector.utils.client_utils import send_mq_request
-        from tests.contract.peer import send_answer
-
         def answer(channel: Any, request: dict[str, Any]) -> None:
             for part in range(3):
                 send_answer(
@@ -164,8 +144,6 @@ class TestOnTheBroker:
     def test_a_named_reply_queue_can_be_declared_by_an_old_service_too(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
-        from neon_mq_connector.utils.client_utils import send_mq_request
-
         service = old_style("old_style_input")
         answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=30)
         assert answer["echo"]["routing_key"] == "my_reply_queue"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.testing.running import RunningBroker
+from neon_mq_connector.utils import client_utils
 from tests.interop.old_peers import OldPeer, build_environment
 from tests.interop.our_service import Received, make_service, start
 from tests.support import leaks
@@ -164,8 +165,6 @@ def request_old(
     config: dict[str, Any], vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, Any]]:
     """Send a request with our client, configured as callers of the published package do it."""
-    from neon_mq_connector.utils import client_utils
-
     monkeypatch.setattr(client_utils, "_default_mq_config", config)
 
     def request(target: str, data: dict[str, Any], **options: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
 )
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.contract.peer import OldStyleService
 from tests.integration.awaiting.conftest import count_like_old_services, square_like_old_services
 from tests.integration.conftest import (
@@ -398,8 +399,6 @@ def choir(make_connector: MakeConnector) -> None:
             service: Any = service,
             number: int = number,
         ) -> None:
-            from neon_mq_connector.utils.network_utils import b64_to_dict
-
             request = b64_to_dict(body)
             service.send_message(
                 {"voice": number, "message_id": request["message_id"]},
@@ -572,8 +571,6 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
 ) -> None:
     def one_and_no_more(channel: BlockingChannel, request: dict[str, Any]) -> None:
-        from neon_mq_connector.utils.network_utils import dict_to_b64
-
         first = next(iter(parts_of({**request, "to": 2})))
         channel.basic_publish("", request["routing_key"], dict_to_b64(first))
 
