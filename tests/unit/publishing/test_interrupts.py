@@ -53,6 +53,7 @@ class Interruption:
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
         if _PACKAGE not in frame.f_globals.get("__name__", ""):
             return None
+        frame.f_trace = self._trace  # Python 3.13 reports opcodes of no frame without it
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         if event != "opcode":
