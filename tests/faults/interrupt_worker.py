@@ -29,7 +29,7 @@ def interrupt(_number: int, _frame: object) -> None:
 
 
 def main(order: dict[str, Any]) -> None:
-    faulthandler.dump_traceback_later(90, exit=True)
+    faulthandler.dump_traceback_later(200, exit=True)
     service = MQConnector(order["config"], order["service"])
     service.vhost = order["vhost"]
     queue = order["queue"]
