@@ -32,7 +32,13 @@ MQConfig = dict[str, Any]
 _FAILED = pytest.StashKey[bool]()
 _NODES = pytest.StashKey[BrokerNodes | SharedNodes]()
 _OWN = "own-"
-_SHARING_FIXTURES = ("tests/interop/", "tests/integration/test_tls.py")
+#: Files of tests that share brokers or peers of their own.
+_SHARING_FIXTURES = (
+    "tests/interop/",
+    "tests/integration/test_tls.py",
+    "tests/integration/embedded/test_differential.py",
+    "tests/unit/test_packaging.py",
+)
 _SERVER = pytest.StashKey[NodeServer]()
 
 

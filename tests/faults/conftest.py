@@ -98,10 +98,11 @@ def client(
 
 
 @pytest.fixture
-def alarm(broker: PrivateBroker) -> Callable[[], AbstractContextManager[None]]:
-    """Have the broker find that it has too little memory; the test has an `own_broker`."""
-
-    assert isinstance(broker, PrivateBroker), "mark the test with own_broker"
+def alarm(
+    request: pytest.FixtureRequest, broker: PrivateBroker
+) -> Callable[[], AbstractContextManager[None]]:
+    """Have the broker find that it has too little memory."""
+    assert request.node.get_closest_marker("own_broker"), "mark the test with own_broker"
 
     @contextlib.contextmanager
     def raise_alarm() -> Iterator[None]:
