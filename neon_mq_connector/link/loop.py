@@ -216,13 +216,15 @@ class Loop(AbstractSelectorIOLoop):
             elif fd == self._waker.fd:
                 self._waker.clear()
         outbox, callbacks = self._outbox, self._callbacks
-        for _ in range(len(outbox)):
+        # in this order: a connection that a thread has given up ends before the thread's next work
+        handed_over = len(outbox)
+        for _ in range(len(callbacks)):
+            callbacks.popleft()()
+        for _ in range(handed_over):
             try:
                 outbox.popleft()()
             except Exception:
                 LOG.exception("work for the I/O thread failed")
-        for _ in range(len(callbacks)):
-            callbacks.popleft()()
         if self._timers:
             self._call_due()
 

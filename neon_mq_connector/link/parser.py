@@ -79,7 +79,7 @@ class ChannelSink(Protocol):
     confirms: Callable[[int, bool, bool], None] | None
 
     def closing(self) -> None:
-        """The broker closes the channel; called before pika gets the frame and answers it."""
+        """Refuse to send: the broker closes the channel, or the connection is given up."""
 
 
 class _Assembly:

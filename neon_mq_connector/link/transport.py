@@ -133,6 +133,8 @@ class StreamTransport(AbstractStreamTransport):
                     # an interrupt: it is not known what has left
                     self._blocked = True
                     self._loop.add_callback(lambda: self._end(_INTERRUPTED))
+                    for channel in list(self.reader.parser.channels.values()):
+                        channel.closing()  # the thread's next message must not be lost with these
                     raise
 
     def flush_soon(self) -> None:

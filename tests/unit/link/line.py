@@ -60,9 +60,10 @@ class Sink:
         self.batches: list[list[RawDelivery]] = []
         self.deliveries: Callable[[list[RawDelivery]], None] | None = self.batches.append
         self.confirms: Callable[[int, bool, bool], None] | None = None
+        self.is_closing = False
 
     def closing(self) -> None:
-        pass
+        self.is_closing = True
 
 
 class Line:

@@ -334,10 +334,12 @@ def test_bytes_that_are_no_amqp_end_the_connection(line: Line) -> None:
 def test_a_sender_that_is_interrupted_ends_the_connection(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    channel = line.transport.reader.parser.channels[1] = Sink()
     with monkeypatch.context() as patch:
         patch.setattr(line.transport, "_socket", Interrupting(line.transport._socket))
         with pytest.raises(KeyboardInterrupt):
             line.transport.send(b"one", line.gate)
+        assert channel.is_closing, "at once: what the thread sends next is refused, not lost"
         (error,) = eventually(lambda: line.protocol.lost)
     assert isinstance(error, ConnectionLostError)
 
