@@ -24,7 +24,7 @@ from neon_mq_connector.link import (
 )
 from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.topology import BrokerFacts, Queue, QueueStatus
+from neon_mq_connector.topology import BrokerFacts, QueueStatus
 
 
 def make_delivery(
@@ -82,8 +82,6 @@ class FakeChannel:
     def is_open(self) -> bool:
         return self.error is None and not self.closed
 
-    is_writable = True
-
     def _check(self) -> None:
         if self.error is not None:
             raise self.error
@@ -119,9 +117,6 @@ class FakeChannel:
     def flush_soon(self) -> None:
         pass
 
-    def publish(self, *message: Any, mandatory: bool = False, timeout: float = 0.0) -> None:
-        self.send(self.encode(*message, mandatory=mandatory))
-
     def ack(self, tag: int, multiple: bool = False) -> None:
         self._settle("multiple ack" if multiple else "ack", tag, False)
 
@@ -139,10 +134,6 @@ class FakeChannel:
     def confirm(self, *, timeout: float) -> None:
         self._check()
 
-    def qos(self, count: int, **_options: Any) -> None:
-        self._check()
-        self.prefetches.append(count)
-
     def consume(
         self, queue: str, started: Callable[[str], object] | None = None, **_options: Any
     ) -> str:
@@ -153,35 +144,12 @@ class FakeChannel:
             started(tag)
         return tag
 
-    def add_consumer(
-        self,
-        queue: str,
-        prefetch_count: int,
-        *,
-        arguments: Any,
-        started: Callable[[str], object],
-    ) -> None:
-        self.prefetches.append(prefetch_count)
-        started(f"tag of {queue}")
-
     def cancel(self, tag: str, ended: Callable[[object], None] = lambda _: None) -> None:
         self.cancelled.append(tag)
         ended(None)
 
     def cancel_all(self, ended: object = None) -> None:
         self.cancelled.append("all")
-
-    def declare_queue(self, queue: Queue, *, timeout: float) -> QueueStatus:
-        return QueueStatus(queue.name or "amq.gen-own")
-
-    def delete_queue(self, _queue: str, *, timeout: float) -> None:
-        pass
-
-    def wait_for(self, what: str, _begin: Any, *, timeout: float, **_: Any) -> None:
-        """Answer at once."""
-
-    def get(self, _queue: str, _auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
-        return None, BasicProperties(reply_to=self.learned), b""
 
     def close(self, *, timeout: float) -> None:
         self.closed = True
@@ -280,12 +248,6 @@ class FakeControl:
         steps(self.facts)
         return self.status
 
-    def submit_steps(self, what: str, steps: Any, answer: Any, *, timeout: float) -> None:
-        try:
-            answer.resolve(self.perform(what, steps, timeout=timeout))
-        except BaseException as error:
-            answer.fail(error)
-
     def submit(
         self, operation: Callable[[Any], Any], answer: Waiter[Any], *, timeout: float
     ) -> None:
@@ -297,16 +259,6 @@ class FakeControl:
     def channel(self) -> Any:
         """A channel whose methods do nothing."""
         return _IdleChannel(self._note)
-
-    def run(self, what: str, operation: Callable[[Any], Any], timeout: float) -> Any:
-        return operation(self)
-
-    def drive(self, _steps: Any) -> QueueStatus:
-        self._note("drive")
-        return self.status
-
-    def give_up_overdue(self) -> None:
-        """Do nothing: no job takes long."""
 
     def _note(self, what: str) -> None:
         self.performed.append(what)
@@ -322,19 +274,6 @@ class FakePublisher:
         self.refusal: MQError | None = None
         self.refusals: list[Exception] = []
         self.attempts = 0
-
-    def publish(self, message: Any, *, timeout: float) -> None:
-        self.attempts += 1
-        if self.refusals:
-            raise self.refusals.pop()
-        if self.refusal is not None:
-            raise self.refusal
-        self.messages.append(message)
-
-    def post(self, message: Any, answer: Any, deadline: float, flush: Any = None) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.messages.append(message)
 
 
 @dataclass

@@ -53,27 +53,6 @@ def test_code_that_catches_the_builtin_catches_it(
 @pytest.mark.parametrize(
     "error",
     [
-        errors.PublishLostError("lost", may_have_arrived=True),
-        errors.PublishTimeoutError("late", may_have_arrived=True),
-        errors.PublishRejectedError("no", may_have_arrived=False),
-        errors.UnroutableError("nowhere", may_have_arrived=False),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_publish_error_says_whether_the_message_may_be_there(error: errors.PublishError) -> None:
-    assert isinstance(error.may_have_arrived, bool)
-    assert str(error) in ("lost", "late", "no", "nowhere")
-
-
-def test_a_remote_error_keeps_the_answer() -> None:
-    error = errors.RemoteError("it failed", answer={"error": "boom"})
-    assert error.answer == {"error": "boom"}
-    assert str(error) == "it failed"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
         errors.UnroutableError("nowhere", may_have_arrived=False),
         errors.RemoteError("it failed", answer={"error": "boom"}),
     ],

@@ -10,10 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from neon_mq_connector.topology import (
-    ACCESS_REFUSED,
     INTERNAL_ERROR,
     NOT_IMPLEMENTED,
-    Bind,
     BrokerFacts,
     DeclareExchange,
     DeclareQueue,
@@ -21,9 +19,7 @@ from neon_mq_connector.topology import (
     DeleteQueue,
     Exchange,
     Queue,
-    QueueStatus,
     Refusal,
-    Steps,
     attach,
     declare_exchange,
     declare_queue,
@@ -115,19 +111,6 @@ def test_a_broker_that_permits_them_gets_exactly_what_was_asked(wanted: Queue) -
     assert not status.made_durable
 
 
-def test_the_first_refusal_is_remembered() -> None:
-    broker, facts = BrokerModel(refuses_transient=True), BrokerFacts()
-    first = drive_steps(declare_queue(Queue("a"), facts), broker.perform)
-    second = drive_steps(declare_queue(Queue("b"), facts), broker.perform)
-    assert first.made_durable
-    assert second.made_durable
-    assert broker.asked == [
-        DeclareQueue(Queue("a")),
-        DeclareQueue(Queue("a", durable=True)),
-        DeclareQueue(Queue("b", durable=True)),
-    ]
-
-
 @pytest.mark.parametrize("knows", [True, False])
 def test_a_transient_queue_that_survived_is_adopted_where_new_ones_are_refused(
     knows: bool,
@@ -136,12 +119,6 @@ def test_a_transient_queue_that_survived_is_adopted_where_new_ones_are_refused(
     status = drive_steps(declare_queue(Queue("a", True), BrokerFacts(knows)), broker.perform)
     assert status.adopted
     assert not status.made_durable
-
-
-def test_an_exclusive_queue_is_never_made_durable() -> None:
-    broker = BrokerModel(refuses_transient=True)
-    drive_steps(declare_queue(Queue("a", exclusive=True), BrokerFacts(True)), broker.perform)
-    assert broker.queues["a"] == Queue("a", exclusive=True)
 
 
 def test_a_broken_durable_declare_is_not_taken_for_a_refusal_of_transient_queues() -> None:
@@ -154,13 +131,6 @@ def test_a_broken_durable_declare_is_not_taken_for_a_refusal_of_transient_queues
     assert not facts.refuses_transient_queues
 
 
-def test_a_queue_that_may_not_be_declared_says_so_in_the_brokers_words() -> None:
-    broker = BrokerModel(may_configure=False)
-    with pytest.raises(Refusal, match="access to queue 'a' refused") as caught:
-        drive_steps(declare_queue(Queue("a"), BrokerFacts()), broker.perform)
-    assert caught.value.code == ACCESS_REFUSED
-
-
 @given(wanted=EXCHANGES, there=st.lists(EXCHANGES))
 def test_an_exchange_that_exists_with_other_properties_is_used_as_it_is(
     wanted: Exchange, there: list[Exchange]
@@ -169,15 +139,6 @@ def test_an_exchange_that_exists_with_other_properties_is_used_as_it_is(
     before = dict(broker.exchanges)
     drive_steps(declare_exchange(wanted), broker.perform)
     assert broker.exchanges[wanted.name] == before.get(wanted.name, wanted)
-
-
-def test_an_exchange_that_may_not_be_declared_is_used_if_it_is_there() -> None:
-    there = Exchange("x", "topic", durable=True)
-    broker = made(BrokerModel(may_configure=False), there)
-    drive_steps(declare_exchange(Exchange("x", "topic")), broker.perform)
-    with pytest.raises(Refusal) as refused:  # and not that it is missing, which is no help
-        drive_steps(declare_exchange(Exchange("y")), broker.perform)
-    assert refused.value.code == 403
 
 
 @given(
@@ -242,40 +203,9 @@ def test_when_the_queue_that_the_broker_named_is_gone_it_names_another_and_binds
     assert broker.bindings == {(status.name, "x", status.name)}
 
 
-def test_resetting_a_queue_that_has_no_name_yet_deletes_nothing() -> None:
-    broker = BrokerModel()
-    drive_steps(attach(Queue(""), None, (), BrokerFacts(), queue_reset=True), broker.perform)
-    assert not any(isinstance(s, DeleteQueue) for s in broker.asked)
-
-
-def test_an_exchange_is_reset_before_it_is_declared_and_bound() -> None:
-    broker = made(BrokerModel(), Exchange("x", "topic"), Queue("q"))
-    steps = attach(Queue("q"), Exchange("x", "fanout"), (), BrokerFacts(), exchange_reset=True)
-    drive_steps(steps, broker.perform)
-    assert [type(step) for step in broker.asked] == [
-        DeleteExchange,
-        DeclareExchange,
-        DeclareQueue,
-        Bind,
-    ]
-
-
 def test_a_driver_passes_on_what_is_not_a_refusal() -> None:
     def lost(_step: Any) -> None:
         raise ConnectionResetError("gone")
 
     with pytest.raises(ConnectionResetError):
         drive_steps(declare_queue(Queue("a"), BrokerFacts()), lost)
-
-
-def test_a_generator_without_steps_has_its_value_too() -> None:
-    def none() -> Steps:
-        return QueueStatus("nothing")
-        yield
-
-    assert drive_steps(none(), BrokerModel().perform) == QueueStatus("nothing")
-
-
-@given(queue=QUEUES)
-def test_only_a_queue_that_is_neither_durable_nor_exclusive_is_transient(queue: Queue) -> None:
-    assert queue.transient is (not queue.durable and not queue.exclusive)

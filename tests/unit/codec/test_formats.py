@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neon_mq_connector.codec import (
@@ -47,7 +47,6 @@ class Plain(str):
     __slots__ = ()
 
 
-@settings(deadline=None)
 @given(json_messages)
 @example({"": "", "é": ["\x00\x7f\u2028", "\\/"], "n": [0, -1, 1e300, -0.0, 10**60]})
 def test_what_json_can_express_goes_there_and_back(message: dict[str, Any]) -> None:
@@ -58,7 +57,6 @@ def test_what_json_can_express_goes_there_and_back(message: dict[str, Any]) -> N
     assert wire_format is WireFormat.JSON
 
 
-@settings(deadline=None)
 @given(messages)
 def test_every_message_goes_there_and_back_in_the_legacy_format(message: dict[Any, Any]) -> None:
     body = encode_body(message, WireFormat.LEGACY)
@@ -132,7 +130,6 @@ def test_a_body_that_cannot_be_read_is_refused_with_the_reason(
     assert caught.value.__cause__ is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([None, CONTENT_TYPE_JSON, CONTENT_TYPE_LEGACY]))
 @example(b"{", None)
 @example(b"\xef\xbb\xbf", None)

@@ -46,13 +46,11 @@ def read(text: str) -> Any:
         return REFUSED
 
 
-@settings(deadline=None)
 @given(messages)
 def test_what_is_written_is_what_peers_have_always_written(message: dict[Any, Any]) -> None:
     assert dict_to_b64(message) == base64.b64encode(json.dumps(repr(message)).encode())
 
 
-@settings(max_examples=200, deadline=None)
 @given(messages)
 @example({"a": "it's", "b": 'say "so"', "c": "both ' and \"", "d": "\\", "e": "\\'"})
 @example({"None": "None", "True": [True, "True"], "a": "False, None"})
@@ -69,14 +67,13 @@ def test_any_dict_of_python_literals_goes_there_and_back(message: dict[Any, Any]
     assert same(b64_to_dict(dict_to_b64(message)), message)
 
 
-@settings(deadline=None)
 @given(literals, st.sampled_from(["x", 0, None, (1,), "it's"]))
 def test_any_value_goes_there_and_back_wherever_it_is(value: Any, key: Any) -> None:
     for message in ({key: value}, {"a": [value, {1}]}, {"b": {"c": (value,)}, "d": b"\x00"}):
         assert same(b64_to_dict(dict_to_b64(message)), message)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400)
 @given(near_literals)
 @example("{'a': '\x01'}")
 @example("{'a': ('\x00', b'\x03a\x04')}")
@@ -101,7 +98,6 @@ def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:
         assert same(found, literal_eval(text))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
 @example(b"")
 @example(b"=")

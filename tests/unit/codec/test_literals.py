@@ -21,13 +21,12 @@ def _read(text: str) -> Any:
         return REFUSED
 
 
-@settings(deadline=None)
 @given(literals)
 def test_any_value_comes_back_from_its_repr(value: Any) -> None:
     assert same(parse_literal(repr(value)), value)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400)
 @given(near_literals)
 @example("{'a': '\\'', \"b\": '\\\"'}")
 @example("{'k': \"'\\\\\"}")

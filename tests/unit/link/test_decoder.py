@@ -6,7 +6,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import Basic, BasicProperties
 
@@ -44,7 +44,6 @@ def with_headers(table: bytes, size: int | None = None) -> bytes:
     return struct.pack(">HI", flags, len(table) if size is None else size) + table
 
 
-@settings(deadline=None)
 @given(frames.delivers, frames.properties, st.binary(max_size=20))
 def test_a_delivery_is_what_pika_makes_of_it(
     method: Basic.Deliver, properties: BasicProperties, body: bytes
@@ -111,13 +110,11 @@ def refuses(header: bytes, match: str) -> None:
         decode_delivery((METHOD, header, b""))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80), st.binary(max_size=80))
 def test_any_bytes_give_a_delivery_or_the_one_error(method: bytes, header: bytes) -> None:
     everything(method, header)
 
 
-@settings(deadline=None)
 @given(frames.delivers, frames.properties, st.data())
 def test_changed_bytes_give_a_delivery_or_the_one_error(
     method: Basic.Deliver, properties: BasicProperties, data: st.DataObject

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pika.exceptions import ShortStringTooLong, UnsupportedAMQPFieldException
 from pika.spec import Basic, BasicProperties
@@ -45,7 +45,6 @@ def publish(
 NAMES = frames.names.filter(lambda name: not {"\r", "\n"} & set(name))
 
 
-@settings(deadline=None)
 @given(
     channels,
     NAMES,
@@ -89,7 +88,6 @@ def test_no_frame_is_larger_than_was_negotiated(size: int) -> None:
     assert b"".join(each[7:-1] for each in found[2:]) == body[:size]
 
 
-@settings(deadline=None)
 @given(channels, frames.tags, st.booleans(), st.booleans())
 def test_settlements_are_the_bytes_that_pika_makes(
     channel: int, tag: int, multiple: bool, requeue: bool

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import select
 import signal
 import socket
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,15 +74,6 @@ def bench(unstarted: Bench) -> Bench:
     return unstarted
 
 
-@pytest.fixture
-def restless_threads() -> Iterator[None]:
-    """Have threads take turns after every few instructions."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
-
-
 # -- waking ------------------------------------------------------------------------------------
 
 
@@ -145,87 +132,6 @@ def test_work_that_was_added_before_the_start_is_done(unstarted: Bench) -> None:
     assert done.wait(30.0)
 
 
-def test_work_is_done_in_the_order_in_which_it_came(bench: Bench) -> None:
-    seen: list[int] = []
-    for number in range(500):
-        bench.outbox.append(lambda number=number: seen.append(number))  # type: ignore[misc]
-    bench.call(lambda: None)
-    assert seen == list(range(500))
-
-
-class Delays:
-    """Stands in for `time.sleep` in the loop: notes each delay, and does something meanwhile."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-        self.meanwhile: Callable[[], object] = lambda: None
-
-    def __call__(self, seconds: float) -> None:
-        self.taken.append(seconds)
-        self.meanwhile()
-
-
-@pytest.fixture
-def delays(monkeypatch: pytest.MonkeyPatch) -> Delays:
-    delays = Delays()
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=delays)
-    monkeypatch.setattr("neon_mq_connector.link.loop.time", clock)
-    return delays
-
-
-def test_what_comes_during_a_delay_is_read_together(unstarted: Bench, delays: Delays) -> None:
-    ours, theirs = socket.socketpair()
-    received: list[bytes] = []
-    done: list[str] = []
-    unstarted.loop.add_handler(
-        ours.fileno(), lambda _fd, _events: received.append(ours.recv(100)), Loop.READ
-    )
-
-    def meanwhile() -> None:
-        for byte in (b"a", b"b", b"c"):
-            theirs.sendall(byte)
-        unstarted.add(lambda: done.append("handed over meanwhile"))
-        assert not done
-
-    delays.meanwhile = meanwhile
-    try:
-        unstarted.outbox.append(lambda: unstarted.loop.delay_reads(0.0005))
-        unstarted.thread.start()
-        assert eventually(lambda: done)
-        assert received == [b"abc"]
-        assert delays.taken == [0.0005]
-    finally:
-        unstarted.call(lambda: unstarted.loop.remove_handler(ours.fileno()))
-        ours.close()
-        theirs.close()
-
-
-def test_a_delay_is_the_longest_asked_for_and_no_longer_than_a_millisecond(
-    bench: Bench, delays: Delays
-) -> None:
-    def ask(*seconds: float) -> None:
-        for each in seconds:
-            bench.loop.delay_reads(each)
-
-    for seconds in ((0.0003, 0.0007, 0.0005), (5.0,), (0.0001,)):
-        bench.call(lambda seconds=seconds: ask(*seconds))  # type: ignore[misc]
-    bench.call(lambda: None)
-    assert delays.taken == [0.0007, 0.001]  # and none that is too short to be of use
-
-
-def test_who_waits_is_woken_before_a_delay(bench: Bench, delays: Delays) -> None:
-    seen: list[str] = []
-    delays.meanwhile = lambda: seen.append("delay")
-
-    def work() -> None:
-        bench.loop.delay_reads(0.001)
-        bench.loop.call_last(seen.append, "woken")
-
-    bench.call(work)
-    bench.call(lambda: None)
-    assert seen == ["woken", "delay"]
-
-
 def test_work_that_adds_work_does_not_keep_timers_waiting(bench: Bench) -> None:
     called = threading.Event()
 
@@ -277,44 +183,6 @@ def test_a_signal_handler_may_add_work_while_its_thread_does(
 # -- timers ------------------------------------------------------------------------------------
 
 
-def test_timers_are_called_in_the_order_in_which_they_are_due(bench: Bench) -> None:
-    seen: list[float] = []
-    delays = [0.05, 0.0, 0.03, 0.01, 0.04, 0.02]
-
-    def arm() -> None:
-        for delay in delays:
-            bench.loop.call_later(delay, lambda delay=delay: seen.append(delay))  # type: ignore[misc]
-
-    bench.call(arm)
-    eventually(lambda: len(seen) == len(delays))
-    assert seen == sorted(delays)
-
-
-def test_timers_that_are_due_at_once_are_called_in_the_order_in_which_they_were_set(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-
-    def arm() -> None:
-        now = time.monotonic()
-        with monkeypatch.context() as patch:
-            patch.setattr(time, "monotonic", lambda: now)
-            for number in range(50):
-                bench.loop.call_later(0.0, lambda number=number: seen.append(number))  # type: ignore[misc]
-
-    bench.call(arm)
-    eventually(lambda: len(seen) == 50)
-    assert seen == list(range(50))
-
-
-def test_a_timer_does_not_come_early_and_wakes_the_loop(bench: Bench) -> None:
-    came: list[float] = []
-    began = time.monotonic()
-    bench.add(lambda: bench.loop.call_later(0.05, lambda: came.append(time.monotonic())))
-    (at,) = eventually(lambda: came)
-    assert at - began >= 0.05
-
-
 def test_a_timer_that_was_removed_is_not_called_even_by_one_due_with_it(bench: Bench) -> None:
     seen: list[str] = []
 
@@ -329,20 +197,6 @@ def test_a_timer_that_was_removed_is_not_called_even_by_one_due_with_it(bench: B
     bench.call(arm)
     eventually(lambda: seen)
     assert seen == ["last"]
-
-
-def test_a_timer_may_set_itself_again(bench: Bench) -> None:
-    rounds = itertools.count()
-    enough = threading.Event()
-
-    def tick() -> None:
-        if next(rounds) == 5:
-            enough.set()
-        else:
-            bench.loop.call_later(0.001, tick)
-
-    bench.add(tick)
-    assert enough.wait(30.0)
 
 
 # -- faults ------------------------------------------------------------------------------------
@@ -361,15 +215,6 @@ def test_an_exception_in_work_is_logged_and_ends_nothing(
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)
     assert bench.thread.is_alive()
-
-
-def test_an_exception_in_a_callback_ends_the_loop_and_is_told(bench: Bench) -> None:
-    def fail() -> None:
-        raise ValueError("as the test says")
-
-    bench.loop.add_callback(fail)
-    bench.thread.join(30.0)
-    assert isinstance(bench.failure, ValueError)
 
 
 # -- stopping ----------------------------------------------------------------------------------
@@ -405,47 +250,6 @@ def test_a_stop_in_a_handler_ends_it_and_closing_twice_harms_nobody(bench: Bench
 # -- sockets -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.settimeout(5.0)
-    with ours, theirs:
-        yield ours, theirs
-
-
-def test_a_handler_gets_the_events_that_it_asked_for(
-    bench: Bench, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    ours, theirs = pair
-    loop = bench.loop
-    events: list[int] = []
-    came = threading.Semaphore(0)
-
-    def handle(fd: int, event: int) -> None:
-        assert fd == ours.fileno()
-        events.append(event)
-        if event & loop.READ:
-            ours.recv(100)
-        if event & loop.WRITE:
-            loop.update_handler(fd, loop.READ)
-        came.release()
-
-    bench.call(lambda: loop.add_handler(ours.fileno(), handle, loop.READ | loop.ERROR))
-    theirs.send(b"x")
-    assert came.acquire(timeout=5.0)
-    bench.call(lambda: loop.update_handler(ours.fileno(), loop.READ | loop.WRITE))
-    assert came.acquire(timeout=5.0)
-    theirs.send(b"x")
-    assert came.acquire(timeout=5.0)
-    assert events == [loop.READ, loop.WRITE, loop.READ]
-    bench.call(lambda: loop.remove_handler(ours.fileno()))
-    theirs.send(b"x")
-    bench.call(lambda: None)
-    bench.call(lambda: None)
-    assert len(events) == 3
-
-
 def test_a_handler_that_another_has_removed_is_not_called(bench: Bench) -> None:
     pairs = [socket.socketpair() for _ in range(2)]
     called: list[int] = []
@@ -469,21 +273,3 @@ def test_a_handler_that_another_has_removed_is_not_called(bench: Bench) -> None:
         for ours, theirs in pairs:
             ours.close()
             theirs.close()
-
-
-def test_hanging_up_ends_every_connection_and_leaves_their_owners_the_sockets(
-    bench: Bench, pair: tuple[socket.socket, socket.socket]
-) -> None:
-    ours, theirs = pair
-    ends: list[bytes] = []
-
-    def handle(fd: int, _events: int) -> None:
-        ends.append(ours.recv(100))
-        bench.loop.remove_handler(fd)
-
-    bench.call(lambda: bench.loop.add_handler(ours.fileno(), handle, bench.loop.READ))
-    bench.call(bench.loop.hang_up)
-    assert theirs.recv(100) == b""
-    eventually(lambda: ends)
-    assert ends == [b""]
-    assert ours.fileno() >= 0

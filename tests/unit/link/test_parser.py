@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pika.frame import decode_frame
 from pika.spec import Basic, BasicProperties, Channel, Connection, Queue
@@ -109,7 +109,6 @@ _part = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(_part, max_size=8), st.data())
 def test_whatever_pika_would_read_goes_where_it_belongs(
     parts: list[Any], data: st.DataObject
@@ -431,7 +430,6 @@ def test_the_error_is_the_loss_of_the_connection() -> None:
         Stream().feed(BODY)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=40) | st.sampled_from([DELIVER, HEADER, BODY, HEARTBEAT, CLOSE]))
 )
@@ -442,7 +440,6 @@ def test_any_bytes_are_taken_or_refused(pieces: list[bytes]) -> None:
         stream.feed(*pieces)
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(EVERYTHING) - 1), frames.octets)
 def test_a_changed_byte_does_no_harm(where: int, value: int) -> None:
     changed = EVERYTHING[:where] + bytes((value,)) + EVERYTHING[where + 1 :]

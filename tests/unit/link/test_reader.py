@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from pika.spec import Basic, Channel
 
-from neon_mq_connector.errors import FrameError
 from neon_mq_connector.link import reader as reader_module
 from neon_mq_connector.link.reader import ReadLease
 from tests.support.polling import eventually
-from tests.unit.link.frames import HEARTBEAT, message, method_frame
+from tests.unit.link.frames import HEARTBEAT, method_frame
 from tests.unit.link.line import Gate, Line, Sink
 
 
@@ -89,15 +88,6 @@ def test_the_answer_is_read_by_the_thread_that_waits_for_it(line: Line, books: B
     assert books.entries[1] == (2, reader.ident)
 
 
-def test_afterwards_the_loop_reads_again(line: Line, books: Books) -> None:
-    reader = reading_thread(line, lambda: books.has(1))
-    line.theirs.sendall(confirm(1))
-    reader.join(30.0)
-    line.theirs.sendall(confirm(2))
-    eventually(lambda: books.has(2))
-    assert books.entries[1][1] == line.loop_thread.ident
-
-
 @pytest.mark.parametrize("cut", [None, 4, 10])
 def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
     line: Line, books: Books, cut: int | None
@@ -118,28 +108,6 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
     for what, thread in books.entries:
         if isinstance(what, bytes):
             assert thread == line.loop_thread.ident
-
-
-def test_what_comes_for_others_is_handed_on(line: Line, books: Books) -> None:
-    reader = reading_thread(line, lambda: books.has(1))
-    line.theirs.sendall(b"".join([*message(1, 1, b"for somebody else"), confirm(1)]))
-    reader.join(30.0)
-    assert [[raw[2] for raw in batch] for batch in books.sink.batches] == [[b"for somebody else"]]
-
-
-def test_only_one_thread_reads(line: Line, books: Books) -> None:
-    reader = reading_thread(line, lambda: books.has(1))
-    read_until(line, lambda: False)  # returns at once
-    assert reader.is_alive()
-    line.theirs.sendall(confirm(1))
-    reader.join(30.0)
-
-
-def test_reading_ends_at_the_deadline(line: Line, books: Books) -> None:
-    began = time.monotonic()
-    read_until(line, lambda: False, seconds=0.1)
-    assert time.monotonic() - began >= 0.1
-    assert not line.transport.reader.lease.is_held
 
 
 def test_what_is_done_elsewhere_ends_it(line: Line) -> None:
@@ -189,20 +157,6 @@ def test_the_end_of_the_connection_is_told_by_the_loop(line: Line, books: Books)
     assert ends == [line.loop_thread.ident]
 
 
-def test_bytes_that_make_no_sense_end_the_connection_with_their_reason(
-    line: Line, books: Books
-) -> None:
-    ends: list[int] = []
-    line.protocol.on_lost = lambda: ends.append(threading.get_ident())
-    reader = reading_thread(line, lambda: False)
-    line.theirs.sendall(b"\x09 is no kind of frame")
-    eventually(lambda: ends)
-    reader.join(30.0)
-    assert ends == [line.loop_thread.ident]
-    assert isinstance(line.transport.reader.fault, FrameError)
-    assert "unknown type 9" in str(line.transport.reader.fault)
-
-
 def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Books) -> None:
     def interrupted(_tag: int, _multiple: bool, _nacked: bool) -> None:
         raise KeyboardInterrupt
@@ -248,22 +202,6 @@ def test_over_tls_only_the_io_thread_reads() -> None:
     finally:
         line.close()
     assert not asked
-
-
-def test_a_lease_that_was_transferred_is_not_released_by_its_former_holder() -> None:
-    looked: list[int] = []
-    lease = ReadLease(5, lambda _fd, events: looked.append(events))
-    first = lease.acquire()
-    assert first is not None
-    second = lease.transfer()
-    lease.release(first)  # has no effect
-    assert lease.is_held
-    assert lease.acquire() is None
-    lease.release(second)
-    assert not lease.is_held
-    assert looked == [0, 0, 1]
-    lease.close()
-    assert lease.acquire() is None
 
 
 def test_a_loop_that_has_ended_closes_the_lease() -> None:

@@ -6,49 +6,8 @@ import threading
 
 import pytest
 
-from neon_mq_connector.errors import StoppedError, WaitTimeoutError
+from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.link.waiter import Waiter
-
-
-def test_the_result_is_what_was_given() -> None:
-    waiter: Waiter[str] = Waiter()
-    assert waiter.resolve("there")
-    assert waiter.wait(0, "it") == "there"
-
-
-def test_none_is_a_result_too() -> None:
-    waiter: Waiter[None] = Waiter()
-    waiter.resolve(None)
-    assert waiter.wait(1, "it") is None
-
-
-def test_an_exception_is_raised_where_it_is_waited_for() -> None:
-    waiter: Waiter[str] = Waiter()
-    error = StoppedError("stopped")
-    assert waiter.fail(error)
-    with pytest.raises(StoppedError) as caught:
-        waiter.wait(1, "it")
-    assert caught.value is error
-
-
-def test_only_the_first_answer_counts_and_the_others_are_told() -> None:
-    waiter: Waiter[int] = Waiter()
-    assert waiter.resolve(1)
-    assert not waiter.resolve(2)
-    assert not waiter.fail(ValueError())
-    assert waiter.wait(1, "it") == 1
-
-
-def test_who_answers_too_late_is_told() -> None:
-    waiter: Waiter[int] = Waiter()
-    with pytest.raises(WaitTimeoutError, match=r"opening a channel: no answer within 0.05 s"):
-        waiter.wait(0.05, "opening a channel")
-    assert not waiter.resolve(1)
-
-
-def test_a_negative_time_is_none() -> None:
-    with pytest.raises(WaitTimeoutError):
-        Waiter().wait(-5, "it")
 
 
 @pytest.mark.parametrize("_round", range(50))

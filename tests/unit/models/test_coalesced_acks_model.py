@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Queue
 from types import SimpleNamespace
@@ -430,15 +429,6 @@ def test_threads_that_take_turns_in_any_order(
             simulation.end()
     assert not broker.outstanding
     assert settlement.open_count() == 0
-
-
-@pytest.fixture
-def restless_threads() -> Iterator[None]:
-    """Have threads take turns after every few instructions."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
 
 
 @pytest.mark.usefixtures("restless_threads")

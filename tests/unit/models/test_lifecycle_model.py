@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -87,3 +88,22 @@ class LifecycleModel(RuleBasedStateMachine):
 
 TestLifecycleModel = LifecycleModel.TestCase
 TestLifecycleModel.settings = effort(examples=40, steps=30)
+
+
+@pytest.mark.parametrize("_round", range(20))
+def test_of_many_threads_that_stop_exactly_one_made_the_move(_round: int) -> None:
+    lifecycle = Lifecycle()
+    lifecycle.move(State.CONNECTING)
+    barrier = threading.Barrier(8)
+    made: list[bool] = []
+
+    def stop() -> None:
+        barrier.wait(30.0)
+        made.append(lifecycle.move(State.STOPPING))
+
+    threads = [threading.Thread(target=stop) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert sorted(made) == [False] * 7 + [True]

@@ -10,16 +10,14 @@ from typing import Any
 
 import pika.exceptions as pika_errors
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
 from neon_mq_connector.errors import (
-    AuthenticationError,
     BrokerUnreachableError,
     ChannelShutError,
     ConnectionLostError,
-    FrameError,
     MQError,
     PublishError,
     PublishLostError,
@@ -30,8 +28,6 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
-from tests.support.polling import eventually
 from tests.support.publishing import FutureAnswer, submit
 from tests.unit.fakes import FakeChannel, FakeControl, FakeLink, make_publisher
 
@@ -64,158 +60,6 @@ def it() -> Bench:
     return Bench()
 
 
-def shut_by_missing_exchange(channel: FakeChannel, exchange: str) -> None:
-    cause = pika_errors.ChannelClosedByBroker(
-        404, f"NOT_FOUND - no exchange '{exchange}' in vhost '/v'"
-    )
-    channel.shut(ChannelShutError(f"no exchange '{exchange}'"), cause)
-
-
-def test_a_message_is_done_when_its_own_confirm_comes(it: Bench) -> None:
-    first, second, third = it.submit(b"1"), it.submit(b"2"), it.submit(b"3")
-    it.channel.confirms(2)
-    assert (first.done(), second.done(), third.done()) == (False, True, False)
-    it.channel.confirms(3, multiple=True)
-    assert first.result(0) is third.result(0) is None
-    assert it.publisher.unconfirmed == 0
-
-
-def test_one_that_no_queue_takes_fails_and_its_neighbours_do_not(it: Bench) -> None:
-    futures = [it.submit(b"%d" % n) for n in range(3)]
-    it.channel.returns(2)
-    it.channel.confirms(3, multiple=True)
-    with pytest.raises(UnroutableError, match="'q'") as caught:
-        futures[1].result(0)
-    assert not caught.value.may_have_arrived
-    assert futures[0].result(0) is futures[2].result(0) is None
-
-
-def test_a_nack_of_the_broker_is_a_rejection_and_not_a_maybe(it: Bench) -> None:
-    future = it.submit()
-    it.channel.confirms(1, nacked=True)
-    with pytest.raises(PublishRejectedError) as caught:
-        future.result(0)
-    assert not caught.value.may_have_arrived
-
-
-def test_a_lost_connection_fails_what_is_unconfirmed_as_a_maybe(it: Bench) -> None:
-    first, second = it.submit(b"1"), it.submit(b"2")
-    it.channel.confirms(1)
-    it.channel.shut(ConnectionLostError("lost"))
-    assert first.result(0) is None
-    with pytest.raises(PublishLostError, match="lost") as caught:
-        second.result(0)
-    assert caught.value.may_have_arrived
-
-
-def test_after_a_loss_the_next_message_opens_another_channel_and_counts_anew(it: Bench) -> None:
-    it.submit()
-    it.channel.shut(ConnectionLostError("lost"))
-    future = it.submit()
-    assert len(it.link.channels) == 2
-    it.channel.confirms(1)
-    assert future.result(0) is None
-
-
-def test_a_confirm_that_comes_twice_is_ignored(it: Bench) -> None:
-    future = it.submit()
-    it.channel.confirms(1)
-    it.channel.confirms(1)
-    assert future.done()
-
-
-@pytest.mark.parametrize("tag", [0, 99, 2**63])
-def test_a_confirm_for_what_was_never_sent_is_an_error_of_the_connection(
-    it: Bench, tag: int
-) -> None:
-    future = it.submit()
-    with pytest.raises(FrameError, match=f"confirms message {tag}"):
-        it.channel.confirms(tag, multiple=True)
-    assert not future.done()
-
-
-def test_publishing_waits_for_the_confirm(it: Bench) -> None:
-    it.submit()
-    it.channel.confirms(1)
-    message = Message("", "q", b"m", BasicProperties())
-    answers: list[str] = []
-
-    def publish() -> None:
-        it.publisher.publish(message, timeout=5.0)
-        answers.append("done")
-
-    waiting = threading.Thread(target=publish)
-    waiting.start()
-    eventually(lambda: len(it.channel.published) == 2)
-    assert not answers
-    it.channel.confirms(2)
-    waiting.join(30.0)
-    assert answers == ["done"]
-
-
-def test_without_a_confirm_the_wait_ends_and_says_that_it_may_be_there(it: Bench) -> None:
-    message = Message("", "q", b"m", BasicProperties())
-    with pytest.raises(PublishTimeoutError, match=r"within 0\.05 s") as caught:
-        it.publisher.publish(message, timeout=0.05)
-    assert caught.value.may_have_arrived
-
-
-def test_under_an_alarm_the_error_names_it(it: Bench) -> None:
-    it.link.blocked_reason = "low on memory"
-    message = Message("", "q", b"m", BasicProperties())
-    with pytest.raises(PublishTimeoutError, match="low on memory"):
-        it.publisher.publish(message, timeout=0.05)
-
-
-def test_without_a_broker_nothing_is_sent_and_that_is_said(it: Bench) -> None:
-    it.link.refusals = [BrokerUnreachableError("nobody there")]
-    with pytest.raises(PublishLostError, match="nobody there") as caught:
-        it.submit()
-    assert not caught.value.may_have_arrived
-
-
-def test_wrong_credentials_are_said_as_such(it: Bench) -> None:
-    it.link.refusals = [AuthenticationError("wrong password")]
-    with pytest.raises(AuthenticationError):
-        it.submit()
-
-
-# -- queues and exchanges that are missing -----------------------------------------------------
-
-
-def test_a_missing_queue_is_declared_once_and_the_message_sent_again(it: Bench) -> None:
-    future = it.submit(b"m", declare_missing=True)
-    it.channel.returns(1)
-    it.channel.confirms(1)
-    it.repair()
-    assert it.control.performed == ["declaring what a message for queue 'q' needs"]
-    assert [each.body for each in it.channel.published] == [b"m", b"m"]
-    assert not future.done()
-    it.channel.confirms(2)
-    assert future.result(0) is None
-
-
-def test_a_queue_that_is_missing_again_is_an_error(it: Bench) -> None:
-    future = it.submit(b"m", declare_missing=True)
-    for number in (1, 2):
-        it.channel.returns(number)
-        it.channel.confirms(number)
-        it.repair()
-    with pytest.raises(UnroutableError):
-        future.result(0)
-    assert it.publisher.unconfirmed == 0
-
-
-def test_a_queue_that_may_not_be_declared_is_an_error(it: Bench) -> None:
-    it.control.refusal = pika_errors.ChannelClosedByBroker(403, "ACCESS_REFUSED")
-    future = it.submit(b"m", declare_missing=True)
-    it.channel.returns(1)
-    it.channel.confirms(1)
-    with pytest.raises(UnroutableError, match="ACCESS_REFUSED"):
-        future.result(0)
-    assert it.publisher.flush(0.1)
-
-
 def test_flushing_waits_for_a_message_whose_queue_is_still_being_declared(it: Bench) -> None:
     it.control.manual = True
     future = it.submit(b"m", declare_missing=True)
@@ -227,40 +71,6 @@ def test_flushing_waits_for_a_message_whose_queue_is_still_being_declared(it: Be
     it.channel.confirms(2)
     assert future.result(0) is None
     assert it.publisher.flush(0.05)
-
-
-def test_a_message_for_a_missing_exchange_takes_no_other_with_it(it: Bench) -> None:
-    for exchange in ("x", "gone"):
-        it.publisher._exchanges.add(exchange)
-    before = it.submit(b"before", exchange="x")
-    culprit = it.submit(b"culprit", exchange="gone")
-    after = it.submit(b"after", exchange="x")
-    shut_by_missing_exchange(it.channel, "gone")
-    with pytest.raises(UnroutableError, match="gone"):
-        culprit.result(0)
-    with pytest.raises(PublishLostError) as caught:
-        before.result(0)
-    assert caught.value.may_have_arrived  # the broker took it, perhaps
-    it.repair()
-    assert [each.body for each in it.channel.published] == [b"after"]
-    it.channel.confirms(1)
-    assert after.result(0) is None
-    assert "gone" not in it.publisher._exchanges
-    assert "x" in it.publisher._exchanges
-
-
-def test_an_exchange_is_looked_up_once(it: Bench) -> None:
-    it.submit(exchange="x", mandatory=False)
-    it.submit(exchange="x", mandatory=False)
-    assert it.control.performed == ["looking up exchange 'x'"]
-
-
-def test_an_exchange_that_does_not_exist_is_said_before_anything_is_sent(it: Bench) -> None:
-    it.control.refusal = pika_errors.ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'x'")
-    with pytest.raises(pika_errors.ChannelClosedByBroker):
-        it.submit(exchange="x")
-    assert it.channel.published == []
-    assert it.publisher.flush(0.1)
 
 
 # -- how much may be on its way ----------------------------------------------------------------
@@ -318,7 +128,8 @@ def test_however_a_message_ends_its_space_is_free_again(
         if way in ("returned", "declare refused"):
             it.channel.returns(number)
         if way == "exchange":
-            shut_by_missing_exchange(it.channel, "x")
+            missing = pika_errors.ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'x'")
+            it.channel.shut(ChannelShutError("no exchange 'x'"), missing)
         elif way == "lost":
             it.channel.shut(ConnectionLostError("lost"))
         else:
@@ -358,7 +169,6 @@ EVENTS = st.lists(
 
 
 @given(events=EVENTS, data=st.data())
-@settings(max_examples=100, deadline=None)
 def test_in_any_order_of_events_each_message_ends_once_and_as_the_broker_said(
     events: list[str], data: st.DataObject
 ) -> None:
@@ -475,22 +285,3 @@ def test_what_is_held_back_is_written_when_there_is_enough_or_when_asked_for(
     post(b"small")
     it.publisher.post(Message("", "q", b"", BasicProperties()), FutureAnswer(), deadline, Flush.NOW)
     assert written == [2, 3, 5], "what must leave now takes along what was held back"
-
-
-def test_what_a_message_needs_is_declared_once_and_it_is_sent_again(it: Bench) -> None:
-    asked: list[object] = []
-
-    def steps(facts: BrokerFacts) -> Steps:
-        asked.append(facts)
-        return declare_queue(Queue("q"), facts)
-
-    it.publisher._exchanges.add("x")
-    future = it.submit(exchange="x", declare=steps)
-    it.channel.returns(1)
-    it.channel.confirms(1)
-    eventually(lambda: len(it.channel.published) == 2)
-    assert asked == [it.control.facts]
-    it.channel.returns(2)
-    it.channel.confirms(2)
-    with pytest.raises(UnroutableError):
-        future.result(30.0)

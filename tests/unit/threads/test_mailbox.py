@@ -16,33 +16,6 @@ from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.threads.mailbox import Mailbox
 
 
-def test_first_in_first_out() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    mailbox.put(1)
-    mailbox.put(2)
-    assert (mailbox.qsize(), mailbox.waiting()) == (2, [1, 2])
-    assert (mailbox.get(), mailbox.get(timeout=1.0)) == (1, 2)
-    assert mailbox.empty()
-
-
-def test_empty_after_the_time_out() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    began = time.monotonic()
-    with pytest.raises(Empty):
-        mailbox.get(timeout=0.05)
-    assert time.monotonic() - began >= 0.05
-    with pytest.raises(Empty):
-        mailbox.get_nowait()
-
-
-def test_whoever_waits_is_woken() -> None:
-    mailbox: Mailbox[str] = Mailbox()
-    timer = threading.Timer(0.05, lambda: mailbox.put("there"))
-    timer.start()
-    assert mailbox.get(timeout=10.0) == "there"
-    timer.join()
-
-
 @pytest.mark.parametrize("round_number", range(5))
 def test_many_hands_take_each_item_once(round_number: int) -> None:
     mailbox: Mailbox[int | None] = Mailbox()

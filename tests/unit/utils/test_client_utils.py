@@ -10,7 +10,6 @@ import pika
 import pytest
 
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.config import MQSettings
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
 from neon_mq_connector.utils.client_utils import send_mq_request
@@ -87,31 +86,6 @@ def test_a_timeout_of_none_is_the_default(asked: Asked) -> None:
     assert send_mq_request("/", {"n": 1}, "q", timeout=None)
     assert send_mq_request("/", {"n": 1}, "q")
     assert [each["timeout"] for each in asked.arguments] == [30, 30]
-
-
-def test_a_configuration_is_validated_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    validated: list[object] = []
-    from_config = MQSettings.from_config
-
-    def validate(config: Any, **options: Any) -> MQSettings:
-        validated.append(config)
-        return from_config(config, **options)
-
-    monkeypatch.setattr(MQSettings, "from_config", validate)
-    for _ in range(3):
-        assert send_mq_request("/", {"n": 1}, "q")
-        assert send_mq_request("/other", {"n": 1}, "q")
-    assert len(validated) == 1
-    assert [each.virtual_host for each in asked.parameters] == ["/", "/other"] * 3
-    assert asked.parameters[0] is asked.parameters[2]
-
-
-def test_a_client_that_was_closed_is_made_anew(asked: Asked) -> None:
-    send_mq_request("/", {"n": 1}, "q")
-    close_shared_clients()
-    send_mq_request("/", {"n": 1}, "q")
-    first, second = asked.parameters
-    assert first is not second
 
 
 def test_what_is_kept_shows_no_password(asked: Asked) -> None:
