@@ -65,6 +65,8 @@ def old_style(
     yield start
     for service in started:
         service.stop()
+    # a declare of our reply queue with other properties than it has closes the service's channel
+    assert [failure for service in started for failure in service.failures] == []
 
 
 @pytest.fixture

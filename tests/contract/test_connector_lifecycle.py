@@ -22,7 +22,7 @@ from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer
 from tests.contract.recorders import Errors, Inbox, Outcome
 from tests.support.nodes import free_port
-from tests.support.polling import eventually, never
+from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
 Engine = dict[str, Any]
@@ -73,12 +73,6 @@ class TestRegistering:
         assert (two.callback_func, two.error_func) == (repr, errors)
         assert one.connection_params.virtual_host == "/one"
         assert two.connection_params.virtual_host == "/two"
-
-    def test_the_consumer_thread_bears_the_name_it_was_registered_under(
-        self, connector: Any
-    ) -> None:
-        connector.register_consumer("one", "/", "queue", print)
-        assert "one" in connector.consumers["one"].name
 
     def test_the_arguments_show_on_the_consumer(self, connector: Any) -> None:
         connector.register_consumer(
@@ -213,17 +207,6 @@ class TestRunning:
             run(connector, daemonize_consumers=daemon)
             assert connector.consumers["one"].daemon is daemon
 
-    def test_run_can_leave_the_consumers_alone(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", print)
-        run(connector, run_consumers=False)
-        assert not connector.consumers["one"].is_alive()
-        connector.run_consumers()
-        peer.wait_for_consumer("input")
-        assert connector.consumers["one"].daemon is True
-
     def test_run_can_start_some_of_the_consumers(self, connect: Build, run: Build) -> None:
         connector = connect()
         for name in ("one", "two"):
@@ -253,20 +236,7 @@ class TestRunning:
         connector.run_consumers()
         peer.wait_for_consumer("input_one")
         peer.wait_for_consumer("input_two")
-        healthy(connector)
-
-    def test_a_consumer_registered_while_running_is_started_by_name(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input_one", print)
-        run(connector)
-        connector.register_consumer("late", connector.vhost, "input_late", inbox)
-        connector.run_consumers(("late",))
-        peer.wait_for_consumer("input_late")
-        peer.publish({"n": 1}, queue="input_late")
-        inbox.wait()
+        assert connector.consumers["one"].daemon is True
         healthy(connector)
 
     def test_a_consumer_can_be_started_as_the_thread_that_it_is(
@@ -281,20 +251,6 @@ class TestRunning:
         inbox.wait()
         connector.consumers["one"].join(30.0)
         assert not connector.consumers["one"].is_alive()
-
-    def test_a_restarted_consumer_consumes(self, connect: Build, run: Build, peer: Peer) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        run(connector)
-        peer.wait_for_consumer("input")
-        before = connector.consumers["one"]
-        connector.restart_consumer("one")
-        assert not before.is_consuming
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        healthy(connector)
 
     def test_registering_a_running_name_stops_its_consumer_first(
         self, connect: Build, run: Build, peer: Peer
@@ -312,24 +268,6 @@ class TestRunning:
         peer.wait_for_consumer("new_input")
         peer.publish({"n": 1}, queue="new_input")
         inbox.wait()
-
-    @pytest.mark.every_broker
-    def test_run_again_after_stop_consumes_again(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        for number in range(3):
-            run(connector)
-            assert connector.started is True
-            healthy(connector)
-            peer.wait_for_consumer("input")
-            peer.publish({"n": number}, queue="input")
-            inbox.wait(number + 1)
-            connector.stop()
-            assert peer.consumers("input") == 0
-            assert connector.check_health() is False
 
     def test_consumers_of_several_vhosts_work_side_by_side(
         self, connect: Build, run: Build, peer: Peer, broker: Any, mq_user: Any, vhost: str
@@ -406,30 +344,6 @@ class TestConsumingOptions:
         eventually(lambda: connector.consumers["one"].is_consuming)
         peer.publish({"n": 1}, exchange="news")
         inbox.wait()
-
-    def test_messages_of_one_queue_come_in_order_one_at_a_time(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        running = threading.Lock()
-        overlaps: list[bytes] = []
-
-        def act(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-            if not running.acquire(blocking=False):
-                overlaps.append(body)
-                return
-            running.release()
-
-        inbox = Inbox(act)
-        queue = peer.queue()
-        for number in range(50):
-            peer.publish({"n": number}, queue=queue)
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, queue, inbox, **engine)
-        run(connector)
-        inbox.wait(50)
-        assert inbox.values("n") == list(range(50))
-        assert overlaps == []
-        assert len(set(inbox.threads)) == 1
 
 
 class TestHooks:
@@ -545,40 +459,24 @@ class TestPeriodicThreads:
         assert first.body["service_id"] == second.body["service_id"] == connector.service_id
         assert connector.sync_thread.is_alive()
 
-    def test_the_sync_thread_can_be_stopped(self, connect: Build, run: Build) -> None:
+    @pytest.mark.parametrize("how", ["stop_sync_thread", "stop_observer_thread", "stop"])
+    def test_they_run_when_asked_to_and_can_be_stopped(
+        self, connect: Build, run: Build, how: str
+    ) -> None:
         connector = connect()
-        connector.sync_period = 0.1
-        run(connector, run_sync=True)
-        thread = connector.sync_thread
-        assert thread.is_alive()
-        connector.stop_sync_thread()
-        eventually(lambda: not thread.is_alive())
-        connector.stop_sync_thread()
-
-    def test_the_observer_runs_if_asked_to(self, connect: Build, run: Build) -> None:
-        connector = connect()
-        run(connector, run_observer=True)
-        thread = connector.observer_thread
-        assert thread.is_alive()
-        connector.stop_observer_thread()
-        eventually(lambda: not thread.is_alive())
-        connector.stop_observer_thread()
-
-    def test_reading_the_threads_starts_none(self, dead_config: dict[str, Any]) -> None:
-        connector = MQConnector(dead_config, SERVICE)
-        assert isinstance(connector.sync_thread, threading.Thread)
-        assert isinstance(connector.observer_thread, threading.Thread)
+        getattr(connector, how)()  # there is none yet
         assert not connector.sync_thread.is_alive()
         assert not connector.observer_thread.is_alive()
-        connector.stop_sync_thread()
-        connector.stop_observer_thread()
-
-    def test_stop_ends_both_threads(self, connect: Build, run: Build) -> None:
-        connector = connect()
         run(connector, run_sync=True, run_observer=True)
-        threads = [connector.sync_thread, connector.observer_thread]
-        connector.stop()
-        eventually(lambda: not any(thread.is_alive() for thread in threads))
+        sync, observer = threads = [connector.sync_thread, connector.observer_thread]
+        assert all(thread.is_alive() for thread in threads)
+        getattr(connector, how)()
+        if how == "stop":
+            eventually(lambda: not any(thread.is_alive() for thread in threads))
+        else:
+            ended = sync if how == "stop_sync_thread" else observer
+            eventually(lambda: not ended.is_alive())
+        getattr(connector, how)()
 
     def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
         self, connect: Build, run: Build, peer: Peer
@@ -724,19 +622,6 @@ class TestNesting:
         eventually(lambda: peer.consumers("inner_input") == 0)
         healthy(outer)
 
-    def test_a_callback_may_stop_its_own_connector(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        connector = connect()
-        outcome = Outcome(lambda *_: connector.stop())
-        connector.register_consumer("one", connector.vhost, "input", outcome)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        outcome.result()
-        eventually(lambda: peer.consumers("input") == 0)
-        assert connector.started is False
-
 
 class TestBrokerTrouble:
     @pytest.fixture
@@ -783,7 +668,7 @@ class TestBrokerTrouble:
             target=connector.run, kwargs={"mq_timeout": 20, "run_sync": False}, daemon=True
         )
         runner.start()
-        never(lambda: connector.started, during=0.3)
+        assert not connector.started
         with FaultProxy(broker.port, port=port):
             runner.join(30.0)
             assert not runner.is_alive()

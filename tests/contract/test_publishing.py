@@ -22,7 +22,7 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector import MQConnector
 from tests.contract.configurations import SERVICE
 from tests.contract.peer import Peer
-from tests.contract.recorders import Inbox, Outcome
+from tests.contract.recorders import Outcome
 from tests.support.polling import eventually
 
 Build = Callable[..., Any]
@@ -191,13 +191,6 @@ class TestEmit:
         connector_class.emit_mq_message(blocking, {"n": 1}, queue="work")
         expired = peer.get(to_others["x-dead-letter-routing-key"]).properties
         assert 0 < int(expired.headers["x-death"][0]["original-expiration"]) <= 1000
-
-    def test_a_message_expires_when_it_is_told_to(
-        self, emit: Any, connection: Any, peer: Peer
-    ) -> None:
-        queue = peer.queue()
-        emit(connection, {"n": 1}, queue=queue, expiration=60_000)
-        assert 30_000 < int(peer.get(queue).properties.expiration) <= 60_000
 
     def test_the_connection_stays_open_and_no_channels_pile_up(
         self, emit: Any, blocking: pika.BlockingConnection, peer: Peer
@@ -373,38 +366,6 @@ class TestThreads:
         assert [peer.get("reply").body["answer"] for _ in range(3)] == [0, 1, 2]
         assert connector.consumers["one"].is_consuming
 
-    def test_other_threads_may_emit_on_a_consumers_connection(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        queue, inbox = peer.queue(), Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        run(connector)
-        peer.wait_for_consumer("input")
-        connection = connector.consumers["one"].connection
-        with ThreadPoolExecutor(4) as pool:
-            list(
-                pool.map(
-                    lambda n: connector.emit_mq_message(
-                        connection, {"n": n}, queue=queue, expiration=60000
-                    ),
-                    range(20),
-                )
-            )
-        assert sorted(peer.get(queue).body["n"] for _ in range(20)) == list(range(20))
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-
-    def test_a_directly_built_consumers_connection_serves_too(
-        self, emit: Any, consumer_thread: Build, peer: Peer
-    ) -> None:
-        queue = peer.queue()
-        consumer = consumer_thread("input", print)
-        consumer.start()
-        eventually(lambda: consumer.is_consuming)
-        emit(consumer.connection, {"n": 1}, queue=queue)
-        assert peer.get(queue).body["n"] == 1
-
 
 class TestPublish:
     def test_everybody_who_listens_gets_it(
@@ -417,9 +378,6 @@ class TestPublish:
             assert message.body == {"n": 1, "message_id": message_id}
             assert message.exchange == "news"
             assert 4000 < int(message.properties.expiration) <= 5000
-
-    def test_nobody_needs_to_listen(self, connector_class: Any, connection: Any) -> None:
-        assert connector_class.publish_message(connection, {"n": 1}, exchange="new_exchange")
 
     def test_an_exchange_that_somebody_else_declared_is_used(
         self, connector_class: Any, connection: Any, peer: Peer
@@ -448,19 +406,6 @@ class TestSend:
         connect().send_message({"n": 1}, queue="new_queue", expiration=60000)
         assert peer.get("new_queue").body["n"] == 1
 
-    def test_it_works_while_running_and_after_stopping(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        queue = peer.queue()
-        connector = connect()
-        run(connector)
-        connector.send_message({"n": 1}, queue=queue, expiration=60_000)
-        assert peer.get(queue).body["n"] == 1
-        connector.stop()
-        connector.send_message({"n": 2}, queue=queue, expiration=60_000)
-        assert peer.get(queue).body["n"] == 2
-        connector.stop()
-
     def test_connection_properties_may_be_given(self, connect: Build, peer: Peer) -> None:
         queue = peer.queue()
         connect().send_message(
@@ -481,10 +426,6 @@ class TestSend:
         listener = peer.listen("exchange", name, routing_key="key")
         connect().send_message({"n": 1}, exchange="exchange", queue="key", exchange_type=kind)
         assert peer.get(listener).body["n"] == 1
-
-    def test_the_id_may_be_given(self, connect: Build, peer: Peer) -> None:
-        queue = peer.queue()
-        assert connect().send_message({"n": 1, "message_id": "own"}, queue=queue) == "own"
 
     def test_a_vhost_that_is_not_there_is_an_error(
         self, connect: Build, config: dict[str, Any], no_waiting: Any

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
@@ -314,29 +313,6 @@ class TestOutages:
         assert events.names.count("on_connected") == 2
         assert "on_connection_fail" not in events.names
         assert len(errors.calls) == 1
-
-    def test_a_slow_callback_costs_nobody_the_connection(
-        self, consumer_thread: Build, peer: Peer, connection_params: Any, errors: Errors
-    ) -> None:
-        parameters = pika.ConnectionParameters(
-            connection_params.host,
-            connection_params.port,
-            connection_params.virtual_host,
-            connection_params.credentials,
-            heartbeat=1,
-        )
-        inbox = Inbox(lambda *_: None if len(inbox.deliveries) > 1 else time.sleep(3.5))
-        consumer = consumer_thread("input", inbox, errors, connection_params=parameters)
-        events = Events(consumer)
-        consumer.start()
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        peer.publish({"n": 2}, queue="input")
-        inbox.wait(2)
-        assert events.names == ["on_connected", "on_channel_open"]
-        assert inbox.threads == [consumer, consumer]
-        assert errors.calls == []
 
 
 class TestPikasStyle:

@@ -53,9 +53,6 @@ class TestBodies:
         assert read == message
         assert repr(read) == repr(message)
 
-    def test_a_body_goes_round(self, message: dict[Any, Any]) -> None:
-        assert b64_to_dict(dict_to_b64(message)) == message
-
     def test_a_body_given_as_text_is_read(self) -> None:
         assert b64_to_dict(encode({"a": (1,)}).decode()) == {"a": (1,)}
 
@@ -106,17 +103,6 @@ class TestOnTheBroker:
         assert all(isinstance(body, bytes) for *_, body in inbox.deliveries)
 
     @pytest.mark.every_broker
-    def test_an_old_service_can_declare_our_reply_queue_and_answer(
-        self, client_config: Any, vhost: str, old_style: Callable[..., Any]
-    ) -> None:
-        """A declare with other properties than the queue has would close its channel."""
-        service = old_style("old_style_input")
-        for number in range(3):
-            answer = send_mq_request(vhost, {"number": number}, "old_style_input", timeout=30)
-            assert answer["echo"]["number"] == number
-        assert service.failures == []
-
-    @pytest.mark.every_broker
     def test_an_old_service_may_declare_our_reply_queue_for_each_part_of_its_answer(
         self, client_config: Any, vhost: str, old_style: Callable[..., Any]
     ) -> None:
@@ -139,12 +125,4 @@ class TestOnTheBroker:
         )
         assert final["part"] == 2
         assert [part["part"] for part in parts][:2] == [0, 1]
-        assert service.failures == []
-
-    def test_a_named_reply_queue_can_be_declared_by_an_old_service_too(
-        self, client_config: Any, vhost: str, old_style: Callable[..., Any]
-    ) -> None:
-        service = old_style("old_style_input")
-        answer = send_mq_request(vhost, {"a": 1}, "old_style_input", "my_reply_queue", timeout=30)
-        assert answer["echo"]["routing_key"] == "my_reply_queue"
         assert service.failures == []

@@ -44,17 +44,6 @@ def test_a_service_that_prefers_json_answers_an_old_client_as_it_can_read(
     assert reply["echo"] == DATA
 
 
-def test_an_old_client_is_answered_again_and_again(
-    old_client: OldPeer, serve: Serve, queue: str
-) -> None:
-    serve("raw")
-
-    for number in range(10):
-        data = {"data": {"number": number}}
-        reply = old_client.ask("request", target=queue, data=data, timeout=30)
-        assert reply["echo"] == {"number": number}
-
-
 def test_old_clients_that_ask_at_once_each_get_their_own_answer(
     old_client: OldPeer, serve: Serve, queue: str
 ) -> None:
@@ -145,19 +134,6 @@ def test_a_service_that_failed_at_one_request_answers_the_next(
 
     assert [request.get("fail") for request in received.by("fails")] == [True, None]
     assert reply["echo"] == DATA
-
-
-def test_a_service_survives_an_old_client_that_is_gone_before_the_answer(
-    old_client: OldPeer, serve: Serve, queue: str, received: Received
-) -> None:
-    serve("raw")
-
-    gone = {"data": 1, "routing_key": f"{queue}_of_one_that_is_gone"}
-    old_client.ask("request", target=queue, data=gone, expect_response=False)
-    reply = old_client.ask("request", target=queue, data={"data": 2}, timeout=30)
-
-    assert len(received.by("raw")) == 2
-    assert reply["echo"] == 2
 
 
 def test_an_old_client_configured_by_ovos_config_is_answered(

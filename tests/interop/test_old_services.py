@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.testing.running import RunningBroker
 from tests.interop.messages import DATA, message_id_of
 from tests.interop.old_peers import OldPeer
-from tests.support import leaks
 from tests.support.polling import eventually
 
 RequestOld = Callable[..., dict[str, Any]]
@@ -43,14 +40,6 @@ def test_an_old_service_answers_our_client(
     assert data["routing_key"]
 
 
-@pytest.mark.parametrize("way", ["returns", "raw", "blocking_raw_ack"])
-def test_an_old_service_answers_our_client_again_and_again(
-    old_service: OldPeer, request_old: RequestOld, way: str
-) -> None:
-    for number in range(10):
-        assert request_old(f"old_{way}", {"data": number}, timeout=30)["echo"] == number
-
-
 @pytest.mark.parametrize("way", ["returns", "raw_ack"])
 def test_many_requests_at_once_each_get_their_own_answer(
     old_service: OldPeer, request_old: RequestOld, way: str
@@ -76,17 +65,6 @@ def test_an_old_service_streams_its_answer_to_our_client(
     assert last == parts[-1]
 
 
-def test_an_old_service_hears_what_wants_no_answer(
-    old_service: OldPeer, request_old: RequestOld
-) -> None:
-    data = {"data": "no answer wanted", "message_id": "unanswered"}
-
-    assert request_old("old_returns", data, expect_response=False) == {}
-
-    old_service.wait_got(body=data)
-    assert "routing_key" not in data
-
-
 def test_an_old_service_answers_on_the_queue_that_our_caller_chose(
     old_service: OldPeer, request_old: RequestOld, queue: str
 ) -> None:
@@ -104,21 +82,6 @@ def test_the_message_id_that_our_caller_chose_reaches_an_old_service(
     assert message_id_of(reply) == "chosen"
 
 
-def test_an_old_service_that_does_not_answer_costs_only_the_timeout(
-    old_service: OldPeer, request_old: RequestOld, queue: str
-) -> None:
-    old_service.ask("listen", name=queue, queue=queue, way="counts")
-
-    began = time.monotonic()
-    unanswered = request_old(queue, {"data": 1}, timeout=1)
-    took = time.monotonic() - began
-    answered = request_old("old_raw", {"data": 2}, timeout=30)
-
-    assert unanswered == {}
-    assert took > 0.9
-    assert answered["echo"] == 2
-
-
 def test_requests_wait_for_an_old_service_that_comes_late(
     old_service: OldPeer, request_old: RequestOld, queue: str
 ) -> None:
@@ -127,18 +90,6 @@ def test_requests_wait_for_an_old_service_that_comes_late(
         old_service.ask("listen", name=queue, queue=queue, way="raw")
 
         assert answer.result()["echo"] == DATA
-
-
-def test_our_requests_leave_no_reply_queue_at_an_old_service(
-    old_service: OldPeer, request_old: RequestOld, broker: RunningBroker, vhost: str
-) -> None:
-    names = {queue["name"] for queue in broker.list_queues(vhost)}
-
-    for number in range(5):
-        request_old("old_returns", {"data": number}, timeout=30)
-    leaks.close_shared_clients()
-
-    eventually(lambda: {queue["name"] for queue in broker.list_queues(vhost)} <= names)
 
 
 def test_a_connector_of_ours_sends_to_an_old_service_by_hand(
