@@ -130,6 +130,18 @@ def release() -> Iterator[threading.Event]:
     event.set()
 
 
+def register(
+    service: MQConnector,
+    queue: str,
+    callback: Any,
+    on_error: Any = lambda *_: None,
+    **options: Any,
+) -> None:
+    """Register a consumer, named "it", of a durable queue; it acknowledges on success."""
+    options = {"ack": "on_success", "durable": True, **options}
+    service.register_consumer("it", service.vhost, queue, callback, on_error, **options)
+
+
 def run(connector: MQConnector) -> MQConnector:
     """Run a connector with nothing but its consumers, and see that they consume."""
     connector.run(run_sync=False, run_observer=False, mq_timeout=20)

@@ -13,7 +13,6 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from neon_mq_connector import MQConnector
 from tests.faults.conftest import note, run
 from tests.faults.peer import DEAD, Peer
-from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
 SIBLINGS = ("sibling-a", "sibling-b")
@@ -119,18 +118,8 @@ class Scene:
                 **engine,
             )
 
-    def commit(self, deed: Callable[[Any, Any], None], **registration: Any) -> BaseException | None:
-        """Have the callback do it, while the siblings work; return what it raised."""
-
-        def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
-            self.peer.ledger.handled(properties.message_id)
-            try:
-                deed(channel, method)
-            except BaseException as error:
-                self.raised.append(error)
-            else:
-                self.raised.append(None)
-
+    def register(self, callback: Any, **registration: Any) -> None:
+        """Register the one who will be guilty, and run."""
         self.service.register_consumer(
             GUILTY,
             self.service.vhost,
@@ -140,11 +129,24 @@ class Scene:
             **{"ack": "on_success", "durable": True, **registration, **self._engine},
         )
         run(self.service)
+
+    def commit(self, *deeds: Callable[[Any, Any], None]) -> None:
+        """Have callbacks do these, one after another and all twice, while the siblings work."""
+
+        def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
+            self.peer.ledger.handled(properties.message_id)
+            try:
+                deeds[len(self.raised) % len(deeds)](channel, method)
+            except BaseException as error:
+                self.raised.append(error)
+            else:
+                self.raised.append(None)
+
+        self.register(callback)
         for number in range(2):  # once more: the first time must not have spoilt anything
-            self.peer.send(GUILTY, 1, prefix=f"guilty{number}-")
+            self.peer.send(GUILTY, len(deeds), prefix=f"guilty{number}-")
             self.work(f"round{number}-")
-        eventually(lambda: len(self.raised) >= 1, what="the deed is done")
-        return self.raised[0]
+        eventually(lambda: self.raised, what="the deed is done")
 
     def work(self, prefix: str) -> None:
         """See that the siblings do theirs."""
@@ -178,53 +180,49 @@ def locked(connection_params: pika.ConnectionParameters) -> Iterator[None]:
     holder.close()
 
 
-@pytest.mark.parametrize("deed", [pytest.param(deed, id=deed.__name__[1:]) for deed in TOLERATED])
-def test_what_can_be_tolerated_is(deed: Any, scene: Scene, peer: Peer) -> None:
+def test_what_can_be_tolerated_is(scene: Scene, peer: Peer) -> None:
     peer.declare("other-properties")
-    assert scene.commit(deed) is None
-    eventually(lambda: scene.raised == [None, None], what="it happened twice")
+    scene.commit(*TOLERATED)
+    eventually(lambda: scene.raised == [None] * 2 * len(TOLERATED), what="all happened twice")
     assert scene.errors == []
     peer.wait_until_settled(GUILTY)
     assert scene.service.check_health()
     scene.nobody_noticed()
 
 
-@pytest.mark.parametrize(
-    "deed,code", [pytest.param(deed, code, id=deed.__name__[1:]) for deed, code in REFUSED]
-)
 def test_what_the_broker_refuses_is_raised_as_pika_does(
-    deed: Any, code: int, scene: Scene, locked: None, peer: Peer
+    scene: Scene, locked: None, peer: Peer
 ) -> None:
-    error = scene.commit(deed)
-    assert isinstance(error, ChannelClosedByBroker), error
-    assert error.reply_code == code
-    eventually(lambda: len(scene.raised) == 2, what="it happened twice")
-    assert isinstance(scene.raised[1], ChannelClosedByBroker)
+    scene.commit(*(deed for deed, _code in REFUSED))
+    eventually(lambda: len(scene.raised) == 2 * len(REFUSED), what="all happened twice")
+    for (deed, code), error in zip(REFUSED * 2, scene.raised, strict=True):
+        assert isinstance(error, ChannelClosedByBroker), deed.__name__
+        assert error.reply_code == code, deed.__name__
     peer.wait_until_settled(GUILTY)
     assert scene.service.check_health()
     scene.nobody_noticed()
 
 
-def test_a_callback_that_lets_the_refusal_pass_fails_alone(
-    service: MQConnector, engine: dict[str, Any], scene: Scene, peer: Peer
-) -> None:
-    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
-        channel.queue_bind(GUILTY, "no-such-exchange", "key")
+def _lets_a_refusal_pass(channel: Any, *_: Any) -> None:
+    channel.queue_bind(GUILTY, "no-such-exchange", "key")
 
-    service.register_consumer(
-        GUILTY,
-        service.vhost,
-        GUILTY,
-        callback,
-        lambda _thread, error: scene.errors.append(error),
-        durable=True,
-        **engine,
-    )
-    run(service)
+
+def _ends_its_thread(*_: Any) -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    "callback, kind", [(_lets_a_refusal_pass, AMQPError), (_ends_its_thread, SystemExit)]
+)
+def test_a_callback_that_fails_so_fails_alone(
+    scene: Scene, peer: Peer, callback: Any, kind: type[BaseException]
+) -> None:
+    scene.register(callback, ack="on_receipt")
     peer.send(GUILTY, 3, prefix="doomed")
     eventually(lambda: peer.counts(GUILTY + DEAD) == (3, 0), what="the messages are parked")
     assert len(scene.errors) == 3
-    assert all(isinstance(error, AMQPError) for error in scene.errors)
+    assert all(isinstance(error, kind) for error in scene.errors)
+    assert scene.service.check_health()
     scene.nobody_noticed()
 
 
@@ -235,7 +233,8 @@ def test_a_callback_that_closes_its_channel_stops_its_own_consumer_only(
     def deed(channel: Any, method: Any) -> None:
         getattr(channel, way)()
 
-    assert scene.commit(deed) is None
+    scene.commit(deed)
+    assert scene.raised == [None]
     eventually(lambda: peer.consumers(GUILTY) == 0, what="its consumer is gone")
     scene.nobody_noticed()
 
@@ -247,26 +246,4 @@ def test_a_callback_that_closes_its_connection_does_not_close_its_siblings(
         channel.connection.close()
 
     scene.commit(deed)
-    scene.nobody_noticed()
-
-
-def test_a_callback_that_ends_its_thread_is_a_failure_like_any_other(
-    scene: Scene, service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
-) -> None:
-    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
-        raise SystemExit(3)
-
-    service.register_consumer(
-        GUILTY,
-        service.vhost,
-        GUILTY,
-        callback,
-        lambda _thread, error: scene.errors.append(error),
-        durable=True,
-        **engine,
-    )
-    run(service)
-    peer.send(GUILTY, 2, prefix="exits")
-    eventually(lambda: peer.counts(GUILTY + DEAD) == (2, 0), what="the messages are parked")
-    assert service.check_health()
     scene.nobody_noticed()

@@ -13,7 +13,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.topology import Queue, declare_queue
-from tests.faults.conftest import run
+from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
@@ -111,7 +111,7 @@ def test_a_callback_declares_while_a_job_hangs(
         except BaseException as error:
             declared.set_exception(error)
 
-    service.register_consumer("it", service.vhost, "stage", callback, **engine)
+    register(service, "stage", callback, ack="on_receipt", durable=False, **engine)
     run(service)
     hang(connections_of(service))
     service.send_message({"a": 1}, queue="stage", expiration=None)

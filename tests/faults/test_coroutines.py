@@ -11,7 +11,7 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
-from tests.faults.conftest import run
+from tests.faults.conftest import register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -112,9 +112,7 @@ def test_a_task_factory_that_raises_fails_the_message_and_not_the_consumer(
         """Be told as a task, too."""
 
     peer.declare(QUEUE)
-    service.register_consumer(
-        "it", service.vhost, QUEUE, callback, on_error, concurrency=1, durable=True
-    )
+    register(service, QUEUE, callback, on_error, concurrency=1, ack="on_receipt")
     run(service)
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="break"))
     refused = peer.send(QUEUE, 3, prefix="refused")
@@ -135,7 +133,7 @@ def test_a_loop_that_ends_is_found_though_nothing_comes_and_replaced(
 
     service = make_service()
     service.observe_period = 1
-    service.register_consumer("it", service.vhost, QUEUE, callback, durable=True)
+    register(service, QUEUE, callback, ack="on_receipt")
     service.run(run_sync=False, mq_timeout=20)
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="before"))
     ended = service._mq_loop

@@ -14,7 +14,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE, REPLY_QUEUE_PREFIX
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.faults.conftest import run
+from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
@@ -69,9 +69,7 @@ WAYS = [by_send_message, by_basic_publish]
 
 
 def start(service: MQConnector, callback: Any, engine: dict[str, Any]) -> None:
-    service.register_consumer(
-        "it", service.vhost, QUEUE, callback, ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, callback, **engine)
     run(service)
 
 

@@ -10,7 +10,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import Retry
-from tests.faults.conftest import note, run
+from tests.faults.conftest import note, register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -47,14 +47,10 @@ def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_bl
     picky: Picky,
     peer: Peer,
 ) -> None:
-    service.register_consumer(
-        "it",
-        service.vhost,
+    register(
+        service,
         QUEUE,
         picky,
-        lambda *_: None,
-        ack="on_success",
-        durable=True,
         concurrency=concurrency,
         retry=Retry(attempts=3, backoff=ExponentialBackoff(first=FIRST_DELAY)),
         **engine,
@@ -90,9 +86,7 @@ def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_bl
 def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
     service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
 ) -> None:
-    service.register_consumer(
-        "it", service.vhost, QUEUE, picky, lambda *_: None, durable=True, **engine
-    )
+    register(service, QUEUE, picky, ack="on_receipt", **engine)
     peer.declare(QUEUE)
     bad = peer.send(QUEUE, 3, prefix="bad")
     good = peer.send(QUEUE, 20, prefix="good")
@@ -116,17 +110,7 @@ def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consume
             raise ValueError("no such file: \udcff.txt")
         noted(channel, method, properties, body)
 
-    service.register_consumer(
-        "it",
-        service.vhost,
-        QUEUE,
-        fail,
-        lambda *_: None,
-        ack=ack,
-        durable=True,
-        retry=Retry(attempts=1),
-        **engine,
-    )
+    register(service, QUEUE, fail, retry=Retry(attempts=1), ack=ack, **engine)
     peer.declare(QUEUE)
     peer.send(QUEUE, 1, prefix="bad")
     good = peer.send(QUEUE, 3, prefix="good")
@@ -139,44 +123,13 @@ def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consume
     assert properties.headers["neon-error"] == r"ValueError: no such file: \udcff.txt"
 
 
-def test_many_bad_messages_end_parked_and_the_good_ones_among_them_handled(
-    service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
-) -> None:
-    service.register_consumer(
-        "it",
-        service.vhost,
-        QUEUE,
-        picky,
-        lambda *_: None,
-        ack="on_success",
-        durable=True,
-        prefetch_count=10,
-        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=0.02)),
-        **engine,
-    )
-    peer.declare(QUEUE)
-    for number in range(20):
-        peer.send(QUEUE, 3, prefix=f"bad{number}-")
-        peer.send(QUEUE, 2, prefix=f"good{number}-")
-    run(service)
-    peer.wait_until_settled(QUEUE, timeout=20)
-    service.stop()
-    account = peer.close_the_books(QUEUE)
-    assert len(account.parked) == 60
-    assert len(account.handled) == 40
-
-
 def test_what_is_held_for_another_try_is_not_lost_when_the_line_breaks_or_the_service_stops(
     service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer, proxy: Any
 ) -> None:
-    service.register_consumer(
-        "it",
-        service.vhost,
+    register(
+        service,
         QUEUE,
         picky,
-        lambda *_: None,
-        ack="on_success",
-        durable=True,
         retry=Retry(attempts=3, backoff=ExponentialBackoff(first=30)),
         **engine,
     )

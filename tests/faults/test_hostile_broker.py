@@ -236,6 +236,23 @@ def test_a_message_for_an_unknown_consumer_is_not_lost_on_the_one_there_is(
     assert handled in ([b"other", b"honest"], [b"honest"])
 
 
+def test_a_message_that_cannot_be_read_is_parked_and_disturbs_no_other(
+    fake: FakeBroker, service: MQConnector, handled: list[bytes]
+) -> None:
+    def tell(conversation: Conversation, channel: int) -> None:
+        tag = conversation.consumers[channel]
+        method, *content = message(channel, 1, b"unreadable", tag)
+        # a routing key that is no text
+        conversation.send(method.replace(b"\x01q\xce", b"\x01\xff\xce"), *content)
+        conversation.deliver(channel, 2, b"honest")
+
+    fake.lies["consuming"] = tell
+    run(service)
+    eventually(lambda: b"honest" in handled, what="what follows arrives")
+    eventually(lambda: service.health().consumers["it"].parked == 1, what="the other is parked")
+    assert handled == [b"honest"]
+
+
 def test_an_endless_body_in_tiny_frames_takes_no_more_memory_than_it_has(
     fake: FakeBroker, service: MQConnector, handled: list[bytes]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from tests.faults.conftest import BREAKS, HEARTBEAT, note, run
+from tests.faults.conftest import BREAKS, HEARTBEAT, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -25,9 +25,7 @@ def consuming(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> MQConnector:
     """A service that handles what comes, and has handled something."""
-    service.register_consumer(
-        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, note(ledger), **engine)
     run(service)
     peer.wait_until_handled(peer.send(QUEUE, 5, prefix="before"))
     return service
@@ -85,9 +83,7 @@ def test_a_network_that_swallows_new_connections_too_is_survived(
     peer: Peer,
 ) -> None:
     service = make_service(connect_timeout=1)
-    service.register_consumer(
-        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, note(ledger), **engine)
     run(service)
     proxy.blackhole(new=True)
     ids = peer.send(QUEUE, 20, prefix="swallowed")
@@ -139,9 +135,7 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
         release.wait(30)
         ledger.handled(properties.message_id)
 
-    service.register_consumer(
-        "it", service.vhost, QUEUE, callback, ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, callback, **engine)
     run(service)
     ids = peer.send(QUEUE, 3)
     assert running.wait(30.0)
@@ -158,16 +152,7 @@ def test_an_outage_is_told_once_and_not_once_per_attempt(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, proxy: FaultProxy, peer: Peer
 ) -> None:
     told: list[BaseException] = []
-    service.register_consumer(
-        "it",
-        service.vhost,
-        QUEUE,
-        note(ledger),
-        lambda _thread, error: told.append(error),
-        ack="on_success",
-        durable=True,
-        **engine,
-    )
+    register(service, QUEUE, note(ledger), lambda _thread, error: told.append(error), **engine)
     run(service)
     proxy.refuse()
     proxy.reset()

@@ -18,7 +18,7 @@ from tests.support.polling import eventually
 from tests.support.proxy import Direction, FaultProxy
 
 QUEUE = "many"
-COUNT = 6000
+COUNT = 2000
 
 CUTS = pytest.mark.parametrize(
     "cut",

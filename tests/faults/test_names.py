@@ -10,7 +10,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.topology import Queue, declare_queue
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.faults.conftest import note, run
+from tests.faults.conftest import note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -59,8 +59,14 @@ def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
             as_old_services_answer(channel, "answers")
             good(channel, method, properties, body)
 
-    service.register_consumer(
-        "it", service.vhost, QUEUE, callback, lambda _thread, error: errors.append(error), **engine
+    register(
+        service,
+        QUEUE,
+        callback,
+        lambda _thread, error: errors.append(error),
+        ack="on_receipt",
+        durable=False,
+        **engine,
     )
     run(service)
     for name in BAD:

@@ -19,7 +19,7 @@ from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import encoder
 from neon_mq_connector.testing import PrivateBroker
-from tests.faults.conftest import run
+from tests.faults.conftest import register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.polling import eventually, never
 from tests.support.vhosts import User
@@ -47,12 +47,6 @@ class Failing:
 @pytest.fixture
 def failing() -> Failing:
     return Failing()
-
-
-def register(service: MQConnector, callback: Any, engine: dict[str, Any], **options: Any) -> None:
-    options = {"ack": "on_success", "retry": SOON, "durable": True, **engine, **options}
-    queue = options.pop("queue", QUEUE)
-    service.register_consumer("it", service.vhost, queue, callback, lambda *_: None, **options)
 
 
 def send(peer: Peer, body: bytes, properties: BasicProperties, queue: str = QUEUE) -> None:
@@ -90,7 +84,7 @@ def test_what_a_sender_wants_done_is_not_done_again_by_parking(
     failing: Failing,
     peer: Peer,
 ) -> None:
-    register(service, failing, engine)
+    register(service, QUEUE, failing, retry=SOON, **engine)
     run(service)
     properties = BasicProperties(
         message_id="m", reply_to=QUEUE, priority=9, headers={**headers, "mine": 1}
@@ -125,7 +119,7 @@ def test_headers_that_cannot_be_sent_again_stop_no_queue(
     peer: Peer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    register(service, failing, engine, ack=ack, retry=Retry(attempts=1))
+    register(service, QUEUE, failing, ack=ack, retry=Retry(attempts=1), **engine)
     peer.declare(QUEUE)
     double = b"\x03bigd" + b"\x43\xe0" + b"\x00" * 6  # 2**63
     year = b"\x04yearT" + (2**60).to_bytes(8, "big")  # that no calendar has
@@ -173,7 +167,7 @@ def test_a_message_is_parked_whatever_frames_were_agreed_upon(
     def fail_at_length(*_: Any) -> None:
         raise LookupError("no such thing " * 1_000)
 
-    register(service, fail_at_length, engine, queue=longest, retry=Retry(attempts=1))
+    register(service, longest, fail_at_length, retry=Retry(attempts=1), **engine)
     peer.declare(longest)
     names = ("message_id", "correlation_id", "type", "app_id", "content_type", "reply_to")
     properties = BasicProperties(**dict.fromkeys(names, "y" * 255), headers={"CC": ["nobody"]})
@@ -191,7 +185,7 @@ def test_a_message_is_parked_whatever_frames_were_agreed_upon(
 def test_a_queue_with_a_long_name_has_its_failures_parked(
     name: str, service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
 ) -> None:
-    register(service, failing, engine, queue=name, retry=Retry(attempts=1))
+    register(service, name, failing, retry=Retry(attempts=1), **engine)
     run(service)
     send(peer, b"bad", BasicProperties(), name)
     dead = dead_queue_name(name)
@@ -232,7 +226,7 @@ def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
         return encode(number, exchange, key, *args, **more)
 
     monkeypatch.setattr("neon_mq_connector.link.select_channel.encode_publish", delete_and_encode)
-    register(service, failing, engine, retry=Retry(attempts=1))
+    register(service, QUEUE, failing, retry=Retry(attempts=1), **engine)
     run(service)
     send(peer, b"bad", BasicProperties())
     eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
@@ -278,7 +272,9 @@ def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be
 ) -> None:
     count = 60
     forbid(True)
-    register(patient, failing, engine, ack="on_receipt", concurrency=concurrency)
+    register(
+        patient, QUEUE, failing, ack="on_receipt", concurrency=concurrency, retry=SOON, **engine
+    )
     peer.declare(QUEUE)
     peer.send(QUEUE, count, prefix="bad")
     run_it(patient)
@@ -311,7 +307,7 @@ def test_a_stop_tells_once_how_many_acknowledged_messages_are_lost_for_want_of_a
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     forbid(True)
-    register(patient, failing, engine, ack="on_receipt")
+    register(patient, QUEUE, failing, ack="on_receipt", retry=SOON, **engine)
     peer.declare(QUEUE)
     peer.send(QUEUE, 40, prefix="bad")
     run_it(patient)
@@ -334,7 +330,7 @@ def test_a_message_that_cannot_be_parked_is_tried_no_more_often_and_holds_up_no_
 ) -> None:
     forbid(True)
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2}
-    register(patient, failing, engine, arguments=arguments)
+    register(patient, QUEUE, failing, arguments=arguments, retry=SOON, **engine)
     run_it(patient)
     peer.send(QUEUE, 2, prefix="bad")
     thread = patient.consumers["it"]
@@ -360,7 +356,7 @@ def test_what_cannot_be_parked_goes_back_at_a_stop(
     forbid: Callable[[bool], None],
 ) -> None:
     forbid(True)
-    register(patient, failing, engine)
+    register(patient, QUEUE, failing, retry=SOON, **engine)
     peer.declare(QUEUE)
     peer.send(QUEUE, 3, prefix="bad")
     run_it(patient)
@@ -380,11 +376,12 @@ def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
     back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": QUEUE}
     register(
         service,
+        QUEUE,
         failing,
-        engine,
         arguments=back,
         prefetch_count=4,
         retry=Retry(attempts=1, park=False),
+        **engine,
     )
     run(service)
     peer.send(QUEUE, 6, prefix="bad")
@@ -423,7 +420,7 @@ def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_ti
     broker.rabbitmqctl("eval", setting.format("channel_tick_interval", 300))
     broker.rabbitmqctl("eval", setting.format("consumer_timeout", 1_000))
     try:
-        register(service, callback, engine, retry=Retry(attempts=2))
+        register(service, QUEUE, callback, retry=Retry(attempts=2), **engine)
         peer.declare(QUEUE)
         peer.send(QUEUE, 1, prefix="slow")
         run(service)
@@ -455,7 +452,7 @@ def test_a_forged_count_makes_the_tries_neither_many_nor_none(
     failing: Failing,
     peer: Peer,
 ) -> None:
-    register(service, failing, engine)
+    register(service, QUEUE, failing, retry=SOON, **engine)
     peer.declare(QUEUE)
     death = {"queue": QUEUE, "reason": "rejected", "count": count}
     headers = {"x-death": [death] * 2_000, "x-delivery-count": count}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from tests.faults.conftest import SERVICE, note, run
+from tests.faults.conftest import SERVICE, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.engines import ENGINES
@@ -158,9 +158,7 @@ def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> None:
     sending: Any = service
-    service.register_consumer(
-        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, note(ledger), **engine)
     run(service)
     ledger.sending("parent-before")
     sending.send_message({"message_id": "parent-before"}, queue=QUEUE, expiration=None)
@@ -196,9 +194,7 @@ def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
 def test_a_forked_child_that_stops_its_connector_does_not_stop_its_parents(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
 ) -> None:
-    service.register_consumer(
-        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, note(ledger), **engine)
     run(service)
     peer.wait_until_handled(peer.send(QUEUE, 5, prefix="before"))
     child = os.fork()

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from tests.faults.conftest import run
+from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
 QUEUE = "counted"
-RECONNECTS = 30
+RECONNECTS, LIMIT = 10, 6
 PREFETCHED = 20
 
 
@@ -62,7 +62,7 @@ def rounds(ledger: Ledger) -> Iterator[Rounds]:
         pytest.param(4, False, id="all-workers-busy-throughout"),
     ],
 )
-def test_thirty_reconnects_with_messages_prefetched_lose_none_and_park_none_unseen(
+def test_more_reconnects_than_deliveries_are_allowed_lose_none_and_park_none_unseen(
     concurrency: int,
     callbacks_end: bool,
     service: MQConnector,
@@ -71,15 +71,11 @@ def test_thirty_reconnects_with_messages_prefetched_lose_none_and_park_none_unse
     proxy: FaultProxy,
     rounds: Rounds,
 ) -> None:
-    service.register_consumer(
-        "it",
-        service.vhost,
+    register(
+        service,
         QUEUE,
         rounds,
-        lambda *_: None,
-        ack="on_success",
-        durable=True,
-        arguments={"x-queue-type": "quorum"},
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": LIMIT},
         prefetch_count=PREFETCHED,
         concurrency=concurrency,
         **engine,

@@ -12,7 +12,7 @@ import pytest
 
 from neon_mq_connector import MQConnector, Retry
 from neon_mq_connector.backoff import OutageBackoff
-from tests.faults.conftest import note, run
+from tests.faults.conftest import note, register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -78,14 +78,13 @@ def test_an_error_handler_that_raises_costs_nothing_but_a_line_in_the_log(
         raise end()
 
     peer.declare(QUEUE)
-    service.register_consumer(
-        "it",
-        service.vhost,
+    register(
+        service,
         QUEUE,
         failing(ledger, end),
         on_error,
         concurrency=concurrency,
-        durable=True,
+        ack="on_receipt",
         **engine,
     )
     run(service)
@@ -122,16 +121,12 @@ def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
 ) -> None:
     peer.declare(QUEUE)
     backoff: Any = OddBackoff()
-    service.register_consumer(
-        "it",
-        service.vhost,
+    register(
+        service,
         QUEUE,
         failing(ledger, lambda: ValueError("bad")),
-        lambda *_: None,
-        ack="on_success",
         concurrency=concurrency,
         retry=Retry(attempts=2, backoff=backoff),
-        durable=True,
         **engine,
     )
     run(service)
@@ -165,9 +160,7 @@ def test_a_callback_that_cannot_be_shown_is_called_all_the_same(
     works_on: Callable[[], None],
 ) -> None:
     peer.declare(QUEUE)
-    service.register_consumer(
-        "it", service.vhost, QUEUE, NamelessCallback(ledger), durable=True, **engine
-    )
+    register(service, QUEUE, NamelessCallback(ledger), ack="on_receipt", **engine)
     run(service)
     works_on()
 
@@ -194,9 +187,7 @@ def test_calls_and_close_callbacks_that_exit_end_no_consumer(
         ledger.handled(properties.message_id)
 
     peer.declare(QUEUE)
-    service.register_consumer(
-        "it", service.vhost, QUEUE, callback, concurrency=concurrency, durable=True, **engine
-    )
+    register(service, QUEUE, callback, concurrency=concurrency, ack="on_receipt", **engine)
     run(service)
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="arrange"))
     eventually(lambda: len(called) == 2, what="both calls were made")
@@ -217,16 +208,7 @@ def test_a_fault_in_handling_one_message_is_an_outage_and_not_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     peer.declare(QUEUE)
-    service.register_consumer(
-        "it",
-        service.vhost,
-        QUEUE,
-        note(ledger),
-        ack="on_success",
-        concurrency=concurrency,
-        durable=True,
-        **engine,
-    )
+    register(service, QUEUE, note(ledger), concurrency=concurrency, **engine)
     consumer = service.consumers["it"].consumer
     consumer._outages.backoff = OutageBackoff(ceiling=0.2)
     take_up, faults = consumer.dispatcher.take_up, iter([MemoryError("no room")])

@@ -12,7 +12,7 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import dict_to_b64
-from tests.faults.conftest import run
+from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
@@ -84,9 +84,7 @@ def test_messages_that_share_an_id_are_all_handled(
             properties.delivery_mode = 2
             channel.basic_publish("", QUEUE, body, properties)
     conversation = Conversation(STARTED, release)
-    service.register_consumer(
-        "it", service.vhost, QUEUE, conversation, durable=True, concurrency=1, **engine
-    )
+    register(service, QUEUE, conversation, concurrency=1, ack="on_receipt", **engine)
     run(service)
     # the broker has read all acks, so each of the others comes again
     eventually(lambda: peer.counts(QUEUE) == (0, MANY - STARTED), what="the others wait here")
@@ -114,9 +112,7 @@ def test_a_message_whose_ack_was_lost_is_not_started_again(
     release: threading.Event,
 ) -> None:
     conversation = Conversation(1, release)
-    service.register_consumer(
-        "it", service.vhost, QUEUE, conversation, durable=True, concurrency=1, **engine
-    )
+    register(service, QUEUE, conversation, concurrency=1, ack="on_receipt", **engine)
     run(service)
     peer.send(QUEUE, 5)
     eventually(lambda: peer.counts(QUEUE) == (0, 4), what="four wait behind the first")

@@ -11,7 +11,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishError
 from neon_mq_connector.testing import PrivateBroker
-from tests.faults.conftest import note, run
+from tests.faults.conftest import note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.nodes import crash
@@ -23,7 +23,6 @@ QUEUE = "restarts"
 WAYS: dict[str, Callable[[PrivateBroker], None]] = {"stop": PrivateBroker.stop, "crash": crash}
 
 
-@pytest.mark.every_engine
 @pytest.mark.parametrize("way", list(WAYS))
 def test_a_broker_that_goes_and_comes_back_costs_no_message(
     way: str,
@@ -53,9 +52,7 @@ def test_a_broker_that_goes_and_comes_back_costs_no_message(
                 ledger.confirmed(message_id)
                 over.wait(0.002)
 
-    service.register_consumer(
-        "it", service.vhost, QUEUE, note(ledger), ack="on_success", durable=True, **engine
-    )
+    register(service, QUEUE, note(ledger), **engine)
     run(service)
     sender = threading.Thread(target=send, name="sender")
     sender.start()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.accounting import Ledger
-from tests.support.polling import eventually, never
 from tests.support.proxy import Direction, FaultProxy, FrameTracker, middle_of_a_frame
 
 _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -67,18 +65,6 @@ def _echo(client: socket.socket, data: bytes) -> bytes:
     return answer
 
 
-def test_a_reset_is_an_error_at_the_client(line: FaultProxy, client: socket.socket) -> None:
-    assert line.reset() == 1
-    with pytest.raises(ConnectionResetError):
-        client.recv(1)
-    assert line.connections == 0
-
-
-def test_hanging_up_is_an_end_of_stream(line: FaultProxy, client: socket.socket) -> None:
-    assert line.hang_up() == 1
-    assert client.recv(1) == b""
-
-
 def test_a_black_hole_swallows_and_keeps_the_connection(
     line: FaultProxy, client: socket.socket
 ) -> None:
@@ -114,18 +100,6 @@ def test_refused_until_healed_on_the_same_port(line: FaultProxy, client: socket.
         assert _echo(other, b"again") == b"again"
 
 
-def test_delay_and_throttle_take_their_time(line: FaultProxy, client: socket.socket) -> None:
-    line.delay(0.1)
-    began = time.monotonic()
-    assert _echo(client, b"slow") == b"slow"
-    assert time.monotonic() - began >= 0.2
-    line.heal()
-    line.throttle(10_000)
-    began = time.monotonic()
-    assert len(_echo(client, bytes(2_000))) == 2_000
-    assert time.monotonic() - began >= 0.2
-
-
 def test_a_frame_is_torn(line: FaultProxy) -> None:
     with socket.create_connection(("127.0.0.1", line.port), timeout=5) as client:
         assert _echo(client, _HEARTBEAT_FRAME) == _HEARTBEAT_FRAME
@@ -148,14 +122,6 @@ def test_frames_are_followed_however_they_are_cut_up() -> None:
     assert ends == [8, 19, 27]
     assert FrameTracker(greeting=8).feed(stream) == [8, 19, 27]
     assert middle_of_a_frame(27, [8, 19, 27]) == 4
-
-
-def test_closing_twice_does_no_harm_and_leaves_no_thread(echo_port: int) -> None:
-    line = FaultProxy(echo_port)
-    line.close()
-    line.close()
-    eventually(lambda: all(t.name != "fault-proxy" for t in threading.enumerate()))
-    never(lambda: line.connections, during=0.05)
 
 
 def test_the_account_says_what_is_lost() -> None:
