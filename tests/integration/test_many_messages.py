@@ -41,6 +41,10 @@ def by_futures(connector: MQConnector, messages: Any, **where: Any) -> list[str]
     return [future.result(30.0) for future in futures]
 
 
+def one_by_one(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
+    return [connector.send_message(each, expiration=LONG, **where) for each in messages]
+
+
 EITHER_WAY = pytest.mark.parametrize("send_all", [by_batch, by_futures])
 
 
@@ -79,9 +83,9 @@ def test_futures_to_a_missing_queue_all_end_well(
     assert sorted(each["message_id"] for each in found_in(channel, "new")) == sorted(ids)
 
 
-@EITHER_WAY
+@pytest.mark.parametrize("send_all", [by_batch, by_futures, one_by_one])
 @pytest.mark.parametrize("queue", ["", "q"])
-@pytest.mark.parametrize("kind", ["fanout", "topic"])
+@pytest.mark.parametrize("kind", ["fanout", "direct", "topic"])
 def test_an_exchange_is_declared_and_again_when_it_was_deleted(
     make_connector: MakeConnector,
     channel: BlockingChannel,
@@ -91,6 +95,10 @@ def test_an_exchange_is_declared_and_again_when_it_was_deleted(
 ) -> None:
     connector = make_connector()
     where = {"exchange": "x", "exchange_type": kind, "queue": queue}
+    if kind == "direct" and not queue:  # nothing else would take them
+        channel.queue_declare("q", durable=True)
+        channel.exchange_declare("x", kind)
+        channel.queue_bind("q", "x", routing_key="")
     assert len(send_all(connector, numbered(20), **where)) == 20
     channel.exchange_delete("x")
     assert len(send_all(connector, numbered(20), **where)) == 20

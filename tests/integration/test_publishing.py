@@ -13,12 +13,10 @@ from pika.spec import BasicProperties
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
 from neon_mq_connector.publishing.message import Message
-from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
-    drop_connections,
     messages_in,
     run,
 )
@@ -85,25 +83,6 @@ def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
     eventually(lambda: messages_in(channel, "q") == 51)
 
 
-@pytest.mark.parametrize("queue", ["", "q"])
-@pytest.mark.parametrize("kind", ["fanout", "direct", "topic"])
-def test_an_exchange_that_is_deleted_between_two_messages_is_declared_again(
-    make_connector: MakeConnector, channel: BlockingChannel, kind: str, queue: str
-) -> None:
-    connector = make_connector()
-    options: dict[str, Any] = {"exchange": "x", "exchange_type": kind, "queue": queue}
-    if not queue and kind != "fanout":
-        channel.queue_declare("q", durable=True)
-        channel.exchange_declare("x", kind)
-        channel.queue_bind("q", "x", routing_key="")
-    connector.send_message({"n": 1}, expiration=LONG, **options)
-    channel.exchange_delete("x")
-    connector.send_message({"n": 2}, expiration=LONG, **options)
-    if queue:
-        assert messages_in(channel, "q") == 2
-        channel.queue_delete("q")
-
-
 def test_nobody_need_listen_to_a_fanout_exchange(make_connector: MakeConnector) -> None:
     assert make_connector().send_message({"n": 1}, exchange="nobody", exchange_type="fanout")
 
@@ -159,31 +138,6 @@ def test_what_cannot_be_put_on_the_wire_is_refused_at_once_and_mixes_nothing_up(
     assert messages_in(channel, "q") == 2
 
 
-def test_many_threads_publish_on_one_connection(
-    connections: Connections, channel: BlockingChannel, broker: RunningBroker, vhost: str
-) -> None:
-    channel.queue_declare("q", durable=True)
-    faults: list[BaseException] = []
-
-    def publish(thread: int) -> None:
-        try:
-            for number in range(100):
-                connections.publisher.publish(message(b"%d-%d" % (thread, number)), timeout=30.0)
-        except BaseException as fault:
-            faults.append(fault)
-
-    threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30.0)
-    assert not faults
-    bodies = set()
-    while (answer := channel.basic_get("q", auto_ack=True))[0] is not None:
-        bodies.add(answer[2])
-    assert len(bodies) == 800
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.06])
 def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doubt(
     connections: Connections, channel: BlockingChannel, delay: float
@@ -220,23 +174,6 @@ def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doub
     assert arrived - set(confirmed) - {b"first"} <= set(in_doubt)
 
 
-def test_a_connection_that_the_broker_ends_is_replaced_for_the_next_message(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: RunningBroker, vhost: str
-) -> None:
-    connector = make_connector()
-    connector.send_message({"n": 1}, queue="q", expiration=LONG)
-    drop_connections(broker, vhost, "publishing")
-
-    def send_again() -> bool:
-        try:
-            connector.send_message({"n": 2}, queue="q", expiration=LONG)
-        except MQError:
-            return False
-        return True
-
-    eventually(send_again)
-
-
 def test_what_is_sent_after_a_stop_still_arrives(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -247,25 +184,3 @@ def test_what_is_sent_after_a_stop_still_arrives(
     connector.send_message({"n": 1}, queue="out", expiration=LONG)
     assert messages_in(channel, "out") == 1
     connector.stop()
-
-
-def test_what_callbacks_send_while_they_are_stopped_leaves_no_connection(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    connector = make_connector()
-    runs, other = threading.Event(), "elsewhere"
-
-    def late(*_: Any) -> None:
-        runs.set()
-        time.sleep(0.5)
-        connector.send_message({"n": 1}, queue=other, expiration=60_000)
-
-    connector.register_consumer("c", connector.vhost, "c", late)
-    run(connector)
-    connector.send_message({"n": 1}, queue="c")
-    assert runs.wait(30.0)
-    connector.stop()
-    assert messages_in(channel, other) == 1
-    assert connector.health().connections == ()
-    names = [thread.name for thread in threading.enumerate()]
-    assert f"mq-publisher:{connector.vhost}" not in names

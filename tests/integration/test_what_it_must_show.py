@@ -18,7 +18,7 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import SERVICE, MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
 
@@ -241,9 +241,7 @@ def test_a_queue_with_other_properties_is_no_error_at_all(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
     channel.queue_declare("q", durable=True, arguments={"x-max-length": 100, "x-max-priority": 3})
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, seen.on_error)
-    run(connector)
+    connector = consume(make_connector(), seen, seen.on_error)
     put(channel, "q", b"message", declare=False)
     assert seen.wait_for(1) == [b"message"]
     assert connector.check_health()

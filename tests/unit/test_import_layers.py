@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,9 +29,12 @@ OPENERS = (
 )
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        yield file.relative_to(PACKAGE).as_posix(), ast.parse(file.read_text(), str(file))
+@functools.cache
+def sources() -> list[tuple[str, ast.Module]]:
+    return [
+        (file.relative_to(PACKAGE).as_posix(), ast.parse(file.read_text(), str(file)))
+        for file in sorted(PACKAGE.rglob("*.py"))
+    ]
 
 
 def imported_packages(tree: ast.Module) -> Iterator[tuple[str, int]]:

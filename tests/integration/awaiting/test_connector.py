@@ -89,19 +89,6 @@ def test_async_with_runs_and_stops_it(make_async: MakeAsync, arun: LoopRunner) -
     arun(main())
 
 
-def test_a_connector_may_be_run_on_one_loop_after_another(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    service = make_async(AsyncAsked).consume()
-
-    async def main() -> None:
-        async with running(service):
-            assert (await service.request({"n": 2}, "square"))["square"] == 4
-
-    for _ in range(3):
-        arun(main())
-
-
 def test_what_is_no_coroutine_function_is_refused(make_async: MakeAsync) -> None:
     service = make_async()
 

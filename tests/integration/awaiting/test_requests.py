@@ -16,7 +16,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.aio.requests import AsyncRequests, requests_by
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.errors import (
     BrokerUnreachableError,
     DecodeError,
@@ -24,7 +23,6 @@ from neon_mq_connector.errors import (
     RequestLostError,
     RequestTimeoutError,
     StoppedError,
-    UnroutableError,
 )
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -80,16 +78,6 @@ def test_services_of_the_old_style_answer(
     assert service.failures == []
 
 
-@pytest.mark.parametrize("wire_format", list(WireFormat))
-def test_a_request_may_be_in_either_format(
-    asked: Asked, client: RequestClient, arun: LoopRunner, wire_format: WireFormat
-) -> None:
-    async def main() -> None:
-        assert await squares(requests_by(client), 3, wire_format=wire_format) == [0, 1, 4]
-
-    arun(main())
-
-
 @ON_BOTH_LOOPS
 def test_the_first_request_opens_the_connection_without_holding_up_the_loop(
     connection_params: pika.ConnectionParameters, arun: LoopRunner
@@ -121,22 +109,6 @@ def test_without_a_broker_each_request_says_so(
         errors = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(error) for error in errors} == {BrokerUnreachableError}
         await asyncio.to_thread(client.close)
-
-    arun(main())
-
-
-@pytest.mark.every_broker
-def test_a_request_to_a_queue_that_is_not_there_yet_waits_in_it(
-    make_connector: MakeConnector, client: RequestClient, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        asking = asyncio.create_task(requests_by(client).request("later", {"n": 3}, timeout=30.0))
-        await eventually_true(lambda: client.open_channel is not None)
-        service = make_connector(Asked)
-        assert isinstance(service, Asked)
-        service.register_consumer("square", service.vhost, "later", service.square)
-        await asyncio.to_thread(run, service)
-        assert (await asking)["square"] == 9
 
     arun(main())
 
@@ -424,21 +396,6 @@ def test_all_services_of_an_exchange_answer_one_question(
     arun(main())
 
 
-def test_an_exchange_that_reaches_nobody_is_an_error(
-    client: RequestClient, arun: LoopRunner, channel: BlockingChannel
-) -> None:
-    channel.exchange_declare("deserted", "fanout")
-
-    async def main() -> None:
-        for exchange in ("deserted", "missing"):
-            with pytest.raises(UnroutableError, match=exchange):
-                await requests_by(client).gather(
-                    "", {"sing": 1}, exchange=exchange, count=1, timeout=30.0
-                )
-
-    arun(main())
-
-
 # -- answers in parts ----------------------------------------------------------------------------
 
 
@@ -554,19 +511,6 @@ def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     arun(main())
 
 
-def test_services_of_the_old_style_answer_in_parts_too(
-    old_service: StartOldService, client: RequestClient, arun: LoopRunner
-) -> None:
-    service = old_service("count", count_like_old_services)
-
-    async def main() -> None:
-        stream = requests_by(client).stream("count", {"to": 100}, timeout=30.0)
-        assert [part["n"] async for part in stream] == list(range(100))
-
-    arun(main())
-    assert service.failures == []
-
-
 def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -583,15 +527,6 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
                 await anext(parts)
             with pytest.raises(RequestTimeoutError):  # it must not be taken for the end
                 await anext(parts)
-
-    arun(main())
-
-
-def test_a_stream_that_no_queue_takes_is_an_error(client: RequestClient, arun: LoopRunner) -> None:
-    async def main() -> None:
-        with pytest.raises(MQError, match=r"amq\.nobody"):
-            async for _ in requests_by(client).stream("amq.nobody", {"n": 1}, timeout=30.0):
-                pass
 
     arun(main())
 

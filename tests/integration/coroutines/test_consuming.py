@@ -18,7 +18,7 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
-from tests.support.polling import eventually, never
+from tests.support.polling import eventually
 
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 
@@ -88,10 +88,10 @@ def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
         make_connector(), crowd.stay, ack="on_success", prefetch_count=20, durable=True
     )
     eventually(lambda: crowd.inside == 20)
-    never(lambda: crowd.inside > 20, during=0.2)
     assert connector.health().consumers["c"].running == 20
     crowd.may_go.set()
     eventually(lambda: len(crowd.gone) == 30)
+    assert crowd.most == 20
     connector.stop()
     assert messages_in(channel, "q") == 0
 
@@ -107,23 +107,6 @@ def test_no_more_coroutines_run_at_a_time_than_asked_for(
     crowd.may_go.set()
     eventually(lambda: len(crowd.gone) == 20)
     assert crowd.most == 3
-
-
-def test_a_thousand_messages_are_each_handled_once(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    async def handle(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        await asyncio.sleep(0.001 * (int(body) % 5))
-        seen(channel, method, properties, body)
-        channel.basic_ack(method.delivery_tag)
-
-    put(channel, "q", *numbered(1_000))
-    connector = consume(make_connector(), handle, auto_ack=False, durable=True)
-    seen.wait_for(1_000)
-    connector.stop()
-    assert sorted(seen.bodies) == sorted(numbered(1_000))
-    assert not seen.redelivered
-    assert messages_in(channel, "q") == 0
 
 
 # -- what fails --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
+    consume,
     drop_connections,
     messages_in,
     put,
@@ -112,30 +113,33 @@ def test_a_prefetch_that_amqp_has_not_is_refused_and_harms_nobody(stage: Stage, 
     stage.play(ask)
 
 
-@pytest.mark.parametrize(
-    "action, code",
-    [
-        (lambda channel: channel.queue_declare("missing", passive=True), 404),
-        (lambda channel: channel.queue_bind("missing", "missing", "key"), 404),
-        (lambda channel: channel.exchange_declare("missing", passive=True), 404),
-        (lambda channel: channel.basic_publish("missing", "key", b""), 404),
-        (lambda channel: channel.basic_get("missing"), 404),
-        (lambda channel: channel.exchange_declare("amq.fanout", exchange_type="direct"), 406),
-        (lambda channel: channel.queue_declare("amq.reserved"), 403),
-        (lambda channel: publish_with(channel, expiration="-1"), 406),
-        (lambda channel: publish_with(channel, expiration=str(2**32)), 406),
-        (lambda channel: publish_with(channel, headers={"CC": "one"}), 406),
-    ],
-)
-def test_a_refusal_is_raised_as_pika_does_and_harms_nobody(
-    stage: Stage, action: Callable[[Any], Any], code: int
-) -> None:
-    def refused(channel: Any, _method: Any) -> int:
-        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
-            action(channel)
-        return int(caught.value.reply_code)
+REFUSED: list[tuple[Callable[[Any], Any], int]] = [
+    (lambda channel: channel.exchange_declare("missing", passive=True), 404),
+    (lambda channel: channel.queue_declare("amq.reserved"), 403),
+    (lambda channel: publish_with(channel, expiration="-1"), 406),
+    (lambda channel: publish_with(channel, expiration=str(2**32)), 406),
+    (lambda channel: publish_with(channel, headers={"CC": "one"}), 406),
+]
 
-    assert stage.play(refused) == code
+
+def test_a_refusal_is_raised_as_pika_does_and_harms_nobody(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    channel.queue_declare("full", durable=True, arguments=full)
+
+    def be_refused(channel: Any, _method: Any) -> list[int]:
+        codes = []
+        for action, _code in REFUSED:
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
+                action(channel)
+            codes.append(caught.value.reply_code)
+        channel.confirm_delivery()
+        with pytest.raises(pika.exceptions.NackError):
+            channel.basic_publish("", "full", b"too many", mandatory=True)
+        return codes
+
+    assert stage.play(be_refused) == [code for _action, code in REFUSED]
 
 
 def test_one_message_can_be_taken_from_another_queue(
@@ -271,9 +275,7 @@ def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
         seen(channel, method, properties, body)
 
     put(channel, "q", b"0", b"1", b"2")
-    connector = make_connector()
-    connector.register_consumer("c", vhost, "q", keep, seen.on_error, auto_ack=False, **engine)
-    run(connector)
+    connector = consume(make_connector(), keep, seen.on_error, auto_ack=False, **engine)
     seen.wait_for(3)
     drop_connections(broker, vhost, "consuming")
     seen.wait_for(6)

@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
-from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.polling import eventually, never
 
 Engine = dict[str, Any]
@@ -122,11 +122,9 @@ def test_an_adopted_queue_that_deletes_itself_lives_on(
     channel.queue_declare("q", durable=True, auto_delete=True)
     tail = LARGE if what == "gets large messages" else b""
     put(channel, "q", *numbered(MANY, tail), declare=False)
-    connector = make_connector(inbox_max_bytes=ROOM)
-    connector.register_consumer(
-        "c", connector.vhost, "q", numbers, ack="on_success", durable=True, **engine
+    connector = consume(
+        make_connector(inbox_max_bytes=ROOM), numbers, ack="on_success", durable=True, **engine
     )
-    run(connector)
     if what == "is slow":
         watch = watch_over(connector, slow_callback_after=0.1)
 
@@ -151,11 +149,13 @@ def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
     channel.confirm_delivery()
     put(channel, "q", *numbered(2 * MANY, LARGE), declare=False)
     numbers = Numbered()
-    connector = make_connector(inbox_max_bytes=ROOM)
-    connector.register_consumer(
-        "c", connector.vhost, "q", numbers, ack="on_success", arguments=arguments, **engine
+    connector = consume(
+        make_connector(inbox_max_bytes=ROOM),
+        numbers,
+        ack="on_success",
+        arguments=arguments,
+        **engine,
     )
-    run(connector)
     numbers.wait_for(2 * MANY, timeout=60.0)
     assert sorted(numbers.numbers) == list(range(2 * MANY))
     assert not any(numbers.counts)
@@ -176,11 +176,8 @@ def test_the_order_is_kept_while_the_prefetch_changes(
     channel.queue_declare("q", durable=True, arguments=arguments)
     channel.confirm_delivery()
     put(channel, "q", *numbered(count // 2), declare=False)
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
+    consume(
+        make_connector(),
         numbers,
         ack="on_success",
         durable=True,
@@ -188,7 +185,6 @@ def test_the_order_is_kept_while_the_prefetch_changes(
         arguments=arguments,
         **engine,
     )
-    run(connector)
     put(channel, "q", *numbered(count)[count // 2 :], declare=False)
     numbers.wait_for(count)
     assert numbers.numbers == list(range(count))
@@ -209,11 +205,9 @@ def test_large_messages_wait_at_the_broker_while_a_callback_is_busy(
     numbers.act = numbers.block_all
     channel.confirm_delivery()  # so that it finds all of them when it attaches
     put(channel, "q", *numbered(30, LARGE))
-    connector = make_connector(inbox_max_bytes=ROOM)
-    connector.register_consumer(
-        "c", connector.vhost, "q", numbers, ack="on_success", durable=True, **engine
+    connector = consume(
+        make_connector(inbox_max_bytes=ROOM), numbers, ack="on_success", durable=True, **engine
     )
-    run(connector)
     eventually(lambda: unacknowledged(broker, vhost) >= 3, what="there is room for some")
     never(lambda: unacknowledged(broker, vhost) > 8)
     numbers.release.set()
@@ -241,11 +235,8 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
                 batches.append(collected)
 
     put(channel, "q", *numbered(MANY, LARGE))
-    connector = make_connector(inbox_max_bytes=ROOM)
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
+    consume(
+        make_connector(inbox_max_bytes=ROOM),
         collect,
         auto_ack=False,
         prefetch_count=20,
@@ -253,7 +244,6 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
         durable=True,
         **engine,
     )
-    run(connector)
     eventually(lambda: batches == [20, 40, 60], timeout=30.0, what="three batches are complete")
     eventually(lambda: messages_in(channel, "q") == 0)
 
@@ -269,9 +259,7 @@ def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
     numbers.act = numbers.block
     options = {"ack": "on_success", "durable": True, "concurrency": 1, **engine}
     put(channel, "q", *numbered(5))
-    busy = make_connector()
-    busy.register_consumer("c", vhost, "q", numbers, **options)
-    run(busy)
+    busy = consume(make_connector(), numbers, **options)
     eventually(lambda: busy.health().consumers["c"].waiting == 4, what="four wait behind one")
     watch = watch_over(busy, slow_callback_after=0.1)
 
@@ -280,9 +268,7 @@ def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
         return prefetch_of(busy) == 1
 
     eventually(is_slow)
-    other = make_connector()
-    other.register_consumer("c", vhost, "q", idle, **options)
-    run(other)
+    consume(make_connector(), idle, **options)
     put(channel, "q", *numbered(50)[5:])
     assert sorted(idle.wait_for(44)) == numbered(50)[6:]  # one more had been sent to the slow one
     numbers.release.set()
@@ -297,11 +283,8 @@ def test_what_nobody_has_started_goes_back_before_the_broker_loses_patience(
     numbers = Numbered()
     numbers.act = numbers.block
     put(channel, "q", *numbered(20))
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "q",
+    connector = consume(
+        make_connector(),
         numbers,
         ack="on_success",
         durable=True,
@@ -309,7 +292,6 @@ def test_what_nobody_has_started_goes_back_before_the_broker_loses_patience(
         prefetch_count=10,
         **engine,
     )
-    run(connector)
     eventually(lambda: connector.health().consumers["c"].waiting == 9, what="nine wait behind one")
     watch = watch_over(connector, slow_callback_after=0.1, ack_timeout=1.0, ack_timeout_warning=0.5)
 
@@ -328,17 +310,13 @@ def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
     make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
 ) -> None:
     numbers = Numbered(lambda channel, _number: channel.basic_qos(prefetch_count=7))
-    connector = make_connector(inbox_max_bytes=ROOM)
-    connector.register_consumer(
-        "c",
-        vhost,
-        "q",
+    connector = consume(
+        make_connector(inbox_max_bytes=ROOM),
         numbers,
         ack="on_success",
         durable=True,
         arguments={"x-single-active-consumer": True},
     )
-    run(connector)
     session = connector.consumers["c"].consumer.session
     assert session is not None
     tag = session.consumer_tag

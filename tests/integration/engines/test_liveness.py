@@ -16,7 +16,7 @@ from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
-from tests.integration.conftest import MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.engines import ENGINES
 from tests.support.polling import eventually, never
 from tests.support.vhosts import User
@@ -38,9 +38,7 @@ def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:
 def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_anew(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
-    run(connector)
+    connector = consume(make_connector(), seen, **engine)
     watch = watch_over(connector)
     session = connector.consumers["c"].consumer.session
     session._link_channel.cancel(session.consumer_tag)  # behind the library's back
@@ -63,9 +61,7 @@ def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_an
 def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, durable=True, **engine)
-    run(connector)
+    connector = consume(make_connector(), seen, durable=True, **engine)
     watch = watch_over(connector, stalled_after=0.3)
     session = connector.consumers["c"].consumer.session
     session._link_channel.cancel(session.consumer_tag)  # behind the library's back
@@ -87,11 +83,7 @@ def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
 def test_workers_that_have_ended_are_missed_and_replaced(
     function_engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", seen, durable=True, concurrency=2, **function_engine
-    )
-    run(connector)
+    connector = consume(make_connector(), seen, durable=True, concurrency=2, **function_engine)
     runner = connector.consumers["c"].consumer.dispatcher.runner
     workers = list(runner._workers)
     for _ in workers:
@@ -109,9 +101,7 @@ def test_workers_that_have_ended_are_missed_and_replaced(
 def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
     engine: Engine, make_connector: MakeConnector, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
-    run(connector)
+    connector = consume(make_connector(), seen, **engine)
     release = threading.Event()
     control = connector.consumers["c"].consumer.session.connections.control
     control.submit(lambda _connection: release.wait(20.0), Waiter(), timeout=20.0)
@@ -203,9 +193,7 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
 def test_a_watch_that_has_ended_makes_the_service_unhealthy(
     engine: Engine, make_connector: MakeConnector, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
-    run(connector)
+    connector = consume(make_connector(), seen, **engine)
     assert connector.check_health()
     watch = connector._mq_watch
     assert watch is not None
@@ -222,9 +210,7 @@ def test_a_consumer_whose_thread_is_gone_is_unhealthy_whatever_its_state_says(
         consumer.lifecycle.move(State.CONSUMING)
 
     monkeypatch.setattr(Consumer, "run", end_at_once)
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
-    run(connector)
+    connector = consume(make_connector(), seen, **engine)
     eventually(lambda: not connector.consumers["c"].is_alive())
     assert connector.consumers["c"].is_consuming
     assert connector.health().reasons == ("consumer 'c' is consuming: its thread has ended",)
@@ -261,9 +247,7 @@ def test_messages_that_cannot_be_parked_are_a_reason_until_they_are(
 
     broker.management.permit(mq_user.name, vhost, configure="^(?!.*dead).*$")
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", vhost, "q", fails, lambda *_: None, durable=True, **engine)
-    run(connector)
+    connector = consume(make_connector(), fails, lambda *_: None, durable=True, **engine)
     watch = watch_over(connector)
 
     def look() -> str:
@@ -286,11 +270,7 @@ def test_a_callback_that_forgets_to_acknowledge_is_named(
         """Acknowledge nothing."""
 
     put(channel, "q", b"1", b"2", b"3")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", forgets, auto_ack=False, prefetch_count=2, **engine
-    )
-    run(connector)
+    connector = consume(make_connector(), forgets, auto_ack=False, prefetch_count=2, **engine)
     eventually(lambda: connector.health().consumers["c"].unsettled == 2)
     watch = watch_over(connector, forgotten_ack_after=0.1)
     with caplog.at_level(logging.WARNING):
@@ -316,9 +296,7 @@ def test_health_says_where_a_callback_is(
         release.wait(20.0)
 
     put(channel, "q", b"1")
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", stuck_in_here, durable=True, **engine)
-    run(connector)
+    connector = consume(make_connector(), stuck_in_here, durable=True, **engine)
     # of a coroutine it is said what it awaits: a thread, here
     where = "stuck_in_here" if engine else "call_in_thread"
 

@@ -8,7 +8,7 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.testing import PrivateBroker
-from tests.integration.conftest import MakeConnector, drop_connections, put, run
+from tests.integration.conftest import MakeConnector, consume, drop_connections, put
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
@@ -35,11 +35,9 @@ def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
         return sum(each["messages_unacknowledged"] for each in broker.list_queues(vhost))
 
     put(channel, "q", b"ask")
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", ask_for_two, ack="on_success", prefetch_count=50, **engine
+    connector = consume(
+        make_connector(), ask_for_two, ack="on_success", prefetch_count=50, **engine
     )
-    run(connector)
     eventually(lambda: asked, what="the callback has asked")
     put(channel, "q", *[b"work"] * 10)
     eventually(lambda: unacknowledged() == 2, what="two are sent ahead, and no more")

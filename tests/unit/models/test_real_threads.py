@@ -15,7 +15,6 @@ from neon_mq_connector.consumers import consumer as consumer_module
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.consumers.settlement import Settlement, Verdict
 from neon_mq_connector.errors import ConnectionLostError, MQError
 from neon_mq_connector.link import RawDelivery
 from neon_mq_connector.topology import Queue
@@ -28,38 +27,6 @@ from tests.unit.fakes import (
     as_raw,
     make_delivery,
 )
-
-TAGS = 60
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_threads_that_settle_the_same_messages_settle_each_once(seed: int) -> None:
-    channel = FakeChannel()
-    settlement = Settlement(as_channel(channel), "q")
-    begin = threading.Barrier(4)
-
-    def start() -> None:
-        begin.wait(30.0)
-        for tag in range(1, TAGS + 1):
-            settlement.start(make_delivery(tag))
-
-    def settle(number: int) -> None:
-        chance = random.Random(seed * 10 + number)
-        begin.wait(30.0)
-        while threads[0].is_alive() or settlement.open_count():
-            verdict = chance.choice(list(Verdict))
-            settlement.settle(
-                chance.randint(1, TAGS), verdict, multiple=chance.choice([True, False])
-            )
-
-    threads = [threading.Thread(target=start, name="starts")]
-    threads += [threading.Thread(target=settle, args=(n,), name=f"settles-{n}") for n in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30.0)
-    assert sorted(tag for _, tag, _ in channel.settled) == list(range(1, TAGS + 1))
-    assert settlement.wait_until_sent(0.0)
 
 
 class Lines:
