@@ -32,7 +32,6 @@ __all__ = ["arun"]
 CUTS = pytest.mark.parametrize(
     "cut",
     [
-        pytest.param(FaultProxy.reset, id="reset"),
         pytest.param(FaultProxy.hang_up, id="hung-up"),
         pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn"),
         pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="answers-torn"),
@@ -164,7 +163,6 @@ def test_a_line_that_goes_dead_costs_the_time_that_was_given(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 @pytest.mark.own_broker
 def test_an_alarm_holds_up_no_loop(
     make: Make,

@@ -22,49 +22,38 @@ PATIENCE = 60
 Alarm = Callable[[], AbstractContextManager[None]]
 MakeService = Callable[..., MQConnector]
 
-SENDS: dict[str, Callable[[Any], Any]] = {
-    "to a queue": lambda it: it.send_message({"a": 1}, queue="q"),
-    "to an exchange": lambda it: it.send_message({"a": 1}, exchange="e", queue="q"),
-    "to a fanout": lambda it: it.send_message({"a": 1}, exchange="f", exchange_type="fanout"),
-    "by a connection of the moment": lambda it: it.send_message(
-        {"a": 1}, connection_props={"heartbeat": 0}, queue="q"
-    ),
-    "by a connection of the moment to an exchange": lambda it: it.send_message(
+SENDS: list[Callable[[Any], Any]] = [
+    lambda it: it.send_message({"a": 1}, queue="q"),
+    lambda it: it.send_message({"a": 1}, exchange="e", queue="q"),
+    lambda it: it.send_message({"a": 1}, exchange="f", exchange_type="fanout"),
+    # by a connection of the moment
+    lambda it: it.send_message({"a": 1}, connection_props={"heartbeat": 0}, queue="q"),
+    lambda it: it.send_message(
         {"a": 1}, connection_props={"heartbeat": 0}, exchange="e", queue="q"
     ),
-}
+]
 
 
 @pytest.mark.own_broker
-@pytest.mark.parametrize("way", list(SENDS))
 def test_a_send_ends_during_an_alarm_and_says_that_it_was_late(
-    way: str, make_service: MakeService, alarm: Alarm, peer: Peer
+    make_service: MakeService, alarm: Alarm, peer: Peer
 ) -> None:
-    service = make_service(publish_timeout=1)
-    peer.declare("q")
-    with alarm(), ThreadPoolExecutor(1) as pool:
-        call = pool.submit(SENDS[way], service)
-        # it has ended before the alarm has
-        assert isinstance(call.exception(PATIENCE), PublishTimeoutError)
-
-
-@pytest.mark.own_broker
-@pytest.mark.parametrize("owner", ["itself", "another"])
-def test_a_message_on_the_callers_connection_ends_during_an_alarm(
-    owner: str, make_service: MakeService, alarm: Alarm, peer: Peer
-) -> None:
-    service = make_service(publish_timeout=1, heartbeat=0)
+    services = [make_service(publish_timeout=1, heartbeat=0) for _ in SENDS]
     peer.declare("q")
 
     def connect() -> Any:
-        return service.create_mq_connection(service.vhost)
+        return services[0].create_mq_connection(services[0].vhost)
 
-    with alarm(), ThreadPoolExecutor(1) as pool:
-        connection = connect() if owner == "another" else pool.submit(connect).result(PATIENCE)
-        call = pool.submit(MQConnector.emit_mq_message, connection, {"a": 1}, queue="q")
-        assert isinstance(call.exception(PATIENCE), PublishTimeoutError)
-    if owner == "another":
-        connection.close()
+    with alarm(), ThreadPoolExecutor(1) as owner, ThreadPoolExecutor(len(SENDS)) as others:
+        calls = [others.submit(send, it) for send, it in zip(SENDS, services, strict=True)]
+        # on a connection of the caller's, in the thread that owns it and in another
+        for mine, pool in ((owner.submit(connect).result(PATIENCE), owner), (connect(), others)):
+            calls.append(pool.submit(MQConnector.emit_mq_message, mine, {"a": 1}, queue="q"))
+        # all have ended before the alarm has
+        errors = [call.exception(PATIENCE) for call in calls]
+    assert [type(error) for error in errors] == [PublishTimeoutError] * len(calls)
+    if mine.is_open:
+        mine.close()
 
 
 def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(

@@ -39,7 +39,6 @@ def _back_and_nothing_lost(service: MQConnector, peer: Peer) -> None:
     assert set(account.handled) == account.sent
 
 
-@pytest.mark.every_engine
 @pytest.mark.parametrize("break_it", BREAKS)
 def test_a_broken_line_is_replaced_and_nothing_is_lost(
     break_it: Break, consuming: MQConnector, proxy: FaultProxy, peer: Peer

@@ -210,7 +210,7 @@ def test_a_forked_child_that_stops_its_connector_does_not_stop_its_parents(
     assert service.consumers["it"].consumer.recoveries == 0
 
 
-@pytest.mark.parametrize("kind", ["threaded", "select", "aio"])
+@pytest.mark.parametrize("kind", ["threaded", "aio"])
 def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
     config: dict[str, Any], vhost: str, peer: Peer, kind: str
 ) -> None:

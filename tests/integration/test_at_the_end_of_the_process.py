@@ -52,9 +52,8 @@ def test_a_script_with_a_subscriber_that_ends_leaves_no_queue_behind(
     eventually(lambda: broker.list_queues(vhost) == [], what="the subscriber's queue is gone")
 
 
-@pytest.mark.parametrize("async_consumer", [False, True], ids=["threaded", "select"])
 def test_daemons_with_workers_let_the_process_end(
-    broker: RunningBroker, vhost: str, mq_config: dict[str, Any], async_consumer: bool
+    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
 ) -> None:
     service = next(iter(mq_config["users"]))
     done = run_script(
@@ -62,9 +61,7 @@ def test_daemons_with_workers_let_the_process_end(
         from neon_mq_connector import MQConnector
 
         connector = MQConnector({mq_config!r}, {service!r})
-        connector.register_consumer(
-            "it", {vhost!r}, "it", print, concurrency=3, async_consumer={async_consumer}
-        )
+        connector.register_consumer("it", {vhost!r}, "it", print, concurrency=3)
         connector.run(run_sync=False, daemonize_consumers=True)
         assert connector.check_health()
         print("ends")

@@ -23,7 +23,7 @@ from neon_mq_connector.publishing.message import Message
 from tests.support.polling import eventually
 from tests.support.publishing import submit
 
-ROUNDS = 30
+ROUNDS = 15
 THREADS = 6
 IN_FLIGHT = 300
 QUEUE = "under_fire"

@@ -54,7 +54,6 @@ def test_a_service_and_a_client_in_one_loop(make_async: MakeAsync, arun: LoopRun
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_clients_on_threads_are_answered(
     make_async: MakeAsync, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -225,7 +224,6 @@ def test_a_coroutine_that_holds_up_the_loop_costs_no_connection(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_methods_of_a_decoded_request_return_the_answer(
     make_async: MakeAsync, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -410,7 +408,6 @@ def test_runs_that_are_cancelled_at_any_moment_leave_nothing(
 # -- stopping ------------------------------------------------------------------------------------
 
 
-@ON_BOTH_LOOPS
 def test_callbacks_that_run_finish_and_what_has_not_started_goes_back(
     make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
 ) -> None:
@@ -465,7 +462,6 @@ def test_callbacks_that_do_not_finish_are_cancelled_within_the_budget(
     eventually(lambda: messages_in(channel, "slow") == 2)
 
 
-@ON_BOTH_LOOPS
 def test_an_exception_that_leaves_the_block_stops_it(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -492,7 +488,6 @@ def test_an_exception_that_leaves_the_block_stops_it(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_a_stop_that_is_cancelled_stops_all_the_same(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:
@@ -715,7 +710,6 @@ def test_run_forever_ends_with_a_signal(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_a_signal_ends_the_wait_for_a_broker(
     make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
 ) -> None:
@@ -729,7 +723,6 @@ def test_a_signal_ends_the_wait_for_a_broker(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_a_second_signal_cancels_callbacks(
     make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
 ) -> None:

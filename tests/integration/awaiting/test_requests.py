@@ -64,7 +64,6 @@ def test_each_of_1000_requests_in_flight_gets_its_own_answer(
     assert client.late_replies == 0
 
 
-@ON_BOTH_LOOPS
 @pytest.mark.every_broker
 def test_services_of_the_old_style_answer(
     old_service: StartOldService, client: RequestClient, arun: LoopRunner
@@ -78,7 +77,6 @@ def test_services_of_the_old_style_answer(
     assert service.failures == []
 
 
-@ON_BOTH_LOOPS
 def test_the_first_request_opens_the_connection_without_holding_up_the_loop(
     connection_params: pika.ConnectionParameters, arun: LoopRunner
 ) -> None:
@@ -126,7 +124,6 @@ def test_a_request_that_no_queue_takes_fails_and_its_neighbours_do_not(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_a_request_ends_when_its_time_is_up_and_the_late_answer_is_counted(
     asked: Asked, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -146,7 +143,6 @@ def test_a_request_ends_when_its_time_is_up_and_the_late_answer_is_counted(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     asked: Asked, client: RequestClient, arun: LoopRunner
 ) -> None:
@@ -197,7 +193,6 @@ def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_the_loss_of_the_connection_ends_each_request_at_once(
     asked: Asked, client: RequestClient, arun: LoopRunner, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -399,7 +394,6 @@ def test_all_services_of_an_exchange_answer_one_question(
 # -- answers in parts ----------------------------------------------------------------------------
 
 
-@ON_BOTH_LOOPS
 def test_parts_wait_at_the_broker_for_a_slow_reader(
     asked: Asked, client: RequestClient, arun: LoopRunner, channel: BlockingChannel
 ) -> None:

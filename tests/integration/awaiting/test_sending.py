@@ -53,7 +53,6 @@ def test_messages_that_are_sent_one_after_another_arrive_in_order(
     assert [b64_to_dict(body or b"")["n"] for body in bodies] == list(range(100))
 
 
-@ON_BOTH_LOOPS
 def test_no_more_are_on_their_way_than_there_is_room_for(
     make_async: MakeAsync, arun: LoopRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +118,6 @@ def test_sends_that_are_cancelled_leave_the_books_right(
     arun(main())
 
 
-@ON_BOTH_LOOPS
 def test_the_first_message_may_be_cancelled_at_any_moment(
     make_async: MakeAsync, arun: LoopRunner
 ) -> None:

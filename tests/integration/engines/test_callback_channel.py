@@ -238,7 +238,6 @@ def test_declares_go_on_when_the_broker_ends_an_idle_connection(
     assert frame.method.queue == "after"
 
 
-@pytest.mark.every_engine
 def test_closing_the_channel_stops_this_consumer_and_no_other(
     make_connector: MakeConnector, channel: BlockingChannel, engine: dict[str, Any], vhost: str
 ) -> None:

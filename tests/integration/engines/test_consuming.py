@@ -35,7 +35,6 @@ def numbered(count: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("ack", [AckMode.ON_RECEIPT, AckMode.ON_SUCCESS])
-@pytest.mark.every_engine
 def test_every_message_is_handled_once_and_in_order(
     engine: Engine,
     make_connector: MakeConnector,
@@ -394,7 +393,6 @@ def test_a_reset_queue_begins_empty_and_unbound(
 
 
 @pytest.mark.every_broker
-@pytest.mark.every_engine
 def test_a_queue_without_a_name_gets_one_from_the_broker_and_keeps_it_through_an_outage(
     engine: Engine,
     make_connector: MakeConnector,
@@ -451,7 +449,6 @@ def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
 
 
 @pytest.mark.every_broker
-@pytest.mark.every_engine
 def test_it_runs_again_after_each_stop(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:

@@ -60,7 +60,6 @@ def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
 
 @pytest.mark.parametrize("name", ["mine", ""])
 @pytest.mark.every_broker
-@pytest.mark.every_engine
 def test_after_a_loss_it_is_made_anew_and_bound(
     engine: Engine,
     make_connector: MakeConnector,
@@ -88,30 +87,3 @@ def test_after_a_loss_it_is_made_anew_and_bound(
     eventually(lambda: connector.consumers["c"].is_consuming)
     channel.basic_publish("x", "", b"again")
     assert seen.wait_for(1) == [b"again"]
-
-
-def test_two_consumers_of_one_connector_can_each_have_one(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, vhost: str
-) -> None:
-    first, second = Seen(), Seen()
-    connector = make_connector()
-    for name, seen in (("a", first), ("b", second)):
-        connector.register_consumer(name, vhost, name, seen, queue_exclusive=True, **engine)
-    run(connector)
-    channel.basic_publish("", "a", b"to a")
-    channel.basic_publish("", "b", b"to b")
-    assert first.wait_for(1) == [b"to a"]
-    assert second.wait_for(1) == [b"to b"]
-
-
-def test_it_runs_again_after_a_stop(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, vhost: str
-) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", vhost, "mine", seen, queue_exclusive=True, **engine)
-    for number in range(3):
-        run(connector)
-        assert connector.check_health()
-        channel.basic_publish("", "mine", b"%d" % number)
-        seen.wait_for(number + 1)
-        connector.stop()
