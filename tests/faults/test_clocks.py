@@ -17,6 +17,8 @@ from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
 
+pytestmark = pytest.mark.one_engine
+
 QUEUE = "clocks"
 DAY = 86_400.0
 

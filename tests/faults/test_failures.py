@@ -38,6 +38,7 @@ def picky(ledger: Ledger) -> Picky:
     return Picky(ledger)
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.every_broker
 def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_blocking_others(
@@ -99,6 +100,7 @@ def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
     assert sorted(account.parked) == bad
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
 def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consumer(
     ack: str, service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer

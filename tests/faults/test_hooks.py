@@ -11,7 +11,6 @@ import pytest
 from neon_mq_connector.consumers import SelectConsumerThread
 from neon_mq_connector.testing import PrivateBroker
 from tests.faults.peer import Peer
-from tests.support.nodes import crash
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.own_broker, pytest.mark.timeout(120)]
@@ -58,7 +57,7 @@ def test_a_broker_that_goes_and_comes_back_is_told_of_step_by_step(
     try:
         eventually(lambda: consumer.is_consuming)
         assert consumer.told == opened
-        crash(broker)
+        broker.stop()
         eventually(lambda: not consumer.is_consuming, what="the loss is seen")
         eventually(lambda: errors, what="error_func is called")
         assert consumer.is_consumer_alive

@@ -51,6 +51,7 @@ def test_a_broken_line_is_replaced_and_nothing_is_lost(
     _back_and_nothing_lost(consuming, peer)
 
 
+@pytest.mark.one_engine
 def test_a_line_that_swallows_everything_is_given_up_after_two_heartbeats(
     consuming: MQConnector, proxy: FaultProxy, peer: Peer
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_line_that_swallows_everything_is_given_up_after_two_heartbeats(
     _back_and_nothing_lost(consuming, peer)
 
 
+@pytest.mark.one_engine
 def test_a_network_that_swallows_new_connections_too_is_survived(
     make_service: Callable[..., MQConnector],
     engine: dict[str, Any],
@@ -92,6 +94,7 @@ def test_a_network_that_swallows_new_connections_too_is_survived(
     _back_and_nothing_lost(service, peer)
 
 
+@pytest.mark.one_engine
 def test_a_slow_line_is_not_taken_for_a_dead_one(
     consuming: MQConnector, proxy: FaultProxy, peer: Peer
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
     _back_and_nothing_lost(service, peer)
 
 
+@pytest.mark.one_engine
 def test_an_outage_is_told_once_and_not_once_per_attempt(
     service: MQConnector, engine: dict[str, Any], ledger: Ledger, proxy: FaultProxy, peer: Peer
 ) -> None:

@@ -15,6 +15,8 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.one_engine
+
 QUEUE = "named"
 BAD = ("abc\n", "a\rb", "\r\nabc")
 

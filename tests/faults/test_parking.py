@@ -24,6 +24,8 @@ from tests.faults.peer import DEAD, Peer
 from tests.support.polling import eventually, never
 from tests.support.vhosts import User
 
+pytestmark = pytest.mark.one_engine
+
 QUEUE = "failing"
 SOON = Retry(attempts=3, backoff=ExponentialBackoff(first=0.05))
 #: How many failures are kept, and how long it takes at most until parking is tried again.

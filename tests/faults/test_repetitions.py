@@ -17,6 +17,8 @@ from tests.faults.peer import Peer
 from tests.support.polling import eventually
 from tests.support.proxy import FaultProxy
 
+pytestmark = pytest.mark.one_engine
+
 QUEUE = "conversation"
 MANY = 40
 #: When the connection is lost so many callbacks have started.

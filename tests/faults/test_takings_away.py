@@ -15,6 +15,8 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 from tests.support.vhosts import User
 
+pytestmark = pytest.mark.one_engine
+
 QUEUE = "taken"
 SIBLING = "sibling"
 

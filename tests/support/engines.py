@@ -31,10 +31,11 @@ def engines_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
     A select consumer is a threaded one with hooks, which hears otherwise of outages: the two have
     all else in common, and one is enough. Services of earlier releases register no coroutines.
     """
+    marked = metafunc.definition.get_closest_marker
     engines = ["threaded"]
-    if metafunc.definition.get_closest_marker("every_engine"):
+    if marked("every_engine"):
         engines.append("select")
-    if not metafunc.module.__name__.startswith("tests.contract."):
+    if not marked("one_engine") and not metafunc.module.__name__.startswith("tests.contract."):
         engines.append("aio")
     return tuple(engines)
 

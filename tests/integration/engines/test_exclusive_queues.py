@@ -59,7 +59,6 @@ def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
 
 
 @pytest.mark.parametrize("name", ["mine", ""])
-@pytest.mark.every_broker
 def test_after_a_loss_it_is_made_anew_and_bound(
     engine: Engine,
     make_connector: MakeConnector,

@@ -78,6 +78,7 @@ def prefetch_of(connector: MQConnector) -> int:
 # -- the queue keeps its consumer -----------------------------------------------------------------
 
 
+@pytest.mark.one_engine
 def test_a_subscribers_queue_that_soon_expires_outlives_a_slow_callback(
     engine: Engine,
     make_connector: MakeConnector,
@@ -141,6 +142,7 @@ def test_an_adopted_queue_that_deletes_itself_lives_on(
     eventually(lambda: messages_in(channel, "q") == 0)
 
 
+@pytest.mark.one_engine
 def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -163,16 +165,15 @@ def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
     assert (health.failed, health.parked) == (0, 0)
 
 
-@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_the_order_is_kept_while_the_prefetch_changes(
-    queue_type: str, engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
     def change(channel: Any, number: int) -> None:
         if number % 7 == 0:
             channel.basic_qos(prefetch_count=1 + number % 20)
 
     count, numbers = 300, Numbered(change)
-    arguments = {"x-queue-type": queue_type}
+    arguments = {"x-queue-type": "quorum"}
     channel.queue_declare("q", durable=True, arguments=arguments)
     channel.confirm_delivery()
     put(channel, "q", *numbered(count // 2), declare=False)
@@ -194,6 +195,7 @@ def test_the_order_is_kept_while_the_prefetch_changes(
 # -- how many come --------------------------------------------------------------------------------
 
 
+@pytest.mark.one_engine
 def test_large_messages_wait_at_the_broker_while_a_callback_is_busy(
     engine: Engine,
     make_connector: MakeConnector,

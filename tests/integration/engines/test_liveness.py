@@ -35,6 +35,7 @@ def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:
     return LivenessWatch("test-watch", LivenessPolicy(**policy), lambda: connector.consumers)
 
 
+@pytest.mark.one_engine
 def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_anew(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_an
     eventually(lambda: not look(), what="it is well again")
 
 
+@pytest.mark.one_engine
 def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -98,6 +100,7 @@ def test_workers_that_have_ended_are_missed_and_replaced(
     assert not watch.complaints
 
 
+@pytest.mark.one_engine
 def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
     engine: Engine, make_connector: MakeConnector, seen: Seen
 ) -> None:
@@ -163,6 +166,7 @@ def test_what_is_slow_or_waits_its_turn_is_well(
     release.set()
 
 
+@pytest.mark.one_engine
 def test_one_check_that_fails_or_hangs_ends_no_other(
     engine: Engine, make_connector: MakeConnector, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +194,7 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
     assert "has ended" in watch.standstill()
 
 
+@pytest.mark.one_engine
 def test_a_watch_that_has_ended_makes_the_service_unhealthy(
     engine: Engine, make_connector: MakeConnector, seen: Seen
 ) -> None:
@@ -202,6 +207,7 @@ def test_a_watch_that_has_ended_makes_the_service_unhealthy(
     assert "looks after the consumers" in connector.health().reasons[0]
 
 
+@pytest.mark.one_engine
 def test_a_consumer_whose_thread_is_gone_is_unhealthy_whatever_its_state_says(
     engine: Engine, make_connector: MakeConnector, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +222,7 @@ def test_a_consumer_whose_thread_is_gone_is_unhealthy_whatever_its_state_says(
     assert connector.health().reasons == ("consumer 'c' is consuming: its thread has ended",)
 
 
+@pytest.mark.one_engine
 def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
     engine: Engine, make_connector: MakeConnector, seen: Seen
 ) -> None:
@@ -234,6 +241,7 @@ def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
     assert not connector.check_health()
 
 
+@pytest.mark.one_engine
 def test_messages_that_cannot_be_parked_are_a_reason_until_they_are(
     engine: Engine,
     make_connector: MakeConnector,
