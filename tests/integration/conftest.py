@@ -10,11 +10,14 @@ from typing import Any
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.testing.running import RunningBroker
+from neon_mq_connector.utils.network_utils import dict_to_b64
+from tests.contract.peer import OldStyleService, send_answer
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
@@ -171,3 +174,31 @@ def asked(make_connector: MakeConnector) -> Asked:
     service.register_consumer("square", service.vhost, "square", service.square)
     service.register_consumer("count", service.vhost, "count", service.count)
     return service
+
+
+def square_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
+    mine = {"mq": {"message_id": request["message_id"]}}
+    send_answer(channel, request, {"square": request["n"] ** 2, "context": mine})
+
+
+def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
+    if request.get("declares"):
+        channel.queue_declare(queue=request["routing_key"])
+    for part in parts_of(request):
+        properties = BasicProperties(expiration=str(LONG))
+        channel.basic_publish("", request["routing_key"], dict_to_b64(part), properties)
+
+
+@pytest.fixture
+def old_service(connection_params: Any) -> Iterator[Callable[..., OldStyleService]]:
+    """Start services on plain pika that answer through the queue which the body names."""
+    started: list[OldStyleService] = []
+
+    def start(queue: str, answer: Any) -> OldStyleService:
+        started.append(OldStyleService(connection_params, queue, answer).start())
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+    assert [failure for service in started for failure in service.failures] == []

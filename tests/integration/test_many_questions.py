@@ -5,43 +5,35 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
 from neon_mq_connector.testing.running import RunningBroker
-from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.contract.peer import OldStyleService, send_answer
-from tests.integration.conftest import LONG, Asked, MakeConnector, messages_in, parts_of, run
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.integration.conftest import (
+    LONG,
+    Asked,
+    MakeConnector,
+    count_like_old_services,
+    messages_in,
+    run,
+    square_like_old_services,
+)
 from tests.support.polling import eventually
 
 
 @pytest.fixture
 def host(make_connector: MakeConnector) -> MQConnector:
     return make_connector()
-
-
-@pytest.fixture
-def old_square(connection_params: Any) -> Iterator[OldStyleService]:
-    """A service that declares the reply queue and answers through it, with plain pika."""
-
-    def answer(channel: BlockingChannel, request: dict[str, Any]) -> None:
-        mine = {"mq": {"message_id": request["message_id"]}}
-        send_answer(channel, request, {"square": request["n"] ** 2, "context": mine})
-
-    service = OldStyleService(connection_params, "square", answer).start()
-    yield service
-    service.stop()
 
 
 def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
@@ -72,25 +64,18 @@ def client_of(host: MQConnector) -> RequestClient:
 # -- futures -------------------------------------------------------------------------------------
 
 
-def ask_64(host: MQConnector) -> None:
-    questions = [host.submit_request({"n": n}, "square", timeout=30.0) for n in range(64)]
-    assert [question.result(30.0)["square"] for question in questions] == [n**2 for n in range(64)]
-
-
+@pytest.mark.parametrize("style", ["ours", "old"])
 def test_each_of_64_questions_in_flight_gets_its_own_answer(
-    asked: Asked, host: MQConnector
+    asked: Asked, host: MQConnector, old_service: Callable[..., object], style: str
 ) -> None:
-    run(asked)
-    asked.may_answer.clear()
-    threading.Timer(0.1, asked.may_answer.set).start()
-    ask_64(host)
-
-
-def test_each_of_64_questions_gets_its_own_answer_from_a_service_of_the_old_style(
-    old_square: OldStyleService, host: MQConnector
-) -> None:
-    ask_64(host)
-    assert old_square.failures == []
+    if style == "old":
+        old_service("square", square_like_old_services)
+    else:
+        run(asked)
+        asked.may_answer.clear()
+    questions = [host.submit_request({"n": n}, "square", timeout=30.0) for n in range(64)]
+    asked.may_answer.set()
+    assert [question.result(30.0)["square"] for question in questions] == [n**2 for n in range(64)]
 
 
 @pytest.mark.every_broker
@@ -290,44 +275,11 @@ def test_a_stream_that_no_queue_takes_is_an_error(host: MQConnector) -> None:
         list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=30.0))
 
 
-@pytest.fixture
-def old_count(connection_params: Any) -> Iterator[Callable[..., OldStyleService]]:
-    started: list[OldStyleService] = []
-
-    def start(*, declare: bool) -> OldStyleService:
-        def answer(channel: BlockingChannel, request: dict[str, Any]) -> None:
-            if declare:
-                channel.queue_declare(queue=request["routing_key"])
-            for part in parts_of(request):
-                channel.basic_publish(
-                    "",
-                    request["routing_key"],
-                    dict_to_b64(part),
-                    BasicProperties(expiration=str(LONG)),
-                )
-
-        started.append(OldStyleService(connection_params, "count", answer).start())
-        return started[-1]
-
-    yield start
-    for service in started:
-        service.stop()
-
-
-def stream_from(host: MQConnector, service: OldStyleService) -> None:
-    parts = [part["n"] for part in host.stream_answer({"to": 100}, "count", timeout=30.0)]
-    assert service.failures == []
+@pytest.mark.parametrize("declares", [False, True])
+def test_a_service_of_the_old_style_answers_in_parts_and_may_declare_the_queue_for_them(
+    old_service: Callable[..., object], host: MQConnector, declares: bool
+) -> None:
+    old_service("count", count_like_old_services)
+    question = {"to": 100, "declares": declares}
+    parts = [part["n"] for part in host.stream_answer(question, "count", timeout=30.0)]
     assert parts == list(range(100))
-
-
-@pytest.mark.every_broker
-def test_a_service_of_the_old_style_answers_in_parts_too(
-    old_count: Callable[..., OldStyleService], host: MQConnector
-) -> None:
-    stream_from(host, old_count(declare=False))
-
-
-def test_a_service_of_the_old_style_may_declare_the_queue_for_the_parts(
-    old_count: Callable[..., OldStyleService], host: MQConnector
-) -> None:
-    stream_from(host, old_count(declare=True))

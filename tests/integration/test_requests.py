@@ -6,7 +6,7 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pika
@@ -59,35 +59,6 @@ def echo(request: pytest.FixtureRequest, make_connector: MakeConnector) -> MQCon
     return run(service)
 
 
-@pytest.fixture
-def plain_pika_echo(connection_params: pika.ConnectionParameters) -> Iterator[list[str]]:
-    """A service that knows only pika and the body; the list gets where it answered to."""
-    connection = pika.BlockingConnection(connection_params)
-    channel = connection.channel()
-    channel.queue_declare("echo", durable=True)
-    answered: list[str] = []
-
-    def answer(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        request = b64_to_dict(body)
-        if not request["routing_key"].startswith("amq."):
-            channel.queue_declare(queue=request["routing_key"])
-        channel.basic_publish(
-            "",
-            request["routing_key"],
-            dict_to_b64({"message_id": request["message_id"], "echo": request["text"]}),
-            BasicProperties(expiration="1000"),
-        )
-        answered.append(request["routing_key"])
-
-    channel.basic_consume("echo", answer, auto_ack=True)
-    thread = threading.Thread(target=channel.start_consuming)
-    thread.start()
-    yield answered
-    connection.add_callback_threadsafe(channel.stop_consuming)
-    thread.join(30.0)
-    connection.close()
-
-
 @pytest.mark.every_broker
 def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
     assert client.request("echo", {"text": "hello"}, timeout=30.0)["echo"] == "hello"
@@ -111,15 +82,6 @@ def test_a_request_is_answered_in_the_format_in_which_it_came(
     run(service)
     assert client.request("q", {"ask": 1}, timeout=30.0, wire_format=wire_format)["ok"]
     assert formats == [wire_format]
-
-
-@pytest.mark.every_broker
-def test_a_service_on_plain_pika_answers_through_a_queue(
-    plain_pika_echo: list[str], client: RequestClient
-) -> None:
-    for number in range(5):
-        assert client.request("echo", {"text": number}, timeout=30.0)["echo"] == number
-    assert len(set(plain_pika_echo)) == 1
 
 
 @pytest.mark.every_broker
@@ -155,27 +117,6 @@ def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
     assert len(handled.bodies) == 2
 
 
-def test_an_answer_in_parts_is_handed_on_in_order(
-    make_connector: MakeConnector, client: RequestClient
-) -> None:
-    service = make_connector()
-
-    def stream(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-        request = b64_to_dict(body)
-        for number in range(20):
-            service.send_message(
-                {"message_id": request["message_id"], "part": number, "is_final": number == 19},
-                queue=request["routing_key"],
-            )
-
-    service.register_consumer("stream", service.vhost, "stream", stream)
-    run(service)
-    parts: list[dict[str, Any]] = []
-    last = client.request("stream", {"ask": 1}, timeout=30.0, on_part=parts.append)
-    assert [part["part"] for part in parts] == list(range(20))
-    assert last["part"] == 19
-
-
 def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
     echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
@@ -198,15 +139,6 @@ def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
         return bool(client.request("echo", {"text": 2}, timeout=30.0)["echo"] == 2)
 
     assert again()
-
-
-def test_what_asks_for_no_answer_returns_when_the_broker_has_it(
-    client: RequestClient, channel: BlockingChannel
-) -> None:
-    message_id = client.send("somewhere", {"tell": 1}, timeout=30.0)
-    body = channel.basic_get("somewhere", auto_ack=True)[2]
-    assert body is not None
-    assert b64_to_dict(body)["message_id"] == message_id
 
 
 def test_closing_ends_a_wait(client: RequestClient) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
 
 from neon_mq_connector import AsyncMQConnector
-from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.contract.peer import OldStyleService, send_answer
-from tests.integration.conftest import LONG, SERVICE, Asked, parts_of, run
+from neon_mq_connector.utils.network_utils import b64_to_dict
+from tests.integration.conftest import SERVICE, Asked, run
 from tests.support.loops import arun
 
 __all__ = ["arun"]
@@ -26,31 +23,6 @@ def asked(asked: Asked) -> Asked:
     """A service on threads, which runs."""
     run(asked)
     return asked
-
-
-@pytest.fixture
-def old_service(connection_params: Any) -> Iterator[Callable[..., OldStyleService]]:
-    """Start services on plain pika that answer through the queue which the body names."""
-    started: list[OldStyleService] = []
-
-    def start(queue: str, answer: Any) -> OldStyleService:
-        started.append(OldStyleService(connection_params, queue, answer).start())
-        return started[-1]
-
-    yield start
-    for service in started:
-        service.stop()
-
-
-def square_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
-    mine = {"mq": {"message_id": request["message_id"]}}
-    send_answer(channel, request, {"square": request["n"] ** 2, "context": mine})
-
-
-def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
-    for part in parts_of(request):
-        properties = BasicProperties(expiration=str(LONG))
-        channel.basic_publish("", request["routing_key"], dict_to_b64(part), properties)
 
 
 @pytest.fixture

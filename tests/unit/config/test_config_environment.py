@@ -15,29 +15,23 @@ TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off", "")
 
 
-@pytest.mark.parametrize("word", [*TRUE, "True", "YES", " on "])
-def test_a_true_word_is_true(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(NAME, word)
-    assert env_flag(NAME) is True
-    assert env_flag(NAME, True) is True
-
-
-@pytest.mark.parametrize("word", [*FALSE, "False", "NO", " off "])
-def test_a_false_word_is_false_even_where_the_default_is_true(
-    word: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(NAME, word)
-    assert env_flag(NAME) is False
-    assert env_flag(NAME, True) is False
-
-
-@pytest.mark.parametrize("default", [True, False])
-def test_a_variable_that_is_not_set_gives_the_default(
-    default: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "word, value",
+    [
+        *((word, True) for word in (*TRUE, "True", "YES", " on ")),
+        *((word, False) for word in (*FALSE, "False", "NO", " off ")),
+        (None, None),
+    ],
+)
+def test_a_word_is_true_or_false_and_none_is_the_default(
+    word: str | None, value: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(NAME, raising=False)
-    assert env_flag(NAME, default) is default
-    assert env_flag(NAME) is False
+    if word is not None:
+        monkeypatch.setenv(NAME, word)
+    for default in (False, True):
+        assert env_flag(NAME, default) is (default if value is None else value)
+    assert env_flag(NAME) is bool(value)
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80))
@@ -55,19 +49,13 @@ def test_any_other_word_is_one_error_that_names_the_variable(word: str) -> None:
     assert len(message.splitlines()) == 1
 
 
-def test_a_path_is_expanded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", "~/mq.json")
-    assert env_path("NEON_MQ_CONFIG_PATH") == home / "mq.json"
-
-
-@pytest.mark.parametrize("blank", ["", "  "])
-def test_a_blank_path_is_none(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", blank)
+@pytest.mark.parametrize("given, expected", [("~/mq.json", "mq.json"), ("", None), ("  ", None)])
+def test_a_path_is_expanded_and_a_blank_one_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str | None
+) -> None:
     assert env_path("NEON_MQ_CONFIG_PATH") is None
-
-
-def test_a_path_that_is_not_set_is_none(home: Path) -> None:
-    assert env_path("NEON_MQ_CONFIG_PATH") is None
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", given)
+    assert env_path("NEON_MQ_CONFIG_PATH") == (expected and home / expected)
 
 
 def test_a_relative_home_is_no_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
