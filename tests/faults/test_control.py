@@ -17,8 +17,6 @@ from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.one_engine
-
 #: Long enough for whatever is answered at all.
 PATIENCE = 60
 
