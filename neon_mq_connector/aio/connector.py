@@ -1,38 +1,43 @@
-"""`AsyncMQConnector`: what a service or an application subclasses that is asyncio itself.
-
-What it is made of stands in `neon_mq_connector.aio.service`, part by part; here is what ties the
-parts together: running and stopping.
-"""
+"""`AsyncMQConnector`: what a service or an application subclasses that is asyncio itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from neon_mq_connector.aio.service.binding import Binding, Phase
-from neon_mq_connector.aio.service.consuming import GRACE, START_TIMEOUT, AsyncConsumingService
-from neon_mq_connector.aio.signals import LoopSignals
-from neon_mq_connector.errors import (
-    AuthenticationError,
-    BrokerUnreachableError,
-    MQError,
-    WaitTimeoutError,
-)
+from pika.exchange_type import ExchangeType
+
+from neon_mq_connector.aio.binding import Binding
+from neon_mq_connector.aio.delegation import ReadOnly, Settable, register, takes_arguments_of
+from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT, Lifecycle
+from neon_mq_connector.aio.reply_stream import AsyncReplyStream
+from neon_mq_connector.aio.requests import AsyncRequests
+from neon_mq_connector.aio.signals import LoopSignals, unless
+from neon_mq_connector.aio.threaded import ThreadedConnector
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.service.health import Health
+from neon_mq_connector.service.messaging import WIRE_FORMATS, destination_of
+
+if TYPE_CHECKING:
+    import pika
+
+    from neon_mq_connector.config.settings import MQSettings
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
 Self = TypeVar("Self", bound="AsyncMQConnector")
 
-#: What callbacks get that are cancelled because of a second signal, in seconds.
-_HURRY = 2.0
+#: How long it may take to read what connections to a virtual host need, in seconds.
+_PREPARING = 15.0
 
 
-class AsyncMQConnector(AsyncConsumingService):
+class AsyncMQConnector:
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -61,12 +66,269 @@ class AsyncMQConnector(AsyncConsumingService):
         ...     answer = await greeter.request({"name": "you"}, "other_service_input")
     """
 
+    #: The key, in the service's entry under ``users``, of its configurable properties.
+    property_key: str = "properties"
+
+    # -- as in `MQConnector`, under the same names ---------------------------------------------
+
+    config: Settable[Any] = Settable()
+    consumers: ReadOnly[dict[str, Any]] = ReadOnly()
+    mq_credentials: ReadOnly[pika.PlainCredentials] = ReadOnly()
+    observe_period: Settable[float] = Settable()
+    service_config: ReadOnly[dict[str, Any]] = ReadOnly()
+    service_id: ReadOnly[str] = ReadOnly()
+    service_name: ReadOnly[str] = ReadOnly()
+    settings: ReadOnly[MQSettings] = ReadOnly()
+    started: ReadOnly[bool] = ReadOnly()
+    sync_period: Settable[float] = Settable()
+    testing_mode: ReadOnly[bool] = ReadOnly()
+    testing_prefix: ReadOnly[str] = ReadOnly()
+    vhost: Settable[str] = Settable()
+    vhost_prefix: Settable[str] = Settable()
+    create_unique_id = staticmethod(MQConnector.create_unique_id)
+
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(config, service_name)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping: asyncio.Task[None] | None = None
-        self._ended: asyncio.Event | None = None
-        self._apply_configured_properties()
+        self._threaded = ThreadedConnector(config, service_name, self.property_key)
+        self._lifecycle = Lifecycle(self._threaded, self.__repr__)
+        self._prepared: set[str] = set()
+        configured = self.service_config.get(self.property_key)
+        values = configured if isinstance(configured, Mapping) else {}
+        for name, default in self.service_configurable_properties.items():
+            setattr(self, name, values.get(name, default))
+
+    def __repr__(self) -> str:
+        """Show class, service and virtual host; never the configuration."""
+        return f"<{type(self).__name__} {self.service_name!r} on {self.vhost!r}>"
+
+    @property
+    def service_configurable_properties(self) -> dict[str, Any]:
+        """Attributes that the configuration may set, with their defaults; services override it."""
+        return {}
+
+    def check_health(self) -> bool:
+        """Return whether it runs and each consumer consumes; see `MQConnector.check_health`."""
+        return self._threaded.check_health()
+
+    def health(self, *, stacks: bool = False) -> Health:
+        """Return how connector, consumers and connections are; see `MQConnector.health`."""
+        return self._threaded.health(stacks=stacks)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def send_message(
+        self,
+        request_data: Mapping[str, Any],
+        vhost: str = "",
+        *,
+        exchange: str | None = "",
+        queue: str | None = "",
+        exchange_type: str | ExchangeType = "direct",
+        expiration: int | None = 1000,
+    ) -> str:
+        """Send a message, and wait until the broker has it in a queue.
+
+        Arguments and errors are those of `MQConnector.send_message`; `StoppedError` when the
+        connector was stopped. Any number may be sent at a time (`asyncio.gather`). When the wait is
+        cancelled the message may have been sent, or be sent still.
+
+        Returns:
+            The message's id.
+        """
+        threaded, vhost = self._threaded, vhost or self.vhost
+        destination = destination_of(exchange, queue, exchange_type)
+        destination, message = threaded.prepare_message(request_data, destination, expiration)
+        binding = await self._bound(vhost)
+        return await binding.sender(threaded.connections_to(vhost)).send(
+            destination, message, timeout=threaded.settings.publish_timeout
+        )
+
+    async def publish_message(
+        self,
+        request_data: Mapping[str, Any],
+        exchange: str,
+        *,
+        vhost: str = "",
+        expiration: int | None = 1000,
+    ) -> str:
+        """Publish to a fanout exchange, which is declared if it is missing; as `send_message`."""
+        return await self.send_message(
+            request_data,
+            vhost,
+            exchange=exchange,
+            exchange_type=ExchangeType.fanout,
+            expiration=expiration,
+        )
+
+    async def sync(
+        self,
+        vhost: str | None = None,
+        exchange: str | None = None,
+        queue: str | None = None,
+        request_data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Publish the service's presence, its id and the time; see `MQConnector.sync`.
+
+        Args:
+            vhost: the virtual host; the service's own by default.
+            exchange: the fanout exchange; ``<service>_sync`` by default.
+            queue: a queue to bind to it.
+            request_data: what to publish instead.
+        """
+        await self.send_message(
+            request_data or {"service_id": self.service_id, "time": int(time.time())},
+            vhost or "",
+            exchange=exchange or f"{self.service_name}_sync",
+            queue=queue or "",
+            exchange_type=ExchangeType.fanout,
+        )
+
+    # -- asking --------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str,
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+    ) -> dict[str, Any]:
+        """Ask another service and wait for its answer; any number of requests may be in flight.
+
+        Arguments and errors are those of `MQConnector.request`; ``on_part`` is awaited if it is a
+        coroutine function. `StoppedError` when the connector is stopped. When the wait is cancelled
+        the answer is dropped; the other service may do what it was asked all the same.
+        """
+        requests = await self._requests(vhost)
+        timeout, wire_format = self._asking(timeout)
+        return await requests.request(
+            queue, request_data, timeout=timeout, wire_format=wire_format, on_part=on_part
+        )
+
+    async def gather(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str = "",
+        *,
+        exchange: str = "",
+        count: int | None = None,
+        vhost: str = "",
+        timeout: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Ask several services with one request, and collect their answers.
+
+        Arguments, result and errors are those of `MQConnector.gather_answers`.
+        """
+        if not queue and not exchange:
+            raise ValueError("a request needs a queue or an exchange to go to; both are empty")
+        requests = await self._requests(vhost)
+        timeout, wire_format = self._asking(timeout)
+        return await requests.gather(
+            queue,
+            request_data,
+            count=count,
+            timeout=timeout,
+            exchange=exchange,
+            wire_format=wire_format,
+        )
+
+    def stream(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str,
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        prefetch_count: int = 32,
+    ) -> AsyncReplyStream:
+        """Ask another service for an answer in parts; see `MQConnector.stream_answer`.
+
+        Returns:
+            The parts, for ``async for``; where they may not be read to the end, use an ``async
+            with`` around it. The request is sent when that begins. While they are read it raises
+            what `request` raises.
+
+        Example:
+            >>> async with connector.stream({"to": 1000}, "count_input") as parts:
+            ...     async for part in parts:
+            ...         print(part["number"])
+        """
+        client = self._threaded.client_of(vhost or self.vhost)
+        requests = self._lifecycle.binding().requests(client)
+        timeout, wire_format = self._asking(timeout)
+        return requests.stream(
+            queue,
+            request_data,
+            timeout=timeout,
+            prefetch_count=prefetch_count,
+            wire_format=wire_format,
+        )
+
+    def _asking(self, timeout: float | None) -> tuple[float, WireFormat]:
+        settings = self._threaded.settings
+        timeout = settings.request_timeout if timeout is None else timeout
+        return timeout, WIRE_FORMATS[settings.wire_format]
+
+    async def _requests(self, vhost: str) -> AsyncRequests:
+        vhost = vhost or self.vhost
+        binding = await self._bound(vhost)
+        return binding.requests(self._threaded.client_of(vhost))
+
+    async def _bound(self, vhost: str) -> Binding:
+        """Return what sends and asks here; what that reads for a virtual host, a thread reads."""
+        binding = self._lifecycle.binding()
+        if vhost not in self._prepared:
+            await binding.calls.run(
+                partial(self._threaded.get_connection_params, vhost),
+                timeout=_PREPARING,
+                what=f"preparing connections to virtual host {vhost!r}",
+            )
+            self._prepared.add(vhost)
+        return binding
+
+    # -- consuming -----------------------------------------------------------------------------
+
+    @takes_arguments_of(MQConnector.register_consumer)
+    def register_consumer(self, *args: Any, **kwargs: Any) -> None:
+        """Register a consumer of a queue; nothing is opened before `run` or `run_consumers`.
+
+        The arguments are those of `MQConnector.register_consumer`, but ``callback`` is a coroutine
+        function, that takes ``(channel, method, properties, body)`` or one aio-pika message, and
+        ``on_error`` a function or a coroutine function, called on the loop. As many callbacks run
+        at a time as ``concurrency`` says, by default as many as the broker sends ahead.
+
+        Raises:
+            TypeError: the callback is no coroutine function: an ordinary function would hold up the
+                loop, or run on another thread. Or ``on_error`` yields.
+            ValueError: a consumer of that name is running; stop it first.
+        """
+        register(self._threaded, MQConnector.register_consumer, args, kwargs)
+
+    @takes_arguments_of(MQConnector.register_subscriber)
+    def register_subscriber(self, *args: Any, **kwargs: Any) -> None:
+        """Register a subscriber: what is published to a fanout exchange reaches each of them.
+
+        The arguments are those of `MQConnector.register_subscriber`, with ``callback`` and
+        ``on_error`` as for `register_consumer`; raises as that.
+        """
+        register(self._threaded, MQConnector.register_subscriber, args, kwargs)
+
+    async def run_consumers(self, names: Iterable[str] | None = None) -> None:
+        """Start consumers; see `MQConnector.run_consumers`."""
+        start = partial(self._threaded.run_consumers, tuple(names or ()))
+        await self._lifecycle.call(start, START_TIMEOUT, "starting consumers")
+
+    async def stop_consumers(self, names: Iterable[str] | None = None) -> None:
+        """Stop consumers and wait for them; see `MQConnector.stop_consumers`."""
+        stop = partial(self._threaded.stop_consumers, tuple(names or ()))
+        await self._lifecycle.call(stop, self._threaded.stop_budget + GRACE, "stopping consumers")
+
+    async def restart_consumer(self, name: str) -> None:
+        """Stop a consumer and start it anew; see `MQConnector.restart_consumer`."""
+        restart, budget = partial(self._threaded.restart_consumer, name), self._threaded.stop_budget
+        await self._lifecycle.call(restart, budget + START_TIMEOUT, f"restarting consumer {name!r}")
+
+    # -- running and stopping ------------------------------------------------------------------
 
     async def run(
         self,
@@ -92,46 +354,25 @@ class AsyncMQConnector(AsyncConsumingService):
             AuthenticationError: it refuses the credentials.
             RuntimeError: the connector runs already.
         """
-        stopping = self._stopping_here()
-        if stopping is not None:
-            await asyncio.wait((stopping,))
-        if self.started or self._phase is Phase.STARTING:
-            raise RuntimeError(f"{self!r} runs already")
         timeout = float(kwargs.get("mq_timeout", 120))
         names = tuple(kwargs.setdefault("consumer_names", ()) or ())
-        self._phase = Phase.OPEN
-        binding = self._bound()
-        self._phase = Phase.STARTING
-        try:
-            await self._reach_broker(binding, timeout)
-            await _wait_if_awaitable(self.pre_run(**kwargs))
-            await self._in_thread(
-                partial(self._threaded.begin, names if run_consumers else None),
-                START_TIMEOUT,
-                "starting consumers",
-            )
-            if run_sync:
-                self._repeat("sync", lambda: self.sync_period, self.sync)
-            if run_observer is None or run_observer:
-                self._repeat("observe", lambda: self.observe_period, self._observe)
-            await _wait_if_awaitable(self.post_run(**kwargs))
-        except BaseException:
-            await self.stop()
-            raise
-        if self._phase is Phase.STARTING:  # nobody has stopped it meanwhile
-            self._phase = Phase.OPEN
 
-    async def _reach_broker(self, binding: Binding, timeout: float) -> None:
-        problem = await binding.lifecycle.run(
-            partial(self._threaded.reach_broker, timeout),
-            timeout=timeout + GRACE,
-            what="waiting for the broker",
+        async def start() -> None:
+            await _wait_if_awaitable(self.pre_run(**kwargs))
+            await self._lifecycle.begin(names if run_consumers else None)
+            if run_sync:
+                self._lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
+            if run_observer is None or run_observer:
+                self._lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
+            await _wait_if_awaitable(self.post_run(**kwargs))
+
+        await self._lifecycle.run(timeout, start)
+
+    async def _observe(self) -> None:
+        budget = self._threaded.stop_budget + START_TIMEOUT
+        await self._lifecycle.call(
+            self._threaded.observe_consumers, budget, "looking after consumers"
         )
-        if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
-            raise problem
-        if problem is not None:
-            # a service may use other virtual hosts than its own
-            LOG.error("service %r: %s", self.service_name, problem)
 
     def pre_run(self, **kwargs: Any) -> Awaitable[None] | None:
         """Do what comes before the consumers start; may be a coroutine function in a subclass.
@@ -152,7 +393,7 @@ class AsyncMQConnector(AsyncConsumingService):
 
         Callbacks that run may finish; towards the end of the time they are cancelled. Messages that
         were not started go back to their queues, what was sent is confirmed, subscribers' queues
-        are deleted, connections are closed; whoever still awaits an answer gets a `StoppedError`.
+        are deleted, connections are closed; what still awaits an answer gets a `StoppedError`.
 
         A second time does no harm. When the wait is cancelled the stop goes on, and so does the
         wait, unless it is cancelled once more. In a callback of this connector, and in a task that
@@ -161,70 +402,7 @@ class AsyncMQConnector(AsyncConsumingService):
 
         A connector whose loop was closed without a stop is stopped on whatever loop awaits this.
         """
-        stopping = self._stopping_here()
-        if stopping is None:
-            if self._binding is None and not self.started:
-                self._phase = Phase.STOPPED
-                return
-            binding = self._bound()
-            stopping = self._stopping = binding.loop.loop.create_task(
-                self._shut_down(binding), name=f"stop {self!r}"
-            )
-        if self._is_called_back():
-            return
-        try:
-            await asyncio.wait((stopping,))
-        except asyncio.CancelledError:
-            await asyncio.wait((stopping,))
-            raise
-        if not stopping.cancelled():
-            stopping.result()
-
-    def _stopping_here(self) -> asyncio.Task[None] | None:
-        """Give the stop that goes on; one that ended with its loop does not."""
-        stopping = self._stopping
-        if stopping is not None and stopping.get_loop().is_closed():
-            self._stopping = stopping = None
-        return stopping
-
-    async def _shut_down(self, binding: Binding) -> None:
-        deadline = time.monotonic() + self._threaded.stop_budget
-        # the loop that the connector ran on may be closed: its tasks have ended with it
-        tasks = [task for task in self._tasks if task.get_loop() is binding.loop.loop]
-        self._tasks = []
-        for task in tasks:
-            task.cancel()
-        try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=1.0)
-            await binding.lifecycle.run(
-                self._threaded.stop,
-                timeout=self._threaded.stop_budget + GRACE,
-                what=f"stopping service {self.service_name!r}",
-                in_any_case=True,
-            )
-        except WaitTimeoutError as error:
-            LOG.warning("%s; it goes on", error)
-        finally:
-            self._phase = Phase.STOPPED
-            try:
-                await binding.stop(
-                    f"service {self.service_name!r} was stopped",
-                    max(1.0, deadline - time.monotonic()),
-                )
-            finally:
-                self._threaded.callers_loop.stop(0.0)
-                self._binding = self._stopping = None
-                if self._ended is not None:
-                    self._ended.set()
-
-    def _is_called_back(self) -> bool:
-        """Whether it is a callback of this connector that asks, which a stop has to wait for."""
-        return any(
-            consumer.consumer.dispatcher.runner.is_within()
-            for consumer in list(self.consumers.values())
-            if consumer.ident is not None
-        )
+        await self._lifecycle.stop()
 
     async def __aenter__(self: Self) -> Self:
         """Run the connector; raises as `run`."""
@@ -242,7 +420,7 @@ class AsyncMQConnector(AsyncConsumingService):
     async def run_forever(self, **kwargs: Any) -> None:
         """Run until SIGTERM or SIGINT, stop within the setting ``stop_timeout``, and return.
 
-        It returns as well when somebody else has stopped the connector. A second signal cancels
+        It returns as well when something else has stopped the connector. A second signal cancels
         callbacks that are still running. To be awaited in the main thread.
 
         Args:
@@ -254,79 +432,20 @@ class AsyncMQConnector(AsyncConsumingService):
         """
         with LoopSignals() as signals:
             try:
-                await self._run_until(signals.first, kwargs)
+                # a signal may come while it starts
+                if await unless(signals.first, self.run(**kwargs)):
+                    await unless(signals.first, self._lifecycle.wait_for_end())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)
             finally:
-                hurrying = asyncio.ensure_future(self._hurry_after(signals.second))
+                hurrying = asyncio.ensure_future(self._lifecycle.hurry_after(signals.second))
                 try:
                     await self.stop()
                 finally:
                     hurrying.cancel()
                     await asyncio.wait((hurrying,))
 
-    async def _run_until(self, signal: asyncio.Event, kwargs: dict[str, Any]) -> None:
-        """Run until a signal, that may come while it starts, or until somebody stops it."""
-        if await _unless(signal, self.run(**kwargs)) and self.started:
-            self._ended = asyncio.Event()
-            await _unless(signal, self._ended.wait())
-
-    async def _hurry_after(self, second_signal: asyncio.Event) -> None:
-        """Give callbacks that run no more time after a second signal."""
-        await second_signal.wait()
-        LOG.warning("service %r: a second signal, callbacks are cancelled", self.service_name)
-        calls = self._bound().lifecycle
-        running = [each for each in list(self.consumers.values()) if each.is_alive()]
-        await asyncio.gather(
-            *(
-                calls.run(partial(each.join, _HURRY), timeout=_HURRY + GRACE, what=each.name)
-                for each in running
-            ),
-            return_exceptions=True,
-        )
-
-    async def _observe(self) -> None:
-        await self._in_thread(
-            self._threaded.observe_consumers,
-            self._threaded.stop_budget + START_TIMEOUT,
-            "looking after consumers",
-        )
-
-    def _repeat(
-        self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]
-    ) -> None:
-        async def repeat() -> None:
-            while True:
-                await asyncio.sleep(period())
-                try:
-                    await call()
-                except MQError as error:
-                    LOG.warning("service %r: %s: %s", self.service_name, name, error)
-                except Exception:
-                    LOG.exception("service %r: %s failed", self.service_name, name)
-
-        self._tasks.append(asyncio.create_task(repeat(), name=f"{name} {self!r}"))
-
 
 async def _wait_if_awaitable(result: Awaitable[None] | None) -> None:
     if result is not None:
         await result
-
-
-async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
-    """Do something unless an event comes first, which cancels it.
-
-    Returns:
-        Whether it was done to its end.
-    """
-    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        doing.cancel()
-        await asyncio.wait((doing, waiting))
-    if doing.cancelled():
-        return False
-    doing.result()
-    return True

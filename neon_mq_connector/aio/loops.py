@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ class CoroutineLoop(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_is_due = False
         self._ended = False
@@ -44,13 +46,15 @@ class CoroutineLoop(ABC):
         self._context = contextvars.copy_context()
 
     @property
-    @abstractmethod
     def loop(self) -> asyncio.AbstractEventLoop:
         """The asyncio loop.
 
         Raises:
             StoppedError: there is none (yet).
         """
+        if self._loop is None:
+            raise StoppedError(f"the asyncio loop {self.name} was not started")
+        return self._loop
 
     @abstractmethod
     def start(self, timeout: float) -> None:
@@ -145,7 +149,9 @@ class CoroutineLoop(ABC):
 
     def _wake(self) -> None:
         """Have the loop make the calls soon; called by any thread."""
-        self.loop.call_soon_threadsafe(self._make_calls, context=self._context)
+        loop = self._loop
+        if loop is not None:  # or else it makes them when there is one
+            loop.call_soon_threadsafe(self._make_calls, context=self._context)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -183,22 +189,10 @@ class LoopThread(CoroutineLoop):
         self._new_loop = new_loop
         # reentrant: a signal handler may stop what it interrupts
         self._starting = threading.RLock()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._runs = threading.Event()
         self._stopping = False
         self._end_by = 0.0
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The asyncio loop.
-
-        Raises:
-            StoppedError: it was not started.
-        """
-        if self._loop is None:
-            raise StoppedError(f"the asyncio loop {self.name} was not started")
-        return self._loop
 
     @property
     def is_loop_thread(self) -> bool:
@@ -260,11 +254,6 @@ class LoopThread(CoroutineLoop):
             thread.join(time_left(deadline))
         return not thread.is_alive()
 
-    def _wake(self) -> None:
-        loop = self._loop
-        if loop is not None:  # or else it makes the calls when it starts
-            loop.call_soon_threadsafe(self._make_calls, context=self._context)
-
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -301,35 +290,36 @@ class LoopThread(CoroutineLoop):
 class CallersLoop(CoroutineLoop):
     """A loop that the caller runs, and ends.
 
-    Args:
-        loop: the loop; the running one by default.
+    Consumers are registered before any loop runs: so it may be made without one, and be bound to it
+    later, by its thread. What it is given before waits for that.
 
-    Raises:
-        RuntimeError: none was given and none is running.
+    Args:
+        loop: the loop, if it is known.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__("of the caller")
-        self._loop = asyncio.get_running_loop() if loop is None else loop
+        self._loop = loop
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The asyncio loop."""
-        return self._loop
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take note of which loop it is."""
+        self._loop = loop
+        self._wake()
 
     @property
     def has_ended(self) -> bool:
         """Whether `call` is of no use any more: it was stopped, or the loop closed."""
-        return self._ended or self._loop.is_closed()
+        return self._ended or (self._loop is not None and self._loop.is_closed())
 
     def start(self, timeout: float) -> None:
-        """See that the loop can be used; its owner runs it.
+        """Check that the loop can be used; its owner runs it.
 
         Raises:
-            StoppedError: it was stopped or closed.
+            StoppedError: it was stopped or closed, or is not known yet.
         """
         if self.has_ended:
             raise StoppedError(f"the asyncio loop {self.name} has ended")
+        _ = self.loop
 
     def stop(self, timeout: float) -> bool:
         """Take no more calls; the loop runs on.
@@ -345,12 +335,9 @@ class CallersLoop(CoroutineLoop):
             self._make_calls()
             return True
         made = threading.Event()
-        try:
+        with suppress(RuntimeError, StoppedError):  # it is closed, or there was none
             self._wake()
-            self._loop.call_soon_threadsafe(made.set)
-        except RuntimeError:
-            pass
-        else:
+            self.loop.call_soon_threadsafe(made.set)
             if made.wait(timeout):
                 return True
         left = len(self._calls)

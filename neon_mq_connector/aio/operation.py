@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.publishing.publisher import Publisher
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class Done:
@@ -33,13 +31,13 @@ DONE = Done()
 
 
 class Unawaited:
-    """The operations of one callback that failed before anybody awaited them.
+    """The operations of one callback that failed before they were awaited.
 
     When the callback is over, what is still unknown to it is told. Any thread adds; the thread that
     takes one out tells of it.
 
     Args:
-        tell: called with an operation that has failed, and that nobody knows of.
+        tell: called with an operation that has failed, and that was not awaited.
     """
 
     __slots__ = ("_failed", "_is_over", "_tell")
@@ -53,14 +51,11 @@ class Unawaited:
         """Take an operation that has failed."""
         self._failed.append(operation)
         if self._is_over:
-            self._tell_all()
+            self.end()
 
     def end(self) -> None:
         """Take note that the callback is over."""
         self._is_over = True
-        self._tell_all()
-
-    def _tell_all(self) -> None:
         while True:
             try:
                 operation = self._failed.popleft()
@@ -70,12 +65,10 @@ class Unawaited:
                 self._tell(operation)
 
 
-class Operation:
+class Operation(LoopFuture[Any]):
     """An operation of a channel: it has begun, and is awaited for its result or its error.
 
-    What it raises is what pika would raise. Any thread may answer it; the first answer counts, and
-    is that of the thread that pops from `_unanswered`. The loop appends to `_waiters`, and looks
-    afterwards whether the answer has come.
+    What it raises is what pika would raise.
 
     Args:
         what: what is done, for messages; its text is made when it is needed.
@@ -83,24 +76,9 @@ class Operation:
         timeout: how long one may wait for it, in seconds.
         unawaited: takes it when it fails.
         callback: called on the loop with the result.
-
-    Attributes:
-        error: why it has failed.
     """
 
-    __slots__ = (
-        "_callback",
-        "_is_over",
-        "_loop",
-        "_timeout",
-        "_unanswered",
-        "_unawaited",
-        "_value",
-        "_waiters",
-        "_was_awaited",
-        "error",
-        "what",
-    )
+    __slots__ = ("_callback", "_timeout", "_unawaited", "_was_awaited", "what")
 
     def __init__(
         self,
@@ -110,91 +88,45 @@ class Operation:
         unawaited: Unawaited,
         callback: Callable[[Any], object] | None = None,
     ) -> None:
+        super().__init__(loop)
         self.what = what
-        self.error: BaseException | None = None
-        self._was_awaited = False
-        self._loop = loop
         self._timeout = timeout
         self._unawaited = unawaited
         self._callback = callback
-        self._value: Any = None
-        self._is_over = False
-        self._waiters: list[asyncio.Future[None]] = []
-        self._unanswered = [None]
+        self._was_awaited = False
 
     @property
     def is_known(self) -> bool:
-        """Whether somebody knows that it has failed."""
+        """Whether its failure is known to the callback."""
         return self._was_awaited
 
-    # -- any thread ----------------------------------------------------------------------------
+    def resolve(self, value: Any) -> bool:
+        """Set the result."""
+        first = super().resolve(value)
+        if first and self._callback is not None:
+            with suppress(StoppedError):  # gone with its loop
+                self._loop.call(self._callback, value)
+        return first
 
-    def resolve(self, value: Any) -> None:
-        """Take the result."""
-        if self._is_first():
-            self._value = value
-            self._is_over = True
-            self._wake()
-
-    def fail(self, error: BaseException) -> None:
-        """Take the failure."""
-        if self._is_first():
-            self.error = error
-            self._is_over = True
-            self._wake()
+    def fail(self, error: BaseException) -> bool:
+        """Set the error."""
+        first = super().fail(error)
+        if first:
             self._unawaited.add(self)
+        return first
 
-    def _is_first(self) -> bool:
-        try:
-            self._unanswered.pop()
-        except IndexError:
-            return False
-        return True
-
-    def _wake(self) -> None:
-        with suppress(StoppedError):  # what awaits it is gone with its loop
-            if self._callback is not None and self.error is None:
-                self._loop.call(self._callback, self._value)
-            if self._waiters:
-                self._loop.call(self._wake_all)
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the end; return the result or raise the error."""
+        return self.wait(self._timeout, self._late).__await__()
 
     def _as_raised(self, error: BaseException) -> BaseException:
-        """Return what is raised for an error, where it is awaited."""
+        self._was_awaited = True
         return as_pika_raises(error)
 
     def _late(self) -> BaseException:
-        """Make the error for one who has waited long enough."""
+        """Return the error for a wait that takes too long."""
         late = WaitTimeoutError(f"{self.what}: no answer within {self._timeout:g} s")
         return as_pika_raises(late)
-
-    # -- the loop ------------------------------------------------------------------------------
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the end; give the result or raise the error."""
-        if not self._is_over:
-            loop = self._loop.loop
-            waiter: asyncio.Future[None] = loop.create_future()
-            self._waiters.append(waiter)
-            if not self._is_over:
-                timer = loop.call_later(self._timeout, self._expire, waiter)
-                try:
-                    yield from waiter
-                finally:
-                    timer.cancel()
-        self._was_awaited = True
-        if self.error is not None:
-            raise self._as_raised(self.error)
-        return self._value
-
-    def _wake_all(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.pop()
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _expire(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_exception(self._late())
 
 
 class PublishOperation(Operation):
@@ -228,18 +160,18 @@ class PublishOperation(Operation):
 
     @property
     def is_known(self) -> bool:
-        """Whether the coroutine that awaited it, or the message, knows that it has failed."""
+        """Whether its failure is known to the coroutine that awaited it, or to the message."""
         return self._was_awaited or self._publishes.has_ack
 
-    def resolve(self, value: Any) -> None:
+    def resolve(self, value: Any) -> bool:
         """Take the confirm."""
         self._publishes.resolve(None)
-        super().resolve(None)
+        return super().resolve(None)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> bool:
         """Take the failure."""
         self._publishes.fail(error)
-        super().fail(error)
+        return super().fail(error)
 
     def _as_raised(self, error: BaseException) -> BaseException:
         self._publishes.forgive(error)  # a callback that catches it has decided

@@ -43,7 +43,7 @@ class Outbox:
 
     def send(
         self, message: Message, answer: Answer, *, timeout: float, flush: Flush = Flush.NOW
-    ) -> None:
+    ) -> bool:
         """Publish a message after those that were given before.
 
         Args:
@@ -52,14 +52,19 @@ class Outbox:
             timeout: how long the message may wait for a connection and for room, in seconds.
             flush: when it is to be written, if it need not wait.
 
+        Returns:
+            Whether it was published at once.
+
         Raises:
             pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
             StoppedError: the connections are closed.
         """
         deadline = time.monotonic() + timeout
         publisher = self._connections.publisher
-        if self._errands.is_busy or not publisher.post_at_once(message, answer, deadline, flush):
-            self._errands.call(partial(self._post, message, answer, deadline))
+        if not self._errands.is_busy and publisher.post_at_once(message, answer, deadline, flush):
+            return True
+        self._errands.call(partial(self._post, message, answer, deadline))
+        return False
 
     def run(self, function: Callable[[], object], answer: Taker) -> None:
         """Have a function called that waits for the broker.

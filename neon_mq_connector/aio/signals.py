@@ -1,10 +1,11 @@
-"""Wait on an asyncio loop for SIGTERM or SIGINT."""
+"""Wait on an asyncio loop for SIGTERM or SIGINT, and do something until then."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
+from collections.abc import Coroutine
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -59,3 +60,22 @@ class LoopSignals:
         else:
             self.received = number.name
             self.first.set()
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Await something unless an event comes first, which cancels it.
+
+    Returns:
+        Whether it was done to its end.
+    """
+    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        doing.cancel()
+        await asyncio.wait((doing, waiting))
+    if doing.cancelled():
+        return False
+    doing.result()
+    return True

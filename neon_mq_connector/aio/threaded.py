@@ -1,20 +1,17 @@
-"""The threaded connector inside of an `AsyncMQConnector`: connections, supervision, the books."""
+"""The threaded connector inside of an `AsyncMQConnector`: connections, supervision, consumers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.aio.service.late_loop import LateLoop
+from neon_mq_connector.aio.loops import CallersLoop
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import MQConnectionError
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
-
-Prepare = Callable[[Mapping[str, Any]], EncodedMessage]
 
 
 class ThreadedConnector(MQConnector):
@@ -24,40 +21,38 @@ class ThreadedConnector(MQConnector):
         config: as for `MQConnector`.
         service_name: as for `MQConnector`.
         property_key: the key of the service's configurable properties.
-
-    Attributes:
-        callers_loop: where coroutines run; one for each time that the connector runs.
     """
 
     def __init__(
         self, config: Mapping[str, Any] | None, service_name: str, property_key: str
     ) -> None:
         self.property_key = property_key
-        self.callers_loop = LateLoop()
+        self._callers_loop = CallersLoop()
         super().__init__(config, service_name)
 
-    def _coroutine_loop(self) -> CoroutineLoop:
+    def _coroutine_loop(self) -> CallersLoop:
         return self.current_loop()
 
-    def current_loop(self) -> LateLoop:
-        """Give the loop of coroutines; when the connector was stopped, that of the next run."""
-        if self.callers_loop.has_ended:
-            self.callers_loop = LateLoop()
-        return self.callers_loop
+    def current_loop(self) -> CallersLoop:
+        """Return the loop of coroutines; when the connector was stopped, that of the next run."""
+        if self._callers_loop.has_ended:
+            self._callers_loop = CallersLoop()
+        return self._callers_loop
 
     def connections_to(self, vhost: str) -> Connections:
-        """Give the connections to a virtual host."""
+        """Return the connections to a virtual host."""
         return self._connections(vhost)
 
     def client_of(self, vhost: str) -> RequestClient:
-        """Give the request client of a virtual host."""
+        """Return the request client of a virtual host."""
         return self._client(vhost)
 
-    def sending(
-        self, destination: Destination, expiration: int | None
-    ) -> tuple[Destination, Prepare]:
-        """Say where messages go and how they are made; see `PipelinedService`."""
-        return self._sending(destination, expiration)
+    def prepare_message(
+        self, data: Mapping[str, Any], destination: Destination, expiration: int | None
+    ) -> tuple[Destination, EncodedMessage]:
+        """Return where a message goes and how it is sent; an answer as its request wants it."""
+        destination, prepare = self._sending(destination, expiration)
+        return destination, prepare(data)
 
     def reach_broker(self, timeout: float) -> MQConnectionError | None:
         """Wait until the broker answers.
@@ -71,7 +66,7 @@ class ThreadedConnector(MQConnector):
         return self._reach_broker(timeout)
 
     def begin(self, names: tuple[str, ...] | None) -> None:
-        """Take it that the connector runs, and start consumers.
+        """Begin to run, and start consumers.
 
         Args:
             names: which; empty for all, None for none.

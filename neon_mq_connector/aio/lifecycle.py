@@ -1,0 +1,243 @@
+"""Running and stopping a connector on the loop that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from neon_mq_connector.aio.binding import Binding
+from neon_mq_connector.aio.blocking import BlockingCalls
+from neon_mq_connector.aio.threaded import ThreadedConnector
+from neon_mq_connector.errors import (
+    AuthenticationError,
+    BrokerUnreachableError,
+    MQError,
+    StoppedError,
+    WaitTimeoutError,
+)
+
+LOG = logging.getLogger("neon_mq_connector.connector")
+
+#: What a wait for a thread may take longer than what the thread does, in seconds.
+GRACE = 5.0
+#: How long starting consumers takes at most until it is left to them, in seconds.
+START_TIMEOUT = 20.0
+#: What callbacks get that are cancelled because of a second signal, in seconds.
+_HURRY = 2.0
+
+
+class Phase(enum.Enum):
+    """Where a connector stands, between being made and being stopped."""
+
+    OPEN = "open"
+    STARTING = "starting"
+    #: It can be run again, and do nothing else.
+    STOPPED = "stopped"
+
+
+class Lifecycle:
+    """Run and stop a threaded connector from coroutines of the loop that uses it.
+
+    The binding to that loop begins with the first use and ends with a stop; its loop owns all that
+    is here.
+
+    Args:
+        threaded: the connector.
+        name: what to call it in messages.
+    """
+
+    def __init__(self, threaded: ThreadedConnector, name: Callable[[], str]) -> None:
+        self._threaded = threaded
+        self._name = name
+        self._phase = Phase.OPEN
+        self._binding: Binding | None = None
+        # what starts and stops waits for nothing that is sent or asked
+        self._calls: BlockingCalls | None = None
+        self._repeated: list[asyncio.Task[None]] = []
+        self._stopping: asyncio.Task[None] | None = None
+        self._ended: asyncio.Event | None = None
+
+    def binding(self) -> Binding:
+        """Return what the connector has on the running loop.
+
+        Raises:
+            StoppedError: the connector was stopped.
+            RuntimeError: it belongs to another loop, or none is running.
+        """
+        binding, running = self._binding, asyncio.get_running_loop()
+        if binding is not None:
+            if binding.loop.loop is running:
+                return binding
+            if not binding.loop.has_ended:
+                raise RuntimeError(
+                    f"{self._name()} belongs to another asyncio loop until it is stopped"
+                )
+        service = self._threaded.service_name
+        if self._phase is Phase.STOPPED:
+            raise StoppedError(f"service {service!r} was stopped, or could not be started")
+        loop = self._threaded.current_loop()
+        loop.bind(running)
+        self._calls = BlockingCalls(f"mq-run:{service}", loop)
+        binding = self._binding = Binding(f"mq-await:{service}", loop)
+        return binding
+
+    async def call(self, function: Callable[[], object], timeout: float, what: str) -> None:
+        """Make a call that waits for the broker or for consumers, on a thread."""
+        self.binding()
+        assert self._calls is not None
+        await self._calls.run(function, timeout=timeout, what=what)
+
+    # -- running -------------------------------------------------------------------------------
+
+    async def run(self, timeout: float, start: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the broker and start; when that fails or is cancelled, stop.
+
+        Args:
+            timeout: how long to wait for the broker, in seconds.
+            start: starts what is to run.
+        """
+        stopping = self._stopping_here()
+        if stopping is not None:
+            await asyncio.wait((stopping,))
+        if self._threaded.started or self._phase is Phase.STARTING:
+            raise RuntimeError(f"{self._name()} runs already")
+        self._phase = Phase.OPEN
+        self.binding()
+        self._phase = Phase.STARTING
+        try:
+            await self._reach_broker(timeout)
+            await start()
+        except BaseException:
+            await self.stop()
+            raise
+        if self._phase is Phase.STARTING:  # it was not stopped meanwhile
+            self._phase = Phase.OPEN
+
+    async def _reach_broker(self, timeout: float) -> None:
+        assert self._calls is not None
+        problem = await self._calls.run(
+            partial(self._threaded.reach_broker, timeout),
+            timeout=timeout + GRACE,
+            what="waiting for the broker",
+        )
+        if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
+            raise problem
+        if problem is not None:
+            # a service may use other virtual hosts than its own
+            LOG.error("service %r: %s", self._threaded.service_name, problem)
+
+    async def begin(self, names: tuple[str, ...] | None) -> None:
+        """Begin to run, and start consumers; see `ThreadedConnector.begin`."""
+        await self.call(partial(self._threaded.begin, names), START_TIMEOUT, "starting consumers")
+
+    def repeat(
+        self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Call a coroutine function from time to time, until a stop; what it raises is logged."""
+
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(period())
+                try:
+                    await call()
+                except MQError as error:
+                    LOG.warning("%s: %s: %s", self._name(), name, error)
+                except Exception:
+                    LOG.exception("%s: %s failed", self._name(), name)
+
+        self._repeated.append(asyncio.create_task(repeat(), name=f"{name} {self._name()}"))
+
+    async def wait_for_end(self) -> None:
+        """Wait until it is stopped."""
+        if self._threaded.started:
+            self._ended = asyncio.Event()
+            await self._ended.wait()
+
+    # -- stopping ------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Stop it; see `AsyncMQConnector.stop`."""
+        stopping = self._stopping_here()
+        if stopping is None:
+            if self._binding is None and not self._threaded.started:
+                self._phase = Phase.STOPPED
+                return
+            binding = self.binding()
+            stopping = self._stopping = asyncio.create_task(
+                self._shut_down(binding), name=f"stop {self._name()}"
+            )
+        if self._is_called_back():
+            return
+        try:
+            await asyncio.wait((stopping,))
+        except asyncio.CancelledError:
+            await asyncio.wait((stopping,))
+            raise
+        if not stopping.cancelled():
+            stopping.result()
+
+    def _stopping_here(self) -> asyncio.Task[None] | None:
+        """Return the stop that goes on; one that ended with its loop does not."""
+        stopping = self._stopping
+        if stopping is not None and stopping.get_loop().is_closed():
+            self._stopping = stopping = None
+        return stopping
+
+    async def _shut_down(self, binding: Binding) -> None:
+        assert self._calls is not None
+        threaded, calls = self._threaded, self._calls
+        what = f"service {threaded.service_name!r}"
+        deadline = time.monotonic() + threaded.stop_budget
+        # the loop that the connector ran on may be closed: its tasks have ended with it
+        repeated = [task for task in self._repeated if task.get_loop() is binding.loop.loop]
+        self._repeated = []
+        for task in repeated:
+            task.cancel()
+        try:
+            if repeated:
+                await asyncio.wait(repeated, timeout=1.0)
+            await calls.run(
+                threaded.stop,
+                timeout=threaded.stop_budget + GRACE,
+                what=f"stopping {what}",
+                in_any_case=True,
+            )
+        except WaitTimeoutError as error:
+            LOG.warning("%s; it goes on", error)
+        finally:
+            self._phase = Phase.STOPPED
+            left = max(1.0, deadline - time.monotonic())
+            try:
+                await binding.stop(f"{what} was stopped", left)
+                await calls.wait_until_done(left)
+            finally:
+                binding.loop.stop(0.0)
+                self._binding = self._calls = self._stopping = None
+                if self._ended is not None:
+                    self._ended.set()
+
+    def _is_called_back(self) -> bool:
+        """Whether it is a callback of this connector that asks, which a stop has to wait for."""
+        return any(
+            consumer.consumer.dispatcher.runner.is_within()
+            for consumer in list(self._threaded.consumers.values())
+            if consumer.ident is not None
+        )
+
+    async def hurry_after(self, signal: asyncio.Event) -> None:
+        """Give callbacks that run no more time after a second signal."""
+        await signal.wait()
+        LOG.warning("%s: a second signal, callbacks are cancelled", self._name())
+        consumers = list(self._threaded.consumers.values())
+        await asyncio.gather(
+            *(
+                self.call(partial(each.join, _HURRY), _HURRY + GRACE, each.name)
+                for each in consumers
+                if each.is_alive()
+            ),
+            return_exceptions=True,
+        )
