@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pika.exceptions as pika_errors
 from aiormq import exceptions as aiormq_errors
@@ -43,7 +43,7 @@ _SAME_NAMES = (
 
 
 class PropertiesView:
-    """pika's properties under the names that pamqp has for them, most of which are the same."""
+    """pika's properties under pamqp's names, most of which are the same."""
 
     expiration: str | None
     delivery_mode: int | None
@@ -79,11 +79,7 @@ def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitab
         timeout: float | None = None,
         **options: Any,
     ) -> Any:
-        table = options.get("arguments")
-        if table is not None:
-            options["arguments"] = dict(table)
-        begun = getattr(self.channel, name)(*arguments, **options)
-        frame = await _asked(timeout, begun)
+        frame = await _asked(timeout, getattr(self.channel, name)(*arguments, **options))
         return answer(frame.method)
 
     operation.__name__ = name
@@ -94,23 +90,14 @@ def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitab
 class AiormqConnection:
     """The connection of such a channel, as far as messages ask for it."""
 
-    __slots__ = ("_channel",)
-
     #: Whether the broker knows ``basic.nack``: every RabbitMQ does.
     basic_nack = True
 
     def __init__(self, channel: AwaitableChannel) -> None:
-        self._channel = channel
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the consumer is detached."""
-        return self._channel.is_closed
-
-    @property
-    def is_opened(self) -> bool:
-        """Whether the consumer is attached."""
-        return self._channel.is_open
+        #: Whether the consumer is detached.
+        self.is_closed = channel.is_closed
+        #: Whether the consumer is attached.
+        self.is_opened = channel.is_open
 
 
 class AiormqChannel:
@@ -225,23 +212,15 @@ class AiormqChannel:
             The message; its ``delivery`` is a ``GetEmpty`` when there is none.
         """
         method, properties, body = await _asked(timeout, self.channel.basic_get(queue, no_ack))
-        delivery: spec.Basic.GetOk | spec.Basic.GetEmpty = spec.Basic.GetEmpty()
-        if method is not None:
-            delivery = spec.Basic.GetOk(
-                method.delivery_tag,
-                method.redelivered,
-                method.exchange,
-                method.routing_key,
-                method.message_count,
-            )
-        return self._delivered(delivery, properties, body or b"")
+        if method is None:
+            return self._delivered(spec.Basic.GetEmpty(), None, b"")
+        names = ("delivery_tag", "redelivered", "exchange", "routing_key", "message_count")
+        got = spec.Basic.GetOk(*(getattr(method, name) for name in names))
+        return self._delivered(got, properties, body)
 
-    def _delivered(
-        self, delivery: Any, properties: BasicProperties | None, body: bytes
-    ) -> DeliveredMessage:
-        header: Any = Header(properties or BasicProperties())
-        channel: Any = self
-        return DeliveredMessage(delivery, header, body, channel)
+    def _delivered(self, delivery: Any, properties: Any, body: bytes) -> DeliveredMessage:
+        header, channel = Header(properties or BasicProperties()), self
+        return DeliveredMessage(delivery, cast("Any", header), body, cast("Any", channel))
 
     async def basic_qos(
         self,

@@ -3,72 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from neon_mq_connector.aio.blocking import BlockingCalls
-from neon_mq_connector.aio.loops import CallersLoop
+from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.aio.outbox import AsyncSender
 from neon_mq_connector.aio.requests import AsyncRequests
-from neon_mq_connector.aio.sending import AsyncSender
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import StoppedError
-from neon_mq_connector.publishing.encoded_message import prepare_encoded
-from neon_mq_connector.publishing.message import Destination
 
 
 class Binding:
     """The senders and requests of one loop, by whichever connections and clients.
 
     Args:
-        name: what to name the threads for calls that wait for the broker.
+        owner: whom to name threads after.
         loop: the loop.
 
     Attributes:
         loop: the same.
-        calls: makes such calls.
+        calls: makes the calls that wait for the broker, for what is sent and asked.
+        lifecycle: makes those that start and stop; they wait for none of the others.
     """
 
-    def __init__(self, name: str, loop: CallersLoop) -> None:
+    def __init__(self, owner: str, loop: CoroutineLoop) -> None:
         self.loop = loop
-        self.calls = BlockingCalls(name, loop)
-        self._name = name
+        self._name = f"mq-await:{owner}"
+        self.calls = BlockingCalls(self._name, loop)
+        self.lifecycle = BlockingCalls(f"mq-run:{owner}", loop)
         self._senders: dict[Connections, AsyncSender] = {}
         self._requests: dict[RequestClient, AsyncRequests] = {}
         self._stopped: StoppedError | None = None
-
-    def check_open(self) -> None:
-        """Check that nothing has stopped it.
-
-        Raises:
-            StoppedError: it was stopped.
-        """
-        if self._stopped is not None:
-            raise self._stopped
 
     def sender(self, connections: Connections) -> AsyncSender:
         """Return what sends by the connections of a virtual host."""
         sender = self._senders.get(connections)
         if sender is None:
-            self.check_open()
-            self._senders = {
-                each: sender for each, sender in self._senders.items() if not each.is_closed
-            }
-            sender = self._senders[connections] = AsyncSender(connections, self.loop, self._name)
+            self._prepare(self._senders)
+            sender = AsyncSender(connections, self._name, self.loop)
+            self._senders[connections] = sender
         return sender
 
     def requests(self, client: RequestClient) -> AsyncRequests:
         """Return what asks by a client."""
         requests = self._requests.get(client)
         if requests is None:
-            self.check_open()
-            self._requests = {
-                each: requests for each, requests in self._requests.items() if not each.is_closed
-            }
-            requests = self._requests[client] = AsyncRequests(client, self.loop, self.calls)
+            self._prepare(self._requests)
+            sender = self.sender(client.connections)
+            requests = AsyncRequests(client, self.loop, self.calls, sender)
+            self._requests[client] = requests
         return requests
+
+    def _prepare(self, known: dict[Any, Any]) -> None:
+        """Check that it is not stopped, and forget what was closed."""
+        if self._stopped is not None:
+            raise self._stopped
+        for each in [each for each in known if each.is_closed]:
+            del known[each]
 
     async def stop(self, reason: str, timeout: float) -> None:
         """End what is awaited, and wait for the threads.
@@ -78,14 +72,13 @@ class Binding:
             timeout: how long to wait for the threads, in seconds.
         """
         self._stopped = StoppedError(reason)
-        await asyncio.gather(*(each.stop(reason) for each in self._requests.values()))
+        await asyncio.gather(*(each.stop(self._stopped) for each in self._requests.values()))
         for sender in self._senders.values():
-            await self.calls.run(
-                partial(sender.outbox.wait_until_done, timeout),
-                timeout=timeout + 1.0,
-                what="sending what has waited",
-            )
-        await self.calls.wait_until_done(timeout)
+            wait = partial(sender.wait_until_done, timeout)
+            await self.calls.run(wait, timeout=timeout + 1.0, what="sending what had to wait")
+        await asyncio.gather(
+            self.calls.wait_until_done(timeout), self.lifecycle.wait_until_done(timeout)
+        )
 
 
 #: By the loop that uses each alone.
@@ -104,7 +97,7 @@ def this_binding() -> Binding:
         for loop in tuple(_bindings):  # a copy: other loops have threads of their own
             if loop.is_closed():
                 _bindings.pop(loop, None)
-        binding = _bindings[running] = Binding("mq-await:requests", CallersLoop(running))
+        binding = _bindings[running] = Binding("requests", CoroutineLoop(running))
     return binding
 
 
@@ -115,20 +108,6 @@ def requests_by(client: RequestClient) -> AsyncRequests:
         RuntimeError: no loop is running.
     """
     return this_binding().requests(client)
-
-
-async def send_by(
-    client: RequestClient,
-    queue: str,
-    data: Mapping[str, Any],
-    *,
-    timeout: float,
-    wire_format: WireFormat,
-) -> str:
-    """Do as `RequestClient.send`, for a coroutine of the running loop."""
-    encoded = prepare_encoded(data, wire_format=wire_format, expiration=None, app_id=client.owner)
-    sender = this_binding().sender(client.connections)
-    return await sender.send(Destination(queue=queue), encoded, timeout=timeout)
 
 
 async def in_thread(function: Callable[[], object], *, timeout: float, what: str) -> None:

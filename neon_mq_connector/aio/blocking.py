@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.errors import WaitTimeoutError
+from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.threads.guard import Guard
 
 LOG = logging.getLogger("neon_mq_connector.aio")
@@ -27,11 +27,10 @@ _PAUSE = 0.01
 
 
 class BlockingCalls:
-    """Make calls that block, for one asyncio loop.
+    """Make calls that block, for one asyncio loop, which owns this object.
 
     There are as many threads as there are calls to make, up to a number; each ends when there is
-    nothing left for it. `_lock` owns the threads and the calls that wait for one; it is held for
-    moments.
+    nothing left for it.
 
     Args:
         name: of the threads.
@@ -42,10 +41,8 @@ class BlockingCalls:
     def __init__(self, name: str, loop: CoroutineLoop, size: int = 8) -> None:
         self._name = name
         self._loop = loop
-        self._size = size
-        self._lock = threading.Lock()
         self._jobs: deque[Callable[[], object]] = deque()
-        self._threads: set[threading.Thread] = set()
+        self._threads = [Errands(name) for _ in range(size)]
 
     async def run(
         self,
@@ -76,7 +73,8 @@ class BlockingCalls:
             WaitTimeoutError: it did not end in time.
             Exception: what the function raised.
         """
-        future = self.begin(function, undo=undo, in_any_case=in_any_case)
+        future: LoopFuture[T] = LoopFuture(self._loop)
+        self._add(partial(self._make, function, future, undo, in_any_case))
         try:
             return await wait_for(future, timeout, what)
         except BaseException:
@@ -86,72 +84,44 @@ class BlockingCalls:
                 future.cancel(lambda result: self._add(partial(self._undo, undo, result)))
             raise
 
-    def begin(
-        self,
-        function: Callable[[], T],
-        *,
-        undo: Callable[[T], object] | None = None,
-        in_any_case: bool = False,
-    ) -> LoopFuture[T]:
-        """Make a call, whose result any number of coroutines may wait for.
-
-        Args:
-            function: what to call.
-            undo: as for `run`, when the future is cancelled.
-            in_any_case: as for `run`.
-        """
+    def begin(self, function: Callable[[], T]) -> LoopFuture[T]:
+        """Make a call, whose result any number of coroutines may wait for."""
         future: LoopFuture[T] = LoopFuture(self._loop)
-        self._add(partial(self._make, function, future, undo, in_any_case))
+        self._add(partial(self._make, function, future))
         return future
 
     async def wait_until_done(self, timeout: float) -> bool:
-        """Wait until there is no thread any more.
-
-        Args:
-            timeout: how long, in seconds.
-
-        Returns:
-            Whether there is none; those that are left are counted in the log.
-        """
+        """Wait until no thread is left, for so many seconds; return whether none is."""
         deadline = time.monotonic() + timeout
-        while left := [thread for thread in tuple(self._threads) if thread.is_alive()]:
+        while busy := sum(thread.is_busy for thread in self._threads):
             if time.monotonic() >= deadline:
-                LOG.warning("%s: %d calls have not ended in time", self._name, len(left))
+                LOG.warning("%s: %d calls have not ended in time", self._name, busy)
                 return False
             await asyncio.sleep(_PAUSE)
-        return True
+        return all(thread.wait_until_done(_PAUSE) for thread in self._threads)
 
     def _add(self, job: Callable[[], object]) -> None:
-        with self._lock:
-            if len(self._threads) >= self._size:
-                self._jobs.append(job)
-                return
-            thread = threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True)
-            self._threads.add(thread)
-        try:
-            thread.start()
-        except BaseException:
-            with self._lock:
-                self._threads.discard(thread)
-            raise
+        self._jobs.append(job)
+        # where all are busy, the first that has done its own takes it
+        idle = (thread for thread in self._threads if not thread.is_busy)
+        next(idle, self._threads[0]).call(self._work)
 
     # -- the threads ---------------------------------------------------------------------------
 
-    def _work(self, job: Callable[[], object]) -> None:
+    def _work(self) -> None:
         while True:
-            job()
-            with self._lock:
-                if not self._jobs:
-                    self._threads.discard(threading.current_thread())
-                    return
+            try:
                 job = self._jobs.popleft()
+            except IndexError:
+                return
+            job()
 
     def _make(
         self,
         function: Callable[[], T],
         future: LoopFuture[T],
-        undo: Callable[[T], object] | None,
-        in_any_case: bool,
+        undo: Callable[[T], object] | None = None,
+        in_any_case: bool = False,
     ) -> None:
         if future.is_done and not in_any_case:
             return  # nobody waits for it any more
@@ -170,17 +140,7 @@ class BlockingCalls:
 
 
 async def wait_for(future: LoopFuture[T], timeout: float, what: str) -> T:
-    """Wait for what a call returns.
-
-    Args:
-        future: of the call.
-        timeout: how long to wait, in seconds.
-        what: what the call does, for the message of an error.
-
-    Raises:
-        WaitTimeoutError: it did not end in time.
-        Exception: what the function raised.
-    """
+    """Wait for the result of a call; raise `WaitTimeoutError`, which names it, after a time."""
     return await future.wait(
         timeout, lambda: WaitTimeoutError(f"{what}: not done within {timeout:g} s")
     )

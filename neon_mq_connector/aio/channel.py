@@ -8,7 +8,9 @@ log.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -274,12 +276,17 @@ class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
         """Have the loop call something; on any thread."""
         self._host.loop.call(callback)
 
-    def call_later(self, delay: float, callback: Callable[[], object]) -> DelayedCall:
+    def call_later(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
         """Have the loop call something after a delay in seconds; on any thread."""
-        call = DelayedCall(callback)
-        loop = self._host.loop
-        loop.call(lambda: loop.loop.call_later(delay, call))
-        return call
+
+        def call() -> None:
+            with suppress(StoppedError):  # the loop has ended meanwhile
+                self.add_callback_threadsafe(callback)
+
+        timer = threading.Timer(delay, call)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:
         """Have the loop call something once, when the consumer is detached.
@@ -289,24 +296,3 @@ class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
         """
         call = partial(self._host.loop.call, callback, self)
         self._session.connection.add_on_close_callback(lambda _connection, reason: call(reason))
-
-
-class DelayedCall:
-    """A call that is to be made later, unless it is cancelled; by any thread.
-
-    Args:
-        callback: what to call.
-    """
-
-    def __init__(self, callback: Callable[[], object]) -> None:
-        self._callback: Callable[[], object] | None = callback
-
-    def __call__(self) -> None:
-        """Make the call; an exception is the loop's to tell of."""
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
-
-    def cancel(self) -> None:
-        """Do not make it."""
-        self._callback = None

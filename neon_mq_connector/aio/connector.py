@@ -15,11 +15,11 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector.aio.binding import Binding
 from neon_mq_connector.aio.delegation import ReadOnly, Settable, register, takes_arguments_of
 from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT, Lifecycle
+from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.aio.signals import LoopSignals, unless
 from neon_mq_connector.aio.threaded import ThreadedConnector
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.service.health import Health
 from neon_mq_connector.service.messaging import WIRE_FORMATS, destination_of
@@ -134,13 +134,12 @@ class AsyncMQConnector:
         Returns:
             The message's id.
         """
-        threaded, vhost = self._threaded, vhost or self.vhost
+        vhost, threaded = vhost or self.vhost, self._threaded
         destination = destination_of(exchange, queue, exchange_type)
         destination, message = threaded.prepare_message(request_data, destination, expiration)
-        binding = await self._bound(vhost)
-        return await binding.sender(threaded.connections_to(vhost)).send(
-            destination, message, timeout=threaded.settings.publish_timeout
-        )
+        sender = (await self._bound(vhost)).sender(threaded.connections_to(vhost))
+        timeout = threaded.settings.publish_timeout
+        return await sender.send_and_wait(destination, message, timeout=timeout)
 
     async def publish_message(
         self,
@@ -166,14 +165,7 @@ class AsyncMQConnector:
         queue: str | None = None,
         request_data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Publish the service's presence, its id and the time; see `MQConnector.sync`.
-
-        Args:
-            vhost: the virtual host; the service's own by default.
-            exchange: the fanout exchange; ``<service>_sync`` by default.
-            queue: a queue to bind to it.
-            request_data: what to publish instead.
-        """
+        """Publish the service's presence; as `MQConnector.sync`, but a ``queue`` is bound."""
         await self.send_message(
             request_data or {"service_id": self.service_id, "time": int(time.time())},
             vhost or "",
@@ -200,9 +192,8 @@ class AsyncMQConnector:
         the answer is dropped; the other service may do what it was asked all the same.
         """
         requests = await self._requests(vhost)
-        timeout, wire_format = self._asking(timeout)
         return await requests.request(
-            queue, request_data, timeout=timeout, wire_format=wire_format, on_part=on_part
+            queue, request_data, on_part=on_part, **self._options(timeout)
         )
 
     async def gather(
@@ -222,14 +213,8 @@ class AsyncMQConnector:
         if not queue and not exchange:
             raise ValueError("a request needs a queue or an exchange to go to; both are empty")
         requests = await self._requests(vhost)
-        timeout, wire_format = self._asking(timeout)
         return await requests.gather(
-            queue,
-            request_data,
-            count=count,
-            timeout=timeout,
-            exchange=exchange,
-            wire_format=wire_format,
+            queue, request_data, count=count, exchange=exchange, **self._options(timeout)
         )
 
     def stream(
@@ -243,31 +228,22 @@ class AsyncMQConnector:
     ) -> AsyncReplyStream:
         """Ask another service for an answer in parts; see `MQConnector.stream_answer`.
 
-        Returns:
-            The parts, for ``async for``; where they may not be read to the end, use an ``async
-            with`` around it. The request is sent when that begins. While they are read it raises
-            what `request` raises.
-
-        Example:
-            >>> async with connector.stream({"to": 1000}, "count_input") as parts:
-            ...     async for part in parts:
-            ...         print(part["number"])
+        The request is sent when the first part is awaited, or an ``async with`` around the parts
+        begins, which is needed where they may not be read to the end.
         """
         client = self._threaded.client_of(vhost or self.vhost)
         requests = self._lifecycle.binding().requests(client)
-        timeout, wire_format = self._asking(timeout)
         return requests.stream(
-            queue,
-            request_data,
-            timeout=timeout,
-            prefetch_count=prefetch_count,
-            wire_format=wire_format,
+            queue, request_data, prefetch_count=prefetch_count, **self._options(timeout)
         )
 
-    def _asking(self, timeout: float | None) -> tuple[float, WireFormat]:
+    def _options(self, timeout: float | None) -> dict[str, Any]:
+        """Return the arguments that every request has from the settings."""
         settings = self._threaded.settings
-        timeout = settings.request_timeout if timeout is None else timeout
-        return timeout, WIRE_FORMATS[settings.wire_format]
+        return {
+            "timeout": settings.request_timeout if timeout is None else timeout,
+            "wire_format": WIRE_FORMATS[settings.wire_format],
+        }
 
     async def _requests(self, vhost: str) -> AsyncRequests:
         vhost = vhost or self.vhost
@@ -337,17 +313,9 @@ class AsyncMQConnector:
         run_observer: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """Wait for the broker, start what was registered, and return.
+        """Wait for the broker, start what was registered, and return; see `MQConnector.run`.
 
         When it fails or is cancelled, what was started is stopped.
-
-        Args:
-            run_consumers: start the consumers.
-            run_sync: publish the service's presence every `sync_period` seconds.
-            run_observer: look after the consumers every `observe_period` seconds (True).
-            kwargs: ``mq_timeout``: how long to wait for the broker, in seconds (120);
-                ``consumer_names``: start only these. Both, and any other, are passed to `pre_run`
-                and `post_run`.
 
         Raises:
             BrokerUnreachableError: the broker does not answer in time.
@@ -358,35 +326,25 @@ class AsyncMQConnector:
         names = tuple(kwargs.setdefault("consumer_names", ()) or ())
 
         async def start() -> None:
-            await _wait_if_awaitable(self.pre_run(**kwargs))
+            await (self.pre_run(**kwargs) or DONE)
             await self._lifecycle.begin(names if run_consumers else None)
             if run_sync:
                 self._lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
             if run_observer is None or run_observer:
                 self._lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
-            await _wait_if_awaitable(self.post_run(**kwargs))
+            await (self.post_run(**kwargs) or DONE)
 
         await self._lifecycle.run(timeout, start)
 
     async def _observe(self) -> None:
-        budget = self._threaded.stop_budget + START_TIMEOUT
-        await self._lifecycle.call(
-            self._threaded.observe_consumers, budget, "looking after consumers"
-        )
+        observe, budget = self._threaded.observe_consumers, self._threaded.stop_budget
+        await self._lifecycle.call(observe, budget + START_TIMEOUT, "looking after consumers")
 
     def pre_run(self, **kwargs: Any) -> Awaitable[None] | None:
-        """Do what comes before the consumers start; may be a coroutine function in a subclass.
-
-        Args:
-            kwargs: those of `run`.
-        """
+        """Do what comes before the consumers start; may be a coroutine function in a subclass."""
 
     def post_run(self, **kwargs: Any) -> Awaitable[None] | None:
-        """Do what is to be done once the consumers run; may be a coroutine function.
-
-        Args:
-            kwargs: those of `run`.
-        """
+        """Do what is to be done once the consumers run; may be a coroutine function."""
 
     async def stop(self) -> None:
         """Stop everything within the setting ``stop_timeout`` (10 s); `run` works again afterwards.
@@ -438,14 +396,9 @@ class AsyncMQConnector:
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)
             finally:
-                hurrying = asyncio.ensure_future(self._lifecycle.hurry_after(signals.second))
+                hurrying = asyncio.create_task(self._lifecycle.hurry_after(signals.second))
                 try:
                     await self.stop()
                 finally:
                     hurrying.cancel()
                     await asyncio.wait((hurrying,))
-
-
-async def _wait_if_awaitable(result: Awaitable[None] | None) -> None:
-    if result is not None:
-        await result

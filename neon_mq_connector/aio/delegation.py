@@ -58,10 +58,6 @@ def register(
         method: of it, that registers.
         arguments: of the method.
         options: its keyword arguments.
-
-    Raises:
-        TypeError: the callback is no coroutine function, or ``on_error`` yields.
-        ValueError: a consumer of that name is running.
     """
     bound = inspect.signature(method).bind(threaded, *arguments, **options)
     given = bound.arguments

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from neon_mq_connector.aio.binding import Binding
-from neon_mq_connector.aio.blocking import BlockingCalls
 from neon_mq_connector.aio.threaded import ThreadedConnector
 from neon_mq_connector.errors import (
     AuthenticationError,
@@ -55,8 +54,6 @@ class Lifecycle:
         self._name = name
         self._phase = Phase.OPEN
         self._binding: Binding | None = None
-        # what starts and stops waits for nothing that is sent or asked
-        self._calls: BlockingCalls | None = None
         self._repeated: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -81,20 +78,17 @@ class Lifecycle:
             raise StoppedError(f"service {service!r} was stopped, or could not be started")
         loop = self._threaded.current_loop()
         loop.bind(running)
-        self._calls = BlockingCalls(f"mq-run:{service}", loop)
-        binding = self._binding = Binding(f"mq-await:{service}", loop)
+        binding = self._binding = Binding(service, loop)
         return binding
 
     async def call(self, function: Callable[[], object], timeout: float, what: str) -> None:
         """Make a call that waits for the broker or for consumers, on a thread."""
-        self.binding()
-        assert self._calls is not None
-        await self._calls.run(function, timeout=timeout, what=what)
+        await self.binding().lifecycle.run(function, timeout=timeout, what=what)
 
     # -- running -------------------------------------------------------------------------------
 
     async def run(self, timeout: float, start: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the broker and start; when that fails or is cancelled, stop.
+        """Wait for the broker, for so many seconds, and start; if that fails or is cancelled, stop.
 
         Args:
             timeout: how long to wait for the broker, in seconds.
@@ -106,10 +100,10 @@ class Lifecycle:
         if self._threaded.started or self._phase is Phase.STARTING:
             raise RuntimeError(f"{self._name()} runs already")
         self._phase = Phase.OPEN
-        self.binding()
+        binding = self.binding()
         self._phase = Phase.STARTING
         try:
-            await self._reach_broker(timeout)
+            await self._reach_broker(binding, timeout)
             await start()
         except BaseException:
             await self.stop()
@@ -117,9 +111,8 @@ class Lifecycle:
         if self._phase is Phase.STARTING:  # it was not stopped meanwhile
             self._phase = Phase.OPEN
 
-    async def _reach_broker(self, timeout: float) -> None:
-        assert self._calls is not None
-        problem = await self._calls.run(
+    async def _reach_broker(self, binding: Binding, timeout: float) -> None:
+        problem = await binding.lifecycle.run(
             partial(self._threaded.reach_broker, timeout),
             timeout=timeout + GRACE,
             what="waiting for the broker",
@@ -188,9 +181,7 @@ class Lifecycle:
         return stopping
 
     async def _shut_down(self, binding: Binding) -> None:
-        assert self._calls is not None
-        threaded, calls = self._threaded, self._calls
-        what = f"service {threaded.service_name!r}"
+        threaded, what = self._threaded, f"service {self._threaded.service_name!r}"
         deadline = time.monotonic() + threaded.stop_budget
         # the loop that the connector ran on may be closed: its tasks have ended with it
         repeated = [task for task in self._repeated if task.get_loop() is binding.loop.loop]
@@ -200,7 +191,7 @@ class Lifecycle:
         try:
             if repeated:
                 await asyncio.wait(repeated, timeout=1.0)
-            await calls.run(
+            await binding.lifecycle.run(
                 threaded.stop,
                 timeout=threaded.stop_budget + GRACE,
                 what=f"stopping {what}",
@@ -213,10 +204,9 @@ class Lifecycle:
             left = max(1.0, deadline - time.monotonic())
             try:
                 await binding.stop(f"{what} was stopped", left)
-                await calls.wait_until_done(left)
             finally:
                 binding.loop.stop(0.0)
-                self._binding = self._calls = self._stopping = None
+                self._binding = self._stopping = None
                 if self._ended is not None:
                     self._ended.set()
 

@@ -1,4 +1,4 @@
-"""The asyncio loop that coroutines run on: a thread's of our own, or the caller's.
+"""The asyncio loop that coroutines run on: the caller's, or one on a thread of our own.
 
 What other threads have for the loop comes by `call`: many calls wake it once.
 """
@@ -10,7 +10,6 @@ import contextvars
 import logging
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,20 +23,26 @@ from neon_mq_connector.threads.guard import Guard
 LOG = logging.getLogger("neon_mq_connector.aio")
 
 
-class CoroutineLoop(ABC):
-    """An asyncio loop and the calls that other threads have for it.
+class CoroutineLoop:
+    """An asyncio loop that its owner runs, and the calls that other threads have for it.
 
-    `_calls` is a deque: any thread appends, the loop takes. `_wake_is_due` is set by whoever wakes
-    the loop and taken back by the loop, before it looks. `_ended` is set once; whoever appends
-    looks at it afterwards, so that no call stays behind unseen.
+    Consumers are registered before any loop runs: so it may be made without one, and be bound to it
+    later. What it is given before waits for that.
+
+    `_calls` is a deque: any thread appends, the loop takes. `_wake_is_due` is set by the thread
+    that wakes the loop and taken back by the loop, before it looks. `_ended` is set once; a thread
+    looks at it after it has appended, so that no call is left behind.
 
     Args:
+        loop: the loop, if it is known.
         name: what to call it in messages.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop | None = None, name: str = "of the caller"
+    ) -> None:
         self.name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_is_due = False
         self._ended = False
@@ -56,18 +61,30 @@ class CoroutineLoop(ABC):
             raise StoppedError(f"the asyncio loop {self.name} was not started")
         return self._loop
 
-    @abstractmethod
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take note of which loop it is, and of the context that tasks start in."""
+        self._loop = loop
+        self._context = contextvars.copy_context()
+        self._wake()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `call` is of no use any more: it was stopped, or the loop closed."""
+        return self._ended or (self._loop is not None and self._loop.is_closed())
+
     def start(self, timeout: float) -> None:
-        """Have the loop run; does nothing when it does.
+        """Have the loop run, or check that it can be used where its owner runs it.
 
         Args:
-            timeout: how long to wait for it, in seconds.
+            timeout: how long to wait for it at most, in seconds.
 
         Raises:
-            StoppedError: it was stopped before, or does not run in time.
+            StoppedError: it was stopped or closed, is not known yet, or does not run in time.
         """
+        if self.has_ended:
+            raise StoppedError(f"the asyncio loop {self.name} has ended")
+        _ = self.loop
 
-    @abstractmethod
     def stop(self, timeout: float) -> bool:
         """Take no more calls; those that were taken are made.
 
@@ -79,11 +96,20 @@ class CoroutineLoop(ABC):
         Returns:
             Whether it is done; True as well when it is the loop that asks.
         """
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether `call` is of no use any more."""
-        return self._ended
+        self._ended = True
+        if self.is_loop_thread:
+            self._make_calls()
+            return True
+        made = threading.Event()
+        with suppress(RuntimeError, StoppedError):  # it is closed, or there was none
+            self._wake()
+            self.loop.call_soon_threadsafe(made.set)
+            if made.wait(timeout):
+                return True
+        left = len(self._calls)
+        if left:
+            LOG.warning("asyncio loop %s: it has ended, %d calls were not made", self.name, left)
+        return not left
 
     @property
     def is_loop_thread(self) -> bool:
@@ -94,13 +120,9 @@ class CoroutineLoop(ABC):
             return False
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Have the loop call something, after what it was given before; never waits.
+        """Have the loop call a function, after what it was given before; never waits.
 
-        An exception that it raises is logged.
-
-        Args:
-            function: what to call; it must not block.
-            args: its arguments.
+        The function must not block; an exception that it raises is logged.
 
         Raises:
             StoppedError: the loop has ended; the function is not called.
@@ -113,18 +135,14 @@ class CoroutineLoop(ABC):
             self._wake_is_due = True
             try:
                 self._wake()
-            except RuntimeError:  # the loop was closed by whoever runs it
+            except RuntimeError:  # its owner has closed the loop
                 self._ended = True
                 self._withdraw(call)
 
     def blocked_for(self) -> float:
-        """Say for how long the loop has not come to what it was asked here.
+        """Return for how many seconds the loop has not made a call that this method gave it.
 
-        To be called from time to time by one thread: each call looks for what the one before has
-        asked.
-
-        Returns:
-            Seconds; 0 when the loop has answered since.
+        To be called from time to time by one thread; 0 when the last such call was made.
         """
         now = time.monotonic()
         asked_at = self._asked_at
@@ -185,7 +203,7 @@ class LoopThread(CoroutineLoop):
         name: str,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name=name)
         self._new_loop = new_loop
         # reentrant: a signal handler may stop what it interrupts
         self._starting = threading.RLock()
@@ -200,14 +218,7 @@ class LoopThread(CoroutineLoop):
         return threading.current_thread() is self._thread
 
     def start(self, timeout: float) -> None:
-        """Start the thread; does nothing when it runs.
-
-        Args:
-            timeout: how long to wait for the loop, in seconds.
-
-        Raises:
-            StoppedError: it was stopped before, or does not run in time.
-        """
+        """Start the thread; does nothing when it runs."""
         with self._starting:
             if self._stopping:
                 raise StoppedError(f"the asyncio loop {self.name} has ended")
@@ -231,12 +242,7 @@ class LoopThread(CoroutineLoop):
     def stop(self, timeout: float) -> bool:
         """End the loop and its thread: make the calls that it was given, cancel what still runs.
 
-        Args:
-            timeout: how long to wait for that, in seconds. A task that does not end when it is
-                cancelled is left, and named in the log.
-
-        Returns:
-            Whether the thread has ended; True as well when it is this thread that asks.
+        A task that does not end when it is cancelled is left, and named in the log.
         """
         deadline = time.monotonic() + timeout
         with self._starting:
@@ -285,62 +291,3 @@ class LoopThread(CoroutineLoop):
             LOG.warning("asyncio loop %s: %r has not ended when it was cancelled", self.name, task)
         if not tasks:
             loop.run_until_complete(loop.shutdown_asyncgens())
-
-
-class CallersLoop(CoroutineLoop):
-    """A loop that the caller runs, and ends.
-
-    Consumers are registered before any loop runs: so it may be made without one, and be bound to it
-    later, by its thread. What it is given before waits for that.
-
-    Args:
-        loop: the loop, if it is known.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        super().__init__("of the caller")
-        self._loop = loop
-
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take note of which loop it is."""
-        self._loop = loop
-        self._wake()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether `call` is of no use any more: it was stopped, or the loop closed."""
-        return self._ended or (self._loop is not None and self._loop.is_closed())
-
-    def start(self, timeout: float) -> None:
-        """Check that the loop can be used; its owner runs it.
-
-        Raises:
-            StoppedError: it was stopped or closed, or is not known yet.
-        """
-        if self.has_ended:
-            raise StoppedError(f"the asyncio loop {self.name} has ended")
-        _ = self.loop
-
-    def stop(self, timeout: float) -> bool:
-        """Take no more calls; the loop runs on.
-
-        Args:
-            timeout: how long to wait until the calls that were taken are made, in seconds.
-
-        Returns:
-            Whether they are; True as well when it is the loop that asks.
-        """
-        self._ended = True
-        if self.is_loop_thread:
-            self._make_calls()
-            return True
-        made = threading.Event()
-        with suppress(RuntimeError, StoppedError):  # it is closed, or there was none
-            self._wake()
-            self.loop.call_soon_threadsafe(made.set)
-            if made.wait(timeout):
-                return True
-        left = len(self._calls)
-        if left:
-            LOG.warning("asyncio loop %s: it has ended, %d calls were not made", self.name, left)
-        return not left

@@ -17,7 +17,7 @@ from neon_mq_connector.publishing.publisher import Publisher
 
 
 class Done:
-    """The awaitable of what is done when it is called; awaiting it costs no turn of the loop."""
+    """The awaitable of what is done by the call; awaiting it costs no turn of the loop."""
 
     __slots__ = ()
 
@@ -133,10 +133,7 @@ class PublishOperation(Operation):
     """A message on its way.
 
     Args:
-        message: the message.
-        loop: where its confirm is awaited.
-        timeout: how long one may wait for it, in seconds.
-        unawaited: takes it when it fails.
+        message: the message, which is what is done; the next three are those of `Operation`.
         publishes: those of its callback; they are told its end.
         publisher: makes the error for a confirm that is late.
     """

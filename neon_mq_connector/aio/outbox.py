@@ -1,31 +1,32 @@
-"""What coroutines want done and what may have to wait: done in order, without holding up the loop.
-
-A message is sent by the calling thread when there is a connection and room. All else, and all
-messages behind one that has to wait, is done by a thread of its own, one after another.
-"""
+"""Sending for coroutines: at once where that is possible, else by a thread, in their order."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
+from neon_mq_connector.aio.futures import LoopFuture
+from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.publishing.message import Answer, Flush, Message
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Answer, Destination, Flush, Message
 from neon_mq_connector.threads.errands import Errands
 
-
-class Taker(Protocol):
-    """Who is told the end of something; on any thread."""
-
-    def resolve(self, value: Any) -> object: ...
-
-    def fail(self, error: BaseException) -> object: ...
+#: So many messages of one round of the loop are written at once.
+_TOGETHER = 32
+#: How much later than the publisher a wait for a message ends that waits to be sent, in seconds.
+_GRACE = 1.0
 
 
 class Outbox:
     """Send and do things for coroutines, without waiting; any thread may call its methods.
+
+    A message is sent by the calling thread when there is a connection and room. All else, and all
+    messages behind one that has to wait, is done by a thread of its own, one after another.
 
     Args:
         connections: of the virtual host.
@@ -66,24 +67,12 @@ class Outbox:
         self._errands.call(partial(self._post, message, answer, deadline))
         return False
 
-    def run(self, function: Callable[[], object], answer: Taker) -> None:
-        """Have a function called that waits for the broker.
-
-        Args:
-            function: what to call.
-            answer: gets what it returns or raises.
-        """
-        self._errands.call(partial(_run, function, answer))
+    def run(self, function: Callable[[], object], future: LoopFuture[Any]) -> None:
+        """Call a function that waits for the broker; a future gets what it returns or raises."""
+        self._errands.call(partial(_run, function, future))
 
     def wait_until_done(self, timeout: float) -> bool:
-        """Wait until all is done that was given.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            Whether it is.
-        """
+        """Wait until all is done, for so many seconds at most; return whether it is."""
         return self._errands.wait_until_done(timeout)
 
     # -- the thread ----------------------------------------------------------------------------
@@ -95,10 +84,81 @@ class Outbox:
             answer.fail(error)
 
 
-def _run(function: Callable[[], object], answer: Taker) -> None:
+class WriteRound:
+    """Write what is sent in one round of the loop together: the first at once, the rest at its end.
+
+    Args:
+        loop: the loop.
+        write: writes what was held back.
+    """
+
+    def __init__(self, loop: CoroutineLoop, write: Callable[[], object]) -> None:
+        self._loop = loop
+        self._write = write
+        self._held = 0
+        self._ends_soon = False
+
+    def next_flush(self) -> Flush:
+        """Return when the next message is to be written."""
+        if not self._ends_soon:
+            self._ends_soon = True
+            self._loop.loop.call_soon(self._end)
+            return Flush.NOW
+        self._held = (self._held + 1) % _TOGETHER
+        return Flush.HELD if self._held else Flush.NOW
+
+    def _end(self) -> None:
+        self._ends_soon = False
+        if self._held:
+            self._held = 0
+            with suppress(MQError):  # closed: what was held back has failed
+                self._write()
+
+
+class AsyncSender(Outbox):
+    """Send messages from the coroutines of one loop, each awaited until the broker has it.
+
+    Args:
+        connections: of the virtual host.
+        name: of the thread that sends what has to wait.
+        loop: where the coroutines run.
+    """
+
+    def __init__(self, connections: Connections, name: str, loop: CoroutineLoop) -> None:
+        super().__init__(connections, name)
+        self._loop = loop
+        self._round = WriteRound(loop, lambda: connections.publisher.write_out())
+
+    async def send_and_wait(
+        self, destination: Destination, encoded: EncodedMessage, *, timeout: float
+    ) -> str:
+        """Send a message and await its confirm; when that is cancelled, it is sent all the same.
+
+        Args:
+            destination: where it goes; what is missing there is declared.
+            encoded: the message.
+            timeout: how long to wait, in seconds.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            PublishError: the broker did not confirm it; see ``may_have_arrived``.
+            TopologyError: the broker refused a declare.
+        """
+        message, confirm = destination.message(encoded), LoopFuture[None](self._loop)
+        flush = self._round.next_flush()
+        late = partial(self._connections.publisher.unconfirmed_in_time, message, timeout)
+        if self.send(message, confirm, timeout=timeout, flush=flush):
+            await confirm.wait(timeout, late)
+        else:
+            # where it is not sent in time the publisher says why
+            await confirm.wait(timeout + _GRACE, late)
+        return encoded.message_id
+
+
+def _run(function: Callable[[], object], future: LoopFuture[Any]) -> None:
     try:
-        result = function()
+        future.resolve(function())
     except BaseException as error:  # it belongs to the coroutine
-        answer.fail(error)
-    else:
-        answer.resolve(result)
+        future.fail(error)

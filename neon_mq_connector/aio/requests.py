@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
 from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.aio.outbox import AsyncSender, WriteRound
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
-from neon_mq_connector.aio.sending import WriteRound
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_final
@@ -28,6 +28,8 @@ from neon_mq_connector.client.request_client import RequestClient, check_count
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
+from neon_mq_connector.publishing.encoded_message import prepare_encoded
+from neon_mq_connector.publishing.message import Destination
 
 T = TypeVar("T")
 
@@ -86,12 +88,16 @@ class AsyncRequests:
         client: what is asked by; it is not closed here.
         loop: where the coroutines run.
         calls: makes the calls that wait for the broker.
+        sender: sends what asks for no answer.
     """
 
-    def __init__(self, client: RequestClient, loop: CoroutineLoop, calls: BlockingCalls) -> None:
+    def __init__(
+        self, client: RequestClient, loop: CoroutineLoop, calls: BlockingCalls, sender: AsyncSender
+    ) -> None:
         self._client = client
         self._loop = loop
         self._calls = calls
+        self._sender = sender
         self._round = WriteRound(loop, self._write_out)
         self._opening: LoopFuture[ReplyChannel] | None = None
         self._waiting: set[AwaitedAnswers] = set()
@@ -162,13 +168,24 @@ class AsyncRequests:
             open_streams=self._streams,
         )
 
-    async def stop(self, reason: str) -> None:
-        """End what is awaited with a `StoppedError`, and close the streams.
+    async def send(
+        self,
+        queue: str,
+        data: Mapping[str, Any],
+        *,
+        timeout: float = 30.0,
+        wire_format: WireFormat = WireFormat.LEGACY,
+        expiration: float | None = None,
+    ) -> str:
+        """Do as `RequestClient.send`."""
+        encoded = prepare_encoded(
+            data, wire_format=wire_format, expiration=expiration, app_id=self._client.owner
+        )
+        return await self._sender.send_and_wait(Destination(queue=queue), encoded, timeout=timeout)
 
-        Args:
-            reason: what the error is to say.
-        """
-        error = self._stopped = StoppedError(reason)
+    async def stop(self, error: StoppedError) -> None:
+        """End what is awaited with an error, and close the streams."""
+        self._stopped = error
         for answers in self._waiting:
             answers.events.put_here(error)
         await asyncio.gather(*(stream.stop(error) for stream in tuple(self._streams)))

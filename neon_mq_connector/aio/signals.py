@@ -14,8 +14,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class LoopSignals:
     """Handle the two signals inside a ``with`` block, on the running loop.
 
-    What handled them before does so again afterwards; but for a handler that the loop itself had:
-    a loop does not tell what that was.
+    What handled them before does so again afterwards, but for a handler that the loop itself had: a
+    loop does not tell what that was.
 
     Attributes:
         received: the name of the first signal; empty while there was none.

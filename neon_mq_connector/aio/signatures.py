@@ -23,7 +23,7 @@ class Form(enum.Enum):
 
 
 def _function_of(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Give what a partial function, or a static method that is not bound yet, is made of."""
+    """Return what a partial function, or a static method that is not bound yet, is made of."""
     while True:
         if isinstance(callback, functools.partial):
             callback = callback.func
@@ -34,35 +34,21 @@ def _function_of(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_coroutine_function(callback: Callable[..., Any]) -> bool:
-    """Say whether calling something gives a coroutine, as far as can be known before.
+    """Whether calling something returns a coroutine, as far as can be known before.
 
     Methods, partial functions and objects whose ``__call__`` is `async def` are looked into. A
     function that only returns what another has made is not known to.
     """
-    callback = _function_of(callback)
-    if inspect.iscoroutinefunction(callback):
-        return True
-    return not inspect.isroutine(callback) and inspect.iscoroutinefunction(
-        getattr(type(callback), "__call__", None)  # noqa: B004  # its method, not whether it has one
-    )
-
-
-def is_async_generator_function(callback: Callable[..., Any]) -> bool:
-    """Say whether something is `async def` and yields, which no callback may."""
-    callback = _function_of(callback)
-    return inspect.isasyncgenfunction(callback) or (
-        not inspect.isroutine(callback)
-        and inspect.isasyncgenfunction(getattr(type(callback), "__call__", None))  # noqa: B004
-    )
+    return _is(inspect.iscoroutinefunction, _function_of(callback))
 
 
 def name_of(callback: Callable[..., Any]) -> str:
-    """Give the name by which messages speak of a callback."""
+    """Return the name by which messages speak of a callback."""
     return guard.name_of(_function_of(callback))
 
 
 def form_of(callback: Callable[..., Any], queue: str) -> Form:
-    """Say what a coroutine function takes, by its signature.
+    """Return what a coroutine function takes, by its signature.
 
     One parameter without a default means a message, four mean the four arguments. Parameters with a
     default do not count, unless the four arguments would not fit without them. ``*args`` takes the
@@ -98,16 +84,20 @@ def form_of(callback: Callable[..., Any], queue: str) -> Form:
 
 
 def refuse_generator(callback: Callable[..., Any], queue: str) -> None:
-    """Raise an error if a callback is an async generator.
-
-    Raises:
-        TypeError: it is.
-    """
-    if is_async_generator_function(callback):
+    """Raise `TypeError` if a callback is `async def` and yields, which no callback may."""
+    if _is(inspect.isasyncgenfunction, _function_of(callback)):
         raise TypeError(
             f"queue {queue!r}: callback {name_of(callback)} yields, so nothing would run it; an "
             f"`async def` callback takes {Form.DELIVERY.value} or one aio-pika message, and returns"
         )
+
+
+def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    """Whether a function, or the ``__call__`` of an object, is of a kind."""
+    if kind(function):
+        return True
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - its method, whatever it is
+    return not inspect.isroutine(function) and kind(call)
 
 
 def _form(signature: inspect.Signature) -> Form | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from neon_mq_connector.aio.loops import CallersLoop
+from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
@@ -17,26 +17,24 @@ from neon_mq_connector.publishing.message import Destination
 class ThreadedConnector(MQConnector):
     """What an `AsyncMQConnector` delegates to; its callbacks run on the loop of that.
 
-    Args:
-        config: as for `MQConnector`.
-        service_name: as for `MQConnector`.
-        property_key: the key of the service's configurable properties.
+    The first arguments are those of `MQConnector`, the last the key of the service's configurable
+    properties.
     """
 
     def __init__(
         self, config: Mapping[str, Any] | None, service_name: str, property_key: str
     ) -> None:
         self.property_key = property_key
-        self._callers_loop = CallersLoop()
+        self._callers_loop = CoroutineLoop()
         super().__init__(config, service_name)
 
-    def _coroutine_loop(self) -> CallersLoop:
+    def _coroutine_loop(self) -> CoroutineLoop:
         return self.current_loop()
 
-    def current_loop(self) -> CallersLoop:
+    def current_loop(self) -> CoroutineLoop:
         """Return the loop of coroutines; when the connector was stopped, that of the next run."""
         if self._callers_loop.has_ended:
-            self._callers_loop = CallersLoop()
+            self._callers_loop = CoroutineLoop()
         return self._callers_loop
 
     def connections_to(self, vhost: str) -> Connections:
@@ -55,14 +53,7 @@ class ThreadedConnector(MQConnector):
         return destination, prepare(data)
 
     def reach_broker(self, timeout: float) -> MQConnectionError | None:
-        """Wait until the broker answers.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            None when it accepts the service, or what is wrong.
-        """
+        """Wait until the broker answers or the time is up; return what is wrong, or None."""
         return self._reach_broker(timeout)
 
     def begin(self, names: tuple[str, ...] | None) -> None:

@@ -137,7 +137,7 @@ async def send_mq_request_async(
     Raises:
         ValueError: the virtual host does not exist or the user may not use it.
     """
-    from neon_mq_connector.aio.binding import in_thread, requests_by, send_by
+    from neon_mq_connector.aio.binding import in_thread, requests_by
 
     asking = _Asking(vhost, target_queue)
     with asking:
@@ -152,18 +152,14 @@ async def send_mq_request_async(
                 what="reading the configuration",
             )
         asker = asking.by = _known_asker()
-        client = asker.client(vhost)
+        requests = requests_by(asker.client(vhost))
         try:
             if not expect_response:
-                await send_by(
-                    client,
-                    target_queue,
-                    request_data,
-                    timeout=timeout,
-                    wire_format=asker.wire_format,
+                await requests.send(
+                    target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
                 )
                 return {}
-            return await requests_by(client).request(
+            return await requests.request(
                 target_queue,
                 request_data,
                 timeout=timeout,

@@ -11,14 +11,14 @@ import pytest
 
 from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
 from neon_mq_connector.aio.futures import LoopFuture
-from neon_mq_connector.aio.loops import CallersLoop
+from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.errors import WaitTimeoutError
 from tests.support.loops import eventually_true
 from tests.support.polling import eventually
 
 
 def calls_of(size: int = 8) -> BlockingCalls:
-    return BlockingCalls("mq-await:test", CallersLoop(asyncio.get_running_loop()), size)
+    return BlockingCalls("mq-await:test", CoroutineLoop(asyncio.get_running_loop()), size)
 
 
 def threads() -> list[str]:

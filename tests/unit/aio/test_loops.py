@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector.aio.loops import CallersLoop, CoroutineLoop, LoopThread
+from neon_mq_connector.aio.loops import CoroutineLoop, LoopThread
 from neon_mq_connector.errors import StoppedError
 from tests.support.loops import LOOPS, LoopRunner
 from tests.support.polling import eventually
@@ -42,7 +42,7 @@ def loop(
     its = new_loop()
     runner = threading.Thread(target=its.run_forever)
     runner.start()
-    yield CallersLoop(its)
+    yield CoroutineLoop(its)
     its.call_soon_threadsafe(its.stop)
     runner.join(30.0)
     its.close()
@@ -278,7 +278,7 @@ def test_a_loop_that_its_owner_has_closed_refuses_calls(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     its = new_loop()
-    loop = CallersLoop(its)
+    loop = CoroutineLoop(its)
     loop.start(1.0)
     its.close()
     assert loop.has_ended
@@ -293,7 +293,7 @@ def test_calls_that_a_closed_loop_never_came_to_are_said_to_be_lost(
     new_loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
 ) -> None:
     its = new_loop()
-    loop = CallersLoop(its)
+    loop = CoroutineLoop(its)
     loop.call(print)
     its.close()
     assert loop.stop(1.0) is False
@@ -302,7 +302,7 @@ def test_calls_that_a_closed_loop_never_came_to_are_said_to_be_lost(
 
 def test_it_is_the_running_loop_by_default() -> None:
     async def main() -> None:
-        loop = CallersLoop(asyncio.get_running_loop())
+        loop = CoroutineLoop(asyncio.get_running_loop())
         assert loop.loop is asyncio.get_running_loop()
         assert loop.is_loop_thread
         made: list[int] = []
@@ -314,4 +314,4 @@ def test_it_is_the_running_loop_by_default() -> None:
 
     asyncio.run(main())
     with pytest.raises(RuntimeError):
-        CallersLoop(asyncio.get_running_loop())
+        CoroutineLoop(asyncio.get_running_loop())
