@@ -1,6 +1,7 @@
 """A callback's channel under the names and with the answers of aiormq, for `message.channel`.
 
-It is what aio-pika's messages settle on. Everything is done by the channel underneath.
+It is what aio-pika's messages settle on, and what one answers by: it publishes, declares and gets.
+Everything is done by the channel underneath.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import pika.exceptions as pika_errors
 from aiormq import exceptions as aiormq_errors
@@ -96,8 +97,6 @@ class AiormqConnection:
     def __init__(self, channel: AwaitableChannel) -> None:
         #: Whether the consumer is detached.
         self.is_closed = channel.is_closed
-        #: Whether the consumer is attached.
-        self.is_opened = channel.is_open
 
 
 class AiormqChannel:
@@ -117,11 +116,6 @@ class AiormqChannel:
         """Whether messages of this channel cannot be settled any more."""
         # one that is being stopped is still open for what is running
         return not self.channel.is_attached
-
-    @property
-    def number(self) -> int:
-        """The number of the generation; AMQP's own number is the library's business."""
-        return self.channel.channel_number
 
     @property
     def connection(self) -> AiormqConnection:
@@ -180,12 +174,6 @@ class AiormqChannel:
             raise aiormq_errors.DeliveryError(None, spec.Basic.Nack()) from error
         return spec.Basic.Ack()
 
-    async def confirm_delivery(
-        self, nowait: bool = False, timeout: float | None = None
-    ) -> spec.Confirm.SelectOk:
-        """Do nothing: every publish is confirmed."""
-        return spec.Confirm.SelectOk()
-
     # -- what the broker may refuse ------------------------------------------------------------
 
     queue_declare = _operation(
@@ -200,8 +188,6 @@ class AiormqChannel:
     exchange_delete = _operation("exchange_delete", lambda _ok: spec.Exchange.DeleteOk())
     exchange_bind = _operation("exchange_bind", lambda _ok: spec.Exchange.BindOk())
     exchange_unbind = _operation("exchange_unbind", lambda _ok: spec.Exchange.UnbindOk())
-
-    # -- consuming -----------------------------------------------------------------------------
 
     async def basic_get(
         self, queue: str = "", no_ack: bool = False, timeout: float | None = None
@@ -221,33 +207,6 @@ class AiormqChannel:
     def _delivered(self, delivery: Any, properties: Any, body: bytes) -> DeliveredMessage:
         header, channel = Header(properties or BasicProperties()), self
         return DeliveredMessage(delivery, cast("Any", header), body, cast("Any", channel))
-
-    async def basic_qos(
-        self,
-        *,
-        prefetch_size: int | None = None,
-        prefetch_count: int | None = None,
-        global_: bool = False,
-        timeout: float | None = None,
-    ) -> spec.Basic.QosOk:
-        """Change how many messages the broker sends ahead to this consumer."""
-        await _asked(timeout, self.channel.basic_qos(prefetch_count=prefetch_count or 0))
-        return spec.Basic.QosOk()
-
-    async def basic_cancel(
-        self, consumer_tag: str, *, nowait: bool = False, timeout: float | None = None
-    ) -> spec.Basic.CancelOk:
-        """Stop this consumer."""
-        await self.channel.basic_cancel(consumer_tag)
-        return spec.Basic.CancelOk(consumer_tag)
-
-    async def close(self, exc: Any = None) -> None:
-        """Stop this consumer; other consumers are not disturbed."""
-        await self.channel.close()
-
-    async def basic_consume(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: a consumer is registered with the connector, which then watches over it."""
-        self.channel.basic_consume()
 
 
 async def _asked(timeout: float | None, operation: Awaitable[Any]) -> Any:

@@ -127,12 +127,9 @@ class AsyncMQConnector:
     ) -> str:
         """Send a message, and wait until the broker has it in a queue.
 
-        Arguments and errors are those of `MQConnector.send_message`; `StoppedError` when the
-        connector was stopped. Any number may be sent at a time (`asyncio.gather`). When the wait is
-        cancelled the message may have been sent, or be sent still.
-
-        Returns:
-            The message's id.
+        Arguments, result and errors are those of `MQConnector.send_message`; `StoppedError` when
+        the connector was stopped. Any number may be sent at a time (`asyncio.gather`). When the
+        wait is cancelled the message may have been sent, or be sent still.
         """
         vhost, threaded = vhost or self.vhost, self._threaded
         destination = destination_of(exchange, queue, exchange_type)
@@ -327,7 +324,8 @@ class AsyncMQConnector:
 
         async def start() -> None:
             await (self.pre_run(**kwargs) or DONE)
-            await self._lifecycle.begin(names if run_consumers else None)
+            begin = partial(self._threaded.begin, names if run_consumers else None)
+            await self._lifecycle.call(begin, START_TIMEOUT, "starting consumers")
             if run_sync:
                 self._lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
             if run_observer is None or run_observer:
@@ -355,10 +353,8 @@ class AsyncMQConnector:
 
         A second time does no harm. When the wait is cancelled the stop goes on, and so does the
         wait, unless it is cancelled once more. In a callback of this connector, and in a task that
-        one has started and may wait for, it returns at once, and the rest happens when the callback
-        has returned.
-
-        A connector whose loop was closed without a stop is stopped on whatever loop awaits this.
+        one has started, it returns at once; the rest happens when the callback has returned. A
+        connector whose loop was closed without a stop is stopped on whatever loop awaits this.
         """
         await self._lifecycle.stop()
 

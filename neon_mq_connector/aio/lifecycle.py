@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from neon_mq_connector.aio.binding import Binding
 from neon_mq_connector.aio.threaded import ThreadedConnector
@@ -18,6 +19,8 @@ from neon_mq_connector.errors import (
     StoppedError,
     WaitTimeoutError,
 )
+
+T = TypeVar("T")
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
@@ -81,29 +84,24 @@ class Lifecycle:
         binding = self._binding = Binding(service, loop)
         return binding
 
-    async def call(self, function: Callable[[], object], timeout: float, what: str) -> None:
+    async def call(self, function: Callable[[], T], timeout: float, what: str) -> T:
         """Make a call that waits for the broker or for consumers, on a thread."""
-        await self.binding().lifecycle.run(function, timeout=timeout, what=what)
+        return await self.binding().lifecycle.run(function, timeout=timeout, what=what)
 
     # -- running -------------------------------------------------------------------------------
 
     async def run(self, timeout: float, start: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the broker, for so many seconds, and start; if that fails or is cancelled, stop.
-
-        Args:
-            timeout: how long to wait for the broker, in seconds.
-            start: starts what is to run.
-        """
+        """Wait for the broker, and start; stop if that fails or is cancelled."""
         stopping = self._stopping_here()
         if stopping is not None:
             await asyncio.wait((stopping,))
         if self._threaded.started or self._phase is Phase.STARTING:
             raise RuntimeError(f"{self._name()} runs already")
         self._phase = Phase.OPEN
-        binding = self.binding()
+        self.binding()
         self._phase = Phase.STARTING
         try:
-            await self._reach_broker(binding, timeout)
+            await self._reach_broker(timeout)
             await start()
         except BaseException:
             await self.stop()
@@ -111,21 +109,13 @@ class Lifecycle:
         if self._phase is Phase.STARTING:  # it was not stopped meanwhile
             self._phase = Phase.OPEN
 
-    async def _reach_broker(self, binding: Binding, timeout: float) -> None:
-        problem = await binding.lifecycle.run(
-            partial(self._threaded.reach_broker, timeout),
-            timeout=timeout + GRACE,
-            what="waiting for the broker",
-        )
+    async def _reach_broker(self, timeout: float) -> None:
+        reach, service = partial(self._threaded.reach_broker, timeout), self._threaded.service_name
+        problem = await self.call(reach, timeout + GRACE, "waiting for the broker")
         if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
             raise problem
-        if problem is not None:
-            # a service may use other virtual hosts than its own
-            LOG.error("service %r: %s", self._threaded.service_name, problem)
-
-    async def begin(self, names: tuple[str, ...] | None) -> None:
-        """Begin to run, and start consumers; see `ThreadedConnector.begin`."""
-        await self.call(partial(self._threaded.begin, names), START_TIMEOUT, "starting consumers")
+        if problem is not None:  # a service may use other virtual hosts than its own
+            LOG.error("service %r: %s", service, problem)
 
     def repeat(
         self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]

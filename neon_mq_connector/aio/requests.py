@@ -37,7 +37,7 @@ T = TypeVar("T")
 _CLOSE_TIMEOUT = 4.0
 
 
-class AwaitedAnswers:
+class AwaitedAnswers(LoopMailbox[ReplyEvent]):
     """A request for whose answers a coroutine waits; `WaitingThread` for coroutines.
 
     Args:
@@ -45,21 +45,16 @@ class AwaitedAnswers:
         channel: what the request is sent on.
         spec: what is asked.
         reply_queue: the queue for answers that are not direct; the channel's by default.
-
-    Attributes:
-        channel: the same.
-        events: what was received.
-        request: what is sent.
     """
 
-    __slots__ = ("channel", "events", "request")
+    __slots__ = ("channel", "request")
 
     def __init__(
         self, loop: CoroutineLoop, channel: ReplyChannel, spec: RequestSpec, reply_queue: str = ""
     ) -> None:
+        super().__init__(loop)
         self.channel = channel
-        self.events: LoopMailbox[ReplyEvent] = LoopMailbox(loop)
-        self.request = channel.request(spec, self.events.put, reply_queue)
+        self.request = channel.request(spec, self.put, reply_queue)
 
     async def next_answer(self) -> dict[str, Any]:
         """Await the next answer.
@@ -71,7 +66,7 @@ class AwaitedAnswers:
         channel, request = self.channel, self.request
         while True:
             try:
-                event = await self.events.get(request.spec.deadline)
+                event = await self.get(request.spec.deadline)
             except Empty:
                 raise channel.expire(request) from None
             answer = channel.read(request, event)
@@ -187,7 +182,7 @@ class AsyncRequests:
         """End what is awaited with an error, and close the streams."""
         self._stopped = error
         for answers in self._waiting:
-            answers.events.put_here(error)
+            answers.put_here(error)
         await asyncio.gather(*(stream.stop(error) for stream in tuple(self._streams)))
 
     # -- calls that wait for the broker --------------------------------------------------------
