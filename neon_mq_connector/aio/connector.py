@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector.aio.binding import Binding
-from neon_mq_connector.aio.delegation import ReadOnly, Settable, register, takes_arguments_of
 from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT, Lifecycle
 from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.aio.signals import LoopSignals, unless
-from neon_mq_connector.aio.threaded import ThreadedConnector
+from neon_mq_connector.aio.threaded import (
+    ReadOnly,
+    Settable,
+    ThreadedConnector,
+    takes_arguments_of,
+)
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.service.health import Health
 from neon_mq_connector.service.messaging import WIRE_FORMATS, destination_of
@@ -134,7 +137,9 @@ class AsyncMQConnector:
         vhost, threaded = vhost or self.vhost, self._threaded
         destination = destination_of(exchange, queue, exchange_type)
         destination, message = threaded.prepare_message(request_data, destination, expiration)
-        sender = (await self._bound(vhost)).sender(threaded.connections_to(vhost))
+        if vhost not in self._prepared:
+            await self._prepare(vhost)
+        sender = self._lifecycle.binding().sender(threaded.connections_to(vhost))
         timeout = threaded.settings.publish_timeout
         return await sender.send_and_wait(destination, message, timeout=timeout)
 
@@ -244,20 +249,18 @@ class AsyncMQConnector:
 
     async def _requests(self, vhost: str) -> AsyncRequests:
         vhost = vhost or self.vhost
-        binding = await self._bound(vhost)
-        return binding.requests(self._threaded.client_of(vhost))
-
-    async def _bound(self, vhost: str) -> Binding:
-        """Return what sends and asks here; what that reads for a virtual host, a thread reads."""
-        binding = self._lifecycle.binding()
         if vhost not in self._prepared:
-            await binding.calls.run(
-                partial(self._threaded.get_connection_params, vhost),
-                timeout=_PREPARING,
-                what=f"preparing connections to virtual host {vhost!r}",
-            )
-            self._prepared.add(vhost)
-        return binding
+            await self._prepare(vhost)
+        return self._lifecycle.binding().requests(self._threaded.client_of(vhost))
+
+    async def _prepare(self, vhost: str) -> None:
+        """Have a thread read what connections to a virtual host need: settings and certificates."""
+        await self._lifecycle.binding().calls.run(
+            partial(self._threaded.get_connection_params, vhost),
+            timeout=_PREPARING,
+            what=f"preparing connections to virtual host {vhost!r}",
+        )
+        self._prepared.add(vhost)
 
     # -- consuming -----------------------------------------------------------------------------
 
@@ -275,7 +278,7 @@ class AsyncMQConnector:
                 loop, or run on another thread. Or ``on_error`` yields.
             ValueError: a consumer of that name is running; stop it first.
         """
-        register(self._threaded, MQConnector.register_consumer, args, kwargs)
+        self._threaded.register(MQConnector.register_consumer, args, kwargs)
 
     @takes_arguments_of(MQConnector.register_subscriber)
     def register_subscriber(self, *args: Any, **kwargs: Any) -> None:
@@ -284,7 +287,7 @@ class AsyncMQConnector:
         The arguments are those of `MQConnector.register_subscriber`, with ``callback`` and
         ``on_error`` as for `register_consumer`; raises as that.
         """
-        register(self._threaded, MQConnector.register_subscriber, args, kwargs)
+        self._threaded.register(MQConnector.register_subscriber, args, kwargs)
 
     async def run_consumers(self, names: Iterable[str] | None = None) -> None:
         """Start consumers; see `MQConnector.run_consumers`."""
@@ -372,13 +375,10 @@ class AsyncMQConnector:
         await self.stop()
 
     async def run_forever(self, **kwargs: Any) -> None:
-        """Run until SIGTERM or SIGINT, stop within the setting ``stop_timeout``, and return.
+        """Run, as `run` does, until SIGTERM or SIGINT, stop, and return.
 
         It returns as well when something else has stopped the connector. A second signal cancels
         callbacks that are still running. To be awaited in the main thread.
-
-        Args:
-            kwargs: those of `run`.
 
         Raises:
             RuntimeError: the loop does not run in the main thread.

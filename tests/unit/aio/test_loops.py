@@ -315,3 +315,23 @@ def test_it_is_the_running_loop_by_default() -> None:
     asyncio.run(main())
     with pytest.raises(RuntimeError):
         CoroutineLoop(asyncio.get_running_loop())
+
+
+def test_what_a_loop_is_given_before_it_is_known_is_done_when_it_is() -> None:
+    made: list[str] = []
+    late = CoroutineLoop()
+    late.call(made.append, "before")
+    with pytest.raises(StoppedError, match="was not started"):
+        late.start(1.0)
+    with pytest.raises(StoppedError, match="was not started"):
+        _ = late.loop
+
+    async def main() -> None:
+        late.bind(asyncio.get_running_loop())
+        late.start(1.0)
+        late.call(made.append, "after")
+        await asyncio.sleep(0)
+        assert made == ["before", "after"]
+
+    asyncio.run(main())
+    assert late.has_ended

@@ -1,0 +1,126 @@
+"""What threads have for coroutines: one result, or one event after another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from queue import Empty
+
+import pytest
+
+from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
+from neon_mq_connector.aio.loops import CoroutineLoop
+
+
+def this_loop() -> CoroutineLoop:
+    return CoroutineLoop(asyncio.get_running_loop())
+
+
+def soon() -> float:
+    return time.monotonic() + 30.0
+
+
+def test_a_result_that_is_not_waited_for_does_not_wake_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        loop = this_loop()
+        calls: list[object] = []
+        monkeypatch.setattr(loop, "call", calls.append)
+        future: LoopFuture[int] = LoopFuture(loop)
+        assert future.resolve(1)
+        assert not future.fail(ValueError("too late"))
+        assert await future.wait(30.0, TimeoutError) == 1
+        assert not calls
+
+    asyncio.run(main())
+
+
+def test_what_is_cancelled_takes_no_result_and_what_has_one_is_undone() -> None:
+    async def main() -> None:
+        undone: list[str] = []
+        first: LoopFuture[str] = LoopFuture(this_loop())
+        first.cancel(undone.append)
+        assert first.is_done
+        assert not first.resolve("made")
+        second: LoopFuture[str] = LoopFuture(this_loop())
+        second.resolve("made")
+        second.cancel(undone.append)
+        failed: LoopFuture[str] = LoopFuture(this_loop())
+        failed.fail(ValueError("boom"))
+        failed.cancel(undone.append)
+        assert undone == ["made"]
+
+    asyncio.run(main())
+
+
+def test_of_several_outcomes_one_is_told_to_be_the_first() -> None:
+    async def main() -> None:
+        for _round in range(200):
+            future: LoopFuture[int] = LoopFuture(this_loop())
+            firsts: list[bool] = []
+            start = threading.Barrier(3)
+
+            def resolve(
+                number: int,
+                future: LoopFuture[int] = future,
+                firsts: list[bool] = firsts,
+                start: threading.Barrier = start,
+            ) -> None:
+                start.wait(30.0)
+                firsts.append(future.resolve(number))
+
+            threads = [threading.Thread(target=resolve, args=(number,)) for number in range(3)]
+            for thread in threads:
+                thread.start()
+            assert await future.wait(30.0, TimeoutError) in range(3)
+            for thread in threads:
+                thread.join()
+            assert sorted(firsts) == [False, False, True]
+
+    asyncio.run(main())
+
+
+def test_events_of_a_thread_come_in_their_order() -> None:
+    async def main() -> None:
+        mailbox: LoopMailbox[int] = LoopMailbox(this_loop())
+
+        def put() -> None:
+            for number in range(1000):
+                mailbox.put(number)
+
+        thread = threading.Thread(target=put)
+        thread.start()
+        assert [await mailbox.get(soon()) for _ in range(1000)] == list(range(1000))
+        thread.join()
+
+    asyncio.run(main())
+
+
+def test_a_wait_for_an_event_ends_in_time_or_is_cancelled_and_loses_nothing() -> None:
+    async def main() -> None:
+        mailbox: LoopMailbox[str] = LoopMailbox(this_loop())
+        with pytest.raises(Empty):
+            await mailbox.get(time.monotonic() + 0.01)
+        with pytest.raises(Empty):
+            await mailbox.get(time.monotonic() - 1.0)
+        waiting = asyncio.create_task(mailbox.get(soon()))
+        await asyncio.sleep(0)
+        mailbox.put_here("it")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await mailbox.get(soon()) == "it"
+
+    asyncio.run(main())
+
+
+def test_what_comes_after_the_end_of_the_loop_is_dropped() -> None:
+    async def make() -> tuple[LoopMailbox[int], LoopFuture[int]]:
+        loop = this_loop()
+        return LoopMailbox(loop), LoopFuture(loop)
+
+    mailbox, future = asyncio.run(make())
+    mailbox.put(1)
+    assert future.resolve(1)
