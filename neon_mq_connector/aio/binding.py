@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from neon_mq_connector.aio.outbox import AsyncSender
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.errors import StoppedError
+from neon_mq_connector.errors import StoppedError, WaitTimeoutError
 
 
 class Binding:
@@ -75,7 +76,8 @@ class Binding:
         await asyncio.gather(*(each.stop(self._stopped) for each in self._requests.values()))
         for sender in self._senders.values():
             wait = partial(sender.wait_until_done, timeout)
-            await self.calls.run(wait, timeout=timeout + 1.0, what="sending what had to wait")
+            with suppress(WaitTimeoutError):
+                await self.calls.run(wait, timeout=timeout, what="sending what had to wait")
         await asyncio.gather(
             self.calls.wait_until_done(timeout), self.lifecycle.wait_until_done(timeout)
         )

@@ -146,7 +146,8 @@ class AsyncSender(Outbox):
             PublishError: the broker did not confirm it; see ``may_have_arrived``.
             TopologyError: the broker refused a declare.
         """
-        message, confirm = destination.message(encoded), LoopFuture[None](self._loop)
+        message = destination.message(encoded)
+        confirm: LoopFuture[None] = LoopFuture(self._loop)
         flush = self._round.next_flush()
         late = partial(self._connections.publisher.unconfirmed_in_time, message, timeout)
         if self.send(message, confirm, timeout=timeout, flush=flush):
