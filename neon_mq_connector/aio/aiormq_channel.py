@@ -131,11 +131,11 @@ class AiormqChannel:
     def basic_nack(
         self, delivery_tag: int, multiple: bool = False, requeue: bool = True, wait: bool = True
     ) -> Done:
-        """Give a message back, or have it dropped or dead-lettered."""
+        """Requeue a message, or have the broker drop or dead-letter it."""
         return self.channel.basic_nack(delivery_tag, multiple, requeue)
 
     def basic_reject(self, delivery_tag: int, *, requeue: bool = True, wait: bool = True) -> Done:
-        """Fail a message: back to its queue, or dropped or dead-lettered."""
+        """Reject a message: requeue it, or have the broker drop or dead-letter it."""
         return self.channel.basic_reject(delivery_tag, requeue)
 
     # -- publishing ----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class Binding:
     """The senders and requests of one loop, by whichever connections and clients.
 
     Args:
-        owner: whom to name threads after.
+        owner: the name of the service, for the names of threads.
         loop: the loop.
 
     Attributes:

@@ -62,8 +62,8 @@ class BlockingCalls:
             function: what to call.
             timeout: how long to wait, in seconds.
             what: what it does, for the message of an error.
-            undo: called with the result, on such a thread, if nobody waits for it any more.
-            in_any_case: make the call also when nobody waits for it any more, since it puts
+            undo: called with the result, on such a thread, if it is no longer waited for.
+            in_any_case: make the call also when it is no longer waited for, since it puts
                 something in order.
 
         Returns:
@@ -124,18 +124,18 @@ class BlockingCalls:
         in_any_case: bool = False,
     ) -> None:
         if future.is_done and not in_any_case:
-            return  # nobody waits for it any more
+            return  # it is no longer waited for
         try:
             result = function()
         except BaseException as error:
             if not future.fail(error):
-                LOG.debug("%s: a call failed that nobody waits for: %s", self._name, error)
+                LOG.debug("%s: a call failed that is no longer waited for: %s", self._name, error)
             return
         if not future.resolve(result) and undo is not None:
             self._undo(undo, result)
 
     def _undo(self, undo: Callable[[Any], object], result: Any) -> None:
-        with Guard("%s: undoing what nobody waits for", self._name):
+        with Guard("%s: undoing a call", self._name):
             undo(result)
 
 

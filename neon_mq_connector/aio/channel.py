@@ -186,7 +186,7 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
             session.connections.publisher.publish(message, timeout=timeout)
 
     def _report(self, error: BaseException) -> None:
-        """Leave it to the operation, which knows whether somebody awaits it."""
+        """Do nothing: the operation tells of it, if it is not awaited."""
 
     # -- operations that may be awaited --------------------------------------------------------
 
@@ -230,7 +230,7 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
         return self._unawaited
 
     def _tell(self, operation: Operation) -> None:
-        """Tell of a failure that nobody has awaited."""
+        """Report the failure of an operation that was not awaited."""
         if isinstance(operation, PublishOperation):
             assert operation.error is not None
             self._host.report(operation.error)
@@ -273,11 +273,11 @@ class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
         return FurtherAwaitableChannel(self._session, self._host)
 
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
-        """Have the loop call something; on any thread."""
+        """Call a function on the loop; any thread may ask for it."""
         self._host.loop.call(callback)
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
-        """Have the loop call something after a delay in seconds; on any thread."""
+        """Call a function on the loop after a delay in seconds; any thread may ask for it."""
 
         def call() -> None:
             with suppress(StoppedError):  # the loop has ended meanwhile
@@ -289,7 +289,7 @@ class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
         return timer
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:
-        """Have the loop call something once, when the consumer is detached.
+        """Call a function on the loop once, when the consumer is detached.
 
         Args:
             callback: called with this connection and the reason, an `MQError` as a rule.

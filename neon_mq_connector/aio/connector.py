@@ -254,7 +254,7 @@ class AsyncMQConnector:
         return self._lifecycle.binding().requests(self._threaded.client_of(vhost))
 
     async def _prepare(self, vhost: str) -> None:
-        """Have a thread read what connections to a virtual host need: settings and certificates."""
+        """Read on a thread what connections to a virtual host need: settings and certificates."""
         await self._lifecycle.binding().calls.run(
             partial(self._threaded.get_connection_params, vhost),
             timeout=_PREPARING,

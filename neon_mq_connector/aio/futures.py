@@ -101,7 +101,7 @@ class LoopFuture(Generic[T]):
         return error
 
     def cancel(self, undo: Callable[[T], object] | None = None) -> None:
-        """Drop the outcome: nobody waits for it.
+        """Drop the outcome, which is no longer waited for.
 
         Args:
             undo: called with the result if there is one already.

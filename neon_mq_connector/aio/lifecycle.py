@@ -209,7 +209,7 @@ class Lifecycle:
         )
 
     async def hurry_after(self, signal: asyncio.Event) -> None:
-        """Give callbacks that run no more time after a second signal."""
+        """Cancel the callbacks that run after a second signal."""
         await signal.wait()
         LOG.warning("%s: a second signal, callbacks are cancelled", self._name())
         consumers = list(self._threaded.consumers.values())

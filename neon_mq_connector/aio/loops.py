@@ -73,7 +73,7 @@ class CoroutineLoop:
         return self._ended or (self._loop is not None and self._loop.is_closed())
 
     def start(self, timeout: float) -> None:
-        """Have the loop run, or check that it can be used where its owner runs it.
+        """Run the loop, or check that it can be used where its owner runs it.
 
         Args:
             timeout: how long to wait for it at most, in seconds.
@@ -120,7 +120,7 @@ class CoroutineLoop:
             return False
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Have the loop call a function, after what it was given before; never waits.
+        """Call a function on the loop, after what it was given before; never wait.
 
         The function must not block; an exception that it raises is logged.
 
@@ -166,7 +166,7 @@ class CoroutineLoop:
         raise StoppedError(f"the asyncio loop {self.name} has ended")
 
     def _wake(self) -> None:
-        """Have the loop make the calls soon; called by any thread."""
+        """Make the calls soon, on the loop; called by any thread."""
         loop = self._loop
         if loop is not None:  # or else it makes them when there is one
             loop.call_soon_threadsafe(self._make_calls, context=self._context)

@@ -224,7 +224,7 @@ class AsyncRequests:
     async def _named_queue(
         self, channel: ReplyChannel, name: str, spec: RequestSpec
     ) -> AsyncIterator[None]:
-        """Have a reply queue of that name as long as the block lasts."""
+        """Use a reply queue of that name for a ``with`` block."""
         queues = channel.shared.named_queues
         acquire = partial(queues.acquire, channel.channel, name, spec)
         queue = await self._call(
@@ -307,3 +307,8 @@ class AsyncRequests:
     def _end(self, answers: AwaitedAnswers) -> None:
         self._waiting.discard(answers)
         answers.channel.remove(answers.request)
+        answers.request.receive = _drop  # or else the garbage collector would have to free both
+
+
+def _drop(_event: ReplyEvent) -> None:
+    """Take what comes for a request that has ended."""
