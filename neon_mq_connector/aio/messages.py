@@ -1,15 +1,216 @@
-"""aio-pika's message of a delivery, for callbacks that take one; needs the extra ``aio``."""
+"""aio-pika's message of a delivery, for callbacks that take one; needs the extra ``aio``.
+
+A message settles on ``message.channel``, and is answered by it: a callback's channel under the
+names and with the answers of aiormq. It publishes, declares and gets; everything is done by the
+channel underneath.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import pika.exceptions as pika_errors
 from aio_pika import IncomingMessage
+from aiormq import exceptions as aiormq_errors
+from aiormq import spec
+from aiormq.abc import DeliveredMessage
+from pika.spec import BasicProperties
 
-from neon_mq_connector.aio.aiormq_channel import AiormqChannel, Header
 from neon_mq_connector.aio.channel import AwaitableChannel
+from neon_mq_connector.aio.operation import Done
 from neon_mq_connector.link import Delivery
+
+_REFUSALS: dict[int, type[aiormq_errors.ChannelClosed]] = {
+    403: aiormq_errors.ChannelAccessRefused,
+    404: aiormq_errors.ChannelNotFoundEntity,
+    405: aiormq_errors.ChannelLockedResource,
+    406: aiormq_errors.ChannelPreconditionFailed,
+}
+_NO_ROUTE = 312
+#: What properties have the same name, and the same type, in pamqp and in pika.
+_SAME_NAMES = (
+    "app_id",
+    "content_encoding",
+    "content_type",
+    "correlation_id",
+    "delivery_mode",
+    "expiration",
+    "headers",
+    "message_id",
+    "priority",
+    "reply_to",
+    "user_id",
+)
+
+
+class PropertiesView:
+    """pika's properties under pamqp's names, most of which are the same."""
+
+    expiration: str | None
+    delivery_mode: int | None
+
+    def __init__(self, properties: BasicProperties) -> None:
+        self.__dict__.update(vars(properties))
+        self.message_type = properties.type
+        seconds = properties.timestamp
+        self.timestamp = None if seconds is None else _as_datetime(seconds)
+
+
+class Header:
+    """A content header, as far as a message is made from it."""
+
+    __slots__ = ("properties",)
+
+    def __init__(self, properties: BasicProperties) -> None:
+        self.properties = PropertiesView(properties)
+
+
+def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
+    """Make an operation that aiormq and pika have with the same arguments.
+
+    Args:
+        name: of the operation.
+        answer: makes aiormq's answer of pika's.
+    """
+
+    async def operation(
+        self: AiormqChannel,
+        *arguments: Any,
+        nowait: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        frame = await _asked(timeout, getattr(self.channel, name)(*arguments, **options))
+        return answer(frame.method)
+
+    operation.__name__ = name
+    operation.__doc__ = f"Do what ``{name}`` of aiormq does; refusals are raised as it does."
+    return operation
+
+
+class AiormqConnection:
+    """The connection of such a channel, as far as messages ask for it."""
+
+    #: Whether the broker knows ``basic.nack``: every RabbitMQ does.
+    basic_nack = True
+
+    def __init__(self, channel: AwaitableChannel) -> None:
+        #: Whether the consumer is detached.
+        self.is_closed = channel.is_closed
+
+
+class AiormqChannel:
+    """Stand in for the aiormq channel of one message.
+
+    Args:
+        channel: what does the work.
+    """
+
+    __slots__ = ("channel",)
+
+    def __init__(self, channel: AwaitableChannel) -> None:
+        self.channel = channel
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether messages of this channel cannot be settled any more."""
+        # one that is being stopped is still open for what is running
+        return not self.channel.is_attached
+
+    @property
+    def connection(self) -> AiormqConnection:
+        """A stand-in for the connection."""
+        return AiormqConnection(self.channel)
+
+    # -- settling: done by the call ------------------------------------------------------------
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = True) -> Done:
+        """Acknowledge; what the callback has published is confirmed before the ack leaves."""
+        return self.channel.basic_ack(delivery_tag, multiple)
+
+    def basic_nack(
+        self, delivery_tag: int, multiple: bool = False, requeue: bool = True, wait: bool = True
+    ) -> Done:
+        """Requeue a message, or have the broker drop or dead-letter it."""
+        return self.channel.basic_nack(delivery_tag, multiple, requeue)
+
+    def basic_reject(self, delivery_tag: int, *, requeue: bool = True, wait: bool = True) -> Done:
+        """Reject a message: requeue it, or have the broker drop or dead-letter it."""
+        return self.channel.basic_reject(delivery_tag, requeue)
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    async def basic_publish(
+        self,
+        body: bytes,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        properties: spec.Basic.Properties | None = None,
+        mandatory: bool = False,
+        immediate: bool = False,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> spec.Basic.Ack:
+        """Publish and wait for the broker's confirm.
+
+        Raises:
+            aiormq.exceptions.PublishError: no queue takes it.
+            aiormq.exceptions.DeliveryError: the broker would not take it.
+            aiormq.exceptions.ChannelClosed: there is no such exchange, or it may not be used.
+            PublishError: there is no confirm.
+        """
+        sent = _as_pika(properties)
+        try:
+            await _asked(
+                timeout,
+                self.channel.basic_publish(exchange, routing_key, body, sent, mandatory),
+            )
+        except pika_errors.UnroutableError as error:
+            returned = spec.Basic.Return(_NO_ROUTE, "NO_ROUTE", exchange, routing_key)
+            message = self._delivered(returned, sent, body)
+            raise aiormq_errors.PublishError(message, returned) from error
+        except pika_errors.NackError as error:
+            raise aiormq_errors.DeliveryError(None, spec.Basic.Nack()) from error
+        return spec.Basic.Ack()
+
+    # -- what the broker may refuse ------------------------------------------------------------
+
+    queue_declare = _operation(
+        "queue_declare",
+        lambda ok: spec.Queue.DeclareOk(ok.queue, ok.message_count, ok.consumer_count),
+    )
+    queue_delete = _operation("queue_delete", lambda ok: spec.Queue.DeleteOk(ok.message_count))
+    queue_purge = _operation("queue_purge", lambda ok: spec.Queue.PurgeOk(ok.message_count))
+    queue_bind = _operation("queue_bind", lambda _ok: spec.Queue.BindOk())
+    queue_unbind = _operation("queue_unbind", lambda _ok: spec.Queue.UnbindOk())
+    exchange_declare = _operation("exchange_declare", lambda _ok: spec.Exchange.DeclareOk())
+    exchange_delete = _operation("exchange_delete", lambda _ok: spec.Exchange.DeleteOk())
+    exchange_bind = _operation("exchange_bind", lambda _ok: spec.Exchange.BindOk())
+    exchange_unbind = _operation("exchange_unbind", lambda _ok: spec.Exchange.UnbindOk())
+
+    async def basic_get(
+        self, queue: str = "", no_ack: bool = False, timeout: float | None = None
+    ) -> DeliveredMessage:
+        """Take one message from a queue.
+
+        Returns:
+            The message; its ``delivery`` is a ``GetEmpty`` when there is none.
+        """
+        method, properties, body = await _asked(timeout, self.channel.basic_get(queue, no_ack))
+        if method is None:
+            return self._delivered(spec.Basic.GetEmpty(), None, b"")
+        names = ("delivery_tag", "redelivered", "exchange", "routing_key", "message_count")
+        got = spec.Basic.GetOk(*(getattr(method, name) for name in names))
+        return self._delivered(got, properties, body)
+
+    def _delivered(self, delivery: Any, properties: Any, body: bytes) -> DeliveredMessage:
+        header, channel = Header(properties or BasicProperties()), self
+        return DeliveredMessage(delivery, cast("Any", header), body, cast("Any", channel))
 
 
 def make_message(channel: AwaitableChannel, delivery: Delivery) -> IncomingMessage:
@@ -39,6 +240,37 @@ def make_message(channel: AwaitableChannel, delivery: Delivery) -> IncomingMessa
         view.expiration = _number_or_none(view.expiration)
         view.delivery_mode = view.delivery_mode if view.delivery_mode in (1, 2) else None
         return IncomingMessage(delivered)
+
+
+async def _asked(timeout: float | None, operation: Awaitable[Any]) -> Any:
+    """Wait for what the broker may refuse."""
+    try:
+        return await (operation if timeout is None else asyncio.wait_for(operation, timeout))
+    except pika_errors.ChannelClosedByBroker as error:
+        kind = _REFUSALS.get(error.reply_code)
+        if kind is not None:
+            raise kind(error.reply_text) from error
+        raise aiormq_errors.ChannelClosed(error.reply_code, error.reply_text) from error
+
+
+def _as_datetime(seconds: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, tz=timezone.utc)
+    except (OverflowError, OSError, ValueError):  # any sender can write any number there
+        return None
+
+
+def _as_pika(properties: spec.Basic.Properties | None) -> BasicProperties | None:
+    if properties is None:
+        return None
+    timestamp = properties.timestamp
+    named = {name: getattr(properties, name) for name in _SAME_NAMES}
+    return BasicProperties(
+        **named,
+        cluster_id=properties.cluster_id or None,
+        timestamp=None if timestamp is None else int(timestamp.timestamp()),
+        type=properties.message_type,
+    )
 
 
 def _number_or_none(text: Any) -> str | None:
