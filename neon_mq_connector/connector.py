@@ -1,7 +1,6 @@
-"""`MQConnector`: what a service subclasses, and the class of its consumer threads.
+"""`MQConnector`: what a service subclasses. Its parts are in `neon_mq_connector.service`.
 
-What it is made of stands in `neon_mq_connector.service`, part by part; here is what ties the parts
-together: running and stopping.
+This module ties them together: running, health and stopping.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
 from neon_mq_connector.service.consuming import ConsumingService
+from neon_mq_connector.service.health import Health, describe_connections
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import wait_for_end
 from neon_mq_connector.threads import forking
@@ -94,8 +94,7 @@ class MQConnector(ConsumingService):
         """Wait for the broker, start what was registered, and return.
 
         When the broker does not answer in time this logs an error and returns, with nothing
-        started;
-        it may be called again.
+        started; it may be called again.
 
         Args:
             run_consumers: start the consumers.
@@ -132,11 +131,7 @@ class MQConnector(ConsumingService):
         self.post_run(**kwargs)
 
     def _reach_broker(self, timeout: float) -> MQConnectionError | None:
-        """Wait until the broker answers; a `stop` ends the wait.
-
-        Returns:
-            None when it accepts the service, or what is wrong.
-        """
+        """Wait until the broker answers or `stop` is called; return what is wrong, or None."""
         with self._mq_lock:
             self._mq_stop_waiting.clear()
             self._mq_closing = {}
@@ -145,11 +140,7 @@ class MQConnector(ConsumingService):
         return wait_until_up(self._all_parameters(self.vhost), timeout, self._mq_stop_waiting)
 
     def _begin_running(self) -> bool:
-        """Take it that the service runs, unless it was stopped meanwhile.
-
-        Returns:
-            Whether it does.
-        """
+        """Note that the service runs, unless it was stopped meanwhile; return whether it does."""
         _running.add(self)
         with self._mq_lock:
             if self._mq_stop_waiting.is_set():
@@ -184,6 +175,40 @@ class MQConnector(ConsumingService):
             )
             stopping.start()
             signals.wait_for_second(stopping, self._stop_timeout() + 5.0)
+
+    def check_health(self) -> bool:
+        """Return whether the connector runs and each started consumer consumes.
+
+        Returns:
+            False before `run`, while one of them is recovering, has failed or gets nothing, and
+            after `stop`. `health` says more.
+        """
+        return self.health().healthy
+
+    def health(self, *, stacks: bool = False) -> Health:
+        """Return how the connector, its consumers and its connections are.
+
+        Args:
+            stacks: whether to add the stack of each consumer's oldest callback.
+
+        Returns:
+            A snapshot: whether all is well, what is not and why, and counts per consumer.
+        """
+        watch = self._mq_watch
+        complaints = {} if watch is None else watch.complaints
+        consumers, reasons = self._registry.health(complaints, stacks=stacks)
+        if watch is not None and (problem := watch.standstill()):
+            reasons.append(problem)
+        if not self._mq_running:
+            reasons = [f"service {self.service_name!r} is not running"]
+        with self._mq_lock:
+            connections = list(self._mq_connections.values())
+        return Health(
+            healthy=not reasons,
+            reasons=tuple(reasons),
+            consumers=consumers,
+            connections=describe_connections(connections),
+        )
 
     def pre_run(self, **kwargs: Any) -> None:
         """Do what comes before the consumers start; services override it, often to register.

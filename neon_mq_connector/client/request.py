@@ -59,9 +59,11 @@ class RequestSpec(NamedTuple):
         """Check the arguments of a request; its time begins to run.
 
         Raises:
-            TypeError, ValueError: the data is no dict, or is empty; a name is too long; the timeout
-                is no number of seconds above 0.
+            TypeError, ValueError: the data is no dict, or is empty; a name is too long, or there is
+                neither queue nor exchange; the timeout is no number of seconds above 0.
         """
+        if not queue and not exchange:
+            raise ValueError("a request needs a queue or an exchange to go to; both are empty")
         if not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
         check_data(data)

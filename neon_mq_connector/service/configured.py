@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.publishing.callers_connection import remember_owner
-from neon_mq_connector.service.virtual_host import with_prefix
 from neon_mq_connector.topology import check_name
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ class ConfiguredService:
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         # the last of the chain: services mix this with Thread and call both in any order
         self.service_name = service_name
-        self._source = find_source(config) or Source(NO_SOURCE, {})
-        self._config: dict[str, Any] = self._unwrapped()
-        self._settings: MQSettings | None = None
+        self._use(config)
         self._service_id: str | None = None
         self._vhost = ""
         self.sync_period: float = 10
@@ -61,9 +59,12 @@ class ConfiguredService:
 
     @config.setter
     def config(self, config: Mapping[str, Any]) -> None:
+        self._use(config)
+
+    def _use(self, config: Mapping[str, Any] | None) -> None:
         self._source = find_source(config) or Source(NO_SOURCE, {})
-        self._config = self._unwrapped()
-        self._settings = None
+        self._config = dict(self._source.section)
+        self._settings: MQSettings | None = None
 
     @property
     def settings(self) -> MQSettings:
@@ -77,9 +78,6 @@ class ConfiguredService:
 
             self._settings = MQSettings.from_config(self._config, source=self._source.name)
         return self._settings
-
-    def _unwrapped(self) -> dict[str, Any]:
-        return dict(self._source.section)
 
     @staticmethod
     def init_config(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -249,3 +247,17 @@ class ConfiguredService:
             exception: what went wrong.
         """
         default_error_handler(thread, exception)
+
+
+@functools.lru_cache(maxsize=256)
+def with_prefix(vhost: str, prefix: str) -> str:
+    """Put a prefix before the name of a virtual host.
+
+    Returns:
+        ``/<prefix>_<name>``; a prefix that is there already is not added again, a trailing ``_`` is
+        dropped, a leading ``/`` added.
+    """
+    name = vhost.lstrip("/") if vhost else ""
+    if prefix and name != prefix and not name.startswith(f"{prefix}_"):
+        name = f"{prefix}_{name}"
+    return f"/{name.removesuffix('_')}"
