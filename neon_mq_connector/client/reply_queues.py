@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import pika.exceptions as pika_errors
+
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.control.control import Control
@@ -213,6 +215,18 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
 
     status = control.perform(f"declaring reply queue {name!r}", steps, timeout=time_left(deadline))
     return status.name
+
+
+def delete_reply_queue(control: Control, name: str, timeout: float) -> None:
+    """Delete a reply queue; a failure is logged."""
+    try:
+        control.call(
+            f"deleting reply queue {name!r}",
+            lambda channel: channel.queue_delete(name),
+            timeout=timeout,
+        )
+    except (MQError, pika_errors.AMQPError) as error:
+        LOG.info("reply queue %r is left behind: %s", name, error)
 
 
 def learn_direct_name(channel: LinkChannel, deadline: float) -> str:

@@ -7,7 +7,6 @@ broker, and not in memory.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,8 @@ from queue import Empty
 from types import TracebackType
 from typing import Any
 
-import pika.exceptions as pika_errors
-
 from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.request import (
     ReplyEvent,
     RequestSpec,
@@ -39,8 +37,6 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, delivery_tag
 from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
-
-LOG = logging.getLogger("neon_mq_connector.client")
 
 #: What may come: parts, or why there will be no more.
 StreamEvent = Sequence[RawDelivery] | MQError
@@ -129,14 +125,7 @@ class PartsQueue:
         if self._parts is None:
             return
         self._parts.close_soon()
-        try:
-            self._connections.control.call(
-                f"deleting reply queue {self.name!r}",
-                lambda control: control.queue_delete(self.name),
-                timeout=_CLOSE_TIMEOUT,
-            )
-        except (MQError, pika_errors.AMQPError) as error:
-            LOG.warning("reply queue %r is left behind: %s", self.name, error)
+        delete_reply_queue(self._connections.control, self.name, _CLOSE_TIMEOUT)
 
     # -- calls that do not wait ----------------------------------------------------------------
 
