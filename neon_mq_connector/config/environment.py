@@ -49,9 +49,6 @@ def env_flag(name: str, default: bool = False) -> bool:
 def env_path(name: str) -> Path | None:
     """Read a path from an environment variable.
 
-    Args:
-        name: the variable, e.g. ``"NEON_MQ_CONFIG_PATH"``.
-
     Returns:
         The path, with a leading ``~`` expanded; None when the variable is not set or blank.
     """
@@ -65,18 +62,16 @@ def expand(text: str | Path) -> Path:
 
 
 def home_directory() -> Path | None:
-    """Find the user's home directory.
+    """Return the user's home directory.
 
-    Returns:
-        An absolute path, or None for a process without a home, such as one that a container runs
-        under a user id without a password entry.
+    A process has none where a container runs it under a user id without a password entry.
     """
     home = os.path.expanduser("~")
     return Path(home) if os.path.isabs(home) else None
 
 
 def config_directory() -> Path | None:
-    """Find the directory for configuration files: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
+    """Return the directory for configuration files: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
     named = os.environ.get("XDG_CONFIG_HOME", "")
     if os.path.isabs(named):
         return Path(named)

@@ -17,9 +17,8 @@ def load_neon_mq_config() -> dict[str, Any]:
     """Read the configuration that a connector without one of its own would use.
 
     Returns:
-        The settings as a new plain dict, without an outer ``MQ``, not validated: of the first
-        source that exists, in the order described in `neon_mq_connector.config.sources`. An empty
-        dict when there is none.
+        A new dict of the settings, without an outer ``MQ``, not validated, from the first source
+        that exists (see `neon_mq_connector.config.sources`); empty when there is none.
 
     Raises:
         ConfigurationError: a source exists and cannot be read; the message names it.

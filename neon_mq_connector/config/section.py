@@ -22,11 +22,7 @@ LONGEST = 1_000_000.0
 
 
 def problem(text: str) -> PydanticCustomError:
-    """Make an error for a validator to raise.
-
-    Args:
-        text: what is wrong and what would make it right; completes the sentence "this key: ...".
-    """
+    """Return an error for a validator to raise; the text completes the sentence "this key: ..."."""
     return PydanticCustomError(PROBLEM, "{text}", {"text": text})
 
 
@@ -92,14 +88,10 @@ def setting(
 def seconds(
     default: float | None, *, description: str, group: str, zero: bool = False, **more: Any
 ) -> Any:
-    """Declare a setting that is a time span.
+    """Declare a setting that is a time span in seconds; see `setting`.
 
     Args:
-        default: in seconds; None for no limit.
-        description: what it does, for the reference page.
-        group: the heading under which the reference page lists it.
         zero: whether 0 is allowed.
-        more: passed to pydantic's `Field`.
     """
     lowest = {"ge": 0.0} if zero else {"gt": 0.0}
     least = "0 or more" if zero else "more than 0"
@@ -118,17 +110,7 @@ def seconds(
 def whole(
     default: int, *, low: int, high: int, description: str, group: str, unit: str, **more: Any
 ) -> Any:
-    """Declare a setting that is a whole number.
-
-    Args:
-        default: its value when the configuration says nothing.
-        low: the least value allowed.
-        high: the greatest value allowed.
-        description: what it does, for the reference page.
-        group: the heading under which the reference page lists it.
-        unit: what is counted.
-        more: passed to pydantic's `Field`.
-    """
+    """Declare a setting that is a whole number from ``low`` to ``high``; see `setting`."""
     return setting(
         default,
         expects=f"a whole number from {low:,} to {high:,}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
@@ -29,20 +29,18 @@ AMQPS_PORT = 5671
 BROKER = "Broker"
 
 
+def _read_by(parse: Callable[[Any], Any]) -> BeforeValidator:
+    def validate(value: Any) -> Any:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise problem(f"the value {error}") from error
+
+    return BeforeValidator(validate)
+
+
 def _host(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_host(value)
-    except ValueError as error:
-        raise problem(f"the value {error}") from error
-
-
-def _address(value: Any) -> ServerAddress:
-    try:
-        return parse_address(value)
-    except ValueError as error:
-        raise problem(f"the value {error}") from error
+    return parse_host(value) if isinstance(value, str) else value
 
 
 def _entries(value: Any) -> Any:
@@ -80,7 +78,7 @@ class MQSettings(Tuning):
     _source: str = PrivateAttr(default=PASSED_DICT)
     _prefix: str = PrivateAttr(default="")
 
-    server: Annotated[str, BeforeValidator(_host)] = setting(
+    server: Annotated[str, _read_by(_host)] = setting(
         "localhost",
         expects="a host name or an address",
         group=BROKER,
@@ -94,7 +92,7 @@ class MQSettings(Tuning):
         ge=1,
         le=65535,
     )
-    servers: tuple[Annotated[ServerAddress, BeforeValidator(_address)], ...] = setting(
+    servers: tuple[Annotated[ServerAddress, _read_by(parse_address)], ...] = setting(
         (),
         expects='a list of servers, such as ["mq1", "mq2:5673"]',
         group=BROKER,

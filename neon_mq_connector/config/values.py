@@ -40,11 +40,9 @@ class Credentials:
 
 
 def mistake(text: str) -> ConfigurationError:
-    """Make the error for something that is wrong in a configuration.
+    """Return the error for something that is wrong in a configuration.
 
-    Args:
-        text: the message. What would break the line or not be seen in it is escaped, since the
-            names and paths in a message may hold anything.
+    What would break the line of its message is escaped: names and paths may hold anything.
     """
     if not text.isprintable():
         pieces = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -53,11 +51,7 @@ def mistake(text: str) -> ConfigurationError:
 
 
 def kind_of(value: Any) -> str:
-    """Describe the kind of a value, in the words of a configuration file and without quoting it.
-
-    Args:
-        value: anything that may stand in a configuration.
-    """
+    """Return the kind of a value in the words of a configuration file, without quoting it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
