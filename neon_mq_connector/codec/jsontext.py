@@ -32,7 +32,6 @@ from neon_mq_connector.codec.bounds import (
 )
 from neon_mq_connector.errors import DecodeError
 
-_BLANK: Final = " \t\n\r"
 _NOT_BLANK: Final = re.compile(r"[^ \t\n\r]")
 # Of constants and small integers Python has one each.
 _LARGE_NUMBER: Final = re.compile(r"[-+.0-9eE]{3,}|-[6-9]")
@@ -83,20 +82,11 @@ def parse_known_json(text: str, bounds: Bounds) -> Any:
 def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
     """Read one JSON value from a text that is known to keep to all bounds.
 
-    Arguments:
-        text: the whole text; blanks around the value are skipped.
-        decoder: what reads it. Default: strict JSON.
-
-    Returns:
-        What the decoder makes of the text.
-
     Raises:
         DecodeError: the decoder refuses the text, or something follows the value.
     """
-    start = 0
-    if text[:1] in _BLANK:
-        found = _NOT_BLANK.search(text)
-        start = found.start() if found else len(text)
+    found = _NOT_BLANK.search(text)
+    start = found.start() if found else len(text)
     # The errors of the standard library hold the whole text; hence `from None` throughout: what is
     # logged or kept must not hold 16 MiB of somebody's message.
     try:
@@ -174,15 +164,7 @@ def _outside_strings(text: str) -> tuple[int, str]:
 
 
 def _check_depth(outside: str, bounds: Bounds) -> None:
-    """Refuse a JSON text that is nested too deep for the scanner, which recurses.
-
-    Arguments:
-        outside: what is outside of the strings of the text.
-        bounds: what the text may cost.
-
-    Raises:
-        DecodeError: it exceeds `Bounds.max_depth`, or its brackets do not match.
-    """
+    """Refuse a text that is nested too deep for the scanner, by what is outside of its strings."""
     if not outside.isascii():
         raise DecodeError("not JSON: a character outside of a string that is not ASCII")
     brackets = outside.translate(_ONLY_BRACKETS)

@@ -64,41 +64,17 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
         EncodeError: the dict has no `repr`: it is nested too deep, or holds an integer that is too
             long. Send less, or that value as a string.
     """
-    # what `json.dumps` and `base64.b64encode` come to for a string, without their ceremony; each
-    # step lets go of what the one before has made, which may be large
-    return binascii.b2a_base64(encode_basestring_ascii(_repr(data)).encode("ascii"), newline=False)
-
-
-def write_literals(data: dict[Any, Any]) -> bytes:
-    """Write a dict as `dict_to_b64` does, of which it is known that its `repr` is made of literals.
-
-    Arguments:
-        data: the dict; see `encoding.check_legacy`.
-
-    Returns:
-        The same bytes as `dict_to_b64`.
-
-    Raises:
-        EncodeError: as there.
-    """
-    text = _repr(data)
-    # literals have no control characters; so in JSON nothing but these is written otherwise
-    if "\\" in text or '"' in text or not text.isascii():
-        text = encode_basestring_ascii(text)
-    else:
-        text = f'"{text}"'
-    raw = text.encode("ascii")
-    del text  # it may be large
-    return binascii.b2a_base64(raw, newline=False)
-
-
-def _repr(data: dict[Any, Any]) -> str:
     try:
-        return repr(data)
+        text = repr(data)
     except RecursionError:
         raise EncodeError("the message is nested too deep for the legacy format") from None
     except ValueError as error:
         raise EncodeError(f"the message cannot be written in the legacy format: {error}") from error
+    # what `json.dumps` and `base64.b64encode` come to for a string; large texts are let go early
+    text = encode_basestring_ascii(text)
+    raw = text.encode("ascii")
+    del text
+    return binascii.b2a_base64(raw, newline=False)
 
 
 def b64_to_dict(data: bytes | str, *, bounds: Bounds = DEFAULT_BOUNDS) -> dict[Any, Any]:
@@ -124,18 +100,7 @@ def b64_to_dict(data: bytes | str, *, bounds: Bounds = DEFAULT_BOUNDS) -> dict[A
 
 
 def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
-    """Read base64 of a JSON string that holds a `repr`, or of a JSON object.
-
-    Arguments:
-        body: the body of a message.
-        bounds: what reading may cost.
-
-    Returns:
-        The dict, and whether it came in the legacy format.
-
-    Raises:
-        DecodeError: as `b64_to_dict` does.
-    """
+    """Read a dict as `b64_to_dict` does; return it, and whether it came in the legacy format."""
     small = len(body) <= SMALL and bounds is DEFAULT_BOUNDS
     if not small:
         check_body(body, bounds)
@@ -163,11 +128,7 @@ def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
 
 
 def the_dict(value: Any) -> dict[Any, Any]:
-    """Return a message that is a dict.
-
-    Raises:
-        DecodeError: it is something else, which the message names.
-    """
+    """Return a message that is a dict; raise `DecodeError` for anything else."""
     if type(value) is not dict:
         raise DecodeError(f"a message must be a dict, not a {type(value).__name__}")
     return value
