@@ -22,9 +22,9 @@ _ENCODER: Final = json.JSONEncoder(
 )
 
 #: Types whose values need no closer look.
-_JSON_SCALARS: Final = frozenset({str, int, bool, type(None)})
-_SCALARS: Final = frozenset({str, int, bool, type(None), float, bytes, complex})
-_TEXT: Final = frozenset({str})
+_JSON_SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
+_SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None), float, bytes, complex})
+_TEXT: Final[frozenset[type]] = frozenset({str})
 _CONTAINERS: Final = (dict, list, tuple, set)
 _REPRS: Final[dict[type, Callable[[Any], str]]] = {
     kind: kind.__repr__ for kind in (str, int, float, bytes, complex, dict, list, tuple, set)
