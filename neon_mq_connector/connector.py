@@ -74,8 +74,7 @@ class MQConnector(ConsumingService):
         super().__init__(config, service_name)
         self._mq_stop_waiting = Flag()
         self._mq_signals: StopSignals | None = None
-        self._sync_thread: RepeatingTimer | None = None
-        self._observer_thread: RepeatingTimer | None = None
+        self._mq_timers: dict[str, RepeatingTimer] = {}
         forking.register(self)
         self._apply_configured_properties()
 
@@ -125,9 +124,9 @@ class MQConnector(ConsumingService):
         if run_consumers:
             self.run_consumers(names=names, daemon=daemon)
         if run_sync:
-            self._start_timer("sync_thread")
+            self._start_timer("sync", self.sync_period)
         if run_observer is None or run_observer:
-            self._start_timer("observer_thread")
+            self._start_timer("observe_consumers", self.observe_period)
         self.post_run(**kwargs)
 
     def _reach_broker(self, timeout: float) -> MQConnectionError | None:
@@ -227,40 +226,41 @@ class MQConnector(ConsumingService):
     @property
     def observer_thread(self) -> RepeatingTimer:
         """The timer that looks after the consumers."""
-        if self._observer_thread is None or self._observer_thread.finished.is_set():
-            self._observer_thread = self._timer(self.observe_period, "observe_consumers")
-        return self._observer_thread
+        return self._timer("observe_consumers", self.observe_period)
 
     @property
     def sync_thread(self) -> RepeatingTimer:
         """The timer that publishes the service's presence."""
-        if self._sync_thread is None or self._sync_thread.finished.is_set():
-            self._sync_thread = self._timer(self.sync_period, "sync")
-        return self._sync_thread
+        return self._timer("sync", self.sync_period)
 
-    def _start_timer(self, name: str) -> None:
+    def _timer(self, method: str, period: float) -> RepeatingTimer:
+        """Return the timer of a method; a new one if there is none, or if it was stopped."""
+        timer = self._mq_timers.get(method)
+        if timer is None or timer.finished.is_set():
+            timer = RepeatingTimer(period, lambda: getattr(self, method)())
+            timer.name = f"mq-{method}:{self.service_name}"
+            timer.daemon = True
+            self._mq_timers[method] = timer
+        return timer
+
+    def _start_timer(self, method: str, period: float) -> None:
         with self._mq_lock:  # two callers must not start one thread
-            timer: RepeatingTimer = getattr(self, name)
+            timer = self._timer(method, period)
             if timer.ident is None:
                 timer.start()
 
-    def _timer(self, period: float, method: str) -> RepeatingTimer:
-        timer = RepeatingTimer(period, lambda: getattr(self, method)())
-        timer.name = f"mq-{method}:{self.service_name}"
-        timer.daemon = True
-        return timer
+    def _stop_timer(self, method: str) -> None:
+        timer = self._mq_timers.pop(method, None)
+        if timer is not None:
+            timer.cancel()
 
     def stop_sync_thread(self) -> None:
         """Stop publishing the service's presence."""
-        timer, self._sync_thread = self._sync_thread, None
-        if timer is not None:
-            timer.cancel()
+        self._stop_timer("sync")
 
     def stop_observer_thread(self) -> None:
         """Stop looking after the consumers."""
-        timer, self._observer_thread = self._observer_thread, None
-        if timer is not None:
-            timer.cancel()
+        self._stop_timer("observe_consumers")
 
     def stop(self) -> None:
         """Stop everything within the setting ``stop_timeout`` (10 s); `run` works again afterwards.
@@ -319,12 +319,13 @@ class MQConnector(ConsumingService):
     def after_fork_in_child(self) -> None:
         """Forget in a child process what only the parent runs; `run` may be called there too."""
         _running.discard(self)
-        forking.keep(self._sync_thread, self._observer_thread, self._mq_watch, dict(self.consumers))
+        forking.keep(self._mq_timers, self._mq_watch, dict(self.consumers))
         forking.keep(self._mq_loop, self._mq_closing)
         self._mq_lock = threading.RLock()
         self._mq_running = False
         self._mq_closing = {}
-        self._sync_thread = self._observer_thread = self._mq_watch = self._mq_loop = None
+        self._mq_timers = {}
+        self._mq_watch = self._mq_loop = None
         self._registry.after_fork_in_child()
 
 

@@ -132,19 +132,11 @@ class ControlConnection:
         return channel
 
     def drive(self, steps: Generator[Step, Any, T]) -> T:
-        """Perform the steps of a topology generator.
-
-        Raises:
-            Refusal: the broker said no; its ``__cause__`` is pika's exception.
-        """
+        """Perform the steps of a topology generator; raises `Refusal` as `perform_on` does."""
         return drive_steps(steps, self.perform)
 
     def perform(self, step: Step) -> QueueStatus | None:
-        """Perform one step.
-
-        Raises:
-            Refusal: the broker said no; its ``__cause__`` is pika's exception.
-        """
+        """Perform one step; raises `Refusal` as `perform_on` does."""
         try:
             return perform_on(self.channel(), step)
         except Refusal as refusal:
@@ -273,10 +265,6 @@ def _socket_of(connection: pika.BlockingConnection) -> socket.socket | None:
 
 def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:
     """Perform a topology step on a blocking channel, which a refusal closes.
-
-    Args:
-        channel: an open channel.
-        step: what to ask the broker.
 
     Returns:
         The status of the queue, for a declare of one.

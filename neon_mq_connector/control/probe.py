@@ -21,16 +21,7 @@ _SHORTEST_ATTEMPT = 0.5
 
 
 def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
-    """Whether something listens at a TCP port.
-
-    Args:
-        address: host name or address.
-        port: the port.
-        timeout: how long to wait for an answer, in seconds.
-
-    Returns:
-        Whether a connection was accepted.
-    """
+    """Whether something listens at a TCP port, found out within a timeout in seconds."""
     try:
         with socket.create_connection((address, int(port)), timeout=timeout):
             return True
@@ -39,13 +30,7 @@ def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
 
 
 def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingConnection:
-    """Open a pika connection for a caller who then owns it.
-
-    Args:
-        parameters: one entry per server, tried in random order.
-
-    Returns:
-        The open connection.
+    """Open a pika connection to one of several servers, tried in random order.
 
     Raises:
         pika.exceptions.AMQPError: the failure at the last of the servers.
@@ -60,10 +45,7 @@ def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.Bloc
 
 
 def check(parameters: Sequence[pika.connection.Parameters]) -> None:
-    """Open and close a connection.
-
-    Args:
-        parameters: one entry per server.
+    """Open and close a connection to one of several servers.
 
     Raises:
         BrokerUnreachableError: no server answers.
