@@ -67,11 +67,12 @@ def create_mq_callback(
         def read(args: tuple[Any, ...]) -> _Request:
             return _read(args, taken, request_model)
 
-        def fail(args: tuple[Any, ...]) -> None:
-            """Raise the current exception on behalf of a consumer, or else log it."""
-            if args and _current(args[-1]) is not None:
-                raise
-            LOG.exception("%s failed", name_of(wrapped))
+        def logged(args: tuple[Any, ...]) -> bool:
+            """Log what went wrong if it was called by hand; return whether it was."""
+            by_hand = not args or _current(args[-1]) is None
+            if by_hand:
+                LOG.exception("%s failed", name_of(wrapped))
+            return by_hand
 
         @functools.wraps(wrapped)
         def call(*args: Any) -> Any:
@@ -81,7 +82,9 @@ def create_mq_callback(
                 if (answer := _answer(request, result)) is not None:
                     _send_by_hand(request, answer)
             except Exception:
-                return fail(args)
+                if logged(args):
+                    return None
+                raise
             return result
 
         @functools.wraps(wrapped)
@@ -92,7 +95,9 @@ def create_mq_callback(
                 if (answer := _answer(request, result)) is not None:
                     await _send_by_hand_async(request, answer)
             except Exception:
-                return fail(args)
+                if logged(args):
+                    return None
+                raise
             return result
 
         if is_coroutine_function(wrapped):
