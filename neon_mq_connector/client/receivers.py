@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from functools import partial
 from queue import Empty
-from typing import Any
+from typing import Any, TypeVar
 
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec
@@ -17,7 +17,7 @@ from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.threads.mailbox import Mailbox
 
-LOG = logging.getLogger("neon_mq_connector.client")
+T = TypeVar("T")
 
 
 class WaitingThread:
@@ -130,7 +130,7 @@ class FutureReceiver:
 
     def expire(self) -> None:
         """Fail: no answer came in time."""
-        self._fail(self._channel.expire(self._request))
+        self._end(self.future.set_exception, self._channel.expire(self._request))
 
     def _handle(self, event: ReplyEvent) -> None:
         if self.future.done():
@@ -140,23 +140,16 @@ class FutureReceiver:
         try:
             answer = self._channel.read(self._request, event)
         except MQError as error:
-            self._fail(error)
+            self._end(self.future.set_exception, error)
             return
         if answer is not None:
-            self._forget()
-            self.future.release()
-            try:
-                self.future.set_result(answer)
-            except InvalidStateError:
-                LOG.debug("%s was answered after it had ended", self._request)
+            self._end(self.future.set_result, answer)
 
-    def _fail(self, error: BaseException) -> None:
+    def _end(self, settle: Callable[[T], object], value: T) -> None:
         self._forget()
         self.future.release()
-        try:
-            self.future.set_exception(error)
-        except InvalidStateError:
-            LOG.debug("%s failed after it had ended: %s", self._request, error)
+        with suppress(InvalidStateError):  # it was cancelled meanwhile
+            settle(value)
 
     def _forget(self) -> None:
         self._thread.forget(self)

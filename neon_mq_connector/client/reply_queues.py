@@ -95,7 +95,9 @@ class NamedQueues:
 
         Raises:
             RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
+            TypeError, ValueError: the name cannot be used.
         """
+        described = Queue(name)  # a name that cannot be used is refused before anything is done
         queue = NamedQueue(name, channel, spec.deadline)
         try:
             with self._lock:
@@ -103,7 +105,7 @@ class NamedQueues:
             self.delete_left_behind()
             self._connections.control.perform(
                 f"declaring reply queue {name!r}",
-                lambda facts: declare_queue(Queue(name), facts),
+                lambda facts: declare_queue(described, facts),
                 timeout=time_left(spec.deadline),
             )
             queue.consumer_tag = channel.consume(

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty
-from types import TracebackType
 from typing import Any
 
 from neon_mq_connector.client.reply_channel import ReplyChannel
@@ -258,12 +257,7 @@ class ReplyStream:
         """Close it at the end of the block."""
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

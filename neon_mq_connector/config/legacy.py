@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from neon_mq_connector.config.environment import expand
-from neon_mq_connector.config.sources import find_source, read_json
+from neon_mq_connector.config.sources import read_json, source_of
 
 T = TypeVar("T")
 
@@ -23,26 +24,21 @@ def load_neon_mq_config() -> dict[str, Any]:
     Raises:
         ConfigurationError: a source exists and cannot be read; the message names it.
     """
-    source = find_source()
-    return dict(source.section) if source is not None else {}
+    return dict(source_of(None).section)
 
 
 class _OnClassOrInstance(Generic[T]):
-    """A method that makes a new object when called on the class and fills one called on it."""
+    """A method that fills an object, or a new one when it is called on the class."""
 
     def __init__(self, function: Callable[[Any, Any], T]) -> None:
-        self._function = function
         self.__doc__ = function.__doc__
+        self._function = function
 
     def __get__(self, instance: Any, owner: Any) -> Callable[[Any], T]:
-        def call(argument: Any) -> T:
-            if instance is not None:
-                return self._function(instance, argument)
+        if instance is None:
             _warn()
-            return self._function(owner.__new__(owner), argument)
-
-        call.__doc__ = self.__doc__
-        return call
+            instance = owner.__new__(owner)
+        return functools.partial(self._function, instance)
 
 
 class Configuration:

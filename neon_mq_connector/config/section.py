@@ -74,7 +74,7 @@ def setting(
         expects: what it has to be; completes the sentence "this value is not ...".
         description: what it does, for the reference page.
         unit: the unit of its value; empty for what has none.
-        group: the heading under which the reference page lists it.
+        group: the heading under which the reference page lists it and those that follow.
         bounds: passed to pydantic's `Field`.
     """
     return Field(
@@ -85,38 +85,28 @@ def setting(
     )
 
 
-def seconds(
-    default: float | None, *, description: str, group: str, zero: bool = False, **more: Any
-) -> Any:
+def seconds(default: float | None, *, zero: bool = False, **more: Any) -> Any:
     """Declare a setting that is a time span in seconds; see `setting`.
 
     Args:
         zero: whether 0 is allowed.
     """
-    lowest = {"ge": 0.0} if zero else {"gt": 0.0}
+    more["ge" if zero else "gt"] = 0.0
     least = "0 or more" if zero else "more than 0"
     return setting(
         default,
         expects=f"a number of seconds, {least} and at most {LONGEST:,.0f}",
-        description=description,
         unit="s",
-        group=group,
         le=LONGEST,
-        **lowest,
         **more,
     )
 
 
-def whole(
-    default: int, *, low: int, high: int, description: str, group: str, unit: str, **more: Any
-) -> Any:
+def whole(default: int, *, low: int, high: int, **more: Any) -> Any:
     """Declare a setting that is a whole number from ``low`` to ``high``; see `setting`."""
     return setting(
         default,
         expects=f"a whole number from {low:,} to {high:,}",
-        description=description,
-        unit=unit,
-        group=group,
         ge=low,
         le=high,
         **more,

@@ -11,12 +11,10 @@ from neon_mq_connector.config.addresses import ServerAddress, parse_address, par
 from neon_mq_connector.config.problems import describe, warn_of_near_misses
 from neon_mq_connector.config.section import Section, Whole, problem, setting
 from neon_mq_connector.config.sources import (
-    NO_SOURCE,
     PASSED_DICT,
     SECTION,
-    Source,
-    find_source,
     place_for_settings,
+    source_of,
     unwrap,
 )
 from neon_mq_connector.config.tls import TLSSettings
@@ -87,7 +85,6 @@ class MQSettings(Tuning):
     port: Whole = setting(
         AMQP_PORT,
         expects="a port (1-65535)",
-        group=BROKER,
         description="The port of the broker. With TLS the default is 5671.",
         ge=1,
         le=65535,
@@ -95,7 +92,6 @@ class MQSettings(Tuning):
     servers: tuple[Annotated[ServerAddress, _read_by(parse_address)], ...] = setting(
         (),
         expects='a list of servers, such as ["mq1", "mq2:5673"]',
-        group=BROKER,
         description='The nodes of a cluster: `"host"`, `"host:port"`, `"[IPv6]:port"` or '
         '`{"server": "host", "port": 5672}`. Where no port is given, that of `port`. A `server` '
         "that is given as well is one more of them; its default, localhost, is not.",
@@ -103,13 +99,11 @@ class MQSettings(Tuning):
     users: Annotated[dict[str, UserSettings], BeforeValidator(_entries)] = setting(
         {},
         expects="an object with one entry per service, each with user and password",
-        group=BROKER,
         description="By name of the service: how it logs in, and properties of its own.",
     )
     tls: TLSSettings = setting(
         TLSSettings(enabled=False),
         expects="an object with the keys of TLS, or true or false",
-        group=BROKER,
         description="Encryption, see below. `true` is short for a section without further keys; "
         "`ssl` is the same key.",
     )
@@ -269,5 +263,5 @@ def load_settings(config: Mapping[str, Any] | None = None) -> MQSettings:
         ConfigurationError: a source cannot be read or a value in it cannot be used; the message
             names file and key and what would make it work.
     """
-    source = find_source(config) or Source(NO_SOURCE, {})
+    source = source_of(config)
     return MQSettings.from_config(source.config, source=source.name)

@@ -102,6 +102,11 @@ def find_source(config: Mapping[str, Any] | None = None) -> Source | None:
     return source
 
 
+def source_of(config: Mapping[str, Any] | None) -> Source:
+    """Find the configuration as `find_source` does; an empty one when there is none at all."""
+    return find_source(config) or Source(NO_SOURCE, {})
+
+
 def _find_elsewhere() -> Source | None:
     named = env_path(CONFIG_PATH_VARIABLE)
     if named is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pika
 
 from neon_mq_connector.config.environment import env_flag
-from neon_mq_connector.config.sources import NO_SOURCE, Source, find_source
+from neon_mq_connector.config.sources import source_of
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
@@ -62,7 +62,7 @@ class ConfiguredService:
         self._use(config)
 
     def _use(self, config: Mapping[str, Any] | None) -> None:
-        self._source = find_source(config) or Source(NO_SOURCE, {})
+        self._source = source_of(config)
         self._config = dict(self._source.section)
         self._settings: MQSettings | None = None
 
@@ -89,8 +89,7 @@ class ConfiguredService:
         Returns:
             The settings without the outer ``MQ``.
         """
-        source = find_source(config)
-        return dict(source.section) if source is not None else {}
+        return dict(source_of(config).section)
 
     @property
     def service_config(self) -> dict[str, Any]:

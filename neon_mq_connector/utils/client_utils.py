@@ -24,7 +24,6 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.handler import NeonMQHandler
 from neon_mq_connector.service.messaging import WIRE_FORMATS
-from neon_mq_connector.topology import check_name
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -222,15 +221,10 @@ def _check(
         raise _unusable("response_queue", response_queue, what)
     is_number = type(timeout) in (int, float) or isinstance(timeout, numbers.Real)
     if not is_number or not 0 < float(timeout) <= _LONGEST_TIMEOUT:
-        what = (
-            f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, or None"
-        )
-        raise _unusable("timeout", timeout, f"{what} for {_DEFAULT_TIMEOUT:g}")
+        limits = f"more than 0 and at most {_LONGEST_TIMEOUT:,}, or None for {_DEFAULT_TIMEOUT:g}"
+        raise _unusable("timeout", timeout, f"a time to wait; give seconds, {limits}")
     if stream_callback is not None and not callable(stream_callback):
         raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
-    check_name("virtual host", vhost)
-    check_name("queue", target_queue)
-    check_name("queue", response_queue or "")
     if not request_data:
         request_data["message_id"] = new_id()  # as a message, an empty dict would be refused
     return timeout  # type: ignore[no-any-return]
