@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
-#: The least time that a stop leaves for saying good-bye to brokers, to all of them together, in
-#: seconds.
-_GOOD_BYE = 0.5
+#: The least time that a stop leaves for closing connections, in seconds.
+_LEAST_CLOSE_TIME = 0.5
 
 #: The old name of a type: an instance of any consumer thread.
 ConsumerThreadInstance = BaseConsumerThread
@@ -303,7 +302,7 @@ class MQConnector(ConsumingService):
         """Wait for what was asked to stop, from the callbacks to the connections."""
         wait_for_end(threads, deadline)
         # callbacks may have used up the time; a broker that is there needs hardly any
-        deadline = max(deadline, time.monotonic() + _GOOD_BYE)
+        deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
         if watch is not None:
             watch.join(time_left(deadline))
         if loop is not None:

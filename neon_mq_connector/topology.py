@@ -38,10 +38,6 @@ def check_name(kind: str, name: str) -> None:
     RabbitMQ removes CR and LF from the names of queues and exchanges and goes on with what is left;
     pika waits for ever for the answer to the name that it has sent.
 
-    Args:
-        kind: what it is the name of.
-        name: the name.
-
     Raises:
         TypeError: it is no text.
         ValueError: it is no Unicode, has more than 255 bytes, or has a CR or LF in it.
@@ -222,11 +218,7 @@ def drive_steps(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) 
 
 
 def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
-    """Declare a queue in whichever way this broker permits.
-
-    Args:
-        queue: as it is wanted.
-        facts: what is known of the broker; a refusal is noted there.
+    """Declare a queue as this broker permits it; a refusal is noted in the facts.
 
     Returns:
         What the queue is now (the value of the generator).
@@ -308,7 +300,7 @@ def attach(
     exchange_reset: bool = False,
     known_as: str = "",
 ) -> Steps:
-    """Make everything that a consumer needs.
+    """Declare and bind everything that a consumer needs.
 
     Args:
         queue: the queue to consume from.

@@ -1,6 +1,6 @@
 """How much one message may cost its reader, and the errors that say so.
 
-A message comes from somebody else, so everything that its bytes can make the reader spend has a
+A message comes from elsewhere, so everything that its bytes can make the reader spend has a
 bound: memory (`Bounds.max_body`, `Bounds.max_text`, `Bounds.max_memory`), stack
 (`Bounds.max_depth`), and time, which is proportional to these but for what `Bounds.max_int_digits`
 and `Bounds.max_equal_hashes` keep so.

@@ -88,7 +88,7 @@ def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
     found = _NOT_BLANK.search(text)
     start = found.start() if found else len(text)
     # The errors of the standard library hold the whole text; hence `from None` throughout: what is
-    # logged or kept must not hold 16 MiB of somebody's message.
+    # logged or kept must not hold 16 MiB of a message.
     try:
         value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:

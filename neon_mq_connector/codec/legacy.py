@@ -55,7 +55,7 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
 
     Arguments:
         data: the dict. Its `repr` is what is sent, so a value whose `repr` is no Python literal
-            (a date, an enum) makes a message that nobody can read; `encode_body` refuses such.
+            (a date, an enum) makes a message that no peer can read; `encode_body` refuses such.
 
     Returns:
         ``base64.b64encode(json.dumps(repr(data)).encode())``: ASCII only.

@@ -48,7 +48,7 @@ def _entries(value: Any) -> Any:
 
 
 class UserSettings(Section):
-    """How one service logs in, and whatever else the service keeps with that."""
+    """How one service logs in, and what else it keeps with that."""
 
     username: str | None = setting(
         None,
@@ -126,7 +126,7 @@ class MQSettings(Tuning):
     @model_validator(mode="after")
     def _port_of_amqps(self) -> MQSettings:
         if self.tls.enabled and "port" not in self.model_fields_set:
-            # The way round the frozen attribute: nobody has seen the object yet.
+            # past the frozen attribute: the object is still being made
             self.__dict__["port"] = AMQPS_PORT
         return self
 

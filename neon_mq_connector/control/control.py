@@ -189,7 +189,7 @@ class Control:
                 self._connection.keep_open = True
 
     def distrust(self, reason: str) -> None:
-        """End the connection, whatever waits for it: another to the same broker is dead."""
+        """End the connection, even with a job on it: another to the same broker is dead."""
         connection = self._connection
         if connection is not None:
             LOG.warning("%s: its connection is ended: %s", self.name, reason)

@@ -26,7 +26,7 @@ LOG = logging.getLogger("neon_mq_connector.service")
 
 
 class ConfiguredService:
-    """Know the configuration of one service. See `MQConnector`, which services derive from."""
+    """The configuration of one service. See `MQConnector`, which services derive from."""
 
     #: The key, in the service's entry under ``users``, of its configurable properties.
     property_key: str = "properties"
@@ -81,14 +81,7 @@ class ConfiguredService:
 
     @staticmethod
     def init_config(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Find the configuration, as the constructor does.
-
-        Args:
-            config: what was passed to the constructor.
-
-        Returns:
-            The settings without the outer ``MQ``.
-        """
+        """Return the configuration that the constructor would find, without an outer ``MQ``."""
         return dict(source_of(config).section)
 
     @property
@@ -160,14 +153,11 @@ class ConfiguredService:
         self._vhost = vhost or ""
 
     def get_connection_params(self, vhost: str, **kwargs: Any) -> pika.ConnectionParameters:
-        """Make pika's parameters for a virtual host; of several servers for the first.
+        """Return pika's parameters for a virtual host; of several servers for the first.
 
         Args:
             vhost: the virtual host, as it is.
             kwargs: passed on to `pika.ConnectionParameters`; they go before the configuration.
-
-        Returns:
-            The parameters.
 
         Raises:
             ConfigurationError: there are no credentials for the service, or a value is wrong.
@@ -197,7 +187,7 @@ class ConfiguredService:
         return pika.ConnectionParameters(virtual_host=vhost, **options)
 
     def _all_parameters(self, vhost: str, **kwargs: Any) -> list[pika.ConnectionParameters]:
-        """Make the parameters of each server of the cluster."""
+        """Return the parameters of each server of the cluster."""
         first = self.get_connection_params(vhost, **kwargs)
         every = [first]
         if "host" in kwargs or "port" in kwargs:
@@ -230,21 +220,12 @@ class ConfiguredService:
 
     @staticmethod
     def create_unique_id() -> str:
-        """Make an id that nothing else has.
-
-        Returns:
-            32 hexadecimal digits.
-        """
+        """Return an id of 32 hexadecimal digits that nothing else has."""
         return new_id()
 
     @staticmethod
     def default_error_handler(thread: Any, exception: BaseException) -> None:
-        """Log what went wrong in a consumer.
-
-        Args:
-            thread: the consumer's thread.
-            exception: what went wrong.
-        """
+        """Log an exception of a consumer's thread."""
         default_error_handler(thread, exception)
 
 

@@ -107,7 +107,7 @@ class LivenessWatch:
         return f"the consumers were last looked after {age:.0f} s ago"
 
     def stop(self) -> None:
-        """Look no more; does not wait."""
+        """End the thread, without waiting."""
         self._timer.cancel()
 
     def join(self, timeout: float) -> None:
@@ -163,7 +163,7 @@ class LivenessWatch:
         return self._stands_still(consumer, session, stall, ready)
 
     def _stands_still(self, consumer: Consumer, session: Session, stall: _Stall, ready: int) -> str:
-        """Say that no callback starts; the consumer attaches anew, at growing intervals."""
+        """Complain that no callback starts; the consumer attaches anew, at growing intervals."""
         now = time.monotonic()
         age = now - stall.since
         if age < self._settings.stalled_after:

@@ -19,7 +19,7 @@ LOG = logging.getLogger("neon_mq_connector.utils")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Nobody sets it: waiting on it is a pause.
+#: It is never set: waiting on it is a pause.
 _never = threading.Event()
 
 
