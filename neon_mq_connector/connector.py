@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+import pika
+
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.control.probe import wait_until_up
@@ -328,6 +330,31 @@ class MQConnector(ConsumingService):
         self._registry.after_fork_in_child()
 
 
+class NeonMQHandler(MQConnector):
+    """A connector with a pika `BlockingConnection` to one virtual host; `shutdown` closes it.
+
+    Args:
+        config: as for `MQConnector`.
+        service_name: as for `MQConnector`.
+        vhost: the virtual host, as it is.
+
+    Raises:
+        pika.exceptions.AMQPConnectionError: no server answers, or it refused.
+        ConfigurationError: there are no credentials for the service.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None, service_name: str, vhost: str) -> None:
+        super().__init__(config, service_name)
+        self.vhost = vhost
+        self.connection: pika.BlockingConnection = self.create_mq_connection(vhost=vhost)
+
+    def shutdown(self) -> None:
+        """Close the connection; a second time does no harm."""
+        if self.connection.is_open:
+            self.connection.close()
+        self.stop()
+
+
 def _stop_what_runs() -> None:
     for connector in list(_running):
         connector.stop()
@@ -335,4 +362,4 @@ def _stop_what_runs() -> None:
 
 atexit.register(_stop_what_runs)
 
-__all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector"]
+__all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector", "NeonMQHandler"]

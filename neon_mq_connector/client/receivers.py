@@ -45,12 +45,7 @@ class WaitingThread:
         self._channel.remove(self._request)
 
     def next_answer(self) -> dict[str, Any]:
-        """Wait for the next answer.
-
-        Raises:
-            RequestTimeoutError: none came in time.
-            MQError: what went wrong; see `RequestClient.request`.
-        """
+        """Wait for the next answer; raises what `RequestClient.request` raises."""
         channel, request, events = self._channel, self._request, self._events
         deadline = request.spec.deadline
         while True:
@@ -65,11 +60,7 @@ class WaitingThread:
 
 
 class ReplyFuture(CancellableFuture[dict[str, Any]]):
-    """The answer to come; when it is cancelled the answer is dropped.
-
-    Args:
-        forget: called when it is cancelled.
-    """
+    """The answer to come; when it is cancelled, ``forget`` is called and the answer dropped."""
 
     def __init__(self, forget: Callable[[], object]) -> None:
         super().__init__()
@@ -90,11 +81,7 @@ class ReplyFuture(CancellableFuture[dict[str, Any]]):
 
 
 class FutureReceiver:
-    """A request whose answer a future tells; it is read on the thread of futures.
-
-    Args:
-        channel: what it is sent on.
-        spec: what is asked.
+    """A request whose answer comes into a future; it is read on the thread of futures.
 
     Attributes:
         future: the answer, of one in parts the first.
@@ -111,11 +98,7 @@ class FutureReceiver:
         self._request = channel.request(spec, self._receive)
 
     def start(self) -> None:
-        """Send it together with others.
-
-        Raises:
-            RequestLostError, RequestTimeoutError: it was not sent.
-        """
+        """Send it together with others; errors as for `ReplyChannel.start`."""
         try:
             self._thread.expect(self)
             self._channel.start(self._request, Flush.SOON)
@@ -158,4 +141,4 @@ class FutureReceiver:
 
 
 def _drop(_event: ReplyEvent) -> None:
-    """Take what comes for a request that has ended."""
+    """Ignore what comes for a request that has ended."""

@@ -56,10 +56,6 @@ _TIME_PER_REQUEST = 15e-6
 class Shared:
     """What all requests of one client share; any thread may use it.
 
-    Args:
-        connections: how to reach the broker.
-        owner: the name of the asking service.
-
     Attributes:
         futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
         named_queues: the reply queues that requests have named.
@@ -79,11 +75,7 @@ class Shared:
         return str(next(self._numbers))
 
     def drop(self, owner: str | None) -> None:
-        """Count an answer for which no request waits.
-
-        Args:
-            owner: the id of the request that it names.
-        """
+        """Count an answer that names a request which does not wait."""
         self.late_replies += 1
         LOG.debug("an answer for request %s, which does not wait, is dropped", owner)
 
@@ -93,12 +85,8 @@ class ReplyChannel:
 
     The waiting requests are in dicts with one key per request: any thread adds and removes.
 
-    Args:
-        shared: what the requests of the client share.
-        link: the connection that it is opened on.
-
     Attributes:
-        shared: the same.
+        shared: what the requests of the client share.
         reply_queue: what requests name for answers that are not direct.
     """
 
@@ -226,15 +214,10 @@ class ReplyChannel:
         return request.correlation_id in self._by_correlation
 
     def read(self, request: Request, event: ReplyEvent) -> dict[str, Any] | None:
-        """Read what a request has received.
+        """Return the answer that a request has received, or raise why there is none.
 
         Returns:
-            The answer; None for one that names another request, which then receives it.
-
-        Raises:
-            RequestLostError: the channel has ended.
-            MQError: the request has failed otherwise.
-            DecodeError: the answer cannot be read.
+            None for an answer that names another request, which then receives it.
         """
         if isinstance(event, MQError):
             raise request.lost(event)

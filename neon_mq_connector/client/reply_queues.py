@@ -75,7 +75,7 @@ class NamedQueues:
 
     @contextmanager
     def use(self, channel: LinkChannel, name: str, spec: RequestSpec) -> Iterator[None]:
-        """Use a queue for a ``with`` block; arguments and errors as for `acquire`."""
+        """Use a queue for a ``with`` block; see `acquire`."""
         queue = self.acquire(channel, name, spec)
         try:
             yield
@@ -83,15 +83,7 @@ class NamedQueues:
             self.release(queue)
 
     def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> NamedQueue:
-        """Declare a queue for answers and consume from it.
-
-        Args:
-            channel: what the answers are to come in on.
-            name: of the queue.
-            spec: what is asked.
-
-        Returns:
-            What `release` needs.
+        """Declare a queue and consume from it, until `release` is called with what is returned.
 
         Raises:
             RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
@@ -163,10 +155,6 @@ class NamedQueues:
 class _Deletion:
     """The delete of a queue, for the control connection to answer.
 
-    Args:
-        name: of the queue.
-        left_behind: takes the name if it fails.
-
     Attributes:
         over: answered when it has ended, in either way.
     """
@@ -187,11 +175,6 @@ class _Deletion:
 
 def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
     """Declare a plain reply queue, the only kind that old services can declare too.
-
-    Args:
-        control: where it is declared.
-        name: its name.
-        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
 
     Returns:
         The name; empty where such a queue is not permitted. Where the user may declare no queue it
@@ -235,11 +218,7 @@ def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
     """Return the name by which the direct reply-to of a channel can be published to.
 
     The broker writes it into ``reply_to`` of each message; so one is sent to an exclusive queue and
-    read back.
-
-    Args:
-        channel: consumes from direct reply-to.
-        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+    read back. The channel has to consume from direct reply-to.
 
     Raises:
         RequestLostError: the broker did not tell.

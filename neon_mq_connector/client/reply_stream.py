@@ -54,10 +54,6 @@ class PartsQueue:
         spec: what is asked; its timeout is that of each part.
         prefetch_count: how many parts are fetched ahead.
         receive: called on any thread with what comes, for `take`.
-
-    Attributes:
-        name: of the queue.
-        timeout: how long each part may take, in seconds.
     """
 
     def __init__(
@@ -110,11 +106,10 @@ class PartsQueue:
             parts.qos(self._prefetch, timeout=time_left(deadline))
             parts.consume(self.name, timeout=time_left(deadline))
             self._channel.start(self._request)
-        except WaitTimeoutError as error:
+        except BaseException as error:
             self.delete()
-            raise RequestTimeoutError(f"{self}: not sent: {error}") from error
-        except BaseException:
-            self.delete()
+            if isinstance(error, WaitTimeoutError):
+                raise self._request.spec.not_sent(error) from error
             raise
 
     def delete(self) -> None:
@@ -180,13 +175,7 @@ class PartsQueue:
 
 
 class ReplyStream:
-    """Iterate over the parts of an answer; for one thread at a time.
-
-    Args:
-        channel: what the request is sent on.
-        spec: what is asked; its timeout is that of each part.
-        prefetch_count: how many parts are fetched ahead.
-    """
+    """Iterate over the parts of an answer, which come into a `PartsQueue`; for one thread."""
 
     def __init__(self, channel: ReplyChannel, spec: RequestSpec, prefetch_count: int) -> None:
         self._mail: Mailbox[StreamEvent] = Mailbox()
@@ -200,12 +189,7 @@ class ReplyStream:
         return self._queue.name
 
     def open(self) -> None:
-        """Make the queue and send the request.
-
-        Raises:
-            RequestTimeoutError: the broker was not ready in time.
-            MQConnectionError: there is no connection.
-        """
+        """Make the queue and send the request; see `PartsQueue.open`."""
         self._queue.open()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -213,15 +197,7 @@ class ReplyStream:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        """Wait for the next part.
-
-        Raises:
-            StopIteration: the part before was the last, or the stream is closed.
-            RequestTimeoutError: it did not come in time.
-            RequestLostError: the connection ended; what was still to come is gone.
-            UnroutableError: no queue takes the request.
-            DecodeError: it cannot be read.
-        """
+        """Wait for the next part; raises what `RequestClient.request` raises."""
         if self._failure is not None:  # a further call must not take it for the end
             raise self._failure
         if self._over:

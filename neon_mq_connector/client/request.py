@@ -95,9 +95,6 @@ class Request:
         direct: whether it may be answered directly.
 
     Attributes:
-        spec: the same.
-        correlation_id: the same.
-        receive: the same.
         message: the encoded message.
         declared: whether its queue was declared because it was returned; a request to an exchange
             is not sent again.
@@ -145,11 +142,7 @@ class Request:
 
 
 def read_answer(raw: RawDelivery) -> dict[str, Any]:
-    """Decode an answer.
-
-    Raises:
-        DecodeError, FrameError: it cannot be read.
-    """
+    """Decode an answer; raises `DecodeError` or `FrameError`."""
     _method, header, body = raw
     answer, _format = decode_body(body, content_type(header))
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -35,10 +34,13 @@ class _OnClassOrInstance(Generic[T]):
         self._function = function
 
     def __get__(self, instance: Any, owner: Any) -> Callable[[Any], T]:
-        if instance is None:
+        def call(argument: Any) -> T:
+            if instance is not None:
+                return self._function(instance, argument)
             _warn()
-            instance = owner.__new__(owner)
-        return functools.partial(self._function, instance)
+            return self._function(owner.__new__(owner), argument)
+
+        return call
 
 
 class Configuration:

@@ -13,7 +13,7 @@ from typing import Any
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config.sources import Source, find_source, plain
-from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.connector import MQConnector, NeonMQHandler
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import (
@@ -22,7 +22,6 @@ from neon_mq_connector.errors import (
     VhostAccessError,
     WaitTimeoutError,
 )
-from neon_mq_connector.handler import NeonMQHandler
 from neon_mq_connector.service.messaging import WIRE_FORMATS
 
 LOG = logging.getLogger("neon_mq_connector.client")
