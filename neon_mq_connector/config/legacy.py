@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from neon_mq_connector.config.environment import expand
 from neon_mq_connector.config.sources import read_json, source_of
+from neon_mq_connector.config.values import expand
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from neon_mq_connector.config.environment import expand
+from neon_mq_connector.config.values import expand
 
 PROBLEM = "neon_mq_problem"
 LONGEST = 1_000_000.0

@@ -22,16 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neon_mq_connector.config.environment import (
-    CONFIG_PATH_VARIABLE,
-    config_directory,
-    env_path,
-    home_directory,
-)
-from neon_mq_connector.config.values import kind_of, mistake
+from neon_mq_connector.config.values import env_path, kind_of, mistake
 
 log = logging.getLogger("neon_mq_connector.config")
 
+CONFIG_PATH_VARIABLE = "NEON_MQ_CONFIG_PATH"
 SECTION = "MQ"
 PASSED_DICT = "the dict passed to the constructor"
 OVOS_SECTION = "the MQ section of ovos-config"
@@ -126,6 +121,24 @@ def default_files() -> Iterator[Path]:
     home = home_directory()
     if home is not None:
         yield home / ".local" / "share" / "neon" / "credentials.json"
+
+
+def home_directory() -> Path | None:
+    """Return the user's home directory.
+
+    A process has none where a container runs it under a user id without a password entry.
+    """
+    home = os.path.expanduser("~")
+    return Path(home) if os.path.isabs(home) else None
+
+
+def config_directory() -> Path | None:
+    """Return the directory for configuration files: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(named):
+        return Path(named)
+    home = home_directory()
+    return home / ".config" if home else None
 
 
 def _is_there(path: Path) -> bool:

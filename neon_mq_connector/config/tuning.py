@@ -171,19 +171,11 @@ class Tuning(Section):
         description="How long to wait for the answer to a request that names no time itself.",
     )
 
-    @field_validator("reconnect_delay_max")
+    @field_validator("reconnect_delay_max", "retry_delay_max")
     @classmethod
     def _not_below_the_shortest(cls, value: float, info: ValidationInfo) -> float:
-        return _at_least("reconnect_delay_min", value, info)
-
-    @field_validator("retry_delay_max")
-    @classmethod
-    def _not_below_the_first(cls, value: float, info: ValidationInfo) -> float:
-        return _at_least("retry_delay", value, info)
-
-
-def _at_least(other: str, value: float, info: ValidationInfo) -> float:
-    least = info.data.get(other)
-    if least is not None and value < least:
-        raise problem(f"{value:g} is less than {other}, {least:g}; make it at least as long")
-    return value
+        other = "retry_delay" if info.field_name == "retry_delay_max" else "reconnect_delay_min"
+        least = info.data.get(other)
+        if least is not None and value < least:
+            raise problem(f"{value:g} is less than {other}, {least:g}; make it at least as long")
+        return value

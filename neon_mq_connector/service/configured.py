@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 
-from neon_mq_connector.config.environment import env_flag
 from neon_mq_connector.config.sources import source_of
+from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector.config.environment import env_flag
+from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers import (
     BaseConsumerThread,
     ConsumerThread,
