@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pika.exceptions as pika_errors
@@ -72,15 +71,6 @@ class NamedQueues:
         self._left_behind: set[str] = set()
         # reentrant: a signal handler that stops the service may interrupt its holder
         self._lock = threading.RLock()
-
-    @contextmanager
-    def use(self, channel: LinkChannel, name: str, spec: RequestSpec) -> Iterator[None]:
-        """Use a queue for a ``with`` block; see `acquire`."""
-        queue = self.acquire(channel, name, spec)
-        try:
-            yield
-        finally:
-            self.release(queue)
 
     def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> NamedQueue:
         """Declare a queue and consume from it, until `release` is called with what is returned.

@@ -113,8 +113,12 @@ class RequestClient:
         channel = self.channel_for(spec)
         if not reply_queue:
             return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
-        with channel.shared.named_queues.use(channel.channel, reply_queue, spec):
+        queues = channel.shared.named_queues
+        used = queues.acquire(channel.channel, reply_queue, spec)
+        try:
             return _ask(channel, spec, reply_queue, on_part, on_reply_queue)
+        finally:
+            queues.release(used)
 
     def submit(
         self,

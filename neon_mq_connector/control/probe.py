@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import socket
@@ -44,8 +45,8 @@ def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.Bloc
     return pika.BlockingConnection(order[-1])
 
 
-def check(parameters: Sequence[pika.connection.Parameters]) -> None:
-    """Open and close a connection to one of several servers.
+def connect(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingConnection:
+    """Open a connection as `open_blocking` does.
 
     Raises:
         BrokerUnreachableError: no server answers.
@@ -53,8 +54,7 @@ def check(parameters: Sequence[pika.connection.Parameters]) -> None:
     """
     first = parameters[0]
     try:
-        with quiet_pika():
-            open_blocking(parameters).close()
+        return open_blocking(parameters)
     except Exception as error:
         raise connect_error(
             error,
@@ -62,6 +62,14 @@ def check(parameters: Sequence[pika.connection.Parameters]) -> None:
             user=getattr(first.credentials, "username", "?"),
             vhost=first.virtual_host,
         ) from error
+
+
+def check(parameters: Sequence[pika.connection.Parameters]) -> None:
+    """Open and close a connection; raises what `connect` raises."""
+    with quiet_pika():
+        connection = connect(parameters)
+        with contextlib.suppress(pika.exceptions.AMQPError):  # the broker has answered
+            connection.close()
 
 
 def wait_until_up(

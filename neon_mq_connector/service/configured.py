@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ from neon_mq_connector.topology import check_name
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings
-
-LOG = logging.getLogger("neon_mq_connector.service")
 
 
 class ConfiguredService:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import threading
 import time
@@ -23,8 +22,6 @@ from neon_mq_connector.publishing.encoded_message import EncodedMessage, prepare
 from neon_mq_connector.publishing.futures import submit
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.service.configured import ConfiguredService
-
-LOG = logging.getLogger("neon_mq_connector.service")
 
 #: By what the setting says.
 WIRE_FORMATS = {each.value: each for each in WireFormat}
