@@ -223,36 +223,24 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
     Returns:
         What the queue is now (the value of the generator).
     """
-    wanted = queue
-    if queue.transient and facts.refuses_transient_queues:
-        wanted = replace(queue, durable=True)
+    durable = replace(queue, durable=True)
+    wanted = durable if queue.transient and facts.refuses_transient_queues else queue
     try:
-        status: QueueStatus = yield DeclareQueue(wanted)
-    except Refusal as refusal:
-        if refusal.code in (PRECONDITION_FAILED, ACCESS_REFUSED) and not queue.exclusive:
-            # with other properties, or made by a user with more rights: used as it is
-            return (yield from _adopt(queue, refusal))
-        if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
-            raise
-        LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
-        facts.refuses_transient_queues = True
-        wanted = replace(queue, durable=True)
         try:
-            status = yield DeclareQueue(wanted)
-        except Refusal as second:
-            if second.code != PRECONDITION_FAILED:
+            status: QueueStatus = yield DeclareQueue(wanted)
+        except Refusal as refusal:
+            if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
                 raise
-            return (yield from _adopt(queue, second))
+            LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
+            facts.refuses_transient_queues = True
+            wanted = durable
+            status = yield DeclareQueue(wanted)
+    except Refusal as refusal:
+        if queue.exclusive:
+            raise
+        status = yield from _adopt(DeclareQueue(queue, passive=True), queue.name, refusal)
+        return replace(status, adopted=True)
     return replace(status, made_durable=wanted.durable and not queue.durable)
-
-
-def _adopt(queue: Queue, refusal: Refusal) -> Steps:
-    try:
-        status: QueueStatus = yield DeclareQueue(queue, passive=True)
-    except Refusal:
-        raise refusal from refusal.__cause__
-    LOG.info("queue %r is used as it is: %s", queue.name, refusal)
-    return replace(status, adopted=True)
 
 
 def declare_exchange(exchange: Exchange) -> Steps:
@@ -263,18 +251,20 @@ def declare_exchange(exchange: Exchange) -> Steps:
     try:
         yield DeclareExchange(exchange)
     except Refusal as refusal:
-        if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
-            raise
-        try:
-            yield DeclareExchange(exchange, passive=True)
-        except Refusal:
-            raise refusal from refusal.__cause__
-        LOG.info(
-            "exchange %r exists with other properties and is used as it is: %s",
-            exchange.name,
-            refusal,
-        )
+        yield from _adopt(DeclareExchange(exchange, passive=True), exchange.name, refusal)
     return QueueStatus("")
+
+
+def _adopt(look_up: Step, name: str, refusal: Refusal) -> Steps:
+    """Take what exists with other properties, or was made by a user with more rights."""
+    if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
+        raise refusal
+    try:
+        status: QueueStatus = yield look_up
+    except Refusal:
+        raise refusal from refusal.__cause__
+    LOG.info("%r exists with other properties and is used as it is: %s", name, refusal)
+    return status
 
 
 def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:

@@ -26,7 +26,6 @@ from neon_mq_connector.codec.bounds import (
     STRING_COST,
     Bounds,
     beyond,
-    check_text,
     memory_left,
     too_much_memory,
 )
@@ -54,7 +53,7 @@ def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     """Read one JSON value.
 
     Arguments:
-        text: the whole text; blanks around the value are skipped.
+        text: the whole text, within `Bounds.max_text`; blanks around the value are skipped.
         bounds: what the text may cost. Default `DEFAULT_BOUNDS`.
 
     Returns:
@@ -63,12 +62,6 @@ def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
-    check_text(text, bounds)
-    return parse_known_json(text, bounds)
-
-
-def parse_known_json(text: str, bounds: Bounds) -> Any:
-    """Read one JSON value as `parse_json` does, but for the bound on the text itself."""
     if _is_surely_light(text, bounds):
         return scan(text)
     outside = _weigh(text, bounds)

@@ -32,7 +32,7 @@ from neon_mq_connector.codec.bounds import (
     check_body,
     check_text,
 )
-from neon_mq_connector.codec.jsontext import parse_json, parse_known_json, scan
+from neon_mq_connector.codec.jsontext import parse_json, scan
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 
@@ -101,9 +101,7 @@ def b64_to_dict(data: bytes | str, *, bounds: Bounds = DEFAULT_BOUNDS) -> dict[A
 
 def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
     """Read a dict as `b64_to_dict` does; return it, and whether it came in the legacy format."""
-    small = len(body) <= SMALL and bounds is DEFAULT_BOUNDS
-    if not small:
-        check_body(body, bounds)
+    check_body(body, bounds)
     try:
         text = _unbase64(body).decode()
     except UnicodeDecodeError as error:
@@ -115,15 +113,13 @@ def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
     if not first or first not in _FIRST:
         # So a list of a million numbers is refused for what it is before anything is made of it.
         raise DecodeError("base64, but neither of a JSON string (legacy format) nor of an object")
+    check_text(text, bounds)
     if first == "{":
         return the_dict(parse_json(text, bounds)), False
-    if not small:
-        check_text(text, bounds)
     is_plain = "\\" not in text and text.find('"', 1) == len(text) - 1
     value = text[1:-1] if is_plain else scan(text)
     del text
-    if not small:
-        check_text(value, bounds)
+    check_text(value, bounds)
     return the_dict(_read_repr(value, bounds)), True
 
 
@@ -152,7 +148,7 @@ def _read_repr(text: str, bounds: Bounds) -> Any:
     translation = _to_json(text)
     if translation is not None:
         try:
-            return parse_known_json(translation, bounds)
+            return parse_json(translation, bounds)
         except BoundExceededError:
             raise
         except DecodeError:
