@@ -56,7 +56,7 @@ class ThreadedConnector(MQConnector):
     def sending(
         self, destination: Destination, expiration: int | None
     ) -> tuple[Destination, Prepare]:
-        """Say where messages go and how they are made; see `MessagingService`."""
+        """Say where messages go and how they are made; see `PipelinedService`."""
         return self._sending(destination, expiration)
 
     def reach_broker(self, timeout: float) -> MQConnectionError | None:
