@@ -53,14 +53,7 @@ class ExponentialBackoff:
     ceiling: float = 60.0
 
     def delay(self, attempt: int) -> float:
-        """Return how long to wait after a number of failures.
-
-        Args:
-            attempt: how many attempts have failed, from 1.
-
-        Returns:
-            Seconds.
-        """
+        """Return how long to wait after so many failed attempts, in seconds."""
         try:
             return min(self.ceiling, self.first * self.factor ** (max(1, attempt) - 1))
         except OverflowError:

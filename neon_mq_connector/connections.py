@@ -93,16 +93,15 @@ class Connections:
     def control(self) -> Control:
         """The control connection."""
         with self._lock:
-            return self._get_control()
+            self._check()
+            if self._control is None:
+                self._control = Control(f"mq-control:{self.vhost}", self._named("control"))
+            return self._control
 
     @property
     def consuming(self) -> Link:
         """The connection that consumes."""
-        with self._lock:
-            self._check()
-            if not self._consuming:
-                self._consuming.append(self._link("io", "consuming"))
-            return self._consuming[0]
+        return self._consuming_link(0, answering=False)
 
     @property
     def may_answer(self) -> bool:
@@ -132,9 +131,6 @@ class Connections:
             timeout: how long to wait at most, in seconds, for each connection.
             new_waiter: makes the waiter of each attempt, so that another thread can end it.
             answering: whether answers are to leave on it too.
-
-        Returns:
-            The open channel.
 
         Raises:
             MQConnectionError, StoppedError, WaitTimeoutError: as `Link.open_channel`.
@@ -175,7 +171,7 @@ class Connections:
             self._check()
             if self._publisher is None:
                 self._publishing = self._link("publisher", "publishing")
-                self._publisher = Publisher(self._publishing, self._get_control())
+                self._publisher = Publisher(self._publishing, self.control)
             return self._publisher
 
     @property
@@ -186,12 +182,6 @@ class Connections:
             if self._futures is None:
                 self._futures = FutureThread(f"mq-futures:{self.vhost}")
             return self._futures
-
-    @property
-    def blocked_reason(self) -> str | None:
-        """Why the broker has blocked publishing; None when it has not."""
-        link = self._publishing
-        return None if link is None else link.blocked_reason
 
     def note_exclusive(self, queue: str) -> None:
         """Keep the control connection open: a queue was declared exclusive to it."""
@@ -210,10 +200,7 @@ class Connections:
         return [link for link in every if link is not None]
 
     def close(self, timeout: float) -> bool:
-        """Close all of it; what was published is confirmed first, as far as the time allows.
-
-        Args:
-            timeout: seconds for all of it.
+        """Close all of it within a timeout in seconds; what was published is confirmed first.
 
         Returns:
             Whether every thread has ended.
@@ -232,12 +219,6 @@ class Connections:
         if self._futures is not None:
             ended.append(self._futures.stop(time_left(deadline)))
         return all(ended)
-
-    def _get_control(self) -> Control:
-        self._check()
-        if self._control is None:
-            self._control = Control(f"mq-control:{self.vhost}", self._named("control"))
-        return self._control
 
     def _link(self, thread: str, purpose: str) -> Link:
         return SelectLink(
@@ -273,16 +254,7 @@ class Connections:
 def name_connection(
     parameters: pika.ConnectionParameters, owner: str, purpose: str
 ) -> pika.ConnectionParameters:
-    """Copy parameters, with a name by which an operator knows the connection.
-
-    Args:
-        parameters: what to copy.
-        owner: the name of the service.
-        purpose: what the connection is for.
-
-    Returns:
-        The copy; a ``connection_name`` that the caller had given is kept.
-    """
+    """Copy parameters and name the connection after its owner and purpose, unless it has a name."""
     named = copy.copy(parameters)
     properties = {
         "connection_name": f"{owner or 'neon-mq-connector'} {purpose}",

@@ -1,7 +1,6 @@
-"""`MQConnector`: what a service subclasses, and the class of its consumer threads.
+"""`MQConnector`: what a service subclasses. Its parts are in `neon_mq_connector.service`.
 
-What it is made of stands in `neon_mq_connector.service`, part by part; here is what ties the parts
-together: running and stopping.
+This module ties them together: running, health and stopping.
 """
 
 from __future__ import annotations
@@ -15,12 +14,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+import pika
+
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
 from neon_mq_connector.service.consuming import ConsumingService
+from neon_mq_connector.service.health import Health, describe_connections
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import wait_for_end
 from neon_mq_connector.threads import forking
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
-#: The least time that a stop leaves for saying good-bye to brokers, to all of them together, in
-#: seconds.
-_GOOD_BYE = 0.5
+#: The least time that a stop leaves for closing connections, in seconds.
+_LEAST_CLOSE_TIME = 0.5
 
 #: The old name of a type: an instance of any consumer thread.
 ConsumerThreadInstance = BaseConsumerThread
@@ -74,8 +75,7 @@ class MQConnector(ConsumingService):
         super().__init__(config, service_name)
         self._mq_stop_waiting = Flag()
         self._mq_signals: StopSignals | None = None
-        self._sync_thread: RepeatingTimer | None = None
-        self._observer_thread: RepeatingTimer | None = None
+        self._mq_timers: dict[str, RepeatingTimer] = {}
         forking.register(self)
         self._apply_configured_properties()
 
@@ -94,8 +94,7 @@ class MQConnector(ConsumingService):
         """Wait for the broker, start what was registered, and return.
 
         When the broker does not answer in time this logs an error and returns, with nothing
-        started;
-        it may be called again.
+        started; it may be called again.
 
         Args:
             run_consumers: start the consumers.
@@ -126,17 +125,13 @@ class MQConnector(ConsumingService):
         if run_consumers:
             self.run_consumers(names=names, daemon=daemon)
         if run_sync:
-            self._start_timer("sync_thread")
+            self._start_timer("sync", self.sync_period)
         if run_observer is None or run_observer:
-            self._start_timer("observer_thread")
+            self._start_timer("observe_consumers", self.observe_period)
         self.post_run(**kwargs)
 
     def _reach_broker(self, timeout: float) -> MQConnectionError | None:
-        """Wait until the broker answers; a `stop` ends the wait.
-
-        Returns:
-            None when it accepts the service, or what is wrong.
-        """
+        """Wait until the broker answers or `stop` is called; return what is wrong, or None."""
         with self._mq_lock:
             self._mq_stop_waiting.clear()
             self._mq_closing = {}
@@ -145,11 +140,7 @@ class MQConnector(ConsumingService):
         return wait_until_up(self._all_parameters(self.vhost), timeout, self._mq_stop_waiting)
 
     def _begin_running(self) -> bool:
-        """Take it that the service runs, unless it was stopped meanwhile.
-
-        Returns:
-            Whether it does.
-        """
+        """Note that the service runs, unless it was stopped meanwhile; return whether it does."""
         _running.add(self)
         with self._mq_lock:
             if self._mq_stop_waiting.is_set():
@@ -185,6 +176,40 @@ class MQConnector(ConsumingService):
             stopping.start()
             signals.wait_for_second(stopping, self._stop_timeout() + 5.0)
 
+    def check_health(self) -> bool:
+        """Return whether the connector runs and each started consumer consumes.
+
+        Returns:
+            False before `run`, while one of them is recovering, has failed or gets nothing, and
+            after `stop`. `health` says more.
+        """
+        return self.health().healthy
+
+    def health(self, *, stacks: bool = False) -> Health:
+        """Return how the connector, its consumers and its connections are.
+
+        Args:
+            stacks: whether to add the stack of each consumer's oldest callback.
+
+        Returns:
+            A snapshot: whether all is well, what is not and why, and counts per consumer.
+        """
+        watch = self._mq_watch
+        complaints = {} if watch is None else watch.complaints
+        consumers, reasons = self._registry.health(complaints, stacks=stacks)
+        if watch is not None and (problem := watch.standstill()):
+            reasons.append(problem)
+        if not self._mq_running:
+            reasons = [f"service {self.service_name!r} is not running"]
+        with self._mq_lock:
+            connections = list(self._mq_connections.values())
+        return Health(
+            healthy=not reasons,
+            reasons=tuple(reasons),
+            consumers=consumers,
+            connections=describe_connections(connections),
+        )
+
     def pre_run(self, **kwargs: Any) -> None:
         """Do what comes before the consumers start; services override it, often to register.
 
@@ -202,40 +227,41 @@ class MQConnector(ConsumingService):
     @property
     def observer_thread(self) -> RepeatingTimer:
         """The timer that looks after the consumers."""
-        if self._observer_thread is None or self._observer_thread.finished.is_set():
-            self._observer_thread = self._timer(self.observe_period, "observe_consumers")
-        return self._observer_thread
+        return self._timer("observe_consumers", self.observe_period)
 
     @property
     def sync_thread(self) -> RepeatingTimer:
         """The timer that publishes the service's presence."""
-        if self._sync_thread is None or self._sync_thread.finished.is_set():
-            self._sync_thread = self._timer(self.sync_period, "sync")
-        return self._sync_thread
+        return self._timer("sync", self.sync_period)
 
-    def _start_timer(self, name: str) -> None:
+    def _timer(self, method: str, period: float) -> RepeatingTimer:
+        """Return the timer of a method; a new one if there is none, or if it was stopped."""
+        timer = self._mq_timers.get(method)
+        if timer is None or timer.finished.is_set():
+            timer = RepeatingTimer(period, lambda: getattr(self, method)())
+            timer.name = f"mq-{method}:{self.service_name}"
+            timer.daemon = True
+            self._mq_timers[method] = timer
+        return timer
+
+    def _start_timer(self, method: str, period: float) -> None:
         with self._mq_lock:  # two callers must not start one thread
-            timer: RepeatingTimer = getattr(self, name)
+            timer = self._timer(method, period)
             if timer.ident is None:
                 timer.start()
 
-    def _timer(self, period: float, method: str) -> RepeatingTimer:
-        timer = RepeatingTimer(period, lambda: getattr(self, method)())
-        timer.name = f"mq-{method}:{self.service_name}"
-        timer.daemon = True
-        return timer
+    def _stop_timer(self, method: str) -> None:
+        timer = self._mq_timers.pop(method, None)
+        if timer is not None:
+            timer.cancel()
 
     def stop_sync_thread(self) -> None:
         """Stop publishing the service's presence."""
-        timer, self._sync_thread = self._sync_thread, None
-        if timer is not None:
-            timer.cancel()
+        self._stop_timer("sync")
 
     def stop_observer_thread(self) -> None:
         """Stop looking after the consumers."""
-        timer, self._observer_thread = self._observer_thread, None
-        if timer is not None:
-            timer.cancel()
+        self._stop_timer("observe_consumers")
 
     def stop(self) -> None:
         """Stop everything within the setting ``stop_timeout`` (10 s); `run` works again afterwards.
@@ -278,7 +304,7 @@ class MQConnector(ConsumingService):
         """Wait for what was asked to stop, from the callbacks to the connections."""
         wait_for_end(threads, deadline)
         # callbacks may have used up the time; a broker that is there needs hardly any
-        deadline = max(deadline, time.monotonic() + _GOOD_BYE)
+        deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
         if watch is not None:
             watch.join(time_left(deadline))
         if loop is not None:
@@ -294,13 +320,39 @@ class MQConnector(ConsumingService):
     def after_fork_in_child(self) -> None:
         """Forget in a child process what only the parent runs; `run` may be called there too."""
         _running.discard(self)
-        forking.keep(self._sync_thread, self._observer_thread, self._mq_watch, dict(self.consumers))
+        forking.keep(self._mq_timers, self._mq_watch, dict(self.consumers))
         forking.keep(self._mq_loop, self._mq_closing)
         self._mq_lock = threading.RLock()
         self._mq_running = False
         self._mq_closing = {}
-        self._sync_thread = self._observer_thread = self._mq_watch = self._mq_loop = None
+        self._mq_timers = {}
+        self._mq_watch = self._mq_loop = None
         self._registry.after_fork_in_child()
+
+
+class NeonMQHandler(MQConnector):
+    """A connector with a pika `BlockingConnection` to one virtual host; `shutdown` closes it.
+
+    Args:
+        config: as for `MQConnector`.
+        service_name: as for `MQConnector`.
+        vhost: the virtual host, as it is.
+
+    Raises:
+        pika.exceptions.AMQPConnectionError: no server answers, or it refused.
+        ConfigurationError: there are no credentials for the service.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None, service_name: str, vhost: str) -> None:
+        super().__init__(config, service_name)
+        self.vhost = vhost
+        self.connection: pika.BlockingConnection = self.create_mq_connection(vhost=vhost)
+
+    def shutdown(self) -> None:
+        """Close the connection; a second time does no harm."""
+        if self.connection.is_open:
+            self.connection.close()
+        self.stop()
 
 
 def _stop_what_runs() -> None:
@@ -310,4 +362,4 @@ def _stop_what_runs() -> None:
 
 atexit.register(_stop_what_runs)
 
-__all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector"]
+__all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector", "NeonMQHandler"]

@@ -61,53 +61,51 @@ def create_mq_callback(
         ...     def echo(self, body):
         ...         return {"text": body["text"]}
     """
-    names = tuple(include_callback_props)
+    taken = [(name, _NAMES.index(name)) for name in include_callback_props if name in _NAMES]
 
     def decorate(wrapped: Function) -> Function:
+        def read(args: tuple[Any, ...]) -> _Request:
+            return _read(args, taken, request_model)
+
+        def logged(args: tuple[Any, ...]) -> bool:
+            """Log what went wrong if it was called by hand; return whether it was."""
+            by_hand = not args or _current(args[-1]) is None
+            if by_hand:
+                LOG.exception("%s failed", name_of(wrapped))
+            return by_hand
+
+        @functools.wraps(wrapped)
+        def call(*args: Any) -> Any:
+            try:
+                request = read(args)
+                result = wrapped(*request.owner, **request.keywords)
+                if (answer := _answer(request, result)) is not None:
+                    _send_by_hand(request, answer)
+            except Exception:
+                if logged(args):
+                    return None
+                raise
+            return result
+
+        @functools.wraps(wrapped)
+        async def await_call(*args: Any) -> Any:
+            try:
+                request = read(args)
+                result = await wrapped(*request.owner, **request.keywords)
+                if (answer := _answer(request, result)) is not None:
+                    await _send_by_hand_async(request, answer)
+            except Exception:
+                if logged(args):
+                    return None
+                raise
+            return result
+
         if is_coroutine_function(wrapped):
-            return _of_coroutine_function(wrapped, _Reader(names, request_model))
-        return _of_function(wrapped, _Reader(names, request_model))
+            setattr(await_call, TAKES_DELIVERY, True)
+            return await_call
+        return call
 
     return decorate if callback is None else decorate(callback)
-
-
-def _of_function(wrapped: Function, reader: _Reader) -> Function:
-    @functools.wraps(wrapped)
-    def wrapper(*args: Any) -> Any:
-        try:
-            request = reader.read(args)
-            result = wrapped(*request.owner, **request.keywords)
-            answer = _answer(request, result)
-            if answer is not None:
-                _send_by_hand(request, answer)
-        except Exception:
-            if args and _current(args[-1]) is not None:
-                raise
-            LOG.exception("%s failed", name_of(wrapped))
-            return None
-        return result
-
-    return wrapper
-
-
-def _of_coroutine_function(wrapped: Function, reader: _Reader) -> Function:
-    @functools.wraps(wrapped)
-    async def wrapper(*args: Any) -> Any:
-        try:
-            request = reader.read(args)
-            result = await wrapped(*request.owner, **request.keywords)
-            answer = _answer(request, result)
-            if answer is not None:
-                await _send_by_hand_async(request, answer)
-        except Exception:
-            if args and _current(args[-1]) is not None:
-                raise
-            LOG.exception("%s failed", name_of(wrapped))
-            return None
-        return result
-
-    setattr(wrapper, TAKES_DELIVERY, True)
-    return wrapper
 
 
 def _current(body: Any) -> DeliveryChannel[Any, Any] | None:
@@ -136,54 +134,41 @@ class _Request(NamedTuple):
     message_id: Any
 
 
-class _Reader:
-    """Make the keyword arguments of a function from those of a callback.
+def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _Request:
+    """Decode a request.
 
     Args:
-        names: which it takes.
-        request_model: the pydantic model of its ``body``; None for a dict.
+        args: the arguments of a callback, after its ``self`` if it is a method.
+        taken: the names of those that the function takes, and their indices.
+        model: the pydantic model of the ``body``; None for a dict.
+
+    Raises:
+        TypeError: these are not the arguments of a callback.
+        DecodeError: the body is no message.
+        pydantic.ValidationError: the request does not fit the model.
     """
-
-    def __init__(self, names: tuple[str, ...], request_model: Any) -> None:
-        self._indices = [(name, _NAMES.index(name)) for name in names if name in _NAMES]
-        self._model = request_model
-
-    def read(self, args: tuple[Any, ...]) -> _Request:
-        """Decode a request.
-
-        Raises:
-            TypeError: these are not the arguments of a callback.
-            DecodeError: the body is no message.
-            pydantic.ValidationError: the request does not fit the model.
-        """
-        count = len(args) - len(_NAMES)
-        if count < 0:
-            raise TypeError(
-                "a callback is called with channel, method, properties and body, not with "
-                f"{len(args)} arguments"
-            )
-        owner, values = args[:count], list(args[count:])
-        channel, _method, properties, body = values
-        # another one may be in its place, made by somebody who has wrapped the callback
-        channel = channel if isinstance(channel, DeliveryChannel) else _current(body)
-        request = _decode(channel, properties, body)
-        queue, message_id = request.get("routing_key"), request.get("message_id")
-        values[-1] = request if self._model is None else self._model.model_validate(request)
-        keywords = {name: values[index] for name, index in self._indices}
-        return _Request(owner, keywords, channel, queue, message_id)
-
-
-def _decode(
-    channel: DeliveryChannel[Any, Any] | None, properties: Any, body: Any
-) -> dict[str, Any]:
-    if not isinstance(body, (bytes, bytearray)):
-        if isinstance(body, Mapping):
-            return dict(body)
+    count = len(args) - len(_NAMES)
+    if count < 0:
+        raise TypeError(
+            "a callback is called with channel, method, properties and body, not with "
+            f"{len(args)} arguments"
+        )
+    values = list(args[count:])
+    channel, _method, properties, body = values
+    # the channel may be another object, of code that has wrapped the callback
+    channel = channel if isinstance(channel, DeliveryChannel) else _current(body)
+    if isinstance(body, (bytes, bytearray)):
+        request, wire_format = decode_body(bytes(body), getattr(properties, "content_type", None))
+        if channel is not None:
+            channel.note_request(body, request.get("routing_key"), wire_format)
+    elif isinstance(body, Mapping):
+        request = dict(body)
+    else:
         raise DecodeError(f"invalid body: bytes are expected, got {type(body).__name__}")
-    request, wire_format = decode_body(bytes(body), getattr(properties, "content_type", None))
-    if channel is not None:
-        channel.note_request(body, request.get("routing_key"), wire_format)
-    return request
+    queue, message_id = request.get("routing_key"), request.get("message_id")
+    values[-1] = request if model is None else model.model_validate(request)
+    keywords = {name: values[index] for name, index in taken}
+    return _Request(args[:count], keywords, channel, queue, message_id)
 
 
 def _answer(request: _Request, result: Any) -> dict[str, Any] | None:
@@ -200,10 +185,8 @@ def _answer(request: _Request, result: Any) -> dict[str, Any] | None:
     context = result.get("context")
     context = dict(context) if isinstance(context, Mapping) else {}
     mq = context.get("mq")
-    context["mq"] = {
-        **(mq if isinstance(mq, Mapping) else {}),
-        "message_id": request.message_id,
-    }
+    mq = dict(mq) if isinstance(mq, Mapping) else {}
+    context["mq"] = {**mq, "message_id": request.message_id}
     answer = {**result, "context": context}
     reply = None if channel is None else channel.reply(queue)
     if channel is None or reply is None:

@@ -61,8 +61,8 @@ def is_direct_reply_name(queue: str) -> bool:
 def is_reply_name(queue: str) -> bool:
     """Whether a name is that of the reply queue of a requester, which alone declares it.
 
-    The requester is gone when there is no such queue: nobody would read or delete one that was
-    declared for an answer.
+    The requester is gone when there is no such queue: one that was declared for an answer would be
+    neither read nor deleted.
     """
     return queue.startswith((REPLY_QUEUE_PREFIX, DIRECT_REPLY_TO))
 
@@ -87,9 +87,6 @@ def build_properties(
         reply_to: where an answer is to go.
         expiration: how long the message may wait in a queue, in milliseconds; None for ever.
         headers: application headers.
-
-    Returns:
-        The properties.
 
     Raises:
         ValueError: a broker takes no such expiration.
@@ -137,14 +134,7 @@ def _short(text: str) -> str | None:
 
 
 def time_allowed(properties: BasicProperties) -> float | None:
-    """Return how long the requester waits.
-
-    Args:
-        properties: of a request.
-
-    Returns:
-        Seconds; None when the request does not say, or says nonsense.
-    """
+    """Return how long the sender of a request waits, in seconds; None if that is not known."""
     value = (properties.headers or {}).get(TIME_ALLOWED)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value / 1000

@@ -23,8 +23,7 @@
     │   └── PublishBatchError                   some of many: `failures` has an error for each
     ├── RequestError
     │   ├── RequestTimeoutError (TimeoutError)
-    │   ├── RequestLostError (ConnectionError)
-    │   └── RemoteError                         the service answered with an error
+    │   └── RequestLostError (ConnectionError)
     ├── WaitTimeoutError (TimeoutError)         an operation on the broker took longer than allowed
     └── StoppedError                            the object was stopped; make or start a new one
 
@@ -164,22 +163,6 @@ class RequestTimeoutError(RequestError, TimeoutError):
 
 class RequestLostError(RequestError, ConnectionError):
     """The connection ended while the answer was awaited."""
-
-
-class RemoteError(RequestError):
-    """The service answered that it failed.
-
-    Attributes:
-        answer: the whole answer as a dict.
-    """
-
-    def __init__(self, message: str, *, answer: dict[str, object]) -> None:
-        super().__init__(message)
-        self.answer = answer
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way to another process."""
-        return partial(type(self), answer=self.answer), self.args
 
 
 class WaitTimeoutError(MQError, TimeoutError):

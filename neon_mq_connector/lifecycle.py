@@ -110,14 +110,6 @@ class Lifecycle:
         return True
 
     def wait_for(self, states: Collection[State], timeout: float) -> bool:
-        """Wait until the state is one of some.
-
-        Args:
-            states: the states to wait for.
-            timeout: how long at most, in seconds.
-
-        Returns:
-            Whether one of them was reached in time.
-        """
+        """Wait for at most so many seconds; return whether one of the states was reached."""
         with self._changed:
             return self._changed.wait_for(lambda: self._snapshot.state in states, timeout)

@@ -38,10 +38,6 @@ def check_name(kind: str, name: str) -> None:
     RabbitMQ removes CR and LF from the names of queues and exchanges and goes on with what is left;
     pika waits for ever for the answer to the name that it has sent.
 
-    Args:
-        kind: what it is the name of.
-        name: the name.
-
     Raises:
         TypeError: it is no text.
         ValueError: it is no Unicode, has more than 255 bytes, or has a CR or LF in it.
@@ -222,45 +218,29 @@ def drive_steps(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) 
 
 
 def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
-    """Declare a queue in whichever way this broker permits.
-
-    Args:
-        queue: as it is wanted.
-        facts: what is known of the broker; a refusal is noted there.
+    """Declare a queue as this broker permits it; a refusal is noted in the facts.
 
     Returns:
         What the queue is now (the value of the generator).
     """
-    wanted = queue
-    if queue.transient and facts.refuses_transient_queues:
-        wanted = replace(queue, durable=True)
+    durable = replace(queue, durable=True)
+    wanted = durable if queue.transient and facts.refuses_transient_queues else queue
     try:
-        status: QueueStatus = yield DeclareQueue(wanted)
-    except Refusal as refusal:
-        if refusal.code in (PRECONDITION_FAILED, ACCESS_REFUSED) and not queue.exclusive:
-            # with other properties, or made by a user with more rights: used as it is
-            return (yield from _adopt(queue, refusal))
-        if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
-            raise
-        LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
-        facts.refuses_transient_queues = True
-        wanted = replace(queue, durable=True)
         try:
-            status = yield DeclareQueue(wanted)
-        except Refusal as second:
-            if second.code != PRECONDITION_FAILED:
+            status: QueueStatus = yield DeclareQueue(wanted)
+        except Refusal as refusal:
+            if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
                 raise
-            return (yield from _adopt(queue, second))
+            LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
+            facts.refuses_transient_queues = True
+            wanted = durable
+            status = yield DeclareQueue(wanted)
+    except Refusal as refusal:
+        if queue.exclusive:
+            raise
+        status = yield from _adopt(DeclareQueue(queue, passive=True), queue.name, refusal)
+        return replace(status, adopted=True)
     return replace(status, made_durable=wanted.durable and not queue.durable)
-
-
-def _adopt(queue: Queue, refusal: Refusal) -> Steps:
-    try:
-        status: QueueStatus = yield DeclareQueue(queue, passive=True)
-    except Refusal:
-        raise refusal from refusal.__cause__
-    LOG.info("queue %r is used as it is: %s", queue.name, refusal)
-    return replace(status, adopted=True)
 
 
 def declare_exchange(exchange: Exchange) -> Steps:
@@ -271,18 +251,20 @@ def declare_exchange(exchange: Exchange) -> Steps:
     try:
         yield DeclareExchange(exchange)
     except Refusal as refusal:
-        if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
-            raise
-        try:
-            yield DeclareExchange(exchange, passive=True)
-        except Refusal:
-            raise refusal from refusal.__cause__
-        LOG.info(
-            "exchange %r exists with other properties and is used as it is: %s",
-            exchange.name,
-            refusal,
-        )
+        yield from _adopt(DeclareExchange(exchange, passive=True), exchange.name, refusal)
     return QueueStatus("")
+
+
+def _adopt(look_up: Step, name: str, refusal: Refusal) -> Steps:
+    """Take what exists with other properties, or was made by a user with more rights."""
+    if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
+        raise refusal
+    try:
+        status: QueueStatus = yield look_up
+    except Refusal:
+        raise refusal from refusal.__cause__
+    LOG.info("%r exists with other properties and is used as it is: %s", name, refusal)
+    return status
 
 
 def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:
@@ -308,7 +290,7 @@ def attach(
     exchange_reset: bool = False,
     known_as: str = "",
 ) -> Steps:
-    """Make everything that a consumer needs.
+    """Declare and bind everything that a consumer needs.
 
     Args:
         queue: the queue to consume from.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from functools import partial
 from queue import Empty
-from typing import Any
+from typing import Any, TypeVar
 
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec
@@ -17,7 +17,7 @@ from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.threads.mailbox import Mailbox
 
-LOG = logging.getLogger("neon_mq_connector.client")
+T = TypeVar("T")
 
 
 class WaitingThread:
@@ -45,12 +45,7 @@ class WaitingThread:
         self._channel.remove(self._request)
 
     def next_answer(self) -> dict[str, Any]:
-        """Wait for the next answer.
-
-        Raises:
-            RequestTimeoutError: none came in time.
-            MQError: what went wrong; see `RequestClient.request`.
-        """
+        """Wait for the next answer; raises what `RequestClient.request` raises."""
         channel, request, events = self._channel, self._request, self._events
         deadline = request.spec.deadline
         while True:
@@ -65,11 +60,7 @@ class WaitingThread:
 
 
 class ReplyFuture(CancellableFuture[dict[str, Any]]):
-    """The answer to come; when it is cancelled the answer is dropped.
-
-    Args:
-        forget: called when it is cancelled.
-    """
+    """The answer to come; when it is cancelled, ``forget`` is called and the answer dropped."""
 
     def __init__(self, forget: Callable[[], object]) -> None:
         super().__init__()
@@ -90,11 +81,7 @@ class ReplyFuture(CancellableFuture[dict[str, Any]]):
 
 
 class FutureReceiver:
-    """A request whose answer a future tells; it is read on the thread of futures.
-
-    Args:
-        channel: what it is sent on.
-        spec: what is asked.
+    """A request whose answer comes into a future; it is read on the thread of futures.
 
     Attributes:
         future: the answer, of one in parts the first.
@@ -111,11 +98,7 @@ class FutureReceiver:
         self._request = channel.request(spec, self._receive)
 
     def start(self) -> None:
-        """Send it together with others.
-
-        Raises:
-            RequestLostError, RequestTimeoutError: it was not sent.
-        """
+        """Send it together with others; errors as for `ReplyChannel.start`."""
         try:
             self._thread.expect(self)
             self._channel.start(self._request, Flush.SOON)
@@ -130,7 +113,7 @@ class FutureReceiver:
 
     def expire(self) -> None:
         """Fail: no answer came in time."""
-        self._fail(self._channel.expire(self._request))
+        self._end(self.future.set_exception, self._channel.expire(self._request))
 
     def _handle(self, event: ReplyEvent) -> None:
         if self.future.done():
@@ -140,23 +123,16 @@ class FutureReceiver:
         try:
             answer = self._channel.read(self._request, event)
         except MQError as error:
-            self._fail(error)
+            self._end(self.future.set_exception, error)
             return
         if answer is not None:
-            self._forget()
-            self.future.release()
-            try:
-                self.future.set_result(answer)
-            except InvalidStateError:
-                LOG.debug("%s was answered after it had ended", self._request)
+            self._end(self.future.set_result, answer)
 
-    def _fail(self, error: BaseException) -> None:
+    def _end(self, settle: Callable[[T], object], value: T) -> None:
         self._forget()
         self.future.release()
-        try:
-            self.future.set_exception(error)
-        except InvalidStateError:
-            LOG.debug("%s failed after it had ended: %s", self._request, error)
+        with suppress(InvalidStateError):  # it was cancelled meanwhile
+            settle(value)
 
     def _forget(self) -> None:
         self._thread.forget(self)
@@ -165,4 +141,4 @@ class FutureReceiver:
 
 
 def _drop(_event: ReplyEvent) -> None:
-    """Take what comes for a request that has ended."""
+    """Ignore what comes for a request that has ended."""

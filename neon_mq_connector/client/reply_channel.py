@@ -32,12 +32,12 @@ from neon_mq_connector.errors import (
     MQError,
     RequestError,
     RequestTimeoutError,
-    StoppedError,
     UnroutableError,
     WaitTimeoutError,
 )
 from neon_mq_connector.link import (
     ChannelEvents,
+    Link,
     LinkChannel,
     RawDelivery,
     Returned,
@@ -55,10 +55,6 @@ _TIME_PER_REQUEST = 15e-6
 
 class Shared:
     """What all requests of one client share; any thread may use it.
-
-    Args:
-        connections: how to reach the broker.
-        owner: the name of the asking service.
 
     Attributes:
         futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
@@ -79,11 +75,7 @@ class Shared:
         return str(next(self._numbers))
 
     def drop(self, owner: str | None) -> None:
-        """Count an answer for which no request waits.
-
-        Args:
-            owner: the id of the request that it names.
-        """
+        """Count an answer that names a request which does not wait."""
         self.late_replies += 1
         LOG.debug("an answer for request %s, which does not wait, is dropped", owner)
 
@@ -93,51 +85,36 @@ class ReplyChannel:
 
     The waiting requests are in dicts with one key per request: any thread adds and removes.
 
-    Args:
-        shared: what the requests of the client share.
-
     Attributes:
-        shared: the same.
+        shared: what the requests of the client share.
         reply_queue: what requests name for answers that are not direct.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    #: What it sends and receives on; `open` sets it, before anything else is called.
+    channel: LinkChannel
+
+    def __init__(self, shared: Shared, link: Link) -> None:
         self.shared = shared
         self.reply_queue = ""
+        self._link = link
         self._reply_consumer = ""
         self._by_correlation: dict[str, Request] = {}
         self._by_message: dict[str, Request] = {}
-        self._channel: LinkChannel | None = None
-        self._call_last: Callable[[Callable[[Any], object], Any], None] = _call
-        self._delay_reads: Callable[[float], None] = _do_not_delay
         self._error: MQError | None = None
 
     @property
     def is_open(self) -> bool:
-        channel = self._channel
-        return channel is not None and channel.is_open
+        """Whether requests may be sent on it."""
+        return self.channel.is_open
 
     @property
     def is_writable(self) -> bool:
         """Whether `publish` need not wait for the broker to take what was sent before."""
-        channel = self._channel
-        return channel is not None and channel.is_writable
-
-    @property
-    def channel(self) -> LinkChannel:
-        if self._channel is None:
-            raise StoppedError("the request channel was never opened")
-        return self._channel
-
-    @property
-    def blocked_reason(self) -> str | None:
-        """Why the broker has blocked publishing; None when it has not."""
-        return self.channel.link.blocked_reason
+        return self.channel.is_writable
 
     def open(self, reply_queue: str, deadline: float) -> None:
-        link = self.shared.connections.requests
-        self._call_last, self._delay_reads = link.call_last, link.delay_reads
-        channel = link.open_channel(
+        """Open it, consume from direct reply-to, and make the reply queue."""
+        self.channel = channel = self._link.open_channel(
             ChannelEvents(
                 deliveries=self._deliveries,
                 returned=self._returned,
@@ -151,7 +128,6 @@ class ReplyChannel:
         except BaseException:
             channel.close_soon()
             raise
-        self._channel = channel
 
     def _prepare(self, channel: LinkChannel, reply_queue: str, deadline: float) -> None:
         channel.consume(DIRECT_REPLY_TO, auto_ack=True, timeout=time_left(deadline))
@@ -170,18 +146,12 @@ class ReplyChannel:
         *,
         direct: bool = True,
     ) -> Request:
-        """Return a request to be sent on this channel.
+        """Return a request to be sent on this channel; for the arguments see `Request`.
 
-        Args:
-            spec: what is asked.
-            receive: called with each `ReplyEvent`, by any thread, which it must not hold up.
-            reply_queue: the queue for answers that are not direct; the channel's by default.
-            direct: whether it may be answered directly.
+        The reply queue is the channel's by default.
         """
-        shared = self.shared
-        reply_queue = reply_queue or self.reply_queue
-        number = shared.next_number()
-        return Request(spec, number, reply_queue, receive, shared.owner, direct=direct)
+        number, owner = self.shared.next_number(), self.shared.owner
+        return Request(spec, number, reply_queue or self.reply_queue, receive, owner, direct=direct)
 
     def start(self, request: Request, flush: Flush = Flush.NOW) -> None:
         """Send a request; its events are received until `remove`.
@@ -198,17 +168,9 @@ class ReplyChannel:
             raise
 
     def publish(self, request: Request, flush: Flush = Flush.NOW, *, timeout: float = 0.0) -> None:
-        """Publish a request that was added.
+        """Publish a request that was added; errors as for `start`.
 
-        Args:
-            request: the request.
-            flush: when it is written.
-            timeout: how long to wait for the broker to take what was sent before, in seconds; 0 to
-                publish in any case.
-
-        Raises:
-            RequestLostError: the connection is gone; it was not sent.
-            RequestTimeoutError: the broker takes nothing.
+        With a timeout, in seconds, it waits until the broker has taken what was sent before.
         """
         channel, spec, message = self.channel, request.spec, request.message
         frames = channel.encode(
@@ -252,15 +214,10 @@ class ReplyChannel:
         return request.correlation_id in self._by_correlation
 
     def read(self, request: Request, event: ReplyEvent) -> dict[str, Any] | None:
-        """Read what a request has received.
+        """Return the answer that a request has received, or raise why there is none.
 
         Returns:
-            The answer; None for one that names another request, which then receives it.
-
-        Raises:
-            RequestLostError: the channel has ended.
-            MQError: the request has failed otherwise.
-            DecodeError: the answer cannot be read.
+            None for an answer that names another request, which then receives it.
         """
         if isinstance(event, MQError):
             raise request.lost(event)
@@ -275,7 +232,7 @@ class ReplyChannel:
         """Return the error for an answer that did not come in time."""
         if request.declared:
             self.shared.connections.control.give_up_overdue()
-        reason = self.blocked_reason
+        reason = self._link.blocked_reason
         blocked = f"; the broker has blocked publishing: {reason}" if reason else ""
         timeout = request.spec.timeout
         return RequestTimeoutError(f"{request}: no answer within {timeout:g} s{blocked}")
@@ -295,7 +252,7 @@ class ReplyChannel:
     # -- I/O thread ----------------------------------------------------------------------------
 
     def _deliveries(self, batch: Sequence[RawDelivery]) -> None:
-        call_last = self._call_last
+        call_last = self._link.call_last
         for raw in batch:
             try:
                 number = correlation_id(raw[1])
@@ -308,7 +265,7 @@ class ReplyChannel:
                 self._assign_later(raw)
             else:
                 call_last(request.receive, raw)
-        self._delay_reads(len(self._by_correlation) * _TIME_PER_REQUEST)
+        self._link.delay_reads(len(self._by_correlation) * _TIME_PER_REQUEST)
 
     def _assign_later(self, raw: RawDelivery) -> None:
         """Read on the thread of futures for which request an answer is."""
@@ -348,9 +305,9 @@ class ReplyChannel:
 
     def _cancelled(self, consumer_tag: str) -> None:
         """Close the channel when its reply queue was deleted: the next request makes another."""
-        if consumer_tag == self._reply_consumer and self._channel is not None:
+        if consumer_tag == self._reply_consumer:
             LOG.warning("reply queue %r was deleted; another is made", self.reply_queue)
-            self._channel.close_soon()
+            self.channel.close_soon()
 
     def _shut(self, error: MQError) -> None:
         self._error = error
@@ -360,7 +317,7 @@ class ReplyChannel:
                 _number, request = self._by_correlation.popitem()
             except KeyError:
                 return
-            self._call_last(request.receive, error)
+            self._link.call_last(request.receive, error)
 
 
 class _PublishAgain:
@@ -387,11 +344,3 @@ class _PublishAgain:
             failure = RequestError(f"{request}: its queue was not declared: {error!r}")
             failure.__cause__ = error
             request.receive(failure)
-
-
-def _call(call: Callable[[Any], object], argument: Any) -> None:
-    call(argument)
-
-
-def _do_not_delay(_seconds: float) -> None:
-    pass

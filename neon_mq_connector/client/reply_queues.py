@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+
+import pika.exceptions as pika_errors
 
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
@@ -71,29 +72,14 @@ class NamedQueues:
         # reentrant: a signal handler that stops the service may interrupt its holder
         self._lock = threading.RLock()
 
-    @contextmanager
-    def use(self, channel: LinkChannel, name: str, spec: RequestSpec) -> Iterator[None]:
-        """Use a queue for a ``with`` block; arguments and errors as for `acquire`."""
-        queue = self.acquire(channel, name, spec)
-        try:
-            yield
-        finally:
-            self.release(queue)
-
     def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> NamedQueue:
-        """Declare a queue for answers and consume from it.
-
-        Args:
-            channel: what the answers are to come in on.
-            name: of the queue.
-            spec: what is asked.
-
-        Returns:
-            What `release` needs.
+        """Declare a queue and consume from it, until `release` is called with what is returned.
 
         Raises:
             RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
+            TypeError, ValueError: the name cannot be used.
         """
+        described = Queue(name)  # a name that cannot be used is refused before anything is done
         queue = NamedQueue(name, channel, spec.deadline)
         try:
             with self._lock:
@@ -101,7 +87,7 @@ class NamedQueues:
             self.delete_left_behind()
             self._connections.control.perform(
                 f"declaring reply queue {name!r}",
-                lambda facts: declare_queue(Queue(name), facts),
+                lambda facts: declare_queue(described, facts),
                 timeout=time_left(spec.deadline),
             )
             queue.consumer_tag = channel.consume(
@@ -159,10 +145,6 @@ class NamedQueues:
 class _Deletion:
     """The delete of a queue, for the control connection to answer.
 
-    Args:
-        name: of the queue.
-        left_behind: takes the name if it fails.
-
     Attributes:
         over: answered when it has ended, in either way.
     """
@@ -183,11 +165,6 @@ class _Deletion:
 
 def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
     """Declare a plain reply queue, the only kind that old services can declare too.
-
-    Args:
-        control: where it is declared.
-        name: its name.
-        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
 
     Returns:
         The name; empty where such a queue is not permitted. Where the user may declare no queue it
@@ -215,15 +192,23 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
     return status.name
 
 
+def delete_reply_queue(control: Control, name: str, timeout: float) -> None:
+    """Delete a reply queue; a failure is logged."""
+    try:
+        control.call(
+            f"deleting reply queue {name!r}",
+            lambda channel: channel.queue_delete(name),
+            timeout=timeout,
+        )
+    except (MQError, pika_errors.AMQPError) as error:
+        LOG.info("reply queue %r is left behind: %s", name, error)
+
+
 def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
     """Return the name by which the direct reply-to of a channel can be published to.
 
     The broker writes it into ``reply_to`` of each message; so one is sent to an exclusive queue and
-    read back.
-
-    Args:
-        channel: consumes from direct reply-to.
-        deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+    read back. The channel has to consume from direct reply-to.
 
     Raises:
         RequestLostError: the broker did not tell.

@@ -7,17 +7,14 @@ broker, and not in memory.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty
-from types import TracebackType
 from typing import Any
 
-import pika.exceptions as pika_errors
-
 from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.request import (
     ReplyEvent,
     RequestSpec,
@@ -40,8 +37,6 @@ from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, deli
 from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 
-LOG = logging.getLogger("neon_mq_connector.client")
-
 #: What may come: parts, or why there will be no more.
 StreamEvent = Sequence[RawDelivery] | MQError
 
@@ -59,10 +54,6 @@ class PartsQueue:
         spec: what is asked; its timeout is that of each part.
         prefetch_count: how many parts are fetched ahead.
         receive: called on any thread with what comes, for `take`.
-
-    Attributes:
-        name: of the queue.
-        timeout: how long each part may take, in seconds.
     """
 
     def __init__(
@@ -115,11 +106,10 @@ class PartsQueue:
             parts.qos(self._prefetch, timeout=time_left(deadline))
             parts.consume(self.name, timeout=time_left(deadline))
             self._channel.start(self._request)
-        except WaitTimeoutError as error:
+        except BaseException as error:
             self.delete()
-            raise RequestTimeoutError(f"{self}: not sent: {error}") from error
-        except BaseException:
-            self.delete()
+            if isinstance(error, WaitTimeoutError):
+                raise self._request.spec.not_sent(error) from error
             raise
 
     def delete(self) -> None:
@@ -129,14 +119,7 @@ class PartsQueue:
         if self._parts is None:
             return
         self._parts.close_soon()
-        try:
-            self._connections.control.call(
-                f"deleting reply queue {self.name!r}",
-                lambda control: control.queue_delete(self.name),
-                timeout=_CLOSE_TIMEOUT,
-            )
-        except (MQError, pika_errors.AMQPError) as error:
-            LOG.warning("reply queue %r is left behind: %s", self.name, error)
+        delete_reply_queue(self._connections.control, self.name, _CLOSE_TIMEOUT)
 
     # -- calls that do not wait ----------------------------------------------------------------
 
@@ -192,13 +175,7 @@ class PartsQueue:
 
 
 class ReplyStream:
-    """Iterate over the parts of an answer; for one thread at a time.
-
-    Args:
-        channel: what the request is sent on.
-        spec: what is asked; its timeout is that of each part.
-        prefetch_count: how many parts are fetched ahead.
-    """
+    """Iterate over the parts of an answer, which come into a `PartsQueue`; for one thread."""
 
     def __init__(self, channel: ReplyChannel, spec: RequestSpec, prefetch_count: int) -> None:
         self._mail: Mailbox[StreamEvent] = Mailbox()
@@ -212,12 +189,7 @@ class ReplyStream:
         return self._queue.name
 
     def open(self) -> None:
-        """Make the queue and send the request.
-
-        Raises:
-            RequestTimeoutError: the broker was not ready in time.
-            MQConnectionError: there is no connection.
-        """
+        """Make the queue and send the request; see `PartsQueue.open`."""
         self._queue.open()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -225,15 +197,7 @@ class ReplyStream:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        """Wait for the next part.
-
-        Raises:
-            StopIteration: the part before was the last, or the stream is closed.
-            RequestTimeoutError: it did not come in time.
-            RequestLostError: the connection ended; what was still to come is gone.
-            UnroutableError: no queue takes the request.
-            DecodeError: it cannot be read.
-        """
+        """Wait for the next part; raises what `RequestClient.request` raises."""
         if self._failure is not None:  # a further call must not take it for the end
             raise self._failure
         if self._over:
@@ -269,12 +233,7 @@ class ReplyStream:
         """Close it at the end of the block."""
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -59,9 +59,11 @@ class RequestSpec(NamedTuple):
         """Check the arguments of a request; its time begins to run.
 
         Raises:
-            TypeError, ValueError: the data is no dict, or is empty; a name is too long; the timeout
-                is no number of seconds above 0.
+            TypeError, ValueError: the data is no dict, or is empty; a name is too long, or there is
+                neither queue nor exchange; the timeout is no number of seconds above 0.
         """
+        if not queue and not exchange:
+            raise ValueError("a request needs a queue or an exchange to go to; both are empty")
         if not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
         check_data(data)
@@ -93,9 +95,6 @@ class Request:
         direct: whether it may be answered directly.
 
     Attributes:
-        spec: the same.
-        correlation_id: the same.
-        receive: the same.
         message: the encoded message.
         declared: whether its queue was declared because it was returned; a request to an exchange
             is not sent again.
@@ -143,11 +142,7 @@ class Request:
 
 
 def read_answer(raw: RawDelivery) -> dict[str, Any]:
-    """Decode an answer.
-
-    Raises:
-        DecodeError, FrameError: it cannot be read.
-    """
+    """Decode an answer; raises `DecodeError` or `FrameError`."""
     _method, header, body = raw
     answer, _format = decode_body(body, content_type(header))
     return answer

@@ -1,4 +1,4 @@
-"""The request client: any number of threads ask, each gets its own answer.
+"""The request client: requests from any thread, each with its own answer.
 
 One connection and one channel per process, server, user and virtual host. A request can be
 answered in two ways: directly (the AMQP property ``reply_to``, RabbitMQ's "Direct Reply-to"), or
@@ -9,7 +9,6 @@ itself, which can be published to like a queue.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +19,17 @@ import pika.exceptions as pika_errors
 
 from neon_mq_connector.client.receivers import FutureReceiver, ReplyFuture, WaitingThread
 from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
+from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.reply_stream import ReplyStream
 from neon_mq_connector.client.request import RequestSpec, is_final
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
-from neon_mq_connector.errors import MQError, StoppedError, UnroutableError, WaitTimeoutError
+from neon_mq_connector.errors import StoppedError, UnroutableError, WaitTimeoutError
 from neon_mq_connector.publishing.encoded_message import prepare
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
-
-LOG = logging.getLogger("neon_mq_connector.client")
 
 _CLOSE_TIMEOUT = 3.0
 
@@ -39,18 +37,39 @@ _CLOSE_TIMEOUT = 3.0
 class RequestClient:
     """Ask services and wait for their answers, from any thread.
 
+    Arguments that its methods have in common:
+
+    * ``queue``: the queue that the service consumes; the routing key where there is an exchange.
+    * ``data``: the request; it is not changed.
+    * ``timeout``: how long the answer may take, in seconds. The request expires after it.
+    * ``exchange``: the exchange to publish to; empty for the default one.
+    * ``wire_format``: how to encode the request; the answer is understood in either.
+
+    Errors that they have in common:
+
+    * TypeError, ValueError: the data is no dict, or is empty, or another argument is wrong.
+    * RequestTimeoutError: no answer in time, or no connection: then it says "not sent".
+    * RequestLostError: the connection ended; the service may have got the request.
+    * UnroutableError: no queue takes the request.
+    * MQConnectionError: there is no connection.
+    * DecodeError: the answer cannot be read.
+
     `_opening` owns the current channel and whether the client is closed. It is reentrant: a signal
     handler that stops the service may interrupt its holder.
 
     Args:
         parameters: one entry per server of the cluster.
         owner: the name of the asking service.
+
+    Attributes:
+        owner: the same.
+        connections: how to reach the broker.
     """
 
     def __init__(self, parameters: Sequence[pika.ConnectionParameters], *, owner: str = "") -> None:
-        self._owner = owner
-        self._connections = Connections(parameters, owner=owner)
-        self._shared = Shared(self._connections, owner)
+        self.owner = owner
+        self.connections = Connections(parameters, owner=owner)
+        self._shared = Shared(self.connections, owner)
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
         self._opening = threading.RLock()
         self._generation: ReplyChannel | None = None
@@ -64,18 +83,8 @@ class RequestClient:
         return self._closed
 
     @property
-    def owner(self) -> str:
-        """The name of the asking service."""
-        return self._owner
-
-    @property
-    def connections(self) -> Connections:
-        """How to reach the broker."""
-        return self._connections
-
-    @property
     def late_replies(self) -> int:
-        """How many answers were dropped because nobody waited for them."""
+        """How many answers were dropped because no request waited for them."""
         return self._shared.late_replies
 
     def request(
@@ -93,32 +102,23 @@ class RequestClient:
         """Send a request and wait for its answer.
 
         Args:
-            queue: the queue that the service consumes; the routing key where there is an exchange.
-            data: the request; it is not changed.
-            timeout: how long to wait at most, in seconds. The request expires after it.
-            exchange: the exchange to publish to; empty for the default one.
             reply_queue: have a queue of this name made for the answer, and deleted afterwards.
-            wire_format: how to encode the request; the answer is understood in either.
             on_part: for an answer that comes in parts: called with each of them, the last included.
             on_reply_queue: called with the name that the request carries as ``routing_key``.
 
         Returns:
             The answer; of one in parts the last, which says ``is_final`` or ``_is_final``.
-
-        Raises:
-            TypeError, ValueError: the data is no dict, or is empty.
-            RequestTimeoutError: no answer in time, or no connection: then it says "not sent".
-            RequestLostError: the connection ended; the service may have got the request.
-            UnroutableError: no queue takes the request.
-            MQConnectionError: there is no connection.
-            DecodeError: the answer cannot be read.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         channel = self.channel_for(spec)
         if not reply_queue:
             return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
-        with channel.shared.named_queues.use(channel.channel, reply_queue, spec):
+        queues = channel.shared.named_queues
+        used = queues.acquire(channel.channel, reply_queue, spec)
+        try:
             return _ask(channel, spec, reply_queue, on_part, on_reply_queue)
+        finally:
+            queues.release(used)
 
     def submit(
         self,
@@ -129,23 +129,10 @@ class RequestClient:
         exchange: str = "",
         wire_format: WireFormat = WireFormat.LEGACY,
     ) -> ReplyFuture:
-        """Send a request and return at once what will have its answer.
+        """Send a request and return a future of its answer (of one in parts the first).
 
-        Args:
-            queue: the queue that the service consumes; the routing key where there is an exchange.
-            data: the request; it is not changed.
-            timeout: how long the answer may take, in seconds. The request expires after it.
-            exchange: the exchange to publish to; empty for the default one.
-            wire_format: how to encode the request.
-
-        Returns:
-            A `concurrent.futures.Future` with the answer (of one in parts the first) or the error,
-            as `request` raises it. Its callbacks run on a thread of the client that serves all
-            futures: they should be short. When it is cancelled the answer is dropped.
-
-        Raises:
-            TypeError, ValueError: the data is no dict, or is empty.
-            RequestLostError, RequestTimeoutError, MQConnectionError: no connection; not sent.
+        Its callbacks run on a thread of the client that serves all futures: they should be short.
+        When it is cancelled the answer is dropped.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         request = FutureReceiver(self.channel_for(spec), spec)
@@ -165,23 +152,11 @@ class RequestClient:
         """Send one request to several services and collect their answers.
 
         Args:
-            queue: the routing key; for a fanout exchange it may be empty.
-            data: the request; it is not changed.
             count: return when so many answers are there; None to wait for the time.
-            timeout: how long to collect, in seconds. The request expires after it.
-            exchange: the exchange that hands the request to each of the services.
-            wire_format: how to encode the request.
 
         Returns:
             The answers in the order in which they came; when the time is up there may be fewer
             than ``count``, or none.
-
-        Raises:
-            TypeError, ValueError: the data is no dict, or is empty.
-            RequestTimeoutError: there is no connection in time; it was not sent.
-            RequestLostError: the connection ended; the services may have got the request.
-            UnroutableError: no queue takes the request.
-            DecodeError: an answer cannot be read.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
@@ -206,22 +181,11 @@ class RequestClient:
         """Send a request whose answer comes in parts, and iterate over them.
 
         The parts wait at the broker, in a queue of this stream: however slow the reader is, no more
-        than ``prefetch_count`` of them are in memory.
-
-        Args:
-            queue: the queue that the service consumes.
-            data: the request; it is not changed.
-            timeout: how long the first part, and each further one, may take, in seconds.
-            prefetch_count: how many parts are fetched ahead.
-            wire_format: how to encode the request.
+        than ``prefetch_count`` of them are in memory. The timeout is that of each part.
 
         Returns:
             An iterator over the parts, the last of which says ``is_final``; to be closed, best by
-            using it in a ``with`` statement, if it is not read to its end. It raises as `request`.
-
-        Raises:
-            TypeError, ValueError: the data is no dict, or is empty.
-            RequestTimeoutError, MQConnectionError: there is no connection.
+            using it in a ``with`` statement, if it is not read to its end.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format)
         # what the broker permits is known when there is a channel
@@ -238,25 +202,17 @@ class RequestClient:
         wire_format: WireFormat = WireFormat.LEGACY,
         expiration: float | None = None,
     ) -> str:
-        """Send a message that asks for no answer, and wait until the broker has it.
+        """Send a message that asks for no answer, wait until the broker has it, return its id.
 
         Args:
-            queue: the queue, declared if it is missing.
-            data: the message; it is not changed.
-            timeout: how long to wait for the broker, in seconds.
-            wire_format: how to encode it.
             expiration: how long it may wait in the queue, in milliseconds; None for ever.
 
-        Returns:
-            The message's id.
-
         Raises:
-            TypeError, ValueError: the data is no dict, or is empty.
             PublishError: the broker did not confirm it.
         """
-        encoded = prepare(data, wire_format=wire_format, expiration=expiration, app_id=self._owner)
+        encoded = prepare(data, wire_format=wire_format, expiration=expiration, app_id=self.owner)
         message = Destination(queue=queue).message(encoded)
-        self._connections.publisher.publish(message, timeout=timeout)
+        self.connections.publisher.publish(message, timeout=timeout)
         return encoded.message_id
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
@@ -281,15 +237,8 @@ class RequestClient:
                 pass
         self._shared.named_queues.delete_left_behind()
         if self._declared:
-            try:
-                self._connections.control.call(
-                    f"deleting reply queue {self._reply_queue!r}",
-                    lambda channel: channel.queue_delete(self._reply_queue),
-                    timeout=time_left(deadline),
-                )
-            except (MQError, pika_errors.AMQPError) as error:
-                LOG.debug("reply queue %r is left behind: %s", self._reply_queue, error)
-        self._connections.close(max(0.5, time_left(deadline)))
+            delete_reply_queue(self.connections.control, self._reply_queue, time_left(deadline))
+        self.connections.close(max(0.5, time_left(deadline)))
         self._shared.futures.stop(time_left(deadline))
 
     def after_fork_in_child(self) -> None:
@@ -297,7 +246,7 @@ class RequestClient:
         forking.keep(self._generation, self._shared)
         self._opening = threading.RLock()
         self._generation = None
-        self._shared = Shared(self._connections, self._owner)
+        self._shared = Shared(self.connections, self.owner)
         self._declared = False
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
 
@@ -326,10 +275,7 @@ class RequestClient:
             raise spec.not_sent(error) from error
 
     def open(self, deadline: float) -> ReplyChannel:
-        """Open the channel if it is not open.
-
-        Args:
-            deadline: until when to wait for the broker, on the monotonic clock, in seconds.
+        """Open the channel if it is not open, until a moment of the monotonic clock.
 
         Raises:
             WaitTimeoutError: there is no connection in time.
@@ -344,7 +290,7 @@ class RequestClient:
             generation = self.open_channel
             if generation is None:
                 self._declared = True  # from the attempt on there may be a queue to delete
-                generation = ReplyChannel(self._shared)
+                generation = ReplyChannel(self._shared, self.connections.requests)
                 generation.open(self._reply_queue, deadline)
                 self._generation = generation
             return generation
@@ -357,7 +303,7 @@ class RequestClient:
 
     def _look_up(self, spec: RequestSpec) -> None:
         try:
-            self._connections.control.call(
+            self.connections.control.call(
                 f"looking up {spec.place}",
                 lambda channel: channel.exchange_declare(spec.exchange, passive=True),
                 timeout=time_left(spec.deadline),
@@ -369,11 +315,7 @@ class RequestClient:
 
 
 def check_count(count: int | None) -> None:
-    """Check how many answers are to be waited for.
-
-    Raises:
-        ValueError: there would be none to wait for.
-    """
+    """Raise `ValueError` where no answer would be waited for."""
     if count is not None and count < 1:
         raise ValueError(f"count={count!r}: at least one answer has to be waited for")
 

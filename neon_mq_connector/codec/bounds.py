@@ -1,6 +1,6 @@
 """How much one message may cost its reader, and the errors that say so.
 
-A message comes from somebody else, so everything that its bytes can make the reader spend has a
+A message comes from elsewhere, so everything that its bytes can make the reader spend has a
 bound: memory (`Bounds.max_body`, `Bounds.max_text`, `Bounds.max_memory`), stack
 (`Bounds.max_depth`), and time, which is proportional to these but for what `Bounds.max_int_digits`
 and `Bounds.max_equal_hashes` keep so.
@@ -16,38 +16,28 @@ from neon_mq_connector.errors import DecodeError
 
 _MIB: Final = 1024 * 1024
 
+# What values are estimated to take, in bytes.
+#: A reference to a value.
 REFERENCE_COST: Final = 10
-"""Bytes that the place that refers to a value is estimated to take."""
-
+#: A number, unless it is a small integer.
 NUMBER_COST: Final = 32
-"""Bytes that a number is estimated to take, unless it is a small integer."""
-
+#: A string of more than one character, beyond its characters.
 STRING_COST: Final = 64
-"""Bytes that a string of more than one character is estimated to take beyond its characters."""
-
+#: A value of which nothing is known.
 ITEM_COST: Final = REFERENCE_COST + STRING_COST
-"""Bytes that a value of which nothing is known is estimated to take."""
-
+#: A list or tuple, its values aside.
 LIST_COST: Final = 104
-"""Bytes that a list or tuple is estimated to take, its values aside."""
-
+#: A dict or set, with room for `FREE_ENTRIES`; and each further entry, while it grows.
 BRACES_COST: Final = 232
-"""Bytes that a dict or set is estimated to take, with room for its first entries."""
-
 FREE_ENTRIES: Final = 5
-"""Entries of a dict or members of a set that `BRACES_COST` has room for."""
-
 ENTRY_COST: Final = 64
-"""Bytes that a dict or set is estimated to take for each further entry, while it grows."""
-
+#: Copies of a text that exist at once while it is read: itself, its translation, its strings.
 TEXT_COPIES: Final = 3
-"""Copies of a text that exist at once while it is read: itself, its translation, its strings."""
 
+#: Pieces that a text is cut into before they are put together again; an even number.
 PIECES_AT_ONCE: Final = 100_000
-"""Pieces that a text is cut into before they are put together again; an even number."""
-
+#: Characters of a text that cannot exceed any default bound but that on depth.
 SMALL: Final = 4096
-"""Characters of a text that cannot exceed any default bound but that on depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +80,9 @@ class BoundExceededError(DecodeError):
 
 
 def beyond(bounds: Bounds, name: str, what: str) -> BoundExceededError:
-    """Make the error for a message that exceeds a bound.
+    """Return the error for a message that exceeds the bound of this name.
 
-    Arguments:
-        bounds: the bounds in force.
-        name: the field of `Bounds` that was exceeded.
-        what: what the message has too much of, with the figure where it is known.
-
-    Returns:
-        The error to raise; its text names the bound, its value, and what to do.
+    Its text says what there is too much of, names the bound and its value, and what to do.
     """
     return BoundExceededError(
         f"{what}; the bound is {getattr(bounds, name)} ({name}): send less in one message, "
@@ -107,47 +91,23 @@ def beyond(bounds: Bounds, name: str, what: str) -> BoundExceededError:
 
 
 def too_much_memory(what: str, bounds: Bounds) -> BoundExceededError:
-    """Make the error for a message whose values would exceed `Bounds.max_memory`.
-
-    Arguments:
-        what: what there is too much of.
-        bounds: the bounds in force.
-
-    Returns:
-        The error to raise.
-    """
+    """Return the error for a message whose values would exceed `Bounds.max_memory`."""
     return beyond(bounds, "max_memory", f"{what} beside the text would take too much memory")
 
 
 def check_body(body: bytes, bounds: Bounds) -> None:
-    """Refuse a body that has more bytes than `Bounds.max_body`.
-
-    Raises:
-        DecodeError: it has; the sender must split the message, or the reader allow more.
-    """
+    """Refuse a body that has more bytes than `Bounds.max_body`."""
     if len(body) > bounds.max_body:
         raise beyond(bounds, "max_body", f"the message body has {len(body)} bytes")
 
 
 def check_text(text: str, bounds: Bounds) -> None:
-    """Refuse a text that takes more memory than `Bounds.max_text`.
-
-    Raises:
-        DecodeError: it does; the sender must split the message, or the reader allow more.
-    """
+    """Refuse a text that takes more memory than `Bounds.max_text`."""
     size = sys.getsizeof(text)
     if size > bounds.max_text:
         raise beyond(bounds, "max_text", f"the text of the message takes {size} bytes of memory")
 
 
 def memory_left(text: str, bounds: Bounds) -> int:
-    """Return how many bytes the values of a text may take.
-
-    Arguments:
-        text: the whole text; its copies count against `Bounds.max_memory`.
-        bounds: the bounds in force.
-
-    Returns:
-        What is left for the values; below zero when the text alone is too much.
-    """
+    """Return how many bytes the values of a text may take, beside the copies of it."""
     return bounds.max_memory - TEXT_COPIES * sys.getsizeof(text)

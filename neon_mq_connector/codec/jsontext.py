@@ -26,13 +26,11 @@ from neon_mq_connector.codec.bounds import (
     STRING_COST,
     Bounds,
     beyond,
-    check_text,
     memory_left,
     too_much_memory,
 )
 from neon_mq_connector.errors import DecodeError
 
-_BLANK: Final = " \t\n\r"
 _NOT_BLANK: Final = re.compile(r"[^ \t\n\r]")
 # Of constants and small integers Python has one each.
 _LARGE_NUMBER: Final = re.compile(r"[-+.0-9eE]{3,}|-[6-9]")
@@ -55,7 +53,7 @@ def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     """Read one JSON value.
 
     Arguments:
-        text: the whole text; blanks around the value are skipped.
+        text: the whole text, within `Bounds.max_text`; blanks around the value are skipped.
         bounds: what the text may cost. Default `DEFAULT_BOUNDS`.
 
     Returns:
@@ -64,12 +62,6 @@ def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
-    check_text(text, bounds)
-    return parse_known_json(text, bounds)
-
-
-def parse_known_json(text: str, bounds: Bounds) -> Any:
-    """Read one JSON value as `parse_json` does, but for the bound on the text itself."""
     if _is_surely_light(text, bounds):
         return scan(text)
     outside = _weigh(text, bounds)
@@ -83,22 +75,13 @@ def parse_known_json(text: str, bounds: Bounds) -> Any:
 def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
     """Read one JSON value from a text that is known to keep to all bounds.
 
-    Arguments:
-        text: the whole text; blanks around the value are skipped.
-        decoder: what reads it. Default: strict JSON.
-
-    Returns:
-        What the decoder makes of the text.
-
     Raises:
         DecodeError: the decoder refuses the text, or something follows the value.
     """
-    start = 0
-    if text[:1] in _BLANK:
-        found = _NOT_BLANK.search(text)
-        start = found.start() if found else len(text)
+    found = _NOT_BLANK.search(text)
+    start = found.start() if found else len(text)
     # The errors of the standard library hold the whole text; hence `from None` throughout: what is
-    # logged or kept must not hold 16 MiB of somebody's message.
+    # logged or kept must not hold 16 MiB of a message.
     try:
         value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
@@ -174,15 +157,7 @@ def _outside_strings(text: str) -> tuple[int, str]:
 
 
 def _check_depth(outside: str, bounds: Bounds) -> None:
-    """Refuse a JSON text that is nested too deep for the scanner, which recurses.
-
-    Arguments:
-        outside: what is outside of the strings of the text.
-        bounds: what the text may cost.
-
-    Raises:
-        DecodeError: it exceeds `Bounds.max_depth`, or its brackets do not match.
-    """
+    """Refuse a text that is nested too deep for the scanner, by what is outside of its strings."""
     if not outside.isascii():
         raise DecodeError("not JSON: a character outside of a string that is not ASCII")
     brackets = outside.translate(_ONLY_BRACKETS)

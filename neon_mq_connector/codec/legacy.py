@@ -32,7 +32,7 @@ from neon_mq_connector.codec.bounds import (
     check_body,
     check_text,
 )
-from neon_mq_connector.codec.jsontext import parse_json, parse_known_json, scan
+from neon_mq_connector.codec.jsontext import parse_json, scan
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 
@@ -55,7 +55,7 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
 
     Arguments:
         data: the dict. Its `repr` is what is sent, so a value whose `repr` is no Python literal
-            (a date, an enum) makes a message that nobody can read; `encode_body` refuses such.
+            (a date, an enum) makes a message that no peer can read; `encode_body` refuses such.
 
     Returns:
         ``base64.b64encode(json.dumps(repr(data)).encode())``: ASCII only.
@@ -64,41 +64,17 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
         EncodeError: the dict has no `repr`: it is nested too deep, or holds an integer that is too
             long. Send less, or that value as a string.
     """
-    # what `json.dumps` and `base64.b64encode` come to for a string, without their ceremony; each
-    # step lets go of what the one before has made, which may be large
-    return binascii.b2a_base64(encode_basestring_ascii(_repr(data)).encode("ascii"), newline=False)
-
-
-def write_literals(data: dict[Any, Any]) -> bytes:
-    """Write a dict as `dict_to_b64` does, of which it is known that its `repr` is made of literals.
-
-    Arguments:
-        data: the dict; see `encoding.check_legacy`.
-
-    Returns:
-        The same bytes as `dict_to_b64`.
-
-    Raises:
-        EncodeError: as there.
-    """
-    text = _repr(data)
-    # literals have no control characters; so in JSON nothing but these is written otherwise
-    if "\\" in text or '"' in text or not text.isascii():
-        text = encode_basestring_ascii(text)
-    else:
-        text = f'"{text}"'
-    raw = text.encode("ascii")
-    del text  # it may be large
-    return binascii.b2a_base64(raw, newline=False)
-
-
-def _repr(data: dict[Any, Any]) -> str:
     try:
-        return repr(data)
+        text = repr(data)
     except RecursionError:
         raise EncodeError("the message is nested too deep for the legacy format") from None
     except ValueError as error:
         raise EncodeError(f"the message cannot be written in the legacy format: {error}") from error
+    # what `json.dumps` and `base64.b64encode` come to for a string; large texts are let go early
+    text = encode_basestring_ascii(text)
+    raw = text.encode("ascii")
+    del text
+    return binascii.b2a_base64(raw, newline=False)
 
 
 def b64_to_dict(data: bytes | str, *, bounds: Bounds = DEFAULT_BOUNDS) -> dict[Any, Any]:
@@ -124,21 +100,8 @@ def b64_to_dict(data: bytes | str, *, bounds: Bounds = DEFAULT_BOUNDS) -> dict[A
 
 
 def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
-    """Read base64 of a JSON string that holds a `repr`, or of a JSON object.
-
-    Arguments:
-        body: the body of a message.
-        bounds: what reading may cost.
-
-    Returns:
-        The dict, and whether it came in the legacy format.
-
-    Raises:
-        DecodeError: as `b64_to_dict` does.
-    """
-    small = len(body) <= SMALL and bounds is DEFAULT_BOUNDS
-    if not small:
-        check_body(body, bounds)
+    """Read a dict as `b64_to_dict` does; return it, and whether it came in the legacy format."""
+    check_body(body, bounds)
     try:
         text = _unbase64(body).decode()
     except UnicodeDecodeError as error:
@@ -150,24 +113,18 @@ def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
     if not first or first not in _FIRST:
         # So a list of a million numbers is refused for what it is before anything is made of it.
         raise DecodeError("base64, but neither of a JSON string (legacy format) nor of an object")
+    check_text(text, bounds)
     if first == "{":
         return the_dict(parse_json(text, bounds)), False
-    if not small:
-        check_text(text, bounds)
     is_plain = "\\" not in text and text.find('"', 1) == len(text) - 1
     value = text[1:-1] if is_plain else scan(text)
     del text
-    if not small:
-        check_text(value, bounds)
+    check_text(value, bounds)
     return the_dict(_read_repr(value, bounds)), True
 
 
 def the_dict(value: Any) -> dict[Any, Any]:
-    """Return a message that is a dict.
-
-    Raises:
-        DecodeError: it is something else, which the message names.
-    """
+    """Return a message that is a dict; raise `DecodeError` for anything else."""
     if type(value) is not dict:
         raise DecodeError(f"a message must be a dict, not a {type(value).__name__}")
     return value
@@ -191,7 +148,7 @@ def _read_repr(text: str, bounds: Bounds) -> Any:
     translation = _to_json(text)
     if translation is not None:
         try:
-            return parse_known_json(translation, bounds)
+            return parse_json(translation, bounds)
         except BoundExceededError:
             raise
         except DecodeError:

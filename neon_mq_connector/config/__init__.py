@@ -11,37 +11,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from neon_mq_connector.config.environment import env_flag, env_path
 from neon_mq_connector.config.legacy import Configuration, load_neon_mq_config
 from neon_mq_connector.config.sources import Source, find_source
-from neon_mq_connector.config.values import Credentials, Endpoint
+from neon_mq_connector.config.values import Credentials, Endpoint, env_flag, env_path
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings, UserSettings, load_settings
     from neon_mq_connector.config.tls import TLSSettings, create_ssl_context
 
-_MADE_WITH_PYDANTIC = {
-    "MQSettings": "settings",
-    "UserSettings": "settings",
-    "load_settings": "settings",
-    "TLSSettings": "tls",
-    "create_ssl_context": "tls",
-}
-
 
 def __getattr__(name: str) -> Any:
-    module = _MADE_WITH_PYDANTIC.get(name)
-    if module is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    from neon_mq_connector.config import settings, tls
 
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
+    module = tls if hasattr(tls, name) else settings
+    value = globals()[name] = getattr(module, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MADE_WITH_PYDANTIC})
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

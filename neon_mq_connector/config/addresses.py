@@ -1,6 +1,7 @@
 """How the name of a server is written in a configuration.
 
-A value that is refused is never repeated in the message: people paste whole URLs, with passwords.
+The functions raise `ValueError`; its message completes the sentence "the value ...". It does not
+repeat the value: people paste whole URLs, with passwords.
 """
 
 from __future__ import annotations
@@ -29,22 +30,16 @@ class ServerAddress:
 
 
 def parse_address(value: Any) -> ServerAddress:
-    """Read one server in any of the forms that a configuration may use.
-
-    Args:
-        value: ``"host"``, ``"host:port"``, ``"[v6]:port"``, a bare IPv6 address, or
-            ``{"server": host, "port": port}``.
-
-    Returns:
-        The host and, where it was given, the port.
-
-    Raises:
-        ValueError: it is none of these; the message completes the sentence "the value ...".
-    """
+    """Read ``"host"``, ``"host:port"``, ``"[v6]:port"``, an IPv6 address, or an object."""
     if isinstance(value, ServerAddress):
         return value
     if isinstance(value, Mapping):
-        return _parse_mapping(value)
+        if "server" not in value:
+            raise ValueError('has no "server"; write {"server": "host", "port": 5672}')
+        host, port = value["server"], value.get("port")
+        if not isinstance(host, str):
+            raise ValueError('has a "server" that is not a text')
+        return ServerAddress(parse_host(host), None if port is None else parse_port(port))
     if not isinstance(value, str):
         raise ValueError(
             'is not a server; write "host", "host:port" or {"server": "host", "port": 5672}'
@@ -61,28 +56,8 @@ def parse_address(value: Any) -> ServerAddress:
     return ServerAddress(parse_host(text))
 
 
-def _parse_mapping(value: Mapping[Any, Any]) -> ServerAddress:
-    if "server" not in value:
-        raise ValueError('has no "server"; write {"server": "host", "port": 5672}')
-    host = value["server"]
-    port = value.get("port")
-    if not isinstance(host, str):
-        raise ValueError('has a "server" that is not a text')
-    return ServerAddress(parse_host(host), None if port is None else parse_port(port))
-
-
 def parse_host(text: str) -> str:
-    """Check the name or address of a server.
-
-    Args:
-        text: a host name, an IPv4 address, or an IPv6 address with or without brackets.
-
-    Returns:
-        The name or address, without blanks around it and without brackets.
-
-    Raises:
-        ValueError: no such name can exist; the message completes the sentence "the value ...".
-    """
+    """Return a host name or an address, without the blanks or brackets around it."""
     host = text.strip()
     if not host:
         raise ValueError("is empty; name a host, or leave the key out for localhost")
@@ -105,24 +80,12 @@ def _ipv6(text: str) -> str:
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
-        pass
-    else:
-        return text
-    raise ValueError("is neither a host name nor an IPv6 address")
+        raise ValueError("is neither a host name nor an IPv6 address") from None
+    return text
 
 
 def parse_port(value: Any) -> int:
-    """Check a TCP port.
-
-    Args:
-        value: a whole number from 1 to 65535, or a text that spells one.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: it is no port; the message completes the sentence "the value ...".
-    """
+    """Return a TCP port, which may be spelt as a text."""
     spelt = value.strip() if isinstance(value, str) else ""
     if spelt.isascii() and spelt.isdigit() and len(spelt) <= 5:
         value = int(spelt)

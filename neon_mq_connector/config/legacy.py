@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from neon_mq_connector.config.environment import expand
-from neon_mq_connector.config.sources import find_source, read_json
+from neon_mq_connector.config.sources import read_json, source_of
+from neon_mq_connector.config.values import expand
 
 T = TypeVar("T")
 
@@ -17,23 +17,21 @@ def load_neon_mq_config() -> dict[str, Any]:
     """Read the configuration that a connector without one of its own would use.
 
     Returns:
-        The settings as a new plain dict, without an outer ``MQ``, not validated: of the first
-        source that exists, in the order described in `neon_mq_connector.config.sources`. An empty
-        dict when there is none.
+        A new dict of the settings, without an outer ``MQ``, not validated, from the first source
+        that exists (see `neon_mq_connector.config.sources`); empty when there is none.
 
     Raises:
         ConfigurationError: a source exists and cannot be read; the message names it.
     """
-    source = find_source()
-    return dict(source.section) if source is not None else {}
+    return dict(source_of(None).section)
 
 
 class _OnClassOrInstance(Generic[T]):
-    """A method that makes a new object when called on the class and fills one called on it."""
+    """A method that fills an object, or a new one when it is called on the class."""
 
     def __init__(self, function: Callable[[Any, Any], T]) -> None:
-        self._function = function
         self.__doc__ = function.__doc__
+        self._function = function
 
     def __get__(self, instance: Any, owner: Any) -> Callable[[Any], T]:
         def call(argument: Any) -> T:
@@ -42,7 +40,6 @@ class _OnClassOrInstance(Generic[T]):
             _warn()
             return self._function(owner.__new__(owner), argument)
 
-        call.__doc__ = self.__doc__
         return call
 
 

@@ -78,14 +78,7 @@ def _expected(model: type[Section], path: Steps) -> str:
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
-    """Find the section that a setting holds, itself or as the values of a dict.
-
-    Args:
-        field: the setting.
-
-    Returns:
-        The class of the section, None for a plain value.
-    """
+    """Return the class of the section that a setting holds, or a dict of them; None for others."""
     kind = field.annotation
     for candidate in (kind, *getattr(kind, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, Section):
@@ -94,11 +87,7 @@ def section_of(field: FieldInfo) -> type[Section] | None:
 
 
 def notes(field: FieldInfo) -> dict[str, str]:
-    """Read what was said of a setting where it is declared: expects, unit and group.
-
-    Args:
-        field: the setting.
-    """
+    """Return what a setting is declared with: expects, unit and group."""
     extra = field.json_schema_extra
     said = extra if isinstance(extra, dict) else {}
     return {name: str(said.get(name, "")) for name in ("expects", "unit", "group")}
@@ -140,14 +129,9 @@ def _secrets(value: Any, *, hidden: bool) -> Iterator[str]:
 
 
 def warn_of_near_misses(settings: Section, *, prefix: str, source: str) -> None:
-    """Log each unknown key that looks like a setting with a slip of the pen in it.
+    """Log each unknown key that looks like a misspelt setting; arguments as for `describe`.
 
     Unknown keys are the service's and no mistake, so a misspelt one would go unnoticed.
-
-    Args:
-        settings: the validated settings.
-        prefix: what stands before a key in the source, ``"MQ."`` or nothing.
-        source: where the configuration came from.
     """
     known = type(settings).model_fields
     for key in settings.extra:

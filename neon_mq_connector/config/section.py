@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from neon_mq_connector.config.environment import expand
+from neon_mq_connector.config.values import expand
 
 PROBLEM = "neon_mq_problem"
 LONGEST = 1_000_000.0
@@ -22,11 +22,7 @@ LONGEST = 1_000_000.0
 
 
 def problem(text: str) -> PydanticCustomError:
-    """Make an error for a validator to raise.
-
-    Args:
-        text: what is wrong and what would make it right; completes the sentence "this key: ...".
-    """
+    """Return an error for a validator to raise; the text completes the sentence "this key: ..."."""
     return PydanticCustomError(PROBLEM, "{text}", {"text": text})
 
 
@@ -78,7 +74,7 @@ def setting(
         expects: what it has to be; completes the sentence "this value is not ...".
         description: what it does, for the reference page.
         unit: the unit of its value; empty for what has none.
-        group: the heading under which the reference page lists it.
+        group: the heading under which the reference page lists it and those that follow.
         bounds: passed to pydantic's `Field`.
     """
     return Field(
@@ -89,52 +85,28 @@ def setting(
     )
 
 
-def seconds(
-    default: float | None, *, description: str, group: str, zero: bool = False, **more: Any
-) -> Any:
-    """Declare a setting that is a time span.
+def seconds(default: float | None, *, zero: bool = False, **more: Any) -> Any:
+    """Declare a setting that is a time span in seconds; see `setting`.
 
     Args:
-        default: in seconds; None for no limit.
-        description: what it does, for the reference page.
-        group: the heading under which the reference page lists it.
         zero: whether 0 is allowed.
-        more: passed to pydantic's `Field`.
     """
-    lowest = {"ge": 0.0} if zero else {"gt": 0.0}
+    more["ge" if zero else "gt"] = 0.0
     least = "0 or more" if zero else "more than 0"
     return setting(
         default,
         expects=f"a number of seconds, {least} and at most {LONGEST:,.0f}",
-        description=description,
         unit="s",
-        group=group,
         le=LONGEST,
-        **lowest,
         **more,
     )
 
 
-def whole(
-    default: int, *, low: int, high: int, description: str, group: str, unit: str, **more: Any
-) -> Any:
-    """Declare a setting that is a whole number.
-
-    Args:
-        default: its value when the configuration says nothing.
-        low: the least value allowed.
-        high: the greatest value allowed.
-        description: what it does, for the reference page.
-        group: the heading under which the reference page lists it.
-        unit: what is counted.
-        more: passed to pydantic's `Field`.
-    """
+def whole(default: int, *, low: int, high: int, **more: Any) -> Any:
+    """Declare a setting that is a whole number from ``low`` to ``high``; see `setting`."""
     return setting(
         default,
         expects=f"a whole number from {low:,} to {high:,}",
-        description=description,
-        unit=unit,
-        group=group,
         ge=low,
         le=high,
         **more,

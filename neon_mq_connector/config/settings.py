@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
@@ -11,12 +11,10 @@ from neon_mq_connector.config.addresses import ServerAddress, parse_address, par
 from neon_mq_connector.config.problems import describe, warn_of_near_misses
 from neon_mq_connector.config.section import Section, Whole, problem, setting
 from neon_mq_connector.config.sources import (
-    NO_SOURCE,
     PASSED_DICT,
     SECTION,
-    Source,
-    find_source,
     place_for_settings,
+    source_of,
     unwrap,
 )
 from neon_mq_connector.config.tls import TLSSettings
@@ -29,20 +27,18 @@ AMQPS_PORT = 5671
 BROKER = "Broker"
 
 
+def _read_by(parse: Callable[[Any], Any]) -> BeforeValidator:
+    def validate(value: Any) -> Any:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise problem(f"the value {error}") from error
+
+    return BeforeValidator(validate)
+
+
 def _host(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_host(value)
-    except ValueError as error:
-        raise problem(f"the value {error}") from error
-
-
-def _address(value: Any) -> ServerAddress:
-    try:
-        return parse_address(value)
-    except ValueError as error:
-        raise problem(f"the value {error}") from error
+    return parse_host(value) if isinstance(value, str) else value
 
 
 def _entries(value: Any) -> Any:
@@ -52,7 +48,7 @@ def _entries(value: Any) -> Any:
 
 
 class UserSettings(Section):
-    """How one service logs in, and whatever else the service keeps with that."""
+    """How one service logs in, and what else it keeps with that."""
 
     username: str | None = setting(
         None,
@@ -80,7 +76,7 @@ class MQSettings(Tuning):
     _source: str = PrivateAttr(default=PASSED_DICT)
     _prefix: str = PrivateAttr(default="")
 
-    server: Annotated[str, BeforeValidator(_host)] = setting(
+    server: Annotated[str, _read_by(_host)] = setting(
         "localhost",
         expects="a host name or an address",
         group=BROKER,
@@ -89,15 +85,13 @@ class MQSettings(Tuning):
     port: Whole = setting(
         AMQP_PORT,
         expects="a port (1-65535)",
-        group=BROKER,
         description="The port of the broker. With TLS the default is 5671.",
         ge=1,
         le=65535,
     )
-    servers: tuple[Annotated[ServerAddress, BeforeValidator(_address)], ...] = setting(
+    servers: tuple[Annotated[ServerAddress, _read_by(parse_address)], ...] = setting(
         (),
         expects='a list of servers, such as ["mq1", "mq2:5673"]',
-        group=BROKER,
         description='The nodes of a cluster: `"host"`, `"host:port"`, `"[IPv6]:port"` or '
         '`{"server": "host", "port": 5672}`. Where no port is given, that of `port`. A `server` '
         "that is given as well is one more of them; its default, localhost, is not.",
@@ -105,13 +99,11 @@ class MQSettings(Tuning):
     users: Annotated[dict[str, UserSettings], BeforeValidator(_entries)] = setting(
         {},
         expects="an object with one entry per service, each with user and password",
-        group=BROKER,
         description="By name of the service: how it logs in, and properties of its own.",
     )
     tls: TLSSettings = setting(
         TLSSettings(enabled=False),
         expects="an object with the keys of TLS, or true or false",
-        group=BROKER,
         description="Encryption, see below. `true` is short for a section without further keys; "
         "`ssl` is the same key.",
     )
@@ -134,7 +126,7 @@ class MQSettings(Tuning):
     @model_validator(mode="after")
     def _port_of_amqps(self) -> MQSettings:
         if self.tls.enabled and "port" not in self.model_fields_set:
-            # The way round the frozen attribute: nobody has seen the object yet.
+            # past the frozen attribute: the object is still being made
             self.__dict__["port"] = AMQPS_PORT
         return self
 
@@ -271,5 +263,5 @@ def load_settings(config: Mapping[str, Any] | None = None) -> MQSettings:
         ConfigurationError: a source cannot be read or a value in it cannot be used; the message
             names file and key and what would make it work.
     """
-    source = find_source(config) or Source(NO_SOURCE, {})
+    source = source_of(config)
     return MQSettings.from_config(source.config, source=source.name)

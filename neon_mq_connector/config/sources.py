@@ -22,16 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neon_mq_connector.config.environment import (
-    CONFIG_PATH_VARIABLE,
-    config_directory,
-    env_path,
-    home_directory,
-)
-from neon_mq_connector.config.values import kind_of, mistake
+from neon_mq_connector.config.values import env_path, kind_of, mistake
 
 log = logging.getLogger("neon_mq_connector.config")
 
+CONFIG_PATH_VARIABLE = "NEON_MQ_CONFIG_PATH"
 SECTION = "MQ"
 PASSED_DICT = "the dict passed to the constructor"
 OVOS_SECTION = "the MQ section of ovos-config"
@@ -57,17 +52,10 @@ class Source:
 
 
 def unwrap(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """Take the settings out of ``{"MQ": {...}}``.
-
-    Args:
-        config: a dict with the settings at its top or under ``MQ``.
-        source: what to call the dict in a message.
-
-    Returns:
-        The settings; the very same object when there was nothing to unwrap.
+    """Return the settings of a dict that has them at its top or under ``MQ``.
 
     Raises:
-        ConfigurationError: it is no dict, or what stands under ``MQ`` is none.
+        ConfigurationError: it is no dict, or what is under ``MQ`` is none; names the source.
     """
     if not isinstance(config, Mapping):
         raise mistake(
@@ -109,10 +97,15 @@ def find_source(config: Mapping[str, Any] | None = None) -> Source | None:
     return source
 
 
+def source_of(config: Mapping[str, Any] | None) -> Source:
+    """Find the configuration as `find_source` does; an empty one when there is none at all."""
+    return find_source(config) or Source(NO_SOURCE, {})
+
+
 def _find_elsewhere() -> Source | None:
     named = env_path(CONFIG_PATH_VARIABLE)
     if named is not None:
-        return _named_file(named)
+        return Source(str(named), read_json(named, f"; {CONFIG_PATH_VARIABLE} names it"))
     for path in default_files():
         if _is_there(path):
             return Source(str(path), read_json(path))
@@ -121,7 +114,7 @@ def _find_elsewhere() -> Source | None:
 
 
 def default_files() -> Iterator[Path]:
-    """List the files that are looked for without being named, in their order."""
+    """Iterate over the files that are looked for without being named, in their order."""
     directory = config_directory()
     if directory is not None:
         yield directory / "neon" / "mq_config.json"
@@ -130,47 +123,37 @@ def default_files() -> Iterator[Path]:
         yield home / ".local" / "share" / "neon" / "credentials.json"
 
 
-def _named_file(path: Path) -> Source:
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        missing = True
-    except (OSError, ValueError):
-        missing = False  # reading it says what is wrong
-    else:
-        missing = False
-    if missing:
-        raise mistake(
-            f"{CONFIG_PATH_VARIABLE} names {path}, which does not exist; "
-            "create that file or unset the variable"
-        )
-    return Source(str(path), read_json(path))
+def home_directory() -> Path | None:
+    """Return the user's home directory.
+
+    A process has none where a container runs it under a user id without a password entry.
+    """
+    home = os.path.expanduser("~")
+    return Path(home) if os.path.isabs(home) else None
+
+
+def config_directory() -> Path | None:
+    """Return the directory for configuration files: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(named):
+        return Path(named)
+    home = home_directory()
+    return home / ".config" if home else None
 
 
 def _is_there(path: Path) -> bool:
     try:
         os.stat(path)
-    except PermissionError:
-        # Usual where HOME belongs to another user than the one that the process runs as.
-        log.warning("%s is not looked at: no permission for its directory", path)
-        return False
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError as error:
+    except OSError as error:  # HOME may belong to another user than that of the process
         log.warning("%s is not looked at: %s", path, error.strerror)
         return False
     return True
 
 
 def place_for_settings(source: str) -> str:
-    """Describe where a missing key is to be added.
-
-    Args:
-        source: where the settings came from.
-
-    Returns:
-        The same words, or the path of a file to create when there was no configuration.
-    """
+    """Return where to add a missing key: the source, or a file to create if there is none."""
     if source != NO_SOURCE:
         return source
     for path in default_files():
@@ -178,14 +161,8 @@ def place_for_settings(source: str) -> str:
     return f"a JSON file, and name that with {CONFIG_PATH_VARIABLE}"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file.
-
-    Args:
-        path: the file; UTF-8, with or without a byte order mark.
-
-    Returns:
-        The object as a dict.
+def read_json(path: Path, hint: str = "") -> dict[str, Any]:
+    """Read a JSON object from a file in UTF-8, with or without a byte order mark.
 
     Raises:
         ConfigurationError: the file cannot be read, or is not a JSON object; one line that names
@@ -195,7 +172,7 @@ def read_json(path: Path) -> dict[str, Any]:
     # Raised here and not in an except clause: the errors of json carry the whole text of the file,
     # passwords included, and would hang on as __context__.
     if problem:
-        raise mistake(f"{path}: {problem}")
+        raise mistake(f"{path}: {problem}{hint}")
     return content
 
 
@@ -204,7 +181,7 @@ def _read_object(path: Path) -> tuple[dict[str, Any], str]:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        return {}, f"cannot be read ({reason}); make it a file that this user may read"
+        return {}, f"cannot be read ({reason}); make it a file that this user can read"
     except UnicodeDecodeError as error:
         return {}, f"is not UTF-8 (at byte {error.start}); save it as UTF-8"
     except json.JSONDecodeError as error:
@@ -227,9 +204,8 @@ def _ovos_section() -> dict[str, Any]:
 
         section = Configuration().get(SECTION)
     except ImportError:
-        log.debug("ovos-config is not installed, so it is not looked at")
-    except Exception as error:
-        # Its own message may quote a line of the file, so only its kind is told.
+        return {}
+    except Exception as error:  # its own message may quote a line of the file
         problem = type(error).__name__
     if problem:
         raise mistake(

@@ -40,29 +40,24 @@ class Tuning(Section):
         low=0,
         high=65535,
         unit="s",
-        group=CONNECTIONS,
         description="How often each side shows that it lives; a connection that has been silent "
         "for twice as long is given up. 0 turns that off, and a dead network is then not noticed.",
     )
     blocked_connection_timeout: Number | None = seconds(
         None,
-        group=CONNECTIONS,
         description="How long a broker under a memory or disk alarm may keep a connection "
         "blocked before it is given up. Without one, until the alarm ends.",
     )
     operation_timeout: Number = seconds(
         15.0,
-        group=CONNECTIONS,
         description="How long the broker may take to answer a declare, a bind, a subscription.",
     )
     reconnect_delay_min: Number = seconds(
         0.1,
-        group=CONNECTIONS,
         description="The shortest pause between two attempts to connect.",
     )
     reconnect_delay_max: Number = seconds(
         30.0,
-        group=CONNECTIONS,
         description="The longest pause between two attempts to connect; pauses grow with the age "
         "of the outage.",
         validate_default=True,
@@ -70,7 +65,6 @@ class Tuning(Section):
     stop_timeout: Number = seconds(
         10.0,
         zero=True,
-        group=CONNECTIONS,
         description="How long `stop()` may take in all: for callbacks to finish, for acks to be "
         "sent, for connections to close.",
     )
@@ -88,14 +82,12 @@ class Tuning(Section):
         low=1,
         high=2**40,
         unit="bytes",
-        group=CONSUMING,
         description="How many bytes of messages the broker may send ahead to a consumer: where "
         "messages are large, it sends fewer than `prefetch_count`. A single message is taken "
         "however big it is.",
     )
     slow_callback_after: Number = seconds(
         60.0,
-        group=CONSUMING,
         description="From when a running callback is slow: the broker then sends its consumer no "
         "more than `concurrency` messages at a time, until callbacks have been faster for five "
         "times as long.",
@@ -103,7 +95,6 @@ class Tuning(Section):
     ack_timeout: Number = seconds(
         1800.0,
         zero=True,
-        group=CONSUMING,
         description="How long the broker waits for an ack before it closes the channel (its "
         "`consumer_timeout`). The library does not set it, it warns in time. 0: the broker has "
         "no such limit.",
@@ -112,7 +103,6 @@ class Tuning(Section):
         0.8,
         expects="a fraction, more than 0 and at most 1",
         unit="of `ack_timeout`",
-        group=CONSUMING,
         description="When to warn of a message that is still not acked, and to give back those "
         "whose callback has not started.",
         gt=0.0,
@@ -120,21 +110,18 @@ class Tuning(Section):
     )
     forgotten_ack_after: Number = seconds(
         30.0,
-        group=CONSUMING,
         description="From when a message that its callback has left unsettled is taken for "
         "forgotten, where no callback of its queue is running: it is warned of, and health says so "
         "once nothing more can be delivered for it.",
     )
     stalled_after: Number = seconds(
         15.0,
-        group=CONSUMING,
         description="From when a consumer stands still, where no callback starts though messages "
         "wait, here or in the queue, and there is room for them: health says so, and the consumer "
         "attaches anew.",
     )
     subscriber_queue_expires: Number = seconds(
         300.0,
-        group=CONSUMING,
         description="How long a subscriber's own queue outlives its subscriber, so that a short "
         "outage loses nothing; `stop()` deletes it at once.",
     )
@@ -150,13 +137,11 @@ class Tuning(Section):
     retry_delay: Number = seconds(
         1.0,
         zero=True,
-        group=FAILURES,
         description="The pause before the second try; each further one is twice as long.",
     )
     retry_delay_max: Number = seconds(
         60.0,
         zero=True,
-        group=FAILURES,
         description="The longest pause between two tries.",
         validate_default=True,
     )
@@ -165,7 +150,6 @@ class Tuning(Section):
         low=1,
         high=2**31 - 1,
         unit="messages",
-        group=FAILURES,
         description="How many messages a queue of parked ones (`<queue>.dead`) holds at most.",
     )
 
@@ -179,29 +163,19 @@ class Tuning(Section):
     )
     publish_timeout: Number = seconds(
         30.0,
-        group=SENDING,
         description="How long a message may take in all: to connect, to declare what is missing, "
         "and for the broker to confirm it.",
     )
     request_timeout: Number = seconds(
         30.0,
-        group=SENDING,
         description="How long to wait for the answer to a request that names no time itself.",
     )
 
-    @field_validator("reconnect_delay_max")
+    @field_validator("reconnect_delay_max", "retry_delay_max")
     @classmethod
     def _not_below_the_shortest(cls, value: float, info: ValidationInfo) -> float:
-        return _at_least("reconnect_delay_min", value, info)
-
-    @field_validator("retry_delay_max")
-    @classmethod
-    def _not_below_the_first(cls, value: float, info: ValidationInfo) -> float:
-        return _at_least("retry_delay", value, info)
-
-
-def _at_least(other: str, value: float, info: ValidationInfo) -> float:
-    least = info.data.get(other)
-    if least is not None and value < least:
-        raise problem(f"{value:g} is less than {other}, {least:g}; make it at least as long")
-    return value
+        other = "retry_delay" if info.field_name == "retry_delay_max" else "reconnect_delay_min"
+        least = info.data.get(other)
+        if least is not None and value < least:
+            raise problem(f"{value:g} is less than {other}, {least:g}; make it at least as long")
+        return value

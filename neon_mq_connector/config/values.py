@@ -1,12 +1,17 @@
-"""The small values of a configuration, and the words for what is wrong in one."""
+"""Values of a configuration and of the environment, and the words for what is wrong in one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from neon_mq_connector.errors import ConfigurationError
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
 
 
 @dataclass(frozen=True, order=True)
@@ -40,11 +45,9 @@ class Credentials:
 
 
 def mistake(text: str) -> ConfigurationError:
-    """Make the error for something that is wrong in a configuration.
+    """Return the error for something that is wrong in a configuration.
 
-    Args:
-        text: the message. What would break the line or not be seen in it is escaped, since the
-            names and paths in a message may hold anything.
+    What would break the line of its message is escaped: names and paths may hold anything.
     """
     if not text.isprintable():
         pieces = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -53,11 +56,7 @@ def mistake(text: str) -> ConfigurationError:
 
 
 def kind_of(value: Any) -> str:
-    """Describe the kind of a value, in the words of a configuration file and without quoting it.
-
-    Args:
-        value: anything that may stand in a configuration.
-    """
+    """Return the kind of a value in the words of a configuration file, without quoting it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -71,3 +70,51 @@ def kind_of(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     return f"a value of type {type(value).__name__}"
+
+
+def env_flag(name: str, default: bool = False) -> bool:
+    """Read a boolean from an environment variable.
+
+    Args:
+        name: the variable, e.g. ``"MQ_ASYNC_CONSUMERS"``.
+        default: the answer when the variable is not set.
+
+    Returns:
+        True for ``1``, ``true``, ``yes``, ``on``; False for ``0``, ``false``, ``no``, ``off`` and
+        the empty text; upper case and surrounding blanks do not matter.
+
+    Raises:
+        ConfigurationError: the variable holds anything else. Set it to one of these, or unset it.
+
+    Example:
+        >>> os.environ["MQ_ASYNC_CONSUMERS"] = "false"
+        >>> env_flag("MQ_ASYNC_CONSUMERS", True)
+        False
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise mistake(
+        f"environment variable {name}: {text[:40]!r} is neither true nor false; "
+        "set it to 1, true, yes or on, or to 0, false, no or off"
+    )
+
+
+def env_path(name: str) -> Path | None:
+    """Read a path from an environment variable.
+
+    Returns:
+        The path, with a leading ``~`` expanded; None when the variable is not set or blank.
+    """
+    text = os.environ.get(name, "").strip()
+    return expand(text) if text else None
+
+
+def expand(text: str | Path) -> Path:
+    """Expand a leading ``~`` where that is possible; leave the path alone where it is not."""
+    return Path(os.path.expanduser(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import socket
 import threading
 import time
@@ -17,9 +16,10 @@ import pika
 import pika.exceptions as pika_errors
 from pika.adapters.blocking_connection import BlockingChannel
 
+from neon_mq_connector.control.probe import connect
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import MQConnectionError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link.translate import connect_error, loss_error
+from neon_mq_connector.errors import StoppedError, WaitTimeoutError
+from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.quiet import quiet_pika
@@ -132,19 +132,11 @@ class ControlConnection:
         return channel
 
     def drive(self, steps: Generator[Step, Any, T]) -> T:
-        """Perform the steps of a topology generator.
-
-        Raises:
-            Refusal: the broker said no; its ``__cause__`` is pika's exception.
-        """
+        """Perform the steps of a topology generator; raises `Refusal` as `perform_on` does."""
         return drive_steps(steps, self.perform)
 
     def perform(self, step: Step) -> QueueStatus | None:
-        """Perform one step.
-
-        Raises:
-            Refusal: the broker said no; its ``__cause__`` is pika's exception.
-        """
+        """Perform one step; raises `Refusal` as `perform_on` does."""
         try:
             return perform_on(self.channel(), step)
         except Refusal as refusal:
@@ -202,25 +194,11 @@ class ControlConnection:
 
     def _connect(self) -> pika.BlockingConnection:
         self._disconnect()
-        last: MQConnectionError | None = None
-        for parameters in random.sample(self._parameters, len(self._parameters)):
-            try:
-                self._connection = pika.BlockingConnection(parameters)
-            except Exception as error:
-                last = connect_error(
-                    error,
-                    where=f"{parameters.host}:{parameters.port}",
-                    user=getattr(parameters.credentials, "username", "?"),
-                    vhost=parameters.virtual_host,
-                )
-                last.__cause__ = error
-            else:
-                sock = _socket_of(self._connection)
-                if sock is not None:
-                    forking.close_in_child(sock)
-                return self._connection
-        assert last is not None
-        raise last
+        self._connection = connection = connect(self._parameters)
+        sock = _socket_of(connection)
+        if sock is not None:
+            forking.close_in_child(sock)
+        return connection
 
     def _lose(self) -> None:
         self._disconnect()
@@ -273,10 +251,6 @@ def _socket_of(connection: pika.BlockingConnection) -> socket.socket | None:
 
 def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:
     """Perform a topology step on a blocking channel, which a refusal closes.
-
-    Args:
-        channel: an open channel.
-        step: what to ask the broker.
 
     Returns:
         The status of the queue, for a declare of one.

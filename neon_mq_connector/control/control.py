@@ -44,6 +44,15 @@ class Control:
 
     `_lock` owns the current connection, the one given up last, and the closed flag.
 
+    Arguments and errors that its methods have in common:
+
+    * ``what``: what is done, for the message of an error.
+    * ``timeout``: how long it may take, in seconds. It is not begun after that.
+    * ``waiter``: where the answer goes; another thread may end the wait by failing it.
+    * MQConnectionError: there is no connection.
+    * WaitTimeoutError: no answer in time; the operation may still be performed.
+    * StoppedError: the control connection was closed.
+
     Args:
         name: the name of the thread.
         parameters: one entry per server, tried in random order.
@@ -75,23 +84,10 @@ class Control:
         timeout: float,
         waiter: Waiter[T] | None = None,
     ) -> T:
-        """Run an operation on a channel that is open and wait for what it returns.
-
-        Args:
-            what: what is done, for the message of an error.
-            operation: called on the control thread with a pika `BlockingChannel`. It may be called
-                twice when the connection turns out to be dead, so it must be idempotent.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
-
-        Returns:
-            What the operation returned.
+        """Run an operation on a channel that is open, as `run` does.
 
         Raises:
             pika.exceptions.AMQPError: the broker refused; the next call gets a new channel.
-            MQConnectionError: there is no connection.
-            WaitTimeoutError: no answer in time; the operation may still be performed.
-            StoppedError: the control connection was closed.
         """
         return self.run(what, lambda connection: operation(connection.channel()), timeout, waiter)
 
@@ -103,33 +99,21 @@ class Control:
         timeout: float,
         waiter: Waiter[T] | None = None,
     ) -> T:
-        """Perform the steps of a topology generator.
+        """Perform the steps of a topology generator, and return its value.
 
         Args:
-            what: what is declared, for the message of an error.
             steps: makes the generator from what is known of the broker.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
-
-        Returns:
-            The value of the generator.
 
         Raises:
             TopologyError: the broker refused; the message has its words, and its ``__cause__`` is
                 a `Refusal` whose own cause is pika's exception.
-            MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
         """
         return self.run(what, _performing(what, steps), timeout, waiter)
 
     def perform_step(
         self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus | None] | None = None
     ) -> QueueStatus | None:
-        """Perform one step of a generator that the caller drives.
-
-        Raises:
-            Refusal: the broker refused.
-            MQConnectionError, WaitTimeoutError, StoppedError: as for `call`.
-        """
+        """Perform one step of a generator that the caller drives; `Refusal` if it is refused."""
         return self.run(
             type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
         )
@@ -142,17 +126,7 @@ class Control:
         *,
         timeout: float,
     ) -> None:
-        """Perform the steps of a topology generator, and return; otherwise as `submit`.
-
-        Args:
-            what: what is declared, for the message of an error.
-            steps: makes the generator from what is known of the broker.
-            answer: gets the value of the generator, or an error as `perform` raises it.
-            timeout: how long it may take, in seconds.
-
-        Raises:
-            StoppedError: the control connection was closed.
-        """
+        """Perform the steps of a topology generator as `perform` does, and return as `submit`."""
         self.submit(_performing(what, steps), answer, timeout=timeout)
 
     def submit(
@@ -165,13 +139,9 @@ class Control:
         """Run an operation, and return; `give_up_overdue` is to be called after its time.
 
         Args:
-            operation: called on the control thread with the connection; idempotent, as for `call`.
-                It must wait for nothing but the broker.
+            operation: called on the control thread with the connection, twice if that turns out to
+                be dead: so it must be idempotent. It must wait for nothing but the broker.
             answer: gets the result or the exception, on the control thread.
-            timeout: how long it may take, in seconds. It is not begun after that.
-
-        Raises:
-            StoppedError: the control connection was closed.
         """
         with self._lock:
             if self._closed:
@@ -187,14 +157,7 @@ class Control:
         timeout: float,
         waiter: Waiter[T] | None = None,
     ) -> T:
-        """Run an operation and wait for what it returns; as `call`, but for what it is given.
-
-        Args:
-            what: what is done, for the message of an error.
-            operation: called on the control thread with the connection; idempotent, as for `call`.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
-        """
+        """Run an operation as `submit` does, and return its result or raise its exception."""
         waiter = waiter or Waiter()
         self.submit(operation, waiter, timeout=timeout)
         try:
@@ -226,25 +189,14 @@ class Control:
                 self._connection.keep_open = True
 
     def distrust(self, reason: str) -> None:
-        """End the connection, whatever waits for it: another to the same broker is dead.
-
-        Args:
-            reason: what was found, for the log.
-        """
+        """End the connection, even with a job on it: another to the same broker is dead."""
         connection = self._connection
         if connection is not None:
             LOG.warning("%s: its connection is ended: %s", self.name, reason)
             connection.hang_up()
 
     def close(self, timeout: float) -> bool:
-        """Close the connection and end the thread.
-
-        Args:
-            timeout: how long to wait, in seconds.
-
-        Returns:
-            Whether the thread has ended.
-        """
+        """Close the connection, and return whether its thread has ended in time."""
         deadline = time.monotonic() + timeout
         with self._lock:
             if not self._closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import socket
@@ -21,16 +22,7 @@ _SHORTEST_ATTEMPT = 0.5
 
 
 def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
-    """Whether something listens at a TCP port.
-
-    Args:
-        address: host name or address.
-        port: the port.
-        timeout: how long to wait for an answer, in seconds.
-
-    Returns:
-        Whether a connection was accepted.
-    """
+    """Whether something listens at a TCP port, found out within a timeout in seconds."""
     try:
         with socket.create_connection((address, int(port)), timeout=timeout):
             return True
@@ -39,13 +31,7 @@ def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
 
 
 def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingConnection:
-    """Open a pika connection for a caller who then owns it.
-
-    Args:
-        parameters: one entry per server, tried in random order.
-
-    Returns:
-        The open connection.
+    """Open a pika connection to one of several servers, tried in random order.
 
     Raises:
         pika.exceptions.AMQPError: the failure at the last of the servers.
@@ -59,11 +45,8 @@ def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.Bloc
     return pika.BlockingConnection(order[-1])
 
 
-def check(parameters: Sequence[pika.connection.Parameters]) -> None:
-    """Open and close a connection.
-
-    Args:
-        parameters: one entry per server.
+def connect(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingConnection:
+    """Open a connection as `open_blocking` does.
 
     Raises:
         BrokerUnreachableError: no server answers.
@@ -71,8 +54,7 @@ def check(parameters: Sequence[pika.connection.Parameters]) -> None:
     """
     first = parameters[0]
     try:
-        with quiet_pika():
-            open_blocking(parameters).close()
+        return open_blocking(parameters)
     except Exception as error:
         raise connect_error(
             error,
@@ -80,6 +62,14 @@ def check(parameters: Sequence[pika.connection.Parameters]) -> None:
             user=getattr(first.credentials, "username", "?"),
             vhost=first.virtual_host,
         ) from error
+
+
+def check(parameters: Sequence[pika.connection.Parameters]) -> None:
+    """Open and close a connection; raises what `connect` raises."""
+    with quiet_pika():
+        connection = connect(parameters)
+        with contextlib.suppress(pika.exceptions.AMQPError):  # the broker has answered
+            connection.close()
 
 
 def wait_until_up(

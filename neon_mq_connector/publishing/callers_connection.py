@@ -6,8 +6,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pika
 import pika.exceptions as pika_errors
@@ -18,7 +18,6 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import PublishTimeoutError, TopologyError, UnroutableError
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
-from neon_mq_connector.threads import forking
 from neon_mq_connector.topology import (
     NOT_FOUND,
     BrokerFacts,
@@ -35,30 +34,14 @@ _PUBLISH_TIMEOUT = 30.0
 #: The least time to close a connection, in seconds.
 _LEAST_CLOSE_TIME = 0.5
 
-#: The threads of the pika connections that this library has handed out, and how long a message
-#: on them may take, in seconds.
-_owners: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
-_owners_lock = threading.RLock()
-
-
-def _after_fork() -> None:
-    """Replace the lock: the thread that held it when the process forked is not here."""
-    global _owners_lock
-    _owners_lock = threading.RLock()
-
-
-forking.call_in_child(_after_fork)
+#: The attribute of a connection that has the thread which this library made it for, and how long a
+#: message on it may take, in seconds.
+_OWNER = "_neon_mq_owner"
 
 
 def remember_owner(connection: pika.BlockingConnection, publish_timeout: float) -> None:
-    """Note that a connection was made for the thread that calls this.
-
-    Args:
-        connection: the connection.
-        publish_timeout: how long a message on it may take, in seconds.
-    """
-    with _owners_lock:
-        _owners[connection] = threading.get_ident(), publish_timeout
+    """Note that a connection was made for the calling thread, and how long messages may take."""
+    setattr(connection, _OWNER, (threading.get_ident(), publish_timeout))
 
 
 def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> None:
@@ -85,8 +68,7 @@ def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> 
             f"{destination}: a message needs an open connection; this one is closed"
         )
     if isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
-        with _owners_lock:
-            owner, timeout = _owners.get(connection, (0, _PUBLISH_TIMEOUT))
+        owner, timeout = getattr(connection, _OWNER, (0, _PUBLISH_TIMEOUT))
         if owner == threading.get_ident():
             deadline = time.monotonic() + timeout
             with _until(connection, deadline, destination):
@@ -99,7 +81,7 @@ def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> 
         _emit(
             destination,
             publish=lambda: _publish(channel, destination, encoded),
-            declare=lambda: _declare_on_stand_in(channel, destination),
+            declare=lambda: _declare(destination, partial(_on_new_channel, connection)),
         )
 
 
@@ -142,11 +124,7 @@ def _emit_blocking(
             if channel.is_open and time_left(deadline):  # or else the connection is ended
                 channel.close()
 
-    _emit(
-        destination,
-        publish=publish,
-        declare=lambda: _drive(connection, destination, deadline),
-    )
+    _emit(destination, publish=publish, declare=lambda: _drive(connection, destination, deadline))
 
 
 def _emit(
@@ -179,20 +157,7 @@ def _publish(channel: Any, destination: Destination, encoded: EncodedMessage) ->
     )
 
 
-def _declare_on_stand_in(channel: Any, destination: Destination) -> None:
-    if destination.exchange:
-        channel.exchange_declare(destination.exchange, exchange_type=destination.exchange_type)
-    if destination.queue:
-        channel.queue_declare(destination.queue)
-        if destination.exchange:
-            channel.queue_bind(
-                destination.queue, destination.exchange, routing_key=destination.queue
-            )
-
-
-def _drive(
-    connection: pika.BlockingConnection, destination: Destination, deadline: float
-) -> QueueStatus:
+def _drive(connection: pika.BlockingConnection, destination: Destination, deadline: float) -> None:
     """Declare on the caller's connection, but for what may cost the caller that connection."""
 
     def perform(step: Step) -> QueueStatus | None:
@@ -207,8 +172,12 @@ def _drive(
         with _moment([_parameters_of(connection)], deadline, destination) as own:
             return _on_new_channel(own, step)
 
+    _declare(destination, perform)
+
+
+def _declare(destination: Destination, perform: Callable[[Step], QueueStatus | None]) -> None:
     try:
-        return drive_steps(destination.declare(BrokerFacts()), perform)
+        drive_steps(destination.declare(BrokerFacts()), perform)
     except Refusal as refusal:
         raise TopologyError(f"the broker refused: {refusal}") from refusal
 
@@ -256,7 +225,7 @@ def _until(
         ioloop.remove_timeout(timer)
 
 
-def _on_new_channel(connection: pika.BlockingConnection, step: Step) -> QueueStatus | None:
+def _on_new_channel(connection: Any, step: Step) -> QueueStatus | None:
     channel = connection.channel()
     status = perform_on(channel, step)
     channel.close()

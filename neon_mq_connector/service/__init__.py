@@ -1,4 +1,1 @@
-"""The parts of `MQConnector`, each on the one before, and what they stand on.
-
-Configured, messaging, asking, pipelined, consuming.
-"""
+"""The parts of `MQConnector`, each on the one before: configured, messaging, asking, consuming."""

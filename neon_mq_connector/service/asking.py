@@ -1,20 +1,53 @@
-"""A service that asks others: many at once, several services, or for an answer in parts."""
+"""A service that asks others: for one answer, for those of several services, or for parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from neon_mq_connector.client import ReplyStream
+from neon_mq_connector.client import ReplyStream, RequestClient
 from neon_mq_connector.service.messaging import WIRE_FORMATS, MessagingService
+from neon_mq_connector.service.shared_clients import shared_client
 
 
 class AskingService(MessagingService):
-    """Ask without waiting for one answer before the next question.
+    """Ask over the connection that all requests of the process share."""
 
-    What `request` does for one answer is here for many; all go over the same connection.
-    """
+    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
+        super().__init__(config, service_name)
+        self._clients: dict[tuple[str, str], tuple[object, RequestClient]] = {}
+
+    def request(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str,
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+    ) -> dict[str, Any]:
+        """Ask another service and wait for its answer, with this service's credentials.
+
+        Args:
+            request_data: the request; it is not changed.
+            queue: the queue of the other service.
+            vhost: the virtual host; the service's own by default.
+            timeout: how long to wait, in seconds; the setting ``request_timeout`` (30) by default.
+            on_part: for an answer in parts: called with each of them, the last included.
+
+        Returns:
+            The answer; of one in parts the last.
+
+        Raises:
+            RequestTimeoutError: no answer in time.
+            RequestLostError: the connection ended; the other service may have got the request.
+            UnroutableError: no queue takes the request.
+            MQConnectionError: there is no connection.
+        """
+        options = self._asking(timeout)
+        client = self._client(vhost or self.vhost)
+        return client.request(queue, request_data, on_part=on_part, **options)
 
     def submit_request(
         self,
@@ -30,8 +63,7 @@ class AskingService(MessagingService):
             request_data: the request; it is not changed.
             queue: the queue of the other service.
             vhost: the virtual host; the service's own by default.
-            timeout: how long the answer may take, in seconds; the setting ``request_timeout`` (30)
-                by default.
+            timeout: how long the answer may take, in seconds, as for `request`.
 
         Returns:
             A future with the answer (of one in parts the first), or with the error that `request`
@@ -47,13 +79,8 @@ class AskingService(MessagingService):
             >>> questions = [host.submit_request({"id": n}, "lookup_input") for n in range(64)]
             >>> answers = [question.result() for question in questions]
         """
-        settings = self.settings
-        return self._client(vhost or self.vhost).submit(
-            queue,
-            request_data,
-            timeout=settings.request_timeout if timeout is None else timeout,
-            wire_format=WIRE_FORMATS[settings.wire_format],
-        )
+        options = self._asking(timeout)
+        return self._client(vhost or self.vhost).submit(queue, request_data, **options)
 
     def gather_answers(
         self,
@@ -73,8 +100,7 @@ class AskingService(MessagingService):
             exchange: the exchange that hands the request to each of the services.
             count: return when so many answers are there; by default when the time is up.
             vhost: the virtual host; the service's own by default.
-            timeout: how long to collect, in seconds; the setting ``request_timeout`` (30) by
-                default.
+            timeout: how long to collect, in seconds, as for `request`.
 
         Returns:
             The answers in the order in which they came. When the time is up there may be fewer
@@ -86,17 +112,9 @@ class AskingService(MessagingService):
             UnroutableError: no queue takes the request, or there is no such exchange.
             MQConnectionError: there is no connection.
         """
-        if not queue and not exchange:
-            raise ValueError("a request needs a queue or an exchange to go to; both are empty")
-        settings = self.settings
-        return self._client(vhost or self.vhost).gather(
-            queue,
-            request_data,
-            count=count,
-            timeout=settings.request_timeout if timeout is None else timeout,
-            exchange=exchange,
-            wire_format=WIRE_FORMATS[settings.wire_format],
-        )
+        options = self._asking(timeout)
+        client = self._client(vhost or self.vhost)
+        return client.gather(queue, request_data, count=count, exchange=exchange, **options)
 
     def stream_answer(
         self,
@@ -116,8 +134,7 @@ class AskingService(MessagingService):
             request_data: the request; it is not changed.
             queue: the queue of the other service.
             vhost: the virtual host; the service's own by default.
-            timeout: how long the first part, and each further one, may take, in seconds; the
-                setting ``request_timeout`` (30) by default.
+            timeout: how long the first part, and each further one, may take, as for `request`.
             prefetch_count: how many parts are fetched ahead.
 
         Returns:
@@ -133,11 +150,25 @@ class AskingService(MessagingService):
             ...     for part in parts:
             ...         print(part["number"])
         """
+        options = self._asking(timeout)
+        client = self._client(vhost or self.vhost)
+        return client.stream(queue, request_data, prefetch_count=prefetch_count, **options)
+
+    def _asking(self, timeout: float | None) -> dict[str, Any]:
+        """Return the arguments that every request has from the settings."""
         settings = self.settings
-        return self._client(vhost or self.vhost).stream(
-            queue,
-            request_data,
-            timeout=settings.request_timeout if timeout is None else timeout,
-            prefetch_count=prefetch_count,
-            wire_format=WIRE_FORMATS[settings.wire_format],
-        )
+        return {
+            "timeout": settings.request_timeout if timeout is None else timeout,
+            "wire_format": WIRE_FORMATS[settings.wire_format],
+        }
+
+    def _client(self, vhost: str) -> RequestClient:
+        """Return the request client of a virtual host, which the whole process shares."""
+        settings = self.settings
+        name = (self.service_name, vhost)
+        made_of, client = self._clients.get(name, (None, None))
+        # other settings, other servers or another user: another client
+        if client is None or client.is_closed or made_of is not settings:
+            client = shared_client(self._all_parameters(vhost), owner=self.service_name)
+            self._clients[name] = (settings, client)
+        return client

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import copy
-import logging
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pika
 
-from neon_mq_connector.config.environment import env_flag
-from neon_mq_connector.config.sources import NO_SOURCE, Source, find_source
+from neon_mq_connector.config.sources import source_of
+from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.publishing.callers_connection import remember_owner
-from neon_mq_connector.service.virtual_host import with_prefix
 from neon_mq_connector.topology import check_name
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings
 
-LOG = logging.getLogger("neon_mq_connector.service")
-
 
 class ConfiguredService:
-    """Know the configuration of one service. See `MQConnector`, which services derive from."""
+    """The configuration of one service. See `MQConnector`, which services derive from."""
 
     #: The key, in the service's entry under ``users``, of its configurable properties.
     property_key: str = "properties"
@@ -34,9 +31,7 @@ class ConfiguredService:
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         # the last of the chain: services mix this with Thread and call both in any order
         self.service_name = service_name
-        self._source = find_source(config) or Source(NO_SOURCE, {})
-        self._config: dict[str, Any] = self._unwrapped()
-        self._settings: MQSettings | None = None
+        self._use(config)
         self._service_id: str | None = None
         self._vhost = ""
         self.sync_period: float = 10
@@ -61,9 +56,12 @@ class ConfiguredService:
 
     @config.setter
     def config(self, config: Mapping[str, Any]) -> None:
-        self._source = find_source(config) or Source(NO_SOURCE, {})
-        self._config = self._unwrapped()
-        self._settings = None
+        self._use(config)
+
+    def _use(self, config: Mapping[str, Any] | None) -> None:
+        self._source = source_of(config)
+        self._config = dict(self._source.section)
+        self._settings: MQSettings | None = None
 
     @property
     def settings(self) -> MQSettings:
@@ -78,21 +76,10 @@ class ConfiguredService:
             self._settings = MQSettings.from_config(self._config, source=self._source.name)
         return self._settings
 
-    def _unwrapped(self) -> dict[str, Any]:
-        return dict(self._source.section)
-
     @staticmethod
     def init_config(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Find the configuration, as the constructor does.
-
-        Args:
-            config: what was passed to the constructor.
-
-        Returns:
-            The settings without the outer ``MQ``.
-        """
-        source = find_source(config)
-        return dict(source.section) if source is not None else {}
+        """Return the configuration that the constructor would find, without an outer ``MQ``."""
+        return dict(source_of(config).section)
 
     @property
     def service_config(self) -> dict[str, Any]:
@@ -163,14 +150,11 @@ class ConfiguredService:
         self._vhost = vhost or ""
 
     def get_connection_params(self, vhost: str, **kwargs: Any) -> pika.ConnectionParameters:
-        """Make pika's parameters for a virtual host; of several servers for the first.
+        """Return pika's parameters for a virtual host; of several servers for the first.
 
         Args:
             vhost: the virtual host, as it is.
             kwargs: passed on to `pika.ConnectionParameters`; they go before the configuration.
-
-        Returns:
-            The parameters.
 
         Raises:
             ConfigurationError: there are no credentials for the service, or a value is wrong.
@@ -200,7 +184,7 @@ class ConfiguredService:
         return pika.ConnectionParameters(virtual_host=vhost, **options)
 
     def _all_parameters(self, vhost: str, **kwargs: Any) -> list[pika.ConnectionParameters]:
-        """Make the parameters of each server of the cluster."""
+        """Return the parameters of each server of the cluster."""
         first = self.get_connection_params(vhost, **kwargs)
         every = [first]
         if "host" in kwargs or "port" in kwargs:
@@ -233,19 +217,24 @@ class ConfiguredService:
 
     @staticmethod
     def create_unique_id() -> str:
-        """Make an id that nothing else has.
-
-        Returns:
-            32 hexadecimal digits.
-        """
+        """Return an id of 32 hexadecimal digits that nothing else has."""
         return new_id()
 
     @staticmethod
     def default_error_handler(thread: Any, exception: BaseException) -> None:
-        """Log what went wrong in a consumer.
-
-        Args:
-            thread: the consumer's thread.
-            exception: what went wrong.
-        """
+        """Log an exception of a consumer's thread."""
         default_error_handler(thread, exception)
+
+
+@functools.lru_cache(maxsize=256)
+def with_prefix(vhost: str, prefix: str) -> str:
+    """Put a prefix before the name of a virtual host.
+
+    Returns:
+        ``/<prefix>_<name>``; a prefix that is there already is not added again, a trailing ``_`` is
+        dropped, a leading ``/`` added.
+    """
+    name = vhost.lstrip("/") if vhost else ""
+    if prefix and name != prefix and not name.startswith(f"{prefix}_"):
+        name = f"{prefix}_{name}"
+    return f"/{name.removesuffix('_')}"

@@ -1,4 +1,4 @@
-"""A service that consumes: what is registered, what runs, and how it is."""
+"""A service that consumes: what is registered, and what of it runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.config.environment import env_flag
+from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers import (
     BaseConsumerThread,
     ConsumerThread,
     Retry,
     SelectConsumerThread,
 )
-from neon_mq_connector.consumers.consumer_thread import known_type, own_queue, type_name
+from neon_mq_connector.consumers.consumer_thread import own_queue, type_name
 from neon_mq_connector.consumers.registration import (
     AckMode,
     ErrorCallback,
@@ -29,11 +28,15 @@ from neon_mq_connector.consumers.registration import (
 )
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.lifecycle import State
-from neon_mq_connector.service.engines import choose_concurrency, choose_engine
-from neon_mq_connector.service.health import Health, describe_connections, describe_consumer
-from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
-from neon_mq_connector.service.pipelined import PipelinedService
+from neon_mq_connector.service.asking import AskingService
+from neon_mq_connector.service.engines import (
+    choose_ack_mode,
+    choose_concurrency,
+    choose_engine,
+    default_retry,
+    thread_arguments,
+)
+from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Exchange, Queue
@@ -43,13 +46,11 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("neon_mq_connector.service")
 
-#: States in which a consumer that was started gets nothing any more.
-_ENDED = frozenset(state.value for state in (State.STOPPING, State.STOPPED, State.FAILED))
 #: How long starting consumers may take until it is left to them, in seconds.
 _START_TIMEOUT = 10.0
 
 
-class ConsumingService(PipelinedService):
+class ConsumingService(AskingService):
     """Register, start, stop and look after consumers."""
 
     #: Whether functions are served by a `SelectConsumerThread` where a registration does not say,
@@ -106,8 +107,7 @@ class ConsumingService(PipelinedService):
             name: the name under which it is kept; one of the same name is stopped and replaced.
             vhost: the virtual host, as it is; usually `vhost`.
             queue: the queue, declared if it is missing and used as it is if it exists; empty has
-                the
-                broker name one, which is then this consumer's alone.
+                the broker name one, which is then this consumer's alone.
             callback: called with ``(channel, method, properties, body)`` for each message. It may
                 be a coroutine function (`async def`), which takes these four, or one aio-pika
                 message.
@@ -160,34 +160,29 @@ class ConsumingService(PipelinedService):
             if ours_alone
             else Queue(queue, durable, queue_exclusive, arguments=arguments or {})
         )
-        prefetch = prefetch_count or self.settings.prefetch_count
         self._register(
             name,
             vhost,
-            Registration(
-                queue=described,
-                exchange=Exchange(exchange, type_name(exchange_type)) if exchange else None,
-                routing_keys=tuple(routing_keys),
-                queue_reset=queue_reset,
-                exchange_reset=exchange_reset,
-                ack=_ack_mode(ack, auto_ack),
-                prefetch_count=prefetch,
-                concurrency=choose_concurrency(concurrency, callback, prefetch),
-                retry=retry or self._default_retry(),
-                consumer_arguments={} if priority is None else {"x-priority": priority},
-                delete_on_stop=ours_alone,
-                dead_queue=dead_queue_name(queue) if queue and not queue_exclusive else None,
-                inbox_max_bytes=self.settings.inbox_max_bytes,
-                parked_max_length=self.settings.parked_max_length,
-                restart_attempts=restart_attempts,
-                reject_when_unparkable=on_park_failure == "reject"
-                or "x-dead-letter-exchange" in described.arguments,
-            ),
             callback,
             on_error,
+            ack=choose_ack_mode(ack, auto_ack),
+            prefetch_count=prefetch_count,
+            concurrency=concurrency,
+            retry=retry,
             async_consumer=async_consumer,
             skip_on_existing=skip_on_existing,
             dedicated_connection=dedicated_connection,
+            queue=described,
+            exchange=Exchange(exchange, type_name(exchange_type)) if exchange else None,
+            routing_keys=tuple(routing_keys),
+            queue_reset=queue_reset,
+            exchange_reset=exchange_reset,
+            consumer_arguments={} if priority is None else {"x-priority": priority},
+            delete_on_stop=ours_alone,
+            dead_queue=dead_queue_name(queue) if queue and not queue_exclusive else None,
+            restart_attempts=restart_attempts,
+            reject_when_unparkable=on_park_failure == "reject"
+            or "x-dead-letter-exchange" in described.arguments,
         )
 
     def register_subscriber(
@@ -215,84 +210,75 @@ class ConsumingService(PipelinedService):
         stops.
 
         Args:
-            name: as for `register_consumer`, like all that is not named here.
-            vhost: the virtual host, as it is.
-            callback: called with ``(channel, method, properties, body)`` for each message, or a
-                coroutine function.
-            on_error: called with the consumer's thread and an exception.
+            name: the name under which it is kept. This argument, and those that are not named
+                here, are as for `register_consumer`.
             exchange: the exchange to subscribe to.
-            exchange_reset: delete the exchange before the first attach.
-            auto_ack: acknowledge a message when its callback starts.
-            skip_on_existing: leave one of the same name alone.
-            restart_attempts: how many attempts to attach again may fail while the broker answers,
-                and how often `observe_consumers` restarts it; -1 for any number.
-            async_consumer: whether a `SelectConsumerThread` consumes.
-            ack: instead of ``auto_ack``.
-            prefetch_count: how many messages the broker sends ahead.
-            concurrency: how many callbacks may run side by side.
             retry: what becomes of a message whose callback raises; it is parked in
                 ``<service>.<exchange>.dead``.
-            dedicated_connection: do not share the connection that consumes.
+
+        Raises:
+            Exception: as `register_consumer`.
         """
         source = exchange or ""
         subscription = f"{self.service_name}.{source or name}"
-        prefetch = prefetch_count or self.settings.prefetch_count
         self._register(
             name,
             vhost,
-            Registration(
-                queue=own_queue(
-                    bounded_name(subscription, f".{new_id()[:12]}"),
-                    self.settings.subscriber_queue_expires,
-                ),
-                exchange=Exchange(source, "fanout") if source else None,
-                exchange_reset=exchange_reset,
-                ack=_ack_mode(ack, auto_ack),
-                prefetch_count=prefetch,
-                concurrency=choose_concurrency(concurrency, callback, prefetch),
-                retry=retry or self._default_retry(),
-                delete_on_stop=True,
-                dead_queue=dead_queue_name(subscription),
-                inbox_max_bytes=self.settings.inbox_max_bytes,
-                parked_max_length=self.settings.parked_max_length,
-                restart_attempts=restart_attempts,
-            ),
             callback,
             on_error,
+            ack=choose_ack_mode(ack, auto_ack),
+            prefetch_count=prefetch_count,
+            concurrency=concurrency,
+            retry=retry,
             async_consumer=async_consumer,
             skip_on_existing=skip_on_existing,
             dedicated_connection=dedicated_connection,
+            queue=own_queue(
+                bounded_name(subscription, f".{new_id()[:12]}"),
+                self.settings.subscriber_queue_expires,
+            ),
+            exchange=Exchange(source, "fanout") if source else None,
+            exchange_reset=exchange_reset,
+            delete_on_stop=True,
+            dead_queue=dead_queue_name(subscription),
+            restart_attempts=restart_attempts,
         )
 
     def _register(
         self,
         name: str,
         vhost: str,
-        registration: Registration,
         callback: MessageCallback | MessageCoroutine,
         on_error: ErrorCallback | None,
         *,
+        prefetch_count: int | None,
+        concurrency: int | None,
+        retry: Retry | None,
         async_consumer: bool | None,
         skip_on_existing: bool,
         dedicated_connection: bool,
+        **registered: Any,
     ) -> None:
+        """Register a consumer; ``registered`` are further fields of its `Registration`."""
+        settings = self.settings
+        prefetch = prefetch_count or settings.prefetch_count
+        registration = Registration(
+            prefetch_count=prefetch,
+            concurrency=choose_concurrency(concurrency, callback, prefetch),
+            retry=retry or default_retry(settings),
+            inbox_max_bytes=settings.inbox_max_bytes,
+            parked_max_length=settings.parked_max_length,
+            **registered,
+        )
         if name in self.consumers and skip_on_existing:
             LOG.info("consumer %r is registered already and is left as it is", name)
             return
-        parameters = self.get_connection_params(vhost)
-        exchange = registration.exchange
         properties: dict[str, Any] = {
             "name": name,
-            "connection_params": parameters,
-            "queue": registration.queue.name,
-            "queue_reset": registration.queue_reset,
+            "connection_params": self.get_connection_params(vhost),
             "callback_func": callback,
-            "exchange": None if exchange is None else exchange.name,
-            "exchange_reset": registration.exchange_reset,
-            "exchange_type": known_type(None if exchange is None else exchange.type),
             "error_func": on_error or self.default_error_handler,
-            "auto_ack": registration.ack is AckMode.ON_RECEIPT,
-            "queue_exclusive": registration.queue.exclusive,
+            **thread_arguments(registration),
         }
         thread_class = choose_engine(
             callback,
@@ -303,14 +289,16 @@ class ConsumingService(PipelinedService):
         )
 
         def make_thread() -> BaseConsumerThread:
-            connections = (
-                self._open_connections(vhost) if dedicated_connection else self._connections(vhost)
-            )
+            options: dict[str, Any] = {}
+            if thread_class.runs_coroutines:
+                options["loop"] = self._coroutine_loop()
+                options["stop_timeout"] = self.settings.stop_timeout
+            connect = self._open_connections if dedicated_connection else self._connections
             return thread_class(
                 **properties,
-                **self._options_of(thread_class),
+                **options,
                 registration=registration,
-                connections=connections,
+                connections=connect(vhost),
                 owns_connections=dedicated_connection,
             )
 
@@ -323,36 +311,18 @@ class ConsumingService(PipelinedService):
                 "restarts": 0,
                 "started": False,
             },
-            timeout=self.settings.stop_timeout,
+            timeout=settings.stop_timeout,
         )
 
-    def _options_of(self, engine: type[BaseConsumerThread]) -> dict[str, Any]:
-        """Give what consumers of coroutines need and others do not."""
-        if not engine.runs_coroutines:
-            return {}
-        return {"loop": self._coroutine_loop(), "stop_timeout": self.settings.stop_timeout}
-
     def _coroutine_loop(self) -> CoroutineLoop:
-        """Give the loop that callbacks run on, if they are coroutines; it starts with the first."""
+        """Return the loop that coroutines run on; it starts with the first of them."""
         from neon_mq_connector.aio.loops import LoopThread  # with asyncio, which takes a while
 
         with self._mq_lock:
             loop = self._mq_loop
             if loop is None or loop.has_ended:
-                made = LoopThread(f"mq-asyncio:{self.service_name}")
-                if self._mq_loop is loop:  # no signal handler was quicker
-                    self._mq_loop = made
-                loop = self._mq_loop or made
+                loop = self._mq_loop = LoopThread(f"mq-asyncio:{self.service_name}")
             return loop
-
-    def _default_retry(self) -> Retry:
-        settings = self.settings
-        return Retry(
-            attempts=settings.max_tries,
-            backoff=ExponentialBackoff(
-                first=settings.retry_delay, ceiling=settings.retry_delay_max
-            ),
-        )
 
     def run_consumers(self, names: Iterable[str] | None = None, daemon: bool = True) -> None:
         """Start consumers and wait, for 10 s at most, until each consumes or is known not to.
@@ -367,15 +337,7 @@ class ConsumingService(PipelinedService):
         with self._mq_lock:
             if self._mq_watch is None and self._mq_stops == stops:
                 self._mq_watch = LivenessWatch(
-                    f"mq-watch:{self.service_name}",
-                    LivenessPolicy(
-                        slow_callback_after=self.settings.slow_callback_after,
-                        ack_timeout=self.settings.ack_timeout,
-                        ack_timeout_warning=self.settings.ack_timeout_warning,
-                        forgotten_ack_after=self.settings.forgotten_ack_after,
-                        stalled_after=self.settings.stalled_after,
-                    ),
-                    self._registry.running,
+                    f"mq-watch:{self.service_name}", self.settings, self._registry.running
                 )
                 self._mq_watch.start()
 
@@ -388,8 +350,7 @@ class ConsumingService(PipelinedService):
         """
         chosen = tuple(names or ())
         self._registry.stopped.update(chosen)
-        threads = self._registry.request_stop(chosen or tuple(self.consumers))
-        wait_for_end(threads, time.monotonic() + self._stop_timeout())
+        self._stop_and_wait(chosen or tuple(self.consumers))
 
     def restart_consumer(self, name: str) -> None:
         """Stop a consumer and start it anew.
@@ -401,9 +362,12 @@ class ConsumingService(PipelinedService):
             KeyError: no consumer of that name is registered.
         """
         daemon = self.consumers[name].daemon
-        threads = self._registry.request_stop((name,))
-        wait_for_end(threads, time.monotonic() + self._stop_timeout())
+        self._stop_and_wait((name,))
         self._start_consumers((name,), daemon=daemon)
+
+    def _stop_and_wait(self, names: tuple[str, ...]) -> None:
+        threads = self._registry.request_stop(names)
+        wait_for_end(threads, time.monotonic() + self._stop_timeout())
 
     def _start_consumers(self, names: tuple[str, ...], *, daemon: bool) -> None:
         stops = self._mq_stops
@@ -414,61 +378,9 @@ class ConsumingService(PipelinedService):
             is_cancelled=lambda: self._mq_stops != stops,
         )
 
-    def check_health(self) -> bool:
-        """Say whether the connector runs and each started consumer consumes.
-
-        Returns:
-            False before `run`, while one of them is recovering, has failed or gets nothing, and
-            after `stop`. `health` says more.
-        """
-        return self.health().healthy
-
-    def health(self, *, stacks: bool = False) -> Health:
-        """Say how the connector, its consumers and its connections are.
-
-        Args:
-            stacks: whether to say where each consumer's oldest callback is.
-
-        Returns:
-            A snapshot: whether all is well, what is not and why, and counts per consumer.
-        """
-        watch = self._mq_watch
-        complaints = {} if watch is None else watch.complaints
-        started = self._registry.running()
-        with self._mq_lock:
-            connections = list(self._mq_connections.values())
-        consumers = {
-            name: describe_consumer(name, thread, complaint=complaints.get(name, ""), stacks=stacks)
-            for name, thread in list(self.consumers.items())
-        }
-        reasons = [
-            f"consumer {name!r} is {each.state}: {each.reason}"
-            for name, each in consumers.items()
-            if (name in started and not each.healthy)
-            or (each.state in _ENDED and name not in self._registry.stopped)
-        ]
-        if watch is not None and (problem := watch.standstill()):
-            reasons.append(problem)
-        if not self._mq_running:
-            reasons = [f"service {self.service_name!r} is not running"]
-        return Health(
-            healthy=not reasons,
-            reasons=tuple(reasons),
-            consumers=consumers,
-            connections=describe_connections(connections),
-        )
-
     def observe_consumers(self) -> None:
-        """Start anew the consumers that have ended though nobody stopped them."""
-        for name, thread in self._registry.running().items():
-            if thread.is_alive():
-                continue  # it recovers by itself, also where it has failed for now
-            properties = self.consumer_properties[name]
-            allowed, done = properties["restart_attempts"], properties["restarts"]
-            if 0 <= allowed <= done:
-                continue
-            properties["restarts"] = done + 1
-            LOG.warning("consumer %r has ended (%s); restarting it", name, thread.snapshot.reason)
+        """Start anew the consumers that have ended without being stopped."""
+        for name in self._registry.ended():
             with Guard("restarting consumer %r", name):
                 self.restart_consumer(name)
 
@@ -477,13 +389,3 @@ class ConsumingService(PipelinedService):
             return self.settings.stop_timeout
         except ConfigurationError:
             return _START_TIMEOUT
-
-
-def _ack_mode(ack: AckMode | str | None, auto_ack: bool) -> AckMode:
-    if ack is None:
-        return AckMode.ON_RECEIPT if auto_ack else AckMode.MANUAL
-    try:
-        return AckMode(ack)
-    except ValueError:
-        names = ", ".join(repr(mode.value) for mode in AckMode)
-        raise ValueError(f"ack={ack!r} is none of {names}") from None

@@ -1,12 +1,23 @@
-"""Which consumer thread serves a callback."""
+"""What a registration comes to: the class of the thread, its arguments, and the defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, refuse_generator
-from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread, SelectConsumerThread
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.consumers import (
+    BaseConsumerThread,
+    ConsumerThread,
+    Retry,
+    SelectConsumerThread,
+)
+from neon_mq_connector.consumers.consumer_thread import known_type
+from neon_mq_connector.consumers.registration import AckMode, Registration
+
+if TYPE_CHECKING:
+    from neon_mq_connector.config.tuning import Tuning
 
 
 def choose_engine(
@@ -17,17 +28,10 @@ def choose_engine(
     async_consumer: bool | None,
     default: type[BaseConsumerThread],
 ) -> type[BaseConsumerThread]:
-    """Choose the class of a consumer's thread, once, by what its callback is.
-
-    Args:
-        callback: what handles messages.
-        on_error: what is told of errors.
-        queue: the name of the queue, for errors.
-        async_consumer: what the registration says.
-        default: the class for functions where the registration does not say.
+    """Choose the class of a consumer's thread by its callback.
 
     Returns:
-        `AsyncConsumer` for a coroutine function, else what the registration says, or the default.
+        `AsyncConsumer` for a coroutine function, else what ``async_consumer`` says, or the default.
 
     Raises:
         TypeError: the callback cannot be called, or yields, or is a coroutine function and
@@ -58,16 +62,38 @@ def choose_engine(
 def choose_concurrency(
     concurrency: int | None, callback: Callable[..., Any], prefetch_count: int
 ) -> int:
-    """Say how many callbacks may run side by side.
-
-    Args:
-        concurrency: what the registration says.
-        callback: what handles messages.
-        prefetch_count: how many messages the broker sends ahead.
-
-    Returns:
-        By default the prefetch count for a coroutine function, and 1 for any other.
-    """
+    """Return how many callbacks may run side by side: by default all, if they are coroutines."""
     if concurrency is not None:
         return concurrency
     return prefetch_count if is_coroutine_function(callback) else 1
+
+
+def choose_ack_mode(ack: AckMode | str | None, auto_ack: bool) -> AckMode:
+    """Return when messages are acknowledged; ``ack`` goes before ``auto_ack``."""
+    if ack is None:
+        return AckMode.ON_RECEIPT if auto_ack else AckMode.MANUAL
+    try:
+        return AckMode(ack)
+    except ValueError:
+        names = ", ".join(repr(mode.value) for mode in AckMode)
+        raise ValueError(f"ack={ack!r} is none of {names}") from None
+
+
+def default_retry(settings: Tuning) -> Retry:
+    """Return what becomes of messages that fail where a registration does not say."""
+    backoff = ExponentialBackoff(first=settings.retry_delay, ceiling=settings.retry_delay_max)
+    return Retry(attempts=settings.max_tries, backoff=backoff)
+
+
+def thread_arguments(registration: Registration) -> dict[str, Any]:
+    """Return the arguments of a consumer's thread that its registration says too."""
+    queue, exchange = registration.queue, registration.exchange
+    return {
+        "queue": queue.name,
+        "queue_reset": registration.queue_reset,
+        "exchange": None if exchange is None else exchange.name,
+        "exchange_reset": registration.exchange_reset,
+        "exchange_type": known_type(None if exchange is None else exchange.type),
+        "auto_ack": registration.ack is AckMode.ON_RECEIPT,
+        "queue_exclusive": queue.exclusive,
+    }

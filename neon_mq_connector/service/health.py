@@ -1,4 +1,4 @@
-"""What a connector can say of itself, as data: for a health endpoint, a log line, a person."""
+"""The health of a connector as data, for an endpoint or a log line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import FrameType
 from typing import Any
 
 from neon_mq_connector.connections import Connections
@@ -110,20 +109,20 @@ class Health:
     connections: tuple[ConnectionHealth, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the same as dicts and lists, for JSON."""
+        """Return the same as dicts and lists, for JSON."""
         return asdict(self)
 
 
 def describe_consumer(
     name: str, thread: BaseConsumerThread, *, complaint: str = "", stacks: bool = False
 ) -> ConsumerHealth:
-    """Look at one consumer.
+    """Return the health of one consumer.
 
     Args:
         name: as it was registered.
         thread: its thread.
         complaint: what was found to be wrong with it.
-        stacks: whether to say where its oldest callback is.
+        stacks: whether to add the stack of its oldest callback.
     """
     now = time.monotonic()
     consumer = thread.consumer
@@ -158,7 +157,7 @@ def describe_consumer(
 
 
 def describe_connections(every: list[Connections]) -> tuple[ConnectionHealth, ...]:
-    """Look at the connections that are watched over."""
+    """Return the health of the connections that are watched over."""
     now = time.monotonic()
     return tuple(
         ConnectionHealth(
@@ -183,20 +182,13 @@ def _stack(callback: Running) -> str | None:
 
 
 def _stack_of_coroutine(coroutine: Any) -> str | None:
-    """Say where a coroutine is: its own frame, and those of what it awaits, the innermost last."""
+    """Return its own frame and those of what it awaits, the innermost last."""
     frames: list[traceback.FrameSummary] = []
     while coroutine is not None and len(frames) < _DEEPEST:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is None:
             break
-        frames.append(traceback.FrameSummary(_file(frame), frame.f_lineno, _function(frame)))
+        code = frame.f_code
+        frames.append(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return "".join(traceback.format_list(frames)) or None
-
-
-def _file(frame: FrameType) -> str:
-    return frame.f_code.co_filename
-
-
-def _function(frame: FrameType) -> str:
-    return frame.f_code.co_name

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pika.exceptions as pika_errors
 
@@ -25,7 +26,13 @@ from neon_mq_connector.lifecycle import State
 from neon_mq_connector.threads.errands import RepeatingTimer
 from neon_mq_connector.threads.guard import Guard
 
+if TYPE_CHECKING:
+    from neon_mq_connector.config.tuning import Tuning
+
 LOG = logging.getLogger("neon_mq_connector.liveness")
+
+#: How often consumers are looked at, in seconds.
+_PERIOD = 5.0
 
 #: How long the broker may take to answer, in one round for all consumers, in seconds.
 _QUERY_TIMEOUT = 5.0
@@ -35,34 +42,8 @@ _LONGEST_LOOK = 30.0
 _GRACE = 2.0
 #: One that has failed for want of a place to park handles what can be handled.
 _AT_WORK = (State.CONSUMING, State.FAILED)
-_MANY_WARNINGS = 10_000
 #: For how many times `slow_callback_after` callbacks must have been faster.
 _FAST_FOR = 5.0
-
-
-@dataclass(frozen=True)
-class LivenessPolicy:
-    """When something is wrong.
-
-    Attributes:
-        period: how often consumers are looked at, in seconds (5).
-        slow_callback_after: from when a callback is slow, in seconds (60); the broker then sends
-            no more than can be handled at once.
-        ack_timeout: how long the broker waits for an ack, in seconds (1800); 0 for ever.
-        ack_timeout_warning: the share of it after which a warning is given, and what waits here
-            unstarted is given back (0.8).
-        forgotten_ack_after: for how long all of the prefetch may be unsettled with no callback
-            running, in seconds (30).
-        stalled_after: for how long no callback may start though messages wait and there is room for
-            them, and how long a job of the control connection may take, in seconds (15).
-    """
-
-    period: float = 5.0
-    slow_callback_after: float = 60.0
-    ack_timeout: float = 1800.0
-    ack_timeout_warning: float = 0.8
-    forgotten_ack_after: float = 30.0
-    stalled_after: float = 15.0
 
 
 @dataclass
@@ -88,24 +69,26 @@ class LivenessWatch:
 
     Args:
         name: of the thread.
-        policy: when something is wrong.
-        consumers: gives those that were started and not stopped.
+        settings: say when something is wrong.
+        consumers: returns those that were started and not stopped.
+        period: how often they are looked at, in seconds.
     """
 
     def __init__(
         self,
         name: str,
-        policy: LivenessPolicy,
+        settings: Tuning,
         consumers: Callable[[], Mapping[str, BaseConsumerThread]],
+        period: float = _PERIOD,
     ) -> None:
         self.complaints: Mapping[str, str] = {}
-        self._policy = policy
+        self._settings = settings
         self._consumers = consumers
-        self._warned: set[tuple[int, int]] = set()
+        self._warned: dict[tuple[str, str], tuple[int, int]] = {}
         self._stalls: dict[str, _Stall] = {}
         self._looked_at = time.monotonic()
         self._ask_until = 0.0
-        self._timer = RepeatingTimer(policy.period, self.look)
+        self._timer = RepeatingTimer(period, self.look)
         self._timer.name = name
         self._timer.daemon = True
 
@@ -115,24 +98,20 @@ class LivenessWatch:
         self._timer.start()
 
     def standstill(self) -> str:
-        """Say why nobody is looked at, if that is so; on any thread."""
+        """Return why no consumer is looked at; empty when they are. Any thread may ask."""
         if not self._timer.is_alive():
             return "the thread that looks after the consumers has ended"
         age = time.monotonic() - self._looked_at
-        if age < _LONGEST_LOOK + self._policy.period:
+        if age < _LONGEST_LOOK + self._timer.interval:
             return ""
         return f"the consumers were last looked after {age:.0f} s ago"
 
     def stop(self) -> None:
-        """Look no more; does not wait."""
+        """End the thread, without waiting."""
         self._timer.cancel()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread to end.
-
-        Args:
-            timeout: how long at most, in seconds.
-        """
+        """Wait for the thread to end, for at most so many seconds."""
         if self._timer.is_alive() and self._timer is not threading.current_thread():
             self._timer.join(timeout)
 
@@ -163,11 +142,10 @@ class LivenessWatch:
         self._warn_of_late_acks(name, consumer, session)
         self._relieve(name, consumer, session)
         complaint = (
-            self._loop_stands_still(session)
+            self._connections_stand_still(session)
             or consumer.dispatcher.runner.standstill()
             or str(consumer.failures.trouble or "")
             or self._forgotten_acks(name, consumer, session)
-            or self._control_stands_still(session)
         )
         if complaint:
             return complaint
@@ -180,15 +158,15 @@ class LivenessWatch:
             return ""
         last, now = consumer.dispatcher.last_message, time.monotonic()
         if stall is None or stall.last_message != last:
-            stall = _Stall(last, now, now + self._policy.stalled_after)
+            stall = _Stall(last, now, now + self._settings.stalled_after)
         self._stalls[name] = stall
         return self._stands_still(consumer, session, stall, ready)
 
     def _stands_still(self, consumer: Consumer, session: Session, stall: _Stall, ready: int) -> str:
-        """Say that no callback starts; the consumer attaches anew, at growing intervals."""
+        """Complain that no callback starts; the consumer attaches anew, at growing intervals."""
         now = time.monotonic()
         age = now - stall.since
-        if age < self._policy.stalled_after:
+        if age < self._settings.stalled_after:
             return ""
         problem = (
             f"no callback was started for {age:.0f} s, though there is room for the messages that "
@@ -208,10 +186,9 @@ class LivenessWatch:
             What is wrong, and how many messages could be delivered here.
         """
         control, queue = session.connections.control, session.queue
-        if not session.consumer_tag or consumer.registration.queue.exclusive:
+        busy = control.busy_for > _QUERY_TIMEOUT  # it would not come to the question
+        if busy or not session.consumer_tag or consumer.registration.queue.exclusive:
             return "", 0
-        if control.busy_for > _QUERY_TIMEOUT:
-            return "", 0  # it would not come to the question
         try:
             status = control.call(
                 f"counting the consumers of queue {queue!r}",
@@ -228,29 +205,24 @@ class LivenessWatch:
             return f"the broker counts no consumer on queue {queue!r}", 0
         return "", status.message_count if _delivers_all(session, consumer.registration) else 0
 
-    def _control_stands_still(self, session: Session) -> str:
-        control = session.connections.control
-        age = control.busy_for
-        if age < self._policy.stalled_after:
-            return ""
-        return f"{control.name} has been busy with one job for {age:.0f} s"
-
-    def _loop_stands_still(self, session: Session) -> str:
-        link = session.link
+    def _connections_stand_still(self, session: Session) -> str:
+        control, link = session.connections.control, session.link
         age = time.monotonic() - link.last_tick if link.last_tick else 0.0
-        if age < _LONGEST_TICK:
-            return ""
-        return f"the loop of {link.name} has stood still for {age:.0f} s"
+        if age >= _LONGEST_TICK:
+            return f"the loop of {link.name} has stood still for {age:.0f} s"
+        if control.busy_for >= self._settings.stalled_after:
+            return f"{control.name} has been busy with one job for {control.busy_for:.0f} s"
+        return ""
 
     def _forgotten_acks(self, name: str, consumer: Consumer, session: Session) -> str:
-        """Warn of a message that its callback has left unsettled; it is a fault if all are."""
+        """Warn of a message that its callback left unsettled; complain if all of them are."""
         if consumer.registration.ack is not AckMode.MANUAL or consumer.dispatcher.running():
             return ""
         oldest = session.settlement.oldest()
         age = 0.0 if oldest is None else time.monotonic() - oldest.since
-        if oldest is None or age < self._policy.forgotten_ack_after:
+        if oldest is None or age < self._settings.forgotten_ack_after:
             return ""
-        if self._is_news(session, -oldest.tag):
+        if self._is_news(name, "forgotten", session, oldest.tag):
             LOG.warning(
                 "consumer %r: callback %s left delivery %d of queue %r unsettled %.0f s ago and is "
                 "not running: does it forget to acknowledge?",
@@ -268,25 +240,18 @@ class LivenessWatch:
             "it handles"
         )
 
-    def _is_news(self, session: Session, key: int) -> bool:
-        """Say whether a warning was not given yet."""
-        entry = (session.number, key)
-        if entry in self._warned:
-            return False
-        self._warned.add(entry)
-        if len(self._warned) > _MANY_WARNINGS:
-            self._warned = {entry}
-        return True
+    def _is_news(self, name: str, kind: str, session: Session, tag: int) -> bool:
+        """Whether this delivery is another than the last one that was warned of."""
+        before = self._warned.get((name, kind))
+        self._warned[name, kind] = (session.number, tag)
+        return before != (session.number, tag)
 
     def _warn_of_late_acks(self, name: str, consumer: Consumer, session: Session) -> None:
-        policy = self._policy
         oldest = session.settlement.oldest()
-        if not policy.ack_timeout or oldest is None:
+        longest = self._longest_unsettled
+        if not longest or oldest is None or (age := time.monotonic() - oldest.since) < longest:
             return
-        age = time.monotonic() - oldest.since
-        if age < policy.ack_timeout * policy.ack_timeout_warning:
-            return
-        if self._is_news(session, oldest.tag):
+        if self._is_news(name, "late", session, oldest.tag):
             LOG.warning(
                 "consumer %r: delivery %d of queue %r is unsettled for %.0f s; after %.0f s the "
                 "broker closes the channel and delivers it again",
@@ -294,19 +259,22 @@ class LivenessWatch:
                 oldest.tag,
                 session.queue,
                 age,
-                policy.ack_timeout,
+                self._settings.ack_timeout,
             )
+
+    @property
+    def _longest_unsettled(self) -> float:
+        """After how many seconds an ack is nearly too late; 0 where the broker has no limit."""
+        return self._settings.ack_timeout * self._settings.ack_timeout_warning
 
     def _relieve(self, name: str, consumer: Consumer, session: Session) -> None:
         """Leave messages to others where callbacks are slow: new ones, and those that grow old."""
-        policy, dispatcher = self._policy, consumer.dispatcher
-        concurrency, running = consumer.registration.concurrency, dispatcher.running()
+        slow_after, longest = self._settings.slow_callback_after, self._longest_unsettled
+        concurrency, running = consumer.registration.concurrency, consumer.dispatcher.running()
         if len(running) < concurrency:
             return
         age = time.monotonic() - running[0].since
-        if age >= policy.slow_callback_after and consumer.flow.note_slow(
-            _FAST_FOR * policy.slow_callback_after
-        ):
+        if age >= slow_after and consumer.flow.note_slow(_FAST_FOR * slow_after):
             session.adjust_soon()
             LOG.info(
                 "consumer %r: its callback has run for %.0f s; until callbacks are faster, the "
@@ -315,7 +283,6 @@ class LivenessWatch:
                 age,
                 concurrency,
             )
-        longest = policy.ack_timeout * policy.ack_timeout_warning
         if longest and (count := consumer.give_back_older(longest)):
             LOG.warning(
                 "consumer %r: %d messages have waited for %.0f s behind callbacks that run; they "

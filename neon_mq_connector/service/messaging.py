@@ -1,33 +1,27 @@
-"""A service that sends: messages, requests, and the sign that it is there."""
+"""A service that sends: one message, many, and the sign that it is there."""
 
 from __future__ import annotations
 
 import functools
-import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.backoff import OutageBackoff
-from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
+from neon_mq_connector.publishing.batch import publish_all
 from neon_mq_connector.publishing.callers_connection import emit, emit_to
-from neon_mq_connector.publishing.encoded_message import prepare, prepare_encoded
+from neon_mq_connector.publishing.encoded_message import EncodedMessage, prepare, prepare_encoded
+from neon_mq_connector.publishing.futures import submit
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.shared_clients import (
-    ClientKey,
-    client_key,
-    known_client,
-    shared_client,
-)
-
-LOG = logging.getLogger("neon_mq_connector.service")
 
 #: By what the setting says.
 WIRE_FORMATS = {each.value: each for each in WireFormat}
@@ -45,20 +39,16 @@ class MessagingService(ConfiguredService):
         self._mq_lock = threading.RLock()
         self._mq_connections: dict[str, Connections] = {}
         self._mq_closing: dict[str, Connections] = {}
-        self._client_keys: dict[tuple[str, str], tuple[object, ClientKey]] = {}
 
     def _connections(self, vhost: str) -> Connections:
-        """Give the connections of a virtual host, which everything here shares."""
+        """Return the connections of a virtual host, which all parts of the service share."""
         with self._mq_lock:
             closing = self._mq_closing.get(vhost)
             if closing is not None and not closing.is_closed:
                 return closing
             connections = self._mq_connections.get(vhost)
             if connections is None or connections.is_closed:
-                made = self._open_connections(vhost)
-                if self._mq_connections.get(vhost) is connections:  # no signal handler was quicker
-                    self._mq_connections[vhost] = made
-                connections = self._mq_connections[vhost]
+                connections = self._mq_connections[vhost] = self._open_connections(vhost)
             return connections
 
     def _open_connections(self, vhost: str) -> Connections:
@@ -120,17 +110,7 @@ class MessagingService(ConfiguredService):
         exchange: str | None = "",
         expiration: int = 1000,
     ) -> str:
-        """Publish to a fanout exchange on a connection that the caller holds.
-
-        Args:
-            connection: as for `emit_mq_message`.
-            request_data: what to send.
-            exchange: the exchange, declared if it is missing.
-            expiration: how long the message may wait in a queue, in milliseconds.
-
-        Returns:
-            The message's id.
-        """
+        """Publish to a fanout exchange by `emit_mq_message`, whose arguments and errors it has."""
         return cls.emit_mq_message(
             connection,
             request_data,
@@ -158,12 +138,11 @@ class MessagingService(ConfiguredService):
             request_data: what to send; a ``message_id`` is set as for `emit_mq_message`.
             vhost: the virtual host; the service's own by default.
             connection_props: further arguments of `pika.ConnectionParameters`; the message then
-                goes
-                over a connection of the moment.
+                goes over a connection of the moment.
             exchange: the exchange, declared if it is missing; empty for the default one.
             queue: the queue, declared if it is missing.
-            exchange_type: the type of the exchange. To a fanout exchange the message is published:
-                nobody need be there.
+            exchange_type: the type of the exchange. A message to a fanout exchange may reach no
+                queue.
             expiration: how long the message may wait in a queue, in milliseconds; None for ever.
 
         Returns:
@@ -174,78 +153,136 @@ class MessagingService(ConfiguredService):
             ValueError: the data is empty, or there is neither exchange nor queue.
             UnroutableError: no queue takes it.
             PublishError: the broker did not confirm it; see ``may_have_arrived``.
+            TopologyError: the broker refused to declare the exchange or the queue.
             ConfigurationError: there are no credentials for the service.
         """
-        destination = destination_of(exchange, queue, exchange_type)
-        vhost = vhost or self.vhost
-        settings = self.settings
-        reply = answer_in_kind(destination)
-        make = prepare if connection_props else prepare_encoded
-        encoded = make(
-            request_data,
-            wire_format=WIRE_FORMATS[settings.wire_format] if reply is None else reply.wire_format,
-            expiration=expiration,
-            app_id=self.service_name,
-            correlation_id=None if reply is None else reply.correlation_id,
+        destination, encode = self._sending(
+            destination_of(exchange, queue, exchange_type),
+            expiration,
+            prepare if connection_props else prepare_encoded,
         )
+        encoded = encode(request_data)
+        vhost, timeout = vhost or self.vhost, self.settings.publish_timeout
         if connection_props:
             parameters = self._all_parameters(vhost, **connection_props)
-            emit_to(parameters, destination, encoded, timeout=settings.publish_timeout)
-            return encoded.message_id
-        if reply is not None:
-            destination = destination_of("", reply.queue, None)
-        publisher = self._connections(vhost).publisher
-        publisher.publish(destination.message(encoded), timeout=settings.publish_timeout)
+            emit_to(parameters, destination, encoded, timeout=timeout)
+        else:
+            publisher = self._connections(vhost).publisher
+            publisher.publish(destination.message(encoded), timeout=timeout)
         return encoded.message_id
 
-    def request(
+    def submit_message(
         self,
         request_data: Mapping[str, Any],
-        queue: str,
-        *,
         vhost: str = "",
-        timeout: float | None = None,
-        on_part: Callable[[dict[str, Any]], object] | None = None,
-    ) -> dict[str, Any]:
-        """Ask another service and wait for its answer, with this service's credentials.
+        exchange: str | None = "",
+        queue: str | None = "",
+        exchange_type: str | ExchangeType = "direct",
+        expiration: int | None = 1000,
+    ) -> Future[str]:
+        """Send a message as `send_message` does, and go on; the confirm comes into a future.
 
-        Args:
-            request_data: the request; it is not changed.
-            queue: the queue of the other service.
-            vhost: the virtual host; the service's own by default.
-            timeout: how long to wait, in seconds; the setting ``request_timeout`` (30) by default.
-            on_part: for an answer in parts: called with each of them, the last included.
+        It waits only where too much is on its way already (32 MB, or 65,536 messages), and for
+        what has to be declared first. Messages that one thread submits arrive in that order, but
+        for those that were returned because their queue was missing: they are sent again.
+
+        Its arguments are those of `send_message`.
 
         Returns:
-            The answer; of one in parts the last.
+            A future with the message's id, or with the `PublishError` that `send_message` would
+            raise. It ends by itself when the setting ``publish_timeout`` is over. Its callbacks run
+            on a thread that serves all futures: they should be short. A message that was submitted
+            is sent, also when its future is cancelled.
 
         Raises:
-            RequestTimeoutError: no answer in time.
-            RequestLostError: the connection ended; the other service may have got the request.
-            UnroutableError: no queue takes the request.
-            MQConnectionError: there is no connection.
+            PublishError: nothing was sent: no connection, or no room within ``publish_timeout``.
+            TypeError, ValueError, TopologyError, ConfigurationError: as for `send_message`.
         """
-        settings = self.settings
-        return self._client(vhost or self.vhost).request(
-            queue,
-            request_data,
-            timeout=settings.request_timeout if timeout is None else timeout,
-            wire_format=WIRE_FORMATS[settings.wire_format],
-            on_part=on_part,
+        destination, encode = self._sending(
+            destination_of(exchange, queue, exchange_type), expiration
+        )
+        connections = self._connections(vhost or self.vhost)
+        return submit(
+            connections.publisher,
+            connections.futures,
+            destination,
+            encode(request_data),
+            timeout=self.settings.publish_timeout,
         )
 
-    def _client(self, vhost: str) -> RequestClient:
-        """Give the request client of a virtual host, which the whole process shares."""
-        settings = self.settings
-        name = (self.service_name, vhost)
-        made_of, key = self._client_keys.get(name, (None, None))
-        # other settings, other servers or another user: another client
-        client = known_client(key) if key is not None and made_of is settings else None
-        if client is None:
-            parameters = self._all_parameters(vhost)
-            client = shared_client(parameters, owner=self.service_name)
-            self._client_keys[name] = (settings, client_key(parameters))
-        return client
+    def publish_many(
+        self,
+        messages: Iterable[Mapping[str, Any]],
+        vhost: str = "",
+        exchange: str | None = "",
+        queue: str | None = "",
+        exchange_type: str | ExchangeType = "direct",
+        expiration: int | None = 1000,
+        timeout: float | None = None,
+    ) -> list[str]:
+        """Send many messages to one place, and wait until the broker has all of them.
+
+        The quickest way to send: none waits for the one before. They arrive in their order. They
+        are taken one by one as they are sent; no more than some thousands, and 32 MB, are on their
+        way at a time.
+
+        Args:
+            messages: what to send, each as for `send_message`; may be a generator. The arguments
+                that are not named here are those of `send_message`, too.
+            timeout: how long the broker may take no message and confirm none, in seconds; the
+                setting ``publish_timeout`` by default.
+
+        Returns:
+            The messages' ids, in order.
+
+        Raises:
+            PublishBatchError: not all are confirmed. Its ``failures`` say for each that is not,
+                by its number, why, and whether it may have arrived; all others in its
+                ``message_ids`` are confirmed. When one cannot be sent, those after it are not
+                taken.
+            TypeError, ValueError: a message is no dict, or is empty; those before it are confirmed.
+                So they are when ``messages`` itself raises something, which is passed on.
+            TopologyError, ConfigurationError: as for `send_message`.
+
+        Example:
+            >>> ids = connector.publish_many(({"row": row} for row in rows), queue="rows_input")
+        """
+        if timeout is None:
+            timeout = self.settings.publish_timeout
+        elif not 0 < timeout < math.inf:
+            raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
+        destination, encode = self._sending(
+            destination_of(exchange, queue, exchange_type), expiration
+        )
+        connections = self._connections(vhost or self.vhost)
+        return publish_all(
+            connections.publisher,
+            connections.futures,
+            destination,
+            map(encode, messages),
+            timeout=timeout,
+        )
+
+    def _sending(
+        self,
+        destination: Destination,
+        expiration: int | None,
+        encode: Callable[..., EncodedMessage] = prepare_encoded,
+    ) -> tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]:
+        """Return where messages go and how they are encoded; in a callback they may be answers."""
+        reply = answer_in_kind(destination)
+        if reply is None:
+            wire_format, correlation_id = WIRE_FORMATS[self.settings.wire_format], None
+        else:
+            wire_format, correlation_id = reply.wire_format, reply.correlation_id
+            destination = destination_of("", reply.queue, None)
+        return destination, functools.partial(
+            encode,
+            wire_format=wire_format,
+            expiration=expiration,
+            app_id=self.service_name,
+            correlation_id=correlation_id,
+        )
 
     def sync(
         self,
@@ -274,7 +311,7 @@ class MessagingService(ConfiguredService):
 def destination_of(
     exchange: str | None, queue: str | None, exchange_type: str | ExchangeType | None
 ) -> Destination:
-    """Say where a message goes, from the arguments of the methods that send.
+    """Return where a message goes, from the arguments of the methods that send.
 
     Raises:
         ValueError: there is neither exchange nor queue, or a name is too long.
@@ -283,6 +320,5 @@ def destination_of(
     return _checked_destination(exchange or "", queue or "", str(kind))
 
 
-@functools.lru_cache(maxsize=1024)
-def _checked_destination(exchange: str, queue: str, kind: str) -> Destination:
-    return Destination(exchange, queue, kind)
+#: Names are checked once.
+_checked_destination = functools.lru_cache(maxsize=1024)(Destination)

@@ -1,7 +1,7 @@
 """The consumers of one connector by name: registered, started, stopped, replaced.
 
-A thread can be started once; so a name keeps what its consumer is made from, and gets a new thread
-whenever it is to run again.
+A thread can be started once. So a name keeps the factory of its thread, which makes a new one each
+time that the consumer is to run again.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.lifecycle import State
+from neon_mq_connector.service.health import ConsumerHealth, describe_consumer
 
 LOG = logging.getLogger("neon_mq_connector.registry")
 
+#: States in which a consumer that was started gets nothing any more.
+_ENDED = frozenset(state.value for state in (State.STOPPING, State.STOPPED, State.FAILED))
 _SETTLED = frozenset({State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPED})
 
 
@@ -51,7 +54,7 @@ class ConsumerRegistry:
         Args:
             name: the name.
             factory: makes its thread.
-            properties: what services may want to see of it.
+            properties: its entry in ``consumer_properties``.
             timeout: how long to wait for the one that is replaced, in seconds.
         """
         thread = factory()
@@ -103,14 +106,10 @@ class ConsumerRegistry:
             started.append(thread)
         deadline = time.monotonic() + timeout
         for thread in started:
-            left = time_left(deadline)
-            thread.consumer.lifecycle.wait_for(_SETTLED, left)
+            thread.consumer.lifecycle.wait_for(_SETTLED, time_left(deadline))
 
     def _fresh(self, name: str) -> BaseConsumerThread | None:
-        """Give a thread that can be started; None when the one of that name is running.
-
-        To be called with the lock held.
-        """
+        """Return a thread that can be started; None when that name is running. Needs the lock."""
         thread = self.threads[name]
         if thread.is_alive() and thread.is_consumer_alive:
             return None
@@ -121,14 +120,7 @@ class ConsumerRegistry:
         return thread
 
     def request_stop(self, names: Iterable[str]) -> list[BaseConsumerThread]:
-        """Have consumers stop, without waiting.
-
-        Args:
-            names: which; unknown ones are logged.
-
-        Returns:
-            The threads that are to be waited for.
-        """
+        """Ask consumers to stop, and return the threads to wait for; unknown names are logged."""
         stopping = []
         for name in names:
             thread = self.threads.get(name)
@@ -142,14 +134,14 @@ class ConsumerRegistry:
         return stopping
 
     def after_fork_in_child(self) -> None:
-        """Have fresh threads in a child process, where those of the parent do not run."""
+        """Make new threads in a child process, where those of the parent do not run."""
         self._lock = threading.RLock()
         for name, factory in self._factories.items():
             self.threads[name] = factory()
             self.properties[name]["started"] = False
 
     def running(self) -> dict[str, BaseConsumerThread]:
-        """The consumers that were started and not stopped."""
+        """Return the consumers that were started and not stopped."""
         with self._lock:
             return {
                 name: thread
@@ -157,13 +149,45 @@ class ConsumerRegistry:
                 if self.properties[name].get("started")
             }
 
+    def ended(self) -> Iterator[str]:
+        """Iterate over those that have ended by themselves and may be started once more."""
+        for name, thread in self.running().items():
+            if thread.is_alive():
+                continue  # it recovers by itself, also where it has failed for now
+            properties = self.properties[name]
+            allowed, done = properties["restart_attempts"], properties["restarts"]
+            if not 0 <= allowed <= done:
+                properties["restarts"] = done + 1
+                LOG.warning(
+                    "consumer %r has ended (%s); restarting it", name, thread.snapshot.reason
+                )
+                yield name
+
+    def health(
+        self, complaints: Mapping[str, str], *, stacks: bool
+    ) -> tuple[dict[str, ConsumerHealth], list[str]]:
+        """Return the health of each consumer, and what is wrong, one line each.
+
+        Args:
+            complaints: what was found to be wrong, by name.
+            stacks: whether to add the stacks of the oldest callbacks.
+        """
+        started = self.running()
+        consumers = {
+            name: describe_consumer(name, thread, complaint=complaints.get(name, ""), stacks=stacks)
+            for name, thread in list(self.threads.items())
+        }
+        reasons = [
+            f"consumer {name!r} is {each.state}: {each.reason}"
+            for name, each in consumers.items()
+            if (name in started and not each.healthy)
+            or (each.state in _ENDED and name not in self.stopped)
+        ]
+        return consumers, reasons
+
 
 def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> bool:
-    """Wait for consumers that were asked to stop.
-
-    Args:
-        threads: the consumers.
-        deadline: until when, on the monotonic clock.
+    """Wait for consumers that were asked to stop, until a moment of the monotonic clock.
 
     Returns:
         Whether all have ended; those that have not are named in the log.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,61 +13,40 @@ import pika
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.threads import forking
 
-LOG = logging.getLogger("neon_mq_connector.client")
-
-
-ClientKey = tuple[Any, ...]
-
-_shared: dict[ClientKey, RequestClient] = {}
+_shared: dict[tuple[Any, ...], RequestClient] = {}
 _shared_lock = threading.RLock()
-
-
-def client_key(parameters: Sequence[pika.ConnectionParameters]) -> ClientKey:
-    """Tell what a client is known by: the servers, the virtual host, and who logs in how.
-
-    Args:
-        parameters: one entry per server of the cluster.
-    """
-    first = parameters[0]
-    credentials = first.credentials
-    return (
-        tuple((each.host, each.port) for each in parameters),
-        first.virtual_host,
-        getattr(credentials, "username", None),
-        getattr(credentials, "password", None),
-        first.ssl_options is not None,
-    )
-
-
-def known_client(key: ClientKey) -> RequestClient | None:
-    """Give the client of a key, if it was made and not closed since."""
-    return _shared.get(key)
 
 
 def shared_client(
     parameters: Sequence[pika.ConnectionParameters], *, owner: str = ""
 ) -> RequestClient:
-    """Give the process's client for a server, user and virtual host; made when first asked for.
+    """Return the process's client for some servers, a user and a virtual host.
 
     Args:
         parameters: one entry per server of the cluster.
-        owner: the name of the asking service, for the client that is made.
+        owner: the name of the asking service, for a client that is made.
 
     Returns:
         The client; it is closed when the interpreter ends, or by `close_shared_clients`.
     """
-    key = client_key(parameters)
+    first = parameters[0]
+    key = (
+        tuple((each.host, each.port) for each in parameters),
+        first.virtual_host,
+        getattr(first.credentials, "username", None),
+        getattr(first.credentials, "password", None),
+        first.ssl_options is not None,
+    )
     with _shared_lock:
         client = _shared.get(key)
         if client is None:
-            made = RequestClient(parameters, owner=owner)
-            client = _shared.setdefault(key, made)  # a signal handler may have been quicker
+            client = _shared[key] = RequestClient(parameters, owner=owner)
             _close_at_the_end_of_a_worker()
         return client
 
 
 def _after_fork() -> None:
-    """Replace the lock: whoever held it when the process forked is not here."""
+    """Replace the lock: the thread that held it when the process forked is not here."""
     global _shared_lock
     _shared_lock = threading.RLock()
 
@@ -77,7 +55,7 @@ forking.call_in_child(_after_fork)
 
 
 def _close_at_the_end_of_a_worker() -> None:
-    """Have the clients closed in processes of `multiprocessing` too, which skip `atexit`."""
+    """Close the clients in processes of `multiprocessing` too, which skip `atexit`."""
     if "multiprocessing.util" in sys.modules:
         from multiprocessing.util import Finalize
 
@@ -85,7 +63,7 @@ def _close_at_the_end_of_a_worker() -> None:
 
 
 def close_shared_clients(timeout: float = 3.0) -> None:
-    """Close the clients that `send_mq_request` made; the next request makes another.
+    """Close the shared clients; the next request makes another.
 
     Args:
         timeout: for each, in seconds.

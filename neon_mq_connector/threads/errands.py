@@ -53,14 +53,7 @@ class Errands:
         self._thread = thread
 
     def wait_until_done(self, timeout: float) -> bool:
-        """Wait for the end of all calls.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            Whether all have been made.
-        """
+        """Wait for at most so many seconds; return whether all calls have been made."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

@@ -38,11 +38,7 @@ def keep(*inherited: object) -> None:
 
 
 def call_in_child(function: Callable[[], object]) -> None:
-    """Call a function in each child process, to replace what a module owns.
-
-    Args:
-        function: called without arguments.
-    """
+    """Call a function in each child process, to replace what a module owns."""
     _functions.append(function)
 
 

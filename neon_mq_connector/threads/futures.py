@@ -104,11 +104,8 @@ class FutureThread:
     def stop(self, timeout: float) -> bool:
         """End the thread, when it has called what it was to call.
 
-        Args:
-            timeout: how long to wait for it, in seconds.
-
         Returns:
-            Whether it has ended; True as well when it is this thread that asks.
+            Whether it has ended within so many seconds; True when called on the thread itself.
         """
         self._stopping = True
         self._mail.put(None)
@@ -122,7 +119,7 @@ class FutureThread:
         try:
             self._unstarted.pop()
         except IndexError:
-            return  # another thread does it, or what this signal handler has interrupted
+            return  # another thread does it
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             thread.start()

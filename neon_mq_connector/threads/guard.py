@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 LOG = logging.getLogger("neon_mq_connector.hooks")
 
@@ -46,16 +45,12 @@ class Guard:
     def __enter__(self) -> None:
         """Begin the block."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        """Log an error; whether there was one that ends here."""
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Log an error; return whether there was one that ends here."""
         if error is None:
             return False
-        if isinstance(error, KeyboardInterrupt) and _is_main_thread():
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and isinstance(error, KeyboardInterrupt):
             return False
         LOG.error(f"{self._what} failed", *self._arguments, exc_info=error)
         if self._report is not None:
@@ -68,7 +63,3 @@ def name_of(callback: Callable[..., object]) -> str:
     with Guard("naming a callback"):
         return str(getattr(callback, "__qualname__", None) or repr(callback))
     return f"a {type(callback).__qualname__}"
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from neon_mq_connector.threads.mailbox import Mailbox
@@ -40,14 +40,7 @@ class Flag:
         self._is_set = False
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is set.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            Whether it is set.
-        """
+        """Wait for at most so many seconds until it is set; return whether it is."""
         deadline = time.monotonic() + timeout
         while not self._is_set:
             try:
@@ -82,12 +75,7 @@ class StopSignals:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Restore the handlers of before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -99,12 +87,7 @@ class StopSignals:
             self._never.wait(_PAUSE)
 
     def wait_for_second(self, thread: threading.Thread, timeout: float) -> None:
-        """Wait for a thread to end, unless there is a second signal.
-
-        Args:
-            thread: the thread that stops.
-            timeout: how long to wait at most, in seconds.
-        """
+        """Wait for a thread to end, for at most so many seconds or until a second signal."""
         waited = 0.0
         while thread.is_alive() and self._count < 2 and waited < timeout:
             thread.join(_PAUSE)

@@ -8,14 +8,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config.sources import Source, find_source, plain
-from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.connector import MQConnector, NeonMQHandler
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import (
@@ -24,14 +22,7 @@ from neon_mq_connector.errors import (
     VhostAccessError,
     WaitTimeoutError,
 )
-from neon_mq_connector.handler import NeonMQHandler
-from neon_mq_connector.service.shared_clients import (
-    ClientKey,
-    client_key,
-    known_client,
-    shared_client,
-)
-from neon_mq_connector.topology import check_name
+from neon_mq_connector.service.messaging import WIRE_FORMATS
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -81,23 +72,12 @@ def send_mq_request(
         timeout = _check(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
-        asker = asking.by = _known_asker()
-        client = asker.client(vhost)
+        client = asking.client()
         try:
-            if not expect_response:
-                client.send(
-                    target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
-                )
-                return {}
-            return client.request(
-                target_queue,
-                request_data,
-                timeout=timeout,
-                reply_queue=response_queue,
-                wire_format=asker.wire_format,
-                on_part=stream_callback,
-                on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
-            )
+            if expect_response:
+                options = asking.options(request_data, response_queue, stream_callback)
+                return client.request(target_queue, request_data, timeout=timeout, **options)
+            client.send(target_queue, request_data, timeout=timeout, wire_format=asking.wire_format)
         except Exception as error:
             if _is_of_the_connection(error):
                 asking.look_for_vhost()
@@ -116,26 +96,9 @@ async def send_mq_request_async(
 ) -> dict[str, Any]:
     """Send a request to a service's queue and await its answer, without holding up the loop.
 
-    The same as `send_mq_request`, for coroutines; both use the same connection. When it is
+    The same as `send_mq_request`, with its arguments, its value and its errors; both use the same
+    connection. ``stream_callback`` is awaited if it is a coroutine function. When the wait is
     cancelled the answer is dropped.
-
-    Args:
-        vhost: the virtual host.
-        request_data: the request; its ``routing_key`` is set to where the answer is to go.
-        target_queue: the queue of the service.
-        response_queue: the name of a queue to be made for the answer; by default none is needed.
-        timeout: how long to wait for the answer, in seconds: more than 0, at most 4,294,967 (30, of
-            which None is another way to say it). The request expires with it.
-        expect_response: False to return once the broker has the message.
-        stream_callback: for an answer in parts: called with each of them, the last included, and
-            awaited if it is a coroutine function.
-
-    Returns:
-        The answer, of one in parts the last; an empty dict when none is expected, none came in
-        time, or anything failed, which is logged.
-
-    Raises:
-        ValueError: the virtual host does not exist or the user may not use it.
     """
     from neon_mq_connector.aio.binding import in_thread, requests_by
 
@@ -144,29 +107,17 @@ async def send_mq_request_async(
         timeout = _check(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
-        if _asker is None or not _asker.knows(vhost):
-            # the first time: it reads files, and imports what checks them
-            await in_thread(
-                lambda: _known_asker().client(vhost),
-                timeout=timeout,
-                what="reading the configuration",
-            )
-        asker = asking.by = _known_asker()
-        requests = requests_by(asker.client(vhost))
+        if _asker is None:  # the first time: it reads files, and imports what checks them
+            await in_thread(_known_asker, timeout=timeout, what="reading the configuration")
+        requests = requests_by(asking.client())
         try:
-            if not expect_response:
-                await requests.send(
-                    target_queue, request_data, timeout=timeout, wire_format=asker.wire_format
+            if expect_response:
+                options = asking.options(request_data, response_queue, stream_callback)
+                return await requests.request(
+                    target_queue, request_data, timeout=timeout, **options
                 )
-                return {}
-            return await requests.request(
-                target_queue,
-                request_data,
-                timeout=timeout,
-                reply_queue=response_queue,
-                wire_format=asker.wire_format,
-                on_part=stream_callback,
-                on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
+            await requests.send(
+                target_queue, request_data, timeout=timeout, wire_format=asking.wire_format
             )
         except Exception as error:
             if _is_of_the_connection(error):
@@ -177,16 +128,34 @@ async def send_mq_request_async(
 
 
 class _Asking:
-    """What becomes of errors: they are logged, but for a virtual host that cannot be used.
-
-    Attributes:
-        by: what is asked with, as soon as it is known.
-    """
+    """One call, in a ``with`` block: errors are logged, but for a virtual host that is refused."""
 
     def __init__(self, vhost: Any, target_queue: Any) -> None:
-        self.by: _Asker | None = None
+        self._asker: _Asker | None = None
         self._vhost = vhost
         self._target_queue = target_queue
+
+    def client(self) -> RequestClient:
+        """Return the process's client for the virtual host."""
+        self._asker = asker = _known_asker()
+        return asker._client(self._vhost)
+
+    @property
+    def wire_format(self) -> WireFormat:
+        """How requests are encoded."""
+        assert self._asker is not None
+        return WIRE_FORMATS[self._asker.settings.wire_format]
+
+    def options(
+        self, request_data: dict[str, Any], response_queue: str | None, stream_callback: Any
+    ) -> dict[str, Any]:
+        """Return the arguments of a request for which an answer is waited."""
+        return {
+            "reply_queue": response_queue,
+            "wire_format": self.wire_format,
+            "on_part": stream_callback,
+            "on_reply_queue": lambda name: request_data.__setitem__("routing_key", name),
+        }
 
     def look_for_vhost(self) -> None:
         """Find out whether a connection ended because its virtual host was deleted.
@@ -194,22 +163,17 @@ class _Asking:
         Raises:
             VhostAccessError: the virtual host does not exist or the user may not use it.
         """
-        if self.by is not None:
-            refusal = wait_until_up(self.by.connector._all_parameters(self._vhost), 0.0)
+        if self._asker is not None:
+            refusal = wait_until_up(self._asker._all_parameters(self._vhost), 0.0)
             if isinstance(refusal, VhostAccessError):
                 raise refusal
 
     def __enter__(self) -> None:
         """Look at the errors of a block."""
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> bool:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
         if isinstance(error, VhostAccessError):
-            user = _CLIENT if self.by is None else self.by.user
+            user = _CLIENT if self._asker is None else self._asker.mq_credentials.username
             raise ValueError(f"{self._vhost} is not a valid endpoint for {user}") from error
         if not isinstance(error, Exception):
             return False
@@ -237,12 +201,9 @@ def _check(
     timeout: Any,
     stream_callback: Any,
 ) -> float:
-    """Refuse arguments that cannot be used, each by its name and with what would do.
+    """Refuse arguments that cannot be used, and return the timeout in seconds.
 
     An empty request gets a ``message_id``.
-
-    Returns:
-        The timeout, in seconds.
     """
     if timeout is None:
         timeout = _DEFAULT_TIMEOUT
@@ -255,21 +216,12 @@ def _check(
     if not isinstance(target_queue, str) or not target_queue:
         raise _unusable("target_queue", target_queue, "a queue; give the name of the service's own")
     if response_queue is not None and not isinstance(response_queue, str):
-        raise _unusable(
-            "response_queue", response_queue, "a queue; give its name as a text, or None"
-        )
-    if (
-        type(timeout) not in (int, float) and not isinstance(timeout, numbers.Real)
-    ) or not 0 < float(timeout) <= _LONGEST_TIMEOUT:
-        raise _unusable(
-            "timeout",
-            timeout,
-            f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, "
-            f"or None for {_DEFAULT_TIMEOUT:g}",
-        )
-    check_name("virtual host", vhost)
-    check_name("queue", target_queue)
-    check_name("queue", response_queue or "")
+        what = "a queue; give its name as a text, or None"
+        raise _unusable("response_queue", response_queue, what)
+    is_number = type(timeout) in (int, float) or isinstance(timeout, numbers.Real)
+    if not is_number or not 0 < float(timeout) <= _LONGEST_TIMEOUT:
+        limits = f"more than 0 and at most {_LONGEST_TIMEOUT:,}, or None for {_DEFAULT_TIMEOUT:g}"
+        raise _unusable("timeout", timeout, f"a time to wait; give seconds, {limits}")
     if stream_callback is not None and not callable(stream_callback):
         raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
     if not request_data:
@@ -281,43 +233,16 @@ def _unusable(name: str, value: Any, what: str) -> ValueError:
     return ValueError(f"{name}={value!r:.60} is not {what}")
 
 
-@dataclass(frozen=True)
-class _Asker:
+class _Asker(MQConnector):
     """What one configuration says of asking; made anew when it changes.
 
     Attributes:
-        config: the configuration as it was, for comparison.
-        connector: makes connection parameters of it.
-        user: the user's name.
-        wire_format: how requests are encoded.
+        made_of: a copy of the configuration, for comparison.
     """
 
-    config: Any = field(repr=False)
-    connector: MQConnector
-    user: str | None
-    wire_format: WireFormat
-    _keys: dict[str, ClientKey] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> _Asker:
-        copied = plain(config)
-        connector = MQConnector(copied, _CLIENT)
-        user = connector.mq_credentials.username
-        return cls(copied, connector, user, WireFormat(connector.settings.wire_format))
-
-    def knows(self, vhost: str) -> bool:
-        """Whether it has had a client for a virtual host."""
-        return vhost in self._keys
-
-    def client(self, vhost: str) -> RequestClient:
-        """Return the process's client for a virtual host."""
-        key = self._keys.get(vhost)
-        client = None if key is None else known_client(key)
-        if client is None:
-            parameters = self.connector._all_parameters(vhost)
-            client = shared_client(parameters, owner=_CLIENT)
-            self._keys[vhost] = client_key(parameters)
-        return client
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.made_of = plain(config)
+        super().__init__(self.made_of, _CLIENT)
 
 
 #: Seconds for which a configuration is used without being looked for again: a process that sends
@@ -349,8 +274,8 @@ def _known_asker() -> _Asker:
     source = _find_source()
     config = source.section if source is not None else _default_mq_config
     asker = _asker
-    if asker is None or asker.config != config or not config:
-        asker = _asker = _Asker.of(config)
+    if asker is None or asker.made_of != config or not config:
+        asker = _asker = _Asker(config)
     return asker
 
 

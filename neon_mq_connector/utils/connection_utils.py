@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pika
@@ -19,19 +19,14 @@ LOG = logging.getLogger("neon_mq_connector.utils")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Nobody sets it: waiting on it is a pause.
+#: It is never set: waiting on it is a pause.
 _never = threading.Event()
 
 
 def get_timeout(backoff_factor: float, number_of_retries: int) -> float:
-    """Return how long to wait after a number of failed attempts.
+    """Return how long to wait after so many failed attempts, in seconds.
 
-    Args:
-        backoff_factor: the wait after the first one, in seconds.
-        number_of_retries: how many attempts have failed, from 1.
-
-    Returns:
-        Seconds, doubling with each attempt.
+    It is the backoff factor after the first one, and doubles with each further one.
     """
     return float(backoff_factor * 2 ** (number_of_retries - 1))
 
@@ -55,8 +50,7 @@ def retry(
         backoff_factor: the wait after the first failed attempt, in seconds; see `get_timeout`.
         use_self: the function is a method, and the callbacks may be names of methods.
         callback_on_attempt_failure_args: its arguments; ``"e"`` stands for the exception,
-            ``"self"``
-            for the object.
+            ``"self"`` for the object.
         callback_on_exceeded_args: its arguments.
 
     Returns:
@@ -95,34 +89,20 @@ def retry(
     return decorate
 
 
-def _resolve(callback: str | Callable[..., Any], owner: Any) -> Callable[..., Any]:
-    if isinstance(callback, str):
-        found: Callable[..., Any] = getattr(owner, callback)
-        return found
-    return callback
+def _resolve(callback: str | Callable[..., Any], owner: Any) -> Any:
+    return getattr(owner, callback) if isinstance(callback, str) else callback
 
 
-class SuppressPikaLogging:
+@contextlib.contextmanager
+def SuppressPikaLogging() -> Iterator[None]:
     """Silence pika's errors inside a ``with`` block, where failures are expected."""
-
-    def __init__(self) -> None:
-        self._level = logging.NOTSET
-
-    def __enter__(self) -> SuppressPikaLogging:
-        """Silence them."""
-        logger = logging.getLogger("pika")
-        self._level = logger.level
-        logger.setLevel(logging.CRITICAL)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let them speak again."""
-        logging.getLogger("pika").setLevel(self._level)
+    logger = logging.getLogger("pika")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_rmq_is_available(

@@ -9,32 +9,17 @@ from neon_mq_connector.control.probe import is_port_open
 
 
 def dict_to_b64(data: dict[Any, Any], charset: str = "utf-8") -> bytes:
-    """Write a dict in the legacy format, see `neon_mq_connector.codec.dict_to_b64`.
-
-    Args:
-        data: the dict.
-        charset: accepted for old callers; what is written is ASCII.
-    """
+    """Write a dict as `codec.dict_to_b64` does; the charset is ignored: it is all ASCII."""
     return codec.dict_to_b64(data)
 
 
 def b64_to_dict(data: bytes | str, charset: str = "utf-8") -> dict[Any, Any]:
-    """Read a message body, see `neon_mq_connector.codec.b64_to_dict`.
-
-    Args:
-        data: the body.
-        charset: accepted for old callers.
-    """
+    """Read a message body as `codec.b64_to_dict` does; the charset is ignored."""
     return codec.b64_to_dict(data)
 
 
 def check_port_is_open(addr: str, port: int) -> bool:
-    """Whether something listens at a TCP port.
-
-    Args:
-        addr: host name or address.
-        port: the port.
-    """
+    """Whether something listens at a TCP port of a host name or address."""
     return is_port_open(addr, port)
 
 

@@ -38,9 +38,11 @@ def update(text: str) -> str:
 
 
 def _rows(section: type[Section], group: str) -> Iterator[str]:
+    current = ""
     for name, field in section.model_fields.items():
         said = notes(field)
-        if said["group"] == group:
+        current = said["group"] or current
+        if current == group:
             cells = (f"`{name}`", said["expects"], _default(field), said["unit"])
             yield f"| {' | '.join(cells)} | {field.description} |\n"
 

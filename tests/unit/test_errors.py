@@ -50,15 +50,8 @@ def test_code_that_catches_the_builtin_catches_it(
     assert issubclass(kind, builtin)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        errors.UnroutableError("nowhere", may_have_arrived=False),
-        errors.RemoteError("it failed", answer={"error": "boom"}),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_an_error_survives_the_way_to_another_process(error: MQError) -> None:
+def test_an_error_survives_the_way_to_another_process() -> None:
+    error = errors.UnroutableError("nowhere", may_have_arrived=False)
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert vars(again) == vars(error)

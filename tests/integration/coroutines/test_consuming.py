@@ -15,8 +15,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry, create_mq_callback
 from neon_mq_connector.aio.consumer import AsyncConsumer
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
-from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
+from neon_mq_connector.service.liveness import LivenessWatch
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.polling import eventually
 
@@ -247,7 +248,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     run(connector)
     put(channel, "q", b"1")
     assert blocked.wait(30.0)
-    watch = LivenessWatch("test-watch", LivenessPolicy(), lambda: connector.consumers)
+    watch = LivenessWatch("test-watch", MQSettings.from_config({}), lambda: connector.consumers)
     began = time.monotonic()
     for number in range(3):
         put(channel, "functions", b"%d" % number)

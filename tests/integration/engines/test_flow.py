@@ -10,7 +10,8 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
+from neon_mq_connector.config import MQSettings
+from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.polling import eventually, never
@@ -56,9 +57,11 @@ def numbered(count: int, tail: bytes = b"") -> list[bytes]:
     return [b"%04d" % number + tail for number in range(count)]
 
 
-def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:
+def watch_over(connector: MQConnector, **settings: float) -> LivenessWatch:
     """Make a watch that looks when the test says so."""
-    return LivenessWatch("test-watch", LivenessPolicy(**policy), lambda: connector.consumers)
+    return LivenessWatch(
+        "test-watch", MQSettings.from_config(settings), lambda: connector.consumers
+    )
 
 
 def count_consumers(channel: BlockingChannel, queue: str) -> int:

@@ -11,10 +11,11 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
+from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
-from neon_mq_connector.service.liveness import LivenessPolicy, LivenessWatch
+from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.engines import ENGINES
@@ -30,9 +31,11 @@ def function_engine() -> Engine:
     return dict(ENGINES["threaded"])
 
 
-def watch_over(connector: MQConnector, **policy: float) -> LivenessWatch:
+def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -> LivenessWatch:
     """Make a watch that looks when the test says so."""
-    return LivenessWatch("test-watch", LivenessPolicy(**policy), lambda: connector.consumers)
+    return LivenessWatch(
+        "test-watch", MQSettings.from_config(settings), lambda: connector.consumers, period
+    )
 
 
 @pytest.mark.one_engine
@@ -155,7 +158,7 @@ def test_what_is_slow_or_waits_its_turn_is_well(
     channel.basic_publish("", "s", b"2")
     assert entered.wait(10.0)
     watch = LivenessWatch(
-        "test-watch", LivenessPolicy(stalled_after=2.0), connector._registry.running
+        "test-watch", MQSettings.from_config({"stalled_after": 2.0}), connector._registry.running
     )
 
     def look() -> Any:

@@ -283,7 +283,6 @@ def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         (errors.PublishTimeoutError("x", may_have_arrived=True), ExitCode.NOT_DELIVERED),
         (errors.RequestTimeoutError("x"), ExitCode.FAILED),
         (errors.RequestLostError("x"), ExitCode.NO_BROKER),
-        (errors.RemoteError("x", answer={}), ExitCode.FAILED),
         (errors.DecodeError("x"), ExitCode.FAILED),
         (PrivateBrokerError("x"), ExitCode.NO_BROKER),
         (ZeroDivisionError("x"), ExitCode.INTERNAL),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neon_mq_connector.config import env_flag, env_path
-from neon_mq_connector.config.environment import config_directory, home_directory
+from neon_mq_connector.config.sources import config_directory, home_directory
 from neon_mq_connector.errors import ConfigurationError
 
 NAME = "MQ_ASYNC_CONSUMERS"

@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[A
 
     def request(client: RequestClient, queue: str, data: Any, **options: Any) -> dict[str, Any]:
         asked.arguments.append({"queue": queue, "data": data, **options})
-        asked.parameters.append(client._connections.parameters[0])
+        asked.parameters.append(client.connections.parameters[0])
         return {"answered": True}
 
     monkeypatch.setattr(RequestClient, "request", request)
