@@ -18,7 +18,6 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination, Flush, Message
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.threads.futures import FutureThread
 
 #: How many messages of one batch may wait for their confirm. When so many do, half of them are
 #: waited for, so that the two threads do not wake each other for every single message.
@@ -26,15 +25,12 @@ _WINDOW = 4096
 _NEVER = 1 << 62
 #: Messages that follow one another in so many seconds are written together.
 _QUICKLY = 0.001
-#: The longest time that one is held back for that, in seconds.
-_LONGEST_HOLD = 0.05
-#: How often one who waits for a batch looks whether it gets on, as parts of the time allowed.
+#: How often the progress of a batch is looked at, as parts of the time allowed.
 _LOOKS = 10
 
 
 def publish_all(
     publisher: Publisher,
-    futures: FutureThread,
     destination: Destination,
     messages: Iterator[EncodedMessage],
     *,
@@ -44,7 +40,6 @@ def publish_all(
 
     Args:
         publisher: of the virtual host.
-        futures: the thread that writes out what is held back for too long.
         destination: where they go; what is missing there is declared.
         messages: the messages, which are taken one by one.
         timeout: how long the broker may take nothing and confirm nothing, in seconds.
@@ -60,8 +55,7 @@ def publish_all(
     batch = _Batch(publisher, destination, timeout)
     cause: Exception | None = None
     try:
-        with _WriteOut(publisher, futures):
-            batch.send_all(messages)
+        batch.send_all(messages)
     except Exception as error:
         cause = error
     batch.wait()
@@ -69,38 +63,6 @@ def publish_all(
     if cause is not None:
         raise cause
     return batch.message_ids
-
-
-class _WriteOut:
-    """Write out what is held back while the next message lets us wait.
-
-    Attributes:
-        deadline: until when they may be, on the monotonic clock, in seconds.
-    """
-
-    def __init__(self, publisher: Publisher, futures: FutureThread) -> None:
-        self._publisher = publisher
-        self._futures = futures
-        self._over = False
-        self.deadline = 0.0
-
-    def __enter__(self) -> None:
-        self._expect()
-
-    def __exit__(self, *_: object) -> None:
-        self._over = True
-        self._futures.forget(self)
-        self._publisher.write_out()
-
-    def expire(self) -> None:
-        """Write what is held back; called by the thread of futures."""
-        if not self._over:
-            self._publisher.write_out()
-            self._expect()
-
-    def _expect(self) -> None:
-        self.deadline = time.monotonic() + _LONGEST_HOLD
-        self._futures.expect(self)
 
 
 class _Part:
@@ -122,9 +84,8 @@ class _Part:
             batch.bell.set()
 
     def fail(self, error: BaseException) -> None:
-        batch = self._batch
-        batch.failures[self._number] = _as_publish_error(error)
-        batch.bell.set()
+        self._batch.failures[self._number] = _as_publish_error(error)
+        self._batch.bell.set()
 
 
 class _Batch:
@@ -161,15 +122,15 @@ class _Batch:
         Raises:
             Exception: what came from `messages`, or kept the first message from being sent.
         """
-        for first in messages:
-            if not self._send_first(first):
-                return
-            break
-        destination, publisher, timeout = self._destination, self._publisher, self._timeout
+        first = next(messages, None)
+        if first is None or not self._send_first(first):
+            return
+        destination, post, timeout = self._destination, self._publisher.post, self._timeout
+        # what `Destination.message` makes of each, without a call for each
         exchange, queue, mandatory = destination.exchange, destination.queue, destination.mandatory
         declares_queue = mandatory and not exchange
         steps = destination.declare if exchange else None
-        post, held, soon = publisher.post, Flush.HELD, Flush.SOON
+        held, soon = Flush.HELD, Flush.SOON
         ids, confirmed = self.message_ids, self.confirmed
         number = room = len(ids)
         for message_id, body, properties in messages:
@@ -190,7 +151,7 @@ class _Batch:
                 self.failures[number] = _as_publish_error(error)
                 return
             except BaseException as error:
-                # out of a signal handler: whether this one has left nobody knows
+                # out of a signal handler: it is not known whether this one has left
                 if len(confirmed) == number:
                     confirmed.append(0)
                 if not confirmed[number]:
@@ -205,10 +166,10 @@ class _Batch:
         total = len(self.confirmed)
         if self._wait_until(total):
             return
-        some = self._message_to_name()
+        error = self._late()
         for number in range(total):
-            if not self.confirmed[number] and number not in self.failures:
-                self.failures[number] = self._publisher.unconfirmed_in_time(some, self._timeout)
+            if not self.confirmed[number]:
+                self.failures.setdefault(number, error)
 
     def raise_failures(self, cause: Exception | None) -> None:
         """Raise an error if there are any.
@@ -257,8 +218,7 @@ class _Batch:
         if sent - settled < _WINDOW:
             return settled + _WINDOW
         if not self._wait_until(sent - _WINDOW // 2):
-            error = self._publisher.unconfirmed_in_time(self._message_to_name(), self._timeout)
-            raise PublishTimeoutError(f"not sent: {error}", may_have_arrived=False)
+            raise PublishTimeoutError(f"not sent: {self._late()}", may_have_arrived=False)
         return sent + _WINDOW // 2
 
     def _wait_until(self, settled: int) -> bool:
@@ -284,9 +244,10 @@ class _Batch:
                 return False
             self.bell.wait(min(left, self._timeout / _LOOKS))
 
-    def _message_to_name(self) -> Message:
+    def _late(self) -> PublishError:
         nothing = EncodedMessage("", b"", pika.BasicProperties())
-        return self._destination.message(nothing)
+        some = self._destination.message(nothing)
+        return self._publisher.unconfirmed_in_time(some, self._timeout)
 
 
 def _as_publish_error(error: BaseException) -> PublishError:

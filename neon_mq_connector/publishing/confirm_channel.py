@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from neon_mq_connector.errors import (
     MQError,
     PublishError,
     PublishRejectedError,
+    StoppedError,
     UnroutableError,
 )
 from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, Returned
@@ -25,6 +27,8 @@ from neon_mq_connector.topology import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_F
 
 #: So many bytes that are held back are worth a system call.
 _ENOUGH = 32_768
+#: What is held back is written after so many seconds at the latest.
+_LONGEST_HOLD = 0.01
 
 # the broker's words when it closes the channel because of one message
 _EXCHANGE = re.compile(r"exchange '([^']*)'")
@@ -63,6 +67,7 @@ class ConfirmChannel:
         self._idle = [None]
         self._last = 0
         self._held = 0  # bytes; the sending thread's
+        self._write_due = 0.0  # until then a timer writes what is held back
         self._lowest = 1  # the I/O thread's: everything below is confirmed
         self._pending: dict[int, Unconfirmed] = {}
         self._error: MQError | None = None
@@ -135,6 +140,11 @@ class ConfirmChannel:
                 channel.flush()
             elif flush is Flush.SOON:
                 channel.flush_soon()
+            elif (now := time.monotonic()) >= self._write_due:
+                # not for ever: an interrupt may come before the timer is set
+                self._write_due = now + 2 * _LONGEST_HOLD
+                with contextlib.suppress(StoppedError):
+                    channel.link.call_later(_LONGEST_HOLD, self._write_held)
 
     def _send_all(self, channel: LinkChannel) -> Flush:
         """Send all of `_todo`; return when it is to be written."""
@@ -162,6 +172,10 @@ class ConfirmChannel:
         return Flush.NOW if flush is Flush.HELD else flush
 
     # -- I/O thread ----------------------------------------------------------------------------
+
+    def _write_held(self) -> None:
+        self._write_due = 0.0
+        self.flush()
 
     def _confirmed(self, tag: int, multiple: bool, nacked: bool) -> None:
         pop = self._pending.pop

@@ -33,7 +33,7 @@ class Flush(enum.Enum):
     NOW = "now"
     #: Together with what is sent until the I/O thread comes to it.
     SOON = "soon"
-    #: When there is enough, or when `ConfirmChannel.flush` is called, which has to happen.
+    #: When there is enough, or after some milliseconds, or with what is written before.
     HELD = "held"
 
 

@@ -254,14 +254,8 @@ class MessagingService(ConfiguredService):
         destination, encode = self._sending(
             destination_of(exchange, queue, exchange_type), expiration
         )
-        connections = self._connections(vhost or self.vhost)
-        return publish_all(
-            connections.publisher,
-            connections.futures,
-            destination,
-            map(encode, messages),
-            timeout=timeout,
-        )
+        publisher = self._connections(vhost or self.vhost).publisher
+        return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
 
     def _sending(
         self,

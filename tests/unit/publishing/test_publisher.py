@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -264,11 +265,13 @@ def test_a_loss_while_many_publish_leaves_nobody_without_an_answer(_round: int, 
     assert it.publisher.flush(0.1)
 
 
-def test_what_is_held_back_is_written_when_there_is_enough_or_when_asked_for(
+def test_what_is_held_back_is_written_when_there_is_enough_or_asked_for_or_after_a_while(
     it: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it.submit()  # opens the channel
     written: list[int] = []
+    timers: list[Callable[[], None]] = []
+    monkeypatch.setattr(it.channel.link, "call_later", lambda _delay, work: timers.append(work))
     monkeypatch.setattr(it.channel, "flush", lambda: written.append(len(it.channel.published)))
     deadline = time.monotonic() + 5.0
 
@@ -277,11 +280,18 @@ def test_what_is_held_back_is_written_when_there_is_enough_or_when_asked_for(
         it.publisher.post(message, FutureAnswer(), deadline, Flush.HELD)
 
     post(b"small")
+    post(b"small")
     assert written == []
     it.publisher.write_out()
-    assert written == [2]
+    assert written == [3]
     post(b"x" * 40_000)
-    assert written == [2, 3]
+    assert written == [3, 4]
     post(b"small")
     it.publisher.post(Message("", "q", b"", BasicProperties()), FutureAnswer(), deadline, Flush.NOW)
-    assert written == [2, 3, 5], "what must leave now takes along what was held back"
+    assert written == [3, 4, 6], "what must leave now takes along what was held back"
+    post(b"small")
+    assert len(timers) == 1
+    timers[0]()
+    assert written == [3, 4, 6, 7]
+    post(b"small")
+    assert len(timers) == 2, "what is held back later has a timer of its own"
