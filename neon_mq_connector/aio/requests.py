@@ -28,7 +28,7 @@ from neon_mq_connector.client.request_client import RequestClient, check_count
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
-from neon_mq_connector.publishing.encoded_message import prepare_encoded
+from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 
 T = TypeVar("T")
@@ -173,7 +173,7 @@ class AsyncRequests:
         expiration: float | None = None,
     ) -> str:
         """Do as `RequestClient.send`."""
-        encoded = prepare_encoded(
+        encoded = encode_message(
             data, wire_format=wire_format, expiration=expiration, app_id=self._client.owner
         )
         return await self._sender.send_and_wait(Destination(queue=queue), encoded, timeout=timeout)

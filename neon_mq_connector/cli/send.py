@@ -12,7 +12,7 @@ from neon_mq_connector.cli.options import Seconds, checked_name, connection_opti
 from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.publishing.encoded_message import prepare
+from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.topology import check_name
 
@@ -67,7 +67,7 @@ def command(
       neon-mq send --exchange events --type topic user.created '{"name": "Ada"}'
     """
     key, data = _split(arguments, exchange, exchange_type)
-    encoded = prepare(
+    encoded = encode_message(
         data,
         wire_format=WireFormat(wire_format or connection.settings.wire_format),
         expiration=None if expires is None else expires * 1000,

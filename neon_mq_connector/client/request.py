@@ -20,7 +20,7 @@ from neon_mq_connector.link import RawDelivery, content_type
 from neon_mq_connector.publishing.encoded_message import (
     check_data,
     context_message_id,
-    prepare_encoded,
+    encode_message,
 )
 from neon_mq_connector.topology import check_name
 
@@ -117,7 +117,7 @@ class Request:
         self.receive = receive
         self.declared = bool(spec.exchange)
         milliseconds = spec.timeout * 1000
-        self.message = prepare_encoded(
+        self.message = encode_message(
             {**spec.data, "routing_key": reply_queue},
             wire_format=spec.wire_format,
             expiration=min(max(1.0, milliseconds), LONGEST_EXPIRATION),

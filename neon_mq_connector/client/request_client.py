@@ -27,7 +27,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import StoppedError, UnroutableError, WaitTimeoutError
-from neon_mq_connector.publishing.encoded_message import prepare
+from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 
@@ -210,7 +210,9 @@ class RequestClient:
         Raises:
             PublishError: the broker did not confirm it.
         """
-        encoded = prepare(data, wire_format=wire_format, expiration=expiration, app_id=self.owner)
+        encoded = encode_message(
+            data, wire_format=wire_format, expiration=expiration, app_id=self.owner
+        )
         message = Destination(queue=queue).message(encoded)
         self.connections.publisher.publish(message, timeout=timeout)
         return encoded.message_id

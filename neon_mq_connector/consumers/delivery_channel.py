@@ -20,6 +20,7 @@ import pika.frame
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.codec import WireFormat, decode_body
+from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attachment import Attachment
 from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
@@ -332,6 +333,11 @@ class DeliveryConnection(Generic[ChannelT, DoneT]):
 
     def _new_channel(self) -> ChannelT:
         raise NotImplementedError
+
+    @property
+    def connections(self) -> Connections:
+        """The connections to the consumer's virtual host."""
+        return self._session.connections
 
     @property
     def is_open(self) -> bool:

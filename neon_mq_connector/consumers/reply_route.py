@@ -22,7 +22,7 @@ from neon_mq_connector.envelope import (
     is_reply_name,
 )
 from neon_mq_connector.link import EncodedProperties
-from neon_mq_connector.publishing.encoded_message import prepare_encoded
+from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Message
 
 #: Every broker takes so many bytes; one that finds a message too large closes the channel.
@@ -92,7 +92,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
     Raises:
         EncodeError: the data has no representation in the format of the request.
     """
-    encoded = prepare_encoded(
+    encoded = encode_message(
         data,
         wire_format=reply.wire_format,
         expiration=EXPIRATION,

@@ -50,47 +50,7 @@ class EncodedMessage(NamedTuple):
     properties: BasicProperties | EncodedProperties
 
 
-def prepare(
-    request_data: Mapping[str, Any],
-    *,
-    wire_format: WireFormat,
-    expiration: float | str | None,
-    app_id: str = "",
-    **properties: Any,
-) -> EncodedMessage:
-    """Encode a dict, with a ``message_id`` if it has none. The caller's dict stays as it is.
-
-    Args:
-        request_data: what to send.
-        wire_format: how to encode it.
-        expiration: how long it may wait in a queue, in milliseconds; None for ever.
-        app_id: the name of the sending service.
-        properties: passed on to `build_properties`.
-
-    Returns:
-        The message. Its id is the dict's ``message_id`` (an empty one stays), or else that of
-        ``context.mq``, or else a new one.
-
-    Raises:
-        TypeError: the data is not a mapping.
-        ValueError: the data is empty, or a broker takes no such expiration.
-        EncodeError: the data has no representation in that format.
-    """
-    data, message_id = _identified(request_data)
-    return EncodedMessage(
-        message_id,
-        encode_body(data, wire_format),
-        build_properties(
-            message_id=message_id,
-            content_type=content_type_of(wire_format),
-            app_id=app_id,
-            expiration=expiration,
-            **properties,
-        ),
-    )
-
-
-def prepare_encoded(
+def encode_message(
     request_data: Mapping[str, Any],
     *,
     wire_format: WireFormat,
@@ -101,7 +61,7 @@ def prepare_encoded(
     reply_queue: str = "",
     time_allowed: int = 0,
 ) -> EncodedMessage:
-    """Encode a dict as `prepare` does, its properties too: for a publisher of this library.
+    """Encode a dict, with a ``message_id`` if it has none. The caller's dict stays as it is.
 
     Args:
         request_data: what to send.
@@ -114,7 +74,13 @@ def prepare_encoded(
         time_allowed: for a request: how long its sender waits, in milliseconds.
 
     Returns:
-        The message; raises as `prepare`.
+        The message. Its id is the dict's ``message_id`` (an empty one stays), or else that of
+        ``context.mq``, or else a new one.
+
+    Raises:
+        TypeError: the data is not a mapping.
+        ValueError: the data is empty, or a broker takes no such expiration.
+        EncodeError: the data has no representation in that format.
     """
     data, message_id = _identified(request_data)
     template = _template(

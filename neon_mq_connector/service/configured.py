@@ -15,7 +15,7 @@ from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
-from neon_mq_connector.publishing.callers_connection import remember_owner
+from neon_mq_connector.service.callers_connection import remember_timeout
 from neon_mq_connector.topology import check_name
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class ConfiguredService:
             ConfigurationError: there are no credentials for the service.
         """
         connection = open_blocking(self._all_parameters(vhost, **kwargs))
-        remember_owner(connection, self.settings.publish_timeout)
+        remember_timeout(connection, self.settings.publish_timeout)
         return connection
 
     @staticmethod

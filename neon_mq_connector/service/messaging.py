@@ -17,12 +17,14 @@ from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
 from neon_mq_connector.publishing.batch import publish_all
-from neon_mq_connector.publishing.callers_connection import emit, emit_to
-from neon_mq_connector.publishing.encoded_message import EncodedMessage, prepare, prepare_encoded
+from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
 from neon_mq_connector.publishing.futures import submit
 from neon_mq_connector.publishing.message import Destination
+from neon_mq_connector.service.callers_connection import emit
 from neon_mq_connector.service.configured import ConfiguredService
 
+#: For a connection of the moment to end, in seconds.
+_CLOSE_TIMEOUT = 1.0
 #: By what the setting says.
 WIRE_FORMATS = {each.value: each for each in WireFormat}
 
@@ -96,9 +98,8 @@ class MessagingService(ConfiguredService):
             UnroutableError: no queue takes the message.
             PublishTimeoutError: the broker did not confirm it in time, that is within the setting
                 ``publish_timeout`` where `create_mq_connection` made the connection, or 30 s.
-                A connection of the caller's that was used for it is closed then.
         """
-        encoded = prepare(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
+        encoded = encode_message(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
         emit(connection, destination_of(exchange, queue, exchange_type), encoded)
         return encoded.message_id
 
@@ -157,18 +158,20 @@ class MessagingService(ConfiguredService):
             ConfigurationError: there are no credentials for the service.
         """
         destination, encode = self._sending(
-            destination_of(exchange, queue, exchange_type),
-            expiration,
-            prepare if connection_props else prepare_encoded,
+            destination_of(exchange, queue, exchange_type), expiration
         )
         encoded = encode(request_data)
         vhost, timeout = vhost or self.vhost, self.settings.publish_timeout
         if connection_props:
             parameters = self._all_parameters(vhost, **connection_props)
-            emit_to(parameters, destination, encoded, timeout=timeout)
+            connections = Connections(parameters, owner=self.service_name)
         else:
-            publisher = self._connections(vhost).publisher
-            publisher.publish(destination.message(encoded), timeout=timeout)
+            connections = self._connections(vhost)
+        try:
+            connections.publisher.publish(destination.message(encoded), timeout=timeout)
+        finally:
+            if connection_props:
+                connections.close(_CLOSE_TIMEOUT)
         return encoded.message_id
 
     def submit_message(
@@ -261,7 +264,6 @@ class MessagingService(ConfiguredService):
         self,
         destination: Destination,
         expiration: int | None,
-        encode: Callable[..., EncodedMessage] = prepare_encoded,
     ) -> tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]:
         """Return where messages go and how they are encoded; in a callback they may be answers."""
         reply = answer_in_kind(destination)
@@ -271,7 +273,7 @@ class MessagingService(ConfiguredService):
             wire_format, correlation_id = reply.wire_format, reply.correlation_id
             destination = destination_of("", reply.queue, None)
         return destination, functools.partial(
-            encode,
+            encode_message,
             wire_format=wire_format,
             expiration=expiration,
             app_id=self.service_name,

@@ -17,14 +17,12 @@ PACKAGE = Path(neon_mq_connector.__file__).parent
 ROOT = PACKAGE.parent
 CONNECTION_CLASSES = {"BlockingConnection", "SelectConnection", "AsyncioConnection"}
 
-# Where pika connections are opened. The last three open theirs for a moment and for one purpose:
-# `probe` asks whether a broker is there, `callers_connection` sends when a caller's own connection
-# cannot be used from the caller's thread, and utils/ keeps legacy functions.
+# Where pika connections are opened. The last two open theirs for a moment and for one purpose:
+# `probe` asks whether a broker is there, and utils/ keeps legacy functions.
 OPENERS = (
     "control/connection.py",
     "link/",
     "control/probe.py",
-    "publishing/callers_connection.py",
     "utils/",
 )
 

@@ -1,0 +1,53 @@
+"""Send for a caller who holds a pika connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pika
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.publishing.encoded_message import EncodedMessage
+from neon_mq_connector.publishing.message import Destination
+from neon_mq_connector.service.shared_clients import shared_client
+
+#: How long to wait for a broker where nothing says so, in seconds: the default of the setting
+#: ``publish_timeout``.
+_PUBLISH_TIMEOUT = 30.0
+#: The attribute of a connection that has how long a message on it may take, in seconds.
+_TIMEOUT = "_neon_mq_publish_timeout"
+
+
+def remember_timeout(connection: pika.BlockingConnection, publish_timeout: float) -> None:
+    """Note how long messages on a connection may take, in seconds."""
+    setattr(connection, _TIMEOUT, publish_timeout)
+
+
+def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> None:
+    """Send a message to where a connection leads, and wait until the broker has it.
+
+    A pika connection belongs to one thread, does not tell to which, and has no time-outs. So it is
+    not used itself: with its parameters the message goes over connections of the process.
+
+    Args:
+        connection: a pika `BlockingConnection` or `SelectConnection`, or the ``connection`` of a
+            consumer thread or of a callback's channel.
+        destination: where the message goes; what is missing there is declared.
+        encoded: the message.
+
+    Raises:
+        pika.exceptions.ConnectionWrongStateError: the connection is closed.
+        MQError: as `Publisher.publish`.
+    """
+    if not connection.is_open:
+        raise pika_errors.ConnectionWrongStateError(
+            f"{destination}: a message needs an open connection; this one is closed"
+        )
+    if isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
+        # a blocking connection has its parameters in its implementation only
+        holder: Any = getattr(connection, "_impl", connection)
+        connections = shared_client([holder.params]).connections
+    else:
+        connections = connection.connections
+    timeout = getattr(connection, _TIMEOUT, _PUBLISH_TIMEOUT)
+    connections.publisher.publish(destination.message(encoded), timeout=timeout)
