@@ -21,10 +21,10 @@ from pika.spec import BasicProperties, Confirm
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.operation import DONE, Done, Operation, PublishOperation, Unawaited
 from neon_mq_connector.aio.outbox import Outbox
-from neon_mq_connector.consumers.attachment import Attachment, CloseCallback
 from neon_mq_connector.consumers.broker_operations import FrameCallback
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, DeliveryConnection
 from neon_mq_connector.consumers.reply_route import ReplyRoute
+from neon_mq_connector.consumers.session import CloseCallback, Session
 from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.errors import MQConnectionError, StoppedError
 from neon_mq_connector.link import Delivery
@@ -69,7 +69,7 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
 
     def __init__(
         self,
-        session: Attachment,
+        session: Session,
         host: ChannelHost,
         delivery: Delivery | None = None,
         route: ReplyRoute | None = None,
@@ -250,7 +250,7 @@ class FurtherAwaitableChannel(AwaitableChannel):
     __slots__ = ()
     _closes_alone = True
 
-    def __init__(self, session: Attachment, host: ChannelHost) -> None:
+    def __init__(self, session: Session, host: ChannelHost) -> None:
         super().__init__(session, host)
         self._get_unawaited().end()  # it belongs to no callback that would come to know later
 
@@ -265,7 +265,7 @@ class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
 
     _done = DONE
 
-    def __init__(self, session: Attachment, host: ChannelHost) -> None:
+    def __init__(self, session: Session, host: ChannelHost) -> None:
         super().__init__(session)
         self._host = host
 

@@ -23,9 +23,13 @@ from neon_mq_connector.aio.signatures import (
 from neon_mq_connector.aio.tasks import Invoke, TaskRunner
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
-from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.registration import Registration
-from neon_mq_connector.consumers.runner import CallbackRunner, RunnerFactory
+from neon_mq_connector.consumers.runner import (
+    CallbackRunner,
+    CallSoon,
+    MessageHandler,
+    RunnerFactory,
+)
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import Delivery
@@ -102,32 +106,25 @@ class AsyncConsumer(BaseConsumerThread):
             self._outbox.wait_until_done(max(0.1, time_left(deadline)))
         loop = self._loop
         while self._reports and loop is not None and not loop.has_ended and time_left(deadline):
-            time.sleep(_PAUSE)  # whoever is told of errors may have something to do with them
+            time.sleep(_PAUSE)  # error handlers may have something to await
         super()._end()
         if self._owns_loop and loop is not None:
             loop.stop(max(0.1, time_left(deadline)))
 
     # -- making the consumer -------------------------------------------------------------------
 
-    def _new_runner(self, connections: Connections) -> RunnerFactory:
+    def _new_runner(self, registration: Registration, connections: Connections) -> RunnerFactory:
         if self._loop is None:
             self._loop = LoopThread(f"mq-asyncio:{self.name}")
         loop = self._loop
         outbox = self._outbox = Outbox(connections, f"mq-outbox:{self.name}")
 
-        def make(
-            dispatcher: Dispatcher,
-            callback: Callable[..., Any],
-            *,
-            concurrency: int,
-            later: Callable[[Callable[[], object]], None],
-            name: str,
-        ) -> CallbackRunner:
+        def make(handler: MessageHandler, call_soon: CallSoon) -> CallbackRunner:
             self._runner = TaskRunner(
-                dispatcher,
                 self._invoke,
-                concurrency=concurrency,
-                later=later,
+                handler,
+                call_soon,
+                concurrency=registration.concurrency,
                 loop=loop,
                 outbox=outbox,
                 callback_name=name_of(self.callback_func),

@@ -11,20 +11,23 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 from neon_mq_connector.aio.channel import AwaitableChannel, ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.reply_route import reply_route
-from neon_mq_connector.consumers.runner import CallbacksEndedError
-from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.runner import (
+    CallbacksEndedError,
+    CallSoon,
+    MessageHandler,
+    Running,
+    raise_error,
+)
+from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import Delivery
-
-if TYPE_CHECKING:
-    from neon_mq_connector.consumers.dispatcher import Dispatcher
 
 LOG = logging.getLogger("neon_mq_connector.aio")
 
@@ -63,14 +66,14 @@ class Patience:
 class TaskRunner:
     """Run a coroutine for each message, up to a number at a time.
 
-    The loop owns what is not said to be another's: the counts, and `running`, of which any thread
+    The loop owns what is not said to be another's: the counts, and `_running`, of which any thread
     may take a copy. `_patience` is set by any thread; a shorter one replaces a longer one.
 
     Args:
-        dispatcher: whose messages are handled.
         invoke: makes the coroutine of a message.
+        handler: whose messages are handled.
+        call_soon: has the consumer's thread call something.
         concurrency: how many may run at a time.
-        later: has the consumer's thread call something.
         loop: where they run.
         outbox: does what their channels may have to wait for.
         callback_name: what to call the callback in messages.
@@ -82,28 +85,27 @@ class TaskRunner:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
         invoke: Invoke,
+        handler: MessageHandler,
+        call_soon: CallSoon,
         *,
         concurrency: int,
-        later: Callable[[Callable[[], object]], None],
         loop: CoroutineLoop,
         outbox: Outbox,
         callback_name: str,
         queue: str,
         stop_timeout: float,
     ) -> None:
-        self.running: dict[int, tuple[int, float, int, asyncio.Task[None] | None]] = {}
-        self._dispatcher = dispatcher
+        self._running: dict[int, tuple[ReceivedMessage, int, asyncio.Task[None] | None]] = {}
         self._invoke = invoke
+        self._handler = handler
+        self._call_soon = call_soon
         self._concurrency = concurrency
-        self._later = later
         self._loop = loop
         self._stop_timeout = stop_timeout
         self._task_name = f"callback {callback_name} of queue {queue!r}"
         self._host = ChannelHost(loop, outbox, callback_name, self._report)
         self._numbers = itertools.count()
-        self._handling: dict[int, tuple[Session, Delivery]] = {}
         self._asides = 0
         self._is_starting = False
         self._is_cancelling = False
@@ -112,12 +114,12 @@ class TaskRunner:
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def work_off(self, added: int) -> None:
+    def work_off(self, count: int) -> None:
         """Have the loop take from the backlog."""
         try:
             self._loop.call(self._start_waiting)
         except StoppedError as error:
-            self._later(partial(_raise, CallbacksEndedError(str(error))))
+            self._call_soon(partial(raise_error, CallbacksEndedError(str(error))))
 
     def aside(self, call: Callable[[], object]) -> None:
         """Have a call made on the consumer's thread; until then it counts as a running callback.
@@ -125,7 +127,14 @@ class TaskRunner:
         So no more fail than that thread can deal with.
         """
         self._asides += 1
-        self._later(partial(self._make, call))
+        self._call_soon(partial(self._make, call))
+
+    def running(self) -> list[Running]:
+        """List the callbacks that are running."""
+        return [
+            Running(message.tag, message.started, thread_id, task)
+            for message, thread_id, task in self._running.copy().values()
+        ]
 
     def is_calling(self) -> bool:
         """Whether it is the loop that asks, or what a callback has called on another thread."""
@@ -135,7 +144,7 @@ class TaskRunner:
         """Whether a callback asks, or a task or a thread that it has started, while it runs."""
         current = current_channel.get()
         return current is not None and any(
-            delivery is current.delivery for _session, delivery in self._handling.copy().values()
+            message.delivery is current.delivery for message, *_ in self._running.copy().values()
         )
 
     def stop_starting(self) -> None:
@@ -150,15 +159,15 @@ class TaskRunner:
 
     def _report(self, error: BaseException) -> None:
         if self._loop.is_loop_thread:
-            self._later(partial(self._dispatcher.report, error))  # whoever is told may wait
+            self._call_soon(partial(self._handler.report, error))  # the user may wait in it
         else:
-            self._dispatcher.report(error)
+            self._handler.report(error)
 
     def standstill(self) -> str:
         """Say what keeps all callbacks from running, if something does; asked by one thread."""
         if self._loop.has_ended:
             reason = f"the asyncio loop {self._loop.name} has ended"
-            self._later(partial(_raise, CallbacksEndedError(reason)))
+            self._call_soon(partial(raise_error, CallbacksEndedError(reason)))
             return reason
         held_up = self._loop.blocked_for()
         with suppress(StoppedError):
@@ -202,93 +211,89 @@ class TaskRunner:
                 self._loop.call(self._look_if_idle)
         except StoppedError:
             LOG.debug("%s: its loop has ended", self._task_name)
-        for _tag, since, _thread, _task in self.running.copy().values():
+        for each in self.running():
             LOG.warning(
                 "%s: it runs since %.0f s and did not end when it was cancelled; it is left behind",
                 self._task_name,
-                time.monotonic() - since,
+                time.monotonic() - each.since,
             )
 
     # -- the loop ------------------------------------------------------------------------------
 
     def _start_waiting(self) -> None:
         """Start what waits, as far as there is room."""
-        dispatcher, handling = self._dispatcher, self._handling
-        backlog = dispatcher.backlog
+        handler, running = self._handler, self._running
+        backlog = handler.backlog
         self._is_starting = True
         try:
-            while len(handling) + self._asides < self._concurrency:
+            while len(running) + self._asides < self._concurrency:
                 try:
-                    waiting = backlog.popleft()
+                    message = backlog.popleft()
                 except IndexError:
                     return
                 try:
-                    delivery = dispatcher.take_up(waiting)
+                    delivery = handler.take_up(message)
                     if delivery is not None:
-                        self._start(waiting.session, delivery)
+                        self._start(message, delivery)
                 except BaseException as error:  # its message must go back
-                    self._later(partial(_raise, error))
+                    self._call_soon(partial(raise_error, error))
         finally:
             self._is_starting = False
 
-    def _start(self, session: Session, delivery: Delivery) -> None:
+    def _start(self, message: ReceivedMessage, delivery: Delivery) -> None:
         number = next(self._numbers)
-        self._handling[number] = (session, delivery)
-        session.more_follows = len(self._handling) > 1
-        started = (delivery.method.delivery_tag, time.monotonic(), threading.get_ident())
-        self.running[number] = (*started, None)
-        handling = self._handle(number, session, delivery)
+        thread_id = threading.get_ident()
+        self._running[number] = (message, thread_id, None)
+        message.session.more_follows = len(self._running) > 1
+        handling = self._handle(number, message, delivery)
         try:
             task = self._loop.loop.create_task(handling, name=self._task_name)
         except BaseException as error:  # a task factory may be anybody's
             handling.close()
-            self._raised(session, delivery, error)
+            self._raised(message, error)
             self._ended(number)
             return
-        if number in self.running:  # a loop may run a task at once, to its end
-            self.running[number] = (*started, task)
+        if number in self._running:  # a loop may run a task at once, to its end
+            self._running[number] = (message, thread_id, task)
 
-    async def _handle(self, number: int, session: Session, delivery: Delivery) -> None:
-        dispatcher = self._dispatcher
+    async def _handle(self, number: int, message: ReceivedMessage, delivery: Delivery) -> None:
         route = reply_route(delivery.properties)
-        channel = AwaitableChannel(session, self._host, delivery, route)
+        channel = AwaitableChannel(message.session, self._host, delivery, route)
         current_channel.set(channel)
         try:
             await self._invoke(channel, delivery)
         except BaseException as error:  # what tasks pass on to their loop would end it
-            self._raised(session, delivery, error)
+            self._raised(message, error)
         else:
-            dispatcher.returned(session, delivery.method.delivery_tag, channel)
+            self._handler.returned(message, channel)
         finally:
             channel.callback_over()
             self._ended(number)
 
-    def _raised(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+    def _raised(self, message: ReceivedMessage, error: BaseException) -> None:
         if self._is_cancelling and isinstance(error, asyncio.CancelledError):
-            self._dispatcher.cancelled(session, delivery, error)
+            self._handler.cancelled(message, error)
         else:
-            self._dispatcher.raised(session, delivery, error)
+            self._handler.raised(message, error)
 
     def _ended(self, number: int) -> None:
-        del self.running[number]
-        session, _delivery = self._handling.pop(number)
-        session.more_follows = len(self._handling) > 1
-        dispatcher = self._dispatcher
+        message, _thread_id, _task = self._running.pop(number)
+        message.session.more_follows = len(self._running) > 1
         if self._patience is not None:
-            if not self.running:
+            if not self._running:
                 self._idle.set()
-        elif dispatcher.backlog and not self._is_starting:
+        elif self._handler.backlog and not self._is_starting:
             self._start_waiting()
 
     def _made(self) -> None:
         self._asides -= 1
-        if self._dispatcher.backlog and not self._is_starting:
+        if self._handler.backlog and not self._is_starting:
             self._start_waiting()
 
     def _look_if_idle(self) -> None:
         """Say that no task runs, if that is so; after a stop none starts any more."""
         self._look_after_tasks()
-        if not self.running:
+        if not self._running:
             self._idle.set()
 
     def _cancel_all(self) -> None:
@@ -296,18 +301,13 @@ class TaskRunner:
         if self._is_cancelling:
             return
         self._is_cancelling = True
-        for _tag, _since, _thread, task in list(self.running.values()):
+        for _message, _thread_id, task in list(self._running.values()):
             if task is not None:
                 task.cancel()
 
     def _look_after_tasks(self) -> None:
-        """Take the end of tasks that were cancelled before they began, by whomever."""
-        for number, (_tag, _since, _thread, task) in list(self.running.items()):
-            if task is not None and task.done() and number in self.running:
-                session, delivery = self._handling[number]
-                self._raised(session, delivery, asyncio.CancelledError())
+        """Take the end of tasks that were cancelled before they began."""
+        for number, (message, _thread_id, task) in list(self._running.items()):
+            if task is not None and task.done() and number in self._running:
+                self._raised(message, asyncio.CancelledError())
                 self._ended(number)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error

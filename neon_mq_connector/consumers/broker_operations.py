@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 import pika.frame
 from pika.spec import Basic, Queue
 
-from neon_mq_connector.consumers.attachment import Attachment
 from neon_mq_connector.consumers.pika_errors import check_names
 from neon_mq_connector.consumers.reply_route import ReplyRoute
+from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.envelope import is_direct_reply_name
 from neon_mq_connector.topology import Queue as QueueSpec
@@ -36,7 +36,7 @@ class BrokerOperations(Generic[AnswerT]):
 
     __slots__ = ("_session", "route")
 
-    _session: Attachment
+    _session: Session
     route: ReplyRoute | None
 
     # -- for the classes that derive -----------------------------------------------------------
@@ -192,7 +192,7 @@ class BrokerOperations(Generic[AnswerT]):
 
         def change() -> Any:
             if session.is_open:
-                session.set_prefetch(prefetch_count)
+                session.subscription.set_prefetch(prefetch_count)
             return pika.frame.Method(1, Basic.QosOk())
 
         return self._run(f"basic_qos(prefetch_count={prefetch_count})", change, callback)

@@ -13,16 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm
 
-from neon_mq_connector.consumers.attachment import Attachment, CloseCallback
 from neon_mq_connector.consumers.broker_operations import FrameCallback
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, DeliveryConnection
 from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.consumers.reply_route import ReplyRoute
+from neon_mq_connector.consumers.session import CloseCallback, Session
 from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -37,15 +37,6 @@ from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Refusal
 
 
-class FunctionAttachment(Attachment, Protocol):
-    """An attachment of a consumer whose callbacks are functions."""
-
-    @property
-    def connection(self) -> CallbackConnection: ...
-
-    def wake(self) -> None: ...
-
-
 class CallbackChannel(DeliveryChannel[Any, None]):
     """Stand in for the pika channel of one delivery, in callbacks that are functions.
 
@@ -57,12 +48,11 @@ class CallbackChannel(DeliveryChannel[Any, None]):
 
     __slots__ = ("_confirms",)
 
-    _session: FunctionAttachment
     _done = None
 
     def __init__(
         self,
-        session: FunctionAttachment,
+        session: Session,
         delivery: Delivery | None = None,
         route: ReplyRoute | None = None,
     ) -> None:
@@ -78,7 +68,8 @@ class CallbackChannel(DeliveryChannel[Any, None]):
     @property
     def connection(self) -> CallbackConnection:
         """A stand-in for the connection."""
-        return self._session.connection
+        connection: CallbackConnection = self._session.connection
+        return connection
 
     def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
         callback(*arguments)
@@ -202,10 +193,9 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
         session: the generation of its channel.
     """
 
-    _session: FunctionAttachment
     _done = None
 
-    def __init__(self, session: FunctionAttachment) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._calls: deque[Callable[[], object]] = deque()
         self._called = threading.Event()
@@ -216,7 +206,7 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
 
     @property
     def has_close_callbacks(self) -> bool:
-        """Whether somebody wants to be called when the consumer is detached."""
+        """Whether there is something to call when the consumer is detached."""
         return bool(self._on_close)
 
     @property
@@ -284,7 +274,7 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
     # -- the end -------------------------------------------------------------------------------
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:
-        """Have the consumer's thread call something once, when this is closed: by whomever.
+        """Have the consumer's thread call something once, when this is closed.
 
         Args:
             callback: called with this connection and the reason, an `MQError` as a rule.
@@ -299,6 +289,13 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
                 callback(self, reason)
 
 
+def add_stand_ins(session: Session) -> Session:
+    """Give a session the channel and the connection that users see of it."""
+    session.connection = CallbackConnection(session)
+    session.channel = CallbackChannel(session)
+    return session
+
+
 class _Confirms:
     """The confirms of one channel, each of which is waited for; used by one thread at a time."""
 
@@ -308,7 +305,7 @@ class _Confirms:
         self._callback = callback
         self._count = 0
 
-    def publish(self, session: Attachment, message: Message, timeout: float) -> None:
+    def publish(self, session: Session, message: Message, timeout: float) -> None:
         """Publish and wait for the confirm, and tell of it."""
         try:
             session.connections.publisher.publish(message, timeout=timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pika
@@ -13,7 +14,7 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
 from neon_mq_connector.consumers.consumer import Consumer
-from neon_mq_connector.consumers.observer import ConsumerObserver
+from neon_mq_connector.consumers.outages import ConsumerObserver
 from neon_mq_connector.consumers.registration import (
     AckMode,
     ErrorCallback,
@@ -206,21 +207,22 @@ class BaseConsumerThread(threading.Thread):
             params = self.connection_params
             several = params if isinstance(params, Sequence) else (params,)
             self._connections = Connections(several, owner=self.name)
+        registration = self._registration or self._describe()
         return Consumer(
-            self._registration or self._describe(),
+            registration,
             self._connections,
-            self._call_back,
+            self._new_runner(registration, self._connections),
             report=self._report,
             started=self._consumer_started,
             observer=self._make_observer(),
-            name=self.name,
             callback_name=name_of(self.callback_func),
-            new_runner=self._new_runner(self._connections),
         )
 
-    def _new_runner(self, connections: Connections) -> RunnerFactory:
+    def _new_runner(self, registration: Registration, connections: Connections) -> RunnerFactory:
         """Say what runs the callbacks."""
-        return ThreadRunner
+        return partial(
+            ThreadRunner, self._call_back, concurrency=registration.concurrency, name=self.name
+        )
 
     def _make_observer(self) -> ConsumerObserver:
         return ConsumerObserver()

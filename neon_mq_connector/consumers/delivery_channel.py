@@ -21,12 +21,12 @@ from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.codec import WireFormat, decode_body
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.attachment import Attachment
 from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.pika_errors import check_properties
 from neon_mq_connector.consumers.reply_route import Reply, is_harmless, make_answer
-from neon_mq_connector.consumers.settlement import Verdict
+from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
 from neon_mq_connector.link import Delivery
@@ -128,46 +128,45 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> DoneT:
         """Acknowledge; what this callback has published is confirmed before the ack leaves."""
-        if self._publishes is not None or multiple:
-            self._settle(delivery_tag, Verdict.ACK, multiple)
-        elif not self._session.settlement.acknowledge(delivery_tag):
-            self._session.nothing_to_settle(delivery_tag)
+        self._settle(delivery_tag, Outcome.ACK, multiple)
         return self._done
 
     def basic_nack(
         self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True
     ) -> DoneT:
         """Give a message back, or have it dropped or dead-lettered."""
-        self._settle(delivery_tag, Verdict.NACK_AND_REQUEUE if requeue else Verdict.NACK, multiple)
+        self._settle(delivery_tag, Outcome.NACK_AND_REQUEUE if requeue else Outcome.NACK, multiple)
         return self._done
 
     def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> DoneT:
         """Fail a message: back to its queue, or dropped or dead-lettered."""
-        self._settle(delivery_tag, Verdict.REJECT_AND_REQUEUE if requeue else Verdict.REJECT, False)
+        self._settle(delivery_tag, Outcome.REJECT_AND_REQUEUE if requeue else Outcome.REJECT, False)
         return self._done
 
     def basic_recover(self, requeue: bool = True, callback: Any = None) -> DoneT:
         """Give back everything that was handed to a callback and is not settled."""
-        self._settle(0, Verdict.NACK_AND_REQUEUE, True)
+        self._settle(0, Outcome.NACK_AND_REQUEUE, True)
         return self._done
 
-    def _settle(self, tag: int, verdict: Verdict, multiple: bool) -> None:
+    def _settle(self, tag: int, outcome: Outcome, multiple: bool) -> None:
         session = self._session
         if not self._publishes and not multiple:
-            if not session.settlement.settle(tag, verdict):
+            if not session.settlement.settle(tag, outcome):
                 session.nothing_to_settle(tag)
             return
-        claimed = session.claim(tag, multiple=multiple)
+        claimed = session.settlement.claim(tag, multiple=multiple)
         if not claimed:
+            if not multiple:
+                session.nothing_to_settle(tag)
             return
-        if verdict is Verdict.ACK:
+        if outcome is Outcome.ACK:
             with session.publishing:
                 publishes, self._publishes = self._publishes, None
             if publishes is not None:
                 publishes.ack_when_confirmed(claimed)
                 return
         for each in claimed:
-            session.settlement.send(each.tag, verdict)
+            session.settlement.send(each.tag, outcome)
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -328,7 +327,7 @@ class DeliveryConnection(Generic[ChannelT, DoneT]):
 
     _done: DoneT
 
-    def __init__(self, session: Attachment) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
 
     def _new_channel(self) -> ChannelT:

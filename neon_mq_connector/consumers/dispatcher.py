@@ -1,7 +1,4 @@
-"""Decide for each message whether its callback is to run, and what comes of that.
-
-How callbacks are run is another's business: on threads (`workers`), or as coroutines (`aio.tasks`).
-"""
+"""Decide for each message whether its callback is to run, and what follows when it has."""
 
 from __future__ import annotations
 
@@ -11,17 +8,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.failure import FailurePolicy
-from neon_mq_connector.consumers.registration import AckMode, MessageCallback, Registration
-from neon_mq_connector.consumers.runner import RunnerFactory, Running, Waiting
-from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.consumers.settlement import OpenDelivery, Verdict
-from neon_mq_connector.consumers.workers import ThreadRunner
+from neon_mq_connector.consumers.registration import AckMode, Registration
+from neon_mq_connector.consumers.runner import Acknowledging, CallSoon, RunnerFactory, Running
+from neon_mq_connector.consumers.session import ReceivedMessage, Session
+from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import time_allowed
 from neon_mq_connector.errors import FrameError, MQError
 from neon_mq_connector.link import (
@@ -35,22 +30,12 @@ from neon_mq_connector.link import (
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
 
-#: Makes a named tuple in half the time.
-_new_waiting = tuple.__new__
-
-
 class DeliveryLimitError(MQError):
     """A message was delivered so often that it is parked without being tried again."""
 
 
-class Acknowledging(Protocol):
-    """A channel, as far as it is needed here."""
-
-    def basic_ack(self, delivery_tag: int) -> object: ...
-
-
 class Dispatcher:
-    """Screen messages, have their callbacks run, and see to what comes of it.
+    """Keep the messages that wait, have their callbacks run, and settle what those leave.
 
     `_stopped` is set once, by any thread.
 
@@ -59,45 +44,44 @@ class Dispatcher:
         report: tells of an exception.
 
     Args:
-        registration: how messages are acknowledged, and how many callbacks run side by side.
-        callback: what the runner calls.
+        registration: how messages are acknowledged.
         failures: deals with messages whose callback raised.
-        report: told of each exception.
-        later: has the consumer's thread call something.
-        name: of the consumer's thread.
         new_runner: makes what runs the callbacks.
+        report: told of each exception.
+        call_soon: has the consumer's thread call something.
     """
 
     def __init__(
         self,
         registration: Registration,
-        callback: MessageCallback,
         failures: FailurePolicy,
+        new_runner: RunnerFactory,
         *,
         report: Callable[[BaseException], None],
-        later: Callable[[Callable[[], object]], None],
-        name: str,
-        new_runner: RunnerFactory = ThreadRunner,
+        call_soon: CallSoon,
     ) -> None:
         self.handled = 0
         self.failed = 0
         self.expired = 0
         self.last_message: float | None = None
         self.highest_delivery_count = 0
-        self.backlog: deque[Waiting] = deque()
+        self.backlog: deque[ReceivedMessage] = deque()
         self._mode = registration.ack
+        self._is_quorum = registration.queue.arguments.get("x-queue-type") == "quorum"
         self._delivery_limit = delivery_limit(registration.queue.arguments)
         self._max_tries = registration.retry.attempts
         self._failures = failures
         self.report = report
         self._stopped = False
-        self.runner = new_runner(
-            self,
-            callback,
-            concurrency=registration.concurrency,
-            later=later,
-            name=name,
-        )
+        self.runner = new_runner(self, call_soon)
+
+    @property
+    def counts_deliveries(self) -> bool:
+        """Whether a lost connection counts against messages that were only sent ahead.
+
+        A quorum queue counts that, and drops what it has counted often (RabbitMQ 4.0).
+        """
+        return self._is_quorum or self.highest_delivery_count > 0
 
     # -- the consumer's thread -----------------------------------------------------------------
 
@@ -105,24 +89,12 @@ class Dispatcher:
         """Make ready."""
         self.runner.start()
 
-    def handle_batch(
-        self, session: Session, deliveries: Sequence[RawDelivery], arrived: float
-    ) -> None:
-        """Handle messages in order, or see to it that they are handled.
-
-        It may be called on an I/O thread if the runner `never_waits`.
-        """
-        self.backlog.extend(
-            [_new_waiting(Waiting, (session, raw, arrived, 1)) for raw in deliveries]
-        )
-        self.runner.work_off(len(deliveries))
-
-    def retry_due(self, session: Session) -> None:
+    def retry_due(self) -> None:
         """Try again what is due; drop what was delivered on a session that has ended."""
         failures = self._failures
         failures.park_due()
-        while not self._stopped and (held := failures.pop_due(session)) is not None:
-            self.backlog.append(Waiting(session, held.delivery, held.due, held.attempt))
+        while not self._stopped and (message := failures.pop_due()) is not None:
+            self.backlog.append(message)
             self.runner.work_off(1)
 
     def finish(self) -> None:
@@ -132,6 +104,11 @@ class Dispatcher:
 
     # -- any thread ----------------------------------------------------------------------------
 
+    def arrived(self, session: Session, batch: Sequence[RawDelivery]) -> None:
+        """Put messages into the backlog, in their order; the runner is to work them off."""
+        now = time.monotonic()
+        self.backlog.extend([ReceivedMessage(session, raw, now) for raw in batch])
+
     def stop_starting(self) -> None:
         """Start no callback any more; what was not started goes back when the channel closes."""
         self._stopped = True
@@ -140,114 +117,112 @@ class Dispatcher:
 
     def running(self) -> list[Running]:
         """List the callbacks that are running, the oldest first."""
-        running = [Running(*each) for each in dict(self.runner.running).values()]
-        return sorted(running, key=lambda each: each.since)
+        return sorted(self.runner.running(), key=lambda each: each.since)
 
-    def give_back_older(self, before: float) -> int:
-        """Return to the broker what waits since a time on the monotonic clock, in its order.
+    def give_back_older(self, seconds: float) -> int:
+        """Return to the broker what has waited here for long and is not started, in its order.
+
+        Args:
+            seconds: for how long.
 
         Returns:
             How many messages were given back.
         """
+        before = time.monotonic() - seconds
         count, backlog = 0, self.backlog
         with contextlib.suppress(IndexError):  # no more waits
             while backlog[0].arrived < before:
-                waiting = backlog.popleft()
-                if waiting.attempt == 1:
-                    waiting.session.settlement.give_back(waiting.tag)
+                message = backlog.popleft()
+                if message.attempt == 1:
+                    message.session.settlement.settle_unopened(
+                        message.tag, Outcome.NACK_AND_REQUEUE
+                    )
                 else:  # claimed when it failed
-                    waiting.session.settlement.send(waiting.tag, Verdict.NACK_AND_REQUEUE)
+                    message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
                 count += 1
         return count
 
-    def publish_failed(self, session: Session, item: OpenDelivery, error: BaseException) -> None:
+    def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Treat a message whose callback's publish was not confirmed as one that failed."""
         self.report(error)
-        self._failures.failed(session, item, error)
+        self._failures.failed(message, error)
 
     # -- the runner ----------------------------------------------------------------------------
 
-    def take_up(self, waiting: Waiting) -> Delivery | None:
+    def take_up(self, message: ReceivedMessage) -> Delivery | None:
         """Note that the callback of a message starts now, if it is to run at all.
-
-        Args:
-            waiting: the message.
 
         Returns:
             The message; None when its callback is not to run: all is done that is to be done then.
         """
-        session, message, _arrived, attempt = waiting
+        session = message.session
         if self._stopped or not session.is_attached:
             if self._mode is AckMode.ON_RECEIPT:
-                session.started.never_started(message)  # type: ignore[arg-type]  # one try
+                session.started.never_started(message.raw)
             return None  # the broker takes it back with the channel
-        self.last_message = now = time.monotonic()
-        if attempt == 1:
+        self.last_message = message.started = time.monotonic()
+        delivery = message.delivery
+        if delivery is None:
             try:
-                delivery = decode_delivery(message)  # type: ignore[arg-type]  # not tried before
+                message.delivery = delivery = decode_delivery(message.raw)
             except FrameError as error:
-                self._unreadable(session, message, error)  # type: ignore[arg-type]
+                self._unreadable(message, error)
                 return None
-            method, properties, _body = delivery
             # of most messages there is nothing to ask
-            suspect = properties.headers or method.redelivered
-            if suspect and not self._is_wanted(waiting, delivery, now):
+            suspect = delivery.properties.headers or delivery.method.redelivered
+            if suspect and not self._is_wanted(message, delivery):
                 return None
-        else:
-            delivery = message  # type: ignore[assignment]  # decoded when it was tried before
-        settlement = session.settlement
-        settlement.start(delivery, attempt, now)
         if self._mode is AckMode.ON_RECEIPT:
-            session.started.started(message)  # type: ignore[arg-type]  # there is but one try
-            settlement.acknowledge(delivery.method.delivery_tag)
+            session.started.started(message.raw)
+            session.settlement.settle_unopened(delivery.method.delivery_tag, Outcome.ACK)
+        else:
+            session.settlement.start(message)
         return delivery
 
-    def returned(self, session: Session, tag: int, channel: Acknowledging) -> None:
+    def returned(self, message: ReceivedMessage, channel: Acknowledging) -> None:
         """Take the end of a callback that has returned.
 
         Args:
-            session: where its message came.
-            tag: the delivery tag.
+            message: what it was called with.
             channel: the callback's, which knows what it has published.
         """
         self.handled += 1
-        if self._mode is AckMode.ON_SUCCESS and session.settlement.is_open(tag):
-            channel.basic_ack(tag)
+        if self._mode is AckMode.ON_SUCCESS and message.session.settlement.is_open(message.tag):
+            channel.basic_ack(message.tag)
 
-    def raised(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+    def raised(self, message: ReceivedMessage, error: BaseException) -> None:
         """Take the end of a callback that has raised."""
         self.failed += 1
-        self.runner.aside(partial(self._deal_with, session, delivery, error))
+        self.runner.aside(partial(self._deal_with, message, error))
 
-    def cancelled(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+    def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:
         """Take the end of a callback that a stop has cancelled: its message goes back.
 
         One that was acknowledged before cannot; it has failed.
         """
         if self._mode is AckMode.ON_RECEIPT:
-            self.raised(session, delivery, error)
-            return
-        for item in session.settlement.claim(delivery.method.delivery_tag):
-            session.settlement.send(item.tag, Verdict.NACK_AND_REQUEUE)
+            self.raised(message, error)
+        else:
+            message.session.settlement.settle(message.tag, Outcome.NACK_AND_REQUEUE)
 
-    def _deal_with(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+    def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
         self.report(error)
         if self._mode is AckMode.ON_RECEIPT:
             # acknowledged before it failed, by callbacks that were not written to be repeated
-            self._failures.failed_acknowledged(session, delivery, error)
-            return
-        for item in session.settlement.claim(delivery.method.delivery_tag):
-            self._failures.failed(session, item, error)
+            self._failures.failed_acknowledged(message, error)
+        elif message.session.settlement.claim(message.tag):
+            self._failures.failed(message, error)
 
-    def _give_up(self, session: Session, delivery: Delivery, error: BaseException) -> None:
+    def _give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         """Have a message parked that no callback is to see."""
-        session.settlement.start(delivery)
-        for item in session.settlement.claim(delivery.method.delivery_tag):
-            self.runner.aside(partial(self._failures.give_up, session, item, error))
+        settlement = message.session.settlement
+        settlement.start(message)
+        if settlement.claim(message.tag):
+            self.runner.aside(partial(self._failures.give_up, message, error))
 
-    def _unreadable(self, session: Session, raw: RawDelivery, error: FrameError) -> None:
+    def _unreadable(self, message: ReceivedMessage, error: FrameError) -> None:
         """Park a message whose properties make no sense: any sender can make such a one."""
-        arguments, raw_properties, body = raw
+        arguments, raw_properties, body = message.raw
         try:
             method = decode_method(arguments)
         except FrameError:  # a sender may choose any bytes for a routing key, too
@@ -255,32 +230,33 @@ class Dispatcher:
         self.failed += 1
         self.runner.aside(partial(self.report, error))
         properties = BasicProperties(headers={"neon-unreadable": raw_properties})
-        self._give_up(session, Delivery(method, properties, body), error)
+        message.delivery = Delivery(method, properties, body)
+        self._give_up(message, error)
 
-    def _is_wanted(self, waiting: Waiting, delivery: Delivery, now: float) -> bool:
+    def _is_wanted(self, message: ReceivedMessage, delivery: Delivery) -> bool:
         """Say whether a message of which there is something to ask is to be handled.
 
         It is settled if it is not.
         """
-        session, message, arrived, _attempt = waiting
+        session = message.session
         properties, tag = delivery.properties, delivery.method.delivery_tag
         allowed = time_allowed(properties)
-        if allowed is not None and now - arrived > allowed:
+        if allowed is not None and message.started - message.arrived > allowed:
             self.expired += 1
             LOG.info(
                 "queue %r: request %s dropped, its sender no longer waits",
                 session.queue,
                 properties.message_id,
             )
-            session.settlement.acknowledge_unseen(tag)
+            session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
         if self._mode is AckMode.ON_RECEIPT:
             lost = session.lost if delivery.method.redelivered else None
-            if lost is None or not lost.recognise(message):  # type: ignore[arg-type]
+            if lost is None or not lost.recognise(message.raw):
                 return True
             LOG.info("queue %r: a message came again whose ack was lost; dropped", session.queue)
-            session.started.started(message)  # type: ignore[arg-type]  # this ack may be lost too
-            session.settlement.acknowledge_unseen(tag)
+            session.started.started(message.raw)  # this ack may be lost too
+            session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
         count, late = delivery_count(delivery), self._failures.late_acks.count(delivery)
         self.highest_delivery_count = max(self.highest_delivery_count, count)
@@ -291,5 +267,5 @@ class Dispatcher:
             reason = f"delivered {count} times before; the broker drops a message after {limit}"
         else:
             return True
-        self._give_up(session, delivery, DeliveryLimitError(f"queue {session.queue!r}: {reason}"))
+        self._give_up(message, DeliveryLimitError(f"queue {session.queue!r}: {reason}"))
         return False

@@ -14,18 +14,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import NamedTuple
 
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.attempts import LateAcks, rejections
+from neon_mq_connector.consumers.attempts import LateAcks, ack_timeout, rejections
 from neon_mq_connector.consumers.parked_form import FailedMessage
 from neon_mq_connector.consumers.parking import Parking, ParkingError
 from neon_mq_connector.consumers.registration import Registration
-from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.consumers.settlement import OpenDelivery, Verdict
+from neon_mq_connector.consumers.session import ReceivedMessage, Session
+from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import DecodeError
 from neon_mq_connector.link import Delivery
@@ -36,40 +35,30 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 _REJECT_AGAIN = ExponentialBackoff()
 
 
-@dataclass(order=True)
-class Held:
+class _Held(NamedTuple):
     """A message that waits, unsettled; of two that are due, the one that was held first.
 
     Attributes:
         due: until when, on the monotonic clock, in seconds.
         number: for the order.
-        session: the generation it was delivered on; when that has ended the broker delivers again.
-        delivery: the message.
-        attempt: which try the next one is; 0 when it is to be rejected.
+        message: the message; its `attempt` is the next one, 0 when it is to be rejected.
     """
 
     due: float
     number: int
-    session: Session = field(compare=False)
-    delivery: Delivery = field(compare=False)
-    attempt: int = field(compare=False)
+    message: ReceivedMessage
 
 
-class Kept(NamedTuple):
+class _Kept(NamedTuple):
     """A message that could not be parked.
 
     Attributes:
-        failed: the message.
-        session: where it is to be acknowledged; None when it is acknowledged already.
+        failed: what is to be parked.
+        message: what is to be acknowledged then; None when that was done on receipt.
     """
 
     failed: FailedMessage
-    session: Session | None
-
-    @property
-    def delivery(self) -> Delivery:
-        """The message as it came."""
-        return self.failed.delivery
+    message: ReceivedMessage | None
 
 
 class FailurePolicy:
@@ -99,8 +88,8 @@ class FailurePolicy:
         self._connections = connections
         self._wake = wake
         self._lock = threading.Lock()
-        self._held: list[Held] = []
-        self._kept: deque[Kept] = deque()
+        self._held: list[_Held] = []
+        self._kept: deque[_Kept] = deque()
         self._trouble_since = 0.0
         self._park_at = 0.0
         self._numbers = itertools.count()
@@ -127,7 +116,7 @@ class FailurePolicy:
                 times.append(self._park_at)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def pop_due(self, session: Session) -> Held | None:
+    def pop_due(self) -> ReceivedMessage | None:
         """Take out a message that is to be tried again now; None when there is none.
 
         What is to be rejected is. What came on a session that has ended is dropped.
@@ -136,12 +125,13 @@ class FailurePolicy:
             with self._lock:
                 if not self._held or self._held[0].due > time.monotonic():
                     return None
-                held = heapq.heappop(self._held)
-            if held.session is not session:
+                due, _number, message = heapq.heappop(self._held)
+            if not message.session.is_attached:
                 continue
-            if held.attempt:
-                return held
-            session.settlement.send(held.delivery.method.delivery_tag, Verdict.REJECT)
+            if message.attempt:
+                message.arrived = due
+                return message
+            message.session.settlement.send(message.tag, Outcome.REJECT)
 
     def park_due(self) -> None:
         """Park what is kept, if it is time to try that again."""
@@ -155,35 +145,33 @@ class FailurePolicy:
         Raises:
             ParkingError: there still is.
         """
-        self._drop_unacknowledged()
+        with self._lock:
+            self._held = [each for each in self._held if each.message.session.is_attached]
+            heapq.heapify(self._held)
+            self._kept = deque(each for each in self._kept if not _was_taken_back(each))
         self._park_at = 0.0
         if not self._kept:
             self.trouble = None
         elif self._is_full():
             self._park_kept()
 
-    def release(self, session: Session, deadline: float) -> None:
+    def release(self, deadline: float) -> None:
         """Give back what is not acknowledged; what is gets a last chance to be parked.
 
         Args:
-            session: the latest; what came on others the broker has taken back.
             deadline: until when the consumer has to end, on the monotonic clock.
         """
-        for each in self._drop_unacknowledged():
-            if each.session is session:
-                session.settlement.send(each.delivery.method.delivery_tag, Verdict.NACK_AND_REQUEUE)
+        with self._lock:
+            held, self._held = self._held, []
+            kept, self._kept = self._kept, deque(x for x in self._kept if x.message is None)
+        for message in (*(each.message for each in held), *(each.message for each in kept)):
+            if message is not None:
+                message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
         try:
             self._park_kept(deadline)
         except ParkingError as error:
             LOG.error("%d messages that failed are lost: %s", len(self._kept), error)
             self._kept.clear()
-
-    def _drop_unacknowledged(self) -> Sequence[Held | Kept]:
-        """Take out what the broker takes back with its channel."""
-        with self._lock:
-            kept, self._kept = self._kept, deque(x for x in self._kept if x.session is None)
-            held, self._held = self._held, []
-        return *held, *(each for each in kept if each.session is not None)
 
     def _park_kept(self, deadline: float | None = None) -> None:
         """Park what is kept, in order.
@@ -197,8 +185,7 @@ class FailurePolicy:
         timeout = self._connections.policy.operation_timeout
         try:
             while self._kept:
-                session = self._kept[0].session
-                if session is None or session.is_attached:
+                if not _was_taken_back(self._kept[0]):
                     left = timeout if deadline is None else time_left(deadline) / 2
                     self._park(self._kept[0], left)
                 with self._lock:
@@ -214,71 +201,75 @@ class FailurePolicy:
 
     # -- any thread ----------------------------------------------------------------------------
 
+    def session_ended(self, session: Session, error: BaseException) -> None:
+        """Note for which ack the broker has waited in vain, if that has ended a session."""
+        waited, oldest = ack_timeout(error), session.settlement.oldest()
+        if waited is None or oldest is None:
+            return
+        if time.monotonic() - oldest.started > waited / 2:
+            self.late_acks.add(_delivery(oldest))
+
     def stop_holding(self) -> None:
         """From now on give a failed message back instead of holding it."""
         self._stopping = True
 
-    def failed(self, session: Session, item: OpenDelivery, error: BaseException) -> None:
+    def failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Deal with a message that is not settled, and was claimed by the caller."""
         retry = self._registration.retry
-        tries = item.attempt + rejections(item.delivery.properties, session.queue)
+        tries = message.attempt + _rejections(message)
         if tries >= retry.attempts or isinstance(error, DecodeError):
-            self._give_up(session, item, error, tries)
+            self._give_up(message, error, tries)
         elif self._stopping:
-            session.settlement.send(item.tag, Verdict.NACK_AND_REQUEUE)
+            message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
         elif self.held >= max(1, self._registration.prefetch_count // 2):
-            self._give_up(session, item, error, tries)
+            self._give_up(message, error, tries)
         else:
-            self._hold(session, item, retry.delay(item.attempt), item.attempt + 1)
+            self._hold(message, retry.delay(message.attempt), message.attempt + 1)
 
-    def give_up(self, session: Session, item: OpenDelivery, error: BaseException) -> None:
+    def give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         """Park a message that is not to be tried (again), or have the broker dead-letter it."""
-        tries = max(item.attempt, self.late_acks.count(item.delivery))
-        self._give_up(session, item, error, tries)
+        tries = max(message.attempt, self.late_acks.count(_delivery(message)))
+        self._give_up(message, error, tries)
 
-    def failed_acknowledged(
-        self, session: Session, delivery: Delivery, error: BaseException
-    ) -> None:
+    def failed_acknowledged(self, message: ReceivedMessage, error: BaseException) -> None:
         """Park a message that was acknowledged on receipt, now or as soon as that is possible."""
         if self._parking is not None:
-            self._park_or_keep(session, Kept(FailedMessage.of(delivery, error, 1), None))
+            failed = FailedMessage.of(_delivery(message), error, 1)
+            self._park_or_keep(message.session, _Kept(failed, None))
 
-    def _hold(self, session: Session, item: OpenDelivery, delay: float, attempt: int) -> None:
-        due = time.monotonic() + delay
+    def _hold(self, message: ReceivedMessage, delay: float, attempt: int) -> None:
+        message.attempt = attempt
         with self._lock:
-            heapq.heappush(
-                self._held, Held(due, next(self._numbers), session, item.delivery, attempt)
-            )
+            held = _Held(time.monotonic() + delay, next(self._numbers), message)
+            heapq.heappush(self._held, held)
         self._wake()
 
-    def _give_up(
-        self, session: Session, item: OpenDelivery, error: BaseException, tries: int
-    ) -> None:
+    def _give_up(self, message: ReceivedMessage, error: BaseException, tries: int) -> None:
         if self._parking is None:
-            self._reject(session, item)
+            self._reject(message)
             return
-        kept = Kept(FailedMessage.of(item.delivery, error, tries), session)
+        kept = _Kept(FailedMessage.of(_delivery(message), error, tries), message)
         if not self._registration.reject_when_unparkable:
-            self._park_or_keep(session, kept)
+            self._park_or_keep(message.session, kept)
             return
         try:
             self._park(kept, self._connections.policy.operation_timeout)
         except ParkingError as failure:
             LOG.error("%s; it is rejected", failure)
-            self._reject(session, item)
+            self._reject(message)
 
-    def _reject(self, session: Session, item: OpenDelivery) -> None:
+    def _reject(self, message: ReceivedMessage) -> None:
         """Reject a message; one that came back by dead-lettering after a while only.
 
         All that wait so are among the prefetch: it would else be a loop as fast as the broker.
         """
-        deaths = rejections(item.delivery.properties, session.queue)
+        deaths = _rejections(message)
         if deaths and not self._stopping:
-            self._hold(session, item, _REJECT_AGAIN.delay(deaths), 0)
+            self._hold(message, _REJECT_AGAIN.delay(deaths), 0)
         else:
-            session.settlement.send(item.tag, Verdict.REJECT)
+            message.session.settlement.send(message.tag, Outcome.REJECT)
 
-    def _park_or_keep(self, session: Session, kept: Kept) -> None:
+    def _park_or_keep(self, session: Session, kept: _Kept) -> None:
         """Park a message, or keep it; the consumer pauses when there is no room for more."""
         policy, trouble, now = self._connections.policy, self.trouble, time.monotonic()
         if trouble is None:
@@ -304,13 +295,27 @@ class FailurePolicy:
         """Whether no more is to be kept; what is not acknowledged is among the prefetch."""
         registration = self._registration
         with self._lock:
-            acknowledged = sum(each.session is None for each in self._kept)
-            size = sum(len(each.delivery.body) for each in self._kept)
+            acknowledged = sum(each.message is None for each in self._kept)
+            size = sum(len(each.failed.delivery.body) for each in self._kept)
         return acknowledged >= registration.prefetch_count or size >= registration.inbox_max_bytes
 
-    def _park(self, kept: Kept, timeout: float) -> None:
+    def _park(self, kept: _Kept, timeout: float) -> None:
         assert self._parking is not None
         self._parking.park(self._connections, kept.failed, timeout)
         self.parked += 1
-        if kept.session is not None:
-            kept.session.settlement.send(kept.delivery.method.delivery_tag, Verdict.ACK)
+        if kept.message is not None:
+            kept.message.session.settlement.send(kept.message.tag, Outcome.ACK)
+
+
+def _was_taken_back(kept: _Kept) -> bool:
+    """Whether the broker delivers the message again, since its channel has ended."""
+    return kept.message is not None and not kept.message.session.is_attached
+
+
+def _delivery(message: ReceivedMessage) -> Delivery:
+    assert message.delivery is not None  # it was decoded before it could fail
+    return message.delivery
+
+
+def _rejections(message: ReceivedMessage) -> int:
+    return rejections(_delivery(message).properties, message.session.queue)

@@ -43,6 +43,7 @@ class Flow:
     Attributes:
         asked: the prefetch count that was asked for.
         can_change: whether the prefetch may change while a session lasts.
+        is_unstable: as it was given.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Flow:
         self._concurrency = registration.concurrency
         self._max_bytes = registration.inbox_max_bytes
         self._held = held
-        self._is_unstable = is_unstable
+        self.is_unstable = is_unstable
         self._fits = self.asked
         self._mean = 0.0
         self._seen = 0
@@ -138,6 +139,6 @@ class Flow:
             limit = self._fits
             if self._slow_until and time.monotonic() < self._slow_until:
                 limit = min(limit, self._concurrency)
-        if self._is_unstable():
+        if self.is_unstable():
             limit = min(limit, self._concurrency + 1)
         return max(1, min(self.asked, limit + self._held()))

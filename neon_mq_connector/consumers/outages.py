@@ -1,4 +1,4 @@
-"""The outages of a consumer: which attempts count, whether to go on, and how long to pause."""
+"""The outages of a consumer: which attempts count, how long to pause, and who hears of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import time
 
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.consumers.parking import ParkingError
-from neon_mq_connector.consumers.runner import CallbacksEndedError
-from neon_mq_connector.errors import BrokerUnreachableError, ConnectionLostError
+from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingError
+from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.errors import (
+    BrokerUnreachableError,
+    ConnectionLostError,
+    MQConnectionError,
+    PublishLostError,
+)
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.topology import ACCESS_REFUSED
 
@@ -25,16 +31,19 @@ class Outages:
 
     Attributes:
         never_attached: whether no attempt has succeeded yet.
+        was_told: whether the user has heard of this outage, of which he is told once.
+        needs_patience: whether a quick attempt would meet what the last one has met.
         backoff: the same.
     """
 
     def __init__(self, attempts: int, backoff: OutageBackoff) -> None:
         self.never_attached = True
+        self.needs_patience = False
         self.backoff = backoff
         self._attempts = attempts
         self._began: float | None = None
         self._failed = 0
-        self._told = False
+        self.was_told = False
         self._lost_at: float | None = None
 
     def attached(self) -> None:
@@ -42,7 +51,7 @@ class Outages:
         self.never_attached = False
         self._began = None
         self._failed = 0
-        self._told = False
+        self.was_told = False
 
     def lost(self, error: BaseException) -> bool:
         """Note that a connection was lost, or an attempt has failed.
@@ -50,6 +59,11 @@ class Outages:
         Returns:
             Whether to go on has no sense.
         """
+        # while the broker is away nothing can be parked; it is tried again when it is back
+        cannot_park = isinstance(error, ParkingError) and not isinstance(
+            error.__cause__, (MQConnectionError, PublishLostError)
+        )
+        self.needs_patience = cannot_park or isinstance(error, HandlingError)
         self._lost_at = time.monotonic()
         if self._began is None:
             self._began = self._lost_at
@@ -61,22 +75,9 @@ class Outages:
             self._failed += 1
         return final
 
-    @property
-    def was_told(self) -> bool:
-        """Whether the user has heard of this outage."""
-        return self._told
-
-    def told(self) -> None:
-        """Note that the user is told: of each outage once."""
-        self._told = True
-
-    def pause(self, *, longest: bool) -> float:
-        """Say how long to wait before the next attempt, in seconds.
-
-        Args:
-            longest: whether a quick attempt would meet the same.
-        """
-        if longest or self._began is None or self._lost_at is None:
+    def pause(self) -> float:
+        """Return how long to wait before the next attempt, in seconds."""
+        if self.needs_patience or self._began is None or self._lost_at is None:
             return self.backoff.ceiling
         return self.backoff.delay(self._lost_at - self._began)
 
@@ -84,6 +85,33 @@ class Outages:
         """Whether a connection was lost a short while ago."""
         lost_at = self._lost_at
         return lost_at is not None and time.monotonic() - lost_at < _STABLE_AFTER
+
+
+class ConsumerObserver:
+    """Hear of the connection of one consumer, on the consumer's thread; methods must not raise.
+
+    This one takes no notice, and has each outage told as soon as it begins.
+    """
+
+    #: Whether the consumer may change its connection by itself, without being `closed`.
+    bears_moves = True
+
+    def opened(self, session: Session) -> None:
+        """Take note that the consumer is attached; no message has been handled yet."""
+
+    def attempt_failed(self, error: BaseException) -> None:
+        """Take note that an attempt to attach has failed."""
+
+    def closed(self, session: Session, error: BaseException) -> None:
+        """Take note that what was opened is closed, by an outage or a stop."""
+
+    def is_to_be_told(self, error: BaseException) -> bool:
+        """Say whether the user is to be told of an outage now; asked until the answer is yes.
+
+        Args:
+            error: what the outage began with, or what the latest attempt has met.
+        """
+        return True
 
 
 def _is_refused_for_good(error: BaseException) -> bool:

@@ -44,7 +44,7 @@ class Parking:
     def park(self, connections: Connections, failed: FailedMessage, timeout: float) -> None:
         """Publish a message to the dead-letter queue and wait until it is there.
 
-        The queue is declared when the message comes back: one that somebody with more rights has
+        The queue is declared when the message comes back: one that a user with more rights has
         made is used as it is.
 
         Args:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from neon_mq_connector.consumers.attachment import Attachment
-from neon_mq_connector.consumers.settlement import OpenDelivery, Verdict
+from neon_mq_connector.consumers.session import ReceivedMessage, Session
+from neon_mq_connector.consumers.settlement import Outcome
 
 
 class PendingPublishes:
@@ -18,18 +18,18 @@ class PendingPublishes:
     The session's lock `publishing` owns its state, and which of them a channel adds to.
 
     Args:
-        session: whose deliveries are acked, and which is told of acks that have failed.
+        session: whose messages are acked, and which is told of acks that have failed.
         report: told of each failure that no ack waits for, at once.
     """
 
-    __slots__ = ("_deliveries", "_errors", "_report", "_session", "_unconfirmed")
+    __slots__ = ("_errors", "_messages", "_report", "_session", "_unconfirmed")
 
-    def __init__(self, session: Attachment, report: Callable[[BaseException], object]) -> None:
+    def __init__(self, session: Session, report: Callable[[BaseException], object]) -> None:
         self._session = session
         self._report = report
         self._unconfirmed = 0
         self._errors: list[BaseException] = []
-        self._deliveries: list[OpenDelivery] | None = None
+        self._messages: list[ReceivedMessage] | None = None
 
     def __bool__(self) -> bool:
         """Whether an ack has to wait, or would be wrong."""
@@ -38,29 +38,29 @@ class PendingPublishes:
     @property
     def has_ack(self) -> bool:
         """Whether an ack waits for the confirms, or has failed with one of them."""
-        return self._deliveries is not None
+        return self._messages is not None
 
     def add(self) -> None:
         """Note a publish that is about to be made; its `resolve` or `fail` follows."""
         self._unconfirmed += 1
 
-    def ack_when_confirmed(self, deliveries: list[OpenDelivery]) -> None:
-        """Send acks once all publishes are confirmed; if one is not, the deliveries have failed."""
+    def ack_when_confirmed(self, messages: list[ReceivedMessage]) -> None:
+        """Send acks once all publishes are confirmed; if one is not, the messages have failed."""
         with self._session.publishing:
-            self._deliveries = deliveries
+            self._messages = messages
         self._settle_if_ended()
 
     def forgive(self, error: BaseException) -> None:
         """Have no ack fail because of an error: the callback knows of it."""
         with self._session.publishing:
-            if self._deliveries is None:
+            if self._messages is None:
                 self._errors = [each for each in self._errors if each is not error]
 
     def resolve(self, value: None) -> None:
         """Take a confirm, or the news that a publish was not made after all."""
         with self._session.publishing:
             self._unconfirmed -= 1
-        if self._deliveries is not None:
+        if self._messages is not None:
             self._settle_if_ended()
 
     def fail(self, error: BaseException) -> None:
@@ -68,7 +68,7 @@ class PendingPublishes:
         with self._session.publishing:
             self._unconfirmed -= 1
             self._errors.append(error)
-            is_unknown = self._deliveries is None
+            is_unknown = self._messages is None
         if is_unknown:
             # nothing is acked on the strength of it (yet): the failure is at least told
             self._report(error)
@@ -77,11 +77,11 @@ class PendingPublishes:
 
     def _settle_if_ended(self) -> None:
         with self._session.publishing:
-            if self._unconfirmed > 0 or not self._deliveries:
+            if self._unconfirmed > 0 or not self._messages:
                 return
-            deliveries, self._deliveries = self._deliveries, []
+            messages, self._messages = self._messages, []
         if self._errors:
-            self._session.publish_failed(deliveries, self._errors[0])
+            self._session.publish_failed(messages, self._errors[0])
             return
-        for each in deliveries:
-            self._session.settlement.send(each.tag, Verdict.ACK)
+        for each in messages:
+            self._session.settlement.send(each.tag, Outcome.ACK)

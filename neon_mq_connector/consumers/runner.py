@@ -1,16 +1,21 @@
-"""What a dispatcher asks of whatever runs the callbacks: threads, or an asyncio loop."""
+"""What runs callbacks, and what it runs them for.
+
+Callbacks run on threads (`workers`) or as coroutines (`aio.tasks`); which messages reach them, and
+what follows, is decided by a `Dispatcher`. Each knows the other by the protocols here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn, Protocol
 
-from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.errors import MQError, StoppedError
-from neon_mq_connector.link import Delivery, RawDelivery, delivery_tag
+from neon_mq_connector.link import Delivery
 
-if TYPE_CHECKING:
-    from neon_mq_connector.consumers.dispatcher import Dispatcher
+#: Has the consumer's thread call something.
+CallSoon = Callable[[Callable[[], object]], None]
 
 
 class CallbacksEndedError(StoppedError):
@@ -18,7 +23,18 @@ class CallbacksEndedError(StoppedError):
 
 
 class HandlingError(MQError):
-    """Something failed that has no reason to; what is not settled goes back to the broker."""
+    """Handling a message failed where it has no reason to, which is treated as an outage.
+
+    The broker delivers again what it was about. To end because of one message would end the others'
+    handling too.
+    """
+
+    @classmethod
+    def of(cls, queue: str, error: BaseException) -> HandlingError:
+        """Make one of what was raised."""
+        made = cls(f"queue {queue!r}: handling failed: {error!r}")
+        made.__cause__ = error
+        return made
 
 
 class Running(NamedTuple):
@@ -37,47 +53,55 @@ class Running(NamedTuple):
     task: Any = None
 
 
-class Waiting(NamedTuple):
-    """A message whose callback has not started.
+class Acknowledging(Protocol):
+    """The channel of a callback, as far as its message is acknowledged on it."""
+
+    def basic_ack(self, delivery_tag: int) -> object: ...
+
+
+class MessageHandler(Protocol):
+    """What a runner takes messages from, and reports to.
 
     Attributes:
-        session: the generation it was delivered on.
-        message: as it came, or as it was tried before.
-        arrived: when it came, on the monotonic clock, in seconds.
-        attempt: which try this is, from 1.
+        backlog: the messages whose callback is to start; any thread may take from it.
     """
 
-    session: Session
-    message: RawDelivery | Delivery
-    arrived: float
-    attempt: int = 1
+    backlog: deque[ReceivedMessage]
 
-    @property
-    def tag(self) -> int:
-        """Its delivery tag."""
-        method = self.message[0]
-        return delivery_tag(method) if isinstance(method, bytes) else method.delivery_tag
+    def take_up(self, message: ReceivedMessage) -> Delivery | None:
+        """Return the message if its callback is to start now; None otherwise."""
+
+    def returned(self, message: ReceivedMessage, channel: Acknowledging) -> None:
+        """Take the end of a callback that has returned; `channel` is the callback's."""
+
+    def raised(self, message: ReceivedMessage, error: BaseException) -> None:
+        """Take the end of a callback that has raised."""
+
+    def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:
+        """Take the end of a callback that a stop has cancelled."""
+
+    def report(self, error: BaseException) -> None:
+        """Tell the user of an error."""
 
 
 class CallbackRunner(Protocol):
-    """Run callbacks for a dispatcher, of whose backlog it takes."""
+    """Run callbacks for the messages in the backlog of a handler."""
 
     @property
     def never_waits(self) -> bool:
         """Whether `work_off` may be called on an I/O thread."""
 
-    @property
-    def running(self) -> Mapping[Any, tuple[Any, ...]]:
-        """The callbacks that are running: what a `Running` is made of, which takes longer."""
+    def running(self) -> list[Running]:
+        """List the callbacks that are running; on any thread."""
 
     def start(self) -> None:
         """Make ready; called on the consumer's thread."""
 
-    def work_off(self, added: int) -> None:
+    def work_off(self, count: int) -> None:
         """Handle what is in the backlog, or see to it that it is handled.
 
         Args:
-            added: how many messages were added to it since the last call.
+            count: how many messages were added to it for this call.
         """
 
     def aside(self, call: Callable[[], object]) -> None:
@@ -99,24 +123,10 @@ class CallbackRunner(Protocol):
         """Say what keeps all callbacks from running, if something does; asked by one thread."""
 
 
-class RunnerFactory(Protocol):
-    """What makes a runner."""
+#: Makes what runs the callbacks of a handler.
+RunnerFactory = Callable[[MessageHandler, CallSoon], CallbackRunner]
 
-    def __call__(
-        self,
-        dispatcher: Dispatcher,
-        callback: Callable[..., Any],
-        *,
-        concurrency: int,
-        later: Callable[[Callable[[], object]], None],
-        name: str,
-    ) -> CallbackRunner:
-        """Make one.
 
-        Args:
-            dispatcher: whose messages are handled.
-            callback: what handles them.
-            concurrency: how many callbacks may run side by side.
-            later: has the consumer's thread call something.
-            name: of the consumer's thread.
-        """
+def raise_error(error: BaseException) -> NoReturn:
+    """Raise an error: to be called on the thread that deals with it."""
+    raise error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
-from neon_mq_connector.consumers.observer import ConsumerObserver
+from neon_mq_connector.consumers.outages import ConsumerObserver
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import ChannelShutError, MQConnectionError
 from neon_mq_connector.threads.guard import Guard

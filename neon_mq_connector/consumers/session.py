@@ -1,81 +1,106 @@
-"""One attachment of a consumer: a channel, its consumer tag, and the books of its deliveries.
+"""One attachment of a consumer to its queue, and the messages that came on it.
 
-A session ends with its channel. What callbacks still do with the stand-in of an ended session is
+A session ends with its channel. What callbacks still do with the channel of an ended session is
 told apart from what they do with the next one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
-from neon_mq_connector.consumers.flow import MOST_PREFETCHED, Flow
+from neon_mq_connector.consumers.flow import Flow
+from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.repetition import StartedDeliveries
-from neon_mq_connector.consumers.settlement import OpenDelivery, Settlement
-from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import (
-    Delivery,
-    Link,
-    LinkChannel,
-    RawDelivery,
-    Waiter,
-    delivery_tag,
-)
+from neon_mq_connector.consumers.settlement import Settlement
+from neon_mq_connector.consumers.subscription import Subscription
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.link import Delivery, Link, LinkChannel, RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.threads.guard import Guard
 
-if TYPE_CHECKING:
-    from neon_mq_connector.publishing.message import Message
-
 LOG = logging.getLogger("neon_mq_connector.consumers")
+
+#: Called with what was closed, a connection or a channel, and the reason.
+CloseCallback = Callable[[Any, BaseException], object]
 
 _numbers = itertools.count(1)
 #: Acks may be under way for so many times what was asked for: two consumers, while one follows.
 _PREFETCHES = 2
-#: For how long nothing must have come before a consumer that is replaced ends, in seconds.
-_QUIET_FOR = 0.05
-_ADJUST_TIMEOUT = 1.0
+_NOT_KEPT: RawDelivery = (b"", b"", b"")
 
 
-@dataclass(frozen=True)
-class SessionHost:
-    """What a session may ask of the consumer it belongs to; callable from any thread.
+class SessionHost(Protocol):
+    """What a session asks of its consumer; callable from any thread."""
+
+    @property
+    def registration(self) -> Registration: ...
+
+    @property
+    def flow(self) -> Flow: ...
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def request_stop(self, timeout: float = ..., *, reason: str = "") -> None: ...
+
+    def call_soon(self, call: Callable[[], object]) -> None: ...
+
+    def report(self, error: BaseException) -> None: ...
+
+    def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None: ...
+
+    def session_ended(self, session: Session, error: MQError) -> None: ...
+
+    def answered(self, session: Session) -> None: ...
+
+    def arrived(self, session: Session, batch: Sequence[RawDelivery]) -> None: ...
+
+
+class ReceivedMessage:
+    """A message from its arrival to its settlement.
+
+    Owned by the thread that has taken it from the backlog, or has claimed it.
 
     Attributes:
-        stop: stop the consumer, without waiting.
-        later: have the consumer's thread call something.
-        publish_failed: deal with messages whose ack hung on a publish that failed.
-        report: tell of an error that has no message.
-        answered: take note of an answer that has left by the publishing connection.
-        ended: take it that a session is over, whatever becomes of its channel.
-        is_stopping: whether the consumer is being stopped.
-        acks_on_receipt: whether the library acknowledges, so that callbacks need not.
-        flow: how many messages the broker is to send ahead.
+        session: where it came.
+        raw: the message as it came.
+        delivery: the same, decoded; None before its callback starts.
+        arrived: when it came, or was due for another try, on the monotonic clock, in seconds.
+        started: when its callback was started, on the same clock.
+        attempt: which try this is, from 1.
     """
 
-    stop: Callable[[], None]
-    later: Callable[[Callable[[], object]], None]
-    publish_failed: Callable[[Session, OpenDelivery, BaseException], None]
-    report: Callable[[BaseException], None]
-    ended: Callable[[Session, MQError], None]
-    answered: Callable[[Session], None]
-    is_stopping: Callable[[], bool]
-    acks_on_receipt: bool
-    flow: Flow
+    __slots__ = ("arrived", "attempt", "delivery", "raw", "session", "started")
+
+    def __init__(
+        self, session: Session, raw: RawDelivery, arrived: float, delivery: Delivery | None = None
+    ) -> None:
+        self.session = session
+        self.raw = raw
+        self.delivery = delivery
+        self.arrived = self.started = arrived
+        self.attempt = 1
+
+    @property
+    def tag(self) -> int:
+        """The delivery tag."""
+        delivery = self.delivery
+        return delivery_tag(self.raw[0]) if delivery is None else delivery.method.delivery_tag
 
 
 class Session:
     """One generation of the consuming channel of one queue; callable from any thread.
 
     Attributes:
+        connection: the stand-in for its connection that users get; made with the session.
+        channel: the stand-in for its channel.
         publishing: the lock that owns what callbacks have published and is not confirmed.
         more_follows: whether the next callback is about to be called when the one that is running
             returns, or others run beside it, so that what it publishes need not leave alone.
@@ -83,13 +108,15 @@ class Session:
         is_calling: whether the consumer's thread makes calls that a user has handed to it.
         takes_answers: whether answers may leave on the channel of this session.
         is_ours: whether the queue is as the registration says, and not as somebody else made it.
-        consumer_tag: of the consumer, or of the last of them; empty while there is none. Written
-            by the I/O thread.
-        prefetch: how many messages the broker may send ahead; after the start written by the I/O
-            thread.
+        end_reason: why the session is over; owned by the consumer's thread.
+        finishing: the waiter for the end of its consumer.
         started: what was acknowledged on receipt.
         lost: the same of the session before, whose acks the broker may not have read.
     """
+
+    # of classes that know this one
+    connection: Any
+    channel: Any
 
     def __init__(
         self,
@@ -97,7 +124,6 @@ class Session:
         connections: Connections,
         channel: LinkChannel,
         queue: str,
-        consumer_arguments: Mapping[str, Any],
         *,
         takes_answers: bool = False,
         is_ours: bool = True,
@@ -105,34 +131,30 @@ class Session:
         self.number = next(_numbers)
         self.connections = connections
         self.queue = queue
-        self.consumer_tag = ""
-        self.prefetch = 0
         self.more_follows = False
         self.is_calling = False
         self.takes_answers = takes_answers
         self.is_ours = is_ours
         self.since = time.monotonic()
+        self.end_reason: MQError | None = None
         self.started = StartedDeliveries(_PREFETCHES * host.flow.asked)
         self.lost: StartedDeliveries | None = None
-        self.settlement = Settlement(channel, queue, channel.link.call_later)
+        self.settlement: Settlement[ReceivedMessage] = Settlement(
+            channel, queue, channel.link.call_later
+        )
+        self.subscription = Subscription(
+            channel, queue, host.registration, self.settlement, host.flow
+        )
         # reentrant: a signal handler may publish and acknowledge too
         self.publishing = threading.RLock()
-        self.connection = CallbackConnection(self)
-        self.channel = CallbackChannel(self)
         self._host = host
         self._link_channel = channel
-        self._consumer_arguments = consumer_arguments
-        # owned by the I/O thread
-        self._is_changing = False
-        self._former_tag = ""
-        self._former_prefetch = 0
-        self._since = 0  # what came until then may be of former consumers
-        self._when_adjusted: list[Callable[[None], object]] = []
+        self.finishing: Waiter[Any] = Waiter()
 
     @property
     def is_open(self) -> bool:
         """Whether the channel is open and its consumer is not being stopped."""
-        return self._link_channel.is_open and not self._host.is_stopping()
+        return self._link_channel.is_open and not self._host.is_stopping
 
     @property
     def link(self) -> Link:
@@ -150,20 +172,18 @@ class Session:
         return self._link_channel.is_writable
 
     @property
-    def error(self) -> MQError | None:
-        """Why the channel is shut; None while it is not."""
-        return self._link_channel.error
+    def consumer_tag(self) -> str:
+        """The tag of the consumer; empty while there is none."""
+        return self.subscription.consumer_tag
 
-    def claim(self, tag: int, *, multiple: bool) -> list[OpenDelivery]:
-        """Claim deliveries for a callback, or say in the log why there is nothing to settle."""
-        claimed = self.settlement.claim(tag, multiple=multiple)
-        if not claimed and not multiple:
-            self.nothing_to_settle(tag)
-        return claimed
+    @property
+    def prefetch(self) -> int:
+        """How many messages the broker may send ahead."""
+        return self.subscription.prefetch
 
     def nothing_to_settle(self, tag: int) -> None:
         """Say in the log that a callback settles what it cannot, if it ought not to."""
-        if not self._host.acks_on_receipt:
+        if self._host.registration.ack is not AckMode.ON_RECEIPT:
             LOG.warning(
                 "queue %r: delivery %s is settled already or was never delivered here; ignored",
                 self.queue,
@@ -172,11 +192,11 @@ class Session:
 
     def stop_consumer(self) -> None:
         """Stop the consumer that this session belongs to, without waiting."""
-        self._host.stop()
+        self._host.request_stop(reason="a callback has closed its channel")
 
     def wake(self) -> None:
         """Have the consumer's thread look at the calls that wait for it."""
-        self._host.later(self._run_calls)
+        self._host.call_soon(self._run_calls)
 
     def _run_calls(self) -> None:
         report = self._host.report
@@ -185,10 +205,10 @@ class Session:
             self.connection.run_calls()
         self.is_calling = False
 
-    def publish_failed(self, deliveries: list[OpenDelivery], error: BaseException) -> None:
-        """Have the consumer deal with deliveries whose ack hung on a publish that failed."""
-        for each in deliveries:
-            self._host.later(partial(self._host.publish_failed, self, each, error))
+    def publish_failed(self, messages: list[ReceivedMessage], error: BaseException) -> None:
+        """Have the consumer deal with messages whose ack hung on a publish that failed."""
+        for each in messages:
+            self._host.call_soon(partial(self._host.publish_failed, each, error))
 
     def report_publish(self, error: BaseException) -> None:
         """Tell of a publish that failed and that no ack waits for."""
@@ -228,40 +248,6 @@ class Session:
         if more_follows:
             channel.flush_soon()
 
-    def set_prefetch(self, count: int) -> None:
-        """Change how many messages the broker sends ahead, as a callback has asked for.
-
-        It returns when that is so, or soon: while messages come without a pause and are handled as
-        quickly, a smaller number can wait. Where another consumer would change what the queue does,
-        it holds from the next session on.
-
-        Args:
-            count: how many; 0 for as many as there can be.
-
-        Raises:
-            ValueError: there is no such count.
-            ChannelShutError, ConnectionLostError: it holds from the next session on.
-        """
-        if type(count) is not int or not 0 <= count <= MOST_PREFETCHED:
-            raise ValueError(
-                f"queue {self.queue!r}: prefetch_count={count!r} is not a number from 0 to "
-                f"{MOST_PREFETCHED}"
-            )
-        self._host.flow.asked = count or MOST_PREFETCHED
-        with contextlib.suppress(WaitTimeoutError):
-            self._link_channel.wait_for(
-                "changing the prefetch", self.adjust, timeout=_ADJUST_TIMEOUT
-            )
-
-    def adjust_soon(self, *, exactly: bool = False) -> None:
-        """Have the I/O thread look whether another prefetch is wanted.
-
-        Args:
-            exactly: whatever is unsettled now.
-        """
-        with contextlib.suppress(StoppedError):
-            self.link.submit(partial(self.adjust, _ignore) if exactly else self.adjust)
-
     def get(self, queue: str, auto_ack: bool) -> tuple[Any, Any, Any]:
         """Take one message from a queue; raises as pika does when there is no such queue."""
         # a queue that is missing closes the channel it is asked on, which must not be this one
@@ -270,147 +256,21 @@ class Session:
             queue, auto_ack, timeout=self.connections.policy.operation_timeout
         )
         if answer[0] is not None and not auto_ack:
-            self.settlement.start(Delivery(*answer))  # noted as delivered when it was read
+            message = ReceivedMessage(self, _NOT_KEPT, time.monotonic(), Delivery(*answer))
+            self.settlement.start(message)  # noted as delivered when it was read
         return answer
 
-    # -- I/O thread ----------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------
 
-    def _has_consumer(self, consumer_tag: str) -> None:
-        self.consumer_tag = consumer_tag
+    def ended(self, error: MQError) -> None:
+        """Have the consumer recover: the broker has ended its consumer, or the channel is shut."""
+        self.finishing.fail(error)  # the broker may not confirm any more that its consumer ends
+        self._host.session_ended(self, error)
 
-    def _end_flow(self, ended: Callable[[Any], None] | None = None) -> None:
-        self.consumer_tag = self._former_tag = ""
-        self._is_changing = False
-        self._link_channel.cancel_all(ended)
-
-    def adjust(self, done: Callable[[None], object] | None = None) -> None:
-        """Have the broker send ahead as many messages as are wanted now; it does not wait.
-
-        A prefetch count applies to consumers that start after it (RabbitMQ, "Consumer Prefetch").
-        So another consumer starts, and then this one ends. What comes for it meanwhile is handled
-        like all else. If a change is under way, what is wanted when it is done follows.
-
-        Args:
-            done: called when it is so; what is unsettled now comes on top then.
-        """
-        if done is not None:
-            self._when_adjusted.append(done)
-        if self._is_changing:
-            return
-        unsettled = 0 if self._when_adjusted else self.settlement.unsettled_count()
-        before, wanted = self.prefetch, self._host.flow.wanted(self.prefetch, unsettled)
-        if wanted == before or not self.consumer_tag:
-            while self._when_adjusted:
-                self._when_adjusted.pop()(None)
-            return
-        LOG.debug("queue %r: prefetch %d -> %d", self.queue, before, wanted)
-        self._is_changing = True
-        self.prefetch, self._former_prefetch = wanted, before
-        self._hold_acks()
-        self._link_channel.add_consumer(
-            self.queue, wanted, arguments=self._consumer_arguments, started=self._has_another
-        )
-
-    def _has_another(self, consumer_tag: str) -> None:
-        if self.consumer_tag:  # or all were cancelled since
-            self._former_tag, self.consumer_tag = self.consumer_tag, consumer_tag
-            self._end_former_if_quiet(-1)
-
-    def _end_former_if_quiet(self, newest: int) -> None:
-        """End the former consumer if nothing has come for a while.
-
-        A quorum queue takes back what is on its way to a consumer that is cancelled, and counts it
-        as delivered (seen on RabbitMQ 4.0). Nothing is on its way when nothing comes, or when both
-        consumers have all that they may have.
-
-        Args:
-            newest: the tag of the last delivery, a while ago.
-        """
-        if self._former_tag and self.settlement.newest == newest:
-            self._end_former()
-        elif self._former_tag:
-            again = partial(self._end_former_if_quiet, self.settlement.newest)
-            with contextlib.suppress(StoppedError):
-                self.link.call_later(_QUIET_FOR, again)
-
-    def _end_former(self) -> None:
-        tag, self._former_tag = self._former_tag, ""
-        self._link_channel.cancel(tag, self._changed)
-
-    def _changed(self, _frame: object) -> None:
-        self._since = self.settlement.newest
-        self._is_changing = False
-        self.adjust()
-
-    def delivered(self, batch: Sequence[RawDelivery]) -> None:
-        """Note what has come, and what it says of the prefetch that is wanted."""
-        first, last = delivery_tag(batch[0][0]), delivery_tag(batch[-1][0])
-        if last - first + 1 == len(batch):
-            self.settlement.delivered(first, last)
-        else:
-            for raw in batch:
-                tag = delivery_tag(raw[0])
-                self.settlement.delivered(tag, tag)
-        flow = self._host.flow
-        size = sum([len(raw[2]) for raw in batch])
-        flow.arrived(len(batch), size, self.settlement.unsettled_count())
-        if self._former_tag:
-            both = self.prefetch + self._former_prefetch
-            self.settlement.call_if_unsent(both, self._since, self._end_former)
-        else:
-            self.adjust()
-
-    # -- the consumer's own thread -------------------------------------------------------------
-
-    def subscribe(self, prefetch: int, waiter: Callable[[], Waiter[Any]] = Waiter) -> None:
-        """Start the flow of deliveries.
-
-        Args:
-            prefetch: how many messages the broker sends ahead.
-            waiter: makes the waiter of each of the two steps, so that a stop can end them.
-        """
-        channel, timeout = self._link_channel, self.connections.policy.operation_timeout
-        self.prefetch = prefetch
-        self._hold_acks()
-        try:
-            channel.qos(prefetch, timeout=timeout, waiter=waiter())
-            channel.consume(
-                self.queue,
-                arguments=self._consumer_arguments,
-                timeout=timeout,
-                started=self._has_consumer,
-                waiter=waiter(),
-            )
-        except MQError as error:
-            # the broker may have begun to deliver and not have said so in time
-            self.fail(error)
-            raise
-
-    def _hold_acks(self) -> None:
-        # of what the broker sends ahead enough must be free for it to go on sending
-        self.settlement.hold_up_to(1 if self._host.acks_on_receipt else self.prefetch // 3)
-
-    def cancel(self) -> None:
-        """Ask the broker to send no more; what still comes is for nobody to start."""
-        with contextlib.suppress(StoppedError):
-            self.link.submit(self._end_flow)
-
-    def finish_flow(self, waiter: Waiter[Any]) -> None:
-        """Have the broker send no more, and wait until all that it has sent is here, to be handled.
-
-        Args:
-            waiter: for the broker's answer, so that a stop can end it.
-        """
-        timeout = self.connections.policy.operation_timeout
-        try:
-            self._link_channel.wait_for(
-                "cancelling the consumers", self._end_flow, timeout=timeout, waiter=waiter
-            )
-        except StoppedError:
-            raise  # callbacks that run may still settle
-        except MQError as error:
-            self.fail(error)
-            raise
+    def note_end(self, error: MQError) -> None:
+        """Set why the session is over; on the consumer's thread."""
+        if self.end_reason is None:
+            self.end_reason = error
 
     def end(self) -> None:
         """Make sure that the channel is closed, without waiting."""
@@ -420,14 +280,10 @@ class Session:
     def fail(self, error: MQError) -> None:
         """Close the channel without waiting, and have the consumer recover from an error."""
         self.end()
-        self._host.ended(self, error)
+        self._host.session_ended(self, error)
 
     def close(self, timeout: float) -> None:
         """Close the channel; the broker takes back what was not settled."""
         self.settlement.flush()
         if self._link_channel.is_open:
             self._link_channel.close(timeout=timeout)
-
-
-def _ignore(_: None) -> None:
-    """Take note of nothing."""

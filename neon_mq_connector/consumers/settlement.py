@@ -1,7 +1,7 @@
-"""The books of one generation of a consuming channel: which deliveries are open.
+"""Which deliveries of one generation of a consuming channel are open, and how they are settled.
 
 A delivery tag means something only on the channel on which it came, and may be settled once. The
-broker closes the channel of whoever settles a tag twice; so every settlement passes through here.
+broker closes a channel on which a tag is settled twice; so every settlement passes through here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, Protocol, TypeVar
 
 from neon_mq_connector.consumers.ack_coalescer import AckCoalescer
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import Delivery, LinkChannel
+from neon_mq_connector.link import LinkChannel
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -23,7 +22,7 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 HOLD_FOR = 0.01
 
 
-class Verdict(enum.Enum):
+class Outcome(enum.Enum):
     """How a delivery is settled: done; failed (the broker drops or dead-letters it); given back."""
 
     ACK = "ack"
@@ -33,31 +32,24 @@ class Verdict(enum.Enum):
     NACK_AND_REQUEUE = "nack and requeue"
 
 
-#: Makes a named tuple in half the time.
-_new_item = tuple.__new__
+class Started(Protocol):
+    """A message whose callback has started; see `ReceivedMessage`, which is one."""
 
-
-class OpenDelivery(NamedTuple):
-    """A message that was handed to its callback and is not settled.
-
-    Attributes:
-        tag: its delivery tag.
-        delivery: the message.
-        attempt: which try this is, from 1.
-        since: when it was handed over, on the monotonic clock, in seconds.
-    """
-
-    tag: int
-    delivery: Delivery
     attempt: int
-    since: float
+    started: float
+
+    @property
+    def tag(self) -> int: ...
 
 
-class Settlement:
+MessageT = TypeVar("MessageT", bound=Started)
+
+
+class Settlement(Generic[MessageT]):
     """Open deliveries of one channel; every method may be called from any thread.
 
-    `_books` owns the books. A delivery is *open* from the moment its callback starts until
-    somebody claims it; whoever claims it sends exactly one verdict, now or later. Acks that follow
+    `_lock` owns the state. A delivery is *open* from the moment its callback starts until it is
+    claimed; who claims it sends exactly one outcome, now or later. Acks that follow
     each other leave as one: `hold_up_to` of them, or those of 10 ms, or what there is at `flush`.
 
     Args:
@@ -70,52 +62,47 @@ class Settlement:
         self,
         channel: LinkChannel,
         queue: str,
-        later: Callable[[float, Callable[[], None]], object] | None = None,
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._channel = channel
         self._queue = queue
         self._later = later
-        self._books = threading.RLock()
-        self._changed = threading.Condition(self._books)
-        self._open: dict[int, OpenDelivery] = {}
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._open: dict[int, MessageT] = {}
         self._claimed = 0
         self._acks = AckCoalescer(channel.ack)
         self._flush_is_due = False
 
     def hold_up_to(self, count: int) -> None:
         """Say how many acks may be held back; 1 for none."""
-        with self._books:
+        with self._lock:
             self._acks.limit = max(1, count)
 
     def delivered(self, first: int, last: int) -> None:
         """Note deliveries from one tag to another, before any of them can be settled."""
-        with self._books:
+        with self._lock:
             self._acks.delivered(first, last)
 
-    def start(self, delivery: Delivery, attempt: int = 1, since: float | None = None) -> None:
-        """Note that a delivery is handed to its callback.
+    def start(self, message: MessageT) -> None:
+        """Note that a message is handed to its callback.
 
         Args:
-            delivery: the message.
-            attempt: which try this is, from 1; the later ones were claimed when they failed.
-            since: when, on the monotonic clock, in seconds; now by default.
+            message: what is open from now on; one that is tried again was claimed when it failed.
         """
-        tag = delivery.method.delivery_tag
-        if since is None:
-            since = time.monotonic()
-        item: OpenDelivery = _new_item(OpenDelivery, (tag, delivery, attempt, since))
-        if attempt == 1 and tag <= self._acks.newest:
-            self._open[tag] = item
+        tag = message.tag
+        if message.attempt == 1 and tag <= self._acks.newest:
+            self._open[tag] = message
             return
-        with self._books:
-            self._open[tag] = item
-            if attempt > 1:
+        with self._lock:
+            self._open[tag] = message
+            if message.attempt > 1:
                 self._claimed -= 1
             elif tag > self._acks.newest:
                 self._acks.delivered(tag, tag)
 
     def is_open(self, tag: int) -> bool:
-        """Whether nobody has claimed the delivery yet."""
+        """Whether a delivery was handed to its callback and is not claimed."""
         return tag in self._open
 
     def open_count(self) -> int:
@@ -139,16 +126,16 @@ class Settlement:
             since: only deliveries after this tag count.
             call: must not wait.
         """
-        with self._books:
+        with self._lock:
             if self._acks.unsent_count(since) >= count:
                 call()
 
-    def oldest(self) -> OpenDelivery | None:
-        """The open delivery that was handed over first."""
-        with self._books:
-            return min(list(self._open.values()), key=lambda each: each.since, default=None)
+    def oldest(self) -> MessageT | None:
+        """The open message that was handed over first."""
+        with self._lock:
+            return min(list(self._open.values()), key=lambda each: each.started, default=None)
 
-    def claim(self, tag: int, *, multiple: bool = False) -> list[OpenDelivery]:
+    def claim(self, tag: int, *, multiple: bool = False) -> list[MessageT]:
         """Take the right to settle a delivery, or all open ones up to it.
 
         Args:
@@ -156,9 +143,9 @@ class Settlement:
             multiple: take all that were handed to a callback up to this tag.
 
         Returns:
-            What the caller now has to settle, by tag; empty when somebody did already.
+            What the caller now has to settle, by tag; empty when that was claimed before.
         """
-        with self._books:
+        with self._lock:
             if multiple:
                 tags = sorted(t for t in list(self._open) if tag == 0 or t <= tag)
             else:
@@ -168,7 +155,7 @@ class Settlement:
             return [self._open.pop(each) for each in tags]
 
     def wait_until_sent(self, timeout: float) -> bool:
-        """Wait until every claim has been followed by its verdict.
+        """Wait until every claim has been followed by its outcome.
 
         Args:
             timeout: how long at most, in seconds.
@@ -179,64 +166,40 @@ class Settlement:
         with self._changed:
             return self._changed.wait_for(lambda: self._claimed <= 0, timeout)
 
-    def give_back(self, tag: int) -> None:
-        """Return a delivery that was never handed to a callback."""
-        with self._books:
-            self._claimed += 1
-        self.send(tag, Verdict.NACK_AND_REQUEUE)
+    def settle_unopened(self, tag: int, outcome: Outcome) -> None:
+        """Settle a delivery that no callback may settle, as it was never open."""
+        with self._lock:
+            self._send(tag, outcome)
 
-    def acknowledge_unseen(self, tag: int) -> None:
-        """Acknowledge a delivery that no callback is to see: a duplicate, or one too late."""
-        with self._books:
-            self._claimed += 1
-        self.send(tag, Verdict.ACK)
-
-    def send(self, tag: int, verdict: Verdict) -> None:
+    def send(self, tag: int, outcome: Outcome) -> None:
         """Tell the broker of a delivery that was claimed.
 
         On a channel that is shut nothing is sent: the broker has taken the delivery back.
         """
-        with self._books:
+        with self._lock:
             try:
-                self._tell(tag, verdict)
+                self._send(tag, outcome)
             finally:
                 self._claimed -= 1
                 if self._claimed <= 0:
                     self._changed.notify_all()
 
-    def settle(self, tag: int, verdict: Verdict, *, multiple: bool = False) -> bool:
-        """Claim and send.
+    def settle(self, tag: int, outcome: Outcome) -> bool:
+        """Claim a delivery and send its outcome.
 
         Returns:
             Whether there was anything to settle.
         """
-        if multiple:
-            claimed = self.claim(tag, multiple=True)
-            for each in claimed:
-                self.send(each.tag, verdict)
-            return bool(claimed)
-        with self._books:
+        with self._lock:
             if self._open.pop(tag, None) is None:
                 return False
-            self._tell(tag, verdict)
-        return True
-
-    def acknowledge(self, tag: int) -> bool:
-        """Claim a delivery and acknowledge it; `settle` for what most callbacks do.
-
-        Returns:
-            Whether there was anything to settle.
-        """
-        with self._books:
-            if self._open.pop(tag, None) is None:
-                return False
-            self._ack(tag)
+            self._send(tag, outcome)
         return True
 
     def flush(self) -> None:
         """Send the acks that are held back."""
         if self._acks.held:
-            with self._books:
+            with self._lock:
                 try:
                     self._acks.flush()
                 except MQError as error:
@@ -248,35 +211,29 @@ class Settlement:
 
     # -- with the lock -------------------------------------------------------------------------
 
-    def _tell(self, tag: int, verdict: Verdict) -> None:
-        if verdict is Verdict.ACK:
+    def _send(self, tag: int, outcome: Outcome) -> None:
+        if outcome is Outcome.ACK:
             self._ack(tag)
             return
         channel = self._channel
         try:
             self._acks.settled_otherwise(tag)
-            if verdict in (Verdict.REJECT, Verdict.REJECT_AND_REQUEUE):
-                channel.reject(tag, requeue=verdict is Verdict.REJECT_AND_REQUEUE)
+            if outcome in (Outcome.REJECT, Outcome.REJECT_AND_REQUEUE):
+                channel.reject(tag, requeue=outcome is Outcome.REJECT_AND_REQUEUE)
             else:
-                channel.nack(tag, requeue=verdict is Verdict.NACK_AND_REQUEUE)
+                channel.nack(tag, requeue=outcome is Outcome.NACK_AND_REQUEUE)
         except MQError as error:
-            self._dropped(f"{verdict.value} of delivery {tag}", error)
+            self._dropped(f"{outcome.value} of delivery {tag}", error)
 
     def _ack(self, tag: int) -> None:
         acks = self._acks
         try:
             acks.ack(tag)
             if acks.held and not self._flush_is_due:
-                self._flush_later()
+                self._flush_is_due = True
+                self._later(HOLD_FOR, self._time_is_up)
         except MQError as error:
             self._dropped(f"ack of delivery {tag}", error)
-
-    def _flush_later(self) -> None:
-        if self._later is None:
-            self._acks.flush()
-            return
-        self._flush_is_due = True
-        self._later(HOLD_FOR, self._time_is_up)
 
     def _dropped(self, what: str, error: MQError) -> None:
         LOG.info("queue %r: %s dropped, the broker delivers it again: %s", self._queue, what, error)

@@ -4,55 +4,51 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.registration import MessageCallback
 from neon_mq_connector.consumers.reply_route import reply_route
-from neon_mq_connector.consumers.runner import Waiting
+from neon_mq_connector.consumers.runner import CallSoon, MessageHandler, Running, raise_error
+from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.threads.mailbox import Mailbox
-
-if TYPE_CHECKING:
-    from neon_mq_connector.consumers.dispatcher import Dispatcher
 
 
 class ThreadRunner:
     """Call a function for each message, one after another or on workers side by side.
 
-    Workers take from the dispatcher's backlog, each time that there is an item in `_work`: True for
-    a message, None when one of them is to end. `running` has one key per thread. `_workers` is
-    owned by the consumer's thread, and copied by the one that looks for those that have ended;
-    `_stopping` is set once, by any thread.
+    Workers take from the backlog, each time that there is an item in `_work`: True for a message,
+    None when one of them is to end. `_running` has one key per thread. `_workers` is owned by the
+    consumer's thread, and copied by the one that looks for those that have ended; `_stopping` is
+    set once, by any thread.
 
     Args:
-        dispatcher: whose messages are handled.
         callback: called with ``(channel, method, properties, body)``.
+        handler: whose messages are handled.
+        call_soon: has the consumer's thread call something.
         concurrency: 1 for the consumer's thread, or how many workers there are.
-        later: has the consumer's thread call something.
         name: of the workers, with a number behind it.
     """
 
-    never_waits = False
-
     def __init__(
         self,
-        dispatcher: Dispatcher,
         callback: MessageCallback,
+        handler: MessageHandler,
+        call_soon: CallSoon,
         *,
         concurrency: int,
-        later: Callable[[Callable[[], object]], None],
         name: str,
     ) -> None:
-        self.running: dict[int, tuple[int, float, int]] = {}
-        self._dispatcher = dispatcher
+        self.never_waits = concurrency > 1
+        self._running: dict[int, ReceivedMessage] = {}
         self._callback = callback
+        self._handler = handler
+        self._call_soon = call_soon
         self._concurrency = concurrency
-        self._later = later
         self._name = name
         self._work: Mailbox[bool | None] = Mailbox()
         self._workers: list[threading.Thread] = []
@@ -63,29 +59,28 @@ class ThreadRunner:
 
     def start(self) -> None:
         """Start the workers, if callbacks may run side by side."""
-        if self._concurrency == 1:
-            return
-        for _ in range(self._concurrency):
+        for _ in range(self._concurrency if self.never_waits else 0):
             self._start_worker()
 
-    def work_off(self, added: int) -> None:
+    def work_off(self, count: int) -> None:
         """Handle what is in the backlog, or have the workers do it.
 
         Args:
-            added: how many messages were added to it since the last call.
+            count: how many messages were added to it for this call.
         """
-        if self._workers:
-            for _ in range(added):
+        if self.never_waits:
+            for _ in range(count):
                 self._work.put(True)
             return
-        backlog = self._dispatcher.backlog
-        while True:
+        backlog = self._handler.backlog
+        while count > 0:
             try:
-                waiting = backlog.popleft()
+                message = backlog.popleft()
             except IndexError:
-                return
-            waiting.session.more_follows = bool(backlog)
-            self._handle(waiting)
+                return  # it was given back
+            message.session.more_follows = bool(backlog)
+            # what a lost session has left here must not hold up what came later
+            count -= self._handle(message)
 
     def finish(self) -> None:
         """Wait until no callback runs."""
@@ -107,7 +102,7 @@ class ThreadRunner:
         for worker in ended:
             if worker in self._workers:  # another look may have found the same
                 self._workers.remove(worker)
-                self.running.pop(worker.ident or 0, None)
+                self._running.pop(worker.ident or 0, None)
                 self._start_worker()
 
     # -- any thread ----------------------------------------------------------------------------
@@ -116,9 +111,16 @@ class ThreadRunner:
         """Take note that no callback is to start any more: workers that end are not missed."""
         self._stopping = True
 
+    def running(self) -> list[Running]:
+        """List the callbacks that are running."""
+        return [
+            Running(message.tag, message.started, thread_id)
+            for thread_id, message in self._running.copy().items()
+        ]
+
     def is_calling(self) -> bool:
         """Whether it is one of the callbacks that asks."""
-        return threading.get_ident() in self.running
+        return threading.get_ident() in self._running
 
     def is_within(self) -> bool:
         """Whether it is one of the callbacks that asks."""
@@ -129,7 +131,7 @@ class ThreadRunner:
         ended = [worker for worker in self._workers.copy() if not worker.is_alive()]
         if not ended or self._stopping:
             return ""
-        self._later(partial(self._replace, ended))
+        self._call_soon(partial(self._replace, ended))
         return f"{len(ended)} of {self._concurrency} workers had ended; others take their places"
 
     # -- the consumer's thread or a worker -----------------------------------------------------
@@ -139,43 +141,44 @@ class ThreadRunner:
         call()
 
     def _work_loop(self) -> None:
-        backlog = self._dispatcher.backlog
+        backlog = self._handler.backlog
         while True:
             try:
                 if self._work.get() is None:
                     return
                 try:
-                    waiting = backlog.popleft()
+                    message = backlog.popleft()
                 except IndexError:
                     continue  # it was given back
-                self._handle(waiting)
+                self._handle(message)
+                del message  # not to keep it alive while waiting for the next
             except BaseException as error:  # the consumer's thread does with it what it always does
-                self._later(partial(_raise, error))
+                self._call_soon(partial(raise_error, error))
 
-    def _handle(self, waiting: Waiting) -> None:
-        dispatcher = self._dispatcher
-        delivery = dispatcher.take_up(waiting)
+    def _handle(self, message: ReceivedMessage) -> bool:
+        """Call the callback with a message; return whether it was to be called."""
+        handler = self._handler
+        delivery = handler.take_up(message)
         if delivery is None:
-            return
-        session = waiting.session
+            return False
         method, properties, body = delivery
-        tag = method.delivery_tag
         route = reply_route(properties) if properties.headers else None
-        channel = CallbackChannel(session, delivery, route)
+        channel = CallbackChannel(message.session, delivery, route)
         thread_id = threading.get_ident()
-        self.running[thread_id] = (tag, time.monotonic(), thread_id)
+        self._running[thread_id] = message
         token = current_channel.set(channel)
         try:
             result = self._callback(channel, method, properties, body)
             if result is not None and type(result) is CoroutineType:
                 self._refuse(result)
         except BaseException as error:  # sys.exit() in a callback must not end the consumer unseen
-            dispatcher.raised(session, delivery, error)
+            handler.raised(message, error)
         else:
-            dispatcher.returned(session, tag, channel)
+            handler.returned(message, channel)
         finally:
             current_channel.reset(token)
-            del self.running[thread_id]
+            del self._running[thread_id]
+        return True
 
     def _refuse(self, coroutine: CoroutineType[Any, Any, Any]) -> NoReturn:
         coroutine.close()
@@ -183,7 +186,3 @@ class ThreadRunner:
             f"the callback returned the coroutine {coroutine.__qualname__} without awaiting it; "
             "register a function that is `async def`"
         )
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error

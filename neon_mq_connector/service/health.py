@@ -146,7 +146,7 @@ def describe_consumer(
         expired=dispatcher.expired,
         recoveries=consumer.recoveries,
         running=len(running),
-        waiting=consumer.waiting_count(),
+        waiting=len(dispatcher.backlog),
         held=consumer.failures.held,
         unsettled=0 if session is None else session.settlement.open_count(),
         delivery_count=dispatcher.highest_delivery_count,

@@ -170,7 +170,7 @@ class LivenessWatch:
             return ""
         problem = (
             f"no callback was started for {age:.0f} s, though there is room for the messages that "
-            f"wait: {ready} in queue {session.queue!r}, {consumer.waiting_count()} here"
+            f"wait: {ready} in queue {session.queue!r}, {len(consumer.dispatcher.backlog)} here"
         )
         if now >= stall.mend_at:
             stall.mend_at = now + 2 * age
@@ -219,7 +219,7 @@ class LivenessWatch:
         if consumer.registration.ack is not AckMode.MANUAL or consumer.dispatcher.running():
             return ""
         oldest = session.settlement.oldest()
-        age = 0.0 if oldest is None else time.monotonic() - oldest.since
+        age = 0.0 if oldest is None else time.monotonic() - oldest.started
         if oldest is None or age < self._settings.forgotten_ack_after:
             return ""
         if self._is_news(name, "forgotten", session, oldest.tag):
@@ -249,7 +249,7 @@ class LivenessWatch:
     def _warn_of_late_acks(self, name: str, consumer: Consumer, session: Session) -> None:
         oldest = session.settlement.oldest()
         longest = self._longest_unsettled
-        if not longest or oldest is None or (age := time.monotonic() - oldest.since) < longest:
+        if not longest or oldest is None or (age := time.monotonic() - oldest.started) < longest:
             return
         if self._is_news(name, "late", session, oldest.tag):
             LOG.warning(
@@ -275,7 +275,7 @@ class LivenessWatch:
             return
         age = time.monotonic() - running[0].since
         if age >= slow_after and consumer.flow.note_slow(_FAST_FOR * slow_after):
-            session.adjust_soon()
+            session.subscription.adjust_soon()
             LOG.info(
                 "consumer %r: its callback has run for %.0f s; until callbacks are faster, the "
                 "broker sends it no more than %d at a time",
@@ -283,7 +283,7 @@ class LivenessWatch:
                 age,
                 concurrency,
             )
-        if longest and (count := consumer.give_back_older(longest)):
+        if longest and (count := consumer.dispatcher.give_back_older(longest)):
             LOG.warning(
                 "consumer %r: %d messages have waited for %.0f s behind callbacks that run; they "
                 "were given back, before the broker closes the channel because of them",
@@ -298,7 +298,7 @@ def _could_start(consumer: Consumer, session: Session, ready: int) -> bool:
     busy = len(consumer.dispatcher.running()) >= consumer.registration.concurrency
     if busy or session.is_calling:
         return False
-    if consumer.waiting_count():
+    if consumer.dispatcher.backlog:
         return True
     unsettled = session.settlement.unsettled_count()
     return ready > 0 and (not session.prefetch or unsettled < session.prefetch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -11,9 +12,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.consumers import consumer as consumer_module
 from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
+from neon_mq_connector.errors import ConnectionLostError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, run
@@ -124,50 +126,152 @@ def test_a_consumer_that_must_not_move_stays(
     assert len(squares.handled) == 3 * MANY
 
 
-def test_a_move_that_takes_too_long_is_given_up_and_the_queue_is_served_on(
-    make_connector: MakeConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
+class OneIsSlow(Squares):
+    """One request, the first of number 0, is answered when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if not self.entered.is_set() and b64_to_dict(body)["n"] == 0:
+            self.entered.set()
+            assert self.release.wait(60.0)
+        super().__call__(channel, method, properties, body)
+
+
+def test_what_is_unsettled_at_a_move_is_answered_and_settled_where_it_came(
+    make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
 ) -> None:
-    monkeypatch.setattr(consumer_module, "OLDEST", 1000.0)
-    squares = Squares(keeps=lambda n: n == 7 and not squares.kept)  # one is left unsettled
-    service = start(make_connector, squares)
+    squares = OneIsSlow()
+    service = start(make_connector, squares, concurrency=2, durable=True)
     consumer = service.consumers["squares"].consumer
-    given_up: list[bool] = []
-    give_up = consumer._moves.given_up
-
-    def note_and_give_up() -> None:
-        given_up.append(True)
-        give_up()
-
-    monkeypatch.setattr(consumer._moves, "given_up", note_and_give_up)
-
-    def is_given_up() -> bool:
-        assert ask(client, QUEUE, range(MANY)) == MANY
-        return bool(given_up)
-
-    eventually(is_given_up, what="a move was tried")
-    assert not has_moved(service, "squares")
-    channel, tag = squares.kept.pop()
-    assert channel.is_open  # and can be settled still
-    channel.basic_ack(tag)
-    assert ask(client, QUEUE, range(5)) == 5
-    assert consumer.recoveries == 0
+    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
+    assert squares.entered.wait(30.0)
+    former = consumer.session
+    assert former is not None
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    assert former.is_attached
+    assert former.settlement.open_count() == 1
+    assert not slow.done()
+    squares.release.set()
+    assert slow.result(30.0)["square"] == 0
+    eventually(lambda: not former.is_attached, what="the former channel is closed")
+    assert has_moved(service, "squares")
+    assert (squares.redelivered, consumer.recoveries) == (0, 0)
     service.stop()
+    assert channel.queue_declare(QUEUE, passive=True).method.message_count == 0
+
+
+@pytest.mark.parametrize("lost", ["the former connection", "the answering connection", "both"])
+def test_after_a_loss_while_a_message_of_before_a_move_is_unsettled_all_are_answered(
+    make_connector: MakeConnector, client: RequestClient, lost: str
+) -> None:
+    squares = OneIsSlow()
+    service = start(make_connector, squares, concurrency=2, durable=True)
+    consumer = service.consumers["squares"].consumer
+    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
+    assert squares.entered.wait(30.0)
+    former = consumer.session
+    assert former is not None
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    moved = consumer.session
+    assert moved is not None
+    if lost != "the answering connection":
+        cut(former)
+        eventually(lambda: not former.is_attached)
+    if lost != "the former connection":
+        cut(moved)
+        eventually(lambda: consumer.recoveries == 1)
+    assert ask(client, QUEUE, range(MANY)) == MANY
+    squares.release.set()
+    assert slow.result(30.0)["square"] == 0
+    eventually(lambda: not former.is_attached)
+    assert ask(client, QUEUE, range(5)) == 5
+    assert consumer.recoveries == (0 if lost == "the former connection" else 1)
+    assert service.check_health()
+
+
+def cut(session: Session) -> None:
+    """Lose the connection of a session: the broker closes it for a frame that makes no sense."""
+    transport: Any = session._link_channel._transport  # type: ignore[attr-defined]
+    transport.send(b"x" * 8, session._link_channel)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("fault", ["cut before it leaves", "cut when it has left", "attaching"])
+def test_all_are_answered_whatever_fails_in_the_middle_of_a_move(
+    make_connector: MakeConnector,
+    client: RequestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    concurrency: int,
+) -> None:
+    leave, attach, faults = Sessions.leave, Sessions._open, [fault] * 3
+
+    def leave_and_fail(sessions: Sessions, session: Session) -> None:
+        if faults and faults[0] == "cut before it leaves":
+            faults.pop()
+            cut(session)
+            eventually(lambda: not session.is_attached)
+        leave(sessions, session)
+        if faults and faults[0] == "cut when it has left":
+            faults.clear()
+            cut(session)
+            eventually(lambda: not session.is_attached)
+
+    def attach_or_fail(sessions: Sessions, *, reset: bool, answering: bool) -> Session:
+        if answering and faults:
+            faults.pop()
+            raise ConnectionLostError("as the test says")
+        return attach(sessions, reset=reset, answering=answering)
+
+    monkeypatch.setattr(Sessions, "leave", leave_and_fail)
+    monkeypatch.setattr(Sessions, "_open", attach_or_fail)
+    squares = Squares()
+    service = start(make_connector, squares, durable=True, concurrency=concurrency)
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    assert not faults
+    assert set(squares.handled) == set(range(MANY))
+    recoveries = service.consumers["squares"].consumer.recoveries
+    assert recoveries == (0 if fault == "cut when it has left" else 3)
+    assert service.check_health()
+
+
+def test_a_stop_waits_for_callbacks_of_before_a_move_and_sends_their_acks(
+    make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
+) -> None:
+    squares = OneIsSlow()
+    service = start(make_connector, squares, concurrency=2, durable=True)
+    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
+    assert squares.entered.wait(30.0)
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    stopping = threading.Thread(target=service.stop)
+    stopping.start()
+    eventually(lambda: service.consumers["squares"].consumer.is_stopping)
+    squares.release.set()
+    stopping.join(60.0)
+    assert slow.result(30.0)["square"] == 0
+    assert channel.queue_declare(QUEUE, passive=True).method.message_count == 0
     assert squares.redelivered == 0
 
 
-def test_a_queue_with_a_slow_callback_is_not_stopped_for_a_move(
-    make_connector: MakeConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_consumer_whose_callbacks_leave_messages_unsettled_stays_where_it_is(
+    make_connector: MakeConnector, client: RequestClient
 ) -> None:
+    # it may count on having no more of them than its prefetch
     squares = Squares(keeps=lambda n: n == 7 and not squares.kept)
     service = start(make_connector, squares)
-    consumer = service.consumers["squares"].consumer
-    begun: list[bool] = []
-    monkeypatch.setattr(Session, "finish_flow", lambda *_: begun.append(True))
     until = time.monotonic() + 3.0
     while time.monotonic() < until:
         assert ask(client, QUEUE, range(MANY)) == MANY
-    assert not begun
-    assert not consumer._moves.is_wanted()
+    assert not has_moved(service, "squares")
+    squares.keeps = lambda _n: False
+    kept, tag = squares.kept.pop()
+    assert kept.is_open
+    kept.basic_ack(tag)
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    assert squares.redelivered == 0
 
 
 def test_who_wants_to_know_of_a_loss_is_not_told_of_a_move(
@@ -201,37 +305,6 @@ def test_a_queue_that_somebody_else_has_made_otherwise_stays_where_it_is(
         assert ask(client, QUEUE, range(MANY)) == MANY
     assert not has_moved(service, "squares")
     assert squares.redelivered == 0
-
-
-def test_a_stop_in_the_middle_of_a_move_gives_back_what_is_not_settled(
-    make_connector: MakeConnector,
-    client: RequestClient,
-    connection_params: pika.ConnectionParameters,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(consumer_module, "LONGEST_MOVE", 30.0)
-    monkeypatch.setattr(consumer_module, "OLDEST", 1000.0)
-    squares = Squares(keeps=lambda n: n == 7)
-    service = start(make_connector, squares, durable=True)
-    consumer = service.consumers["squares"].consumer
-    asked = 0
-
-    def has_no_flow() -> bool:
-        nonlocal asked
-        for n in range(100):
-            client.submit(QUEUE, {"n": n}, timeout=60.0)
-        asked += 100
-        return consumer.session is not None and not consumer.session.consumer_tag
-
-    eventually(has_no_flow)
-    service.stop()
-    with pika.BlockingConnection(connection_params) as connection:
-        other = connection.channel()
-
-        def left() -> int:
-            return int(other.queue_declare(QUEUE, passive=True).method.message_count)
-
-        eventually(lambda: left() == asked - len(squares.handled) + len(squares.kept))
 
 
 class Parts(Squares):

@@ -11,6 +11,7 @@ from typing import Any, cast
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.connections import ConnectionPolicy, Connections
+from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import (
@@ -46,6 +47,11 @@ def as_raw(delivery: Delivery) -> RawDelivery:
     """Make of a message the bytes that the link hands over."""
     method, properties, body = delivery
     return b"".join(method.encode()), b"".join(properties.encode()), body
+
+
+def make_received(delivery: Delivery) -> ReceivedMessage:
+    """Make a message whose callback starts, of no session."""
+    return ReceivedMessage(cast(Session, None), as_raw(delivery), time.monotonic(), delivery)
 
 
 @dataclass(frozen=True)

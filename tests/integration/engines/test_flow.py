@@ -75,7 +75,7 @@ def unacknowledged(broker: PrivateBroker, vhost: str) -> int:
 def prefetch_of(connector: MQConnector) -> int:
     """Return the prefetch of its consumer; 0 while one follows another."""
     session = connector.consumers["c"].consumer.session
-    return 0 if session is None or session._is_changing else session.prefetch
+    return 0 if session is None or session.subscription._is_changing else session.prefetch
 
 
 # -- the queue keeps its consumer -----------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -18,6 +19,7 @@ from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
+from neon_mq_connector.consumers.workers import ThreadRunner
 from neon_mq_connector.errors import DecodeError, MQError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.topology import Queue
@@ -137,10 +139,9 @@ class Bench:
         self.consumer = Consumer(
             setup.registration(),
             self.broker.as_connections(),
-            self._callback,
+            partial(ThreadRunner, self._callback, concurrency=setup.concurrency, name="worker"),
             report=self.reports.append,
             started=Event(),
-            name="worker",
         )
         self.task = Task(self.simulation, "consumer", self.consumer.run)
         self.task.start()

@@ -338,6 +338,7 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
         flow,
         outages,
         session,
+        sessions,
         settlement,
         workers,
     )
@@ -352,8 +353,6 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
         flow,
         outages,
         session,
-        settlement,
-        workers,
     ):
         patch.setattr(module, "time", clock)
     for module in (lifecycle, settlement):
@@ -376,4 +375,4 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     )
     for module in (consumer_module, workers):
         patch.setattr(module, "Mailbox", simulation.make_queue)
-    patch.setattr(consumer_module, "Waiter", simulation.make_waiter)
+    patch.setattr(sessions, "Waiter", simulation.make_waiter)

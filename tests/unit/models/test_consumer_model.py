@@ -202,12 +202,12 @@ class ConsumerModel(RuleBasedStateMachine):
         if what == "slow":
             consumer.flow.note_slow(5.0)
         elif what == "old":
-            consumer.give_back_older(-1.0)
+            consumer.dispatcher.give_back_older(-1.0)
         elif session is not None and what == "reattach":
             consumer.reattach(session, "as the model says")
         elif session is not None:
             consumer.flow.asked = int(what.split()[1])
-            session.adjust_soon()
+            session.subscription.adjust_soon()
         self.go_on(paces)
 
     # -- the end -----------------------------------------------------------------------------------

@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from neon_mq_connector.backoff import ExponentialBackoff, OutageBackoff
-from neon_mq_connector.consumers import consumer as consumer_module
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.registration import AckMode, Registration, Retry
 from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.errors import ConnectionLostError, MQError
-from neon_mq_connector.link import RawDelivery
+from neon_mq_connector.consumers.sessions import Sessions
+from neon_mq_connector.consumers.workers import ThreadRunner
+from neon_mq_connector.errors import ConnectionLostError
 from neon_mq_connector.topology import Queue
 from tests.support.polling import eventually
 from tests.unit.fakes import (
@@ -30,7 +31,7 @@ from tests.unit.fakes import (
 
 
 class Lines:
-    """Take the place of `attach`: a queue that delivers again what a lost channel left open."""
+    """Take the place of attaching: a queue that delivers again what a lost channel left open."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -38,14 +39,14 @@ class Lines:
         self.channels: list[FakeChannel] = []
         self.sent = 0
         self._sessions: list[tuple[Session, dict[int, int]]] = []
-        self._on_deliveries: Callable[[Session, Sequence[RawDelivery]], None] = lambda *_: None
-        self._on_ended: Callable[[Session, MQError], None] = lambda *_: None
+        self._host: Any = None
 
-    def __call__(self, _registration: Any, connections: Any, host: Any, **options: Any) -> Session:
+    def __call__(self, sessions: Sessions, *, reset: bool, answering: bool) -> Session:
         channel = FakeChannel()
-        session = Session(host, connections, as_channel(channel), "q", {})
-        self._on_deliveries, self._on_ended = options["on_deliveries"], options["on_ended"]
-        options["on_session"](session)
+        self._host = sessions._host
+        session = sessions._use(
+            Session(self._host, sessions._connections, as_channel(channel), "q")
+        )
         with self.lock:
             self.channels.append(channel)
             self._sessions.append((session, {}))
@@ -65,7 +66,7 @@ class Lines:
             tag = len(by_tag) + 1
             by_tag[tag] = number
             delivery = make_delivery(tag, b"%d" % number, redelivered=redelivered)
-            self._on_deliveries(session, (as_raw(delivery),))
+            self._host.arrived(session, (as_raw(delivery),))
 
     def cut(self) -> None:
         with self.lock:
@@ -73,7 +74,7 @@ class Lines:
             error = ConnectionLostError("cut")
             channel.error = error
             self._count(channel, by_tag)
-        self._on_ended(session, error)
+        session.ended(error)
 
     def _count(self, channel: FakeChannel, by_tag: dict[int, int]) -> None:
         tags = [tag for _, tag, _ in channel.settled]
@@ -94,7 +95,7 @@ def test_messages_are_all_handled_while_the_connection_is_cut_again_and_again(
     monkeypatch: pytest.MonkeyPatch, seed: int, concurrency: int
 ) -> None:
     lines = Lines()
-    monkeypatch.setattr(consumer_module, "attach", lines)
+    monkeypatch.setattr(Sessions, "_open", lambda *a, **k: lines(*a, **k))
     chance = random.Random(seed)
     handled: list[int] = []
     stopped = threading.Event()
@@ -118,10 +119,9 @@ def test_messages_are_all_handled_while_the_connection_is_cut_again_and_again(
             prefetch_count=1_000,
         ),
         as_connections(FakeConnections()),
-        callback,
+        partial(ThreadRunner, callback, concurrency=concurrency, name="real"),
         report=lambda _error: None,
         started=threading.Event(),
-        name="real",
     )
     consumer._outages.backoff = OutageBackoff(floor=0.001, ceiling=0.01)
     thread = threading.Thread(target=consumer.run, name="real", daemon=True)

@@ -15,19 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neon_mq_connector.consumers import settlement as settlement_module
-from neon_mq_connector.consumers.settlement import Settlement, Verdict
+from neon_mq_connector.consumers.session import ReceivedMessage
+from neon_mq_connector.consumers.settlement import Outcome, Settlement
 from neon_mq_connector.link import LinkChannel
-from tests.unit.fakes import make_delivery
+from tests.unit.fakes import make_delivery, make_received
 from tests.unit.models.effort import effort
 from tests.unit.models.simulation import Simulation, Task
 
 REFUSALS = {
-    Verdict.REJECT: ("reject", False),
-    Verdict.REJECT_AND_REQUEUE: ("reject", True),
-    Verdict.NACK: ("nack", False),
-    Verdict.NACK_AND_REQUEUE: ("nack", True),
+    Outcome.REJECT: ("reject", False),
+    Outcome.REJECT_AND_REQUEUE: ("reject", True),
+    Outcome.NACK: ("nack", False),
+    Outcome.NACK_AND_REQUEUE: ("nack", True),
 }
-VERDICTS = st.sampled_from([Verdict.ACK, Verdict.ACK, Verdict.ACK, *REFUSALS])
+OUTCOMES = st.sampled_from([Outcome.ACK, Outcome.ACK, Outcome.ACK, *REFUSALS])
 
 
 class BrokersBooks:
@@ -56,12 +57,12 @@ class BrokersBooks:
             self.outstanding.update(tags)
         return tags
 
-    def decide(self, tag: int, verdict: Verdict) -> None:
+    def decide(self, tag: int, outcome: Outcome) -> None:
         """Note what the owner of a delivery is about to say of it."""
-        if verdict is Verdict.ACK:
+        if outcome is Outcome.ACK:
             self.acked.add(tag)
         else:
-            self.refusals[tag] = REFUSALS[verdict]
+            self.refusals[tag] = REFUSALS[outcome]
 
     # -- what the library calls ----------------------------------------------------------------
 
@@ -90,23 +91,23 @@ class BrokersBooks:
         self.frames.append((kind, tag, flag))
 
 
-def _deliver(broker: BrokersBooks, settlement: Settlement, count: int) -> None:
+def _deliver(broker: BrokersBooks, settlement: Settlement[ReceivedMessage], count: int) -> None:
     tags = broker.deliver(count)
     settlement.delivered(tags[0], tags[-1])
     for tag in tags:
-        settlement.start(make_delivery(tag))
+        settlement.start(make_received(make_delivery(tag)))
 
 
 @effort(examples=150)
 @given(
     limit=st.integers(2, 6),
-    owners=st.lists(st.tuples(st.integers(0, 3), VERDICTS), min_size=1, max_size=16),
+    owners=st.lists(st.tuples(st.integers(0, 3), OUTCOMES), min_size=1, max_size=16),
     order=st.randoms(use_true_random=False),
     turns=st.lists(st.integers(0, 5), max_size=120),
 )
 def test_threads_that_take_turns_in_any_order(
     limit: int,
-    owners: Sequence[tuple[int, Verdict]],
+    owners: Sequence[tuple[int, Outcome]],
     order: random.Random,
     turns: Sequence[int],
 ) -> None:
@@ -117,22 +118,24 @@ def test_threads_that_take_turns_in_any_order(
             "threading",
             SimpleNamespace(Condition=simulation.make_condition, RLock=simulation.make_lock),
         )
-        settlement = Settlement(cast(LinkChannel, broker), "q", simulation.call_later)
+        settlement: Settlement[ReceivedMessage] = Settlement(
+            cast(LinkChannel, broker), "q", simulation.call_later
+        )
         settlement.hold_up_to(limit)
         _deliver(broker, settlement, len(owners))
-        mine: list[list[tuple[int, Verdict]]] = [[], [], [], []]
-        for tag, (owner, verdict) in enumerate(owners, 1):
-            mine[owner].append((tag, verdict))
+        mine: list[list[tuple[int, Outcome]]] = [[], [], [], []]
+        for tag, (owner, outcome) in enumerate(owners, 1):
+            mine[owner].append((tag, outcome))
 
-        def settle(tags: Sequence[tuple[int, Verdict]]) -> None:
-            for tag, verdict in tags:
+        def settle(tags: Sequence[tuple[int, Outcome]]) -> None:
+            for tag, outcome in tags:
                 simulation.between("settle")
-                broker.decide(tag, verdict)
+                broker.decide(tag, outcome)
                 if tag % 3:
-                    assert settlement.settle(tag, verdict)
+                    assert settlement.settle(tag, outcome)
                 else:
                     settlement.claim(tag)
-                    settlement.send(tag, verdict)
+                    settlement.send(tag, outcome)
 
         def flush() -> None:
             for _ in range(5):
@@ -164,7 +167,9 @@ def test_threads_that_nobody_directs(seed: int) -> None:
     count, at_once = 1_200, 60
     broker = BrokersBooks()
     timers: Queue[Callable[[], None]] = Queue()
-    settlement = Settlement(cast(LinkChannel, broker), "q", lambda _delay, work: timers.put(work))
+    settlement: Settlement[ReceivedMessage] = Settlement(
+        cast(LinkChannel, broker), "q", lambda _delay, work: timers.put(work)
+    )
     settlement.hold_up_to(at_once // 3)
     waiting: Queue[int | None] = Queue()
     room = threading.Semaphore(at_once)
@@ -188,13 +193,13 @@ def test_threads_that_nobody_directs(seed: int) -> None:
             if tag is not None:
                 tag = waiting.get(timeout=30.0)
             if tag is not None:
-                settlement.start(make_delivery(tag))
+                settlement.start(make_received(make_delivery(tag)))
                 kept.append(tag)
             if kept and (tag is None or chance.random() < 0.5 or len(kept) > 5):
                 mine = kept.pop(chance.randrange(len(kept)) if chance.random() < 0.2 else 0)
-                verdict = Verdict.NACK_AND_REQUEUE if chance.random() < 0.1 else Verdict.ACK
-                broker.decide(mine, verdict)
-                assert settlement.settle(mine, verdict)
+                outcome = Outcome.NACK_AND_REQUEUE if chance.random() < 0.1 else Outcome.ACK
+                broker.decide(mine, outcome)
+                assert settlement.settle(mine, outcome)
                 room.release()
 
     def guarded(work: Callable[[], None]) -> None:
@@ -222,10 +227,12 @@ def test_threads_that_nobody_directs(seed: int) -> None:
 @pytest.mark.usefixtures("restless_threads")
 def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
     broker = BrokersBooks()
-    settlement = Settlement(cast(LinkChannel, broker), "q")
+    settlement: Settlement[ReceivedMessage] = Settlement(
+        cast(LinkChannel, broker), "q", lambda *_: None
+    )
     tags = broker.deliver(3_000)
     settlement.delivered(tags[0], tags[-1])
-    settlement.start(make_delivery(tags[-1]))
+    settlement.start(make_received(make_delivery(tags[-1])))
     all_started = threading.Event()
     failures: list[BaseException] = []
 
@@ -240,16 +247,18 @@ def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
     looking = threading.Thread(target=look, name="looks")
     looking.start()
     for tag in tags[:-1]:
-        settlement.start(make_delivery(tag))
+        settlement.start(make_received(make_delivery(tag)))
     all_started.set()
     looking.join(30.0)
     assert not failures
     assert not looking.is_alive()
 
 
-def test_waiting_for_the_verdicts_ends_with_the_last_of_them() -> None:
+def test_waiting_for_the_outcomes_ends_with_the_last_of_them() -> None:
     broker = BrokersBooks()
-    settlement = Settlement(cast(LinkChannel, broker), "q")
+    settlement: Settlement[ReceivedMessage] = Settlement(
+        cast(LinkChannel, broker), "q", lambda *_: None
+    )
     _deliver(broker, settlement, 2)
     claimed = settlement.claim(0, multiple=True)
     answers: list[bool] = []
@@ -257,7 +266,7 @@ def test_waiting_for_the_verdicts_ends_with_the_last_of_them() -> None:
     waiting.start()
     for each in claimed:
         assert not settlement.wait_until_sent(0.0)
-        broker.decide(each.tag, Verdict.ACK)
-        settlement.send(each.tag, Verdict.ACK)
+        broker.decide(each.tag, Outcome.ACK)
+        settlement.send(each.tag, Outcome.ACK)
     waiting.join(30.0)
     assert answers == [True]

@@ -1,8 +1,8 @@
-"""Attach a consumer to its queue, and detach it: step by step, each waiting for its answer."""
+"""Declare what a consumer consumes from, and delete what is to go with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,10 @@ import pika.exceptions as pika_errors
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.registration import Registration
-from neon_mq_connector.consumers.session import Session, SessionHost
+from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, TopologyError
-from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter
+from neon_mq_connector.link import LinkChannel, Waiter
 from neon_mq_connector.topology import (
     RESOURCE_LOCKED,
     Bind,
@@ -25,85 +25,6 @@ from neon_mq_connector.topology import (
     drive_steps,
 )
 from neon_mq_connector.topology import attach as attach_steps
-
-#: How long opening a channel may take, in seconds: it includes waiting for a connection.
-OPEN_TIMEOUT = 120.0
-
-
-def attach(
-    registration: Registration,
-    connections: Connections,
-    host: SessionHost,
-    *,
-    queue_name: str,
-    reset: bool,
-    answering: bool,
-    new_waiter: Callable[[], Waiter[Any]],
-    on_deliveries: Callable[[Session, Sequence[RawDelivery]], None],
-    on_ended: Callable[[Session, MQError], None],
-    on_session: Callable[[Session], None],
-) -> Session:
-    """Open a channel, make what is to be consumed from, and consume.
-
-    Args:
-        registration: what and how.
-        connections: how to reach the broker.
-        host: what the session may ask of its consumer.
-        queue_name: the name the queue had before, when the broker chose it.
-        reset: whether the registration's resets are still to be done.
-        answering: whether answers are to leave on the channel on which their requests come.
-        new_waiter: makes the waiter of each step, so that a stop can end it.
-        on_deliveries: called on the I/O thread with each batch.
-        on_ended: called once, on the I/O thread or before this returns, when the session is over.
-        on_session: called with the session before messages can come.
-
-    Returns:
-        The session, consuming.
-
-    Raises:
-        MQError: some step failed; nothing is left open.
-    """
-    sessions: list[Session] = []
-
-    def ended(error: MQError) -> None:
-        for session in sessions:
-            on_ended(session, error)
-
-    channel = connections.open_consuming_channel(
-        ChannelEvents(
-            deliveries=lambda batch: on_deliveries(sessions[0], batch),
-            fetched=lambda tag: sessions[0].settlement.delivered(tag, tag),
-            cancelled=lambda _tag: ended(
-                MQError(
-                    f"queue {queue_name!r}: the broker ended the consumer (the queue was deleted, "
-                    "or its leader is gone)"
-                )
-            ),
-            shut=ended,
-        ),
-        timeout=OPEN_TIMEOUT,
-        new_waiter=new_waiter,
-        answering=answering,
-    )
-    try:
-        status = _declare(registration, connections, channel, queue_name, reset, new_waiter)
-        session = Session(
-            host,
-            connections,
-            channel,
-            status.name,
-            registration.consumer_arguments,
-            takes_answers=answering,
-            is_ours=not status.adopted,
-        )
-        sessions.append(session)
-        on_session(session)
-        session.subscribe(host.flow.begin(status.messages, is_ours=session.is_ours), new_waiter)
-    except BaseException:
-        if channel.is_open:
-            channel.close_soon()
-        raise
-    return session
 
 
 def detach(
@@ -133,7 +54,7 @@ def detach(
             raise TopologyError(f"queue {session.queue!r} is not deleted: {error}") from error
 
 
-def _declare(
+def declare(
     registration: Registration,
     connections: Connections,
     channel: LinkChannel,
@@ -141,6 +62,19 @@ def _declare(
     reset: bool,
     new_waiter: Callable[[], Waiter[Any]],
 ) -> QueueStatus:
+    """Make what is to be consumed from.
+
+    Args:
+        registration: what that is.
+        connections: how to reach the broker.
+        channel: the one that is to consume; an exclusive queue is declared on it.
+        known_as: the name the queue had before, when the broker chose it.
+        reset: whether the registration's resets are still to be done.
+        new_waiter: makes the waiter of each step, so that a stop can end it.
+
+    Raises:
+        MQError: the broker refused, or did not answer.
+    """
     queue = registration.queue
     what = f"declaring queue {queue.name or known_as!r}"
 

@@ -1,4 +1,4 @@
-"""When a consumer moves to the connection on which callbacks may answer.
+"""When a consumer is to attach to the answering connection.
 
 Most consumers share a connection that never publishes, so that an alarm of the broker cannot hold
 up their acknowledgements. One whose callbacks answer many requests is better off where an answer
@@ -16,20 +16,13 @@ from neon_mq_connector.consumers.flow import is_bound_to_its_place
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.topology import CONNECTION_FORCED
 
-#: So many answers in so many seconds are worth a move: such callbacks are done soon.
+#: So many answers within so many seconds are worth a move.
 _MANY = 100
 _SOON = 1.0
-#: How long a consumer may be without new messages because of it, in seconds.
-LONGEST_MOVE = 0.25
-#: A message that is unsettled for longer, in seconds, is likely to take longer than a move may.
-OLDEST = 0.1
-#: After a move that was given up none is tried for so many seconds, then for twice as many, and
-#: so on.
-_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 
 
-class Moves:
-    """Know where a consumer is to attach, and when it is worth a move.
+class AnsweringPolicy:
+    """Decide on which connection a consumer attaches.
 
     Owned by the consumer's thread; `answered` is called by any thread, and counts about.
 
@@ -37,44 +30,28 @@ class Moves:
         registration: what is consumed, and how it is acknowledged.
 
     Attributes:
-        is_there: whether it is to attach to the connection for answers.
+        is_wanted: whether the consumer is to attach to the answering connection.
     """
 
     def __init__(self, registration: Registration) -> None:
-        self.is_there = False
-        self._may = _may_move(registration)
+        self.is_wanted = False
+        self._is_allowed = _may_move(registration)
         self._count = 0
         self._since = 0.0
-        self._not_before = 0.0
-        self._pause = _PAUSE
 
     def answered(self) -> bool:
-        """Note an answer that has left by another connection than its request's.
+        """Note an answer that has left by the publishing connection.
 
         Returns:
-            Whether this is the last of many.
+            Whether it is the last of so many that a move is worth it.
         """
-        if not self._may:
+        if not self._is_allowed:
             return False
         now = time.monotonic()
         if now - self._since > _SOON:
             self._since, self._count = now, 0
         self._count += 1
         return self._count == _MANY
-
-    def is_wanted(self) -> bool:
-        """Whether a move may begin."""
-        return self._may and time.monotonic() >= self._not_before
-
-    def arrived(self) -> None:
-        """Note that from here on the consumer attaches there."""
-        self.is_there = True
-
-    def given_up(self) -> None:
-        """Note that a move was given up, before or after its end; another may be tried later."""
-        self.is_there = False
-        self._not_before = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def lost(self, error: BaseException) -> None:
         """Look at why a session there has ended: what the broker refuses is not to be tried again.
@@ -87,11 +64,11 @@ class Moves:
             isinstance(cause, pika_errors.ConnectionClosedByBroker)
             and cause.reply_code != CONNECTION_FORCED
         ):
-            self.is_there = self._may = False
+            self.is_wanted = self._is_allowed = False
 
 
 def _may_move(registration: Registration) -> bool:
-    """Say whether to end the consumer for a moment does no harm, and whether it is of use."""
+    """Whether the queue may be without its consumer for a moment, and answers precede acks."""
     queue = registration.queue
     gone_without = queue.exclusive or queue.auto_delete or "x-expires" in queue.arguments
     is_bound = gone_without or is_bound_to_its_place(registration)
