@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import socket
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
-from types import TracebackType
 
 from neon_mq_connector.testing.errors import ManagementError, PrivateBrokerError
 from neon_mq_connector.testing.folder import NodeFolder, NodeIdentity, NodePorts
 from neon_mq_connector.testing.ports import LOOPBACK, free_ports, is_free
 from neon_mq_connector.testing.process import Belongings, NodeProcess
 from neon_mq_connector.testing.programs import BrokerPrograms, find_broker_programs
-from neon_mq_connector.testing.running import BrokerAddress, RunningBroker
+from neon_mq_connector.testing.running import BrokerAddress, OwnBroker
 
 _PERMIT_TRANSIENT = "deprecated_features.permit.transient_nonexcl_queues"
 _AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
@@ -31,7 +29,7 @@ _METHOD_FRAME = b"\x01"
 _POLL_SECONDS = 0.05
 
 
-class PrivateBroker(RunningBroker):
+class PrivateBroker(OwnBroker):
     """A RabbitMQ node of one's own: it touches no other broker and leaves nothing behind.
 
     Everything the node reads and writes is in one folder, all its ports are free ones on the
@@ -67,13 +65,12 @@ class PrivateBroker(RunningBroker):
         username: str = "neon",
         password: str | None = None,
     ) -> None:
-        self.refuse_transient = refuse_transient
+        super().__init__(refuse_transient=refuse_transient)
         self._settings = {_PERMIT_TRANSIENT: "false"} if refuse_transient else {}
         self._settings |= config or {}
         self._directory = directory
         self._wanted_ports = (port, management_port)
         self._wanted_user = (username, password)
-        self._lock = threading.RLock()
         self._folder: NodeFolder | None = None
         self._ports: NodePorts | None = None
         self._identity: NodeIdentity | None = None
@@ -85,18 +82,6 @@ class PrivateBroker(RunningBroker):
         where = self._ports.amqp if self._ports else None
         kind = ", refusing transient queues" if self.refuse_transient else ""
         return f"<PrivateBroker on port {where}{kind}: {'up' if self.running else 'down'}>"
-
-    def __enter__(self) -> PrivateBroker:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- the node's life
 
@@ -156,12 +141,6 @@ class PrivateBroker(RunningBroker):
                 self.stop()
             self._owned.give_up()
             self._folder = self._identity = self._ports = None
-
-    def restart(self, timeout: float = 60.0) -> None:
-        """End the node in good order and start it again with its data, on the same ports."""
-        with self._lock:
-            self.stop()
-            self.start(timeout)
 
     @property
     def running(self) -> bool:

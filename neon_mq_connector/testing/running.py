@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from neon_mq_connector.testing.management import ManagementClient
+
+Self = TypeVar("Self", bound="OwnBroker")
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class BrokerAddress:
     Attributes:
         host: the address that it listens on.
         port: for AMQP.
-        management_port: for the management interface.
+        management_port: for the management interface; 0 where there is none.
         username: of the administrator.
         password: of the administrator.
     """
@@ -128,3 +133,63 @@ class RunningBroker:
     def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
         """List the connections as they were at most a second ago."""
         return self.management.connections(vhost)
+
+
+class OwnBroker(RunningBroker, ABC):
+    """A broker that this process starts, stops and breaks.
+
+    `PrivateBroker` and `EmbeddedBroker` have this interface: code need not care which it has.
+
+    Args:
+        refuse_transient: refuse queues that are neither durable nor exclusive.
+    """
+
+    def __init__(self, *, refuse_transient: bool) -> None:
+        self.refuse_transient = refuse_transient
+        #: held while the broker starts or ends
+        self._lock = threading.RLock()
+
+    def __enter__(self: Self) -> Self:
+        """Start the broker."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it for good."""
+        self.close()
+
+    @abstractmethod
+    def start(self, timeout: float = 60.0) -> None:
+        """Start the broker and return when it takes connections; nothing if it runs."""
+
+    @abstractmethod
+    def stop(self, timeout: float = 20.0) -> None:
+        """End the broker in good order and keep what is durable for `start`; idempotent."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the broker as a crash does, and keep what is durable for `start`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the broker for good and remove what it had; idempotent."""
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether the broker is there."""
+
+    def restart(self, timeout: float = 60.0) -> None:
+        """End the broker in good order and start it again, on the same ports.
+
+        Args:
+            timeout: seconds that the start may take.
+        """
+        with self._lock:
+            self.stop()
+            self.start(timeout)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import weakref
-from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, TypeVar
-from urllib.parse import quote
+from collections.abc import Callable
+from typing import TypeVar
 
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.history import Event
@@ -18,13 +15,14 @@ from neon_mq_connector.testing.embedded.server import Server
 from neon_mq_connector.testing.embedded.users import Rights
 from neon_mq_connector.testing.errors import PrivateBrokerError
 from neon_mq_connector.testing.ports import LOOPBACK, free_ports, is_free
+from neon_mq_connector.testing.running import BrokerAddress, OwnBroker
 
 _RESOURCES = ("memory", "disk")
 
 Answer = TypeVar("Answer")
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(OwnBroker):
     """An AMQP 0-9-1 broker in a thread of this process; it speaks to any client of RabbitMQ.
 
     It holds everything in memory and listens on the loopback interface. Where RabbitMQ 4.0 is
@@ -56,12 +54,11 @@ class EmbeddedBroker:
         username: str = "neon",
         password: str | None = None,
     ) -> None:
-        self.refuse_transient = refuse_transient
+        super().__init__(refuse_transient=refuse_transient)
         self._wanted_port = port
         self._username = username
         self._password = password
-        self._lock = threading.RLock()
-        #: these three under the lock; what is in the node belongs to the server's thread
+        #: these three under `_lock`; what is in the node belongs to the server's thread
         self._port: int | None = None
         self._node: Node | None = None
         self._server: Server | None = None
@@ -72,18 +69,6 @@ class EmbeddedBroker:
         kind = ", refusing transient queues" if self.refuse_transient else ""
         state = "up" if self.running else "down"
         return f"<EmbeddedBroker on port {self._port}{kind}: {state}>"
-
-    def __enter__(self) -> EmbeddedBroker:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- the broker's life
 
@@ -128,12 +113,6 @@ class EmbeddedBroker:
         """Reset all connections without a word, as a crash does; keep what is durable."""
         self._end(None, 10.0)
 
-    def restart(self, timeout: float = 10.0) -> None:
-        """End the broker in good order and start it again, on the same port."""
-        with self._lock:
-            self.stop(timeout)
-            self.start(timeout)
-
     def close(self) -> None:
         """End the broker for good and forget all it had; idempotent."""
         with self._lock:
@@ -148,92 +127,20 @@ class EmbeddedBroker:
     # --- where it is
 
     @property
-    def host(self) -> str:
-        """Return the address that the broker listens on."""
-        return LOOPBACK
-
-    @property
-    def port(self) -> int:
-        """Return the AMQP port; it stays the same for the life of this object."""
-        if self._port is None:
+    def address(self) -> BrokerAddress:
+        """Return where it listens and who may do everything; the same for this object's life."""
+        if self._port is None or self._password is None:
             raise self._not_started()
-        return self._port
-
-    @property
-    def username(self) -> str:
-        """Return the name of the administrator."""
-        return self._username
-
-    @property
-    def password(self) -> str:
-        """Return the password of the administrator."""
-        if self._password is None:
-            raise self._not_started()
-        return self._password
-
-    def url(self, vhost: str = "/", *, username: str | None = None, password: str = "") -> str:
-        """Return an AMQP URL, password included.
-
-        Args:
-            vhost: the virtual host.
-            username: of a user; the administrator when None.
-            password: of that user.
-        """
-        user, secret = (self.username, self.password) if username is None else (username, password)
-        credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
-        return f"amqp://{credentials}@{self.host}:{self.port}/{quote(vhost, safe='')}"
-
-    # --- what is in it
+        return BrokerAddress(LOOPBACK, self._port, 0, self._username, self._password)
 
     @property
     def management(self) -> EmbeddedManagement:
-        """Return what has a method for all that has none here."""
+        """Return what has a method for all that has none here; its answers are never late."""
         if self._node is None:
             raise self._not_started()
         return EmbeddedManagement(self._node, self._username, self._running_server)
 
-    def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
-        """Create a virtual host that the administrator and these users may do everything in."""
-        management = self.management
-        management.create_vhost(name)
-        for user in (self.username, *users):
-            management.permit(user, name)
-
-    def delete_vhost(self, name: str) -> None:
-        """Delete a virtual host with all in it, and end its connections; a missing one is fine."""
-        self.management.delete_vhost(name)
-
-    def add_user(
-        self, name: str, password: str, *, vhosts: Iterable[str] = (), tags: str = ""
-    ) -> None:
-        """Create a user.
-
-        Args:
-            name: of the user.
-            password: of the user.
-            vhosts: virtual hosts that it may do everything in.
-            tags: such as `administrator`.
-        """
-        management = self.management
-        management.create_user(name, password, tags=tags)
-        for vhost in vhosts:
-            management.permit(name, vhost)
-
-    def delete_user(self, name: str) -> None:
-        """Delete a user; a missing one is fine."""
-        self.management.delete_user(name)
-
-    def list_queues(self, vhost: str) -> list[dict[str, Any]]:
-        """List the queues as they are now, with their messages and consumers."""
-        return self.management.queues(vhost)
-
-    def list_consumers(self, vhost: str) -> list[dict[str, Any]]:
-        """List the consumers as they are now."""
-        return self.management.consumers(vhost)
-
-    def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
-        """List the connections as they are now."""
-        return self.management.connections(vhost)
+    # --- what has happened
 
     def history(self, queue: str, vhost: str = "/") -> list[Event]:
         """Return what happened to the messages of a queue, oldest first.
