@@ -1,17 +1,22 @@
-"""Talk to other services over RabbitMQ: consume queues, send messages, ask and answer."""
+"""Talk to other services over RabbitMQ: consume queues, send messages, ask and answer.
+
+What is here is imported when it is first used: pytest imports this package in every project where
+it is installed, for its plugin.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.consumers.registration import AckMode, Retry
-from neon_mq_connector.decoded_callback import create_mq_callback
 from neon_mq_connector.version import __version__
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.connector import AsyncMQConnector
+    from neon_mq_connector.backoff import ExponentialBackoff
+    from neon_mq_connector.connector import MQConnector
+    from neon_mq_connector.consumers.registration import AckMode, Retry
+    from neon_mq_connector.decoded_callback import create_mq_callback
     from neon_mq_connector.utils.client_utils import send_mq_request_async
 
 __all__ = [
@@ -25,27 +30,33 @@ __all__ = [
     "send_mq_request_async",
 ]
 
-#: What is imported when it is first asked for, and where it is.
-_LATER = {
-    "AsyncMQConnector": "neon_mq_connector.aio.connector",
-    "send_mq_request_async": "neon_mq_connector.utils.client_utils",
+_WHERE = {
+    "AckMode": "consumers.registration",
+    "AsyncMQConnector": "aio.connector",
+    "ExponentialBackoff": "backoff",
+    "MQConnector": "connector",
+    "Retry": "consumers.registration",
+    "create_mq_callback": "decoded_callback",
+    "send_mq_request_async": "utils.client_utils",
 }
+#: Services use these modules as attributes of the package, without an import of their own.
+_MODULES = ("config", "connector", "consumers", "utils")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what not everybody needs.
+    """Import a name when it is first used.
 
     Raises:
         AttributeError: there is nothing of that name.
     """
-    if name not in _LATER:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
     return value
 
 
 def __dir__() -> list[str]:
     """List what is imported later, too."""
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_WHERE, *_MODULES})

@@ -12,12 +12,12 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.connector import ConsumerThread
 from neon_mq_connector.consumers import SelectConsumerThread
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils import client_utils, connection_utils
 from tests.contract.configurations import SERVICE, make_config
 from tests.contract.peer import Answer, OldStyleService, Peer
 from tests.contract.recorders import Errors
 from tests.support.nodes import free_port
-from tests.support.proxy import FaultProxy
 
 
 @pytest.fixture

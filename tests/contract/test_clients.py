@@ -23,6 +23,7 @@ import pytest
 from pydantic import BaseModel
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils import client_utils
 from neon_mq_connector.utils.client_utils import NeonMQHandler
 from neon_mq_connector.utils.connection_utils import (
@@ -37,7 +38,6 @@ from tests.contract.peer import Peer, encode, send_answer
 from tests.contract.recorders import Errors, Inbox
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 Build = Callable[..., Any]
 

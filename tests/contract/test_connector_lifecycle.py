@@ -18,12 +18,12 @@ import pytest
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer
 from tests.contract.recorders import Errors, Inbox, Outcome
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 Engine = dict[str, Any]
 Build = Callable[..., Any]

@@ -18,11 +18,11 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.consumers import SelectConsumerThread
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.contract.peer import Peer
 from tests.contract.recorders import Errors, Inbox
 from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
-from tests.support.proxy import FaultProxy
 
 Build = Callable[..., Any]
 HOOKS = ("on_connected", "on_connection_fail", "on_channel_open", "on_close")

@@ -14,11 +14,11 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.peer import Peer
 from tests.support import leaks
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
-from tests.support.proxy import Direction, FaultProxy
 from tests.support.vhosts import User
 
 SERVICE = "fault_service"

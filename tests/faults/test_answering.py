@@ -15,12 +15,12 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import BREAKS, note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
 from tests.support.polling import eventually, never
-from tests.support.proxy import FaultProxy
 
 QUEUE = "squares"
 

@@ -19,12 +19,12 @@ from neon_mq_connector.errors import (
     RequestTimeoutError,
 )
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.faults.conftest import SERVICE
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, arun, eventually_true
-from tests.support.proxy import Direction, FaultProxy
 
 __all__ = ["arun"]
 
@@ -157,7 +157,7 @@ def test_a_line_that_goes_dead_costs_the_time_that_was_given(
             assert all(isinstance(each, MQError) for each in outcomes)
             assert heartbeat.beats > beats + 5
             await eventually_true(lambda: not service.check_health())
-            proxy.heal()
+            proxy.restore()
             await eventually_true(service.check_health)
 
     arun(main())

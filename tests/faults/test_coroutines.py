@@ -11,11 +11,11 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 QUEUE, OUT = "in", "out"
 #: Enough tries that no outage of these tests uses them up.
@@ -88,7 +88,7 @@ def test_what_coroutines_forward_arrives_and_their_loop_goes_on(
         # a publish that waited on the loop would hold it up until it is given up, for 15 seconds
         beats = forwarder.beats
         eventually(lambda: forwarder.beats > beats + 5, what="the loop goes on")  # noqa: B023
-        proxy.heal()
+        proxy.restore()
     peer.wait_until_settled(QUEUE, timeout=30.0)
     eventually(service.check_health)
     forwarder.may_end.set()

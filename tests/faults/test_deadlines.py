@@ -14,9 +14,9 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 PATIENCE = 60
 Alarm = Callable[[], AbstractContextManager[None]]
@@ -88,7 +88,7 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
             assert patient.result(PATIENCE) == 12
             for each in impatient:
                 each.result(PATIENCE)
-        proxy.heal()
+        proxy.restore()
 
         def names() -> list[str]:
             return [str(queue["name"]) for queue in broker.list_queues(service.vhost)]

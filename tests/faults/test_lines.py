@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.conftest import BREAKS, HEARTBEAT, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
-from tests.support.proxy import Direction, FaultProxy
 
 QUEUE = "lines"
 
@@ -89,7 +89,7 @@ def test_a_network_that_swallows_new_connections_too_is_survived(
     proxy.blackhole(new=True)
     ids = peer.send(QUEUE, 20, prefix="swallowed")
     eventually(lambda: not service.check_health(), timeout=2 * HEARTBEAT + 2)
-    proxy.heal()
+    proxy.restore()
     peer.wait_until_handled(ids, timeout=5)
     _back_and_nothing_lost(service, peer)
 
@@ -102,11 +102,11 @@ def test_a_slow_line_is_not_taken_for_a_dead_one(
     proxy.delay(0.2)
     ids = peer.send(QUEUE, 20, prefix="delayed")
     peer.wait_until_handled(ids)
-    proxy.heal()
+    proxy.restore()
     proxy.throttle(2_000)
     ids = peer.send(QUEUE, 20, prefix="throttled")
     peer.wait_until_handled(ids)
-    proxy.heal()
+    proxy.restore()
     assert proxy.accepted == before, "a connection was given up that was merely slow"
     _back_and_nothing_lost(consuming, peer)
 
@@ -144,7 +144,7 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
     proxy.refuse()
     proxy.reset()
     eventually(lambda: not service.check_health(), what="health tells of the loss")
-    proxy.heal()
+    proxy.restore()
     release.set()
     peer.wait_until_handled(ids)
     _back_and_nothing_lost(service, peer)
@@ -160,7 +160,7 @@ def test_an_outage_is_told_once_and_not_once_per_attempt(
     proxy.refuse()
     proxy.reset()
     eventually(lambda: service.consumers["it"].consumer.recoveries >= 6, what="five attempts")
-    proxy.heal()
+    proxy.restore()
     peer.wait_until_handled(peer.send(QUEUE, 1))
     assert len(told) == 1, told
     assert isinstance(told[0], ConnectionError)

@@ -10,12 +10,12 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishBatchError, PublishError, RequestLostError
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.faults.conftest import run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
-from tests.support.proxy import Direction, FaultProxy
 
 QUEUE = "many"
 COUNT = 2000

@@ -10,11 +10,11 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishError
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.conftest import HEARTBEAT
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
-from tests.support.proxy import Direction, FaultProxy
 
 QUEUE = "published"
 THREADS = 8
@@ -133,7 +133,7 @@ def test_a_send_during_an_outage_raises_within_its_time_and_knows_that_nothing_w
     with pytest.raises(PublishError, match=QUEUE) as caught:
         service.send_message({"message_id": "during"}, queue=QUEUE, expiration=None)
     assert not caught.value.may_have_arrived
-    proxy.heal()
+    proxy.restore()
     eventually(lambda: _sends(service, "after"), what="sending works again")
     assert {"before", "after"} <= set(peer.ids_in(QUEUE))
 

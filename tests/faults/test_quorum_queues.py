@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 QUEUE = "counted"
 RECONNECTS, LIMIT = 10, 6

@@ -11,11 +11,11 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 pytestmark = pytest.mark.one_engine
 
@@ -122,6 +122,6 @@ def test_a_message_whose_ack_was_lost_is_not_started_again(
     release.set()
     eventually(lambda: len(conversation.bodies) == 5, what="they are started, and their acks lost")
     assert peer.counts(QUEUE) == (0, 4)
-    proxy.heal()
+    proxy.restore()
     peer.wait_until_settled(QUEUE, timeout=30.0)
     assert sorted(conversation.bodies) == [b"m%d" % number for number in range(5)]

@@ -12,10 +12,10 @@ import pytest
 
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import run
 from tests.faults.peer import Peer
 from tests.support.polling import eventually, never
-from tests.support.proxy import FaultProxy
 
 QUEUE = "squares"
 MANY = 30

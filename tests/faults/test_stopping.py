@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
-from tests.support.proxy import FaultProxy
 
 QUEUE = "stopping"
 MESSAGES = 200
@@ -125,7 +125,7 @@ def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(
         proxy.reset()
     service.stop()
     assert slow.running == 0
-    proxy.heal()
+    proxy.restore()
     eventually(lambda: peer.counts(QUEUE)[1] == 0, what="the broker has everything back")
     account = peer.close_the_books(QUEUE)
     assert len(account.handled | account.ready) == 50

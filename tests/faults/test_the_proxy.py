@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from neon_mq_connector.testing.proxy import Direction, FaultProxy, FrameTracker, middle_of_a_frame
 from tests.support.accounting import Ledger
-from tests.support.proxy import Direction, FaultProxy, FrameTracker, middle_of_a_frame
 
 _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
@@ -76,7 +76,7 @@ def test_a_black_hole_swallows_and_keeps_the_connection(
     assert line.connections == 1
     with socket.create_connection(("127.0.0.1", line.port), timeout=5) as other:
         assert _echo(other, b"passes") == b"passes"
-    line.heal()
+    line.restore()
     with pytest.raises(ConnectionResetError):
         client.recv(1)
 
@@ -95,7 +95,7 @@ def test_refused_until_healed_on_the_same_port(line: FaultProxy, client: socket.
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
     assert _echo(client, b"still there") == b"still there"
-    line.heal()
+    line.restore()
     with socket.create_connection(("127.0.0.1", port), timeout=5) as other:
         assert _echo(other, b"again") == b"again"
 

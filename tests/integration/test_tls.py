@@ -16,13 +16,13 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.faults.test_processes import killed_beside_its_child
 from tests.support import leaks
 from tests.support.accounting import Ledger
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 SERVICE = "test_service"
 BIG = 5 * 2**20

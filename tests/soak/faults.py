@@ -13,11 +13,11 @@ import pika
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.testing import ManagementError, PrivateBroker
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.soak.actors import Actor, Deleted, Rights
 from tests.support.accounting import take_all
 from tests.support.nodes import crash
-from tests.support.proxy import Direction, FaultProxy
 
 #: Seconds from the last fault of a storm to the first of the next.
 CALM = 35.0
@@ -143,13 +143,13 @@ class Saboteur:
         self._proxy.blackhole(new=for_all)
         if for_all:
             time.sleep(fault.lasts)
-            self._proxy.heal()
+            self._proxy.restore()
 
     def _refuse(self, fault: Fault) -> None:
         self._proxy.refuse()
         self._proxy.reset()
         time.sleep(fault.lasts)
-        self._proxy.heal()
+        self._proxy.restore()
 
     def _delay(self, fault: Fault) -> None:
         self._proxy.delay(0.05 + 0.2 * fault.pick)
@@ -162,7 +162,7 @@ class Saboteur:
         self._proxy.throttle(None)
 
     def _mend(self, fault: Fault) -> None:
-        self._proxy.heal()
+        self._proxy.restore()
         for actor in self._actors:
             actor.restore(self._broker, self._vhost)
 

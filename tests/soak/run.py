@@ -11,6 +11,7 @@ import pika
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.soak.actors import Subscriber
 from tests.soak.asking import Asked, Asker
 from tests.soak.books import Books
@@ -21,7 +22,6 @@ from tests.soak.report import Report
 from tests.soak.vitals import Vitals, measure, name_threads, queue_names, settle
 from tests.soak.watch import Watch
 from tests.support.polling import eventually
-from tests.support.proxy import FaultProxy
 
 VHOST = "/soak"
 PRODUCERS = 4

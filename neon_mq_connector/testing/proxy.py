@@ -1,4 +1,4 @@
-"""A TCP proxy between the library and its broker that does to the line what networks do.
+"""A TCP proxy between a service and its broker that does to the line what networks do.
 
 Everything happens on one thread with one event loop; the methods may be called from any thread and
 return when the line is in the state asked for.
@@ -16,9 +16,10 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
+from neon_mq_connector.testing.ports import LOOPBACK
+
 T = TypeVar("T")
 
-_LOOPBACK = "127.0.0.1"
 _CHUNK = 65536
 _PATIENCE_SECONDS = 60.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -125,9 +126,9 @@ class FaultProxy:
     """
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
-        self._target = (_LOOPBACK, target_port)
+        self._target = (LOOPBACK, target_port)
         self._listener: socket.socket | None = self._listen(port)
-        self.host = _LOOPBACK
+        self.host = LOOPBACK
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
         self._swallows_new = False
@@ -215,10 +216,10 @@ class FaultProxy:
         """Stop listening, so that connecting is refused; connections that are open go on."""
         self._do(self._stop_listening)
 
-    def heal(self) -> None:
+    def restore(self) -> None:
         """Listen and forward again; connections that were swallowed are reset."""
 
-        async def heal() -> None:
+        async def restore() -> None:
             self._swallows_new = False
             self._latency, self._rate = 0.0, None
             lost = [line for line in self._lines if line.silent or line.far is None]
@@ -229,7 +230,7 @@ class FaultProxy:
                 self._listener = self._listen(self.port)
                 await self._accept_again()
 
-        self._do(heal)
+        self._do(restore)
 
     @property
     def connections(self) -> int:
@@ -253,7 +254,7 @@ class FaultProxy:
 
     @staticmethod
     def _listen(port: int) -> socket.socket:
-        listener = socket.create_server((_LOOPBACK, port), backlog=128)
+        listener = socket.create_server((LOOPBACK, port), backlog=128)
         listener.setblocking(False)
         return listener
 
