@@ -80,9 +80,14 @@ class ManagementClient:
         pair = f"{self.username}:{self._password}".encode()
         return "Basic " + base64.b64encode(pair).decode()
 
-    def create_vhost(self, name: str) -> None:
-        """Create a virtual host; one that exists is left as it is."""
-        self.call("PUT", "vhosts", name, body={})
+    def create_vhost(self, name: str, *, tracing: bool = False) -> None:
+        """Create a virtual host; one that exists is left as it is, but for the tracing.
+
+        Args:
+            name: of the virtual host.
+            tracing: publish a copy of each message to the exchange `amq.rabbitmq.trace`.
+        """
+        self.call("PUT", "vhosts", name, body={"tracing": True} if tracing else {})
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all in it and end its connections; a missing one is fine."""

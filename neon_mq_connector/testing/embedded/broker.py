@@ -272,6 +272,17 @@ class EmbeddedBroker(OwnBroker):
 
         self._call(delay)
 
+    def end_faults(self) -> None:
+        """End all faults, those included that were asked for and have not happened yet."""
+
+        def end(node: Node, server: Server) -> None:
+            node.faults.clear()
+            server.check_alarms()
+            server.accept()
+            server.send_pending()
+
+        self._call(end)
+
     # --- inside
 
     def _new_node(self, password: str) -> Node:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from neon_mq_connector.testing.embedded.errors import AMQPError, describe
 from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.names import TRACE_EXCHANGE
 from neon_mq_connector.testing.embedded.tables import Field, Table
 
 TYPES = ("direct", "fanout", "headers", "topic")
@@ -16,7 +17,7 @@ PREDECLARED = {
     "amq.fanout": "fanout",
     "amq.headers": "headers",
     "amq.match": "headers",
-    "amq.rabbitmq.trace": "topic",
+    TRACE_EXCHANGE: "topic",
     "amq.topic": "topic",
 }
 _MATCHES = ("all", "any", "all-with-x", "any-with-x")

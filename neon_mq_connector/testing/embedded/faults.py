@@ -13,6 +13,11 @@ class Faults:
 
     def __init__(self) -> None:
         self.alarms: set[str] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        """Have nothing go wrong."""
+        self.alarms.clear()
         self.delay = 0.0
         self.lost_confirms = 0
         self.repetitions = 0

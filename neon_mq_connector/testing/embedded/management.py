@@ -51,6 +51,7 @@ class EmbeddedManagement(ManagementClient):
         match request:
             case "PUT", "vhosts", name:
                 node.add_vhost(name)
+                node.vhosts[name].tracing = details.get("tracing", node.vhosts[name].tracing)
             case "DELETE", "vhosts", name:
                 self._close(name, f"vhost '{name}' is deleted")
                 node.remove_vhost(name)

@@ -9,6 +9,7 @@ from neon_mq_connector.testing.embedded.errors import AMQPError
 
 #: How the names begin that only the broker may give.
 RESERVED = "amq."
+TRACE_EXCHANGE = "amq.rabbitmq.trace"
 
 
 def check_not_default(name: str) -> None:

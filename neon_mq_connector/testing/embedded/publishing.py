@@ -12,6 +12,7 @@ from neon_mq_connector.testing.embedded.frames import confirm_frame, content_fra
 from neon_mq_connector.testing.embedded.message import Message, is_decisive
 from neon_mq_connector.testing.embedded.properties import REPLY_TO, USER_ID, Properties
 from neon_mq_connector.testing.embedded.queue import Queue
+from neon_mq_connector.testing.embedded.tracing import trace_published
 from neon_mq_connector.testing.embedded.users import User
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
@@ -113,6 +114,8 @@ class Publishing:
     def publish(self, routed: Routed) -> bool:
         """Give a message to its queues; tell whether all took it."""
         message, queues, mandatory, number = routed
+        if self._vhost.tracing:
+            trace_published(self._vhost, self._user, message, queues)
         taken = self._vhost.publish(message, queues)
         if mandatory and not queues:
             content = content_frames(self._channel, message.header, message.body, self._frame_max)

@@ -23,6 +23,7 @@ from neon_mq_connector.testing.embedded.history import History
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.names import (
     RESERVED,
+    TRACE_EXCHANGE,
     check_not_default,
     check_not_reserved,
     unique_name,
@@ -64,16 +65,20 @@ class VirtualHost:
     Args:
         name: its name.
         shared: what it shares with the others.
+
+    Attributes:
+        tracing: whether each message that is published is traced.
     """
 
     def __init__(self, name: str, shared: Surroundings) -> None:
         self.name = name
+        self.tracing = False
         self.clock = shared.clock
         self.faults = shared.faults
         self.ledger = shared.ledger
         self.queues: dict[str, Queue] = {}
         self.exchanges = {
-            name: Exchange(name, type, internal=name == "amq.rabbitmq.trace")
+            name: Exchange(name, type, internal=name == TRACE_EXCHANGE)
             for name, type in PREDECLARED.items()
         }
         #: the clients that wait for answers at a direct reply-to address

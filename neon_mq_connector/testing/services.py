@@ -1,0 +1,123 @@
+"""Services under test: started with a configuration, stopped after the test."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar, overload
+
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.testing.own_vhost import OwnVhost
+from neon_mq_connector.testing.polling import poll
+from neon_mq_connector.testing.proxy import FaultProxy
+
+Service = TypeVar("Service")
+
+_START_TIMEOUT = 30.0
+_STOP_TIMEOUT = 30.0
+
+
+class RunningServices:
+    """Run services; the fixture `mq_service`.
+
+    Args:
+        own: the virtual host.
+        config: what services get as their configuration.
+    """
+
+    def __init__(self, own: OwnVhost, config: Mapping[str, Any]) -> None:
+        self._own = own
+        self._config = config
+        self._services: list[Any] = []
+        self._loop: _LoopThread | None = None
+
+    @overload
+    def __call__(
+        self, service: Callable[..., Service], *, through: FaultProxy | None = None
+    ) -> Service: ...
+
+    @overload
+    def __call__(self, service: Service) -> Service: ...
+
+    def __call__(self, service: Any, *, through: FaultProxy | None = None) -> Any:
+        """Start a service and return it when it consumes.
+
+        Args:
+            service: a class derived from `MQConnector` or `AsyncMQConnector`, or any function that
+                makes a service; it is called with the configuration, if it takes one. Or an
+                instance.
+            through: a proxy to connect through; not for an instance, which has its configuration.
+
+        Raises:
+            TypeError: the service takes no configuration and is to connect through a proxy.
+            AssertionError: it is not well after its start.
+        """
+        config = self._config if through is None else {**self._config, "port": through.port}
+        made = _make(service, config) if callable(service) else service
+        if through is not None and (made is service or made.config.get("port") != through.port):
+            raise TypeError(
+                f"{service!r} takes no configuration: to lead it through a proxy, make it with "
+                '{**mq_config, "port": mq_proxy.port}'
+            )
+        self._services.append(made)
+        if inspect.iscoroutinefunction(made.run):
+            self._loop = self._loop or _LoopThread()
+            self._loop.run(made.run(mq_timeout=_START_TIMEOUT), 2 * _START_TIMEOUT)
+        else:
+            _run(made)
+        health = poll(made.health, lambda found: found.healthy)
+        assert health.healthy, f"{made!r} does not run well: {'; '.join(health.reasons)}"
+        return made
+
+    def stop(self) -> None:
+        """Stop all services, the last one first."""
+        try:
+            while self._services:
+                service = self._services.pop()
+                if self._loop is not None and inspect.iscoroutinefunction(service.run):
+                    self._loop.run(service.stop(), _STOP_TIMEOUT)
+                else:
+                    service.stop()
+        finally:
+            if self._loop is not None:
+                self._loop.close()
+
+
+class _LoopThread:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="async-services", daemon=True
+        )
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, None], timeout: float) -> None:
+        """Run a coroutine to its end."""
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_TIMEOUT)
+        self._loop.close()
+
+
+def _make(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
+    parameters = inspect.signature(factory).parameters
+    own = {**config}
+    if "config" in parameters:
+        return factory(config=own)
+    return factory(own) if parameters else factory()
+
+
+def _run(service: MQConnector) -> None:
+    """Run a service; its threads are not to keep the process from ending if it does not stop."""
+    kinds = {each.kind for each in inspect.signature(service.run).parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        service.run(mq_timeout=_START_TIMEOUT, daemonize_consumers=True)
+    else:
+        service.run()
