@@ -69,7 +69,7 @@ def cli(ctx: click.Context) -> None:
     """Talk to services over RabbitMQ from the command line.
 
     \b
-    neon-mq demo                               see a service answer requests
+    neon-mq demo                               see a service at work
     neon-mq broker                             run a broker of your own
     neon-mq request my_queue '{"text": "hi"}'  ask a service
     neon-mq listen --exchange news             see what is published

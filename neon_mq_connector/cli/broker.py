@@ -1,4 +1,4 @@
-"""`neon-mq broker`: a private RabbitMQ for development, in the foreground."""
+"""`neon-mq broker`: a private RabbitMQ, or the embedded broker, in the foreground."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,13 +19,18 @@ from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.cli.waiting import StopRequest
 
 if TYPE_CHECKING:
-    from neon_mq_connector.testing import PrivateBroker
+    from neon_mq_connector.testing.running import OwnBroker
 
 _PORT = click.IntRange(1, 65535)
 _LOOK_EVERY = 0.2
 
 
 @click.command("broker")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Run the embedded broker: no RabbitMQ is needed, and nothing is kept.",
+)
 @click.option("--port", type=_PORT, metavar="PORT", help="For AMQP.  [default: a free one]")
 @click.option(
     "--management-port",
@@ -33,6 +38,8 @@ _LOOK_EVERY = 0.2
     metavar="PORT",
     help="For the management page.  [default: a free one]",
 )
+@click.option("--user", default="neon", show_default=True, metavar="NAME", help="Who may log in.")
+@click.option("--password", metavar="TEXT", help="Of that user.  [default: made up]")
 @click.option(
     "--vhost",
     "vhosts",
@@ -68,8 +75,11 @@ _LOOK_EVERY = 0.2
 @debug_option
 def command(
     *,
+    embedded: bool,
     port: int | None,
     management_port: int | None,
+    user: str,
+    password: str | None,
     vhosts: tuple[str, ...],
     refuse_transient: bool,
     directory: Path | None,
@@ -80,48 +90,54 @@ def command(
     """Run a RabbitMQ of your own until Ctrl-C.
 
     It uses the installed RabbitMQ's programs and touches no other broker: own ports on the loopback
-    interface, own data, own user. When the command ends, in whatever way, the node does too.
+    interface, own data, own user. When the command ends, in whatever way, the node does too. With
+    --embedded the broker is a small one in this process, for tests and demonstrations.
 
     \b
     Examples:
       neon-mq broker
-      neon-mq broker --port 5672 --vhost /llm --directory ./broker-data
+      neon-mq broker --embedded --port 5672 --vhost /llm
+      neon-mq broker --directory ./broker-data
       neon-mq broker --write-config mq.json --service my_service
     """
     if services and write_config is None:
         raise click.UsageError("--service NAME goes with --write-config FILE")
+    if embedded and (directory is not None or management_port is not None):
+        raise click.UsageError("--directory and --management-port go without --embedded")
     if write_config is not None:
         _check_config_file(write_config)
     if directory is not None:
         _check_directory(directory)
-    from neon_mq_connector.testing import PrivateBroker
+    from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 
-    broker = PrivateBroker(
-        refuse_transient=refuse_transient,
-        directory=directory,
-        port=port,
-        management_port=management_port,
-    )
-    with closing(broker):
-        with progress("starting a private RabbitMQ"):
+    common: dict[str, Any] = {
+        "refuse_transient": refuse_transient,
+        "port": port,
+        "username": user,
+        "password": password,
+    }
+    broker: OwnBroker
+    if embedded:
+        broker, kind = EmbeddedBroker(**common), "embedded broker"
+    else:
+        broker = PrivateBroker(**common, directory=directory, management_port=management_port)
+        kind = "private broker"
+    with StopRequest() as stop, closing(broker):
+        with progress(f"starting the {kind}"):
             broker.start()
             for vhost in vhosts:
                 broker.create_vhost(vhost)
-        with _written(write_config, broker, services), StopRequest() as stop:
+        with _written(write_config, broker, services):
             _print_where(broker, vhosts, write_config, as_json=as_json)
-            _wait(broker, stop)
-        with progress("stopping the private RabbitMQ"):
+            while not stop.wait(_LOOK_EVERY):
+                if not broker.running:
+                    raise CommandError(
+                        f"the {kind} has ended by itself; with --directory its log stays there",
+                        ExitCode.NO_BROKER,
+                    )
+        with progress(f"stopping the {kind}"):
             broker.close()
-    note("the private broker is gone")
-
-
-def _wait(broker: PrivateBroker, stop: StopRequest) -> None:
-    while not stop.wait(_LOOK_EVERY):
-        if not broker.running:
-            raise CommandError(
-                "the private broker has ended by itself; with --directory its log stays there",
-                ExitCode.NO_BROKER,
-            )
+    note(f"the {kind} is gone")
 
 
 def _check_directory(path: Path) -> None:
@@ -161,7 +177,7 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def _written(path: Path | None, broker: PrivateBroker, services: tuple[str, ...]) -> Iterator[None]:
+def _written(path: Path | None, broker: OwnBroker, services: tuple[str, ...]) -> Iterator[None]:
     """Keep a configuration file as long as the node runs; nobody else may read it."""
     if path is None:
         yield
@@ -185,9 +201,10 @@ def _written(path: Path | None, broker: PrivateBroker, services: tuple[str, ...]
 
 
 def _print_where(
-    broker: PrivateBroker, vhosts: tuple[str, ...], config_file: Path | None, *, as_json: bool
+    broker: OwnBroker, vhosts: tuple[str, ...], config_file: Path | None, *, as_json: bool
 ) -> None:
     urls = {vhost: broker.url(vhost) for vhost in ("/", *vhosts)}
+    has_page = broker.address.management_port != 0
     if as_json:
         where = {
             "url": urls["/"],
@@ -196,9 +213,9 @@ def _print_where(
             "port": broker.port,
             "user": broker.username,
             "password": broker.password,
-            "management_url": broker.management_url,
+            "management_url": broker.management_url if has_page else None,
             "refuses_transient": broker.refuse_transient,
-            "pid": broker.pid,
+            "pid": getattr(broker, "pid", os.getpid()),
         }
         click.echo(to_json(where, pretty=False))
         return
@@ -206,8 +223,9 @@ def _print_where(
         *(("URL" if vhost == "/" else f"URL of {vhost}", url) for vhost, url in urls.items()),
         ("user", broker.username),
         ("password", broker.password),
-        ("management", f"{broker.management_url}  (a page for the browser, same user)"),
     ]
+    if has_page:
+        lines.append(("management", f"{broker.management_url}  (a page for the browser)"))
     if broker.refuse_transient:
         lines.append(("transient", "queues that are neither durable nor exclusive are refused"))
     width = max(len(label) for label, _ in lines)

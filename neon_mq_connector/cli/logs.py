@@ -40,6 +40,11 @@ class ShownLogs:
         self._handler.addFilter(self._is_news)
         return self
 
+    def show_nothing(self) -> None:
+        """Show no warnings and errors, unless everything is shown."""
+        if not self.debugging:
+            self._loggers[0].setLevel(logging.CRITICAL + 1)
+
     def show_everything(self) -> None:
         """Show what the library does, and what pika tells of its connections."""
         self.debugging = True

@@ -100,14 +100,9 @@ def connection_options(function: Command) -> Command:
     ) -> Any:
         return function(chosen_connection(url, config_file, user, vhost), **others)
 
-    return add_connection_options(command)
-
-
-def add_connection_options(function: Command) -> Command:
-    """Add the options alone; the command gets what they say."""
     for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 def chosen_connection(

@@ -193,7 +193,9 @@ class PrivateBroker(OwnBroker):
     def _prepare(self) -> None:
         self._programs = self._programs or find_broker_programs()
         if self._folder is None:
-            self._folder = NodeFolder(self._make_directory())
+            folder = NodeFolder(self._make_directory())
+            self._owned.lock = folder.lock()
+            self._folder = folder
         self._identity = self._identity or self._folder.identity(*self._wanted_user)
         self._ports = self._ports or self._choose_ports()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -70,6 +71,28 @@ class NodeFolder:
         self._plugins = path / "enabled_plugins"
         self._shell_settings = path / "rabbitmq-env.conf"
         self._identity = path / "identity.json"
+        self._lock = path / "lock"
+
+    def lock(self) -> int:
+        """Make the folder this process's own.
+
+        Returns:
+            The descriptor of a file; the folder is free again once it is closed.
+
+        Raises:
+            PrivateBrokerError: another broker lives here.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise PrivateBrokerError(
+                f"{self.path} is in use by another private broker: stop that one, or name another "
+                "folder"
+            ) from error
+        return descriptor
 
     def identity(self, username: str, password: str | None) -> NodeIdentity:
         """Return the identity that the folder's data belong to, or make one for a new folder.

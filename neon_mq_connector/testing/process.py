@@ -121,6 +121,8 @@ class Belongings:
     def __init__(self) -> None:
         self.process: NodeProcess | None = None
         self.temporary: Path | None = None
+        #: a descriptor that keeps the folder from others
+        self.lock: int | None = None
         self._owner = os.getpid()
 
     def give_up(self) -> None:
@@ -131,7 +133,9 @@ class Belongings:
             self.process.kill()
         if self.temporary is not None:
             shutil.rmtree(self.temporary, ignore_errors=True)
-        self.process = self.temporary = None
+        if self.lock is not None:
+            os.close(self.lock)
+        self.process = self.temporary = self.lock = None
 
 
 def _end_epmd(port: int) -> None:

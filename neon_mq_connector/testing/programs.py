@@ -24,7 +24,8 @@ _FOLDERS = (
 _HOW_TO_INSTALL = (
     "RabbitMQ's programs were not found (looked in $RABBITMQ_HOME/sbin, {folders} and on PATH). "
     "Install it (Debian and Ubuntu: `apt-get install rabbitmq-server`; macOS: `brew install "
-    "rabbitmq`), or let RABBITMQ_HOME name the folder that has `sbin/rabbitmq-server`."
+    "rabbitmq`), or let RABBITMQ_HOME name the folder that has `sbin/rabbitmq-server`. Without it, "
+    "`neon-mq broker --embedded` and `EmbeddedBroker` are there for tests and demonstrations."
 )
 
 

@@ -482,7 +482,6 @@ def test_a_user_who_may_do_nothing_is_told_by_every_command(
         (("send", "work", '{"a": 1}'), ExitCode.NOT_DELIVERED),
         (("send", "--exchange", "news", '{"a": 1}'), ExitCode.REFUSED),
         (("listen", "--exchange", "news"), ExitCode.REFUSED),
-        (("demo", "--url", url), ExitCode.FAILED),
     ):
         done = run(*arguments)
         assert done.exit_code == code, done.stderr
@@ -542,6 +541,31 @@ def _ask_the_example(config: Path) -> None:
             service.kill()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_broker_runs_an_embedded_one_until_a_signal(number: signal.Signals) -> None:
+    user = ("--user", "ada", "--password", "a b/c")
+    arguments = ("--port", str(free_port()), "--vhost", "/llm", "--refuse-transient", "--json")
+    with process("broker", "--embedded", *user, *arguments) as node:
+        where = json.loads(node.next_line())
+        assert (where["user"], where["refuses_transient"]) == ("ada", True)
+        assert where["management_url"] is None
+        done = invoke("send", "q", '{"a": 1}', "--url", where["urls"]["/llm"])
+        assert done.exit_code == 0, done.stderr
+        assert node.end(number) == 0
+        assert "the embedded broker is gone" in node.said
+
+
+@pytest.mark.needs_rabbitmq
+def test_two_brokers_do_not_live_in_one_folder(tmp_path: Path) -> None:
+    folder = ("--directory", str(tmp_path / "data"))
+    with process("broker", *folder, "--json") as node:
+        node.next_line()
+        done = invoke("broker", *folder)
+        assert done.exit_code == ExitCode.NO_BROKER
+        assert "is in use by another private broker" in done.stderr
+        assert node.end(signal.SIGINT) == 0
+
+
 @pytest.mark.needs_rabbitmq
 def test_broker_refuses_transient_queues_when_told_to_and_tells_if_it_dies() -> None:
     with process("broker", "--refuse-transient") as node:
@@ -578,49 +602,44 @@ def test_broker_on_a_port_that_is_taken_says_so() -> None:
 # -- demo --------------------------------------------------------------------------------------
 
 
-@pytest.mark.needs_rabbitmq
-@pytest.mark.parametrize("options", [(), ("--refuse-transient",)], ids=["permissive", "refusing"])
-def test_demo_shows_a_service_that_answers_and_leaves_nothing(options: tuple[str, ...]) -> None:
-    done = invoke("demo", "--json", "--requests", "20", *options)
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--refuse-transient",),
+        pytest.param(("--rabbitmq",), marks=pytest.mark.needs_rabbitmq),
+    ],
+    ids=["embedded", "refusing", "rabbitmq"],
+)
+def test_demo_shows_answers_and_failures_and_leaves_nothing(options: tuple[str, ...]) -> None:
+    done = invoke("demo", "--json", *options)
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["ok"]
-    assert report["broker"]["private"]
-    assert len(report["requests"]) == 20
-    assert all(
-        each["answer"]["text"] == each["request"]["text"].upper() for each in report["requests"]
-    )
-    received = report["published"]["received"]
-    assert received["headline"] == report["published"]["sent"]["headline"]
-    delivered = {queue["name"]: queue["delivered"] for queue in report["queues"]}
-    assert delivered["demo_echo"] == 20
-    assert all(queue["consumers"] == 1 for queue in report["queues"])
-    assert {each["name"].split()[0] for each in report["connections"]} == {
-        "demo-client",
-        "demo-echo",
-        "demo-news",
-    }
-    assert not any(report["left"].values())
+    steps = report["steps"]
+    assert '{"price":7.0}' in steps["answer"]
+    assert "KeyError: 'coffee'" in steps["parked"]
+    assert '{"price":13.5}' in steps["replayed"]
+    assert '{"price":7.0}' in steps["back"]
+    assert "nothing is left" in steps["stopped"]
 
 
-def test_demo_on_a_broker_that_is_given_leaves_it_as_it_was(
-    broker: RunningBroker, vhost: str, url: str
-) -> None:
-    exchanges = {each["name"] for each in broker.management.exchanges(vhost)}
-    done = invoke("demo", "--url", url, env={"COLUMNS": "80", "NO_COLOR": "1"})
+def test_demo_tells_its_steps_in_plain_lines() -> None:
+    done = invoke("demo", env={"NEON_MQ_URL": "amqp://u:p@nobody.invalid/"})
     assert done.exit_code == 0, done.stderr
-    assert "5 of 5 answered right; median" in done.stdout
-    assert "nothing is left" in done.stdout
+    labels = [line.split()[0] for line in done.stdout.splitlines() if line]
+    assert labels == [
+        "broker",
+        "service",
+        "request",
+        "answer",
+        "message",
+        "parked",
+        "replayed",
+        "killed",
+        "back",
+        "stopped",
+        "That",
+    ]
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
-    assert queue_names(broker, vhost) == set()
-    assert {each["name"] for each in broker.management.exchanges(vhost)} == exchanges
-
-
-def test_demo_asks_the_management_page_that_it_is_given(broker: RunningBroker, vhost: str) -> None:
-    address = ("--url", broker.url(vhost), "--management", broker.management_url)
-    done = invoke("demo", *address, "--json")
-    assert done.exit_code == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert len(report["connections"]) >= 6
-    assert report["broker"]["version"]
-    assert broker.password not in done.output
+    assert done.stderr == ""

@@ -41,7 +41,6 @@ def one_line(text: str) -> str:
         ("send", "--exchange", "news", '{"a": 1}'),
         ("listen", "--exchange", "news"),
         ("listen", "--queue", "queue"),
-        ("demo",),
     ],
     ids=" ".join,
 )
@@ -153,8 +152,7 @@ def test_another_entry_of_the_configuration_is_asked_for_by_its_name(
         (("request", "queue"), "JSON"),
         (("broker", "--port", "70000"), "--port"),
         (("broker", "--service", "me"), "--write-config"),
-        (("demo", "--requests", "0"), "--requests"),
-        (("demo", "--management", "http://host"), "--management goes with --url"),
+        (("broker", "--embedded", "--directory", "data"), "--directory"),
         (("nonsense",), "nonsense"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -186,10 +184,11 @@ def test_a_private_broker_without_rabbitmq_says_how_to_install_it(
     from neon_mq_connector.testing import programs
 
     monkeypatch.setattr(programs, "_FOLDERS", ())
-    for command in ("broker", "demo"):
-        done = run(command, env={"PATH": "", "RABBITMQ_HOME": ""})
+    for command in (("broker",), ("demo", "--rabbitmq")):
+        done = run(*command, env={"PATH": "", "RABBITMQ_HOME": ""})
         assert done.exit_code == ExitCode.NO_BROKER
         assert "apt-get install rabbitmq-server" in done.stderr
+        assert "neon-mq broker --embedded" in done.stderr
 
 
 @pytest.fixture
