@@ -119,7 +119,9 @@ def _modes_of(metafunc: pytest.Metafunc) -> Collection[str]:
     return MODES if marked("every_broker") else [PERMISSIVE]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--broker") == EMBEDDED:
+        return  # what needs RabbitMQ all the same is marked where it stands
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & {"broker", "start_broker"}:

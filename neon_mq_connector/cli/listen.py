@@ -174,6 +174,7 @@ class Listener:
         self._printing = threading.Lock()
         self._failure: Exception | None = None
         self._attached = False
+        self._announced = False
         self._connector = connection.connector(MQConnector)
 
     def run(self) -> None:
@@ -215,14 +216,13 @@ class Listener:
     def _watch(self) -> None:
         consumer = self._connector.consumers[_NAME]
         where = f"{self._source.described} on {self._connection.where}{self._shown_vhost()}"
-        was_consuming = False
         while not self._stop.is_set:
             consuming = consumer.is_consuming
-            if consuming and not was_consuming:
+            if consuming and not self._announced:
+                self._announced = True
                 note(f"listening to {where}; Ctrl-C ends it")
             elif not consuming and not consumer.is_consumer_alive:
                 raise CommandError(f"{where}: {consumer.snapshot.reason}", ExitCode.REFUSED)
-            was_consuming = consuming
             self._stop.wait(_LOOK_EVERY)
 
     def _shown_vhost(self) -> str:
@@ -252,4 +252,5 @@ class Listener:
 
     def _on_error(self, _thread: Any, error: BaseException) -> None:
         if self._attached and not self._stop.is_set:
+            self._announced = False  # an outage may be shorter than a look
             warn(f"interrupted, trying again: {error}")

@@ -172,7 +172,16 @@ def write_config(isolated: Path, fresh_broker: PrivateBroker) -> Iterator[Callab
 
 
 @pytest.mark.own_broker  # whose virtual host "/" is the page's
-@pytest.mark.parametrize("page", WITH_BROKER, ids=str)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page, marks=[pytest.mark.needs_rabbitmq] if "$ rabbitmqctl" in _examples(page) else []
+        )
+        for page in WITH_BROKER
+    ],
+    ids=str,
+)
 def test_what_a_page_shows_is_so_on_a_broker(
     page: Page,
     write_config: Callable[[Page], Path],

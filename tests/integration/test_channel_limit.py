@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
+import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
 from tests.support.polling import eventually
 
 
+@pytest.mark.needs_rabbitmq  # the limit is a setting of its own
 def test_more_consumers_than_a_connection_has_channels_all_consume(
     start_broker: Callable[..., PrivateBroker],
 ) -> None:

@@ -71,6 +71,12 @@ class EmbeddedManagement(ManagementClient):
                 if name not in self._vhost(vhost).queues:
                     raise _missing(f"queue {name!r} in {vhost!r}")
                 return queue_row(self._vhost(vhost).queues[name])
+            case "DELETE", "queues", vhost, name:
+                if name not in self._vhost(vhost).queues:
+                    raise _missing(f"queue {name!r} in {vhost!r}")
+                self._vhost(vhost).remove_queue(self._vhost(vhost).queues[name])
+            case "DELETE", "exchanges", vhost, name:
+                self._vhost(vhost).delete_exchange(name)
             case "GET", "exchanges", vhost:
                 return [exchange_row(each, vhost) for each in self._vhost(vhost).exchanges.values()]
             case "GET", "bindings", vhost:

@@ -14,7 +14,7 @@ from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from tests.integration.embedded.operations import message_programs, programs
 from tests.integration.embedded.player import Operation, Player
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.needs_rabbitmq, pytest.mark.timeout(600)]
 
 _PATIENCE_SECONDS = 5.0
 
