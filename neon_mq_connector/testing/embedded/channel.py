@@ -13,7 +13,14 @@ from pika.spec import Channel as ChannelClass
 
 from neon_mq_connector.testing.embedded.arguments import check_consumer_arguments
 from neon_mq_connector.testing.embedded.consumers import Consumer
-from neon_mq_connector.testing.embedded.consuming import ACK, REJECT, REQUEUE, Consuming, Delivery
+from neon_mq_connector.testing.embedded.consuming import (
+    ACK,
+    REJECT,
+    REQUEUE,
+    Consuming,
+    Delivery,
+    Subscription,
+)
 from neon_mq_connector.testing.embedded.content import Content, unexpected_frame
 from neon_mq_connector.testing.embedded.declaring import Declaring
 from neon_mq_connector.testing.embedded.errors import AMQPError
@@ -172,28 +179,6 @@ class Channel:
             self._abandon(self._transaction)
         self.consuming.close()
 
-    def check_timeouts(self, default: int, now: float) -> None:
-        """End the channel if its client has held a message for too long.
-
-        Args:
-            default: how long that is where the queue does not say, in milliseconds.
-            now: the time of the clock.
-
-        Raises:
-            AMQPError: 406.
-        """
-        oldest = next(iter(self.consuming.unsettled.values()), None)
-        if oldest is None:
-            return
-        limit = oldest.queue.consumer_timeout or default
-        if oldest.entry.delivered_at + limit < now:
-            raise AMQPError(
-                406,
-                f"delivery acknowledgement on channel {self.number} timed out. Timeout value "
-                f"used: {limit} ms. This timeout value can be configured, see consumers doc "
-                "guide to learn more",
-            )
-
     # --- methods
 
     def _handle(self, method: Method) -> None:
@@ -250,9 +235,9 @@ class Channel:
 
     def _consume(self, method: Method) -> None:
         tag = method.consumer_tag
-        consumers = self.consuming.consumers
+        subscriptions = self.consuming.subscriptions
         name = self._declaring.named(method.queue)
-        if tag in consumers:
+        if tag in subscriptions:
             raise AMQPError(530, f"attempt to reuse consumer tag '{tag}'")
         if name == REPLY_TO_NAME:
             self._consume_answers(method)
@@ -261,7 +246,6 @@ class Channel:
         check_consumer_arguments(queue.describe(), method.arguments)
         consumer = Consumer(
             tag or unique_name("amq.ctag"),
-            queue,
             self.consuming,
             no_ack=method.no_ack,
             exclusive=method.exclusive,
@@ -269,7 +253,7 @@ class Channel:
             arguments=method.arguments,
         )
         queue.add_consumer(consumer)
-        consumers[consumer.tag] = consumer
+        subscriptions[consumer.tag] = Subscription(consumer, queue)
         self._reply(method, Basic.ConsumeOk(consumer.tag))
         queue.run()
 
@@ -286,12 +270,12 @@ class Channel:
 
     def _cancel(self, method: Method) -> None:
         tag = method.consumer_tag
-        consumer = self.consuming.consumers.pop(tag, None)
+        subscription = self.consuming.subscriptions.pop(tag, None)
         if tag == self.consuming.reply_tag:
             self._forget_reply_address()
         self._reply(method, Basic.CancelOk(tag))
-        if consumer is not None:
-            consumer.queue.remove_consumer(consumer)
+        if subscription is not None:
+            subscription.queue.remove_consumer(subscription.consumer)
 
     def _get(self, method: Method) -> None:
         queue = self._declaring.readable_queue(method.queue)

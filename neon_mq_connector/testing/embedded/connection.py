@@ -8,19 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pika.spec import (
-    FRAME_BODY,
-    FRAME_END,
-    FRAME_HEADER,
-    FRAME_HEARTBEAT,
-    FRAME_METHOD,
-)
-from pika.spec import (
-    Connection as ConnectionClass,
-)
+from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
+from pika.spec import Connection as ConnectionClass
 
 from neon_mq_connector.testing.embedded.channel import Channel
-from neon_mq_connector.testing.embedded.errors import AMQPError
+from neon_mq_connector.testing.embedded.errors import AMQPError, frame_error
 from neon_mq_connector.testing.embedded.frames import FRAME_OVERHEAD, HEARTBEAT, method_frame
 from neon_mq_connector.testing.embedded.handshake import (
     CHANNEL_MAX,
@@ -31,7 +23,9 @@ from neon_mq_connector.testing.embedded.handshake import (
     PROTOCOL_HEADERS,
     SERVER_PROPERTIES,
     check_negotiated,
+    client_can,
     credentials,
+    login_refused,
 )
 from neon_mq_connector.testing.embedded.methods import (
     UPDATE_SECRET,
@@ -51,7 +45,6 @@ _HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 _PROTOCOL_SIZE = 8
 _FRAME_START = 7
-_SNIPPET = 16
 _frame_start = struct.Struct(">BHI").unpack_from
 
 
@@ -153,13 +146,13 @@ class Connection:
             # some clients take the limit for that of the payload; RabbitMQ lets them
             if size > self.frame_max:
                 largest = self.frame_max - FRAME_OVERHEAD
-                self._fail_frame(kind, b"", f": {{frame_too_large,{size},{largest}}}")
+                self.fail(frame_error(501, kind, b"", f": {{frame_too_large,{size},{largest}}}"))
                 return end
             if stop >= end:
                 break
             if data[stop] != FRAME_END:
                 what = f": {{invalid_frame_end_marker,{data[stop]}}}"
-                self._fail_frame(kind, data[start:stop], what)
+                self.fail(frame_error(501, kind, data[start:stop], what))
                 return end
             position = stop + 1
             self._handle_frame(kind, number, data[start:stop])
@@ -174,7 +167,7 @@ class Connection:
                 elif kind in (FRAME_HEADER, FRAME_BODY):
                     channel.receive_content(payload, is_header=kind == FRAME_HEADER)
                 else:
-                    self._fail_frame(kind, payload, "", code=505)
+                    self.fail(frame_error(505, kind, payload))
             elif number == 0 or self.state is not ConnectionState.RUNNING:
                 self._handle_own_frame(kind, number, payload)
             else:
@@ -194,7 +187,7 @@ class Connection:
                 error.method = error.method or split_index(method.index)
                 raise
         elif self.state not in (ConnectionState.CLOSING, ConnectionState.CLOSED):
-            self._fail_frame(kind, payload, "", code=505)
+            self.fail(frame_error(505, kind, payload))
 
     # --- bytes out
 
@@ -234,7 +227,7 @@ class Connection:
         """Take note that a message came; while an alarm is on, it is the last for now."""
         if self._node.is_low and not self.blocked:
             self.blocked = True
-            if self._client_can("connection.blocked"):
+            if client_can(self.client_properties, "connection.blocked"):
                 self._told_blocked = True
                 self._send(ConnectionClass.Blocked(f"low on {' & '.join(self._node.alarms)}"))
 
@@ -294,7 +287,7 @@ class Connection:
         """End channels whose clients have held a message for too long."""
         for channel in list(self.channels.values()):
             try:
-                channel.check_timeouts(default, now)
+                channel.consuming.check_timeouts(default, now)
             except AMQPError as error:
                 self.fail(error, channel)
 
@@ -337,22 +330,16 @@ class Connection:
     def _start(self, method: Method) -> None:
         self.client_properties = method.client_properties
         self.mechanism = method.mechanism
-        self.notifies_cancel = self._client_can("consumer_cancel_notify")
+        self.notifies_cancel = client_can(self.client_properties, "consumer_cancel_notify")
         if method.mechanism not in MECHANISMS:
             raise AMQPError(503, f"unknown authentication mechanism '{method.mechanism}'")
         name, password = credentials(method.mechanism, method.response)
         user = self._node.log_in(name, password)
         if user is None:
-            if not self._client_can("authentication_failure_close"):
+            if not client_can(self.client_properties, "authentication_failure_close"):
                 self._finish()
                 return
-            error = AMQPError(
-                403,
-                f"Login was refused using authentication mechanism {method.mechanism}. "
-                "For details see the broker logfile.",
-            )
-            error.method = (0, 0)
-            raise error
+            raise login_refused(method.mechanism)
         self.user = user
         self.state = ConnectionState.TUNING
         self._send(ConnectionClass.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS))
@@ -401,21 +388,6 @@ class Connection:
         self.state = ConnectionState.CLOSED
         self.finished = True
         self._on_output(self)
-
-    def _fail_frame(self, kind: int, payload: bytes, what: str, code: int = 501) -> None:
-        which = "all" if len(payload) <= _SNIPPET else f"first {_SNIPPET}"
-        octets = ",".join(map(str, payload[:_SNIPPET]))
-        error = AMQPError(code, f"type {kind}, {which} octets = <<{octets}>>{what}")
-        error.method = (0, 0)
-        error.hard = True
-        self.fail(error)
-
-    def _client_can(self, capability: str) -> bool:
-        capabilities = self.client_properties.get("capabilities")
-        if capabilities is None or capabilities.type != "table":
-            return False
-        field = capabilities.value.get(capability)
-        return field is not None and field.value is True
 
     def _send(self, method: Any) -> None:
         self.send(method_frame(0, method))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from neon_mq_connector.testing.embedded.ready import Entry
 from neon_mq_connector.testing.embedded.tables import Table
-
-if TYPE_CHECKING:
-    from neon_mq_connector.testing.embedded.queue import Queue
-    from neon_mq_connector.testing.embedded.ready import Entry
 
 _NO_LIMIT = -1
 
@@ -39,7 +36,6 @@ class Consumer:
 
     Args:
         tag: its consumer tag.
-        queue: the queue.
         outlet: the channel.
         no_ack: whether a message counts as settled when it is delivered.
         exclusive: whether no other consumer is allowed.
@@ -56,7 +52,6 @@ class Consumer:
         "outlet",
         "prefetch",
         "priority",
-        "queue",
         "tag",
         "waits",
     )
@@ -64,7 +59,6 @@ class Consumer:
     def __init__(
         self,
         tag: str,
-        queue: Queue,
         outlet: Outlet,
         *,
         no_ack: bool = False,
@@ -75,7 +69,6 @@ class Consumer:
         encoded = tag.encode(errors="surrogateescape")
         self.tag = tag
         self.encoded_tag = bytes((len(encoded),)) + encoded
-        self.queue = queue
         self.outlet = outlet
         self.no_ack = no_ack
         self.exclusive = exclusive

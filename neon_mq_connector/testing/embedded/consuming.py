@@ -39,6 +39,13 @@ class Delivery(NamedTuple):
     consumer: Consumer | None
 
 
+class Subscription(NamedTuple):
+    """A consumer with its queue."""
+
+    consumer: Consumer
+    queue: Queue
+
+
 class Consuming:
     """The consuming side of a channel; its consumers' deliveries go out here.
 
@@ -53,7 +60,7 @@ class Consuming:
         prefetch_count: how many messages a new consumer may hold; 0 for no limit.
         prefetch_limit: how many deliveries all consumers may hold; 0 for no limit.
         prefetched: how many they hold.
-        consumers: by their tags.
+        subscriptions: the consumers by their tags.
         unsettled: the deliveries that wait to be settled, by their tags, in their order.
         reply_tag: the consumer tag under which answers to the channel itself are delivered.
     """
@@ -70,7 +77,7 @@ class Consuming:
         self.prefetch_count = 0
         self.prefetch_limit = 0
         self.prefetched = 0
-        self.consumers: dict[str, Consumer] = {}
+        self.subscriptions: dict[str, Subscription] = {}
         self.unsettled: dict[int, Delivery] = {}
         self.reply_tag: str | None = None
         self._channel = channel
@@ -86,7 +93,9 @@ class Consuming:
         tag = self._next_tag
         self._next_tag = tag + 1
         if not consumer.no_ack:
-            self.unsettled[tag] = Delivery(tag, entry, consumer.queue, consumer)
+            self.unsettled[tag] = Delivery(
+                tag, entry, self.subscriptions[consumer.tag].queue, consumer
+            )
         message = entry.message
         content = content_frames(self._channel, entry.header, message.body, self._frame_max)
         self._send(
@@ -133,11 +142,34 @@ class Consuming:
 
     def cancelled(self, consumer: Consumer) -> None:
         """Take note that the consumer's queue is gone, and tell the client if it wants to know."""
-        if self.consumers.get(consumer.tag) is not consumer:
+        subscription = self.subscriptions.get(consumer.tag)
+        if subscription is None or subscription.consumer is not consumer:
             return
-        del self.consumers[consumer.tag]
+        del self.subscriptions[consumer.tag]
         if self._notifies_cancel:
             self._send(method_frame(self._channel, Basic.Cancel(consumer.tag, nowait=True)))
+
+    def check_timeouts(self, default: int, now: float) -> None:
+        """End the channel if its client has held a message for too long.
+
+        Args:
+            default: how long that is where the queue does not say, in milliseconds.
+            now: the time of the clock.
+
+        Raises:
+            AMQPError: 406.
+        """
+        oldest = next(iter(self.unsettled.values()), None)
+        if oldest is None:
+            return
+        limit = oldest.queue.consumer_timeout or default
+        if oldest.entry.delivered_at + limit < now:
+            raise AMQPError(
+                406,
+                f"delivery acknowledgement on channel {self._channel} timed out. Timeout value "
+                f"used: {limit} ms. This timeout value can be configured, see consumers doc "
+                "guide to learn more",
+            )
 
     # --- back
 
@@ -193,7 +225,7 @@ class Consuming:
 
     def wake(self) -> None:
         """Let the queues go on, now that a limit of the channel was lifted."""
-        for queue in dict.fromkeys(each.queue for each in self.consumers.values()):
+        for queue in dict.fromkeys(each.queue for each in self.subscriptions.values()):
             queue.wake()
 
     def set_limit(self, limit: int) -> None:
@@ -205,16 +237,20 @@ class Consuming:
         """End all consumers and give all deliveries back."""
         held: dict[Queue, list[Entry]] = {}
         consumers: dict[Queue, list[Consumer]] = {}
-        for consumer in self.consumers.values():
-            consumers.setdefault(consumer.queue, []).append(consumer)
-            held.setdefault(consumer.queue, [])
+        for consumer, queue in self.subscriptions.values():
+            consumers.setdefault(queue, []).append(consumer)
+            held.setdefault(queue, [])
         for delivery in self.unsettled.values():
             held.setdefault(delivery.queue, []).append(delivery.entry)
-        self.consumers.clear()
+        self.subscriptions.clear()
         self.unsettled.clear()
-        for queue, entries in held.items():
-            if not queue.deleted:
-                queue.leave(consumers.get(queue, []), entries)
+        if not held:
+            return
+        # a letter is not to reach a queue that has still to be left
+        with next(iter(held)).vhost.letters_last():
+            for queue, entries in held.items():
+                if not queue.deleted:
+                    queue.leave(consumers.get(queue, []), entries)
 
     def _settle_group(
         self, queue: Queue, consumer: Consumer | None, entries: list[Entry], how: str

@@ -23,6 +23,8 @@ _NAMES = {
 _OF_THE_CONNECTION = frozenset((320, 501, 502, 503, 504, 505, 506, 530, 540, 541))
 #: The longest text that fits into a close method.
 _LONGEST = 255
+#: How many octets of a bad frame are told.
+_SNIPPET = 16
 
 #: The text of a return whose message no queue takes.
 NO_ROUTE = (312, "NO_ROUTE")
@@ -51,6 +53,16 @@ class AMQPError(Exception):
         self.text = text
         self.hard = code in _OF_THE_CONNECTION
         self.method: tuple[int, int] | None = None
+
+
+def frame_error(code: int, kind: int, payload: bytes, what: str = "") -> AMQPError:
+    """Return the error for a frame that cannot be used; it ends the connection."""
+    which = "all" if len(payload) <= _SNIPPET else f"first {_SNIPPET}"
+    octets = ",".join(map(str, payload[:_SNIPPET]))
+    error = AMQPError(code, f"type {kind}, {which} octets = <<{octets}>>{what}")
+    error.method = (0, 0)
+    error.hard = True
+    return error
 
 
 def describe(kind: str, name: str, vhost: str) -> str:

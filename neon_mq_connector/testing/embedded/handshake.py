@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from neon_mq_connector.testing.embedded.errors import AMQPError
-from neon_mq_connector.testing.embedded.tables import TableError, decode_table
+from neon_mq_connector.testing.embedded.tables import Table, TableError, decode_table
 
 #: How a client may begin: with the protocol header of AMQP 0-9-1, or with one that means the same.
 PROTOCOL_HEADERS = (b"AMQP\x00\x00\x09\x01", b"AMQP\x01\x01\x00\x09")
@@ -34,6 +34,26 @@ SERVER_PROPERTIES = {
     "product": "Neon MQ embedded broker",
     "version": "4.0.5",
 }
+
+
+def client_can(properties: Table, capability: str) -> bool:
+    """Whether a client has told that it has a capability."""
+    capabilities = properties.get("capabilities")
+    if capabilities is None or capabilities.type != "table":
+        return False
+    field = capabilities.value.get(capability)
+    return field is not None and field.value is True
+
+
+def login_refused(mechanism: str) -> AMQPError:
+    """Return the error for a user that does not exist, or a wrong password."""
+    error = AMQPError(
+        403,
+        f"Login was refused using authentication mechanism {mechanism}. For details see the broker "
+        "logfile.",
+    )
+    error.method = (0, 0)
+    return error
 
 
 def credentials(mechanism: str, response: bytes) -> tuple[str, str]:

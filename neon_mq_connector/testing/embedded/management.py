@@ -72,9 +72,7 @@ class EmbeddedManagement(ManagementClient):
                     raise _missing(f"queue {name!r} in {vhost!r}")
                 return queue_row(self._vhost(vhost).queues[name])
             case "DELETE", "queues", vhost, name:
-                if name not in self._vhost(vhost).queues:
-                    raise _missing(f"queue {name!r} in {vhost!r}")
-                self._vhost(vhost).remove_queue(self._vhost(vhost).queues[name])
+                self._vhost(vhost).remove_queue(name)
             case "DELETE", "exchanges", vhost, name:
                 self._vhost(vhost).delete_exchange(name)
             case "GET", "exchanges", vhost:

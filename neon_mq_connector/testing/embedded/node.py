@@ -9,8 +9,9 @@ from neon_mq_connector.testing.embedded.clock import Clock
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.faults import Faults
 from neon_mq_connector.testing.embedded.history import History
+from neon_mq_connector.testing.embedded.host import Surroundings
 from neon_mq_connector.testing.embedded.users import Rights, User
-from neon_mq_connector.testing.embedded.virtual_host import Surroundings, VirtualHost
+from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 #: How much all messages may take before publishers are not read from any more, in bytes.
 MEMORY_LIMIT = 512 * 1024 * 1024

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neon_mq_connector.testing.embedded.clock import Timer
 from neon_mq_connector.testing.embedded.consumers import Consumer, Turns
 from neon_mq_connector.testing.embedded.errors import AMQPError, describe
+from neon_mq_connector.testing.embedded.host import DeadLetter, Host
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.ready import Entry, ReadyMessages, position_of
 from neon_mq_connector.testing.embedded.tables import Table
-
-if TYPE_CHECKING:
-    from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 
 class Queue:
@@ -33,7 +31,7 @@ class Queue:
 
     def __init__(
         self,
-        vhost: VirtualHost,
+        vhost: Host,
         name: str,
         *,
         durable: bool,
@@ -307,7 +305,7 @@ class Queue:
         if self.single_active and self.active is None:
             self.active = self.turns.first()
         if self.auto_delete and self._had_consumers and not len(self.turns):
-            self.vhost.remove_queue(self)
+            self.vhost.remove_queue(self.name)
         else:
             self.touch()
             self._watch_use()
@@ -340,9 +338,8 @@ class Queue:
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         if self._dead_letter_exchange is not None:
-            self.vhost.dead_letter(
-                self.name, message, reason, self._dead_letter_exchange, self._dead_letter_key
-            )
+            to = self._dead_letter_exchange, self._dead_letter_key
+            self.vhost.dead_letter(DeadLetter(self.name, message, reason, *to))
 
     def _expiry(self, message: Message) -> float | None:
         limits = (self._time_to_live, message.time_to_live)
@@ -371,7 +368,7 @@ class Queue:
         if len(self.turns):
             return
         if self.vhost.clock.now() >= self._last_used + self._unused_limit:
-            self.vhost.remove_queue(self)
+            self.vhost.remove_queue(self.name)
         else:
             self._watch_use()
 

@@ -95,14 +95,13 @@ def connection_row(connection: Connection) -> Row:
 def consumer_rows(connection: Connection) -> list[Row]:
     """Return the consumers of a connection as they are listed."""
     return [
-        _consumer_row(consumer, connection, channel.number)
+        _consumer_row(*subscription, connection, channel.number)
         for channel in connection.channels.values()
-        for consumer in channel.consuming.consumers.values()
+        for subscription in channel.consuming.subscriptions.values()
     ]
 
 
-def _consumer_row(consumer: Consumer, connection: Connection, channel: int) -> Row:
-    queue = consumer.queue
+def _consumer_row(consumer: Consumer, queue: Queue, connection: Connection, channel: int) -> Row:
     waits = queue.single_active and queue.active is not consumer
     status = "single_active" if queue.single_active else "up"
     return {

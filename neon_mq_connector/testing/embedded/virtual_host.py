@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from neon_mq_connector.testing.embedded.arguments import (
     QUORUM,
@@ -15,11 +12,9 @@ from neon_mq_connector.testing.embedded.arguments import (
     check_same_arguments,
     queue_type,
 )
-from neon_mq_connector.testing.embedded.clock import Clock
 from neon_mq_connector.testing.embedded.errors import AMQPError, describe, not_found
 from neon_mq_connector.testing.embedded.exchange import PREDECLARED, TYPES, Binding, Exchange
-from neon_mq_connector.testing.embedded.faults import Faults
-from neon_mq_connector.testing.embedded.history import History
+from neon_mq_connector.testing.embedded.host import DeadLetter, Host, Surroundings
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.names import (
     RESERVED,
@@ -41,25 +36,7 @@ _TRANSIENT_REFUSED = (
 )
 
 
-@dataclass
-class Ledger:
-    """What the messages of a broker take in memory, in bytes."""
-
-    stored: int = 0
-
-
-@dataclass
-class Surroundings:
-    """What all virtual hosts of a broker share."""
-
-    clock: Clock
-    history: History
-    faults: Faults
-    ledger: Ledger = field(default_factory=Ledger)
-    refuse_transient: bool = False
-
-
-class VirtualHost:
+class VirtualHost(Host):
     """A virtual host. Owned by the broker's thread.
 
     Args:
@@ -71,11 +48,8 @@ class VirtualHost:
     """
 
     def __init__(self, name: str, shared: Surroundings) -> None:
-        self.name = name
+        super().__init__(name, shared)
         self.tracing = False
-        self.clock = shared.clock
-        self.faults = shared.faults
-        self.ledger = shared.ledger
         self.queues: dict[str, Queue] = {}
         self.exchanges = {
             name: Exchange(name, type, internal=name == TRACE_EXCHANGE)
@@ -83,15 +57,8 @@ class VirtualHost:
         }
         #: the clients that wait for answers at a direct reply-to address
         self.reply_outlets: dict[str, Callable[[Message], None]] = {}
-        self._history = shared.history
         self._refuse_transient = shared.refuse_transient
         self.router = Router(self.exchanges, self.queues)
-        self._letters: deque[tuple[str, Message, str, str, str | None]] = deque()
-        self._holds_letters = False
-
-    def record(self, queue: str, kind: str, message: Message, redelivered: bool = False) -> None:
-        """Note what happened to a message."""
-        self._history.record(self.name, queue, kind, message, redelivered)
 
     # --- exchanges
 
@@ -272,21 +239,21 @@ class VirtualHost:
         if if_unused and len(queue.turns):
             raise AMQPError(406, f"{what} in use")
         count = len(queue.ready)
-        self.remove_queue(queue)
+        self.remove_queue(queue.name)
         return count
 
-    def remove_queue(self, queue: Queue) -> None:
-        """Remove a queue with its bindings."""
-        if self.queues.get(queue.name) is queue:
-            del self.queues[queue.name]
+    def remove_queue(self, name: str) -> None:
+        """Remove a queue with its bindings; a missing one is fine."""
+        queue = self.queues.pop(name, None)
+        if queue is not None:
             self.router.forget()
             queue.close()
-            self._unbind_destination("queue", queue.name)
+            self._unbind_destination("queue", name)
 
     def remove_queues_of(self, connection: object) -> None:
         """Remove the exclusive queues of a connection that ends."""
         for queue in [each for each in self.queues.values() if each.owner is connection]:
-            self.remove_queue(queue)
+            self.remove_queue(queue.name)
 
     # --- bindings
 
@@ -330,37 +297,13 @@ class VirtualHost:
             taken = [queue.publish(message) for queue in queues if not queue.deleted]
         return all(taken)
 
-    def dead_letter(
-        self, queue: str, message: Message, reason: str, exchange: str, routing_key: str | None
-    ) -> None:
-        """Send a message on to a dead-letter exchange, if that is there."""
-        with self.letters_last():
-            self._letters.append((queue, message, reason, exchange, routing_key))
-
-    @contextlib.contextmanager
-    def letters_last(self) -> Iterator[None]:
-        """Send the dead letters that come up meanwhile at the end, with those that they cause.
-
-        RabbitMQ's queues do what they are about before they get each other's letters.
-        """
-        if self._holds_letters:
-            yield
-            return
-        self._holds_letters = True
-        try:
-            yield
-            while self._letters:
-                self._send_letter(*self._letters.popleft())
-        finally:
-            self._holds_letters = False
-
     # --- the virtual host's life
 
     def recover(self) -> None:
         """Keep what survives a restart of the broker."""
         for queue in list(self.queues.values()):
             if not queue.durable:
-                self.remove_queue(queue)
+                self.remove_queue(queue.name)
         for exchange in list(self.exchanges.values()):
             if not exchange.durable:
                 self.exchanges.pop(exchange.name, None)
@@ -373,7 +316,7 @@ class VirtualHost:
     def close(self) -> None:
         """Remove all queues."""
         for queue in list(self.queues.values()):
-            self.remove_queue(queue)
+            self.remove_queue(queue.name)
 
     # --- inside
 
@@ -399,16 +342,15 @@ class VirtualHost:
                 if binding.kind == kind and binding.destination == name:
                     self._remove_binding(source, binding)
 
-    def _send_letter(
-        self, queue: str, message: Message, reason: str, exchange: str, routing_key: str | None
-    ) -> None:
-        target = self.exchanges.get(exchange)
+    def _send_letter(self, letter: DeadLetter) -> None:
+        target = self.exchanges.get(letter.exchange)
         if target is None:
             return
-        letter = message.dead_lettered(queue, reason, exchange, routing_key, int(self.clock.wall()))
-        for each in self.router.route(target, letter):
-            if reason == "rejected" or not letter.died_before_in(each.name):
-                each.publish(letter)
+        queue, message, reason, exchange, routing_key = letter
+        sent = message.dead_lettered(queue, reason, exchange, routing_key, int(self.clock.wall()))
+        for each in self.router.route(target, sent):
+            if reason == "rejected" or not sent.died_before_in(each.name):
+                each.publish(sent)
 
 
 def _check_name_argument(what: str, argument: str, arguments: Table) -> None:

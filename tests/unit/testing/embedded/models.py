@@ -6,11 +6,12 @@ from neon_mq_connector.testing.embedded.clock import Clock
 from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.faults import Faults
 from neon_mq_connector.testing.embedded.history import History
+from neon_mq_connector.testing.embedded.host import Surroundings
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.queue import Queue
 from neon_mq_connector.testing.embedded.ready import Entry
 from neon_mq_connector.testing.embedded.tables import Field, Table
-from neon_mq_connector.testing.embedded.virtual_host import Surroundings, VirtualHost
+from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 NO_PROPERTIES = b"\0\0"
 
@@ -76,7 +77,7 @@ def consume(
     queue: Queue, outlet: Recorder, tag: str = "c", *, prefetch: int = 0, **arguments: object
 ) -> Consumer:
     """Add a consumer and let it have what waits."""
-    consumer = Consumer(tag, queue, outlet, prefetch=prefetch, arguments=fields(**arguments))
+    consumer = Consumer(tag, outlet, prefetch=prefetch, arguments=fields(**arguments))
     queue.add_consumer(consumer)
     queue.run()
     return consumer
