@@ -214,7 +214,7 @@ class Consuming:
             for each in deliveries:
                 groups.setdefault((each.queue, each.consumer), []).append(each.entry)
             with deliveries[0].queue.vhost.letters_last():
-                for (queue, consumer), entries in groups.items():
+                for (queue, consumer), entries in sorted(groups.items(), key=_in_order):
                     self._settle_group(queue, consumer, entries, how)
         if full:
             self.wake()
@@ -267,3 +267,9 @@ class Consuming:
             queue.requeue(entries)
         if consumer is not None and (consumer.waits or queue.single_active):
             queue.wake()
+
+
+def _in_order(group: tuple[tuple[Queue, Consumer | None], list[Entry]]) -> tuple[str, str]:
+    """Return by what RabbitMQ sorts what is settled together."""
+    queue, consumer = group[0]
+    return queue.name, "" if consumer is None else consumer.tag

@@ -54,6 +54,7 @@ class Message:
         time_to_live: the expiration in milliseconds, or None.
         priority: the priority, or None.
         deaths: where it was dead-lettered, the latest first.
+        rejections: how often a consumer of a quorum queue has rejected it.
         footprint: about what it takes in memory, in bytes.
 
     Raises:
@@ -69,6 +70,7 @@ class Message:
         "header",
         "origin",
         "priority",
+        "rejections",
         "routing_key",
         "routing_keys",
         "time_to_live",
@@ -87,6 +89,7 @@ class Message:
         self.priority: int | None = None
         self.time_to_live: int | None = None
         self.deaths: tuple[Death, ...] = ()
+        self.rejections = 0
         self.footprint = len(body) + len(header) + _OVERHEAD
 
     @classmethod
@@ -173,6 +176,7 @@ class Message:
         letter.blind_keys = self.blind_keys
         letter.priority = self.priority
         letter.deaths = deaths
+        letter.rejections = self.rejections
         return letter
 
     def died_before_in(self, queue: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 
 from neon_mq_connector.testing.embedded.consumers import Consumer
@@ -68,9 +69,15 @@ class QuorumQueue(Queue):
 
     @property
     def consumer_count(self) -> int:
-        """How many consumers a client is told of: who has fetched a message counts as one too."""
+        """How many consumers a client is told of.
+
+        Each fetched message counts as one, and so does a cancelled consumer that holds some.
+        """
         waiting = max(len(self.turns) - 1, 0) if self.single_active else 0
-        return len(self.turns) - waiting + len(self._fetched)
+        known = {(each.outlet, each.tag) for each in self.turns.all()}
+        holding = {(each.outlet, each.tag) for each in self._holders.values() if each is not None}
+        fetched = list(self._holders.values()).count(None)
+        return len(self.turns) - waiting + len(holding - known) + fetched
 
     @property
     def delivery_limit(self) -> int | None:
@@ -93,22 +100,22 @@ class QuorumQueue(Queue):
             )
         entry = super().get(no_ack=no_ack)
         if entry is not None and not no_ack:
-            self._fetched.add(entry)
+            self._holders[entry] = None
         return entry
 
     def acknowledge(self, entries: list[Entry]) -> None:
         """Forget messages that were consumed."""
-        self._fetched.difference_update(entries)
+        self._given_back(entries)
         super().acknowledge(entries)
 
     def reject(self, entries: list[Entry]) -> None:
         """Drop messages that a consumer refused, or send them to the dead-letter exchange."""
-        self._fetched.difference_update(entries)
+        self._given_back(entries)
         super().reject(entries)
 
     def requeue(self, entries: list[Entry]) -> None:
         """Take back messages that were delivered; drop those that have come back too often."""
-        self._fetched.difference_update(entries)
+        self._given_back(entries)
         limit = self.delivery_limit
         returned = []
         for entry in entries:
@@ -133,8 +140,30 @@ class QuorumQueue(Queue):
         super().add_consumer(consumer)
 
     def _make_ready(self, max_priority: int) -> ReadyMessages:
-        self._fetched: set[Entry] = set()
+        #: who holds the messages that are not settled; None for a fetched one
+        self._holders: dict[Entry, Consumer | None] = {}
         return ReturnedFirst()
+
+    def _hand_over(self, entry: Entry, consumer: Consumer) -> None:
+        if not consumer.no_ack:
+            self._holders[entry] = consumer
+        super()._hand_over(entry, consumer)
+
+    def _leave(self, entry: Entry, no_ack: bool) -> None:
+        if entry.message.rejections:
+            entry.brought = entry.message.rejections
+            entry.redelivered = True
+        super()._leave(entry, no_ack)
+
+    def _dead_letter(self, message: Message, reason: str) -> None:
+        if reason == "rejected":  # the next quorum queue tells of it
+            message = copy.copy(message)
+            message.rejections += 1
+        super()._dead_letter(message, reason)
+
+    def _given_back(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._holders.pop(entry, None)
 
     def _survives(self, message: Message) -> bool:
         return True

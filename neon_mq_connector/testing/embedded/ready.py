@@ -17,10 +17,19 @@ class Entry:
         expires: when it expires, in milliseconds of the clock; None for never.
         redelivered: whether it was delivered before.
         deliveries: how often it came back, where the queue counts that.
+        brought: what is told in its place until it comes back for the first time.
         delivered_at: when it was last delivered, in milliseconds of the clock.
     """
 
-    __slots__ = ("delivered_at", "deliveries", "expires", "message", "position", "redelivered")
+    __slots__ = (
+        "brought",
+        "delivered_at",
+        "deliveries",
+        "expires",
+        "message",
+        "position",
+        "redelivered",
+    )
 
     def __init__(self, message: Message, position: int, expires: float | None) -> None:
         self.message = message
@@ -28,13 +37,15 @@ class Entry:
         self.expires = expires
         self.redelivered = False
         self.deliveries = 0
+        self.brought = 0
         self.delivered_at = 0.0
 
     @property
     def header(self) -> bytes:
         """The properties with which it is delivered."""
-        if self.deliveries:
-            return self.message.with_delivery_count(self.deliveries)
+        count = self.deliveries or self.brought
+        if count:
+            return self.message.with_delivery_count(count)
         return self.message.header
 
 

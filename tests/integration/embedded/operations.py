@@ -244,7 +244,13 @@ programs: SearchStrategy[list[Operation]] = st.tuples(
 ).map(lambda parts: [*parts[0], *parts[1], *parts[2], *parts[3]])
 
 
-def _message_queue(queue: str) -> SearchStrategy[Operation]:
+#: Without limits of time and length: when RabbitMQ's quorum queues notice them is nobody's promise.
+_QUORUM_ARGUMENTS: dict[str, list[Any]] = {"x-delivery-limit": [1, 2, 3]}
+
+
+def _message_queue(
+    queue: str, choices: dict[str, list[Any]], **always: Any
+) -> SearchStrategy[Operation]:
     """Return good declarations of a queue that dead-letters to another one."""
     another = QUEUES[(QUEUES.index(queue) + 1) % len(QUEUES)]
     letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": another}
@@ -252,7 +258,7 @@ def _message_queue(queue: str) -> SearchStrategy[Operation]:
         "declare_queue",
         queue=st.just(queue),
         durable=st.just(True),
-        arguments=_some_of(_GOOD_ARGUMENTS, 3).map(lambda found: {**found, **letters}),
+        arguments=_some_of(choices, 3).map(lambda found: {**found, **letters, **always}),
     )
 
 
@@ -300,8 +306,32 @@ def _message_operations(consumed: tuple[str, ...]) -> SearchStrategy[list[Operat
     return st.lists(one, min_size=20, max_size=60)
 
 
+def _for_quorum_queues(program: list[Operation]) -> list[Operation]:
+    for _, _, arguments in program:
+        for name in ("expiration", "priority"):
+            arguments.get("properties", {}).pop(name, None)
+        if "global_qos" in arguments:
+            arguments["global_qos"] = False
+    return program
+
+
+def _about_messages(
+    queues: list[SearchStrategy[Operation]],
+) -> SearchStrategy[list[Operation]]:
+    return st.tuples(
+        st.tuples(*queues), st.tuples(*[_queues] * CHANNELS).flatmap(_message_operations)
+    ).map(lambda parts: [*parts[0], *parts[1]])
+
+
 #: Programs of which most is about messages.
-message_programs: SearchStrategy[list[Operation]] = st.tuples(
-    st.tuples(*map(_message_queue, QUEUES)),
-    st.tuples(*[_queues] * CHANNELS).flatmap(_message_operations),
-).map(lambda parts: [*parts[0], *parts[1]])
+message_programs = _about_messages([_message_queue(name, _GOOD_ARGUMENTS) for name in QUEUES])
+#: The same with quorum queues, the last of the queues excepted.
+quorum_programs = _about_messages(
+    [
+        *(
+            _message_queue(name, _QUORUM_ARGUMENTS, **{"x-queue-type": "quorum"})
+            for name in QUEUES[:-1]
+        ),
+        _message_queue(QUEUES[-1], {"x-max-priority": [2, 5]}),
+    ]
+).map(_for_quorum_queues)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
-from tests.integration.embedded.operations import message_programs, programs
+from tests.integration.embedded.operations import message_programs, programs, quorum_programs
 from tests.integration.embedded.player import Operation, Player
 
 pytestmark = [pytest.mark.needs_rabbitmq, pytest.mark.timeout(600)]
@@ -76,6 +76,12 @@ def test_mostly_messages(players: Players, program: list[Operation]) -> None:
     _compare(players, program)
 
 
+@_few
+@given(program=quorum_programs)
+def test_quorum_queues(players: Players, program: list[Operation]) -> None:
+    _compare(players, program)
+
+
 def _declare(queue: str, **arguments: Any) -> Operation:
     return "declare_queue", 0, {"queue": queue, "durable": True, "arguments": arguments}
 
@@ -125,6 +131,28 @@ _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
                 ("declare_queue", 0, {"queue": "", "arguments": {"x-queue-type": "quorum"}}),
             ],
             id="what a quorum queue refuses",
+        ),
+        pytest.param(
+            [
+                _declare(
+                    "q0",
+                    **{
+                        "x-queue-type": "quorum",
+                        "x-dead-letter-exchange": "",
+                        "x-dead-letter-routing-key": "q1",
+                    },
+                ),
+                _declare("q1", **{"x-queue-type": "quorum"}),
+                _publish("q0", b"one"),
+                *[_GET, _settle("nack", requeue=True)] * 2,
+                _GET,
+                _settle("reject", requeue=False),
+                ("consume", 0, {"queue": "q1", "tag": "c", "auto_ack": False, "arguments": {}}),
+                ("cancel", 0, {"tag": "c"}),
+                ("consume", 1, {"queue": "q1", "tag": "c", "auto_ack": False, "arguments": {}}),
+                _settle("nack", requeue=True),
+            ],
+            id="what a quorum queue counts",
         ),
         pytest.param(
             [
