@@ -7,6 +7,7 @@ it is installed, for its plugin.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.version import __version__
@@ -39,24 +40,23 @@ _WHERE = {
     "create_mq_callback": "decoded_callback",
     "send_mq_request_async": "utils.client_utils",
 }
-#: Services use these modules as attributes of the package, without an import of their own.
-_MODULES = ("config", "connector", "consumers", "utils")
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used.
+    """Import a name, or a module of this package, when it is first used.
 
     Raises:
         AttributeError: there is nothing of that name.
     """
-    if name in _MODULES:
+    if name in _WHERE:
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        return value
+    # services use `neon_mq_connector.config` and others without an import of their own
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-    return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """List what is imported later, too."""
-    return sorted({*globals(), *_WHERE, *_MODULES})
+    return sorted({*globals(), *_WHERE})
