@@ -52,6 +52,7 @@ class Consumer:
         "outlet",
         "prefetch",
         "priority",
+        "shares_limit",
         "tag",
         "waits",
     )
@@ -76,6 +77,8 @@ class Consumer:
         self.arguments = arguments or {}
         priority = self.arguments.get("x-priority")
         self.priority: int = priority.value if priority is not None else 0
+        #: whether the limit for all consumers of the channel is one for it
+        self.shares_limit = True
         self.credit = prefetch if prefetch and not no_ack else _NO_LIMIT
         #: whether it is set aside until it may take a message again
         self.waits = False
@@ -87,18 +90,18 @@ class Consumer:
         return (
             self.credit != 0
             and not outlet.congested
-            and not 0 < outlet.prefetch_limit <= outlet.prefetched
+            and not (self.shares_limit and 0 < outlet.prefetch_limit <= outlet.prefetched)
         )
 
     def took(self) -> None:
         """Count a message that has to be acknowledged."""
-        self.outlet.prefetched += 1
+        self.outlet.prefetched += self.shares_limit
         if self.credit > 0:
             self.credit -= 1
 
     def gave_back(self, count: int = 1) -> None:
         """Count messages that were settled."""
-        self.outlet.prefetched -= count
+        self.outlet.prefetched -= count * self.shares_limit
         if self.credit != _NO_LIMIT:
             self.credit += count
 

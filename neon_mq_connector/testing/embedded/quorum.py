@@ -66,6 +66,8 @@ class QuorumQueue(Queue):
 
     type = "quorum"
     _watches_head = True
+    #: whether messages come back because a channel ends
+    _is_left = False
 
     @property
     def consumer_count(self) -> int:
@@ -125,8 +127,20 @@ class QuorumQueue(Queue):
                 continue
             self.unacknowledged -= 1
             self._forget(entry, "limited")
-            self._dead_letter(entry.message, "delivery_limit")
+            message = entry.message
+            if self._is_left:  # the next quorum queue tells of it
+                message = copy.copy(message)
+                message.rejections += entry.deliveries
+            self._dead_letter(message, "delivery_limit")
         super().requeue(returned)
+
+    def leave(self, consumers: list[Consumer], entries: list[Entry]) -> None:
+        """Remove the consumers of a channel that ends, and take back what it holds."""
+        self._is_left = True
+        try:
+            super().leave(consumers, entries)
+        finally:
+            self._is_left = False
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Add a consumer; `run` is to be called when it has been told.
@@ -136,7 +150,7 @@ class QuorumQueue(Queue):
         """
         if consumer.outlet.prefetch_limit:
             raise AMQPError(540, f"{self.describe()} does not support global qos")
-        consumer.exclusive = False
+        consumer.exclusive = consumer.shares_limit = False
         super().add_consumer(consumer)
 
     def _make_ready(self, max_priority: int) -> ReadyMessages:

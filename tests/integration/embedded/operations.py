@@ -310,8 +310,6 @@ def _for_quorum_queues(program: list[Operation]) -> list[Operation]:
     for _, _, arguments in program:
         for name in ("expiration", "priority"):
             arguments.get("properties", {}).pop(name, None)
-        if "global_qos" in arguments:
-            arguments["global_qos"] = False
     return program
 
 
