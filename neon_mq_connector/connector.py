@@ -284,10 +284,14 @@ class MQConnector(ConsumingService):
             loop, self._mq_loop = self._mq_loop, None
         if watch is not None:
             watch.stop()
+        this = threading.current_thread()
+        timers = [timer for timer in self._mq_timers.values() if timer is not this]
         self.stop_sync_thread()
         self.stop_observer_thread()
         threads = self._registry.request_stop(tuple(self.consumers))
-        finish = functools.partial(self._finish_stop, watch, threads, loop, connections, deadline)
+        finish = functools.partial(
+            self._finish_stop, watch, threads, timers, loop, connections, deadline
+        )
         if any(thread.is_calling for thread in threads):
             threading.Thread(target=finish, name=f"mq-stop:{self.service_name}").start()
             return
@@ -297,6 +301,7 @@ class MQConnector(ConsumingService):
         self,
         watch: LivenessWatch | None,
         threads: list[BaseConsumerThread],
+        timers: list[RepeatingTimer],
         loop: CoroutineLoop | None,
         connections: list[Connections],
         deadline: float,
@@ -305,6 +310,9 @@ class MQConnector(ConsumingService):
         wait_for_end(threads, deadline)
         # callbacks may have used up the time; a broker that is there needs hardly any
         deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
+        for timer in timers:
+            if timer.is_alive():
+                timer.join(time_left(deadline))
         if watch is not None:
             watch.join(time_left(deadline))
         if loop is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import pika
 import pika.exceptions as pika_errors
 
+from neon_mq_connector.connections import Connections
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.service.shared_clients import shared_client
@@ -14,20 +15,30 @@ from neon_mq_connector.service.shared_clients import shared_client
 #: How long to wait for a broker where nothing says so, in seconds: the default of the setting
 #: ``publish_timeout``.
 _PUBLISH_TIMEOUT = 30.0
-#: The attribute of a connection that has how long a message on it may take, in seconds.
-_TIMEOUT = "_neon_mq_publish_timeout"
+#: The attribute of a connection that this library has made: the connections of the service that it
+#: was made for, and how long a message may take, in seconds.
+_OWNER = "_neon_mq_owner"
 
 
-def remember_timeout(connection: pika.BlockingConnection, publish_timeout: float) -> None:
-    """Note how long messages on a connection may take, in seconds."""
-    setattr(connection, _TIMEOUT, publish_timeout)
+def remember_owner(
+    connection: pika.BlockingConnection, own: Connections | None, publish_timeout: float
+) -> None:
+    """Note which service a connection was made for.
+
+    Args:
+        connection: the connection.
+        own: the service's own connections to the same virtual host, with the same parameters.
+        publish_timeout: how long a message may take, in seconds.
+    """
+    setattr(connection, _OWNER, (own, publish_timeout))
 
 
 def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> None:
     """Send a message to where a connection leads, and wait until the broker has it.
 
     A pika connection belongs to one thread, does not tell to which, and has no time-outs. So it is
-    not used itself: with its parameters the message goes over connections of the process.
+    not used itself: the message goes over connections of the service that it was made for, or else
+    over those that the process keeps for its parameters.
 
     Args:
         connection: a pika `BlockingConnection` or `SelectConnection`, or the ``connection`` of a
@@ -43,11 +54,12 @@ def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> 
         raise pika_errors.ConnectionWrongStateError(
             f"{destination}: a message needs an open connection; this one is closed"
         )
-    if isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
-        # a blocking connection has its parameters in its implementation only
-        holder: Any = getattr(connection, "_impl", connection)
-        connections = shared_client([holder.params]).connections
+    if not isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
+        connections, timeout = connection.connections, _PUBLISH_TIMEOUT
     else:
-        connections = connection.connections
-    timeout = getattr(connection, _TIMEOUT, _PUBLISH_TIMEOUT)
+        connections, timeout = getattr(connection, _OWNER, (None, _PUBLISH_TIMEOUT))
+        if connections is None or connections.is_closed:
+            # a blocking connection has its parameters in its implementation only
+            holder: Any = getattr(connection, "_impl", connection)
+            connections = shared_client([holder.params]).connections
     connections.publisher.publish(destination.message(encoded), timeout=timeout)

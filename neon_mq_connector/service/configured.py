@@ -13,9 +13,7 @@ import pika
 from neon_mq_connector.config.sources import source_of
 from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
-from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import new_id
-from neon_mq_connector.service.callers_connection import remember_timeout
 from neon_mq_connector.topology import check_name
 
 if TYPE_CHECKING:
@@ -196,24 +194,6 @@ class ConfiguredService:
                 other.ssl_options = pika.SSLOptions(first.ssl_options.context, endpoint.host)
             every.append(other)
         return every
-
-    def create_mq_connection(self, vhost: str = "/", **kwargs: Any) -> pika.BlockingConnection:
-        """Open a pika connection that the caller owns and closes.
-
-        Args:
-            vhost: the virtual host, as it is.
-            kwargs: passed on to `pika.ConnectionParameters`.
-
-        Returns:
-            The open connection; to be used by one thread at a time.
-
-        Raises:
-            pika.exceptions.AMQPConnectionError: no server answers, or it refused.
-            ConfigurationError: there are no credentials for the service.
-        """
-        connection = open_blocking(self._all_parameters(vhost, **kwargs))
-        remember_timeout(connection, self.settings.publish_timeout)
-        return connection
 
     @staticmethod
     def create_unique_id() -> str:

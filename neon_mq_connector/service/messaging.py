@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+import pika
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
+from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.publishing.batch import publish_all
 from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
 from neon_mq_connector.publishing.futures import submit
 from neon_mq_connector.publishing.message import Destination
-from neon_mq_connector.service.callers_connection import emit
+from neon_mq_connector.service.callers_connection import emit, remember_owner
 from neon_mq_connector.service.configured import ConfiguredService
 
 #: For a connection of the moment to end, in seconds.
@@ -65,6 +67,25 @@ class MessagingService(ConfiguredService):
                 ),
             ),
         )
+
+    def create_mq_connection(self, vhost: str = "/", **kwargs: Any) -> pika.BlockingConnection:
+        """Open a pika connection that the caller owns and closes.
+
+        Args:
+            vhost: the virtual host, as it is.
+            kwargs: passed on to `pika.ConnectionParameters`.
+
+        Returns:
+            The open connection; to be used by one thread at a time.
+
+        Raises:
+            pika.exceptions.AMQPConnectionError: no server answers, or it refused.
+            ConfigurationError: there are no credentials for the service.
+        """
+        connection = open_blocking(self._all_parameters(vhost, **kwargs))
+        own = None if kwargs else self._connections(vhost)
+        remember_owner(connection, own, self.settings.publish_timeout)
+        return connection
 
     @classmethod
     def emit_mq_message(
