@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -19,45 +18,6 @@ from tests.support.polling import eventually
 
 def calls_of(size: int = 8) -> BlockingCalls:
     return BlockingCalls("mq-await:test", CoroutineLoop(asyncio.get_running_loop()), size)
-
-
-def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name == "mq-await:test"]
-
-
-def test_a_call_is_made_on_a_thread_and_its_result_is_awaited() -> None:
-    async def main() -> None:
-        calls = calls_of()
-        assert await calls.run(threading.get_ident, timeout=5, what="x") != threading.get_ident()
-        with pytest.raises(ZeroDivisionError):
-            await calls.run(lambda: 1 // 0, timeout=5, what="x")
-        assert await calls.wait_until_done(5.0)
-
-    asyncio.run(main())
-    eventually(lambda: not threads())
-
-
-def test_there_are_no_more_threads_than_allowed_and_none_without_work() -> None:
-    async def main() -> None:
-        calls = calls_of(3)
-        together = 0
-        most = 0
-        lock = threading.Lock()
-
-        def work() -> None:
-            nonlocal together, most
-            with lock:
-                together += 1
-                most = max(most, together)
-            time.sleep(0.01)
-            with lock:
-                together -= 1
-
-        await asyncio.gather(*(calls.run(work, timeout=20, what="x") for _ in range(20)))
-        assert most == 3
-        await eventually_true(lambda: not threads())
-
-    asyncio.run(main())
 
 
 def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> None:

@@ -82,22 +82,6 @@ def test_of_several_outcomes_one_is_told_to_be_the_first() -> None:
     asyncio.run(main())
 
 
-def test_events_of_a_thread_come_in_their_order() -> None:
-    async def main() -> None:
-        mailbox: LoopMailbox[int] = LoopMailbox(this_loop())
-
-        def put() -> None:
-            for number in range(1000):
-                mailbox.put(number)
-
-        thread = threading.Thread(target=put)
-        thread.start()
-        assert [await mailbox.get(soon()) for _ in range(1000)] == list(range(1000))
-        thread.join()
-
-    asyncio.run(main())
-
-
 def test_a_wait_for_an_event_ends_in_time_or_is_cancelled_and_loses_nothing() -> None:
     async def main() -> None:
         mailbox: LoopMailbox[str] = LoopMailbox(this_loop())

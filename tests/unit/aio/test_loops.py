@@ -100,22 +100,6 @@ def test_many_calls_wake_the_loop_once(
     assert len(wakes) == 1
 
 
-def test_a_call_that_raises_is_logged_and_harms_no_other(
-    loop: CoroutineLoop, caplog: pytest.LogCaptureFixture
-) -> None:
-    made: list[str] = []
-    loop.call(lambda: 1 / 0)
-    loop.call(made.append, "after")
-    eventually(lambda: made)
-    assert "a call that it was given failed" in caplog.text
-    assert "ZeroDivisionError" in caplog.text
-
-
-def test_it_is_known_who_is_on_the_loop(loop: CoroutineLoop) -> None:
-    assert not loop.is_loop_thread
-    assert on(loop, lambda: loop.is_loop_thread) is True
-
-
 def test_what_the_waking_thread_is_about_does_not_reach_the_tasks(loop: CoroutineLoop) -> None:
     about: contextvars.ContextVar[str] = contextvars.ContextVar("about", default="nothing")
     about.set("a message of this thread")
@@ -162,37 +146,7 @@ def test_every_call_is_made_or_refused_while_it_stops(loop: CoroutineLoop) -> No
     assert set(map(id, made)) == set(map(id, accepted))
 
 
-def test_after_the_end_a_call_is_refused_and_says_so(loop: CoroutineLoop) -> None:
-    assert loop.stop(5.0)
-    assert loop.stop(5.0)
-    assert loop.has_ended
-    with pytest.raises(StoppedError, match="has ended"):
-        loop.call(print)
-    with pytest.raises(StoppedError):
-        loop.start(1.0)
-
-
-def test_stopping_on_the_loop_itself_does_not_wait(loop: CoroutineLoop) -> None:
-    assert on(loop, lambda: loop.stop(5.0)) is True
-    eventually(lambda: loop.has_ended)
-
-
 # -- a thread of ours --------------------------------------------------------------------------
-
-
-def test_calls_from_before_the_start_are_made_at_the_start(thread: LoopThread) -> None:
-    made: list[int] = []
-    thread.call(made.append, 1)
-    assert not made
-    thread.start(5.0)
-    thread.start(5.0)
-    eventually(lambda: made == [1])
-
-
-def test_one_that_never_ran_has_no_thread_and_can_be_stopped(thread: LoopThread) -> None:
-    with pytest.raises(StoppedError, match="not started"):
-        _ = thread.loop
-    assert thread.stop(1.0)
 
 
 def test_calls_from_before_the_stop_are_made(thread: LoopThread) -> None:
@@ -218,57 +172,6 @@ def test_a_task_that_exits_ends_nothing(
     assert isinstance(tasks[0].exception(), error)
     assert on(thread, lambda: "still here") == "still here"
     assert "broke out" in caplog.text
-
-
-def test_a_stop_of_the_loop_by_a_callback_ends_nothing(thread: LoopThread) -> None:
-    thread.start(5.0)
-    thread.call(thread.loop.stop)
-    assert on(thread, lambda: "still here") == "still here"
-
-
-def test_a_stop_cancels_what_still_runs_and_lets_it_clean_up(thread: LoopThread) -> None:
-    cleaned: list[str] = []
-
-    async def run() -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0.01)
-            cleaned.append("up")
-
-    thread.start(5.0)
-    thread.call(lambda: thread.loop.create_task(run()))
-    assert on(thread, lambda: None) is None
-    assert thread.stop(5.0)
-    assert cleaned == ["up"]
-
-
-def test_a_task_that_will_not_end_does_not_hold_up_the_stop(
-    thread: LoopThread, caplog: pytest.LogCaptureFixture
-) -> None:
-    ends: list[asyncio.Future[None]] = []
-
-    async def stay() -> None:
-        while not ends:
-            try:
-                await asyncio.sleep(600)
-            except asyncio.CancelledError:
-                continue
-
-    thread.start(5.0)
-    thread.call(lambda: thread.loop.create_task(stay(), name="the one that stays"))
-    assert on(thread, lambda: None) is None
-    thread.stop(0.5)
-    eventually(lambda: thread.stop(0.1))
-    assert "the one that stays" in caplog.text
-
-
-def test_a_blocked_loop_does_not_hold_up_the_stop(thread: LoopThread) -> None:
-    release = threading.Event()
-    thread.start(5.0)
-    thread.call(release.wait, 20.0)
-    assert thread.stop(0.2) is False
-    release.set()
 
 
 # -- the caller's ------------------------------------------------------------------------------
@@ -298,23 +201,6 @@ def test_calls_that_a_closed_loop_never_came_to_are_said_to_be_lost(
     its.close()
     assert loop.stop(1.0) is False
     assert "1 calls were not made" in caplog.text
-
-
-def test_it_is_the_running_loop_by_default() -> None:
-    async def main() -> None:
-        loop = CoroutineLoop(asyncio.get_running_loop())
-        assert loop.loop is asyncio.get_running_loop()
-        assert loop.is_loop_thread
-        made: list[int] = []
-        loop.call(made.append, 1)
-        assert not made
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert made == [1]
-
-    asyncio.run(main())
-    with pytest.raises(RuntimeError):
-        CoroutineLoop(asyncio.get_running_loop())
 
 
 def test_what_a_loop_is_given_before_it_is_known_is_done_when_it_is() -> None:

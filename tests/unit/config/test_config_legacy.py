@@ -52,11 +52,6 @@ def test_configuration_reads_a_file(file: Path) -> None:
     assert used(lambda: Configuration.from_file(str(file))).config_data == CONTENT
 
 
-def test_configuration_takes_a_dict() -> None:
-    config: dict[str, Any] = dict(CONTENT)
-    assert used(lambda: Configuration.from_dict(config)).config_data is config
-
-
 def test_an_empty_configuration_can_be_filled(file: Path) -> None:
     made = used(Configuration)
     assert made.config_data == {}

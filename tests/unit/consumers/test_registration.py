@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.consumers.registration import (
-    AckMode,
     Registration,
     Retry,
     bounded_name,
@@ -23,30 +22,10 @@ def test_a_number_out_of_range_is_refused_naming_queue_and_field(field: str, val
         Registration(Queue("q"), **{field: value})
 
 
-@pytest.mark.parametrize("value", [1, 50, 65_535])
-def test_any_prefetch_that_amqp_has_is_taken(value: int) -> None:
-    assert Registration(Queue("q"), prefetch_count=value).prefetch_count == value
-
-
-def test_what_is_not_said_is_as_services_expect() -> None:
-    registration = Registration(Queue("q"))
-    assert registration.ack is AckMode.ON_RECEIPT
-    assert registration.concurrency == 1
-    assert registration.restart_attempts == -1
-    assert registration.retry == Retry()
-    assert Retry().attempts == 3
-    assert Retry().park
-
-
 @pytest.mark.parametrize("attempts", [0, -1])
 def test_a_message_is_tried_at_least_once(attempts: int) -> None:
     with pytest.raises(ValueError, match="at least one attempt"):
         Retry(attempts=attempts)
-
-
-@pytest.mark.parametrize("mode", list(AckMode))
-def test_an_ack_mode_can_be_given_by_its_value(mode: AckMode) -> None:
-    assert AckMode(mode.value) is mode
 
 
 @pytest.mark.parametrize("name", [5, b"q", None])
@@ -57,11 +36,6 @@ def test_a_name_that_is_no_text_is_refused_naming_what_it_is_of(name: Any) -> No
         Registration(Queue("q"), Exchange(name))
     with pytest.raises(TypeError, match="name of routing key is"):
         Registration(Queue("q"), routing_keys=(name,))
-
-
-def test_a_name_that_amqp_has_no_room_for_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"queue 'x+'\.\.\. is too long"):
-        Registration(Queue("x" * 256))
 
 
 @pytest.mark.parametrize("retry", [3, None, {"attempts": 3}])

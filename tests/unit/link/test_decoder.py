@@ -72,16 +72,6 @@ def test_each_delivery_has_properties_of_its_own() -> None:
     assert other.properties.headers == {"x": 1}
 
 
-def test_names_that_come_again_are_one_object() -> None:
-    one, other = (
-        decode_delivery(frames.raw(Basic.Deliver("tag", n, False, "ex", "key"), FULL)).method
-        for n in (1, 2)
-    )
-    assert one.consumer_tag is other.consumer_tag
-    assert one.exchange is other.exchange
-    assert one.routing_key is other.routing_key
-
-
 def test_what_is_kept_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "_MAX_KNOWN", 10)
     for number in range(100):
@@ -140,12 +130,6 @@ def test_arguments_cut_short_are_refused_wherever_it_is() -> None:
     for length in range(len(METHOD)):
         with pytest.raises(FrameError, match="malformed arguments"):
             decode_delivery((METHOD[:length], b"\x00\x00", b""))
-
-
-def test_tags_cut_short_are_refused() -> None:
-    for length in range(12):
-        with pytest.raises(FrameError):
-            delivery_tag(METHOD[:length])
 
 
 def test_a_correlation_id_cut_short_is_refused() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pika.exceptions import ShortStringTooLong, UnsupportedAMQPFieldException
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.link import encoder
@@ -75,19 +73,6 @@ def test_a_message_is_the_bytes_that_pika_makes(
         ) == b"".join(expected)
 
 
-@pytest.mark.parametrize("size", [0, 1, 4087, 4088, 4089, 8176, 8177, 100_000])
-def test_no_frame_is_larger_than_was_negotiated(size: int) -> None:
-    body = bytes(range(256)) * (size // 256 + 1)
-    encoded = publish(body=body[:size])
-    rest, found = encoded, []
-    while rest:
-        length = 8 + int(struct.unpack_from(">I", rest, 3)[0])
-        assert length <= frames.FRAME_MAX
-        found.append(rest[:length])
-        rest = rest[length:]
-    assert b"".join(each[7:-1] for each in found[2:]) == body[:size]
-
-
 @given(channels, frames.tags, st.booleans(), st.booleans())
 def test_settlements_are_the_bytes_that_pika_makes(
     channel: int, tag: int, multiple: bool, requeue: bool
@@ -108,12 +93,6 @@ def test_a_name_that_cannot_be_sent_is_named(name: str) -> None:
         publish(exchange=name)
     with pytest.raises(ValueError, match="the name of routing key"):
         publish(exchange="there", routing_key=name)
-
-
-def test_a_name_of_255_bytes_can_be_sent() -> None:
-    name = "é" * 127 + "x"
-    assert name.encode() in publish(exchange=name)
-    assert name.encode() in publish(routing_key=name)
 
 
 def test_properties_that_fit_into_no_frame_are_refused() -> None:
@@ -168,23 +147,6 @@ def test_odd_values_end_as_they_do_in_pika(name: str, value: Any) -> None:
             encode_properties(properties)
     else:
         assert encode_properties(properties) == expected
-
-
-@pytest.mark.parametrize(
-    "properties, error",
-    [
-        (BasicProperties(app_id="x" * 256), ShortStringTooLong),
-        (BasicProperties(headers={"x": object()}), UnsupportedAMQPFieldException),
-        (BasicProperties(headers={"x" * 256: 1}), ShortStringTooLong),
-        (BasicProperties(priority=256), struct.error),
-    ],
-    ids=["short string", "type", "key", "octet"],
-)
-def test_a_property_that_cannot_be_sent_raises_what_pika_raises(
-    properties: BasicProperties, error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        publish(properties=properties)
 
 
 def test_what_is_kept_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,13 +125,6 @@ def test_waking_never_waits_however_often_and_a_closed_loop_is_not_woken() -> No
     waker.wake()
 
 
-def test_work_that_was_added_before_the_start_is_done(unstarted: Bench) -> None:
-    done = threading.Event()
-    unstarted.outbox.append(done.set)  # without a wake-up
-    unstarted.thread.start()
-    assert done.wait(30.0)
-
-
 def test_work_that_adds_work_does_not_keep_timers_waiting(bench: Bench) -> None:
     called = threading.Event()
 
@@ -220,13 +213,6 @@ def test_an_exception_in_work_is_logged_and_ends_nothing(
 # -- stopping ----------------------------------------------------------------------------------
 
 
-def test_a_stop_before_the_start_is_not_forgotten(unstarted: Bench) -> None:
-    unstarted.loop.stop()
-    unstarted.thread.start()
-    unstarted.thread.join(30.0)
-    assert not unstarted.thread.is_alive()
-
-
 @pytest.mark.parametrize("round_", range(20))
 def test_a_stop_from_elsewhere_ends_it_wherever_it_is(unstarted: Bench, round_: int) -> None:
     unstarted.thread.start()
@@ -235,16 +221,6 @@ def test_a_stop_from_elsewhere_ends_it_wherever_it_is(unstarted: Bench, round_: 
     unstarted.loop.stop()
     unstarted.thread.join(30.0)
     assert not unstarted.thread.is_alive()
-
-
-def test_a_stop_in_a_handler_ends_it_and_closing_twice_harms_nobody(bench: Bench) -> None:
-    bench.add(bench.loop.stop)
-    bench.thread.join(30.0)
-    assert not bench.thread.is_alive()
-    bench.loop.close()
-    bench.loop.close()
-    bench.loop.wake()
-    bench.loop.hang_up()
 
 
 # -- sockets -----------------------------------------------------------------------------------

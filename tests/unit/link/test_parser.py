@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pika.frame import decode_frame
 from pika.spec import Basic, BasicProperties, Channel, Connection, Queue
 
-from neon_mq_connector.errors import ConnectionLostError, FrameError
+from neon_mq_connector.errors import FrameError
 from neon_mq_connector.link.events import RawDelivery
 from neon_mq_connector.link.parser import MAX_BODY, FrameParser
 from tests.unit.link import frames
@@ -190,16 +190,6 @@ def test_a_stream_may_be_cut_at_every_byte() -> None:
             assert _of(number, stream.seen) == _of(number, uncut.seen)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 20])
-def test_a_stream_may_come_in_tiny_pieces(size: int) -> None:
-    uncut, stream = Stream(), Stream()
-    taken = uncut.feed(EVERYTHING)
-    pieces = [EVERYTHING[at : at + size] for at in range(0, len(EVERYTHING), size)]
-    assert stream.feed(*pieces) == taken
-    for number in range(4):
-        assert _of(number, stream.seen) == _of(number, uncut.seen)
-
-
 def test_what_nobody_asked_for_goes_to_pika() -> None:
     stream = Stream(deliveries=False, confirms=False)
     assert stream.feed(EVERYTHING) == 0
@@ -261,13 +251,6 @@ def test_a_channel_hears_of_its_close_before_pika_and_after_its_messages() -> No
         CLOSE,
         (2, "deliveries", [1]),
     ]
-
-
-def test_messages_come_before_what_concerns_the_connection() -> None:
-    stream = Stream()
-    close = method_frame(0, Connection.Close(320, "CONNECTION_FORCED", 0, 0))
-    stream.feed(_whole(message(1, 1), message(2, 1), close))
-    assert stream.seen == [(1, "deliveries", [1]), (2, "deliveries", [1]), close]
 
 
 # -- handlers that raise or change the channels ---------------------------------------------------
@@ -369,14 +352,6 @@ def test_another_protocol_version_is_for_pika_to_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    "bytes_",
-    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"SSH-2.0-OpenSSH"],
-)
-def test_what_is_not_amqp_is_refused_at_once(bytes_: bytes) -> None:
-    Stream().refuses("is this AMQP", bytes_[:7])
-
-
-@pytest.mark.parametrize(
     "match, pieces",
     [
         ("4097 bytes, 4096 are", [struct.pack(">BHI", 1, 1, FRAME_MAX - 7)]),
@@ -425,11 +400,6 @@ def test_broken_frames_are_refused(match: str, pieces: list[bytes], apart: bool)
     assert len(stream.seen) == before
 
 
-def test_the_error_is_the_loss_of_the_connection() -> None:
-    with pytest.raises(ConnectionLostError, match="channel 1"):
-        Stream().feed(BODY)
-
-
 @given(
     st.lists(st.binary(max_size=40) | st.sampled_from([DELIVER, HEADER, BODY, HEARTBEAT, CLOSE]))
 )
@@ -475,22 +445,6 @@ def _calls_for(size: int, step: int) -> int:
 @pytest.mark.parametrize("size, step", [(5 * 1024 * 1024, 4096), (65_000, 1)])
 def test_a_body_in_small_reads_takes_work_in_line_with_its_size(size: int, step: int) -> None:
     assert _calls_for(2 * size, step) < 2.2 * _calls_for(size, step)
-
-
-def test_what_is_only_announced_takes_no_memory() -> None:
-    stream = Stream()
-    tracemalloc.start()
-    try:
-        stream.feed(DELIVER, header_frame(MAX_BODY))
-        empty = frame(3, 1, b"") * 100
-        for _ in range(100):
-            stream.feed(empty)
-        one = frame(3, 1, b"x") * 100
-        for _ in range(100):
-            stream.feed(one)
-        assert tracemalloc.get_traced_memory()[1] < 200_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_large_body_is_held_once() -> None:

@@ -13,7 +13,6 @@ import pytest
 from pika.spec import Basic, Channel
 
 from neon_mq_connector.link import reader as reader_module
-from neon_mq_connector.link.reader import ReadLease
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, method_frame
 from tests.unit.link.line import Gate, Line, Sink
@@ -110,14 +109,6 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
             assert thread == line.loop_thread.ident
 
 
-def test_what_is_done_elsewhere_ends_it(line: Line) -> None:
-    answered = threading.Event()
-    reader = reading_thread(line, answered.is_set)
-    answered.set()
-    reader.join(30.0)
-    assert not reader.is_alive()
-
-
 def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> None:
     held = threading.Event()
     at_it = threading.Event()
@@ -202,18 +193,6 @@ def test_over_tls_only_the_io_thread_reads() -> None:
     finally:
         line.close()
     assert not asked
-
-
-def test_a_loop_that_has_ended_closes_the_lease() -> None:
-    def watch(_fd: int, _events: int) -> None:
-        raise ValueError("I/O operation on closed epoll object")
-
-    lease = ReadLease(5, watch)
-    assert lease.acquire() is None
-    assert lease.is_closed
-    lease.release(lease.transfer())
-    lease.watch_writable(True)
-    lease.revoke_expired()
 
 
 def test_a_thread_that_a_handler_may_interrupt_does_not_read(

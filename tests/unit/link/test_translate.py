@@ -13,12 +13,10 @@ from pika.adapters.utils.connection_workflow import (
 )
 
 from neon_mq_connector.errors import (
-    AuthenticationError,
     BrokerUnreachableError,
     ChannelShutError,
     ConnectionLostError,
     MQConnectionError,
-    StoppedError,
     VhostAccessError,
 )
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
@@ -26,44 +24,6 @@ from neon_mq_connector.link.translate import connect_error, loss_error, refused_
 
 def translated(error: BaseException, vhost: str = "/neon") -> MQConnectionError:
     return connect_error(error, where="host:5672", user="me", vhost=vhost)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        pika_errors.ProbableAuthenticationError(403, "ACCESS_REFUSED - Login was refused"),
-        pika_errors.AuthenticationError("PLAIN"),
-        AMQPConnectionWorkflowFailed([pika_errors.ProbableAuthenticationError(403, "refused")]),
-        pika_errors.AMQPConnectionError(
-            AMQPConnectionWorkflowFailed([pika_errors.AuthenticationError("PLAIN")])
-        ),
-    ],
-    ids=repr,
-)
-def test_a_wrong_password_is_said_with_the_users_name(error: BaseException) -> None:
-    result = translated(error)
-    assert isinstance(result, AuthenticationError)
-    assert "'me'" in str(result)
-    assert "host:5672" in str(result)
-    assert refused_for_good(result)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        pika_errors.ProbableAccessDeniedError(530, "NOT_ALLOWED - vhost /neon not found"),
-        pika_errors.ConnectionClosedByBroker(530, "NOT_ALLOWED - access to vhost refused"),
-        pika_errors.ConnectionClosedByBroker(403, "ACCESS_REFUSED"),
-    ],
-    ids=repr,
-)
-def test_a_refused_virtual_host_is_said_with_both_reasons(error: BaseException) -> None:
-    result = translated(error)
-    assert isinstance(result, VhostAccessError)
-    assert "'/neon'" in str(result)
-    assert "does not exist" in str(result)
-    assert "permission" in str(result)
-    assert refused_for_good(result)
 
 
 def test_a_broker_that_is_full_is_tried_again() -> None:
@@ -107,19 +67,6 @@ def test_a_broker_out_of_reach_is_said_with_the_innermost_cause(
     assert not refused_for_good(result)
 
 
-def test_causes_that_go_in_a_circle_are_looked_at_once() -> None:
-    error = OSError("round")
-    error.__cause__ = error
-    assert isinstance(translated(error), BrokerUnreachableError)
-
-
-def test_what_was_translated_stays_as_it_is() -> None:
-    ours = VhostAccessError("mine")
-    wrapper = RuntimeError("outer")
-    wrapper.__cause__ = ours
-    assert translated(wrapper) is ours
-
-
 @pytest.mark.parametrize(
     "error, kind, said",
     [
@@ -139,8 +86,3 @@ def test_a_loss_tells_channel_and_connection_apart(
     assert type(result) is kind
     assert "mq-io:/neon" in str(result)
     assert said in str(result)
-
-
-def test_a_loss_that_is_ours_already_stays() -> None:
-    ours = StoppedError("stopped")
-    assert loss_error(ours, what="it") is ours

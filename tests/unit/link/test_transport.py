@@ -104,19 +104,6 @@ def run_all(*works: Callable[[], None], timeout: float = 20.0) -> None:
 # -- sending -----------------------------------------------------------------------------------
 
 
-def test_what_is_not_to_be_written_yet_waits_for_a_flush(line: Line) -> None:
-    line.may_read.set()
-    line.transport.send(b"one", line.gate, flush=False)
-    line.transport.send(b"two", line.gate, flush=False)
-    assert line.transport.get_write_buffer_size() == 6
-    line.transport.flush()
-    line.has_received(6)
-    line.transport.send(b"three", line.gate, flush=False)
-    line.transport.flush_soon()
-    line.has_received(11)
-    assert line.received == b"onetwothree"
-
-
 @pytest.mark.parametrize("buffers", [None, 2_048], ids=["wide", "narrow"])
 def test_what_threads_send_arrives_in_one_piece_and_in_the_order_of_each(
     make_line: Callable[..., Line], buffers: int | None
@@ -155,18 +142,6 @@ def test_both_ends_talk_at_the_same_time(narrow: Line) -> None:
 
 
 # -- the gate ----------------------------------------------------------------------------------
-
-
-def test_nothing_leaves_that_has_to_pass_a_gate_that_is_shut(line: Line) -> None:
-    line.transport.send(b"before", line.gate)
-    line.transport.shut(line.gate, SHUT)
-    line.transport.shut(line.gate, ChannelShutError("another reason, too late"))
-    with pytest.raises(ChannelShutError) as caught:
-        line.transport.send(b"after", line.gate)
-    assert caught.value is SHUT
-    line.transport.send(b" and another", Gate())
-    line.has_received(18)
-    assert line.received == b"before and another"
 
 
 @pytest.mark.parametrize("round_", range(3))

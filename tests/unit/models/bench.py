@@ -7,7 +7,7 @@ where it would happen.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -532,13 +532,3 @@ class Bench:
             each for each in self.reports if not isinstance(each, (MQError, CallbackError))
         ]
         assert all(isinstance(each, SystemExit) for each in unexpected), unexpected
-
-
-def make_bench(**options: Any) -> Bench:
-    """Make a consumer that is attached."""
-    bench = Bench(Setup(**options))
-    bench.run_until_all_wait()
-    return bench
-
-
-Choose = Callable[[str], Any]

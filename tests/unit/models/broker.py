@@ -426,11 +426,7 @@ class Broker:
         self.ready.sort(key=lambda each: each.number)
 
     def deliver(self, at_most: int) -> int:
-        """Send what the prefetch allows.
-
-        Returns:
-            How many messages were sent.
-        """
+        """Send what the prefetch allows, and return how many messages that were."""
         sent = 0
         for channel in self.channels:
             tags = channel.room()[: min(at_most, len(self.ready))]
@@ -470,11 +466,7 @@ class Broker:
             waiter.fail(error)
 
     def carry_out(self, at_most: int = 1_000_000) -> int:
-        """Do what was asked, in order.
-
-        Returns:
-            How many things were done.
-        """
+        """Do what was asked, in order, and return how many things that were."""
         if not self.is_up:
             return 0
         done = 0

@@ -8,12 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 
 def effort(*, examples: int, steps: int = 50) -> settings:
-    """Make the settings of a model.
-
-    Args:
-        examples: how many runs; MODEL_EFFORT multiplies it, and has new ones chosen each time.
-        steps: how many things are done in each.
-    """
+    """Make the settings of a model; MODEL_EFFORT multiplies the examples and chooses new ones."""
     factor = int(os.environ.get("MODEL_EFFORT", "0"))
     return settings(
         max_examples=examples * max(1, factor),

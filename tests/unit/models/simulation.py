@@ -119,12 +119,7 @@ class Simulation:
         return self._current
 
     def run(self, task: Task, *, finely: bool = False) -> None:
-        """Give a task the turn.
-
-        Args:
-            task: one that can go.
-            finely: only as far as the next place where another thread might come between.
-        """
+        """Give a task the turn, finely as far as where another thread might come between."""
         assert self._current is None
         assert task.can_go, f"{task.name} waits at {task.where}"
         self._current, self._finely = task, finely
@@ -181,11 +176,7 @@ class Simulation:
         return self.now
 
     def wait(self, where: str, ready: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait until something holds.
-
-        Returns:
-            Whether it does.
-        """
+        """Wait until something holds, and return whether it does."""
         if self.is_over:
             raise TornDownError
         task = self._current
@@ -244,9 +235,6 @@ class SimulatedQueue:
         if not self._items:
             raise Empty
         return self._items.popleft()
-
-    def qsize(self) -> int:
-        return len(self._items)
 
     def empty(self) -> bool:
         self._simulation.between("empty")

@@ -28,14 +28,6 @@ def make() -> Iterator[Callable[..., Bench]]:
         bench.close()
 
 
-def test_a_consumer_that_gave_up_says_so_for_ever(make: Callable[..., Bench]) -> None:
-    bench = make(restart_attempts=0)
-    bench.broker.cancel_consumer()
-    bench.run_until_all_wait()
-    assert bench.task.is_over
-    assert bench.consumer.lifecycle.state is State.FAILED
-
-
 def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Callable[..., Bench]) -> None:
     bench = make(restart_attempts=0)
     bench.broker.cancel_consumer()
@@ -43,20 +35,6 @@ def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Callable[...,
     assert bench.task.is_over
     bench.stop()
     assert bench.consumer.lifecycle.state in (State.FAILED, State.STOPPED)
-
-
-def test_a_consumer_that_cannot_park_is_failed_as_long_as_that_is_so(
-    make: Callable[..., Bench],
-) -> None:
-    bench = make(attempts=1)
-    bench.broker.publisher.parking = "fails"
-    bench.send(["raise"])
-    bench.run_until_all_wait()
-    bench.advance(5.0)
-    bench.run_until_all_wait()
-    snapshot = bench.consumer.lifecycle.snapshot
-    assert snapshot.state is State.FAILED
-    assert "cannot be parked" in snapshot.reason
 
 
 def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(
@@ -86,19 +64,6 @@ def test_a_message_that_cannot_be_parked_while_the_consumer_pauses_does_not_end_
     bench.expect_end()
 
 
-def test_what_waits_behind_a_callback_is_not_started_after_a_stop(
-    make: Callable[..., Bench],
-) -> None:
-    bench = make()
-    bench.send(["wait"])
-    bench.send([])
-    bench.run_until_all_wait()
-    bench.stop()
-    bench.expect_end()
-    assert bench.starts == {1: 1}
-    assert [message.number for message in bench.broker.ready] == [2]
-
-
 def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_stop(
     make: Callable[..., Bench],
 ) -> None:
@@ -109,16 +74,6 @@ def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_st
     bench.broker.publisher.parking = "works"
     bench.expect_end()
     assert bench.broker.messages[1].parked == 1
-
-
-def test_a_message_that_cannot_be_parked_goes_back_at_the_stop(make: Callable[..., Bench]) -> None:
-    bench = make(attempts=1)
-    bench.broker.publisher.parking = "fails"
-    bench.send(["raise"])
-    bench.run_until_all_wait()
-    assert not bench.broker.ready
-    bench.expect_end()
-    assert [message.number for message in bench.broker.ready] == [1]
 
 
 def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop(
@@ -145,15 +100,6 @@ def test_an_ack_that_was_handed_to_the_consumers_thread_before_a_stop_is_sent(
     bench.run_until_all_wait()
     bench.expect_end()
     assert bench.broker.messages[1].acked == 1
-
-
-def test_a_good_message_is_handled_and_acked(make: Callable[..., Bench]) -> None:
-    bench = make(ack=AckMode.ON_SUCCESS)
-    bench.send([])
-    bench.run_until_all_wait()
-    assert bench.broker.messages[1].acked == 1
-    bench.expect_recovery()
-    bench.expect_end()
 
 
 def test_an_ack_of_all_may_cover_a_message_that_is_started_meanwhile(

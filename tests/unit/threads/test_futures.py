@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import as_completed, wait
 
 import pytest
 
-from neon_mq_connector.threads.futures import CancellableFuture, FutureThread
+from neon_mq_connector.threads.futures import FutureThread
 from tests.support.polling import eventually
 
 
@@ -49,28 +47,9 @@ def test_one_that_was_forgotten_does_not_end(thread: FutureThread) -> None:
     assert not forgotten.ended
 
 
-def test_an_error_in_a_callback_stops_nothing(thread: FutureThread) -> None:
-    called = threading.Event()
-    thread.call(lambda: 1 / 0)
-    thread.call(called.set)
-    assert called.wait(30.0)
-
-
 def test_what_was_to_be_called_is_called_before_the_end() -> None:
     thread, called = FutureThread("mq-futures:test"), []
     for number in range(100):
         thread.call(lambda number=number: called.append(number))  # type: ignore[misc]
     assert thread.stop(5.0)
     assert called == list(range(100))
-
-
-def test_cancelling_wakes_whoever_waits() -> None:
-    future: CancellableFuture[int] = CancellableFuture()
-    ended: list[object] = []
-    waiting = threading.Thread(target=lambda: ended.extend(as_completed([future], timeout=5.0)))
-    waiting.start()
-    assert future.cancel()
-    assert future.cancel()
-    waiting.join(30.0)
-    assert ended == [future]
-    assert wait([future], timeout=0).done == {future}
