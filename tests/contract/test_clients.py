@@ -31,7 +31,7 @@ from neon_mq_connector.utils.connection_utils import (
     check_rmq_is_available,
     wait_for_mq_startup,
 )
-from neon_mq_connector.utils.network_utils import b64_to_dict, check_port_is_open, dict_to_b64
+from neon_mq_connector.utils.network_utils import check_port_is_open
 from neon_mq_connector.utils.rabbit_utils import create_mq_callback
 from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Peer, encode, send_answer
@@ -71,27 +71,6 @@ class TestRequests:
         assert request["message_id"]
         assert asked["routing_key"] == request["routing_key"]  # the caller's dict gets it
         assert answer["context"]["mq"]["message_id"] == request["message_id"]
-
-    @pytest.mark.every_broker
-    @IN_BOTH_WAYS
-    def test_one_of_our_services_answers(
-        self, send_mq_request: Any, vhost: str, connect: Build, run: Build
-    ) -> None:
-        def answer(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            channel.queue_declare(queue=request["routing_key"])
-            channel.basic_publish(
-                exchange="",
-                routing_key=request["routing_key"],
-                body=dict_to_b64(with_context(request, doubled=request["n"] * 2)),
-                properties=pika.BasicProperties(expiration="1000"),
-            )
-
-        connector = connect()
-        connector.register_consumer("one", vhost, "input", answer)
-        run(connector)
-        for number in range(3):
-            assert send_mq_request(vhost, {"n": number}, "input")["doubled"] == number * 2
 
     @IN_BOTH_WAYS
     def test_the_reply_queue_can_be_chosen(
@@ -204,17 +183,6 @@ class TestWithoutAnAnswer:
         assert "routing_key" not in request
         assert body["n"] == 1
         assert body["message_id"]
-
-    @pytest.mark.every_broker
-    def test_nobody_needs_to_listen_yet(
-        self, send_mq_request: Any, vhost: str, connect: Build, run: Build
-    ) -> None:
-        send_mq_request(vhost, {"n": 1}, "input", expect_response=False)
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", vhost, "input", inbox)
-        run(connector)
-        inbox.wait()
 
 
 class TestFailures:

@@ -14,7 +14,6 @@ import pika
 import pytest
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.config import Configuration
 from tests.contract.configurations import SERVICE, make_config
 
 USERS = {
@@ -34,24 +33,17 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def connector_class() -> Any:
-    return MQConnector
-
-
-@pytest.fixture
-def connector(
-    connector_class: Any, settings: dict[str, Any], quiet_environment: pytest.MonkeyPatch
-) -> Any:
-    return connector_class(settings, SERVICE)
+def connector(settings: dict[str, Any], quiet_environment: pytest.MonkeyPatch) -> Any:
+    return MQConnector(settings, SERVICE)
 
 
 class TestConfig:
     def test_the_configuration_is_readable_and_names_the_broker_and_the_user(
-        self, connector_class: Any, settings: dict[str, Any]
+        self, settings: dict[str, Any]
     ) -> None:
         before = json.dumps(settings)
         for given in (settings, {"MQ": settings}):
-            connector = connector_class(given, SERVICE)
+            connector = MQConnector(given, SERVICE)
             assert connector.config["users"][SERVICE]["user"] == "ann"
             assert connector.service_config == USERS[SERVICE]
             assert isinstance(connector.mq_credentials, pika.PlainCredentials)
@@ -64,7 +56,7 @@ class TestConfig:
             assert parameters.virtual_host == "/chat"
             assert isinstance(parameters.credentials, pika.PlainCredentials)
             assert parameters.credentials.username == "ann"
-            assert dict(connector_class.init_config(given)) == settings
+            assert dict(MQConnector.init_config(given)) == settings
         assert json.dumps(settings) == before
 
     @pytest.mark.parametrize("wrapped", [True, False])
@@ -76,38 +68,13 @@ class TestConfig:
         parameters = connector.get_connection_params("/")
         assert (parameters.host, parameters.port) == ("elsewhere.example.org", 5999)
 
-    def test_keys_that_the_library_does_not_know_are_kept_for_the_service(
-        self, connector_class: Any, settings: dict[str, Any]
-    ) -> None:
-        connector = connector_class({**settings, "own": {"deep": [1]}}, SERVICE)
-        assert connector.config["own"] == {"deep": [1]}
-
-    def test_username_is_read_as_well_as_user(
-        self, connector_class: Any, settings: dict[str, Any]
-    ) -> None:
-        assert connector_class(settings, "configured").mq_credentials.username == "bob"
-
     def test_a_service_that_is_not_configured_has_no_credentials(
-        self, connector_class: Any, settings: dict[str, Any]
+        self, settings: dict[str, Any]
     ) -> None:
-        stranger = connector_class(settings, "stranger")
+        stranger = MQConnector(settings, "stranger")
         assert stranger.service_config == {}
         with pytest.raises(Exception, match="stranger"):
             _ = stranger.mq_credentials
-
-    @pytest.mark.parametrize(
-        "given, host, port",
-        [
-            ({"server": "h"}, "h", 5672),
-            ({}, "localhost", 5672),
-            ({"server": "h", "port": "5674"}, "h", 5674),
-        ],
-    )
-    def test_server_and_port_have_defaults_and_the_port_may_be_text(
-        self, connector_class: Any, given: dict[str, Any], host: str, port: int
-    ) -> None:
-        parameters = connector_class({**given, "users": USERS}, SERVICE).get_connection_params("/")
-        assert (parameters.host, parameters.port) == (host, port)
 
     def test_keyword_arguments_are_passed_on_to_pika(self, connector: Any) -> None:
         connector.vhost_prefix = "x"  # the virtual host is taken as it is
@@ -123,9 +90,9 @@ class TestConfig:
 
 class TestConfigurableProperties:
     def test_they_are_read_from_the_services_entry(
-        self, connector_class: Any, settings: dict[str, Any], quiet_environment: pytest.MonkeyPatch
+        self, settings: dict[str, Any], quiet_environment: pytest.MonkeyPatch
     ) -> None:
-        connector = connector_class(settings, "configured")
+        connector = MQConnector(settings, "configured")
         assert (connector.sync_period, connector.observe_period) == (3, 4)
         assert connector.vhost_prefix == "pre"
         connector.vhost = "/chat"
@@ -139,22 +106,18 @@ class TestConfigurableProperties:
             ("testing_prefix_envs", ("ONE_PREFIX",)),
         ],
     )
-    def test_testing_settings_are_configurable_too(
-        self, connector_class: Any, key: str, value: Any
-    ) -> None:
+    def test_testing_settings_are_configurable_too(self, key: str, value: Any) -> None:
         settings = make_config("h", 1, "u", "p", properties={key: value})
-        assert getattr(connector_class(settings, SERVICE), key) == value
+        assert getattr(MQConnector(settings, SERVICE), key) == value
 
     @pytest.mark.parametrize("where", ["before the initialiser", "on the class"])
-    def test_a_property_key_chooses_the_entry(
-        self, connector_class: Any, settings: dict[str, Any], where: str
-    ) -> None:
-        class Before(connector_class):  # type: ignore[misc]
+    def test_a_property_key_chooses_the_entry(self, settings: dict[str, Any], where: str) -> None:
+        class Before(MQConnector):
             def __init__(self, *arguments: Any) -> None:
                 self.property_key = "other_properties"
                 super().__init__(*arguments)
 
-        class OnTheClass(connector_class):  # type: ignore[misc]
+        class OnTheClass(MQConnector):
             property_key = "other_properties"
 
         kind = OnTheClass if where == "on the class" else Before
@@ -162,11 +125,11 @@ class TestConfigurableProperties:
         assert service.property_key == "other_properties"
         assert (service.observe_period, service.sync_period) == (7, 10)
 
-    def test_a_service_adds_properties_of_its_own(
-        self, connector_class: Any, settings: dict[str, Any]
-    ) -> None:
-        class Service(connector_class):  # type: ignore[misc]
+    def test_a_service_adds_properties_of_its_own(self, settings: dict[str, Any]) -> None:
+        class Service(MQConnector):
             property_key = "other_properties"
+            greeting: str
+            patience: int
 
             @property
             def service_configurable_properties(self) -> dict[str, Any]:
@@ -224,9 +187,9 @@ class TestVhost:
     @pytest.mark.parametrize("prefix, seen", [("", "/chat"), ("x", "/x_chat")])
     @pytest.mark.parametrize("attribute", ["_vhost", "vhost"])
     def test_a_subclass_may_set_either_attribute_and_the_prefix(
-        self, connector_class: Any, settings: dict[str, Any], attribute: str, prefix: str, seen: str
+        self, settings: dict[str, Any], attribute: str, prefix: str, seen: str
     ) -> None:
-        class Service(connector_class):  # type: ignore[misc]
+        class Service(MQConnector):
             def __init__(self) -> None:
                 super().__init__(settings, SERVICE)
                 setattr(self, attribute, "/chat")
@@ -318,33 +281,11 @@ class TestSources:
         return path
 
     def test_a_connector_without_configuration_reads_that_file(
-        self, home: Path, quiet_environment: pytest.MonkeyPatch, connector_class: Any
+        self, home: Path, quiet_environment: pytest.MonkeyPatch
     ) -> None:
         path = self.write(home / "some.json", make_config("from.variable", 5672, "u", "p"))
         quiet_environment.setenv("NEON_MQ_CONFIG_PATH", str(path))
-        connector = connector_class(None, SERVICE)
+        connector = MQConnector(None, SERVICE)
         assert connector.get_connection_params("/").host == "from.variable"
         assert connector.mq_credentials.username == "u"
-        assert connector_class.init_config()["server"] == "from.variable"
-
-    def test_a_configuration_given_goes_before_the_file(
-        self,
-        home: Path,
-        quiet_environment: pytest.MonkeyPatch,
-        connector_class: Any,
-        settings: dict[str, Any],
-    ) -> None:
-        path = self.write(home / "some.json", make_config("from.variable", 5672, "u", "p"))
-        quiet_environment.setenv("NEON_MQ_CONFIG_PATH", str(path))
-        assert connector_class(settings, SERVICE).config["server"] == "mq.example.org"
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-class TestConfigurationClass:
-    """Deprecated, still used: a holder of one dict."""
-
-    def test_its_data_feeds_a_connector(
-        self, connector_class: Any, settings: dict[str, Any]
-    ) -> None:
-        data = Configuration().from_dict({"MQ": settings}).config_data
-        assert connector_class(data, SERVICE).mq_credentials.username == "ann"
+        assert MQConnector.init_config()["server"] == "from.variable"

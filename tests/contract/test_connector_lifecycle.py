@@ -11,7 +11,7 @@ import contextlib
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -103,13 +103,6 @@ class TestRegistering:
         assert consumer.auto_ack is False
         assert consumer.queue != ""
 
-    def test_a_name_registered_again_is_replaced(self, connector: Any) -> None:
-        connector.register_consumer("one", "/", "queue", print)
-        before = connector.consumers["one"]
-        connector.register_consumer("one", "/", "other", print)
-        assert connector.consumers["one"] is not before
-        assert connector.consumers["one"].queue == "other"
-
     def test_a_name_registered_again_is_kept_if_asked_to(self, connector: Any) -> None:
         connector.register_consumer("one", "/", "queue", print)
         connector.register_subscriber("two", "/", print, exchange="news")
@@ -145,26 +138,6 @@ class TestRegistering:
 
 
 class TestRunning:
-    @pytest.mark.every_broker
-    def test_it_consumes_soon_after_run(self, connect: Build, run: Build, peer: Peer) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        assert connector.run(run_sync=False) is None
-        assert connector.started is True
-        assert connector.check_health() is True
-        eventually(lambda: connector.consumers["one"].is_consuming)
-        peer.publish({"n": 1}, queue="input")
-        assert inbox.wait() == [{"n": 1}]
-
-    def test_a_connector_without_consumers_is_healthy_while_it_runs(
-        self, connect: Build, run: Build
-    ) -> None:
-        connector = connect()
-        assert connector.check_health() is False
-        run(connector)
-        assert connector.check_health() is True
-
     @pytest.mark.every_broker
     def test_after_stop_nothing_of_it_is_left(self, connect: Build, run: Build, peer: Peer) -> None:
         connector = connect()
@@ -333,18 +306,6 @@ class TestConsumingOptions:
         peer.publish({"n": 1}, exchange="exchange", queue="whatever")
         inbox.wait()
 
-    def test_a_subscriber_uses_an_exchange_that_somebody_else_declared(
-        self, connect: Build, run: Build, peer: Peer, engine: Engine
-    ) -> None:
-        inbox = Inbox()
-        peer.channel.exchange_declare("news", "fanout", durable=True)
-        connector = connect()
-        connector.register_subscriber("one", connector.vhost, inbox, exchange="news", **engine)
-        run(connector)
-        eventually(lambda: connector.consumers["one"].is_consuming)
-        peer.publish({"n": 1}, exchange="news")
-        inbox.wait()
-
 
 class TestHooks:
     def test_all_keyword_arguments_reach_the_hooks(self, connect: Build) -> None:
@@ -500,21 +461,6 @@ class TestPeriodicThreads:
         assert set(restarted) == {"one"}
         healthy(service)
 
-    def test_observing_by_hand_restarts_what_is_dead(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", print)
-        run(connector)
-        peer.wait_for_consumer("input")
-        connector.observe_consumers()
-        assert peer.consumers("input") == 1
-        connector.consumers["one"].join(30.0)
-        assert connector.check_health() is False
-        connector.observe_consumers()
-        peer.wait_for_consumer("input")
-        healthy(connector)
-
     def test_a_consumer_is_restarted_as_often_as_registered_for(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
@@ -624,22 +570,6 @@ class TestNesting:
 
 
 class TestBrokerTrouble:
-    @pytest.fixture
-    def dead(self, dead_config: dict[str, Any]) -> Iterator[Any]:
-        connector = MQConnector(dead_config, SERVICE)
-        connector.vhost = "/"
-        yield connector
-        connector.stop()
-
-    def test_running_while_the_broker_is_down_ends_by_itself(
-        self, dead: Any, errors: Errors
-    ) -> None:
-        dead.register_consumer("one", "/", "input", print, errors)
-        assert dead.run(mq_timeout=1) is None
-        assert dead.started is False
-        assert dead.check_health() is False
-        assert not dead.consumers["one"].is_alive()
-
     def test_the_same_connector_runs_once_the_broker_is_up(
         self, connect: Build, broker: Any, peer: Peer, config: dict[str, Any]
     ) -> None:

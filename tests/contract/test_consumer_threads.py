@@ -121,32 +121,6 @@ class TestRunning:
         assert errors.calls == []
         assert peer.consumers("input") == 0
 
-    def test_joining_right_after_the_start_stops_it_too(
-        self, consumer_thread: Build, peer: Peer
-    ) -> None:
-        errors = Errors()
-        consumer = consumer_thread("input", print, errors)
-        consumer.start()
-        consumer.join(30.0)
-        assert not consumer.is_alive()
-        assert consumer.is_consuming is False
-        assert errors.calls == []
-        assert peer.consumers("input") == 0
-
-    def test_it_can_be_joined_from_its_own_callback(
-        self, consumer_thread: Build, peer: Peer
-    ) -> None:
-        """Services stop their connector, which joins, when a message tells them to."""
-        consumers: list[Any] = []
-        inbox = Inbox(lambda *_: consumers[0].join(1))
-        consumers.append(consumer_thread("input", inbox, Errors()))
-        consumers[0].start()
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        eventually(lambda: not consumers[0].is_consuming)
-        eventually(lambda: peer.consumers("input") == 0)
-
 
 class TestNoBroker:
     def test_the_error_function_is_called_once(
@@ -168,25 +142,3 @@ class TestNoBroker:
         assert consumer.is_consumer_alive is False
         assert consumer.is_consuming is False
         assert len(errors.calls) == 1
-
-    def test_joining_one_that_was_never_started_hangs_nobody(
-        self, consumer_class: Any, nowhere: pika.ConnectionParameters
-    ) -> None:
-        consumer = consumer_class(nowhere, "q", print)
-        try:
-            consumer.join(600)
-        except RuntimeError as error:
-            assert "before it is started" in str(error)  # noqa: PT017 - either is fine
-
-    def test_a_wrong_password_is_reported(
-        self, consumer_class: Any, broker: Any, errors: Errors
-    ) -> None:
-        parameters = pika.ConnectionParameters(
-            broker.host, broker.port, "/", pika.PlainCredentials(broker.username, "wrong")
-        )
-        consumer = consumer_class(parameters, "q", print, errors, daemon=True)
-        consumer.start()
-        errors.wait()
-        assert consumer.channel is None
-        consumer.join(30.0)
-        assert not consumer.is_alive()
