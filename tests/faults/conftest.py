@@ -18,8 +18,11 @@ from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.peer import Peer
 from tests.support import leaks
 from tests.support.accounting import Ledger
+from tests.support.loops import pytest_pyfunc_call
 from tests.support.polling import eventually
 from tests.support.vhosts import User
+
+__all__ = ["pytest_pyfunc_call"]
 
 SERVICE = "fault_service"
 #: Seconds. Short, so that a dead line is noticed while a test waits.
@@ -32,6 +35,10 @@ BREAKS = [
     pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
     pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
 ]
+
+Cut = Callable[[FaultProxy], object]
+#: How a line may be cut under those who publish.
+CUTS = pytest.mark.parametrize("cut", [BREAKS[0], *BREAKS[2:]])
 
 Start = Callable[..., MQConnector]
 

@@ -61,18 +61,7 @@ class Peer:
         headers: Mapping[str, Any] | None = None,
         reply_to: str | None = None,
     ) -> list[str]:
-        """Put persistent messages without expiration into a queue, confirmed.
-
-        Args:
-            queue: which must exist.
-            count: how many.
-            prefix: of their ids.
-            headers: of each.
-            reply_to: of each.
-
-        Returns:
-            their ids.
-        """
+        """Put persistent messages into a queue that exists, confirmed, and return their ids."""
         ids = [f"{prefix}{number}" for number in range(count)]
         with self.channel() as channel:
             channel.confirm_delivery()

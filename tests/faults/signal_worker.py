@@ -29,7 +29,6 @@ from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils.client_utils import send_mq_request
 
 ECHO, HELD, SENT = "signals_echo", "signals_held", "signals_sent"
-PUBLISH_TIMEOUT = 4.0
 REQUEST_TIMEOUT = 3.0
 FORK_TIMEOUT = 8.0
 _PERIOD = 0.003

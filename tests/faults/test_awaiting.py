@@ -18,26 +18,15 @@ from neon_mq_connector.errors import (
     RequestLostError,
     RequestTimeoutError,
 )
-from neon_mq_connector.testing import PrivateBroker
-from neon_mq_connector.testing.proxy import Direction, FaultProxy
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.faults.conftest import SERVICE
+from tests.faults.conftest import CUTS, SERVICE, Cut
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
-from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, arun, eventually_true
+from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, arun, eventually_true
 
 __all__ = ["arun"]
 
-
-CUTS = pytest.mark.parametrize(
-    "cut",
-    [
-        pytest.param(FaultProxy.hang_up, id="hung-up"),
-        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn"),
-        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="answers-torn"),
-    ],
-)
-Cut = Callable[[FaultProxy], object]
 Make = Callable[..., AsyncMQConnector]
 
 
@@ -68,32 +57,29 @@ def make(config: dict[str, Any], vhost: str) -> Make:
 
 @CUTS
 @ON_BOTH_LOOPS
-def test_of_100_requests_on_a_line_that_is_cut_each_is_answered_or_told(
-    cut: Cut, make: Make, proxy: FaultProxy, arun: LoopRunner
+async def test_of_100_requests_on_a_line_that_is_cut_each_is_answered_or_told(
+    cut: Cut, make: Make, proxy: FaultProxy
 ) -> None:
-    async def main() -> None:
-        async with make() as service, Heartbeat() as heartbeat:
+    async with make() as service, Heartbeat() as heartbeat:
 
-            async def ask(n: int, timeout: float = 10.0) -> bool:
-                answer = await service.request({"n": n}, "square", timeout=timeout)
-                assert answer["square"] == n**2
-                return True
+        async def ask(n: int, timeout: float = 10.0) -> bool:
+            answer = await service.request({"n": n}, "square", timeout=timeout)
+            assert answer["square"] == n**2
+            return True
 
-            await ask(0)
-            for _round in range(3):
-                asking = [asyncio.create_task(ask(n)) for n in range(100)]
-                await asyncio.sleep(0.01)
-                await asyncio.to_thread(cut, proxy)
-                outcomes = await asyncio.gather(*asking, return_exceptions=True)
-                failures = [each for each in outcomes if each is not True]
-                told = (RequestLostError, RequestTimeoutError, MQConnectionError)
-                assert all(isinstance(each, told) for each in failures), failures
-            await eventually_true(service.check_health)
-            await ask_until_answered(ask)
-            assert heartbeat.beats > 5
-            assert not books(service)
-
-    arun(main())
+        await ask(0)
+        for _round in range(3):
+            asking = [asyncio.create_task(ask(n)) for n in range(100)]
+            await asyncio.sleep(0.01)
+            await asyncio.to_thread(cut, proxy)
+            outcomes = await asyncio.gather(*asking, return_exceptions=True)
+            failures = [each for each in outcomes if each is not True]
+            told = (RequestLostError, RequestTimeoutError, MQConnectionError)
+            assert all(isinstance(each, told) for each in failures), failures
+        await eventually_true(service.check_health)
+        await ask_until_answered(ask)
+        assert heartbeat.beats > 5
+        assert not books(service)
 
 
 async def ask_until_answered(ask: Callable[..., Any]) -> None:
@@ -113,112 +99,76 @@ def books(service: AsyncMQConnector) -> dict[str, Any]:
 
 
 @CUTS
-def test_each_message_on_a_line_that_is_cut_is_accounted_for(
-    cut: Cut, make: Make, proxy: FaultProxy, ledger: Ledger, peer: Peer, arun: LoopRunner
+async def test_each_message_on_a_line_that_is_cut_is_accounted_for(
+    cut: Cut, make: Make, proxy: FaultProxy, ledger: Ledger, peer: Peer
 ) -> None:
     peer.declare("many")
 
-    async def main() -> None:
-        async with make() as service:
+    async with make() as service:
 
-            async def send(number: int) -> None:
-                message_id = f"m{number}"
-                ledger.sending(message_id)
-                message = {"message_id": message_id, "padding": "x" * 300}
-                try:
-                    await service.send_message(message, queue="many", expiration=None)
-                except PublishError as error:
-                    ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
-                else:
-                    ledger.confirmed(message_id)
+        async def send(number: int) -> None:
+            message_id = f"m{number}"
+            ledger.sending(message_id)
+            message = {"message_id": message_id, "padding": "x" * 300}
+            try:
+                await service.send_message(message, queue="many", expiration=None)
+            except PublishError as error:
+                ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
+            else:
+                ledger.confirmed(message_id)
 
-            await send(3001)  # a connection that is lost while it opens is another matter
-            sending = [asyncio.create_task(send(number)) for number in range(3000)]
-            await asyncio.sleep(0.1)
-            await asyncio.to_thread(cut, proxy)
-            await asyncio.gather(*sending)
-            await send(3000)
-
-    arun(main())
+        await send(3001)  # a connection that is lost while it opens is another matter
+        sending = [asyncio.create_task(send(number)) for number in range(3000)]
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(cut, proxy)
+        await asyncio.gather(*sending)
+        await send(3000)
     peer.close_the_books("many")
 
 
-def test_a_line_that_goes_dead_costs_the_time_that_was_given(
-    make: Make, proxy: FaultProxy, arun: LoopRunner
+async def test_a_line_that_goes_dead_costs_the_time_that_was_given(
+    make: Make, proxy: FaultProxy
 ) -> None:
-    async def main() -> None:
-        async with make(publish_timeout=1.0, stop_timeout=5) as service, Heartbeat() as heartbeat:
-            await service.request({"n": 2}, "square")
-            proxy.blackhole(new=True)
-            beats = heartbeat.beats
-            asking = [service.request({"n": n}, "square", timeout=1.0) for n in range(20)]
-            sending = [service.send_message({"n": n}, queue="q") for n in range(20)]
-            outcomes = await asyncio.gather(*asking, *sending, return_exceptions=True)
-            assert all(isinstance(each, MQError) for each in outcomes)
-            assert heartbeat.beats > beats + 5
-            await eventually_true(lambda: not service.check_health())
-            proxy.restore()
-            await eventually_true(service.check_health)
-
-    arun(main())
+    async with make(publish_timeout=1.0, stop_timeout=5) as service, Heartbeat() as heartbeat:
+        await service.request({"n": 2}, "square")
+        proxy.blackhole(new=True)
+        beats = heartbeat.beats
+        asking = [service.request({"n": n}, "square", timeout=1.0) for n in range(20)]
+        sending = [service.send_message({"n": n}, queue="q") for n in range(20)]
+        outcomes = await asyncio.gather(*asking, *sending, return_exceptions=True)
+        assert all(isinstance(each, MQError) for each in outcomes)
+        assert heartbeat.beats > beats + 5
+        await eventually_true(lambda: not service.check_health())
+        proxy.restore()
+        await eventually_true(service.check_health)
 
 
 @pytest.mark.own_broker
-def test_an_alarm_holds_up_no_loop(
+async def test_an_alarm_holds_up_no_loop(
     make: Make,
-    arun: LoopRunner,
     alarm: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    async def main() -> None:
-        async with make(publish_timeout=1.0) as service, Heartbeat() as heartbeat:
-            await service.request({"n": 2}, "square")
-            await service.send_message({"n": 1}, queue="q")
-            raised = alarm()
-            await asyncio.to_thread(raised.__enter__)
-            try:
-                big = "x" * 1_000_000
-                sending = [service.send_message({"n": n, "big": big}, queue="q") for n in range(50)]
-                asking = [
-                    service.request({"n": n, "big": big}, "square", timeout=1.0) for n in range(20)
-                ]
-                beats = heartbeat.beats
-                outcomes = await asyncio.gather(*sending, *asking, return_exceptions=True)
-                assert heartbeat.beats > beats + 5
-                assert {type(each) for each in outcomes[:50]} == {PublishTimeoutError}
-                assert {type(each) for each in outcomes[50:]} <= {RequestTimeoutError}
-            finally:
-                await asyncio.to_thread(raised.__exit__, None, None, None)
+    async with make(publish_timeout=1.0) as service, Heartbeat() as heartbeat:
+        await service.request({"n": 2}, "square")
+        await service.send_message({"n": 1}, queue="q")
+        raised = alarm()
+        await asyncio.to_thread(raised.__enter__)
+        try:
+            big = "x" * 1_000_000
+            sending = [service.send_message({"n": n, "big": big}, queue="q") for n in range(50)]
+            asking = [
+                service.request({"n": n, "big": big}, "square", timeout=1.0) for n in range(20)
+            ]
+            beats = heartbeat.beats
+            outcomes = await asyncio.gather(*sending, *asking, return_exceptions=True)
+            assert heartbeat.beats > beats + 5
+            assert {type(each) for each in outcomes[:50]} == {PublishTimeoutError}
+            assert {type(each) for each in outcomes[50:]} <= {RequestTimeoutError}
+        finally:
+            await asyncio.to_thread(raised.__exit__, None, None, None)
 
-            async def ask(n: int, timeout: float) -> None:
-                await service.request({"n": n}, "square", timeout=timeout)
+        async def ask(n: int, timeout: float) -> None:
+            await service.request({"n": n}, "square", timeout=timeout)
 
-            await ask_until_answered(ask)
-            await service.send_message({"n": 1}, queue="q")
-
-    arun(main())
-
-
-@pytest.mark.own_broker
-def test_a_broker_that_is_killed_and_comes_back(
-    make: Make, arun: LoopRunner, broker: PrivateBroker
-) -> None:
-    async def main() -> None:
-        async with make() as service, Heartbeat() as heartbeat:
-            await service.request({"n": 2}, "square")
-            await asyncio.to_thread(broker.kill)
-            outcomes = await asyncio.gather(
-                *(service.request({"n": n}, "square", timeout=3.0) for n in range(20)),
-                *(service.send_message({"n": n}, queue="q") for n in range(20)),
-                return_exceptions=True,
-            )
-            assert all(isinstance(each, MQError) for each in outcomes)
-            await asyncio.to_thread(broker.start)
-
-            async def ask(n: int, timeout: float) -> None:
-                await service.request({"n": n}, "square", timeout=timeout)
-
-            await eventually_true(service.check_health, timeout=40.0)
-            await ask_until_answered(ask)
-            assert heartbeat.beats > 5
-
-    arun(main())
+        await ask_until_answered(ask)
+        await service.send_message({"n": 1}, queue="q")

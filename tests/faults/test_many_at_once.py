@@ -10,25 +10,15 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishBatchError, PublishError, RequestLostError
-from neon_mq_connector.testing.proxy import Direction, FaultProxy
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.faults.conftest import run
+from tests.faults.conftest import CUTS, Cut, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
 QUEUE = "many"
 COUNT = 2000
-
-CUTS = pytest.mark.parametrize(
-    "cut",
-    [
-        pytest.param(FaultProxy.reset, id="reset"),
-        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn"),
-        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="confirms-torn"),
-    ],
-)
-Cut = Callable[[FaultProxy], object]
 
 
 def messages(ledger: Ledger, proxy: FaultProxy, cut: Cut) -> Iterator[dict[str, Any]]:

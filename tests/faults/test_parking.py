@@ -196,20 +196,6 @@ def test_a_queue_with_a_long_name_has_its_failures_parked(
     assert service.check_health()
 
 
-def test_a_subscriber_to_an_exchange_with_a_long_name_has_its_failures_parked(
-    service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
-) -> None:
-    exchange = "e" * 255
-    service.register_subscriber(
-        "it", service.vhost, failing, lambda *_: None, exchange=exchange, **engine
-    )
-    run(service)
-    with peer.channel() as channel:
-        channel.basic_publish(exchange, "", b"bad")
-    dead = dead_queue_name(f"{service.service_name}.{exchange}")
-    eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
-
-
 def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
     service: MQConnector,
     engine: dict[str, Any],

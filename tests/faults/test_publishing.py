@@ -10,8 +10,8 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishError
-from neon_mq_connector.testing.proxy import Direction, FaultProxy
-from tests.faults.conftest import HEARTBEAT
+from neon_mq_connector.testing.proxy import FaultProxy
+from tests.faults.conftest import CUTS, HEARTBEAT, Cut
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -73,16 +73,9 @@ def _confirmed_since(ledger: Ledger, before: int, enough: int) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [
-        pytest.param(FaultProxy.reset, id="reset"),
-        pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn"),
-        pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="confirms-torn"),
-    ],
-)
+@CUTS
 def test_eight_threads_publish_while_the_line_is_cut_three_times(
-    cut: Callable[[FaultProxy], object],
+    cut: Cut,
     service: MQConnector,
     ledger: Ledger,
     proxy: FaultProxy,

@@ -154,25 +154,3 @@ def test_after_a_burst_no_ack_waits_for_a_further_message(
     service.stop()
     account = peer.close_the_books(QUEUE)
     assert account.repeated == 0
-
-
-def test_a_service_that_was_stopped_runs_again_and_finds_what_it_gave_back(
-    service: MQConnector, engine: dict[str, Any], slow: Slow, ledger: Ledger, peer: Peer
-) -> None:
-    peer.declare(QUEUE)
-    ids = peer.send(QUEUE, 30)
-    register(service, QUEUE, slow, **engine)
-
-    def handled_more_than(count: int) -> Callable[[], bool]:
-        return lambda: len(ledger.handled_ids) > count
-
-    for _ in range(3):
-        before = len(ledger.handled_ids)
-        run(service)
-        eventually(handled_more_than(before + 2), what="it works")
-        service.stop()
-    run(service)
-    peer.wait_until_handled(ids)
-    service.stop()
-    account = peer.close_the_books(QUEUE)
-    assert account.repeated == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -65,10 +66,21 @@ class LoopRunner:
         loop.close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def arun(request: pytest.FixtureRequest) -> LoopRunner:
     """Run a coroutine; on both loops where the test is marked with `ON_BOTH_LOOPS`."""
     return LoopRunner(getattr(request, "param", LOOPS[0]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run tests that are coroutine functions, where a `conftest` imports this and `arun`."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    runner = pyfuncitem.funcargs["arun"]
+    assert isinstance(runner, LoopRunner)
+    runner(pyfuncitem.obj(**{n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}))
+    return True
 
 
 ON_BOTH_LOOPS = pytest.mark.parametrize("arun", LOOPS, indirect=True)

@@ -13,9 +13,9 @@ import pytest
 from neon_mq_connector import AsyncMQConnector
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import SERVICE, Asked, run
-from tests.support.loops import arun
+from tests.support.loops import arun, pytest_pyfunc_call
 
-__all__ = ["arun"]
+__all__ = ["arun", "pytest_pyfunc_call"]
 
 
 @pytest.fixture

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector import AsyncMQConnector, MQConnector
 from neon_mq_connector.errors import (
-    AuthenticationError,
     BrokerUnreachableError,
     RequestLostError,
     StoppedError,
@@ -25,10 +20,9 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.awaiting.conftest import AsyncAsked, own_threads, running
-from tests.integration.conftest import Asked, MakeConnector, drop_connections, messages_in, put, run
+from tests.integration.conftest import Asked, MakeConnector, run
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
 from tests.support.nodes import free_port
-from tests.support.polling import eventually
 
 MakeAsync = Callable[..., Any]
 
@@ -37,35 +31,17 @@ MakeAsync = Callable[..., Any]
 
 
 @ON_BOTH_LOOPS
-def test_a_service_and_a_client_in_one_loop(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        service, client = make_async(AsyncAsked).consume(), make_async()
-        async with running(service), running(client):
-            assert service.check_health()
-            asking = (client.request({"n": n}, "square", timeout=30.0) for n in range(300))
-            answers = await asyncio.gather(*asking)
-            assert [answer["square"] for answer in answers] == [n**2 for n in range(300)]
-            assert (await service.request({"n": 3}, "square"))["square"] == 9
-        assert service.threads == {threading.get_ident()}
-        assert service.most > 1
-        assert own_threads(service) == []
-
-    arun(main())
-
-
-def test_clients_on_threads_are_answered(
-    make_async: MakeAsync, client: RequestClient, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        async with running(make_async(AsyncAsked).consume()):
-
-            def ask() -> list[int]:
-                futures = [client.submit("square", {"n": n}, timeout=30.0) for n in range(100)]
-                return [future.result(30.0)["square"] for future in futures]
-
-            assert await asyncio.to_thread(ask) == [n**2 for n in range(100)]
-
-    arun(main())
+async def test_a_service_and_a_client_in_one_loop(make_async: MakeAsync) -> None:
+    service, client = make_async(AsyncAsked).consume(), make_async()
+    async with running(service), running(client):
+        assert service.check_health()
+        asking = (client.request({"n": n}, "square", timeout=30.0) for n in range(300))
+        answers = await asyncio.gather(*asking)
+        assert [answer["square"] for answer in answers] == [n**2 for n in range(300)]
+        assert (await service.request({"n": 3}, "square"))["square"] == 9
+    assert service.threads == {threading.get_ident()}
+    assert service.most > 1
+    assert own_threads(service) == []
 
 
 def test_async_with_runs_and_stops_it(make_async: MakeAsync, arun: LoopRunner) -> None:
@@ -102,153 +78,51 @@ def test_what_is_no_coroutine_function_is_refused(make_async: MakeAsync) -> None
 
 
 @pytest.mark.every_broker
-def test_subscribers_get_what_is_published(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        service = make_async()
-        seen: list[tuple[int, int]] = []
+async def test_subscribers_get_what_is_published(make_async: MakeAsync) -> None:
+    service = make_async()
+    seen: list[tuple[int, int]] = []
 
-        def subscribe(number: int) -> None:
-            async def take(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-                seen.append((number, b64_to_dict(body)["n"]))
+    def subscribe(number: int) -> None:
+        async def take(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+            seen.append((number, b64_to_dict(body)["n"]))
 
-            service.register_subscriber(f"s{number}", service.vhost, take, exchange="news")
+        service.register_subscriber(f"s{number}", service.vhost, take, exchange="news")
 
-        subscribe(1)
-        subscribe(2)
-        async with running(service):
-            ids = await asyncio.gather(*(service.publish_message({"n": n}, "news") for n in (1, 2)))
-            assert len(set(ids)) == 2
-            await eventually_true(lambda: len(seen) == 4)
-        assert sorted(seen) == [(1, 1), (1, 2), (2, 1), (2, 2)]
-
-    arun(main())
+    subscribe(1)
+    subscribe(2)
+    async with running(service):
+        ids = await asyncio.gather(*(service.publish_message({"n": n}, "news") for n in (1, 2)))
+        assert len(set(ids)) == 2
+        await eventually_true(lambda: len(seen) == 4)
+    assert sorted(seen) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
-def test_messages_that_fail_are_told_on_the_loop_and_parked(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
-) -> None:
-    async def main() -> None:
-        service = make_async()
-        told: list[tuple[str, int]] = []
-
-        async def fail(*_: Any) -> None:
-            raise ValueError("kaput")
-
-        def tell(_thread: Any, error: BaseException) -> None:
-            told.append((str(error), threading.get_ident()))
-
-        async def tell_later(_thread: Any, error: BaseException) -> None:
-            await asyncio.sleep(0)
-            told.append((str(error), threading.get_ident()))
-
-        service.register_consumer("f", service.vhost, "f", fail, tell)
-        service.register_consumer("g", service.vhost, "g", fail, tell_later)
-        async with running(service):
-            await service.send_message({"n": 1}, queue="f", expiration=None)
-            await service.send_message({"n": 1}, queue="g", expiration=None)
-            await eventually_true(lambda: len(told) == 2)
-            await eventually_true(lambda: parked(service) == 2)
-        assert set(told) == {("kaput", threading.get_ident())}
-        assert [messages_in(channel, f"{queue}.dead") for queue in "fg"] == [1, 1]
-
-    arun(main())
-
-
-def parked(service: Any) -> int:
-    return sum(each.parked for each in service.health().consumers.values())
-
-
-def test_consumers_are_started_and_stopped_one_by_one(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked)
-        async with running(service):
+async def test_consumers_are_started_and_stopped_one_by_one(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked)
+    async with running(service):
+        service.consume()
+        await service.run_consumers()
+        assert (await service.request({"n": 2}, "square"))["square"] == 4
+        with pytest.raises(ValueError, match="is running"):
             service.consume()
-            await service.run_consumers()
-            assert (await service.request({"n": 2}, "square"))["square"] == 4
-            with pytest.raises(ValueError, match="is running"):
-                service.consume()
-            service.register_consumer(
-                "square", service.vhost, "square", service.square, skip_on_existing=True
-            )
-            await service.restart_consumer("square")
-            assert (await service.request({"n": 3}, "square"))["square"] == 9
-            await service.stop_consumers(["square"])
-            assert not service.consumers["square"].is_alive()
-            service.consume()
-            await service.run_consumers(["square"])
-            assert (await service.request({"n": 4}, "square"))["square"] == 16
-            with pytest.raises(KeyError):
-                await service.restart_consumer("nobody")
-
-    arun(main())
-
-
-@pytest.mark.every_broker
-def test_it_consumes_again_after_its_connections_were_lost(
-    make_async: MakeAsync, arun: LoopRunner, broker: PrivateBroker, vhost: str
-) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked).consume()
-        async with running(service), Heartbeat() as heartbeat:
-            await service.request({"n": 2}, "square")
-            for purpose in ("consuming", "requests", "publishing"):
-                await asyncio.to_thread(drop_connections, broker, vhost, purpose)
-            await eventually_true(service.check_health)
-
-            async def ask() -> bool:
-                with contextlib.suppress(ConnectionError):
-                    return bool((await service.request({"n": 3}, "square"))["square"] == 9)
-                return False
-
-            while not await ask():
-                await asyncio.sleep(0.05)
-            assert heartbeat.beats > 5
-
-    arun(main())
-
-
-def test_a_coroutine_that_holds_up_the_loop_costs_no_connection(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked, heartbeat=1).consume()
-        async with running(service):
-            await service.request({"n": 2}, "square")
-            time.sleep(4.0)  # it has no excuse
-            assert (await service.request({"n": 3}, "square", timeout=30.0))["square"] == 9
-            assert {each.connects for each in service.health().connections} == {1}
-
-    arun(main())
-
-
-def test_methods_of_a_decoded_request_return_the_answer(
-    make_async: MakeAsync, client: RequestClient, arun: LoopRunner
-) -> None:
-    class Calculator(AsyncMQConnector):
-        @create_mq_callback()
-        async def cube(self, body: dict[str, Any]) -> dict[str, Any]:
-            await asyncio.sleep(0.001)
-            return {"cube": body["n"] ** 3}
-
-    async def main() -> None:
-        service = make_async(Calculator)
-        service.register_consumer("cube", service.vhost, "cube", service.cube)
-        async with running(service):
-            asking = (service.request({"n": n}, "cube", timeout=30.0) for n in range(50))
-            answers = await asyncio.gather(*asking)
-            assert [answer["cube"] for answer in answers] == [n**3 for n in range(50)]
-
-    arun(main())
+        service.register_consumer(
+            "square", service.vhost, "square", service.square, skip_on_existing=True
+        )
+        await service.restart_consumer("square")
+        assert (await service.request({"n": 3}, "square"))["square"] == 9
+        await service.stop_consumers(["square"])
+        assert not service.consumers["square"].is_alive()
+        service.consume()
+        await service.run_consumers(["square"])
+        assert (await service.request({"n": 4}, "square"))["square"] == 16
+        with pytest.raises(KeyError):
+            await service.restart_consumer("nobody")
 
 
 # -- subclassing ---------------------------------------------------------------------------------
 
 
-def test_hooks_are_awaited_on_the_loop_with_what_run_was_given(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
+async def test_hooks_are_awaited_on_the_loop_with_what_run_was_given(make_async: MakeAsync) -> None:
     calls: list[Any] = []
 
     class Hooked(AsyncAsked):
@@ -265,32 +139,26 @@ def test_hooks_are_awaited_on_the_loop_with_what_run_was_given(
         def pre_run(self, **kwargs: Any) -> None:
             self.consume()
 
-    async def main() -> None:
-        me = threading.get_ident()
-        async with running(make_async(Hooked), mine=1):
-            pass
-        assert calls == [("pre", False, me, 1), ("post", 25, me, 1)]
-        plain = make_async(Plain)
-        async with running(plain):
-            assert (await plain.request({"n": 6}, "square"))["square"] == 36
-
-    arun(main())
+    me = threading.get_ident()
+    async with running(make_async(Hooked), mine=1):
+        pass
+    assert calls == [("pre", False, me, 1), ("post", 25, me, 1)]
+    plain = make_async(Plain)
+    async with running(plain):
+        assert (await plain.request({"n": 6}, "square"))["square"] == 36
 
 
-def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync, arun: LoopRunner) -> None:
+async def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync) -> None:
     class Failing(AsyncAsked):
         async def post_run(self, **kwargs: Any) -> None:
             raise LookupError("no")
 
-    async def main() -> None:
-        service = make_async(Failing).consume()
-        with pytest.raises(LookupError):
-            async with service:
-                raise AssertionError("it does not run")
-        assert not service.started
-        assert own_threads(service) == []
-
-    arun(main())
+    service = make_async(Failing).consume()
+    with pytest.raises(LookupError):
+        async with service:
+            raise AssertionError("it does not run")
+    assert not service.started
+    assert own_threads(service) == []
 
 
 def test_what_the_configuration_sets_is_set(make_async: MakeAsync, mq_config: Any) -> None:
@@ -319,9 +187,7 @@ def test_what_the_configuration_sets_is_set(make_async: MakeAsync, mq_config: An
     assert len(service.service_id) == 32
 
 
-def test_presence_is_published(
-    make_async: MakeAsync, make_connector: MakeConnector, arun: LoopRunner
-) -> None:
+async def test_presence_is_published(make_async: MakeAsync, make_connector: MakeConnector) -> None:
     seen: list[dict[str, Any]] = []
     other = make_connector()
     other.register_subscriber(
@@ -332,326 +198,193 @@ def test_presence_is_published(
     )
     run(other)
 
-    async def main() -> None:
-        service = make_async()
-        service.sync_period = 0.1
-        async with service:
-            await eventually_true(lambda: len(seen) >= 2)
-        assert seen[0]["service_id"] == service.service_id
-
-    arun(main())
+    service = make_async()
+    service.sync_period = 0.1
+    async with service:
+        await eventually_true(lambda: len(seen) >= 2)
+    assert seen[0]["service_id"] == service.service_id
 
 
 # -- where the broker is not ---------------------------------------------------------------------
 
 
-def test_without_a_broker_it_does_not_run(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked, port=free_port()).consume()
-        async with Heartbeat() as heartbeat:
-            with pytest.raises(BrokerUnreachableError):
-                await service.run(mq_timeout=4)
-        assert heartbeat.beats > 5
-        assert not service.started
-        assert own_threads(service) == []
-
-    arun(main())
-
-
-def test_with_wrong_credentials_it_does_not_run(
-    make_async: MakeAsync, mq_config: Any, arun: LoopRunner
-) -> None:
-    mq_config["users"]["test_service"]["password"] = "wrong"
-
-    async def main() -> None:
-        with pytest.raises(AuthenticationError):
-            await make_async().run(mq_timeout=10)
-
-    arun(main())
+async def test_without_a_broker_it_does_not_run(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked, port=free_port()).consume()
+    async with Heartbeat() as heartbeat:
+        with pytest.raises(BrokerUnreachableError):
+            await service.run(mq_timeout=4)
+    assert heartbeat.beats > 5
+    assert not service.started
+    assert own_threads(service) == []
 
 
 @ON_BOTH_LOOPS
-def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked, port=free_port()).consume()
-        running = asyncio.create_task(service.run(mq_timeout=600))
-        await asyncio.sleep(0.3)
+async def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked, port=free_port()).consume()
+    running = asyncio.create_task(service.run(mq_timeout=600))
+    await asyncio.sleep(0.3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not service.started
+    assert own_threads(service) == []
+
+
+async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: MakeAsync) -> None:
+    for delay in (0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2):
+        service = make_async(AsyncAsked).consume()
+        running = asyncio.create_task(service.run())
+        await asyncio.sleep(delay)
         running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        await asyncio.wait([running])
+        await service.stop()
         assert not service.started
         assert own_threads(service) == []
-
-    arun(main())
-
-
-def test_runs_that_are_cancelled_at_any_moment_leave_nothing(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        for delay in (0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2):
-            service = make_async(AsyncAsked).consume()
-            running = asyncio.create_task(service.run())
-            await asyncio.sleep(delay)
-            running.cancel()
-            await asyncio.wait([running])
-            await service.stop()
-            assert not service.started
-            assert own_threads(service) == []
-            async with service:
-                assert (await service.request({"n": 2}, "square"))["square"] == 4
-
-    arun(main())
+        async with service:
+            assert (await service.request({"n": 2}, "square"))["square"] == 4
 
 
 # -- stopping ------------------------------------------------------------------------------------
 
 
-def test_callbacks_that_run_finish_and_what_has_not_started_goes_back(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
-) -> None:
-    put(channel, "slow", *(b"%d" % n for n in range(20)))
-
-    async def main() -> None:
-        service = make_async()
-        finished: list[bytes] = []
-
-        async def slow(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-            await asyncio.sleep(0.5)
-            await service.send_message({"body": body}, queue="done", expiration=None)
-            finished.append(body)
-
-        service.register_consumer(
-            "slow", service.vhost, "slow", slow, ack="on_success", concurrency=4
-        )
-        async with running(service):
-            await eventually_true(lambda: service.health().consumers["slow"].running == 4)
-        assert len(finished) == 4
-        assert own_threads(service) == []
-
-    arun(main())
-    eventually(lambda: messages_in(channel, "slow") == 16)
-    assert messages_in(channel, "done") == 4
-
-
-@ON_BOTH_LOOPS
-def test_callbacks_that_do_not_finish_are_cancelled_within_the_budget(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
-) -> None:
-    put(channel, "slow", b"1", b"2")
-
-    async def main() -> None:
-        service = make_async(stop_timeout=1.5)
-        ends: list[str] = []
-
-        async def endless(*_: Any) -> None:
-            try:
-                await asyncio.sleep(600)
-            except asyncio.CancelledError:
-                ends.append("cancelled")
-                raise
-
-        service.register_consumer("slow", service.vhost, "slow", endless, ack="on_success")
-        async with running(service):
-            await eventually_true(lambda: service.health().consumers["slow"].running == 2)
-        assert ends == ["cancelled", "cancelled"]
-        assert own_threads(service) == []
-
-    arun(main())
-    eventually(lambda: messages_in(channel, "slow") == 2)
-
-
-def test_an_exception_that_leaves_the_block_stops_it(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked).consume()
-        with pytest.raises(LookupError):
-            async with service:
-                raise LookupError
-        assert not service.started
-        assert own_threads(service) == []
-
-        async def work() -> None:
-            async with service:
-                await asyncio.sleep(60)
-
-        working = asyncio.create_task(work())
-        await eventually_true(service.check_health)
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
-        assert not service.started
-        assert own_threads(service) == []
-
-    arun(main())
-
-
-def test_a_stop_that_is_cancelled_stops_all_the_same(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked).consume()
-        await service.run(run_sync=False)
-        service.may_answer.clear()
-        asking = asyncio.create_task(service.request({"n": 1}, "square"))
-        await eventually_true(lambda: service.running == 1)
-        asyncio.get_running_loop().call_later(1.0, service.may_answer.set)
-        stopping = asyncio.create_task(service.stop())
-        await asyncio.sleep(0.1)
-        stopping.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await stopping
-        assert not service.started
-        assert own_threads(service) == []
-        assert (await asking)["square"] == 1
-
-    arun(main())
-
-
-def test_many_may_stop_it_at_once(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked).consume()
-        await service.stop()
-        await service.run()
-        await asyncio.gather(*(service.stop() for _ in range(5)))
-        await service.stop()
-        assert not service.started
-
-    arun(main())
-
-
-def test_a_callback_may_stop_its_connector(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        service = make_async()
-        went_on = asyncio.Event()
-
-        async def stop(*_: Any) -> None:
-            await service.stop()
-            went_on.set()
-
-        service.register_consumer("stop", service.vhost, "stop", stop)
-        await service.run()
-        await service.send_message({"n": 1}, queue="stop")
-        await went_on.wait()  # it would wait for itself, for as long as a stop may take
-        await service.stop()
-        assert own_threads(service) == []
-
-    arun(main())
-
-
-def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        service = make_async()
-        went_on = asyncio.Event()
-
-        async def stop(*_: Any) -> None:
-            await asyncio.gather(asyncio.create_task(service.stop()), service.stop())
-            went_on.set()
-
-        service.register_consumer("stop", service.vhost, "stop", stop)
-        await service.run()
-        await service.send_message({"n": 1}, queue="stop")
-        await asyncio.wait_for(went_on.wait(), 5.0)
-        await service.stop()
-        assert own_threads(service) == []
-
-    arun(main())
-
-
-def test_an_error_handler_is_awaited_whatever_it_is(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        service, told = make_async(), asyncio.Event()
-
-        async def fail(*_: Any) -> None:
+async def test_an_exception_that_leaves_the_block_stops_it(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked).consume()
+    with pytest.raises(LookupError):
+        async with service:
             raise LookupError
+    assert not service.started
+    assert own_threads(service) == []
 
-        async def tell(_thread: Any, error: BaseException) -> None:
-            if isinstance(error, LookupError):
-                told.set()
+    async def work() -> None:
+        async with service:
+            await asyncio.sleep(60)
 
-        async def yields(*_: Any) -> Any:
-            yield
-
-        with pytest.raises(TypeError, match=r"'fail': on_error .*yields yields"):
-            service.register_consumer("fail", service.vhost, "fail", fail, yields)
-        service.register_consumer(
-            "fail", service.vhost, "fail", fail, lambda thread, error: tell(thread, error)
-        )
-        async with running(service):
-            await service.send_message({"n": 1}, queue="fail")
-            await asyncio.wait_for(told.wait(), 10.0)
-
-    arun(main())
+    working = asyncio.create_task(work())
+    await eventually_true(service.check_health)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert not service.started
+    assert own_threads(service) == []
 
 
-def test_who_awaits_something_when_it_stops_is_told(
-    make_async: MakeAsync, arun: LoopRunner, broker: PrivateBroker, vhost: str
+async def test_a_stop_that_is_cancelled_stops_all_the_same(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked).consume()
+    await service.run(run_sync=False)
+    service.may_answer.clear()
+    asking = asyncio.create_task(service.request({"n": 1}, "square"))
+    await eventually_true(lambda: service.running == 1)
+    asyncio.get_running_loop().call_later(1.0, service.may_answer.set)
+    stopping = asyncio.create_task(service.stop())
+    await asyncio.sleep(0.1)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not service.started
+    assert own_threads(service) == []
+    assert (await asking)["square"] == 1
+
+
+async def test_many_may_stop_it_at_once(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked).consume()
+    await service.stop()
+    await service.run()
+    await asyncio.gather(*(service.stop() for _ in range(5)))
+    await service.stop()
+    assert not service.started
+
+
+async def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
+    make_async: MakeAsync,
 ) -> None:
-    async def main() -> None:
-        service = make_async()
-        async with running(service):
-            asking = asyncio.create_task(service.request({"n": 1}, "nobody"))
-            gathering = asyncio.create_task(service.gather({"n": 1}, "nobody"))
-            stream = service.stream({"n": 1}, "nobody")
-            reading = asyncio.create_task(anext(stream))
-            await eventually_true(lambda: stream.reply_queue)
-            await eventually_true(
-                lambda: any(
-                    queue["name"] == "nobody" and queue["messages"] == 3
-                    for queue in broker.list_queues(vhost)
-                )
+    service = make_async()
+    went_on = asyncio.Event()
+
+    async def stop(*_: Any) -> None:
+        await asyncio.gather(asyncio.create_task(service.stop()), service.stop())
+        went_on.set()
+
+    service.register_consumer("stop", service.vhost, "stop", stop)
+    await service.run()
+    await service.send_message({"n": 1}, queue="stop")
+    await asyncio.wait_for(went_on.wait(), 5.0)
+    await service.stop()
+    assert own_threads(service) == []
+
+
+async def test_an_error_handler_is_awaited_whatever_it_is(make_async: MakeAsync) -> None:
+    service, told = make_async(), asyncio.Event()
+
+    async def fail(*_: Any) -> None:
+        raise LookupError
+
+    async def tell(_thread: Any, error: BaseException) -> None:
+        if isinstance(error, LookupError):
+            told.set()
+
+    async def yields(*_: Any) -> Any:
+        yield
+
+    with pytest.raises(TypeError, match=r"'fail': on_error .*yields yields"):
+        service.register_consumer("fail", service.vhost, "fail", fail, yields)
+    service.register_consumer(
+        "fail", service.vhost, "fail", fail, lambda thread, error: tell(thread, error)
+    )
+    async with running(service):
+        await service.send_message({"n": 1}, queue="fail")
+        await asyncio.wait_for(told.wait(), 10.0)
+
+
+async def test_who_awaits_something_when_it_stops_is_told(
+    make_async: MakeAsync, broker: PrivateBroker, vhost: str
+) -> None:
+    service = make_async()
+    async with running(service):
+        asking = asyncio.create_task(service.request({"n": 1}, "nobody"))
+        gathering = asyncio.create_task(service.gather({"n": 1}, "nobody"))
+        stream = service.stream({"n": 1}, "nobody")
+        reading = asyncio.create_task(anext(stream))
+        await eventually_true(lambda: stream.reply_queue)
+        await eventually_true(
+            lambda: any(
+                queue["name"] == "nobody" and queue["messages"] == 3
+                for queue in broker.list_queues(vhost)
             )
-        for task, error in (
-            (asking, StoppedError),
-            (gathering, StoppedError),
-            (reading, RequestLostError),
-        ):
-            assert task.done()
-            assert isinstance(task.exception(), error)
-        with pytest.raises(RequestLostError):
-            await anext(stream)
-        with pytest.raises(StoppedError):
-            await service.request({"n": 1}, "nobody")
-        with pytest.raises(StoppedError):
-            await service.send_message({"n": 1}, queue="nobody")
-        with pytest.raises(StoppedError):
-            service.stream({"n": 1}, "nobody")
-
-    arun(main())
-
-
-def test_it_sends_and_asks_without_being_run(
-    make_async: MakeAsync, asked: Asked, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        host = make_async()
-        assert (await host.request({"n": 4}, "square"))["square"] == 16
-        await host.send_message({"n": 1}, queue="somewhere")
-        assert not host.check_health()
-        used = len(own_threads(host))
-        await host.stop()
-        assert len(own_threads(host)) == used - 1
-
-    arun(main())
+        )
+    for task, error in (
+        (asking, StoppedError),
+        (gathering, StoppedError),
+        (reading, RequestLostError),
+    ):
+        assert task.done()
+        assert isinstance(task.exception(), error)
+    with pytest.raises(RequestLostError):
+        await anext(stream)
+    with pytest.raises(StoppedError):
+        await service.request({"n": 1}, "nobody")
+    with pytest.raises(StoppedError):
+        await service.send_message({"n": 1}, queue="nobody")
+    with pytest.raises(StoppedError):
+        service.stream({"n": 1}, "nobody")
 
 
-def test_another_loop_may_not_use_it_meanwhile(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        host = make_async()
-        async with running(host):
-            with pytest.raises(RuntimeError, match="another asyncio loop"):
-                await asyncio.to_thread(
-                    LoopRunner(), host.send_message({"n": 1}, queue="somewhere")
-                )
-            with pytest.raises(RuntimeError, match="runs already"):
-                await host.run()
+async def test_it_sends_and_asks_without_being_run(make_async: MakeAsync, asked: Asked) -> None:
+    host = make_async()
+    assert (await host.request({"n": 4}, "square"))["square"] == 16
+    await host.send_message({"n": 1}, queue="somewhere")
+    assert not host.check_health()
+    used = len(own_threads(host))
+    await host.stop()
+    assert len(own_threads(host)) == used - 1
 
-    arun(main())
+
+async def test_another_loop_may_not_use_it_meanwhile(make_async: MakeAsync) -> None:
+    host = make_async()
+    async with running(host):
+        with pytest.raises(RuntimeError, match="another asyncio loop"):
+            await asyncio.to_thread(LoopRunner(), host.send_message({"n": 1}, queue="somewhere"))
+        with pytest.raises(RuntimeError, match="runs already"):
+            await host.run()
 
 
 def test_a_loop_that_ends_without_a_stop_can_be_cleaned_up_by_the_next(
@@ -692,98 +425,78 @@ def handlers() -> Iterator[dict[int, Any]]:
 
 @ON_BOTH_LOOPS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_run_forever_ends_with_a_signal(
-    make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any], number: int
+async def test_run_forever_ends_with_a_signal(
+    make_async: MakeAsync, handlers: dict[int, Any], number: int
 ) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked).consume()
-        forever = asyncio.create_task(service.run_forever(run_sync=False))
-        await eventually_true(service.check_health)
-        assert (await service.request({"n": 2}, "square"))["square"] == 4
-        kill_soon(number)
-        await asyncio.wait_for(forever, 20.0)
-        assert not service.started
-        assert own_threads(service) == []
-        assert {each: signal.getsignal(each) for each in handlers} == handlers
-
-    arun(main())
+    service = make_async(AsyncAsked).consume()
+    forever = asyncio.create_task(service.run_forever(run_sync=False))
+    await eventually_true(service.check_health)
+    assert (await service.request({"n": 2}, "square"))["square"] == 4
+    kill_soon(number)
+    await asyncio.wait_for(forever, 20.0)
+    assert not service.started
+    assert own_threads(service) == []
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
 
 
-def test_a_signal_ends_the_wait_for_a_broker(
-    make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
+async def test_a_signal_ends_the_wait_for_a_broker(
+    make_async: MakeAsync, handlers: dict[int, Any]
 ) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked, port=free_port()).consume()
-        kill_soon(signal.SIGTERM, 0.3)
-        await asyncio.wait_for(service.run_forever(), 20.0)
-        assert not service.started
-        assert own_threads(service) == []
-
-    arun(main())
+    service = make_async(AsyncAsked, port=free_port()).consume()
+    kill_soon(signal.SIGTERM, 0.3)
+    await asyncio.wait_for(service.run_forever(), 20.0)
+    assert not service.started
+    assert own_threads(service) == []
 
 
-def test_a_second_signal_cancels_callbacks(
-    make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
+async def test_a_second_signal_cancels_callbacks(
+    make_async: MakeAsync, handlers: dict[int, Any]
 ) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked, stop_timeout=600).consume()
-        service.may_answer.clear()
-        forever = asyncio.create_task(service.run_forever(run_sync=False))
-        await eventually_true(service.check_health)
-        asking = asyncio.create_task(service.request({"n": 2}, "square"))
-        await eventually_true(lambda: service.running == 1)
-        kill_soon(signal.SIGTERM)
-        kill_soon(signal.SIGTERM, 0.5)
+    service = make_async(AsyncAsked, stop_timeout=600).consume()
+    service.may_answer.clear()
+    forever = asyncio.create_task(service.run_forever(run_sync=False))
+    await eventually_true(service.check_health)
+    asking = asyncio.create_task(service.request({"n": 2}, "square"))
+    await eventually_true(lambda: service.running == 1)
+    kill_soon(signal.SIGTERM)
+    kill_soon(signal.SIGTERM, 0.5)
+    await forever
+    assert service.running == 0
+    with pytest.raises(StoppedError):
+        await asking
+
+
+async def test_run_forever_ends_when_it_is_stopped_or_cancelled(
+    make_async: MakeAsync, handlers: dict[int, Any]
+) -> None:
+    service = make_async(AsyncAsked).consume()
+    forever = asyncio.create_task(service.run_forever(run_sync=False))
+    await eventually_true(service.check_health)
+    await service.stop()
+    await asyncio.wait_for(forever, 10.0)
+    forever = asyncio.create_task(service.run_forever(run_sync=False))
+    await eventually_true(service.check_health)
+    forever.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await forever
-        assert service.running == 0
-        with pytest.raises(StoppedError):
-            await asking
-
-    arun(main())
+    assert not service.started
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
 
 
-def test_run_forever_ends_when_it_is_stopped_or_cancelled(
-    make_async: MakeAsync, arun: LoopRunner, handlers: dict[int, Any]
-) -> None:
-    async def main() -> None:
-        service = make_async(AsyncAsked).consume()
-        forever = asyncio.create_task(service.run_forever(run_sync=False))
-        await eventually_true(service.check_health)
-        await service.stop()
-        await asyncio.wait_for(forever, 10.0)
-        forever = asyncio.create_task(service.run_forever(run_sync=False))
-        await eventually_true(service.check_health)
-        forever.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await forever
-        assert not service.started
-        assert {each: signal.getsignal(each) for each in handlers} == handlers
-
-    arun(main())
-
-
-def test_run_forever_belongs_into_the_main_thread(make_async: MakeAsync, arun: LoopRunner) -> None:
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match="main thread"):
-            await asyncio.to_thread(LoopRunner(), make_async().run_forever())
-
-    arun(main())
+async def test_run_forever_belongs_into_the_main_thread(make_async: MakeAsync) -> None:
+    with pytest.raises(RuntimeError, match="main thread"):
+        await asyncio.to_thread(LoopRunner(), make_async().run_forever())
 
 
 # -- together with threads -----------------------------------------------------------------------
 
 
-def test_threaded_connectors_live_beside_it(
-    make_async: MakeAsync, asked: Asked, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        async with running(make_async()) as host:
-            threaded = MQConnector(host.config, "test_service")
-            threaded.vhost = host.vhost
-            first, second = await asyncio.gather(
-                asyncio.to_thread(threaded.request, {"n": 2}, "square"),
-                host.request({"n": 3}, "square"),
-            )
-            assert (first["square"], second["square"]) == (4, 9)
-
-    arun(main())
+async def test_threaded_connectors_live_beside_it(make_async: MakeAsync, asked: Asked) -> None:
+    async with running(make_async()) as host:
+        threaded = MQConnector(host.config, "test_service")
+        threaded.vhost = host.vhost
+        first, second = await asyncio.gather(
+            asyncio.to_thread(threaded.request, {"n": 2}, "square"),
+            host.request({"n": 3}, "square"),
+        )
+        assert (first["square"], second["square"]) == (4, 9)

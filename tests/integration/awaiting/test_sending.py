@@ -15,7 +15,7 @@ from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.awaiting.conftest import own_threads, running
 from tests.integration.conftest import messages_in
-from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
+from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, eventually_true
 from tests.support.polling import eventually
 
 MakeAsync = Callable[..., Any]
@@ -23,159 +23,128 @@ LONG = 60_000
 
 
 @ON_BOTH_LOOPS
-def test_messages_that_were_awaited_are_in_the_queue(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
+async def test_messages_that_were_awaited_are_in_the_queue(
+    make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
-    async def main() -> None:
-        async with running(make_async()) as host, Heartbeat() as heartbeat:
-            sends = (
-                host.send_message({"n": n}, queue="many", expiration=LONG) for n in range(2000)
-            )
-            ids = await asyncio.gather(*sends)
-            assert len(set(ids)) == 2000
-            assert messages_in(channel, "many") == 2000
-            assert heartbeat.beats > 1
-
-    arun(main())
+    async with running(make_async()) as host, Heartbeat() as heartbeat:
+        sends = (host.send_message({"n": n}, queue="many", expiration=LONG) for n in range(2000))
+        ids = await asyncio.gather(*sends)
+        assert len(set(ids)) == 2000
+        assert messages_in(channel, "many") == 2000
+        assert heartbeat.beats > 1
 
 
-def test_messages_that_are_sent_one_after_another_arrive_in_order(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
+async def test_messages_that_are_sent_one_after_another_arrive_in_order(
+    make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
-    async def main() -> None:
-        async with running(make_async()) as host:
-            for n in range(100):
-                await host.send_message({"n": n}, queue="ordered", expiration=LONG)
-
-    arun(main())
+    async with running(make_async()) as host:
+        for n in range(100):
+            await host.send_message({"n": n}, queue="ordered", expiration=LONG)
     bodies = [channel.basic_get("ordered", auto_ack=True)[2] for _ in range(100)]
     assert [b64_to_dict(body or b"")["n"] for body in bodies] == list(range(100))
 
 
-def test_where_the_publisher_has_no_room_it_is_awaited(
+async def test_where_the_publisher_has_no_room_it_is_awaited(
     make_async: MakeAsync,
-    arun: LoopRunner,
     channel: BlockingChannel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED", 4)
 
-    async def main() -> None:
-        async with running(make_async()) as host, Heartbeat() as heartbeat:
-            sends = (host.send_message({"n": n}, queue="q", expiration=LONG) for n in range(300))
-            await asyncio.gather(*sends)
-            assert heartbeat.beats > 1
-        assert messages_in(channel, "q") == 300
-
-    arun(main())
+    async with running(make_async()) as host, Heartbeat() as heartbeat:
+        sends = (host.send_message({"n": n}, queue="q", expiration=LONG) for n in range(300))
+        await asyncio.gather(*sends)
+        assert heartbeat.beats > 1
+    assert messages_in(channel, "q") == 300
 
 
 @ON_BOTH_LOOPS
-def test_sends_that_are_cancelled_leave_the_books_right(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        async with running(make_async()) as host:
-            chance = random.Random(3)
-            await host.send_message({"n": 0}, queue="q")
-            publisher = host._threaded.connections_to(host.vhost).publisher
-            for _round in range(10):
-                tasks = [
-                    asyncio.create_task(host.send_message({"n": n}, queue="q")) for n in range(200)
-                ]
-                for task in tasks:
-                    if chance.random() < 0.6:
-                        asyncio.get_running_loop().call_later(chance.random() / 50, task.cancel)
-                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-                assert all(isinstance(each, (str, asyncio.CancelledError)) for each in outcomes)
-            await eventually_true(lambda: publisher.unconfirmed == 0)
+async def test_sends_that_are_cancelled_leave_the_books_right(make_async: MakeAsync) -> None:
+    async with running(make_async()) as host:
+        chance = random.Random(3)
+        await host.send_message({"n": 0}, queue="q")
+        publisher = host._threaded.connections_to(host.vhost).publisher
+        for _round in range(10):
+            tasks = [
+                asyncio.create_task(host.send_message({"n": n}, queue="q")) for n in range(200)
+            ]
+            for task in tasks:
+                if chance.random() < 0.6:
+                    asyncio.get_running_loop().call_later(chance.random() / 50, task.cancel)
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(each, (str, asyncio.CancelledError)) for each in outcomes)
+        await eventually_true(lambda: publisher.unconfirmed == 0)
+    assert own_threads(host) == []
+
+
+async def test_the_first_message_may_be_cancelled_at_any_moment(make_async: MakeAsync) -> None:
+    for delay in (0, 0.001, 0.003, 0.01, 0.03):
+        host = make_async()
+        sending = asyncio.create_task(host.send_message({"n": 1}, queue="q"))
+        await asyncio.sleep(delay)
+        sending.cancel()
+        await asyncio.wait([sending])
+        await host.send_message({"n": 2}, queue="q")
+        await host.stop()
         assert own_threads(host) == []
-
-    arun(main())
-
-
-def test_the_first_message_may_be_cancelled_at_any_moment(
-    make_async: MakeAsync, arun: LoopRunner
-) -> None:
-    async def main() -> None:
-        for delay in (0, 0.001, 0.003, 0.01, 0.03):
-            host = make_async()
-            sending = asyncio.create_task(host.send_message({"n": 1}, queue="q"))
-            await asyncio.sleep(delay)
-            sending.cancel()
-            await asyncio.wait([sending])
-            await host.send_message({"n": 2}, queue="q")
-            await host.stop()
-            assert own_threads(host) == []
-
-    arun(main())
 
 
 @pytest.mark.every_broker
-def test_exchanges_are_declared_and_bound_as_by_threads(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
+async def test_exchanges_are_declared_and_bound_as_by_threads(
+    make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
-    async def main() -> None:
-        async with running(make_async()) as host:
-            for _ in range(2):
-                await host.send_message({"n": 1}, exchange="d", queue="dq", expiration=LONG)
-                await host.send_message(
-                    {"n": 1}, exchange="f", queue="fq", exchange_type="fanout", expiration=LONG
-                )
-                await host.publish_message({"n": 1}, "p")
-            many = (host.publish_message({"n": n}, "new") for n in range(200))
-            assert len(set(await asyncio.gather(*many))) == 200
-            await asyncio.to_thread(channel.exchange_delete, "d")
-            await asyncio.to_thread(channel.queue_delete, "dq")
+    async with running(make_async()) as host:
+        for _ in range(2):
             await host.send_message({"n": 1}, exchange="d", queue="dq", expiration=LONG)
-
-    arun(main())
+            await host.send_message(
+                {"n": 1}, exchange="f", queue="fq", exchange_type="fanout", expiration=LONG
+            )
+            await host.publish_message({"n": 1}, "p")
+        many = (host.publish_message({"n": n}, "new") for n in range(200))
+        assert len(set(await asyncio.gather(*many))) == 200
+        await asyncio.to_thread(channel.exchange_delete, "d")
+        await asyncio.to_thread(channel.queue_delete, "dq")
+        await host.send_message({"n": 1}, exchange="d", queue="dq", expiration=LONG)
     assert messages_in(channel, "dq") == 1
     assert messages_in(channel, "fq") == 2
 
 
-def test_what_the_broker_does_not_take_is_said(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
+async def test_what_the_broker_does_not_take_is_said(
+    make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
 
-    async def main() -> None:
-        async with running(make_async()) as host:
-            await host.send_message({"n": 1}, queue="full", expiration=LONG)
-            with pytest.raises(PublishRejectedError):
-                await host.send_message({"n": 2}, queue="full", expiration=LONG)
-            with pytest.raises(UnroutableError):
-                await host.send_message({"n": 1}, queue="amq.nobody")
-            with pytest.raises(MQError, match="mine"):
-                await host.send_message({"n": 1}, exchange="amq.mine", queue="q")
-            with pytest.raises(TypeError):
-                await host.send_message("text", queue="q")
-            with pytest.raises(ValueError, match="empty"):
-                await host.send_message({}, queue="q")
-            with pytest.raises(ValueError, match="empty"):
-                await host.send_message({"n": 1})
-            await host.send_message({"n": 1}, queue="q")
-
-    arun(main())
+    async with running(make_async()) as host:
+        await host.send_message({"n": 1}, queue="full", expiration=LONG)
+        with pytest.raises(PublishRejectedError):
+            await host.send_message({"n": 2}, queue="full", expiration=LONG)
+        with pytest.raises(UnroutableError):
+            await host.send_message({"n": 1}, queue="amq.nobody")
+        with pytest.raises(MQError, match="mine"):
+            await host.send_message({"n": 1}, exchange="amq.mine", queue="q")
+        with pytest.raises(TypeError):
+            await host.send_message("text", queue="q")
+        with pytest.raises(ValueError, match="empty"):
+            await host.send_message({}, queue="q")
+        with pytest.raises(ValueError, match="empty"):
+            await host.send_message({"n": 1})
+        await host.send_message({"n": 1}, queue="q")
 
 
-def test_callbacks_that_end_in_a_stop_may_send(
-    make_async: MakeAsync, arun: LoopRunner, channel: BlockingChannel
+async def test_callbacks_that_end_in_a_stop_may_send(
+    make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
-    async def main() -> None:
-        host = make_async()
-        runs = asyncio.Event()
+    host = make_async()
+    runs = asyncio.Event()
 
-        async def late(*_: Any) -> None:
-            runs.set()
-            await asyncio.sleep(0.5)
-            await host.send_message({"n": 1}, queue="afterwards", expiration=LONG)
+    async def late(*_: Any) -> None:
+        runs.set()
+        await asyncio.sleep(0.5)
+        await host.send_message({"n": 1}, queue="afterwards", expiration=LONG)
 
-        host.register_consumer("c", host.vhost, "c", late)
-        async with running(host):
-            await host.send_message({"n": 1}, queue="c")
-            await asyncio.wait_for(runs.wait(), 10.0)
-        assert own_threads(host) == []
-
-    arun(main())
+    host.register_consumer("c", host.vhost, "c", late)
+    async with running(host):
+        await host.send_message({"n": 1}, queue="c")
+        await asyncio.wait_for(runs.wait(), 10.0)
+    assert own_threads(host) == []
     eventually(lambda: messages_in(channel, "afterwards") == 1)
