@@ -49,13 +49,7 @@ def read_console(text: str) -> list[Typed]:
 
 
 def run(typed: Typed, programs: Programs, broker: PrivateBroker | None) -> None:
-    """Run a line that is typed, or check that it could be.
-
-    Args:
-        typed: the line and what is to be seen then.
-        programs: where it runs.
-        broker: the broker of the page, if it has one.
-    """
+    """Run a line that is typed, or check that it could be."""
     name, *arguments = typed.words
     if name == "python":
         _run_python(typed, arguments, programs)

@@ -40,20 +40,12 @@ class Program:
         eventually(says_it, timeout=PATIENCE)
 
     def finish(self, patience: float = PATIENCE) -> None:
-        """Wait until it has ended well.
-
-        Args:
-            patience: how long, in seconds.
-        """
+        """Wait until it has ended well."""
         code = self.process.wait(patience)
         assert code == 0, f"{self.command} ended with {code}:\n{self.output}"
 
     def stop(self, *, well: bool) -> None:
-        """End it as a supervisor does; one that has ended by itself must have ended well.
-
-        Args:
-            well: whether it has to end well when it is told to.
-        """
+        """End it as a supervisor does; one that has ended by itself must have ended well."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             code = self.process.wait(PATIENCE)
@@ -142,12 +134,7 @@ class Programs:
 
 
 def is_shown(shown: str, output: str) -> bool:
-    """Say whether an output has the lines that a page shows, in that order.
-
-    Args:
-        shown: the lines; ``...`` in one stands for anything.
-        output: what was printed.
-    """
+    """Say whether an output has the lines that a page shows, in that order."""
     patterns = [
         re.compile(".*".join(re.escape(part) for part in line.strip().split("...")))
         for line in shown.splitlines()

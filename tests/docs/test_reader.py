@@ -31,10 +31,6 @@ def read(page: Page, printed: str = "") -> None:
     Reader(page, Programs(page.path.parent, {}), None, lambda: printed).read()
 
 
-def test_blocks_of_python_share_what_they_define(make_page: MakePage) -> None:
-    read(make_page("```python\na = 1\n```\n\nand\n\n```python\nassert a == 1\n```\n"))
-
-
 def test_an_error_names_the_line_of_the_page(make_page: MakePage) -> None:
     page = make_page("one\n\n```python\na = 1\nassert a == 2\n```\n")
     with pytest.raises(AssertionError, match=r"page\.md:4") as raised:
@@ -48,11 +44,6 @@ def _frames(error: BaseException | None) -> list[str]:
         frames.append(f"line {trace.tb_lineno}")
         trace = trace.tb_next
     return frames
-
-
-def test_a_fence_that_is_not_closed_is_an_error(make_page: MakePage) -> None:
-    with pytest.raises(ValueError, match=r"page\.md:2: a fence is not closed"):
-        make_page("```python\na = 1\n").blocks()
 
 
 @pytest.mark.parametrize(

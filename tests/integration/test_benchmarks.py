@@ -8,10 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import plots
 from benchmarks.actor import Load
-from benchmarks.cli import Options, parse, run
-from benchmarks.scale import Curve
+from benchmarks.cli import Options, run
 from neon_mq_connector.testing import PrivateBroker
 
 
@@ -28,15 +26,3 @@ def test_a_benchmark_measures_both_sides_and_writes_what_it_found(
     }
     assert all(line["ratio"]["median"] > 0 for line in found["figures"])
     ElementTree.parse(tmp_path / "results.svg")
-
-
-def test_a_plot_of_what_grows_is_well_formed() -> None:
-    curves = [Curve("<ours>", ((1, 0.5), (10, 20.0))), Curve("pika", ((1, 3.0),))]
-    ElementTree.fromstring(plots.curve_plot(curves, "time & again", "queues", "s"))
-
-
-def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse(["--only", "nothing"])
-    assert "--only nothing: it is one of request," in capsys.readouterr().err
-    assert parse(["--scale", "--only", "threads"]).only == ("threads",)

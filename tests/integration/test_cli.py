@@ -343,22 +343,6 @@ def test_listen_prints_what_is_published_and_leaves_nothing_when_it_is_ended(
     assert queue_names(broker, vhost) == set()
 
 
-def test_listeners_of_an_exchange_all_get_everything_for_a_person_to_read(
-    run: Run, url: str
-) -> None:
-    ready = "listening to fanout exchange 'news'"
-    with (
-        process("listen", "--exchange", "news", "--count", "1", url=url) as one,
-        process("listen", "--exchange", "news", "--count", "1", url=url) as other,
-    ):
-        for listener in (one, other):
-            listener.wait_until_said(ready)
-        run("send", "--exchange", "news", '{"text": "hi"}')
-        for listener in (one, other):
-            assert "exchange news" in listener.next_line()
-            assert listener.end() == 0
-
-
 @pytest.mark.parametrize(
     "kind, keys, expected",
     [
@@ -459,17 +443,6 @@ def test_listen_reports_a_broker_that_restarts_and_goes_on(
         assert done.exit_code == 0, done.stderr
         assert json.loads(listener.next_line())["body"]["n"] == 1
         assert listener.end(signal.SIGINT) == 0
-
-
-def test_listen_to_a_queue_that_the_user_may_not_read_is_refused(
-    broker: RunningBroker, vhost: str, mq_user: User, run: Run, channel: BlockingChannel
-) -> None:
-    channel.queue_declare("secret", durable=True)
-    broker.management.permit(mq_user.name, vhost, read="^$")
-    done = run("listen", "--queue", "secret")
-    assert done.exit_code == ExitCode.REFUSED
-    assert "secret" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_user_who_may_do_nothing_is_told_by_every_command(

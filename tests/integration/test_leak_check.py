@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
@@ -13,17 +12,6 @@ from tests.support import leaks
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaks, "PATIENCE_SECONDS", 0.2)
-
-
-def test_an_open_connection_is_seen_at_once(
-    broker: RunningBroker, connection_params: pika.ConnectionParameters
-) -> None:
-    before = leaks.baseline(broker)
-    connection = pika.BlockingConnection(connection_params)
-    with pytest.raises(AssertionError, match=r"connections of ours outlive the test: local port"):
-        leaks.check_connections(before, broker)
-    connection.close()
-    leaks.check_connections(before, broker)
 
 
 def test_queues_that_only_the_library_makes_are_named(
@@ -40,8 +28,3 @@ def test_queues_that_only_the_library_makes_are_named(
     assert "a_service" not in str(caught.value)
     channel.queue_delete("subscription")
     channel.queue_delete("mine")
-
-
-@pytest.mark.leaves_behind("queues")
-def test_a_test_may_opt_out(channel: BlockingChannel) -> None:
-    channel.queue_declare("subscription", durable=True, arguments={"x-expires": 60_000})

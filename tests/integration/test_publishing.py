@@ -87,24 +87,6 @@ def test_nobody_need_listen_to_a_fanout_exchange(make_connector: MakeConnector) 
     assert make_connector().send_message({"n": 1}, exchange="nobody", exchange_type="fanout")
 
 
-def test_a_full_queue_is_said_and_nothing_is_lost_in_silence(
-    connections: Connections, channel: BlockingChannel
-) -> None:
-    limits = {"x-max-length": 2, "x-overflow": "reject-publish"}
-    channel.queue_declare("full", durable=True, arguments=limits)
-    publisher = connections.publisher
-    outcomes = []
-    for _ in range(5):
-        try:
-            publisher.publish(message(queue="full"), timeout=30.0)
-        except PublishRejectedError as error:
-            outcomes.append(str(error))
-        else:
-            outcomes.append("taken")
-    assert outcomes.count("taken") == messages_in(channel, "full")
-    assert "'full'" in outcomes[-1]
-
-
 def test_a_queue_that_is_missing_is_said_by_its_name(connections: Connections) -> None:
     with pytest.raises(UnroutableError, match="'missing'") as caught:
         connections.publisher.publish(message(queue="missing"), timeout=30.0)

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pika
@@ -17,13 +16,11 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat, decode_body
-from neon_mq_connector.errors import MQError, RequestLostError, RequestTimeoutError
+from neon_mq_connector.errors import MQError, RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, Seen, drop_connections, run
 from tests.support.polling import eventually
-
-Answer = Callable[[Any, dict[str, Any]], None]
 
 
 def by_send_message(service: MQConnector) -> Any:
@@ -115,48 +112,6 @@ def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
     client.send("slow", {"last": 1}, timeout=30.0)
     eventually(lambda: b64_to_dict(handled.bodies[-1]).get("last") == 1)
     assert len(handled.bodies) == 2
-
-
-def test_a_lost_connection_is_told_at_once_and_the_next_request_goes_through(
-    echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
-) -> None:
-    client.request("echo", {"text": 1}, timeout=30.0)
-    outcome: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            client.request("nobody_answers_here", {"ask": 1}, timeout=30.0)
-        except BaseException as error:
-            outcome.append(error)
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    drop_connections(broker, vhost, "requests")
-    waiting.join(30.0)
-    assert [type(error) for error in outcome] == [RequestLostError]
-
-    def again() -> bool:
-        return bool(client.request("echo", {"text": 2}, timeout=30.0)["echo"] == 2)
-
-    assert again()
-
-
-def test_closing_ends_a_wait(client: RequestClient) -> None:
-    outcome: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            client.request("nobody", {"ask": 1}, timeout=600.0)
-        except BaseException as error:
-            outcome.append(error)
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    eventually(lambda: client._generation is not None and client._generation._by_correlation)
-    client.close()
-    waiting.join(60.0)
-    assert not waiting.is_alive()
-    assert outcome
 
 
 def test_a_client_whose_reply_queue_was_deleted_makes_another(

@@ -123,24 +123,6 @@ def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
 # -- many requests -----------------------------------------------------------------------------
 
 
-def test_32_threads_with_20_requests_each_all_get_their_own_answer(
-    make_connector: MakeConnector, client: RequestClient
-) -> None:
-    service = make_connector()
-    service.register_consumer("echo", service.vhost, "echo", echo(service))
-    run(service)
-
-    def ask(thread: int) -> list[str]:
-        return [
-            client.request("echo", {"text": f"{thread}-{number}"}, timeout=30.0)["echo"]
-            for number in range(20)
-        ]
-
-    with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(ask, range(32)))
-    assert answers == [[f"{thread}-{number}" for number in range(20)] for thread in range(32)]
-
-
 @pytest.mark.every_broker
 def test_50_requests_that_time_out_leave_no_queue_behind(
     client: RequestClient, channel: BlockingChannel, broker: RunningBroker, vhost: str

@@ -6,8 +6,6 @@ import ast
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,15 +123,6 @@ class OldPeer:
         if end["event"] == "failed":
             raise PeerFailed(end["error"], end["message"])
         return end["value"]
-
-    def ask_at_once(self, do: str, each: Sequence[dict[str, Any]]) -> list[Any]:
-        """Ask for one thing with different arguments, all at the same time.
-
-        Returns:
-            what came of them, in the order of the arguments.
-        """
-        with ThreadPoolExecutor(len(each)) as pool:
-            return list(pool.map(lambda arguments: self.ask(do, **arguments), each))
 
     def got(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return what it has received so far that has these facts."""

@@ -44,22 +44,6 @@ def test_a_service_that_prefers_json_answers_an_old_client_as_it_can_read(
     assert reply["echo"] == DATA
 
 
-def test_old_clients_that_ask_at_once_each_get_their_own_answer(
-    old_client: OldPeer, serve: Serve, queue: str
-) -> None:
-    serve("returns")
-    requests = [
-        {"target": queue, "data": {"data": {"number": number}}, "timeout": 8}
-        for number in range(12)
-    ]
-
-    replies = old_client.ask_at_once("request", requests)
-
-    assert [reply.get("echo") for reply in replies] == [
-        {"number": number} for number in range(len(requests))
-    ]
-
-
 def test_an_old_client_keeps_the_message_id_that_its_caller_chose(
     old_client: OldPeer, serve: Serve, queue: str, received: Received
 ) -> None:
@@ -120,19 +104,6 @@ def test_a_queue_that_an_old_client_made_can_be_served(
     serve("returns")
 
     reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=30)
-    assert reply["echo"] == DATA
-
-
-def test_a_service_that_failed_at_one_request_answers_the_next(
-    old_client: OldPeer, serve: Serve, queue: str, received: Received
-) -> None:
-    serve("fails", on_error=lambda thread, error: None)
-
-    # an old client that times out may hang for long: this one does not wait for the answer
-    old_client.ask("request", target=queue, data={"fail": True}, expect_response=False)
-    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=30)
-
-    assert [request.get("fail") for request in received.by("fails")] == [True, None]
     assert reply["echo"] == DATA
 
 

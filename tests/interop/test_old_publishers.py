@@ -107,23 +107,3 @@ def test_a_consumer_of_ours_gets_what_an_old_publisher_sends_to_an_exchange(
     publish("bound")
 
     assert [body["data"] for body in received.wait("mine")] == ["bound"]
-
-
-def test_an_old_and_our_subscriber_both_hear_an_old_publisher(
-    old_publisher: OldPeer,
-    old_subscriber: OldPeer,
-    our_connector: Any,
-    received: Received,
-    vhost: str,
-    exchange: str,
-) -> None:
-    old_subscriber.ask("subscribe", name=exchange, exchange=exchange)
-    our_connector.register_subscriber(
-        "mine", vhost, our_connector.collector("mine"), exchange=exchange
-    )
-    start(our_connector)
-
-    old_publisher.ask("publish", data={"data": DATA}, exchange=exchange)
-
-    assert [body["data"] for body in received.wait("mine")] == [DATA]
-    assert [got["body"]["data"] for got in old_subscriber.wait_got(by=exchange)] == [DATA]

@@ -40,19 +40,6 @@ def test_an_old_service_answers_our_client(
     assert data["routing_key"]
 
 
-@pytest.mark.parametrize("way", ["returns", "raw_ack"])
-def test_many_requests_at_once_each_get_their_own_answer(
-    old_service: OldPeer, request_old: RequestOld, way: str
-) -> None:
-    def ask(number: int) -> Any:
-        return request_old(f"old_{way}", {"data": {"number": number}}, timeout=30).get("echo")
-
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(ask, range(48)))
-
-    assert answers == [{"number": number} for number in range(48)]
-
-
 @pytest.mark.parametrize("way", ["streams", "streams_ctx"])
 def test_an_old_service_streams_its_answer_to_our_client(
     old_service: OldPeer, request_old: RequestOld, way: str
@@ -63,23 +50,6 @@ def test_an_old_service_streams_its_answer_to_our_client(
 
     assert [part["part"] for part in parts] == [0, 1, 2, 3]
     assert last == parts[-1]
-
-
-def test_an_old_service_answers_on_the_queue_that_our_caller_chose(
-    old_service: OldPeer, request_old: RequestOld, queue: str
-) -> None:
-    for number in range(2):
-        data: dict[str, Any] = {"data": number}
-        assert request_old("old_raw", data, response_queue=queue, timeout=30)["echo"] == number
-        assert data["routing_key"] == queue
-
-
-def test_the_message_id_that_our_caller_chose_reaches_an_old_service(
-    old_service: OldPeer, request_old: RequestOld
-) -> None:
-    reply = request_old("old_returns", {"data": 1, "message_id": "chosen"}, timeout=30)
-
-    assert message_id_of(reply) == "chosen"
 
 
 def test_requests_wait_for_an_old_service_that_comes_late(

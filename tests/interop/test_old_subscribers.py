@@ -105,15 +105,3 @@ def test_an_old_subscriber_takes_an_exchange_that_our_subscriber_made(
     publish("publish", {"data": DATA}, exchange=exchange)
 
     assert old_subscriber.wait_got(by=exchange)[0]["body"]["data"] == DATA
-
-
-def test_sync_of_ours_reaches_an_old_subscriber(
-    old_subscriber: OldPeer, our_connector: Any, vhost: str, exchange: str
-) -> None:
-    old_subscriber.ask("subscribe", name=exchange, exchange=exchange)
-
-    our_connector.sync(vhost=vhost, exchange=exchange)
-
-    [got] = old_subscriber.wait_got(by=exchange)
-    assert got["body"]["service_id"] == our_connector.service_id
-    assert got["body"]["time"]

@@ -122,11 +122,7 @@ class Books:
             self._parked.add(number)
 
     def totals(self, ready: Iterable[int]) -> Totals:
-        """Return the sums, when nothing moves any more.
-
-        Args:
-            ready: the numbers found in the queue.
-        """
+        """Return the sums, when nothing moves any more."""
         with self._lock:
             states = bytes(self._state[: self._next])
             handled = bytes(self._handled[: self._next])

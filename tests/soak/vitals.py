@@ -47,13 +47,7 @@ class Vitals:
 
 
 def measure(broker: PrivateBroker, vhost: str, uncounted: Set[str]) -> Vitals:
-    """Measure now.
-
-    Args:
-        broker: the broker.
-        vhost: where the connections and queues are.
-        uncounted: names of queues that may be there or not.
-    """
+    """Measure now."""
     gc.collect()
     process = psutil.Process()
     return Vitals(

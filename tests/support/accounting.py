@@ -112,11 +112,6 @@ class Ledger:
         with self._lock:
             self._handled[message_id] += 1
 
-    def times_handled(self, message_id: str) -> int:
-        """Return how often a message was handled."""
-        with self._lock:
-            return self._handled[message_id]
-
     @property
     def handled_ids(self) -> set[str]:
         """The ids of the messages that were handled."""
@@ -130,15 +125,7 @@ class Ledger:
             return set(self._confirmed)
 
     def close(self, *, parked: Iterable[str] = (), ready: Iterable[str] = ()) -> Account:
-        """Draw the sums.
-
-        Args:
-            parked: the ids found in dead-letter queues.
-            ready: the ids found in the messages' own queues.
-
-        Returns:
-            the account.
-        """
+        """Draw the sums."""
         with self._lock:
             return Account(
                 frozenset(self._sent),
@@ -152,15 +139,7 @@ class Ledger:
 
 
 def take_all(channel: BlockingChannel, queue: str) -> list[tuple[BasicProperties, bytes]]:
-    """Empty a queue; one that does not exist is empty, and costs the channel.
-
-    Args:
-        channel: an open channel of plain pika.
-        queue: its name.
-
-    Returns:
-        properties and body of each message that was ready, in order.
-    """
+    """Empty a queue; one that does not exist is empty, and costs the channel."""
     taken: list[tuple[BasicProperties, bytes]] = []
     try:
         while True:

@@ -68,19 +68,7 @@ def ask(
     timeout: float = 20.0,
     **more: Any,
 ) -> int:
-    """Ask for squares, many at a time, and check each answer.
-
-    Args:
-        client: who asks.
-        queue: of the service.
-        numbers: the questions.
-        in_flight: how many requests are under way.
-        timeout: for each, in seconds.
-        more: what else each request says.
-
-    Returns:
-        How many were answered: all of them.
-    """
+    """Ask for squares, many at a time, check each answer, and return how many there were."""
     under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     answered = 0
 
@@ -108,11 +96,7 @@ def has_moved(connector: MQConnector, name: str) -> bool:
 def ask_until_it_has_moved(
     client: RequestClient, connector: MQConnector, name: str, queue: str
 ) -> int:
-    """Ask much, until the consumer has moved.
-
-    Returns:
-        How many requests it took.
-    """
+    """Ask much, until the consumer has moved, and return how many requests it took."""
     asked = 0
 
     def moves() -> bool:

@@ -41,11 +41,7 @@ def engines_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
 
 
 def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Have a test's registrations served by an engine.
-
-    Returns:
-        The arguments that they have to pass on.
-    """
+    """Have an engine serve a test's registrations, and return the arguments to pass on."""
     if name == "aio":
         for method in ("register_consumer", "register_subscriber"):
             register = _with_coroutines(getattr(MQConnector, method))

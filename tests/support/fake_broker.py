@@ -199,15 +199,7 @@ class FakeBroker:
 def message(
     channel: int, tag: int, body: bytes, consumer: str = "nobody", announced: int | None = None
 ) -> list[bytes]:
-    """Make the frames of a delivery.
-
-    Args:
-        channel: the number of the channel.
-        tag: the delivery tag.
-        body: the body.
-        consumer: the consumer tag.
-        announced: the size of the body as the content header has it; the true one by default.
-    """
+    """Make the frames of a delivery."""
     size = len(body) if announced is None else announced
     return [
         Method(channel, Basic.Deliver(consumer, tag, False, "", "q")).marshal(),

@@ -14,17 +14,7 @@ def eventually(
 ) -> T:
     """Call until the answer is true, and return that answer.
 
-    Args:
-        probe: asked again and again; an `AssertionError` from it counts as "not yet".
-        timeout: seconds after which waiting is over.
-        interval: seconds between two calls.
-        what: what is waited for, as the error says it; the probe's own name by default.
-
-    Returns:
-        the first true answer.
-
-    Raises:
-        AssertionError: it did not become true in time; the message has the last answer.
+    An `AssertionError` counts as "not yet". `what` is what the error says that is waited for.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -46,17 +36,7 @@ def eventually(
 def never(
     probe: Callable[[], object], *, during: float = 0.5, interval: float = 0.02, what: str = ""
 ) -> None:
-    """Check that something stays false for a while.
-
-    Args:
-        probe: asked again and again.
-        during: seconds to watch.
-        interval: seconds between two calls.
-        what: what must not happen, as the error says it.
-
-    Raises:
-        AssertionError: it became true; the message has the answer.
-    """
+    """Check that something stays false for a while."""
     deadline = time.monotonic() + during
     while time.monotonic() < deadline:
         answer = probe()

@@ -148,29 +148,6 @@ def test_what_a_coroutine_raises_counts_as_failed_and_is_tried_again_and_parked(
     assert messages_in(channel, "q") == 0
 
 
-def test_parking_does_not_hold_up_the_loop(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    loops, parkers = set(), set()
-
-    async def fail(*_: Any) -> None:
-        loops.add(threading.get_ident())
-        raise ValueError("boom")
-
-    connector = consume(
-        make_connector(),
-        fail,
-        lambda *_: parkers.add(threading.get_ident()),
-        retry=Retry(attempts=1),
-        durable=True,
-    )
-    put(channel, "q", *numbered(40))
-    eventually(lambda: connector.health().consumers["c"].parked == 40)
-    assert len(loops) == 1
-    assert parkers
-    assert not loops & parkers
-
-
 def test_a_coroutine_may_be_what_is_told_of_errors(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -343,15 +320,6 @@ def test_what_cannot_be_run_is_refused_when_it_is_registered(
     assert "c" not in connector.consumers
 
 
-@pytest.mark.parametrize("concurrency", [0, -1, 70_000])
-def test_a_concurrency_that_makes_no_sense_is_refused(
-    make_connector: MakeConnector, concurrency: int
-) -> None:
-    connector = make_connector()
-    with pytest.raises(ValueError, match="concurrency"):
-        connector.register_consumer("c", connector.vhost, "q", four, concurrency=concurrency)
-
-
 def test_without_aio_pika_four_arguments_work_and_a_message_says_what_to_install(
     make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,30 +333,6 @@ def test_without_aio_pika_four_arguments_work_and_a_message_says_what_to_install
 
 
 # -- its life ----------------------------------------------------------------------------------
-
-
-def test_it_runs_again_after_a_stop_and_after_being_registered_anew(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    async def handle(*arguments: Any) -> None:
-        seen(*arguments)
-
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", handle, durable=True)
-    for number in range(3):
-        run(connector)
-        put(channel, "q", b"%d" % number)
-        seen.wait_for(number + 1)
-        connector.stop()
-        assert "mq-asyncio:test_service" not in [each.name for each in threading.enumerate()]
-    run(connector)
-    connector.register_consumer("c", connector.vhost, "q", handle, durable=True)
-    connector.run_consumers(["c"])
-    put(channel, "q", b"3")
-    assert seen.wait_for(4) == numbered(4)
-    connector.restart_consumer("c")
-    put(channel, "q", b"4")
-    assert seen.wait_for(5) == numbered(5)
 
 
 def test_without_coroutines_there_is_no_loop(

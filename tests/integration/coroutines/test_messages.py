@@ -207,21 +207,6 @@ def test_a_message_that_is_given_back_comes_again(post: Post, verdict: str) -> N
     eventually(lambda: came == [False, True])
 
 
-def test_without_process_what_fails_is_tried_again_and_parked(post: Post) -> None:
-    post.consume(ack="on_success")
-    tries: list[bytes] = []
-
-    async def fail(message: Message) -> None:
-        tries.append(message.body)
-        raise ValueError("boom")
-
-    with pytest.raises(ValueError, match="boom"):
-        post.deliver(fail)
-    eventually(lambda: post.connector.health().consumers["c"].parked == 1)
-    assert tries == [b"body"] * 3
-    assert messages_in(post.channel, "q.dead") == 1
-
-
 def test_a_message_is_answered_through_its_channel(post: Post) -> None:
     post.consume(ack="on_success")
 

@@ -215,19 +215,6 @@ def test_one_consumer_stops_and_the_coroutines_of_others_go_on(
     assert not staying.cancelled
 
 
-def test_a_join_keeps_to_its_time(connection_params: Any, channel: BlockingChannel) -> None:
-    crowd = Crowd()
-    put(channel, "q", *numbered(3))
-    consumer = AsyncConsumer(connection_params, "q", crowd.stay, auto_ack=False, name="direct")
-    consumer.start()
-    eventually(lambda: crowd.inside == 3)
-    consumer.join(30.0)
-    eventually(lambda: not consumer.is_alive())
-    assert len(crowd.cancelled) == 3
-    eventually(lambda: messages_in(channel, "q") == 3)
-    channel.queue_delete("q")
-
-
 def test_a_join_without_a_time_waits_for_what_a_stop_may_take(
     connection_params: Any, channel: BlockingChannel
 ) -> None:

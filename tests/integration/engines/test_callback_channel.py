@@ -25,8 +25,6 @@ from tests.integration.conftest import (
 )
 from tests.support.polling import eventually
 
-InCallback = Callable[[Callable[[Any, Any], Any]], Any]
-
 
 def publish_with(channel: Any, **properties: Any) -> None:
     channel.basic_publish("", "stage", b"", BasicProperties(**properties))
@@ -142,24 +140,6 @@ def test_a_refusal_is_raised_as_pika_does_and_harms_nobody(
     assert stage.play(be_refused) == [code for _action, code in REFUSED]
 
 
-def test_one_message_can_be_taken_from_another_queue(
-    stage: Stage, channel: BlockingChannel
-) -> None:
-    put(channel, "other", b"one", b"two")
-
-    def take(channel: Any, _method: Any) -> list[Any]:
-        bodies = []
-        for _ in range(3):
-            method, _properties, body = channel.basic_get("other")
-            bodies.append(body)
-            if method is not None:
-                channel.basic_ack(method.delivery_tag)
-        return bodies
-
-    assert stage.play(take) == [b"one", b"two", None]
-    assert messages_in(channel, "other") == 0
-
-
 def test_many_threads_can_take_messages_at_once(stage: Stage, channel: BlockingChannel) -> None:
     put(channel, "other", *[b"%d" % number for number in range(40)])
 
@@ -199,19 +179,6 @@ def test_an_exclusive_queue_made_in_a_callback_can_be_read_there(
         return body
 
     assert stage.play(round_trip) == b"to myself"
-
-
-def test_the_ack_leaves_only_when_the_answer_is_confirmed(
-    stage: Stage, channel: BlockingChannel
-) -> None:
-    channel.queue_declare("answers", durable=True)
-
-    def answer(channel: Any, _method: Any) -> None:
-        for number in range(20):
-            channel.basic_publish("", "answers", b"%d" % number)
-
-    stage.play(answer)
-    eventually(lambda: messages_in(channel, "answers") == 20)
 
 
 def test_a_callback_can_ask_for_something_to_be_done_between_messages(stage: Stage) -> None:

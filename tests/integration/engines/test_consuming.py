@@ -26,7 +26,6 @@ from tests.support.engines import tell_at_once
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
-AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 IN_A_WHILE = Retry(backoff=ExponentialBackoff(first=30.0))
 
 
@@ -96,23 +95,6 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     assert ends == ["callback", "stop"]
     assert seen.bodies == [b"0"]
     eventually(lambda: messages_in(channel, "q") == 29)
-
-
-def test_a_callback_can_stop_its_own_connector(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    connector = make_connector()
-
-    def stop(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        connector.stop()
-        seen(channel, method, properties, body)
-
-    put(channel, "q", *numbered(5))
-    connector.register_consumer("c", connector.vhost, "q", stop, ack="on_success", **engine)
-    run(connector)
-    eventually(lambda: not connector.consumers["c"].is_alive())
-    assert seen.bodies == [b"0"]
-    eventually(lambda: messages_in(channel, "q") == 4)
 
 
 def test_a_callback_beside_others_can_stop_its_own_connector_without_waiting_for_itself(
@@ -259,26 +241,6 @@ def test_many_bad_messages_do_not_block_the_good_one_behind_them(
         **engine,
     )
     assert seen.wait_for(1) == [b"good"]
-
-
-def test_a_message_that_waits_for_another_try_goes_back_at_a_stop(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    def fail(*_: Any) -> None:
-        raise ValueError("boom")
-
-    put(channel, "q", b"held")
-    connector = consume(
-        make_connector(stop_timeout=600),
-        fail,
-        seen.on_error,
-        ack="on_success",
-        retry=IN_A_WHILE,
-        **engine,
-    )
-    eventually(lambda: seen.errors)
-    connector.stop()
-    eventually(lambda: messages_in(channel, "q") == 1)
 
 
 @pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])

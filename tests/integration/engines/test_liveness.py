@@ -16,11 +16,9 @@ from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.service.liveness import LivenessWatch
-from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.support.engines import ENGINES
 from tests.support.polling import eventually, never
-from tests.support.vhosts import User
 
 Engine = dict[str, Any]
 
@@ -242,33 +240,6 @@ def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
     eventually(connector.check_health)
     connector.stop()
     assert not connector.check_health()
-
-
-@pytest.mark.one_engine
-def test_messages_that_cannot_be_parked_are_a_reason_until_they_are(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    broker: PrivateBroker,
-    vhost: str,
-    mq_user: User,
-) -> None:
-    def fails(*_: Any) -> None:
-        raise ValueError("boom")
-
-    broker.management.permit(mq_user.name, vhost, configure="^(?!.*dead).*$")
-    put(channel, "q", b"1")
-    connector = consume(make_connector(), fails, lambda *_: None, durable=True, **engine)
-    watch = watch_over(connector)
-
-    def look() -> str:
-        watch.look()
-        return watch.complaints.get("c", "")
-
-    assert "cannot be parked" in eventually(look, what="it is a reason")
-    broker.management.permit(mq_user.name, vhost)
-    eventually(lambda: not look(), timeout=40.0, what="it is well again")
-    assert messages_in(channel, "q.dead") == 1
 
 
 def test_a_callback_that_forgets_to_acknowledge_is_named(

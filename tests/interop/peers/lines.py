@@ -44,11 +44,8 @@ def tell(event: str, **facts: Any) -> None:
 def answer(actions: Mapping[str, Callable[..., Any]], *, at_once: bool = False) -> None:
     """Say that this peer is ready, then do what the test asks for until it hangs up.
 
-    Args:
-        actions: by name; each is called with the keywords that the test gives.
-        at_once: give every action a thread of its own, for those that wait for answers. Without
-            it they are done by the main thread, the only one in which the published package can
-            make a consumer.
+    With `at_once` each action has a thread of its own. Else the main thread does them, the only one
+    in which the published package can make a consumer.
     """
     tell("ready")
     for line in sys.stdin:
