@@ -410,6 +410,18 @@ class TestHooks:
         assert service.check_health() is False
 
 
+class Restarting(MQConnector):
+    """Notes which consumers it restarts."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.restarted: list[str] = []
+
+    def restart_consumer(self, name: str) -> None:
+        self.restarted.append(name)
+        super().restart_consumer(name)
+
+
 class TestPeriodicThreads:
     def test_sync_is_called_again_and_again(self, connect: Build, run: Build, peer: Peer) -> None:
         listener = peer.listen(f"{SERVICE}_sync")
@@ -442,36 +454,22 @@ class TestPeriodicThreads:
     def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
-        restarted: list[str] = []
-
-        class Service(MQConnector):
-            def restart_consumer(self, name: str) -> None:
-                restarted.append(name)
-                super().restart_consumer(name)
-
-        service = connect(Service)
+        service = connect(Restarting)
         service.observe_period = 0.1
         service.register_consumer("one", service.vhost, "input", print)
         service.register_consumer("two", service.vhost, "other", print)
         run(service, run_observer=True)
         peer.wait_for_consumer("input")
         service.consumers["one"].join(30.0)
-        eventually(lambda: restarted)
+        eventually(lambda: service.restarted)
         peer.wait_for_consumer("input")
-        assert set(restarted) == {"one"}
+        assert set(service.restarted) == {"one"}
         healthy(service)
 
     def test_a_consumer_is_restarted_as_often_as_registered_for(
         self, connect: Build, run: Build, peer: Peer
     ) -> None:
-        restarted: list[str] = []
-
-        class Service(MQConnector):
-            def restart_consumer(self, name: str) -> None:
-                restarted.append(name)
-                super().restart_consumer(name)
-
-        service = connect(Service)
+        service = connect(Restarting)
         for name, attempts in (("once", 1), ("always", -1)):
             service.register_consumer(name, service.vhost, name, print, restart_attempts=attempts)
         run(service)
@@ -479,8 +477,9 @@ class TestPeriodicThreads:
             for consumer in list(service.consumers.values()):
                 consumer.join(30.0)
             service.observe_consumers()
-        assert restarted.count("once") in (1, 2)  # the published package counted the start too
-        assert restarted.count("always") == 4
+        # the published package counted the start too
+        assert service.restarted.count("once") in (1, 2)
+        assert service.restarted.count("always") == 4
         assert service.check_health() is False
 
 

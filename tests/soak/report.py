@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tests.soak.books import Totals
 from tests.soak.vitals import Vitals
 from tests.soak.watch import Wellbeing
 
-_MESSAGES = (
-    "sent",
-    "confirmed",
-    "unsure",
-    "refused",
-    "excused",
-    "handled",
-    "repeated",
-    "tries",
-    "parked",
-    "ready",
-    "lost",
-    "arrived",
-)
-_VITALS = ("threads", "sockets", "connections", "queues", "resident_mb")
+_MESSAGES = tuple(each.name for each in fields(Totals) if each.name not in ("place", "examples"))
+_VITALS = tuple(each.name for each in fields(Vitals))
 
 
 @dataclass
