@@ -81,7 +81,6 @@ class Exchange:
     type: str = "direct"
     durable: bool = False
     auto_delete: bool = False
-    internal: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,14 +165,12 @@ class QueueStatus:
         messages: how many are ready in it.
         consumers: how many consumers it has.
         adopted: whether it existed with other properties and was taken as it is.
-        made_durable: whether it was declared durable since the broker refuses transient queues.
     """
 
     name: str
     messages: int = 0
     consumers: int = 0
     adopted: bool = False
-    made_durable: bool = False
 
 
 @dataclass
@@ -233,14 +230,13 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
                 raise
             LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
             facts.refuses_transient_queues = True
-            wanted = durable
-            status = yield DeclareQueue(wanted)
+            status = yield DeclareQueue(durable)
     except Refusal as refusal:
         if queue.exclusive:
             raise
         status = yield from _adopt(DeclareQueue(queue, passive=True), queue.name, refusal)
         return replace(status, adopted=True)
-    return replace(status, made_durable=wanted.durable and not queue.durable)
+    return status
 
 
 def declare_exchange(exchange: Exchange) -> Steps:

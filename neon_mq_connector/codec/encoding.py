@@ -74,15 +74,7 @@ def _check(
     refuse: Callable[[Any], str],
     refuse_key: Callable[[Any], str],
 ) -> None:
-    """Walk through a message.
-
-    Arguments:
-        data: the message.
-        scalars: the types of values that are not looked at.
-        key_types: the types of keys that are not looked at.
-        refuse: returns why a value cannot be sent; empty if it can.
-        refuse_key: the same for a key.
-    """
+    """Walk through a message; ``refuse`` returns why a value cannot be sent, empty if it can."""
     stack: list[tuple[Any, _Keys]] = [(data, ())]
     while stack:
         container, keys = stack.pop()

@@ -40,9 +40,8 @@ _ONLY_BRACKETS.update({ord(bracket): bracket for bracket in "[]"})
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Refuse a constant that Python's scanner knows and RFC 8259 does not."""
-    # Readers in other languages refuse NaN and Infinity, so a message that has them could not be
-    # answered in its own format.
+    # RFC 8259 has no NaN and Infinity, and readers in other languages refuse them, so a message
+    # that has them could not be answered in its own format.
     raise ValueError(f"{name} is not JSON")
 
 
@@ -109,13 +108,10 @@ def _is_surely_light(text: str, bounds: Bounds) -> bool:
 
 
 def _weigh(text: str, bounds: Bounds) -> str | None:
-    """Refuse a JSON text whose values would take too much memory.
+    """Refuse a JSON text whose values would take more than `Bounds.max_memory`.
 
     Returns:
         What is outside of the strings; None when the text cannot be nested too deep.
-
-    Raises:
-        BoundExceededError: it exceeds `Bounds.max_memory`.
     """
     left = memory_left(text, bounds)
     commas, colons = text.count(","), text.count(":")

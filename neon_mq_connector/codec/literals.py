@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from neon_mq_connector.codec.bounds import (
     BRACES_COST,
@@ -67,20 +67,6 @@ _UNKNOWN_IN_BYTES: Final = re.compile(r"\\(?![\n'\"abfnrtvx0-7])")
 _BEYOND_LATIN_1: Final = re.compile(r"\\[4-7][0-7][0-7]")
 
 
-class _Bracket(NamedTuple):
-    """A bracket around the one being read.
-
-    Attributes:
-        opener: the bracket; empty for the text as a whole.
-        items: its values so far; of a dict the keys and values by turns.
-        is_dict: whether it has turned out to be a dict.
-    """
-
-    opener: str
-    items: list[Any]
-    is_dict: bool
-
-
 def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     """Read one Python literal.
 
@@ -99,8 +85,11 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
         # As Python does with all of a source.
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     left = memory_left(text, bounds)
-    around: list[_Bracket] = []
-    opener, items, is_dict = _Bracket("", [], False)
+    # the bracket being read, empty for the text as a whole, its values so far (of a dict the keys
+    # and values by turns), and whether it has turned out to be a dict; the same of those around it
+    opener, is_dict = "", False
+    items: list[Any] = []
+    around: list[tuple[str, list[Any], bool]] = []
     complete = False  # a value was read, and not yet what separates it from the next
     for found in _ITEM.finditer(_without_escapes(text)):
         prefix, quoted, number, word, opened, after = found.groups()
@@ -109,7 +98,7 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
                 raise _misplaced(found)
             if len(around) >= bounds.max_depth:
                 raise beyond(bounds, "max_depth", "the message is nested too deep")
-            around.append(_Bracket(opener, items, is_dict))
+            around.append((opener, items, is_dict))
             opener, items, is_dict = opened, [], False
             left -= REFERENCE_COST + _BRACKET_COST[opened]
             if after is None:

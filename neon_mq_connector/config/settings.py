@@ -24,8 +24,6 @@ from neon_mq_connector.config.values import Credentials, Endpoint, kind_of, mist
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
 
-BROKER = "Broker"
-
 
 def _read_by(parse: Callable[[Any], Any]) -> BeforeValidator:
     def validate(value: Any) -> Any:
@@ -79,7 +77,7 @@ class MQSettings(Tuning):
     server: Annotated[str, _read_by(_host)] = setting(
         "localhost",
         expects="a host name or an address",
-        group=BROKER,
+        group="Broker",
         description="The host that the broker runs on.",
     )
     port: Whole = setting(

@@ -17,11 +17,6 @@ from neon_mq_connector.config.section import (
     whole,
 )
 
-CONNECTIONS = "Connections"
-CONSUMING = "Consuming"
-FAILURES = "Messages that fail"
-SENDING = "Sending and asking"
-
 
 def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
@@ -32,7 +27,7 @@ class Tuning(Section):
 
     connect_timeout: Number = seconds(
         10.0,
-        group=CONNECTIONS,
+        group="Connections",
         description="How long one attempt at one server may take, TCP, TLS and AMQP together.",
     )
     heartbeat: Whole = whole(
@@ -74,7 +69,7 @@ class Tuning(Section):
         low=1,
         high=65535,
         unit="messages",
-        group=CONSUMING,
+        group="Consuming",
         description="How many messages a consumer may hold that are not yet acked.",
     )
     inbox_max_bytes: Whole = whole(
@@ -131,7 +126,7 @@ class Tuning(Section):
         low=1,
         high=1000,
         unit="tries",
-        group=FAILURES,
+        group="Messages that fail",
         description="How often a message is tried in all before it is parked.",
     )
     retry_delay: Number = seconds(
@@ -156,7 +151,7 @@ class Tuning(Section):
     wire_format: Annotated[Literal["legacy", "json"], BeforeValidator(_lower)] = setting(
         "legacy",
         expects='"legacy" or "json"',
-        group=SENDING,
+        group="Sending and asking",
         description="The format of what the service sends first; answers go out in the format of "
         'their request. `"legacy"` is understood by peers of every version, `"json"` by those of '
         "0.11 and later.",

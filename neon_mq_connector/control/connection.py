@@ -293,7 +293,6 @@ def _ask(channel: BlockingChannel, step: Step) -> QueueStatus | None:
             passive=step.passive,
             durable=exchange.durable,
             auto_delete=exchange.auto_delete,
-            internal=exchange.internal,
             arguments=dict(exchange.arguments) or None,
         )
     elif isinstance(step, DeleteExchange):

@@ -7,6 +7,7 @@ concerns that message only, for the frames around it were sound.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -18,21 +19,34 @@ from neon_mq_connector.link.events import Delivery, RawDelivery
 
 _MAX_KNOWN = 4096
 
-#: Looked up for each message, and quicker here than in pika's class.
+#: Looked up for each answer, and quicker here than in pika's class.
 _CONTENT_TYPE = BasicProperties.FLAG_CONTENT_TYPE
 _CONTENT_ENCODING = BasicProperties.FLAG_CONTENT_ENCODING
 _HEADERS = BasicProperties.FLAG_HEADERS
 _DELIVERY_MODE = BasicProperties.FLAG_DELIVERY_MODE
 _PRIORITY = BasicProperties.FLAG_PRIORITY
 _CORRELATION_ID = BasicProperties.FLAG_CORRELATION_ID
-_REPLY_TO = BasicProperties.FLAG_REPLY_TO
-_EXPIRATION = BasicProperties.FLAG_EXPIRATION
-_MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
-_TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
-_TYPE = BasicProperties.FLAG_TYPE
-_USER_ID = BasicProperties.FLAG_USER_ID
-_APP_ID = BasicProperties.FLAG_APP_ID
-_CLUSTER_ID = BasicProperties.FLAG_CLUSTER_ID
+
+#: Kinds of values, as they are encoded: a short string, an octet, a timestamp, a table.
+_TEXT, _OCTET, _TIME, _TABLE = range(4)
+
+#: The properties in the order of the standard, which is that of their flags, from the highest on.
+_FIELDS = (
+    ("content_type", _CONTENT_TYPE, _TEXT),
+    ("content_encoding", _CONTENT_ENCODING, _TEXT),
+    ("headers", _HEADERS, _TABLE),
+    ("delivery_mode", _DELIVERY_MODE, _OCTET),
+    ("priority", _PRIORITY, _OCTET),
+    ("correlation_id", _CORRELATION_ID, _TEXT),
+    ("reply_to", BasicProperties.FLAG_REPLY_TO, _TEXT),
+    ("expiration", BasicProperties.FLAG_EXPIRATION, _TEXT),
+    ("message_id", BasicProperties.FLAG_MESSAGE_ID, _TEXT),
+    ("timestamp", BasicProperties.FLAG_TIMESTAMP, _TIME),
+    ("type", BasicProperties.FLAG_TYPE, _TEXT),
+    ("user_id", BasicProperties.FLAG_USER_ID, _TEXT),
+    ("app_id", BasicProperties.FLAG_APP_ID, _TEXT),
+    ("cluster_id", BasicProperties.FLAG_CLUSTER_ID, _TEXT),
+)
 _MORE_FLAGS = 0x0001
 #: What reading past the end, and what is no UTF-8, raise here.
 _MALFORMED = (IndexError, struct.error, UnicodeDecodeError)
@@ -56,21 +70,13 @@ _new_delivery = tuple.__new__
 
 
 def decode_delivery(raw: RawDelivery) -> Delivery:
-    """Return the objects of a delivery.
-
-    Raises:
-        FrameError: the bytes are malformed.
-    """
+    """Return the objects of a delivery."""
     method, header, body = raw
     return _new_delivery(Delivery, (decode_method(method), _decode_properties(header), body))
 
 
 def delivery_tag(method: bytes) -> int:
-    """Read the delivery tag from the arguments of Basic.Deliver.
-
-    Raises:
-        FrameError: the bytes are malformed.
-    """
+    """Read the delivery tag from the arguments of Basic.Deliver."""
     try:
         tag: int = _tag(method, 1 + method[0])[0]
     except _MALFORMED as error:
@@ -79,13 +85,9 @@ def delivery_tag(method: bytes) -> int:
 
 
 def content_type(header: bytes) -> str | None:
-    """Read the content type from properties, and only that.
-
-    Raises:
-        FrameError: the bytes are malformed.
-    """
+    """Read the content type from properties, and only that."""
     try:
-        if not _short(header)[0] & BasicProperties.FLAG_CONTENT_TYPE:
+        if not _short(header)[0] & _CONTENT_TYPE:
             return None
         return header[3 : 3 + header[2]].decode()
     except _MALFORMED as error:
@@ -93,14 +95,7 @@ def content_type(header: bytes) -> str | None:
 
 
 def correlation_id(header: bytes) -> str | None:
-    """Read the correlation id, and nothing else, from the properties.
-
-    Returns:
-        The correlation id; None when the message has none.
-
-    Raises:
-        FrameError: the bytes are malformed up to the correlation id.
-    """
+    """Read the correlation id from properties, and nothing behind it; None when there is none."""
     try:
         flags: int = _short(header)[0]
         if flags & _MORE_FLAGS:
@@ -128,11 +123,7 @@ def correlation_id(header: bytes) -> str | None:
 
 
 def decode_method(arguments: bytes) -> Basic.Deliver:
-    """Return the method of a delivery, made of its arguments.
-
-    Raises:
-        FrameError: the bytes are malformed.
-    """
+    """Return the method of a delivery, made of its arguments."""
     method = _new_method(Basic.Deliver)
     try:
         position = 1 + arguments[0]
@@ -173,6 +164,12 @@ def _new_origin(encoded: bytes) -> tuple[str, str]:
     return origin
 
 
+@functools.lru_cache(maxsize=256)
+def _present(flags: int) -> tuple[tuple[str, int], ...]:
+    """Return the names and kinds of the properties that are there, in their order."""
+    return tuple((name, kind) for name, flag, kind in _FIELDS if flags & flag)
+
+
 def _decode_properties(encoded: bytes) -> BasicProperties:
     """Decode properties as pika does, and refuse what pika ignores.
 
@@ -183,47 +180,18 @@ def _decode_properties(encoded: bytes) -> BasicProperties:
     try:
         flags: int = _short(encoded)[0]
         stop = 2
-        if flags & _CONTENT_TYPE:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["content_type"] = encoded[start:stop].decode()
-        if flags & _CONTENT_ENCODING:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["content_encoding"] = encoded[start:stop].decode()
-        if flags & _HEADERS:
-            values["headers"], stop = _decode_headers(encoded, stop)
-        if flags & _DELIVERY_MODE:
-            values["delivery_mode"] = encoded[stop]
-            stop += 1
-        if flags & _PRIORITY:
-            values["priority"] = encoded[stop]
-            stop += 1
-        if flags & _CORRELATION_ID:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["correlation_id"] = encoded[start:stop].decode()
-        if flags & _REPLY_TO:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["reply_to"] = encoded[start:stop].decode()
-        if flags & _EXPIRATION:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["expiration"] = encoded[start:stop].decode()
-        if flags & _MESSAGE_ID:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["message_id"] = encoded[start:stop].decode()
-        if flags & _TIMESTAMP:
-            values["timestamp"] = _long_long(encoded, stop)[0]
-            stop += 8
-        if flags & _TYPE:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["type"] = encoded[start:stop].decode()
-        if flags & _USER_ID:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["user_id"] = encoded[start:stop].decode()
-        if flags & _APP_ID:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["app_id"] = encoded[start:stop].decode()
-        if flags & _CLUSTER_ID:
-            start, stop = stop + 1, stop + 1 + encoded[stop]
-            values["cluster_id"] = encoded[start:stop].decode()
+        for name, kind in _present(flags):
+            if kind == _TEXT:
+                start, stop = stop + 1, stop + 1 + encoded[stop]
+                values[name] = encoded[start:stop].decode()
+            elif kind == _OCTET:
+                values[name] = encoded[stop]
+                stop += 1
+            elif kind == _TIME:
+                values[name] = _long_long(encoded, stop)[0]
+                stop += 8
+            else:
+                values[name], stop = _decode_headers(encoded, stop)
     except _MALFORMED as error:
         raise FrameError(f"malformed properties: {error}") from error
     if stop > len(encoded):
@@ -234,11 +202,7 @@ def _decode_properties(encoded: bytes) -> BasicProperties:
 
 
 def _decode_headers(encoded: bytes, start: int) -> tuple[dict[Any, Any], int]:
-    """Decode the table of headers, by pika.
-
-    Raises:
-        FrameError: pika cannot, or the table is not as long as it says.
-    """
+    """Decode the table of headers, by pika."""
     try:
         stop = start + 4 + _long(encoded, start)[0]
         headers, end = decode_table(encoded, start)

@@ -83,9 +83,6 @@ def test_every_queue_that_is_wanted_and_not_anothers_is_there_afterwards_on_any_
         assert status.name == queue.name
         is_there = broker.queues[queue.name]
         assert status.adopted or is_there == queue or is_there == _durable(queue)
-        assert status.made_durable is (
-            not status.adopted and is_there.durable and not queue.durable
-        )
         steps = broker.asked[asked:]
         assert len(steps) <= 3
         if knew:  # a refusal costs the connection: it is not asked for again
@@ -108,7 +105,6 @@ def test_a_broker_that_permits_them_gets_exactly_what_was_asked(wanted: Queue) -
     status = drive_steps(declare_queue(wanted, BrokerFacts()), broker.perform)
     assert broker.asked == [DeclareQueue(wanted)]
     assert not status.adopted
-    assert not status.made_durable
 
 
 @pytest.mark.parametrize("knows", [True, False])
@@ -118,7 +114,6 @@ def test_a_transient_queue_that_survived_is_adopted_where_new_ones_are_refused(
     broker = made(BrokerModel(refuses_transient=True), Queue("a"))
     status = drive_steps(declare_queue(Queue("a", True), BrokerFacts(knows)), broker.perform)
     assert status.adopted
-    assert not status.made_durable
 
 
 def test_a_broken_durable_declare_is_not_taken_for_a_refusal_of_transient_queues() -> None:
