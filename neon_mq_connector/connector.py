@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -364,8 +365,9 @@ class NeonMQHandler(MQConnector):
 
 
 def _stop_what_runs() -> None:
-    for connector in list(_running):
-        connector.stop()
+    with ExitStack() as stack:  # goes on where the stop of one raises
+        for connector in list(_running):
+            stack.callback(connector.stop)
 
 
 atexit.register(_stop_what_runs)

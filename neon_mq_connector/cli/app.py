@@ -41,8 +41,8 @@ class CommandGroup(click.Group):
         """
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends quietly when its reader has gone
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(ExitCode.INTERRUPTED)

@@ -13,6 +13,7 @@ from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing.embedded import EmbeddedBroker
 from neon_mq_connector.testing.polling import poll
+from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.testing.running import OwnBroker
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class OwnVhost:
         self.closing = ExitStack()
         self.closing.callback(close_shared_clients)
         self._ports = {broker.port}
+        self._proxies: list[FaultProxy] = []
         self._threads = frozenset(threading.enumerate())
 
     def create(self) -> None:
@@ -66,7 +68,9 @@ class OwnVhost:
         return self.broker.running
 
     def end_faults(self) -> None:
-        """End the faults of an embedded broker: neither a stop nor another test is to meet them."""
+        """End the faults of proxies and broker: neither a stop nor another test is to meet them."""
+        for proxy in self._proxies:
+            proxy.restore()
         if self.is_up and isinstance(self.broker, EmbeddedBroker):
             self.broker.end_faults()
 
@@ -76,9 +80,10 @@ class OwnVhost:
             self.broker.url(self.name, username=self.user, password=self.password)
         )
 
-    def lead_through(self, port: int) -> None:
-        """Take another port on this machine for one of the broker, such as that of a proxy."""
-        self._ports.add(port)
+    def lead_through(self, proxy: FaultProxy) -> None:
+        """Take the port of a proxy for one of the broker."""
+        self._ports.add(proxy.port)
+        self._proxies.append(proxy)
 
     def lead_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lead connectors here whose configuration names the broker, whatever their virtual host.

@@ -218,6 +218,8 @@ class FaultProxy:
 
     def restore(self) -> None:
         """Listen and forward again; connections that were swallowed are reset."""
+        if self._loop.is_closed():
+            return
 
         async def restore() -> None:
             self._swallows_new = False

@@ -124,7 +124,7 @@ def mq_proxy(_mq_vhost: OwnVhost) -> FaultProxy:
     from neon_mq_connector.testing.proxy import FaultProxy
 
     proxy = _mq_vhost.closing.enter_context(FaultProxy(_mq_vhost.broker.port))
-    _mq_vhost.lead_through(proxy.port)
+    _mq_vhost.lead_through(proxy)
     return proxy
 
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack
 from typing import Any, TypeVar, overload
 
 from neon_mq_connector.connector import MQConnector
@@ -30,7 +31,7 @@ class RunningServices:
     def __init__(self, own: OwnVhost, config: Mapping[str, Any]) -> None:
         self._own = own
         self._config = config
-        self._services: list[Any] = []
+        self._running = ExitStack()
         self._loop: _LoopThread | None = None
 
     @overload
@@ -61,28 +62,26 @@ class RunningServices:
                 f"{service!r} takes no configuration: to lead it through a proxy, make it with "
                 '{**mq_config, "port": mq_proxy.port}'
             )
-        self._services.append(made)
         if inspect.iscoroutinefunction(made.run):
-            self._loop = self._loop or _LoopThread()
-            self._loop.run(made.run(mq_timeout=_START_TIMEOUT), 2 * _START_TIMEOUT)
+            loop = self._running_loop()
+            self._running.callback(lambda: loop.run(made.stop(), _STOP_TIMEOUT))
+            loop.run(made.run(mq_timeout=_START_TIMEOUT), 2 * _START_TIMEOUT)
         else:
+            self._running.callback(lambda: made.stop())
             _run(made)
         health = poll(made.health, lambda found: found.healthy)
         assert health.healthy, f"{made!r} does not run well: {'; '.join(health.reasons)}"
         return made
 
     def stop(self) -> None:
-        """Stop all services, the last one first."""
-        try:
-            while self._services:
-                service = self._services.pop()
-                if self._loop is not None and inspect.iscoroutinefunction(service.run):
-                    self._loop.run(service.stop(), _STOP_TIMEOUT)
-                else:
-                    service.stop()
-        finally:
-            if self._loop is not None:
-                self._loop.close()
+        """Stop all services, the last one first; if one raises, the others are stopped too."""
+        self._running.close()
+
+    def _running_loop(self) -> _LoopThread:
+        if self._loop is None:
+            self._loop = _LoopThread()
+            self._running.callback(self._loop.close)
+        return self._loop
 
 
 class _LoopThread:

@@ -616,3 +616,20 @@ def test_demo_tells_its_steps_in_plain_lines() -> None:
     ]
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
     assert done.stderr == ""
+
+
+def test_demo_ends_quietly_when_its_reader_has_gone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "neon_mq_connector.cli", "demo"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == ExitCode.FAILED

@@ -50,7 +50,9 @@ class EmbeddedManagement(ManagementClient):
         node = self._node
         match request:
             case "PUT", "vhosts", name:
-                node.add_vhost(name)
+                if name not in node.vhosts:
+                    node.add_vhost(name)
+                    node.permit(self.username, name, Rights())  # its creator may use it
                 node.vhosts[name].tracing = details.get("tracing", node.vhosts[name].tracing)
             case "DELETE", "vhosts", name:
                 self._close(name, f"vhost '{name}' is deleted")

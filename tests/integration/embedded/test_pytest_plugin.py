@@ -54,6 +54,12 @@ class Unstoppable(Greeter):
         pass
 
 
+class Failing(Unstoppable):
+    def stop(self):
+        MQConnector.stop(self)
+        raise RuntimeError("it fails to stop")
+
+
 class Unwell(Greeter):
     def __init__(self, config=None):
         super().__init__(config)
@@ -61,6 +67,7 @@ class Unwell(Greeter):
 """
 
 _SUITE = """
+import pika
 import pytest
 
 from neon_mq_connector.utils.client_utils import send_mq_request
@@ -125,6 +132,16 @@ def test_faults_and_a_stop_of_the_broker(mq_broker, mq_client):
     mq_broker.stop()
 
 
+def test_the_line_ends_with_the_test(mq_service, mq_proxy):
+    mq_service(Greeter, through=mq_proxy)
+    mq_proxy.blackhole()
+    mq_proxy.refuse()
+
+
+def test_plain_pika_connects_as_the_administrator(mq_client, mq_broker):
+    pika.BlockingConnection(pika.URLParameters(mq_broker.url(mq_client.vhost))).close()
+
+
 def test_end_with_the_test(mq_service, mq_client):
     mq_service(Greeter)
     assert mq_client.request({"name": "Ada"}, "greet_input")["text"] == "Hello, Ada!"
@@ -150,7 +167,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     "broker_kind", ["embedded", pytest.param("rabbitmq", marks=pytest.mark.needs_rabbitmq)]
 )
 def test_a_suite_passes_with_both_brokers(run: Run, broker_kind: str) -> None:
-    run(_SUITE, f"--mq-broker={broker_kind}").assert_outcomes(passed=10)
+    run(_SUITE, f"--mq-broker={broker_kind}").assert_outcomes(passed=12)
 
 
 def test_a_message_that_is_not_settled_fails_the_test(run: Run) -> None:
@@ -185,6 +202,23 @@ def test_threads_and_connections_that_are_left_fail_the_test(run: Run) -> None:
     result.stdout.fnmatch_lines(
         ["the test has left behind: *thread 'mq-*connection 'greeter*", "*1 error*"]
     )
+
+
+def test_a_service_that_raises_when_stopped_does_not_keep_others_from_it(run: Run) -> None:
+    result = run(
+        """
+        from services import AsyncGreeter, Failing, Greeter
+
+
+        def test_stopping(mq_service):
+            mq_service(Greeter)
+            mq_service(AsyncGreeter)
+            mq_service(Failing)
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*RuntimeError: it fails to stop"])
+    result.stdout.no_fnmatch_line("*left behind*")
 
 
 def test_a_test_that_has_failed_is_not_blamed_for_what_it_leaves(run: Run) -> None:
