@@ -29,6 +29,10 @@ _METHOD_FRAME = b"\x01"
 _POLL_SECONDS = 0.05
 
 
+class _NodeEndedError(PrivateBrokerError):
+    """The node ended before it was ready."""
+
+
 class PrivateBroker(OwnBroker):
     """A RabbitMQ node of one's own: it touches no other broker and leaves nothing behind.
 
@@ -75,6 +79,7 @@ class PrivateBroker(OwnBroker):
         self._ports: NodePorts | None = None
         self._identity: NodeIdentity | None = None
         self._programs: BrokerPrograms | None = None
+        self._has_run = False
         self._owned = Belongings()
         weakref.finalize(self, self._owned.give_up)
 
@@ -101,22 +106,16 @@ class PrivateBroker(OwnBroker):
             if self.running:
                 return
             self._prepare()
-            folder, ports, identity = self._known()
-            assert self._programs is not None
-            folder.write(identity, ports, self._settings)
-            process = NodeProcess(
-                self._programs.server,
-                folder.environment(identity, ports),
-                folder.console,
-                epmd_port=ports.epmd,
-                remove_with_parent=self._owned.temporary,
-            )
-            self._owned.process = process
             try:
-                self._wait_until_ready(process, timeout)
-            except BaseException:
-                process.kill()
-                raise
+                self._run(timeout)
+            except _NodeEndedError:
+                if self._has_run:
+                    raise
+                # another program may have taken one of the ports, or the machine was too slow for
+                # Erlang's port mapper
+                self._ports = self._choose_ports()
+                self._run(timeout)
+            self._has_run = True
 
     def stop(self, timeout: float = 20.0) -> None:
         """End the node in good order and keep its data for `start`; idempotent.
@@ -213,11 +212,31 @@ class PrivateBroker(OwnBroker):
         amqp, management, distribution, epmd = free_ports(len(astuple(NodePorts(0, 0, 0, 0))))
         return NodePorts(wanted[0] or amqp, wanted[1] or management, distribution, epmd)
 
+    def _run(self, timeout: float) -> None:
+        folder, ports, identity = self._known()
+        assert self._programs is not None
+        folder.write(identity, ports, self._settings)
+        process = NodeProcess(
+            self._programs.server,
+            folder.environment(identity, ports),
+            folder.console,
+            epmd_port=ports.epmd,
+            remove_with_parent=self._owned.temporary,
+        )
+        self._owned.process = process
+        try:
+            self._wait_until_ready(process, timeout)
+        except BaseException:
+            process.kill()
+            raise
+
     def _wait_until_ready(self, process: NodeProcess, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not self._is_ready():
             if process.exit_code is not None:
-                raise self._failed(f"ended with exit code {process.exit_code} while starting")
+                raise self._failed(
+                    f"ended with exit code {process.exit_code} while starting", _NodeEndedError
+                )
             if time.monotonic() > deadline:
                 raise self._failed(f"was not ready after {timeout} s")
             time.sleep(_POLL_SECONDS)
@@ -233,11 +252,11 @@ class PrivateBroker(OwnBroker):
             return False
         return True
 
-    def _failed(self, what: str) -> PrivateBrokerError:
+    def _failed(
+        self, what: str, kind: type[PrivateBrokerError] = PrivateBrokerError
+    ) -> PrivateBrokerError:
         folder, ports, _ = self._known()
-        return PrivateBrokerError(
-            f"the private broker on port {ports.amqp} {what}\n{folder.log_excerpt()}"
-        )
+        return kind(f"the private broker on port {ports.amqp} {what}\n{folder.log_excerpt()}")
 
     def _known(self) -> tuple[NodeFolder, NodePorts, NodeIdentity]:
         if self._folder is None or self._ports is None or self._identity is None:

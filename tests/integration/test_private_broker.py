@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.testing import ManagementError, PrivateBroker, PrivateBrokerError
+from neon_mq_connector.testing import ManagementError, PrivateBroker, PrivateBrokerError, ports
 from tests.support.polling import eventually
 
 StartBroker = Callable[..., PrivateBroker]
@@ -149,3 +150,21 @@ def listening_ports() -> set[int]:
         for each in psutil.net_connections(kind="tcp4")
         if each.status == psutil.CONN_LISTEN and each.laddr
     }
+
+
+def test_a_port_that_another_program_takes_meanwhile_costs_a_second_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choose = ports.free_ports
+    with socket.socket() as another:
+
+        def choose_what_is_taken(count: int) -> list[int]:
+            monkeypatch.setattr("neon_mq_connector.testing.broker.free_ports", choose)
+            chosen = choose(count)
+            another.bind(("127.0.0.1", chosen[-2]))  # where Erlang nodes would meet
+            another.listen()
+            return chosen
+
+        monkeypatch.setattr("neon_mq_connector.testing.broker.free_ports", choose_what_is_taken)
+        with PrivateBroker() as broker:
+            assert broker.list_queues("/") == []
