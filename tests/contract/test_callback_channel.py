@@ -282,6 +282,7 @@ class TestDeclaring:
         def work(channel: Any, *_: Any) -> None:
             channel.exchange_declare(exchange="made", exchange_type=kind)
             channel.queue_bind(queue=queue, exchange="made", routing_key="a.*")
+            channel.confirm_delivery()  # or what is unbound next might be unbound first
             channel.basic_publish("made", "b.1", encode({"n": "no"}))
             channel.basic_publish("made", "a.1", encode({"n": "yes"}))
             channel.queue_unbind(queue=queue, exchange="made", routing_key="a.*")
