@@ -64,14 +64,27 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
         EncodeError: the dict has no `repr`: it is nested too deep, or holds an integer that is too
             long. Send less, or that value as a string.
     """
+    return _write(data, is_literal=False)
+
+
+def write_literals(data: dict[Any, Any]) -> bytes:
+    """Write a dict as `dict_to_b64` does, whose `repr` is known to be made of literals."""
+    return _write(data, is_literal=True)
+
+
+def _write(data: dict[Any, Any], is_literal: bool) -> bytes:
     try:
         text = repr(data)
     except RecursionError:
         raise EncodeError("the message is nested too deep for the legacy format") from None
     except ValueError as error:
         raise EncodeError(f"the message cannot be written in the legacy format: {error}") from error
-    # what `json.dumps` and `base64.b64encode` come to for a string; large texts are let go early
-    text = encode_basestring_ascii(text)
+    # what `json.dumps` and `base64.b64encode` come to for a string; large texts are let go early.
+    # Literals have no control characters, so most of them need no second look in JSON
+    if is_literal and "\\" not in text and '"' not in text and text.isascii():
+        text = f'"{text}"'
+    else:
+        text = encode_basestring_ascii(text)
     raw = text.encode("ascii")
     del text
     return binascii.b2a_base64(raw, newline=False)
