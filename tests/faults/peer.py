@@ -80,7 +80,7 @@ class Peer:
     def take_all(self, queue: str) -> list[tuple[BasicProperties, bytes]]:
         """Empty a queue, which may be missing."""
         with self.channel() as channel:
-            return take_all(channel, queue)
+            return list(take_all(channel, queue))
 
     def ids_in(self, queue: str) -> list[str]:
         """Empty a queue, which may be missing, and return the ids of what was in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pika.adapters.blocking_connection import BlockingChannel
@@ -138,19 +138,17 @@ class Ledger:
             )
 
 
-def take_all(channel: BlockingChannel, queue: str) -> list[tuple[BasicProperties, bytes]]:
-    """Empty a queue; one that does not exist is empty, and costs the channel."""
-    taken: list[tuple[BasicProperties, bytes]] = []
+def take_all(channel: BlockingChannel, queue: str) -> Iterator[tuple[BasicProperties, bytes]]:
+    """Take message by message until a queue is empty; one that is missing costs the channel."""
     try:
         while True:
             method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is None or properties is None or body is None:
-                return taken
-            taken.append((properties, body))
+                return
+            yield properties, body
     except ChannelClosedByBroker as error:
         if error.reply_code != 404:
             raise
-        return taken
 
 
 def _describe(what: str, ids: frozenset[str]) -> str:
