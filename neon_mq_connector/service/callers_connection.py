@@ -41,8 +41,8 @@ def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> 
     over those that the process keeps for its parameters.
 
     Args:
-        connection: a pika `BlockingConnection` or `SelectConnection`, or the ``connection`` of a
-            consumer thread or of a callback's channel.
+        connection: any of pika's, or the ``connection`` of a consumer thread or of a callback's
+            channel.
         destination: where the message goes; what is missing there is declared.
         encoded: the message.
 
@@ -54,7 +54,7 @@ def emit(connection: Any, destination: Destination, encoded: EncodedMessage) -> 
         raise pika_errors.ConnectionWrongStateError(
             f"{destination}: a message needs an open connection; this one is closed"
         )
-    if not isinstance(connection, (pika.BlockingConnection, pika.SelectConnection)):
+    if not isinstance(connection, (pika.BlockingConnection, pika.connection.Connection)):
         connections, timeout = connection.connections, _PUBLISH_TIMEOUT
     else:
         connections, timeout = getattr(connection, _OWNER, (None, _PUBLISH_TIMEOUT))

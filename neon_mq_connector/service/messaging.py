@@ -97,7 +97,9 @@ class MessagingService(ConfiguredService):
         exchange_type: str | ExchangeType = "direct",
         expiration: int = 1000,
     ) -> str:
-        """Send a message on a connection that the caller holds, and wait until the broker has it.
+        """Send a message to where a connection leads, and wait until the broker has it.
+
+        The connection itself is not used; the message goes over the service's own.
 
         Args:
             connection: a pika connection, or the ``connection`` of a consumer thread or of a

@@ -77,7 +77,7 @@ class BrokerPrograms:
 
 
 def find_broker_programs(environ: Mapping[str, str] | None = None) -> BrokerPrograms:
-    """Find an installed RabbitMQ whose scripts run as whoever calls them.
+    """Find an installed RabbitMQ whose scripts run as the user that calls them.
 
     Args:
         environ: where `RABBITMQ_HOME` and `PATH` are looked up; by default the process's own.

@@ -1,4 +1,4 @@
-"""A broker that runs, whoever started it: where it is, and what is in it."""
+"""A running broker: where it is, and what is in it."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ class Queue:
                 timer.cancel()
         self.purge()
         if len(self.turns):
-            # only when whoever deleted it has got the answer
+            # only when the client that deleted it has got the answer
             self.vhost.clock.after(0, self._tell_consumers)
 
     def recover(self) -> None:

@@ -466,11 +466,26 @@ def test_a_stop_while_a_service_prepares_to_run_is_a_stop(
 
 @pytest.mark.parametrize("_round", range(3))
 def test_a_stop_while_the_presence_is_published_leaves_no_connection(
-    engine: Engine, make_connector: MakeConnector, seen: Seen, _round: int
+    engine: Engine,
+    make_connector: MakeConnector,
+    seen: Seen,
+    monkeypatch: pytest.MonkeyPatch,
+    _round: int,
 ) -> None:
     connector = make_connector()
     connector.sync_period = 0.001
     connector.register_consumer("c", connector.vhost, "q", seen, **engine)
+    publish, publishes = connector.publish_message, threading.Event()
+    ended: list[str] = []
+
+    def publish_presence(*args: Any, **kwargs: Any) -> str:
+        publishes.set()
+        eventually(lambda: not connector.started, what="the stop")
+        ended.append(publish(*args, **kwargs))
+        return ended[-1]
+
+    monkeypatch.setattr(connector, "publish_message", publish_presence)
     connector.run(run_observer=False, mq_timeout=10)
-    time.sleep(0.05)
+    assert publishes.wait(30.0)
     connector.stop()
+    assert ended, "what was being published when the stop began"

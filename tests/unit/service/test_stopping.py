@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from neon_mq_connector import MQConnector
+from neon_mq_connector import MQConnector, connector
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.service.liveness import LivenessWatch
 
@@ -53,3 +53,24 @@ def test_however_many_brokers_are_silent_a_stop_keeps_to_its_time(
     connector.stop()
     # some of it is for saying good-bye where callbacks have used up all of it
     assert clock.now - 1_000.0 <= STOP_TIMEOUT + 0.5
+
+
+def test_at_the_end_of_the_process_a_stop_that_raises_keeps_no_other_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped: list[str] = []
+
+    class Running:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def stop(self) -> None:
+            stopped.append(self._name)
+            if self._name == "raises":
+                raise RuntimeError(self._name)
+
+    running = [Running("one"), Running("raises"), Running("another")]
+    monkeypatch.setattr(connector, "_running", running)
+    with pytest.raises(RuntimeError, match="raises"):
+        connector._stop_what_runs()
+    assert sorted(stopped) == ["another", "one", "raises"]
