@@ -19,6 +19,11 @@ REPLY_QUEUE = "neon-reply-queue"
 #: How long the requester waits, in milliseconds. A service drops a request that has waited longer.
 TIME_ALLOWED = "neon-time-allowed"
 
+#: A requester that understands an error answer says so; the value is 1.
+ACCEPTS_ERRORS = "neon-accepts-errors"
+#: In an error answer: the name of the exception.
+ERROR = "neon-error"
+
 #: What a parked message tells of its failure.
 PARKED_ERROR = "neon-error"
 PARKED_TRACEBACK = "neon-traceback"

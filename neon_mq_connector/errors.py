@@ -23,7 +23,11 @@
     │   └── PublishBatchError                   some of many: `failures` has an error for each
     ├── RequestError
     │   ├── RequestTimeoutError (TimeoutError)
-    │   └── RequestLostError (ConnectionError)
+    │   ├── RequestLostError (ConnectionError)
+    │   └── RemoteError                         the service has failed; it says how
+    ├── RequestRefusedError                     raised by a handler: answer with an error, no retry
+    │   └── InvalidRequestError (ValueError)    the request does not fit what the handler takes
+    ├── InvalidAnswerError (TypeError)          what a handler has returned is no answer
     ├── WaitTimeoutError (TimeoutError)         an operation on the broker took longer than allowed
     └── StoppedError                            the object was stopped; make or start a new one
 
@@ -163,6 +167,65 @@ class RequestTimeoutError(RequestError, TimeoutError):
 
 class RequestLostError(RequestError, ConnectionError):
     """The connection ended while the answer was awaited."""
+
+
+class RemoteError(RequestError):
+    """The service has failed, or refuses the request, and has answered with an error.
+
+    Attributes:
+        type: the name of the exception that the service has raised.
+        message: what it says; empty where the service hides it.
+        details: what else the service tells; for a request that does not fit, a list with a dict
+            for each fault.
+        queue: where the request went.
+        message_id: of the request.
+    """
+
+    def __init__(
+        self, type: str, message: str, *, details: Any = None, queue: str, message_id: str
+    ) -> None:
+        super().__init__(f"request {message_id} to queue {queue!r} failed: {type}: {message}")
+        self.type = type
+        self.message = message
+        self.details = details
+        self.queue = queue
+        self.message_id = message_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive the way to another process."""
+        make = partial(
+            RemoteError, details=self.details, queue=self.queue, message_id=self.message_id
+        )
+        return make, (self.type, self.message)
+
+
+class RequestRefusedError(MQError):
+    """Raise it in a handler to refuse a request: its sender is told, and it is not tried again.
+
+    What it says is always told to the sender, also where the messages of other exceptions are
+    hidden. Services may derive from it.
+
+    Attributes:
+        type: what `RemoteError.type` will be; the name of the class by default.
+        details: more for the sender to read, made of dicts, lists, texts and numbers.
+    """
+
+    def __init__(self, message: str, *, type: str = "", details: Any = None) -> None:
+        super().__init__(message)
+        self.type = type or self.__class__.__name__
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive the way to another process."""
+        return partial(self.__class__, type=self.type, details=self.details), self.args
+
+
+class InvalidRequestError(RequestRefusedError, ValueError):
+    """A request does not fit what its handler takes; `details` says what is wrong, by field."""
+
+
+class InvalidAnswerError(MQError, TypeError):
+    """What a handler has returned is no answer, or not of the type that it has declared."""
 
 
 class WaitTimeoutError(MQError, TimeoutError):

@@ -24,7 +24,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.pika_errors import check_properties
-from neon_mq_connector.consumers.reply_route import Reply, is_harmless, make_answer
+from neon_mq_connector.consumers.reply_route import Reply, is_harmless, make_answer, reply_to
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
@@ -237,11 +237,14 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         if self.delivery is not None and self.delivery.body is body:
             self._request = (queue, wire_format)
 
-    def reply(self, queue: str) -> Reply | None:
-        """Return how a message for a queue is sent as the answer to the request.
+    def reply(self, queue: str | None = None) -> Reply | None:
+        """Return how the request is answered.
+
+        Args:
+            queue: where something is about to be sent, which may be the answer.
 
         Returns:
-            None when it does not answer it.
+            None when that does not answer it, or when its sender wants no answer.
         """
         delivery = self.delivery
         if delivery is None:
@@ -255,12 +258,9 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
             else:
                 self._request = (data.get("routing_key"), wire_format)
         named, wire_format = self._request
-        if named != queue:
+        if queue is not None and queue != (named or properties.reply_to):
             return None
-        route = self.route
-        if route is not None and route.queue == queue:
-            return Reply(route.reply_to, wire_format, route.correlation_id)
-        return Reply(queue, wire_format, properties.correlation_id)
+        return reply_to(properties, self.route, named, wire_format)
 
     def answer(self, data: Mapping[str, Any], reply: Reply) -> None:
         """Publish the answer to the request; an ack that follows waits for its confirm.

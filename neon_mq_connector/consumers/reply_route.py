@@ -74,11 +74,44 @@ class Reply(NamedTuple):
         queue: the reply queue, or the direct reply-to name of the requester.
         wire_format: the format in which the request came.
         correlation_id: what the answer must carry; None for its own message id.
+        declares: whether the queue is declared if it is missing, as old requesters expect it. A
+            queue that is named by ``reply_to`` is its requester's own.
     """
 
     queue: str
     wire_format: WireFormat
     correlation_id: str | None
+    declares: bool
+
+
+def reply_to(
+    properties: BasicProperties,
+    route: ReplyRoute | None,
+    routing_key: object,
+    wire_format: WireFormat,
+) -> Reply | None:
+    """Return how a request is answered.
+
+    Args:
+        properties: of the request.
+        route: its `reply_route`.
+        routing_key: what its body names; clients in other languages name only ``reply_to``.
+        wire_format: the format in which it came.
+
+    Returns:
+        None where its sender wants no answer.
+    """
+    correlation_id = properties.correlation_id
+    if isinstance(routing_key, str) and routing_key:
+        if route is not None and route.queue == routing_key:
+            return Reply(route.reply_to, wire_format, correlation_id, declares=False)
+        declares = not is_reply_name(routing_key)
+        return Reply(routing_key, wire_format, correlation_id, declares)
+    queue = properties.reply_to
+    if not queue:
+        return None
+    # what AMQP peers expect where they have sent no correlation id
+    return Reply(queue, wire_format, correlation_id or properties.message_id, declares=False)
 
 
 def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Message:
@@ -100,7 +133,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
         correlation_id=reply.correlation_id,
     )
     # a requester without its reply queue is gone: nothing is declared for it
-    declares = not is_reply_name(reply.queue)
+    declares = reply.declares
     return Message(
         "",
         reply.queue,
