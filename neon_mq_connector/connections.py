@@ -199,6 +199,11 @@ class Connections:
         every = (self._publishing, self._requests, *self._consuming, *self._answering)
         return [link for link in every if link is not None]
 
+    def publish_outcomes(self) -> dict[str, int]:
+        """Return how many messages were confirmed, and how many failed in which way."""
+        publisher = self._publisher
+        return {} if publisher is None else publisher.outcomes.to_dict()
+
     def close(self, timeout: float) -> bool:
         """Close all of it within a timeout in seconds; what was published is confirmed first.
 

@@ -22,8 +22,9 @@ from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
+from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.consuming import ConsumingService
-from neon_mq_connector.service.health import Health, describe_connections
+from neon_mq_connector.service.health import Health, count_publishes, describe_connections
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import wait_for_end
 from neon_mq_connector.threads import forking
@@ -46,7 +47,7 @@ ConsumerThreadInstance = BaseConsumerThread
 _running: WeakSet[MQConnector] = WeakSet()
 
 
-class MQConnector(ConsumingService):
+class MQConnector(ServesHealth, ConsumingService):
     """Consume queues, subscribe to exchanges, send messages; a service derives from it.
 
     Nothing is opened before it is needed: `run` starts the consumers that were registered, the
@@ -109,6 +110,7 @@ class MQConnector(ConsumingService):
         timeout = float(kwargs.get("mq_timeout", 120))
         names = tuple(kwargs.setdefault("consumer_names", ()) or ())
         daemon = bool(kwargs.setdefault("daemonize_consumers", False))
+        self._serve_configured_health()
         problem = self._reach_broker(timeout)
         if self._mq_stop_waiting.is_set():
             LOG.info("service %r was stopped while it waited for the broker", self.service_name)
@@ -197,9 +199,13 @@ class MQConnector(ConsumingService):
         """
         watch = self._mq_watch
         complaints = {} if watch is None else watch.complaints
+        stuck = [f"consumer {name!r} has ended" for name in self._registry.given_up()]
         consumers, reasons = self._registry.health(complaints, stacks=stacks)
-        if watch is not None and (problem := watch.standstill()):
-            reasons.append(problem)
+        if watch is not None:
+            stuck += [f"consumer {name!r}: {problem}" for name, problem in watch.stuck.items()]
+            if problem := watch.standstill():
+                reasons.append(problem)
+                stuck.append(problem)
         if not self._mq_running:
             reasons = [f"service {self.service_name!r} is not running"]
         with self._mq_lock:
@@ -209,6 +215,8 @@ class MQConnector(ConsumingService):
             reasons=tuple(reasons),
             consumers=consumers,
             connections=describe_connections(connections),
+            stuck=tuple(stuck),
+            publishes=count_publishes(connections),
         )
 
     def pre_run(self, **kwargs: Any) -> None:
@@ -325,6 +333,7 @@ class MQConnector(ConsumingService):
                 self._mq_closing = {}
         for each in connections:
             each.close(time_left(deadline))
+        self._end_configured_health()
 
     def after_fork_in_child(self) -> None:
         """Forget in a child process what only the parent runs; `run` may be called there too."""
@@ -333,6 +342,7 @@ class MQConnector(ConsumingService):
         forking.keep(self._mq_loop, self._mq_closing)
         self._mq_lock = threading.RLock()
         self._mq_running = False
+        self._mq_health_server = None
         self._mq_closing = {}
         self._mq_timers = {}
         self._mq_watch = self._mq_loop = None

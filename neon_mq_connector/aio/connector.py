@@ -17,13 +17,9 @@ from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.aio.signals import LoopSignals, unless
-from neon_mq_connector.aio.threaded import (
-    ReadOnly,
-    Settable,
-    ThreadedConnector,
-    takes_arguments_of,
-)
+from neon_mq_connector.aio.threaded import ReadOnly, Settable, ThreadedConnector, takes_arguments_of
 from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.health import Health
 from neon_mq_connector.service.messaging import WIRE_FORMATS, destination_of
 
@@ -40,7 +36,7 @@ Self = TypeVar("Self", bound="AsyncMQConnector")
 _PREPARING = 15.0
 
 
-class AsyncMQConnector:
+class AsyncMQConnector(ServesHealth):
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -335,6 +331,7 @@ class AsyncMQConnector:
                 self._lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
             await (self.post_run(**kwargs) or DONE)
 
+        self._serve_configured_health()
         await self._lifecycle.run(timeout, start)
 
     async def _observe(self) -> None:
@@ -360,6 +357,7 @@ class AsyncMQConnector:
         connector whose loop was closed without a stop is stopped on whatever loop awaits this.
         """
         await self._lifecycle.stop()
+        self._end_configured_health()
 
     async def __aenter__(self: Self) -> Self:
         """Run the connector; raises as `run`."""

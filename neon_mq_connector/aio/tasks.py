@@ -107,6 +107,7 @@ class TaskRunner:
         self._host = ChannelHost(loop, outbox, callback_name, self._report)
         self._numbers = itertools.count()
         self._asides = 0
+        self.held_up_for = 0.0
         self._is_starting = False
         self._is_cancelling = False
         self._patience: Patience | None = None
@@ -132,7 +133,7 @@ class TaskRunner:
     def running(self) -> list[Running]:
         """List the callbacks that are running."""
         return [
-            Running(message.tag, message.started, thread_id, task)
+            Running(message.tag, message.started, thread_id, message.message_id, task)
             for message, thread_id, task in self._running.copy().values()
         ]
 
@@ -169,7 +170,7 @@ class TaskRunner:
             reason = f"the asyncio loop {self._loop.name} has ended"
             self._call_soon(partial(raise_error, CallbacksEndedError(reason)))
             return reason
-        held_up = self._loop.blocked_for()
+        self.held_up_for = held_up = self._loop.blocked_for()
         with suppress(StoppedError):
             self._loop.call(self._look_after_tasks)
         if held_up < _LONGEST_STANDSTILL:

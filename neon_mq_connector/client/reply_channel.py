@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from neon_mq_connector import metrics
 from neon_mq_connector.client.reply_queues import (
     NamedQueues,
     declare_reply_queue,
@@ -204,7 +206,10 @@ class ReplyChannel:
 
     def remove(self, request: Request) -> None:
         """Let a request receive nothing any more."""
-        self._by_correlation.pop(request.correlation_id, None)
+        was_waiting = self._by_correlation.pop(request.correlation_id, None)
+        if was_waiting is not None and (durations := metrics.request_seconds) is not None:
+            spec = request.spec
+            durations.observe(spec.queue, time.monotonic() - (spec.deadline - spec.timeout))
         message_id = request.message.message_id
         if self._by_message.get(message_id) is request:
             self._by_message.pop(message_id, None)

@@ -166,6 +166,24 @@ class Tuning(Section):
         description="How long to wait for the answer to a request that names no time itself.",
     )
 
+    health_port: Whole | None = setting(
+        None,
+        expects="a port (0-65535)",
+        group="Watching",
+        description="Where `run()` serves the state of the service over HTTP: `/live`, `/ready`, "
+        "`/inflight`, `/metrics` and a page. 0: a free port, which the log names. Without one, "
+        "nothing is served.",
+        ge=0,
+        le=65535,
+    )
+    health_host: str = setting(
+        "127.0.0.1",
+        expects="an address of this host",
+        description="The address that `health_port` is served on. In a container whose probes come "
+        "from outside that is `0.0.0.0`; whoever reaches it can read the state, which has names of "
+        "queues and stacks, and no bodies of messages.",
+    )
+
     @field_validator("reconnect_delay_max", "retry_delay_max")
     @classmethod
     def _not_below_the_shortest(cls, value: float, info: ValidationInfo) -> float:

@@ -11,6 +11,7 @@ from functools import partial
 
 from pika.spec import Basic, BasicProperties
 
+from neon_mq_connector import metrics
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.registration import AckMode, Registration
@@ -187,12 +188,16 @@ class Dispatcher:
             channel: the callback's, which knows what it has published.
         """
         self.handled += 1
+        if (durations := metrics.callback_seconds) is not None:
+            durations.observe(message.session.queue, time.monotonic() - message.started)
         if self._mode is AckMode.ON_SUCCESS and message.session.settlement.is_open(message.tag):
             channel.basic_ack(message.tag)
 
     def raised(self, message: ReceivedMessage, error: BaseException) -> None:
         """Take the end of a callback that has raised."""
         self.failed += 1
+        if (durations := metrics.callback_seconds) is not None:
+            durations.observe(message.session.queue, time.monotonic() - message.started)
         self.runner.aside(partial(self._deal_with, message, error))
 
     def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:

@@ -44,12 +44,14 @@ class Running(NamedTuple):
         tag: the delivery tag of its message.
         since: when it started, on the monotonic clock, in seconds.
         thread_id: the thread it runs on.
+        message_id: the id of its message, as its sender has set it.
         task: the asyncio task it runs in; None for a function.
     """
 
     tag: int
     since: float
     thread_id: int
+    message_id: str | None = None
     task: Any = None
 
 
@@ -85,7 +87,14 @@ class MessageHandler(Protocol):
 
 
 class CallbackRunner(Protocol):
-    """Run callbacks for the messages in the backlog of a handler."""
+    """Run callbacks for the messages in the backlog of a handler.
+
+    Attributes:
+        held_up_for: for how long the loop of its callbacks had stood still when `standstill` was
+            called last, in seconds.
+    """
+
+    held_up_for: float
 
     @property
     def never_waits(self) -> bool:

@@ -94,6 +94,11 @@ class ReceivedMessage:
         delivery = self.delivery
         return delivery_tag(self.raw[0]) if delivery is None else delivery.method.delivery_tag
 
+    @property
+    def message_id(self) -> str | None:
+        """Its id, as its sender has set it; None before its callback starts."""
+        return None if self.delivery is None else self.delivery.properties.message_id
+
 
 class Session:
     """One generation of the consuming channel of one queue; callable from any thread.

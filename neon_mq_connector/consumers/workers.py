@@ -44,6 +44,7 @@ class ThreadRunner:
         name: str,
     ) -> None:
         self.never_waits = concurrency > 1
+        self.held_up_for = 0.0
         self._running: dict[int, ReceivedMessage] = {}
         self._callback = callback
         self._handler = handler
@@ -114,7 +115,7 @@ class ThreadRunner:
     def running(self) -> list[Running]:
         """List the callbacks that are running."""
         return [
-            Running(message.tag, message.started, thread_id)
+            Running(message.tag, message.started, thread_id, message.message_id)
             for thread_id, message in self._running.copy().items()
         ]
 

@@ -32,7 +32,7 @@ from neon_mq_connector.publishing.confirm_channel import (
     refused_message,
 )
 from neon_mq_connector.publishing.message import Answer, Flush, Message
-from neon_mq_connector.publishing.unconfirmed import Unconfirmed, UnconfirmedLimit
+from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.topology import Queue, declare_queue
 
@@ -42,6 +42,9 @@ class Publisher:
 
     `_opening` owns the current channel. It is reentrant, so that it can be released after an
     exception out of a signal handler without knowing whether it was acquired.
+
+    Attributes:
+        outcomes: how many messages were confirmed, and how many failed in which way.
 
     Args:
         link: the publishing connection, which this object does not close.
@@ -57,6 +60,7 @@ class Publisher:
         # names only: one that was deleted since is found out by the broker's refusal
         self._exchanges: set[str] = set()
         self._limit = UnconfirmedLimit(link.name)
+        self.outcomes = Outcomes()
 
     def publish(self, message: Message, *, timeout: float) -> None:
         """Publish and wait until the broker has the message.
@@ -108,9 +112,10 @@ class Publisher:
             if not self._limit.add(item):
                 self._wait_for_room(item)
             self._send(item)
-        except BaseException:
+        except BaseException as error:
             self._limit.dropped.append(item)
             self._limit.release_dropped()
+            self.outcomes.count(error)
             raise
 
     def post_at_once(
@@ -294,6 +299,7 @@ class Publisher:
     def _settled(self, item: Unconfirmed, error: PublishError | None) -> None:
         message = item.message
         if error is None:
+            self.outcomes.confirmed += 1
             self._limit.release(item)
             self._link.call_last(item.answer.resolve, None)
             return
@@ -304,7 +310,7 @@ class Publisher:
         ):
             self._declare_and_send(item)
             return
-        item.answer.fail(error)
+        self.outcomes.fail(item, error)
         self._limit.release(item)
 
     def _ended(
@@ -328,19 +334,20 @@ class Publisher:
                 if message.declare is not None and not item.declared:
                     self._declare_and_send(item)
                     continue
-                item.answer.fail(UnroutableError(f"{message}: {error}", may_have_arrived=False))
+                self.outcomes.fail(
+                    item, UnroutableError(f"{message}: {error}", may_have_arrived=False)
+                )
             elif not culprit_passed and refuses(message):
                 culprit_passed = True
-                item.answer.fail(
-                    PublishRejectedError(f"{message}: {error}", may_have_arrived=False)
-                )
+                rejected = PublishRejectedError(f"{message}: {error}", may_have_arrived=False)
+                self.outcomes.fail(item, rejected)
             elif culprit_passed or message.repeatable:
                 self._send_again(item)
                 continue
             else:
                 lost = PublishLostError(f"{message}: {error}", may_have_arrived=True)
                 lost.__cause__ = error
-                item.answer.fail(lost)
+                self.outcomes.fail(item, lost)
             self._limit.release(item)
 
     def _declare_and_send(self, item: Unconfirmed) -> None:
@@ -366,7 +373,7 @@ class Publisher:
             failure = self._not_sent(message, error)
             if message.repeatable:
                 failure.may_have_arrived = True  # the first time
-            item.answer.fail(failure)
+            self.outcomes.fail(item, failure)
             self._limit.release(item)
 
     def _not_sent(self, message: Message, error: Exception) -> PublishError:

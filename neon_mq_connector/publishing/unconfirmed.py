@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import (
+    PublishError,
+    PublishLostError,
+    PublishRejectedError,
+    PublishTimeoutError,
+    UnroutableError,
+)
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.publishing.message import Answer, Flush, Message
 
@@ -52,6 +59,40 @@ class Unconfirmed:
         self.frames = b""
         self.flush = flush
         self.is_counted = False
+
+
+class Outcomes:
+    """Count what has become of messages; any thread counts, in a line without a call.
+
+    Attributes:
+        confirmed: how many messages the broker has confirmed.
+    """
+
+    _NAMES: Mapping[type[BaseException], str] = {
+        UnroutableError: "unroutable",
+        PublishRejectedError: "rejected",
+        PublishTimeoutError: "timeout",
+        PublishLostError: "lost",
+    }
+
+    def __init__(self) -> None:
+        self.confirmed = 0
+        self._failed = dict.fromkeys(self._NAMES.values(), 0)
+
+    def fail(self, item: Unconfirmed, error: PublishError) -> None:
+        """Count a message that failed, and tell its sender."""
+        self.count(error)
+        item.answer.fail(error)
+
+    def count(self, error: BaseException) -> None:
+        """Count a message that failed."""
+        name = self._NAMES.get(type(error))
+        if name is not None:
+            self._failed[name] += 1
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts by outcome."""
+        return {"confirmed": self.confirmed, **self._failed}
 
 
 class UnconfirmedLimit:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neon_mq_connector.connections import Connections
@@ -101,12 +102,16 @@ class Health:
         reasons: what is wrong, one line each.
         consumers: each registered consumer, by name.
         connections: each open or wanted connection.
+        stuck: of what is wrong, that which only a restart of the process mends.
+        publishes: how many messages were confirmed, and how many failed in which way.
     """
 
     healthy: bool
     reasons: tuple[str, ...]
     consumers: Mapping[str, ConsumerHealth]
     connections: tuple[ConnectionHealth, ...]
+    stuck: tuple[str, ...] = ()
+    publishes: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts and lists, for JSON."""
@@ -154,6 +159,57 @@ def describe_consumer(
         oldest_callback_age=now - running[0].since if running else None,
         oldest_callback_stack=_stack(running[0]) if running and stacks else None,
     )
+
+
+@dataclass(frozen=True)
+class RunningCallback:
+    """One callback that is running.
+
+    Attributes:
+        consumer: the name of its consumer.
+        queue: where its message came from.
+        vhost: the virtual host of that.
+        message_id: the id of its message, if the sender has set one.
+        age: how long it has been running, in seconds.
+        stack: where it is; None when that cannot be seen.
+    """
+
+    consumer: str
+    queue: str
+    vhost: str
+    message_id: str | None
+    age: float
+    stack: str | None
+
+
+def describe_running(consumers: Mapping[str, BaseConsumerThread]) -> list[RunningCallback]:
+    """Return each running callback with its stack, the oldest first.
+
+    Args:
+        consumers: their threads, by name.
+    """
+    now = time.monotonic()
+    found = [
+        RunningCallback(
+            consumer=name,
+            queue=thread.consumer.queue,
+            vhost=thread.consumer.vhost,
+            message_id=each.message_id,
+            age=now - each.since,
+            stack=_stack(each),
+        )
+        for name, thread in consumers.items()
+        for each in thread.consumer.dispatcher.running()
+    ]
+    return sorted(found, key=lambda each: -each.age)
+
+
+def count_publishes(every: list[Connections]) -> dict[str, int]:
+    """Return what has become of the messages that were published on any of the connections."""
+    counts: Counter[str] = Counter()
+    for connections in every:
+        counts.update(connections.publish_outcomes())
+    return dict(counts)
 
 
 def describe_connections(every: list[Connections]) -> tuple[ConnectionHealth, ...]:

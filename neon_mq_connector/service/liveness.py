@@ -23,6 +23,7 @@ from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import State
+from neon_mq_connector.link import Link
 from neon_mq_connector.threads.errands import RepeatingTimer
 from neon_mq_connector.threads.guard import Guard
 
@@ -64,8 +65,12 @@ class _Stall:
 class LivenessWatch:
     """Look at a connector's consumers on a thread of its own.
 
-    `complaints` and `_looked_at` are replaced by the watching thread, and read by any. The rest is
-    owned by the watching thread.
+    `complaints`, `stuck` and `_looked_at` are replaced by the watching thread, and read by any. The
+    rest is owned by the watching thread.
+
+    Attributes:
+        complaints: what is wrong, by the consumer's name.
+        stuck: that of it which only a restart of the process mends.
 
     Args:
         name: of the thread.
@@ -82,6 +87,7 @@ class LivenessWatch:
         period: float = _PERIOD,
     ) -> None:
         self.complaints: Mapping[str, str] = {}
+        self.stuck: Mapping[str, str] = {}
         self._settings = settings
         self._consumers = consumers
         self._warned: dict[tuple[str, str], tuple[int, int]] = {}
@@ -117,7 +123,7 @@ class LivenessWatch:
 
     def look(self) -> None:
         """Look at each consumer once, mend what can be mended, and note what is wrong."""
-        before, complaints = self.complaints, {}
+        before, complaints, stuck = self.complaints, {}, {}
         stalls, self._stalls = self._stalls, {}
         self._ask_until = time.monotonic() + _QUERY_TIMEOUT
         for name, thread in self._consumers().items():
@@ -128,11 +134,13 @@ class LivenessWatch:
                 complaint = self._look_at(name, thread.consumer, stalls.get(name))
             if complaint:
                 complaints[name] = complaint
+                if _is_stuck(thread.consumer):
+                    stuck[name] = complaint
             if complaint and name not in before:
                 LOG.error("consumer %r: %s", name, complaint)
             elif name in before and not complaint:
                 LOG.warning("consumer %r: what was wrong is over", name)
-        self.complaints = complaints
+        self.complaints, self.stuck = complaints, stuck
         self._looked_at = time.monotonic()
 
     def _look_at(self, name: str, consumer: Consumer, stall: _Stall | None) -> str:
@@ -207,7 +215,7 @@ class LivenessWatch:
 
     def _connections_stand_still(self, session: Session) -> str:
         control, link = session.connections.control, session.link
-        age = time.monotonic() - link.last_tick if link.last_tick else 0.0
+        age = _standstill_of(link)
         if age >= _LONGEST_TICK:
             return f"the loop of {link.name} has stood still for {age:.0f} s"
         if control.busy_for >= self._settings.stalled_after:
@@ -291,6 +299,18 @@ class LivenessWatch:
                 count,
                 longest,
             )
+
+
+def _standstill_of(link: Link) -> float:
+    """Return for how long the loop of a connection has not gone round, in seconds."""
+    return time.monotonic() - link.last_tick if link.last_tick else 0.0
+
+
+def _is_stuck(consumer: Consumer) -> bool:
+    """Whether a thread that nothing replaces has stood still for long."""
+    session, runner = consumer.session, consumer.dispatcher.runner
+    link_stands = session is not None and _standstill_of(session.link) >= _LONGEST_TICK
+    return link_stands or runner.held_up_for >= _LONGEST_LOOK
 
 
 def _could_start(consumer: Consumer, session: Session, ready: int) -> bool:

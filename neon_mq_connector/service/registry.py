@@ -155,12 +155,17 @@ class ConsumerRegistry:
             if thread.is_alive():
                 continue  # it recovers by itself, also where it has failed for now
             properties = self.properties[name]
-            allowed, done = properties["restart_attempts"], properties["restarts"]
-            if not 0 <= allowed <= done:
-                properties["restarts"] = done + 1
+            if _may_restart(properties):
+                properties["restarts"] += 1
                 LOG.warning(
                     "consumer %r has ended (%s); restarting it", name, thread.snapshot.reason
                 )
+                yield name
+
+    def given_up(self) -> Iterator[str]:
+        """Iterate over those that have ended by themselves and are not started once more."""
+        for name, thread in self.running().items():
+            if not thread.is_alive() and not _may_restart(self.properties[name]):
                 yield name
 
     def health(
@@ -184,6 +189,11 @@ class ConsumerRegistry:
             or (each.state in _ENDED and name not in self.stopped)
         ]
         return consumers, reasons
+
+
+def _may_restart(properties: Mapping[str, Any]) -> bool:
+    allowed: int = properties["restart_attempts"]
+    return not 0 <= allowed <= properties["restarts"]
 
 
 def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> bool:

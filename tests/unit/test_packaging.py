@@ -103,6 +103,7 @@ def test_the_wheel_has_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> 
     assert code == {
         *(f"neon_mq_connector/{path}" for path, _ in sources()),
         "neon_mq_connector/py.typed",
+        "neon_mq_connector/health/page.html",
     }
 
 
@@ -112,12 +113,15 @@ def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_extras_are_there(metadata: Message) -> None:
-    assert set(metadata.get_all("Provides-Extra", ())) == {"aio", "bench", "dev", "test"}
+    assert set(metadata.get_all("Provides-Extra", ())) == {"aio", "bench", "dev", "metrics", "test"}
 
 
 def test_everything_imported_is_required() -> None:
-    required = {each.name.replace("-", "_") for each in read_requirements("requirements.txt")}
-    required |= {each.name.replace("-", "_") for each in read_requirements("aio.txt")}
+    required = {
+        each.name.replace("-", "_")
+        for name in ("requirements.txt", "aio.txt", "metrics.txt")
+        for each in read_requirements(name)
+    }
     imported = {
         name.partition(".")[0] for _, tree in sources() for name, _ in imported_packages(tree)
     }

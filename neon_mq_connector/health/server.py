@@ -1,0 +1,137 @@
+"""Serve the state over HTTP: a few requests at a time, each with a time-out, on threads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from typing import Any
+
+from neon_mq_connector.health.answers import Answer, Look, answer
+from neon_mq_connector.threads import forking
+
+LOG = logging.getLogger("neon_mq_connector.health")
+
+#: How long a client may take to send its request, or to read, at a time, in seconds.
+_CLIENT_TIMEOUT = 5.0
+#: How many requests are answered at a time; another connection is closed at once.
+_MOST_REQUESTS = 16
+_LOOK_AGAIN = 0.25
+_CLOSE_TIMEOUT = 2.0
+
+
+class HealthServer:
+    """Serve until `close`, on daemon threads.
+
+    Args:
+        look: returns the states; called for each request, on its thread.
+        host: the address to listen on; an IPv6 one too.
+        port: the port; 0 for a free one.
+        sock: a socket that listens already, instead of both.
+
+    Attributes:
+        host: the address.
+        port: the port.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        sock: socket.socket | None = None,
+    ) -> None:
+        if sock is None:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            sock = socket.create_server((host, port), family=family, backlog=_MOST_REQUESTS)
+        forking.close_in_child(sock)
+        self.host, self.port = sock.getsockname()[:2]
+        self._server = _Server(sock, lambda path: answer(path, look))
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="mq-health", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    def close(self) -> None:
+        """Serve no more; a second time does no harm."""
+        self._closed = True
+        if self._thread is not threading.current_thread():
+            self._thread.join(_CLOSE_TIMEOUT)
+        self._server.server_close()
+
+    def _serve(self) -> None:
+        while not self._closed:
+            self._server.handle_request()  # or a pause, if none comes
+
+
+class _Server(ThreadingTCPServer):
+    """What accepts connections; `http.server` would look up the name of the host."""
+
+    timeout = _LOOK_AGAIN
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, sock: socket.socket, respond: Callable[[str], Answer]) -> None:
+        super().__init__(sock.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = sock
+        self.respond = respond
+        self._free = threading.Semaphore(_MOST_REQUESTS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        LOG.debug("a request of %s was not answered", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _CLIENT_TIMEOUT
+    server: _Server
+
+    def version_string(self) -> str:
+        return "neon-mq"
+
+    def do_GET(self) -> None:
+        try:
+            response = self.server.respond(self.path)
+        except Exception as error:
+            LOG.exception("%s cannot be answered", self.path)
+            body = json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
+            response = Answer(500, "application/json", body)
+        self.send_response(response.code)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        LOG.debug(format, *arguments)

@@ -1,0 +1,101 @@
+"""The state of one process as data: what all answers of the endpoint are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, TypeAlias
+
+from neon_mq_connector import metrics
+from neon_mq_connector.service.health import Health, describe_running
+
+#: As JSON; see `status_of`, and `unreachable` for a process that does not tell it.
+Status: TypeAlias = dict[str, Any]
+
+
+class Observed(Protocol):
+    """A connector, as far as it is looked at."""
+
+    @property
+    def service_name(self) -> str: ...
+
+    @property
+    def consumers(self) -> dict[str, Any]: ...
+
+    def health(self) -> Health: ...
+
+    def check_health(self) -> bool: ...
+
+
+def status_of(connector: Observed) -> Status:
+    """Return the state of a connector, and of the process that it runs in.
+
+    Returns:
+        ``live`` and ``ready``, each with ``ok`` and ``reasons``; ``running``: the callbacks that
+        run; ``consumers``, ``connections``, ``publishes``; ``callback_seconds`` and
+        ``request_seconds``: see `metrics.Durations.to_dict`.
+    """
+    health = connector.health()
+    reasons = list(health.reasons)
+    if not reasons and not connector.check_health():  # services override it
+        reasons = [f"check_health() of service {connector.service_name!r} returns False"]
+    return {
+        "service": connector.service_name,
+        "pid": os.getpid(),
+        "live": _verdict(health.stuck),
+        "ready": _verdict(reasons),
+        "running": [asdict(each) for each in describe_running(dict(connector.consumers))],
+        "consumers": [asdict(each) for each in health.consumers.values()],
+        "connections": [asdict(each) for each in health.connections],
+        "publishes": dict(health.publishes),
+        "callback_seconds": _durations(metrics.callback_seconds),
+        "request_seconds": _durations(metrics.request_seconds),
+    }
+
+
+def unreachable(service: str, reason: str, *, live: bool) -> Status:
+    """Return the state of a process that does not tell it.
+
+    Args:
+        service: what to call it.
+        reason: why.
+        live: whether it is being mended, so that nothing is to be restarted.
+    """
+    return {
+        "service": service,
+        "pid": None,
+        "live": _verdict([] if live else [reason]),
+        "ready": _verdict([reason]),
+        "running": [],
+        "consumers": [],
+        "connections": [],
+        "publishes": {},
+        "callback_seconds": {},
+        "request_seconds": {},
+    }
+
+
+def merged_verdict(statuses: Iterable[Mapping[str, Any]], key: str) -> tuple[bool, list[str]]:
+    """Return whether all processes are well, and what is wrong with which.
+
+    Args:
+        statuses: of the processes; with several of them each has its number under ``worker``.
+        key: ``live`` or ``ready``.
+    """
+    reasons, well = [], True
+    for status in statuses:
+        verdict, worker = status[key], status.get("worker")
+        prefix = "" if worker is None else f"worker {worker}: "
+        well = well and verdict["ok"]
+        reasons += [prefix + reason for reason in verdict["reasons"]]
+    return well, reasons
+
+
+def _verdict(reasons: Iterable[str]) -> dict[str, Any]:
+    reasons = list(reasons)
+    return {"ok": not reasons, "reasons": reasons}
+
+
+def _durations(durations: metrics.Durations | None) -> dict[str, Any]:
+    return {} if durations is None else durations.to_dict()
