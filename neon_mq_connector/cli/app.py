@@ -15,7 +15,7 @@ from neon_mq_connector.cli.logs import debug_option, shown_logs
 from neon_mq_connector.version import __version__
 
 #: Each is a module of this package with a click command named `command`.
-COMMANDS = ("demo", "broker", "request", "send", "listen")
+COMMANDS = ("demo", "broker", "run", "request", "send", "listen")
 
 
 class CommandGroup(click.Group):
@@ -71,6 +71,7 @@ def cli(ctx: click.Context) -> None:
     \b
     neon-mq demo                               see a service at work
     neon-mq broker                             run a broker of your own
+    neon-mq run module:Class                   run a service
     neon-mq request my_queue '{"text": "hi"}'  ask a service
     neon-mq listen --exchange news             see what is published
 

@@ -36,7 +36,7 @@ class ExitCode(enum.IntEnum):
     NOT_DELIVERED = 5, "no queue takes the message, or the broker did not confirm it"
     CONFIGURATION = 6, "the configuration cannot be used"
     INTERNAL = 70, "something that should not happen; --debug shows where"
-    INTERRUPTED = 130, "ended by Ctrl-C (for listen and broker that is 0)"
+    INTERRUPTED = 130, "ended by Ctrl-C (for run, listen and broker that is 0)"
 
     def __new__(cls, value: int, meaning: str) -> ExitCode:
         """Make a member of its number and what that means."""

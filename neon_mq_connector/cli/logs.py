@@ -53,6 +53,21 @@ class ShownLogs:
         pikas.setLevel(logging.INFO)
         self._handler.setFormatter(logging.Formatter(_LONG))
 
+    def show_service(self, label: str) -> None:
+        """Show the log of a service, the library's and its own, from INFO on.
+
+        Args:
+            label: what each line begins with, after the time.
+        """
+        ours, _ = self._loggers
+        for logger in self._loggers:
+            logger.removeHandler(self._handler)
+            logger.propagate = True
+        ours.setLevel(logging.NOTSET)
+        text = _LONG if self.debugging else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level = logging.DEBUG if self.debugging else logging.INFO
+        logging.basicConfig(level=level, format=text.replace(" ", f" {label}", 1))
+
     def _is_news(self, record: logging.LogRecord) -> bool:
         return self.debugging or not record.name.startswith("neon_mq_connector.link")
 

@@ -1,0 +1,170 @@
+"""`neon-mq run`: a service in the foreground, in this process or in several that are supervised."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import click
+
+from neon_mq_connector import metrics
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.logs import debug_option, shown_logs
+from neon_mq_connector.cli.service_class import Service, load_service, make_service
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.health.server import HealthServer
+from neon_mq_connector.health.status import status_of
+
+LOG = logging.getLogger("neon_mq_connector.cli")
+
+_LOOPBACK = "127.0.0.1"
+#: What a worker may need beside the time for its callbacks, in seconds.
+_GRACE = 10.0
+
+
+@click.command("run", short_help="Run a service until Ctrl-C or SIGTERM.")
+@click.argument("where", metavar="MODULE:CLASS")
+@click.option("--name", metavar="NAME", help="The name of the service, its entry under users.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="How many processes run it; one that dies is started anew.",
+)
+@click.option("--reload", is_flag=True, help="Start it anew when a .py file below here changes.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve /live, /ready, /inflight, /metrics and a page.  [default: the setting health_port]",
+)
+@click.option(
+    "--health-host",
+    metavar="HOST",
+    help="The address to serve them on.  [default: the setting health_host, 127.0.0.1]",
+)
+@click.option("--worker", type=int, hidden=True, help="The number of this supervised process.")
+@click.option("--health-fd", type=int, hidden=True, help="A socket that listens, inherited.")
+@debug_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    where: str,
+    name: str | None,
+    workers: int,
+    reload: bool,
+    health_port: int | None,
+    health_host: str | None,
+    worker: int | None,
+    health_fd: int | None,
+) -> None:
+    """Run the service that a class defines, with its configuration, log and signals.
+
+    The class derives from MQConnector or AsyncMQConnector; a module that defines one such class
+    will do. It is constructed with no arguments, or with config=None and a service_name. On SIGTERM
+    or Ctrl-C running callbacks may finish; a second one ends it at once.
+
+    \b
+    Examples:
+      neon-mq run greeter:Greeter
+      neon-mq run greeter --reload
+      neon-mq run greeter:Greeter --workers 4 --health-port 8080
+    """
+    shown_logs(ctx).show_service("" if worker is None else f"worker {worker} ")
+    if worker is None and (workers > 1 or reload):
+        ctx.exit(_supervise(ctx, where, name, workers, reload, health_port, health_host))
+    if worker is not None:
+        _end_with_the_supervisor()
+    service = make_service(load_service(where), name)
+    if health_fd is not None:
+        metrics.enable()
+        sock = socket.socket(fileno=health_fd)
+        service._mq_health_server = HealthServer(lambda: (status_of(service),), sock=sock)
+    elif health_port is not None:
+        host = health_host or service.settings.health_host
+        # stopped with the service, and instead of one that the settings ask for
+        service._mq_health_server = _listen(
+            lambda: service.serve_health(host, health_port), health_port
+        )
+    _run(service)
+
+
+def _run(service: Service) -> None:
+    if not isinstance(service, MQConnector):
+        asyncio.run(service.run_forever())
+        return
+    kinds = {each.kind for each in inspect.signature(service.run).parameters.values()}
+    takes_options = inspect.Parameter.VAR_KEYWORD in kinds
+    # a callback that does not end must not keep the process alive
+    service.run_forever(**({"daemonize_consumers": True} if takes_options else {}))
+    if not service._mq_stop_waiting.is_set():
+        raise CommandError(
+            f"service {service.service_name!r} was not started: no broker answered in time",
+            ExitCode.NO_BROKER,
+        )
+
+
+def _supervise(
+    ctx: click.Context,
+    where: str,
+    name: str | None,
+    count: int,
+    reload: bool,
+    health_port: int | None,
+    health_host: str | None,
+) -> int:
+    """Run the same command in other processes, and answer for all of them."""
+    from neon_mq_connector.cli.supervisor import Supervisor
+    from neon_mq_connector.cli.worker import Worker, statuses_of
+
+    settings = MQConnector(None, name or where).settings
+    port = settings.health_port if health_port is None else health_port
+    command = [sys.executable, "-m", "neon_mq_connector.cli", "run", where]
+    if name:
+        command += ["--name", name]
+    if shown_logs(ctx).debugging:
+        command += ["--debug"]
+    with ExitStack() as stack:
+        workers = [
+            Worker(number, command, stack.enter_context(socket.create_server((_LOOPBACK, 0))))
+            for number in range(1, count + 1)
+        ]
+        if port is not None:
+            host = health_host or settings.health_host
+            server = _listen(lambda: HealthServer(lambda: statuses_of(workers), host, port), port)
+            stack.callback(server.close)
+        return Supervisor(workers, reload=reload, patience=settings.stop_timeout + _GRACE).run()
+
+
+def _listen(serve: Callable[[], HealthServer], port: int) -> HealthServer:
+    try:
+        server = serve()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(
+            f"--health-port: port {port} cannot be listened on: {reason}", ExitCode.USAGE
+        ) from error
+    LOG.info("the state is at %s", server.url)
+    return server
+
+
+def _end_with_the_supervisor() -> None:
+    """Stop the service when the supervisor has ended, however that was: a pipe from it closes."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="neon-mq-supervised", daemon=True).start()
