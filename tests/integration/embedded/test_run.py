@@ -1,0 +1,202 @@
+"""`neon-mq run`: services in processes of their own, on the embedded broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.cli.supervisor import SourceChanges
+from neon_mq_connector.testing import EmbeddedBroker
+from tests.integration.embedded.test_health_endpoint import fetch, fetch_json
+from tests.support.nodes import free_port
+from tests.support.polling import eventually
+
+ROOT = Path(__file__).parents[3]
+PATIENCE = 60.0
+
+SERVICE = """
+import os
+from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
+
+class Greeter(MQConnector):
+    def __init__(self, config=None, service_name="greeter"):
+        super().__init__(config, service_name)
+        self.register_consumer("greet", "/", "greet", self.greet)
+        self.register_consumer("die", "/", "die", lambda *_: os._exit(9))
+
+    @create_mq_callback()
+    def greet(self, body):
+        return {"said": "hello", "pid": os.getpid()}
+
+class Waiter(AsyncMQConnector):
+    def __init__(self, config=None, service_name="greeter"):
+        super().__init__(config, service_name)
+        self.register_consumer("greet", "/", "greet", self.greet)
+
+    async def greet(self, channel, method, properties, body):
+        from neon_mq_connector.codec import decode_body
+        request, _ = decode_body(body, properties.content_type)
+        answer = {"said": "hello", "pid": os.getpid(), "message_id": request["message_id"]}
+        await self.send_message(answer, queue=request["routing_key"])
+"""
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def folder(embedded: EmbeddedBroker, tmp_path: Path) -> Path:
+    user = {"user": embedded.username, "password": embedded.password}
+    users = dict.fromkeys(("greeter", "client"), user)
+    config = {"server": embedded.host, "port": embedded.port, "users": users}
+    (tmp_path / "mq.json").write_text(json.dumps(config))
+    (tmp_path / "greeter.py").write_text(SERVICE)
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Start `neon-mq run` with arguments."""
+    started: list[subprocess.Popen[str]] = []
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+        "NEON_MQ_CONFIG_PATH": str(folder / "mq.json"),
+    }
+
+    def start_one(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "neon_mq_connector.cli", "run", *arguments],
+            cwd=folder,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture
+def ask(folder: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Ask the service for its greeting."""
+    client = MQConnector(json.loads((folder / "mq.json").read_text()), "client")
+    yield lambda: client.request({"name": "you"}, "greet", vhost="/", timeout=PATIENCE)
+    client.stop()
+
+
+def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+    process.send_signal(number)
+    return process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("where,number", [("greeter:Greeter", 15), ("greeter:Waiter", 2)])
+def test_a_service_runs_until_a_signal(
+    start: Start, ask: Callable[[], dict[str, Any]], where: str, number: int
+) -> None:
+    process = start(where)
+    assert ask()["pid"] == process.pid
+    assert end(process, number) == ExitCode.OK
+
+
+def test_workers_are_started_anew_and_one_endpoint_speaks_for_all(
+    start: Start, folder: Path
+) -> None:
+    port = free_port()
+    process = start("greeter:Greeter", "--workers", "2", "--health-port", str(port))
+    eventually(lambda: _code(port, "/ready") == 200, timeout=PATIENCE)
+    statuses = fetch_json(port, "/status")[1]
+    assert [status["worker"] for status in statuses] == [1, 2]
+    before = {status["pid"] for status in statuses}
+    client = MQConnector(json.loads((folder / "mq.json").read_text()), "client")
+    client.send_message({"some": "thing"}, vhost="/", queue="die")
+    client.stop()
+    eventually(lambda: _code(port, "/ready") == 503, timeout=PATIENCE)
+    assert _code(port, "/live") == 200
+    eventually(lambda: _code(port, "/ready") == 200, timeout=PATIENCE)
+    after = {status["pid"] for status in fetch_json(port, "/status")[1]}
+    assert len(after) == 2
+    assert len(after & before) == 1
+    assert end(process) == ExitCode.OK
+    assert not any(psutil.pid_exists(pid) for pid in after)
+    assert process.stderr is not None
+    assert "exit code 9; it is started anew" in process.stderr.read()
+
+
+def test_workers_end_with_a_supervisor_that_is_killed(start: Start) -> None:
+    port = free_port()
+    process = start("greeter:Greeter", "--workers", "2", "--health-port", str(port))
+    eventually(lambda: _code(port, "/ready") == 200, timeout=PATIENCE)
+    workers = [status["pid"] for status in fetch_json(port, "/status")[1]]
+    process.kill()
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers), timeout=PATIENCE)
+
+
+def test_a_change_of_the_source_starts_the_service_anew(
+    start: Start, folder: Path, ask: Callable[[], dict[str, Any]]
+) -> None:
+    process = start("greeter:Greeter", "--reload")
+    assert ask()["said"] == "hello"
+    source = folder / "greeter.py"
+    source.write_text("1 / 0\n")  # waits for the next change
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    assert any("ZeroDivisionError" in line for line in lines)
+    source.write_text(SERVICE.replace("hello", "good evening"))
+    assert ask()["said"] == "good evening"
+    assert end(process, signal.SIGINT) == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    "arguments,code,said",
+    [
+        (("greeter:Nobody",), ExitCode.USAGE, "did you mean"),
+        (("greeter:Nobody", "--workers", "2"), ExitCode.USAGE, "did you mean"),
+        (("greeter:Greeter", "--name", "other"), ExitCode.CONFIGURATION, "users"),
+    ],
+)
+def test_what_cannot_work_ends_with_a_line_and_a_code(
+    start: Start, arguments: tuple[str, ...], code: ExitCode, said: str
+) -> None:
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
+    assert said in errors
+    assert "Traceback" not in errors
+
+
+def test_only_sources_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neon_mq_connector.cli.supervisor._LOOK_AT_FILES_EVERY", 0.0)
+    for name in ("env/pyvenv.cfg", "env/lib/a.py", ".hidden/a.py", "part/a.py", "part/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    changes = SourceChanges(tmp_path)
+    for name in ("env/lib/a.py", ".hidden/a.py", "part/a.txt"):
+        os.utime(tmp_path / name, (1, 1))
+        assert changes.look() == ""
+    os.utime(tmp_path / "part" / "a.py", (1, 1))
+    assert changes.look() == os.path.join("part", "a.py")
+    assert changes.look() == ""
+    (tmp_path / "new.py").write_text("")
+    assert changes.look() == "new.py"
+
+
+def _code(port: int, path: str) -> int:
+    try:
+        return fetch(port, path)[0]
+    except OSError:  # it does not listen yet
+        return 0
