@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, TypeAlias
@@ -32,9 +33,10 @@ def status_of(connector: Observed) -> Status:
     """Return the state of a connector, and of the process that it runs in.
 
     Returns:
-        ``live`` and ``ready``, each with ``ok`` and ``reasons``; ``running``: the callbacks that
-        run; ``consumers``, ``connections``, ``publishes``; ``callback_seconds`` and
-        ``request_seconds``: see `metrics.Durations.to_dict`.
+        ``at``: when, in seconds of a clock of its own; ``live`` and ``ready``, each with ``ok`` and
+        ``reasons``; ``running``: the callbacks that run; ``consumers``, ``connections``,
+        ``publishes``; ``callback_seconds`` and ``request_seconds``: see
+        `metrics.Durations.to_dict`.
     """
     health = connector.health()
     reasons = list(health.reasons)
@@ -43,6 +45,7 @@ def status_of(connector: Observed) -> Status:
     return {
         "service": connector.service_name,
         "pid": os.getpid(),
+        "at": time.monotonic(),
         "live": _verdict(health.stuck),
         "ready": _verdict(reasons),
         "running": [asdict(each) for each in describe_running(dict(connector.consumers))],
@@ -65,6 +68,7 @@ def unreachable(service: str, reason: str, *, live: bool) -> Status:
     return {
         "service": service,
         "pid": None,
+        "at": None,
         "live": _verdict([] if live else [reason]),
         "ready": _verdict([reason]),
         "running": [],
