@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 from tests.docs.programs import Programs
 
 #: Commands of `neon-mq` that are run; of the others it is only checked that they exist.
-_RUN = {"request", "send", "listen"}
+_RUN = {"run", "request", "send", "listen"}
 #: Tests start a broker, and start it once more.
 _PATIENCE_WITH_TESTS = 120.0
 #: Programs of others, which the reader may have and these tests need not.
@@ -85,7 +85,7 @@ def _run_command(typed: Typed, arguments: list[str], programs: Programs) -> None
     if not arguments or arguments[0] not in _RUN or "--help" in arguments:
         return
     program = programs.start(typed.line, ["-m", "neon_mq_connector.cli", *arguments])
-    if arguments[0] != "listen" or "--count" in arguments:
+    if arguments[0] not in ("run", "listen") or "--count" in arguments:
         program.finish()
     program.expect(typed.shown)
 
