@@ -170,6 +170,7 @@ class MQConnector(ServesHealth, ConsumingService):
             finally:
                 self._mq_signals = None
             if not self.started:
+                self._end_configured_health()
                 return
             signals.wait()
             LOG.info("service %r: %s, stopping", self.service_name, signals.received)

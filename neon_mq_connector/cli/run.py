@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import signal
@@ -104,10 +103,8 @@ def _run(service: Service) -> None:
     if not isinstance(service, MQConnector):
         asyncio.run(service.run_forever())
         return
-    kinds = {each.kind for each in inspect.signature(service.run).parameters.values()}
-    takes_options = inspect.Parameter.VAR_KEYWORD in kinds
     # a callback that does not end must not keep the process alive
-    service.run_forever(**({"daemonize_consumers": True} if takes_options else {}))
+    service.run_forever(daemonize_consumers=True)
 
 
 def _supervise(

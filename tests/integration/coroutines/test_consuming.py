@@ -209,7 +209,10 @@ def test_a_function_that_returns_a_coroutine_has_failed(
 
 
 def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    seen: Seen,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     release, blocked = threading.Event(), threading.Event()
 
@@ -236,6 +239,10 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     assert "mq-asyncio:test_service is held up by" in complaint
     assert "blocks_the_loop of queue 'q'" in complaint
     assert "f" not in watch.complaints
+    assert not watch.stuck, "so far it may be no more than slow"
+    monkeypatch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 5.0)
+    watch.look()
+    assert set(watch.stuck) == {"c"}
     stack = connector.health(stacks=True).consumers["c"].oldest_callback_stack or ""
     assert "release.wait(150.0)" in stack
     release.set()
