@@ -180,7 +180,7 @@ class Tuning(Section):
         "127.0.0.1",
         expects="an address of this host",
         description="The address that `health_port` is served on. In a container whose probes come "
-        "from outside that is `0.0.0.0`; whoever reaches it can read the state, which has names of "
+        "from outside that is `0.0.0.0`; all who reach it can read the state, which has names of "
         "queues and stacks, and no bodies of messages.",
     )
 
