@@ -24,7 +24,7 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.consuming import ConsumingService
-from neon_mq_connector.service.health import Health, count_publishes, describe_connections
+from neon_mq_connector.service.health import Health
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import wait_for_end
 from neon_mq_connector.threads import forking
@@ -198,27 +198,10 @@ class MQConnector(ServesHealth, ConsumingService):
         Returns:
             A snapshot: whether all is well, what is not and why, and counts per consumer.
         """
-        watch = self._mq_watch
-        complaints = {} if watch is None else watch.complaints
-        stuck = [f"consumer {name!r} has ended" for name in self._registry.given_up()]
-        consumers, reasons = self._registry.health(complaints, stacks=stacks)
-        if watch is not None:
-            stuck += [f"consumer {name!r}: {problem}" for name, problem in watch.stuck.items()]
-            if problem := watch.standstill():
-                reasons.append(problem)
-                stuck.append(problem)
-        if not self._mq_running:
-            reasons = [f"service {self.service_name!r} is not running"]
+        is_off = "" if self._mq_running else f"service {self.service_name!r} is not running"
         with self._mq_lock:
             connections = list(self._mq_connections.values())
-        return Health(
-            healthy=not reasons,
-            reasons=tuple(reasons),
-            consumers=consumers,
-            connections=describe_connections(connections),
-            stuck=tuple(stuck),
-            publishes=count_publishes(connections),
-        )
+        return self._registry.health(self._mq_watch, connections, is_off, stacks=stacks)
 
     def pre_run(self, **kwargs: Any) -> None:
         """Do what comes before the consumers start; services override it, often to register.

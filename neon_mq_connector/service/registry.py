@@ -12,10 +12,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.lifecycle import State
-from neon_mq_connector.service.health import ConsumerHealth, describe_consumer
+from neon_mq_connector.service.health import (
+    Health,
+    count_publishes,
+    describe_connections,
+    describe_consumer,
+)
+from neon_mq_connector.service.liveness import LivenessWatch
 
 LOG = logging.getLogger("neon_mq_connector.registry")
 
@@ -162,21 +169,23 @@ class ConsumerRegistry:
                 )
                 yield name
 
-    def given_up(self) -> Iterator[str]:
-        """Iterate over those that have ended by themselves and are not started once more."""
-        for name, thread in self.running().items():
-            if not thread.is_alive() and not _may_restart(self.properties[name]):
-                yield name
-
     def health(
-        self, complaints: Mapping[str, str], *, stacks: bool
-    ) -> tuple[dict[str, ConsumerHealth], list[str]]:
-        """Return the health of each consumer, and what is wrong, one line each.
+        self,
+        watch: LivenessWatch | None,
+        connections: list[Connections],
+        is_off: str,
+        *,
+        stacks: bool,
+    ) -> Health:
+        """Return the health of the connector.
 
         Args:
-            complaints: what was found to be wrong, by name.
+            watch: looks after the consumers, if they run.
+            connections: those of the connector.
+            is_off: why it does nothing; empty when it runs.
             stacks: whether to add the stacks of the oldest callbacks.
         """
+        complaints = {} if watch is None else watch.complaints
         started = self.running()
         consumers = {
             name: describe_consumer(name, thread, complaint=complaints.get(name, ""), stacks=stacks)
@@ -188,7 +197,25 @@ class ConsumerRegistry:
             if (name in started and not each.healthy)
             or (each.state in _ENDED and name not in self.stopped)
         ]
-        return consumers, reasons
+        stuck = [
+            f"consumer {name!r} has ended"
+            for name, thread in started.items()
+            if not thread.is_alive() and not _may_restart(self.properties[name])
+        ]
+        if watch is not None:
+            stuck += [f"consumer {name!r}: {problem}" for name, problem in watch.stuck.items()]
+            if problem := watch.standstill():
+                reasons.append(problem)
+                stuck.append(problem)
+        reasons = [is_off] if is_off else reasons
+        return Health(
+            healthy=not reasons,
+            reasons=tuple(reasons),
+            consumers=consumers,
+            connections=describe_connections(connections),
+            stuck=tuple(stuck),
+            publishes=count_publishes(connections),
+        )
 
 
 def _may_restart(properties: Mapping[str, Any]) -> bool:
