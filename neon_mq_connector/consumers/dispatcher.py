@@ -68,6 +68,7 @@ class Dispatcher:
         self.highest_delivery_count = 0
         self.backlog: deque[ReceivedMessage] = deque()
         self._mode = registration.ack
+        self._label = registration.label
         self._is_quorum = registration.queue.arguments.get("x-queue-type") == "quorum"
         self._delivery_limit = delivery_limit(registration.queue.arguments)
         self._max_tries = registration.retry.attempts
@@ -189,7 +190,7 @@ class Dispatcher:
         """
         self.handled += 1
         if (durations := metrics.callback_seconds) is not None:
-            durations.observe(message.session.queue, time.monotonic() - message.started)
+            durations.observe(self._label, time.monotonic() - message.started)
         if self._mode is AckMode.ON_SUCCESS and message.session.settlement.is_open(message.tag):
             channel.basic_ack(message.tag)
 
@@ -197,7 +198,7 @@ class Dispatcher:
         """Take the end of a callback that has raised."""
         self.failed += 1
         if (durations := metrics.callback_seconds) is not None:
-            durations.observe(message.session.queue, time.monotonic() - message.started)
+            durations.observe(self._label, time.monotonic() - message.started)
         self.runner.aside(partial(self._deal_with, message, error))
 
     def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:

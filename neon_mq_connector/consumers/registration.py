@@ -45,13 +45,17 @@ def bounded_name(name: str, suffix: str) -> str:
     return f"{start}-{hashlib.sha256(encoded).hexdigest()[:_HASH_LENGTH]}{suffix}"
 
 
+#: What the name of a queue for parked messages ends with.
+_DEAD = ".dead"
+
+
 def dead_queue_name(name: str) -> str:
     """Name the queue where failed messages of a queue are parked: ``<queue>.dead`` if it fits.
 
     Args:
         name: of the queue; of subscribers, ``<service>.<exchange>``.
     """
-    return bounded_name(name, ".dead")
+    return bounded_name(name, _DEAD)
 
 
 class AckMode(enum.Enum):
@@ -152,6 +156,18 @@ class Registration:
     parked_max_length: int = 10_000
     restart_attempts: int = -1
     reject_when_unparkable: bool = False
+
+    @property
+    def label(self) -> str:
+        """The queue in metrics: its name, or where that is made up what it stands for.
+
+        A name for each start of a service would be a new time series for each.
+        """
+        if not self.delete_on_stop:
+            return self.queue.name
+        if self.dead_queue is not None:
+            return self.dead_queue.removesuffix(_DEAD)
+        return "" if self.exchange is None else self.exchange.name
 
     def __post_init__(self) -> None:
         for routing_key in self.routing_keys:

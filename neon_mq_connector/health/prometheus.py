@@ -67,7 +67,7 @@ class _Collector:
         for status in self._statuses:
             worker = (str(status["worker"]),) if first else ()
             for each in status["consumers"]:
-                queue = each["queue"]
+                queue = each["label"]
                 for outcome in _OUTCOMES:
                     messages.add(*worker, queue, outcome, value=each[outcome])
                 recoveries.add(*worker, queue, value=each["recoveries"])

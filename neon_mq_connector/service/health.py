@@ -28,6 +28,7 @@ class ConsumerHealth:
     Attributes:
         name: as it was registered.
         queue: what it consumes.
+        label: the same in metrics: for a queue whose name is made up, what it stands for.
         vhost: where.
         healthy: whether it consumes and nothing was found to be wrong with it.
         state: where it stands: new, connecting, consuming, recovering, failed, stopping, stopped.
@@ -52,6 +53,7 @@ class ConsumerHealth:
 
     name: str
     queue: str
+    label: str
     vhost: str
     healthy: bool
     state: str
@@ -140,6 +142,7 @@ def describe_consumer(
     return ConsumerHealth(
         name=name,
         queue=consumer.queue,
+        label=consumer.registration.label,
         vhost=consumer.vhost,
         healthy=snapshot.state is State.CONSUMING and not complaint,
         state=snapshot.state.value,

@@ -84,6 +84,7 @@ def test_a_service_at_work_is_seen(service: MQConnector) -> None:
 
 def test_metrics_are_what_prometheus_reads(service: MQConnector) -> None:
     parser = pytest.importorskip("prometheus_client.parser", reason="needs prometheus-client")
+    service.register_subscriber("news", "/", lambda *_: None, exchange="news")
     service.run(run_sync=False)
     with closing(service.serve_health()) as server:
         service.send_message({"some": "thing"}, vhost="/", queue="quick")
@@ -102,6 +103,7 @@ def test_metrics_are_what_prometheus_reads(service: MQConnector) -> None:
     assert found["neon_mq_connection_up", ("connection", "mq-io:/")] == 1
     assert found["neon_mq_callback_seconds_count", quick] == 1
     assert found["neon_mq_callback_seconds_bucket", ("le", "+Inf"), quick] == 1
+    assert found["neon_mq_consumer_up", ("consumer", "news"), ("queue", "watched.news")] == 1
     for name in ("running", "waiting", "unsettled", "held", "recoveries_total"):
         assert found[f"neon_mq_{name}", quick] == 0
 

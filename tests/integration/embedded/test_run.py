@@ -131,19 +131,10 @@ def test_workers_are_started_anew_and_one_endpoint_speaks_for_all(
     after = {status["pid"] for status in fetch_json(port, "/status")[1]}
     assert len(after) == 2
     assert len(after & before) == 1
-    assert end(process) == ExitCode.OK
-    assert not any(psutil.pid_exists(pid) for pid in after)
     assert process.stderr is not None
-    assert "exit code 9; it is started anew" in process.stderr.read()
-
-
-def test_workers_end_with_a_supervisor_that_is_killed(start: Start) -> None:
-    port = free_port()
-    process = start("greeter:Greeter", "--workers", "2", "--health-port", str(port))
-    eventually(lambda: _code(port, "/ready") == 200, timeout=PATIENCE)
-    workers = [status["pid"] for status in fetch_json(port, "/status")[1]]
-    process.kill()
-    eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers), timeout=PATIENCE)
+    assert any("exit code 9; it is started anew" in line for line in process.stderr)
+    process.kill()  # workers end with it, however that was
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in after), timeout=PATIENCE)
 
 
 def test_a_change_of_the_source_starts_the_service_anew(
@@ -157,8 +148,10 @@ def test_a_change_of_the_source_starts_the_service_anew(
     lines = iter(process.stderr.readline, "")
     assert any("ZeroDivisionError" in line for line in lines)
     source.write_text(SERVICE.replace("hello", "good evening"))
-    assert ask()["said"] == "good evening"
+    answer = ask()
+    assert answer["said"] == "good evening"
     assert end(process, signal.SIGINT) == ExitCode.OK
+    assert not psutil.pid_exists(answer["pid"])
 
 
 @pytest.mark.parametrize(
