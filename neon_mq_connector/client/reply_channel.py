@@ -207,12 +207,12 @@ class ReplyChannel:
     def remove(self, request: Request) -> None:
         """Let a request receive nothing any more."""
         was_waiting = self._by_correlation.pop(request.correlation_id, None)
-        if was_waiting is not None and (durations := metrics.request_seconds) is not None:
-            spec = request.spec
-            durations.observe(spec.queue, time.monotonic() - (spec.deadline - spec.timeout))
         message_id = request.message.message_id
         if self._by_message.get(message_id) is request:
             self._by_message.pop(message_id, None)
+        if was_waiting is not None and (durations := metrics.request_seconds) is not None:
+            spec = request.spec
+            durations.observe(spec.queue, time.monotonic() - (spec.deadline - spec.timeout))
 
     def is_waiting(self, request: Request) -> bool:
         """Whether a request was added and not removed."""
