@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import dropwhile
 from typing import Any
 
 from neon_mq_connector.connections import Connections
@@ -17,6 +20,8 @@ from neon_mq_connector.lifecycle import State
 
 #: How many frames of a coroutine are shown.
 _DEEPEST = 100
+#: Where the frames are by which a callback was reached.
+_BEFORE_CALLBACKS = (threading.__file__, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 #: The states in which a consumer needs no thread.
 _OVER = frozenset({State.STOPPED, State.FAILED})
 
@@ -233,14 +238,18 @@ def describe_connections(every: list[Connections]) -> tuple[ConnectionHealth, ..
 
 
 def _stack(callback: Running) -> str | None:
+    """Return where a callback is, from its own first line on."""
     coroutine = None if callback.task is None else callback.task.get_coro()
     if coroutine is not None and not getattr(coroutine, "cr_running", False):
-        return _stack_of_coroutine(coroutine)
-    frame = sys._current_frames().get(callback.thread_id)
-    return None if frame is None else "".join(traceback.format_stack(frame))
+        frames = _frames_of_coroutine(coroutine)
+    else:
+        frame = sys._current_frames().get(callback.thread_id)
+        frames = [] if frame is None else traceback.extract_stack(frame)
+    own = list(dropwhile(lambda each: each.filename.startswith(_BEFORE_CALLBACKS), frames))
+    return "".join(traceback.format_list(own or frames)) or None
 
 
-def _stack_of_coroutine(coroutine: Any) -> str | None:
+def _frames_of_coroutine(coroutine: Any) -> list[traceback.FrameSummary]:
     """Return its own frame and those of what it awaits, the innermost last."""
     frames: list[traceback.FrameSummary] = []
     while coroutine is not None and len(frames) < _DEEPEST:
@@ -250,4 +259,4 @@ def _stack_of_coroutine(coroutine: Any) -> str | None:
         code = frame.f_code
         frames.append(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return "".join(traceback.format_list(frames)) or None
+    return frames

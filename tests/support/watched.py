@@ -15,7 +15,7 @@ from neon_mq_connector.testing import EmbeddedBroker
 from tests.support.polling import eventually
 
 _HELD = 120.0
-_PAUSE = 0.02
+_PAUSE = 0.005
 
 
 class Shop(MQConnector):

@@ -33,7 +33,7 @@ def test_a_healthy_service_is_shown_at_work(embedded: EmbeddedBroker, browser: B
     assert not re.search(r"(src|href)=.?(https?:)?//", page), "it loads nothing from elsewhere"
     assert "not ready" not in seen
     assert re.search(r"shop\s+ready\s+live", seen)
-    assert re.search(r"orders\s+consuming\s+[1-9]", seen), "how many a second"
+    assert re.search(r"orders\s+consuming\s+[\d.]+\s+[\d.]+ ms\s+[1-9]", seen), "handled"
     assert "self._done.wait(_HELD)" in seen, "where the callback of the report is"
     assert "mq-io:/" in seen
 
