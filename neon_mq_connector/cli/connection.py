@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pika
-import pika.exceptions as pika_errors
 
 from neon_mq_connector.cli.address import Address
 from neon_mq_connector.cli.failures import FROM_URL
@@ -18,7 +17,8 @@ from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.control.probe import check
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.topology import NOT_FOUND, RESOURCE_LOCKED, QueueStatus
+from neon_mq_connector.operations.queues import find_queue
+from neon_mq_connector.topology import QueueStatus
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings
@@ -85,32 +85,8 @@ class Connection:
             control.close(_CLOSE_TIMEOUT)
 
     def find_queue(self, control: Control, queue: str) -> QueueStatus | None:
-        """Look a queue up without making it.
-
-        Args:
-            control: where to ask.
-            queue: its name.
-
-        Returns:
-            What is in it; None when there is no such queue. Of one that is exclusive to another
-            connection only the name is told.
-
-        Raises:
-            MQConnectionError: there is no connection.
-        """
-        try:
-            answer = control.call(
-                f"looking up queue {queue!r}",
-                lambda channel: channel.queue_declare(queue, passive=True),
-                timeout=self.settings.operation_timeout,
-            )
-        except pika_errors.ChannelClosedByBroker as refusal:
-            if refusal.reply_code == RESOURCE_LOCKED:
-                return QueueStatus(queue)
-            if refusal.reply_code != NOT_FOUND:
-                raise
-            return None
-        return QueueStatus(queue, answer.method.message_count, answer.method.consumer_count)
+        """Look a queue up without making it, as `find_queue` does."""
+        return find_queue(control, queue, timeout=self.settings.operation_timeout)
 
 
 def find_connection(

@@ -31,7 +31,7 @@ class ExitCode(enum.IntEnum):
     OK = 0, "done"
     FAILED = 1, "no answer came in time, or a step of the demo failed"
     USAGE = 2, "the command line or the JSON in it cannot be used"
-    NO_BROKER = 3, "no broker answers there, or the connection was lost"
+    NO_BROKER = 3, "no broker or management interface answers there, or the connection was lost"
     REFUSED = 4, "the broker refused: password, virtual host, permission, or a declare"
     NOT_DELIVERED = 5, "no queue takes the message, or the broker did not confirm it"
     CONFIGURATION = 6, "the configuration cannot be used"
@@ -73,11 +73,17 @@ def exit_code_of(error: BaseException) -> ExitCode:
     Returns:
         The code; `ExitCode.INTERNAL` for what nobody expected.
     """
-    # imported here: only who has such an error needs the module
+    # imported here: only who has such an error needs the modules
+    from neon_mq_connector.operations.management import ManagementError
+    from neon_mq_connector.operations.queues import QueueNotFoundError
     from neon_mq_connector.testing import PrivateBrokerError
 
     if isinstance(error, PrivateBrokerError):
         return ExitCode.NO_BROKER
+    if isinstance(error, ManagementError):
+        return ExitCode.NO_BROKER if error.status is None else ExitCode.REFUSED
+    if isinstance(error, QueueNotFoundError):
+        return ExitCode.REFUSED
     if isinstance(error, RequestLostError) and isinstance(error.__cause__, ChannelShutError):
         return ExitCode.REFUSED  # the broker closed its channel because of it
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)

@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neon_mq_connector.operations.management import ManagementError
     from neon_mq_connector.testing.broker import PrivateBroker
     from neon_mq_connector.testing.embedded import EmbeddedBroker
     from neon_mq_connector.testing.errors import (
         BrokerProgramsNotFoundError,
-        ManagementError,
         PrivateBrokerError,
     )
     from neon_mq_connector.testing.management import ManagementClient
@@ -35,7 +35,7 @@ _WHERE = {
     "EmbeddedBroker": "embedded",
     "FaultProxy": "proxy",
     "ManagementClient": "management",
-    "ManagementError": "errors",
+    "ManagementError": "management",
     "PrivateBroker": "broker",
     "PrivateBrokerError": "errors",
 }

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
 
-from neon_mq_connector.testing.errors import ManagementError, PrivateBrokerError
+from neon_mq_connector.operations.management import ManagementError
+from neon_mq_connector.testing.errors import PrivateBrokerError
 from neon_mq_connector.testing.folder import NodeFolder, NodeIdentity, NodePorts
 from neon_mq_connector.testing.ports import LOOPBACK, free_ports, is_free
 from neon_mq_connector.testing.process import Belongings, NodeProcess

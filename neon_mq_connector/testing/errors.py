@@ -11,15 +11,3 @@ class PrivateBrokerError(MQError, RuntimeError):
 
 class BrokerProgramsNotFoundError(PrivateBrokerError):
     """RabbitMQ is not installed, or not where we look; the message says how to install it."""
-
-
-class ManagementError(PrivateBrokerError):
-    """The node's management interface refused a call or could not be reached.
-
-    Attributes:
-        status: the HTTP status of the refusal, or None when there was no answer at all.
-    """
-
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status

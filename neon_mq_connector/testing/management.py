@@ -1,18 +1,13 @@
-"""A small client for the HTTP interface of RabbitMQ's management plugin."""
+"""What tests ask of the management interface, and what they change through it."""
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
-from neon_mq_connector.testing.errors import ManagementError
+from neon_mq_connector.operations.management import ManagementAPI, ManagementError
 
 Row = dict[str, Any]
 
@@ -20,65 +15,11 @@ _EVERYTHING = ".*"
 _TOTALS_GIVEN_UP_AFTER = 1.0
 
 
-class ManagementClient:
+class ManagementClient(ManagementAPI):
     """Ask and steer one broker over HTTP: about 2 ms a call, where `rabbitmqctl` takes a second.
 
-    Args:
-        url: of the management interface, without `/api`.
-        username: one with the tag `administrator`.
-        password: of that user.
-        timeout: seconds that one call may take.
+    Its user has to have the tag `administrator`.
     """
-
-    def __init__(self, url: str, username: str, password: str, *, timeout: float = 15.0) -> None:
-        self.url = url
-        self.username = username
-        self.timeout = timeout
-        self._password = password
-
-    def __repr__(self) -> str:
-        return f"ManagementClient({self.url!r}, {self.username!r})"
-
-    def call(self, method: str, *path: str, query: str = "", body: object = None) -> Any:
-        """Make one call.
-
-        Args:
-            method: the HTTP method.
-            path: the parts of the path below `/api`, unquoted: names may hold slashes.
-            query: what follows the question mark.
-            body: sent as JSON; None sends nothing.
-
-        Returns:
-            the decoded answer, or None where there is no content.
-
-        Raises:
-            ManagementError: refused, or no answer; `status` tells which.
-        """
-        where = "/".join(quote(part, safe="") for part in path)
-        request = urllib.request.Request(
-            f"{self.url}/api/{where}{'?' + query if query else ''}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": self._authorization(), "Content-Type": "application/json"},
-        )
-        # No proxy from the environment: the broker is on this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=self.timeout) as response:
-                content = response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                reason = error.read().decode(errors="replace").strip()
-            raise ManagementError(
-                f"{method} {where}: {error.code} {reason or error.reason}", status=error.code
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise ManagementError(f"{method} {where} at {self.url}: {error!r}") from error
-        return json.loads(content) if content else None
-
-    def _authorization(self) -> str:
-        pair = f"{self.username}:{self._password}".encode()
-        return "Basic " + base64.b64encode(pair).decode()
 
     def create_vhost(self, name: str, *, tracing: bool = False) -> None:
         """Create a virtual host; one that exists is left as it is, but for the tracing.
@@ -178,5 +119,5 @@ class ManagementClient:
         try:
             self.call("DELETE", *path)
         except ManagementError as error:
-            if error.status != http.client.NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise

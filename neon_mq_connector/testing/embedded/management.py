@@ -6,6 +6,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from neon_mq_connector.operations.management import ManagementError
 from neon_mq_connector.testing.embedded.connection import Connection
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.node import Node
@@ -19,7 +20,6 @@ from neon_mq_connector.testing.embedded.rows import (
 from neon_mq_connector.testing.embedded.server import Server
 from neon_mq_connector.testing.embedded.users import Rights
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
-from neon_mq_connector.testing.errors import ManagementError
 from neon_mq_connector.testing.management import ManagementClient
 
 

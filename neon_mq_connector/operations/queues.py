@@ -1,0 +1,249 @@
+"""The queues of a virtual host: who consumes them, what waits in them, what is parked.
+
+The broker's management interface lists them. Without it queues have to be named, and each is looked
+up by a passive declare, which needs no permission and knows no unacked messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.consumers.registration import dead_queue_name
+from neon_mq_connector.control.control import Control
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.operations.management import ManagementAPI, ManagementError
+from neon_mq_connector.topology import NOT_FOUND, RESOURCE_LOCKED, QueueStatus
+
+DEAD_SUFFIX = ".dead"
+_TIMEOUT = 15.0
+_CLOSE_TIMEOUT = 3.0
+
+
+class QueueNotFoundError(MQError):
+    """There is no queue of that name in the virtual host."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A queue as the broker tells of it.
+
+    Attributes:
+        queue: its name.
+        consumers: how many consumers it has.
+        ready: how many messages wait in it.
+        unacked: how many are delivered and not settled; None where the broker does not tell.
+        parked: how many messages are in its dead-letter queue; in one itself, as many as are ready.
+        type: ``classic``, ``quorum`` or ``stream``; None where the broker does not tell.
+        published: messages a second that come in; None where the broker does not tell.
+        delivered: messages a second that go out; None where the broker does not tell.
+    """
+
+    queue: str
+    consumers: int = 0
+    ready: int = 0
+    unacked: int | None = None
+    parked: int = 0
+    type: str | None = None
+    published: float | None = None
+    delivered: float | None = None
+
+
+class QueueReader:
+    """Look queues up; each call shows them as they are then. Used by one thread at a time.
+
+    Args:
+        parameters: how to reach the broker, one entry per server.
+        management: the URL of its management interface; by default the usual port of its host.
+        timeout: how long the broker may take for an answer, in seconds.
+
+    Raises:
+        ConfigurationError: the URL cannot be used.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[pika.ConnectionParameters],
+        *,
+        management: str | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        self.vhost = parameters[0].virtual_host
+        self.timeout = timeout
+        self.control = Control(f"mq-control:{self.vhost}", parameters)
+        servers = parameters if management is None else parameters[:1]
+        self._interfaces = [ManagementAPI.of(each, management) for each in servers]
+
+    def __enter__(self) -> QueueReader:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.control.close(_CLOSE_TIMEOUT)
+
+    def find(self, queue: str) -> QueueStatus | None:
+        """Look one queue up, as `find_queue` does."""
+        return find_queue(self.control, queue, timeout=self.timeout)
+
+    def states(self, names: Iterable[str] = ()) -> list[QueueState]:
+        """Return some queues, or all.
+
+        Args:
+            names: their names. They are asked of the broker one by one, so what is told of their
+                consumers and ready messages is exact. Without names all queues are listed by the
+                management interface, whose figures of consumers may be some seconds old; a
+                dead-letter queue is then left out where the queue it belongs to is listed.
+
+        Returns:
+            The queues, in the order of the names.
+
+        Raises:
+            QueueNotFoundError: one of those that are named does not exist.
+            ManagementError: none is named, and the interface refuses or does not answer.
+            MQConnectionError: there is no connection to the broker.
+        """
+        # what is wrong with password or virtual host is better told by AMQP
+        self.control.call("connecting", lambda _: None, timeout=self.timeout)
+        wanted = list(dict.fromkeys(names))
+        if wanted:
+            return self._named(wanted)
+        rows = self.rows()
+        dead = {dead_queue_name(name) for name in rows}
+        return [self._listed(name, rows) for name in sorted(rows) if name not in dead]
+
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """Return what the management interface tells of each queue, by its name.
+
+        Raises:
+            ManagementError: it refuses or does not answer.
+        """
+        failure: ManagementError | None = None
+        for api in self._interfaces:
+            try:
+                return _rows(api, self.vhost)
+            except ManagementError as error:
+                failure = failure if failure and failure.is_refusal else _explained(error, api)
+        assert failure is not None
+        raise failure
+
+    def _named(self, names: list[str]) -> list[QueueState]:
+        found = {name: self.find(name) for name in names}
+        for name, status in found.items():
+            if status is None:
+                raise QueueNotFoundError(f"there is no queue {name!r} in {self.vhost!r}")
+        try:
+            rows = self.rows()
+        except ManagementError:
+            rows = {}
+        return [self._state(status, rows) for status in found.values() if status is not None]
+
+    def _listed(self, name: str, rows: Mapping[str, Mapping[str, Any]]) -> QueueState:
+        row = rows[name]
+        consumers = row.get("consumers")
+        if consumers is None:  # too new for the interface to know
+            status = self.find(name)
+            consumers = 0 if status is None else status.consumers
+        return self._state(QueueStatus(name, _ready(row), consumers), rows)
+
+    def _state(self, status: QueueStatus, rows: Mapping[str, Mapping[str, Any]]) -> QueueState:
+        name = status.name
+        row = rows.get(name, {})
+        if name.endswith(DEAD_SUFFIX):
+            parked = status.messages
+        elif rows:
+            parked = _ready(rows.get(dead_queue_name(name), {}))
+        else:
+            dead = self.find(dead_queue_name(name))
+            parked = 0 if dead is None else dead.messages
+        return QueueState(
+            queue=name,
+            consumers=status.consumers,
+            ready=status.messages,
+            unacked=row.get("messages_unacknowledged"),
+            parked=parked,
+            type=row.get("type"),
+            published=_rate(row, "publish"),
+            delivered=_rate(row, "deliver_get"),
+        )
+
+
+def list_queues(
+    parameters: Sequence[pika.ConnectionParameters],
+    names: Iterable[str] = (),
+    *,
+    management: str | None = None,
+    timeout: float = _TIMEOUT,
+) -> list[QueueState]:
+    """Return the queues of a virtual host; see `QueueReader` and its `states`."""
+    with QueueReader(parameters, management=management, timeout=timeout) as reader:
+        return reader.states(names)
+
+
+def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> QueueStatus | None:
+    """Look a queue up without making it.
+
+    Args:
+        control: where to ask.
+        queue: its name.
+        timeout: how long the broker may take, in seconds.
+
+    Returns:
+        What is in it; None when there is no such queue. Of one that is exclusive to another
+        connection only the name is told.
+
+    Raises:
+        MQConnectionError: there is no connection.
+    """
+    try:
+        answer = control.call(
+            f"looking up queue {queue!r}",
+            lambda channel: channel.queue_declare(queue, passive=True),
+            timeout=timeout,
+        )
+    except pika_errors.ChannelClosedByBroker as refusal:
+        if refusal.reply_code == RESOURCE_LOCKED:
+            return QueueStatus(queue)
+        if refusal.reply_code != NOT_FOUND:
+            raise
+        return None
+    return QueueStatus(queue, answer.method.message_count, answer.method.consumer_count)
+
+
+def _rows(api: ManagementAPI, vhost: str) -> dict[str, Mapping[str, Any]]:
+    # the totals are those of this moment; consumers and rates are gathered every few seconds
+    exact = api.call("GET", "queues", vhost, query="disable_stats=true&enable_queue_totals=true")
+    gathered = api.call("GET", "queues", vhost, query="columns=name,consumers,message_stats")
+    stats = {row["name"]: row for row in gathered}
+    return {row["name"]: {**stats.get(row["name"], {}), **row} for row in exact}
+
+
+def _ready(row: Mapping[str, Any]) -> int:
+    return int(row.get("messages_ready") or 0)
+
+
+def _rate(row: Mapping[str, Any], event: str) -> float | None:
+    details = row.get("message_stats", {}).get(f"{event}_details", {})
+    rate = details.get("rate")
+    return None if rate is None else round(float(rate), 1)
+
+
+def _explained(error: ManagementError, api: ManagementAPI) -> ManagementError:
+    """Say what would make it work."""
+    if error.is_refusal:
+        reason = (
+            f"the management interface at {api.url} does not accept user {api.username!r}; give "
+            "the user the tag 'management', or name the queues"
+        )
+    elif error.status is None:
+        reason = (
+            f"no management interface answers at {api.url}; name the queues, or give its address "
+            "with --management URL"
+        )
+    else:
+        reason = f"the management interface at {api.url} does not list the queues: {error}"
+    explained = ManagementError(reason, status=error.status)
+    explained.__cause__ = error
+    return explained
