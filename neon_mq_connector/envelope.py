@@ -37,6 +37,8 @@ PARKED_ATTEMPTS = "neon-attempts"
 PARKED_ORIGINAL = "neon-original"
 #: What of the sender's headers is missing there, or is not as it was.
 PARKED_CUT = "neon-cut"
+#: How often a message was sent once more after it was parked.
+REPLAYED = "neon-replayed"
 
 #: The name a requester consumes from to be answered without a queue (RabbitMQ's "Direct Reply-to").
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"

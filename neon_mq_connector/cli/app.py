@@ -15,7 +15,7 @@ from neon_mq_connector.cli.logs import debug_option, shown_logs
 from neon_mq_connector.version import __version__
 
 #: Each is a module of this package with a click command named `command`.
-COMMANDS = ("demo", "broker", "run", "request", "send", "listen")
+COMMANDS = ("demo", "broker", "run", "request", "send", "listen", "status", "top", "dead")
 
 
 class CommandGroup(click.Group):
@@ -74,6 +74,8 @@ def cli(ctx: click.Context) -> None:
     neon-mq run module:Class                   run a service
     neon-mq request my_queue '{"text": "hi"}'  ask a service
     neon-mq listen --exchange news             see what is published
+    neon-mq status                             see what waits, and what has failed
+    neon-mq dead show my_queue                 see why messages failed
 
     Where the broker is and how to log in there comes from the configuration, as for every service
     (NEON_MQ_CONFIG_PATH, ~/.config/neon/mq_config.json, ...), or from --url or --config.

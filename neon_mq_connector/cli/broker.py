@@ -184,7 +184,10 @@ def _written(path: Path | None, broker: OwnBroker, services: tuple[str, ...]) ->
         return
     user = {"user": broker.username, "password": broker.password}
     users = dict.fromkeys((*services, DEFAULT_USER), user)
-    config = {"MQ": {"server": broker.host, "port": broker.port, "users": users}}
+    settings: dict[str, Any] = {"server": broker.host, "port": broker.port, "users": users}
+    if broker.address.management_port:
+        settings["management_url"] = broker.management_url
+    config = {"MQ": settings}
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(to_json(config, pretty=True) + "\n")

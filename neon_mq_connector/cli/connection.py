@@ -17,7 +17,7 @@ from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.control.probe import check
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.operations.queues import find_queue
+from neon_mq_connector.operations.queues import QueueReader, find_queue
 from neon_mq_connector.topology import QueueStatus
 
 if TYPE_CHECKING:
@@ -74,6 +74,18 @@ class Connection:
             BrokerUnreachableError, AuthenticationError, VhostAccessError: it cannot.
         """
         check(self.parameters())
+
+    def queue_reader(self, management: str | None) -> QueueReader:
+        """Make what looks queues up; it is to be entered.
+
+        Args:
+            management: the URL of the management interface; that of the settings by default.
+        """
+        return QueueReader(
+            self.parameters(),
+            management=management or self.settings.management_url,
+            timeout=self.settings.operation_timeout,
+        )
 
     @contextmanager
     def control(self) -> Iterator[Control]:

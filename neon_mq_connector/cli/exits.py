@@ -29,14 +29,14 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     OK = 0, "done"
-    FAILED = 1, "no answer came in time, or a step of the demo failed"
+    FAILED = 1, "no answer came in time, no message has that id, or a step of the demo failed"
     USAGE = 2, "the command line or the JSON in it cannot be used"
     NO_BROKER = 3, "no broker or management interface answers there, or the connection was lost"
     REFUSED = 4, "the broker refused: password, virtual host, permission, or a declare"
     NOT_DELIVERED = 5, "no queue takes the message, or the broker did not confirm it"
     CONFIGURATION = 6, "the configuration cannot be used"
     INTERNAL = 70, "something that should not happen; --debug shows where"
-    INTERRUPTED = 130, "ended by Ctrl-C (for run, listen and broker that is 0)"
+    INTERRUPTED = 130, "ended by Ctrl-C (for run, listen, top and broker that is 0)"
 
     def __new__(cls, value: int, meaning: str) -> ExitCode:
         """Make a member of its number and what that means."""
@@ -74,6 +74,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
         The code; `ExitCode.INTERNAL` for what nobody expected.
     """
     # imported here: only who has such an error needs the modules
+    from neon_mq_connector.operations.dead_letters import ReplayInterruptedError
     from neon_mq_connector.operations.management import ManagementError
     from neon_mq_connector.operations.queues import QueueNotFoundError
     from neon_mq_connector.testing import PrivateBrokerError
@@ -82,6 +83,8 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return ExitCode.NO_BROKER
     if isinstance(error, ManagementError):
         return ExitCode.NO_BROKER if error.status is None else ExitCode.REFUSED
+    if isinstance(error, ReplayInterruptedError) and error.__cause__ is not None:
+        return exit_code_of(error.__cause__)
     if isinstance(error, QueueNotFoundError):
         return ExitCode.REFUSED
     if isinstance(error, RequestLostError) and isinstance(error.__cause__, ChannelShutError):

@@ -86,6 +86,16 @@ _OPTIONS = (
 )
 
 
+#: For commands that list queues.
+management_option = click.option(
+    "--management",
+    envvar="NEON_MQ_MANAGEMENT_URL",
+    metavar="URL",
+    help="RabbitMQ's management interface: http://host:15672.  [default: management_url of the "
+    "configuration, or that port of the broker's host]",
+)
+
+
 def connection_options(function: Command) -> Command:
     """Add the options that say where the broker is; the command gets a `Connection` first."""
 

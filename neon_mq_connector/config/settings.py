@@ -94,6 +94,12 @@ class MQSettings(Tuning):
         '`{"server": "host", "port": 5672}`. Where no port is given, that of `port`. A `server` '
         "that is given as well is one more of them; its default, localhost, is not.",
     )
+    management_url: str | None = setting(
+        None,
+        expects="an address such as http://mq1:15672",
+        description="Where RabbitMQ's management interface answers, for `neon-mq status`, `top` "
+        "and `dead list`. By default port 15672 of the broker's host, with TLS 15671.",
+    )
     users: Annotated[dict[str, UserSettings], BeforeValidator(_entries)] = setting(
         {},
         expects="an object with one entry per service, each with user and password",

@@ -84,18 +84,13 @@ class QueueReader:
     def __exit__(self, *_error: object) -> None:
         self.control.close(_CLOSE_TIMEOUT)
 
-    def find(self, queue: str) -> QueueStatus | None:
-        """Look one queue up, as `find_queue` does."""
-        return find_queue(self.control, queue, timeout=self.timeout)
-
     def states(self, names: Iterable[str] = ()) -> list[QueueState]:
         """Return some queues, or all.
 
         Args:
             names: their names. They are asked of the broker one by one, so what is told of their
                 consumers and ready messages is exact. Without names all queues are listed by the
-                management interface, whose figures of consumers may be some seconds old; a
-                dead-letter queue is then left out where the queue it belongs to is listed.
+                management interface, whose figures of consumers may be some seconds old.
 
         Returns:
             The queues, in the order of the names.
@@ -111,8 +106,7 @@ class QueueReader:
         if wanted:
             return self._named(wanted)
         rows = self.rows()
-        dead = {dead_queue_name(name) for name in rows}
-        return [self._listed(name, rows) for name in sorted(rows) if name not in dead]
+        return [self._listed(name, rows) for name in sorted(rows)]
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """Return what the management interface tells of each queue, by its name.
@@ -129,11 +123,17 @@ class QueueReader:
         assert failure is not None
         raise failure
 
+    def _find(self, queue: str) -> QueueStatus | None:
+        return find_queue(self.control, queue, timeout=self.timeout)
+
     def _named(self, names: list[str]) -> list[QueueState]:
-        found = {name: self.find(name) for name in names}
+        found = {name: self._find(name) for name in names}
         for name, status in found.items():
             if status is None:
-                raise QueueNotFoundError(f"there is no queue {name!r} in {self.vhost!r}")
+                raise QueueNotFoundError(
+                    f"there is no queue {name!r} in virtual host {self.vhost!r}; name another "
+                    "queue or virtual host"
+                )
         try:
             rows = self.rows()
         except ManagementError:
@@ -144,7 +144,7 @@ class QueueReader:
         row = rows[name]
         consumers = row.get("consumers")
         if consumers is None:  # too new for the interface to know
-            status = self.find(name)
+            status = self._find(name)
             consumers = 0 if status is None else status.consumers
         return self._state(QueueStatus(name, _ready(row), consumers), rows)
 
@@ -156,7 +156,7 @@ class QueueReader:
         elif rows:
             parked = _ready(rows.get(dead_queue_name(name), {}))
         else:
-            dead = self.find(dead_queue_name(name))
+            dead = self._find(dead_queue_name(name))
             parked = 0 if dead is None else dead.messages
         return QueueState(
             queue=name,
@@ -243,7 +243,10 @@ def _explained(error: ManagementError, api: ManagementAPI) -> ManagementError:
             "with --management URL"
         )
     else:
-        reason = f"the management interface at {api.url} does not list the queues: {error}"
+        reason = (
+            f"the management interface at {api.url} does not list the queues, it answers "
+            f"{error.status}; name the queues, or give another address with --management URL"
+        )
     explained = ManagementError(reason, status=error.status)
     explained.__cause__ = error
     return explained

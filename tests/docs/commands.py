@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 from tests.docs.programs import Programs
 
 #: Commands of `neon-mq` that are run; of the others it is only checked that they exist.
-_RUN = {"run", "request", "send", "listen"}
+_RUN = {"run", "request", "send", "listen", "status", "dead"}
 #: Tests start a broker, and start it once more.
 _PATIENCE_WITH_TESTS = 120.0
 #: Programs of others, which the reader may have and these tests need not.

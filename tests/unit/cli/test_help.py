@@ -20,8 +20,15 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "command.md"
 
 
+#: The commands, and those below `dead`.
+EVERY = (*COMMANDS, *(f"dead {name}" for name in ("list", "show", "replay", "discard")))
+
+
 def command_named(name: str) -> click.Command:
-    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
+    command: click.Command | None = cli
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(cli, **cli.context_settings), word)
     assert command is not None
     return command
 
@@ -35,24 +42,27 @@ def test_help_names_every_command_and_every_exit_code(run: Run) -> None:
         assert f"{code.value:>3}  {code.meaning}" in done.stdout
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_help_of_a_command_has_examples_that_the_command_takes(run: Run, name: str) -> None:
-    done = run(name, "-h")
+    done = run(*name.split(), "-h")
     assert done.exit_code == 0
     assert "Examples:" in done.stdout
     assert f"neon-mq {name}" in done.stdout.partition("Examples:")[2]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_help_fits_into_80_columns(run: Run, name: str) -> None:
-    text = run(name, "--help", env={"COLUMNS": "80"}).stdout
+    text = run(*name.split(), "--help", env={"COLUMNS": "80"}).stdout
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_option_is_on_the_page_of_the_documentation(name: str) -> None:
+    heading = name.partition(" ")[0]
     section = re.search(
-        rf"^## neon-mq {name}$(?P<text>.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL
+        rf"^## neon-mq {heading}$(?P<text>.*?)(?=^## |\Z)",
+        PAGE.read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     assert section is not None, f"{PAGE} has no section on {name}"
     shared = PAGE.read_text().partition("## Where the broker is")[2].partition("\n## ")[0]

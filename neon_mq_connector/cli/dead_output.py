@@ -1,0 +1,89 @@
+"""Dead letters as `neon-mq dead` prints them: lines for a person, or JSON."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neon_mq_connector.cli.json_output import to_json
+from neon_mq_connector.cli.messages import printable
+from neon_mq_connector.cli.terminal import is_terminal, print_value
+
+if TYPE_CHECKING:
+    from neon_mq_connector.operations.dead_letter import DeadLetter
+    from neon_mq_connector.operations.queues import QueueState
+
+
+def print_queues(states: Sequence[QueueState], *, as_json: bool) -> None:
+    """Print dead-letter queues."""
+    if as_json:
+        rows = [
+            {"queue": each.queue, "messages": each.ready, "consumers": each.consumers}
+            for each in states
+        ]
+        click.echo(to_json(rows, pretty=False))
+        return
+    width = max(len("MESSAGES"), *(len(f"{each.ready:,}") for each in states))
+    click.secho(f"{'MESSAGES':>{width}}  QUEUE", bold=True)
+    for each in states:
+        click.echo(f"{each.ready:>{width},}  {printable(each.queue)}")
+
+
+def as_dict(letter: DeadLetter) -> dict[str, Any]:
+    """Describe a dead letter; of a body that is no text its bytes are given."""
+    parked_at = letter.parked_at
+    described = {
+        "id": letter.id,
+        "queue": letter.queue,
+        "exchange": letter.exchange,
+        "routing_key": letter.routing_key,
+        "error": letter.error,
+        "traceback": letter.traceback,
+        "attempts": letter.attempts,
+        "replayed": letter.replayed,
+        "parked_at": None if parked_at is None else parked_at.isoformat(),
+        "headers": dict(letter.headers),
+        "body": letter.body,
+    }
+    if letter.body is None:
+        described["base64"] = base64.b64encode(letter.raw).decode()
+    return described
+
+
+def print_letter(letter: DeadLetter, *, as_json: bool) -> None:
+    """Print a dead letter.
+
+    Args:
+        letter: the dead letter.
+        as_json: as one line of JSON.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+    """
+    if as_json:
+        click.echo(to_json(as_dict(letter), pretty=False))
+        return
+    click.secho(printable(letter.error or "the reason is not known"), fg="red", bold=True)
+    for name, value in (
+        ("id", letter.id),
+        ("from", letter.queue),
+        ("exchange", letter.exchange),
+        ("at", letter.parked_at and f"{letter.parked_at.astimezone():%Y-%m-%d %H:%M:%S}"),
+        ("tries", letter.attempts),
+        ("replayed", letter.replayed or None),
+        ("headers", to_json(dict(letter.headers), pretty=False) if letter.headers else None),
+    ):
+        if value not in (None, ""):
+            click.echo(f"  {click.style(f'{name:<8}', dim=True)}  {printable(str(value))}")
+    for line in (letter.traceback or "").splitlines():
+        click.echo(f"  {printable(line)}")
+    if letter.body is None:
+        click.echo(f"base64: {base64.b64encode(letter.raw).decode()}")
+    elif is_terminal():
+        print_value(letter.body)
+    else:
+        click.echo(to_json(letter.body, pretty=True))
+    click.echo()

@@ -1,0 +1,148 @@
+"""Get dead letters one by one, and give back to their queue what is not taken out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.attempts import DEFAULT_DELIVERY_LIMIT, delivery_count
+from neon_mq_connector.consumers.registration import dead_queue_name
+from neon_mq_connector.control.connection import ControlConnection
+from neon_mq_connector.control.control import Control
+from neon_mq_connector.errors import ConnectionLostError, MQError
+from neon_mq_connector.link import Delivery
+from neon_mq_connector.operations.dead_letter import DeadLetter, copied_properties
+from neon_mq_connector.operations.queues import DEAD_SUFFIX, QueueNotFoundError, find_queue
+from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.topology import QueueStatus
+
+LOG = logging.getLogger("neon_mq_connector.operations")
+
+_OWNER = "neon-mq"
+_CLOSE_TIMEOUT = 3.0
+#: A quorum queue drops a message that came back too often. From half of its usual limit on, one
+#: goes to the end of the queue as a new message instead of coming back.
+_RENEW_FROM = DEFAULT_DELIVERY_LIMIT // 2
+
+
+def find_dead_queue(control: Control, name: str, *, timeout: float) -> QueueStatus | None:
+    """Look up the dead-letter queue of a queue, or else the queue of that very name."""
+    if not name.endswith(DEAD_SUFFIX):
+        status = find_queue(control, dead_queue_name(name), timeout=timeout)
+        if status is not None:
+            return status
+    return find_queue(control, name, timeout=timeout)
+
+
+class DeadLetterReader:
+    """Get the dead letters of one queue; what is not taken is given back. Used by one thread.
+
+    Attributes:
+        queue: the dead-letter queue.
+        connections: how the broker is reached.
+        has_begun: whether a message was got.
+    """
+
+    def __init__(
+        self, parameters: Sequence[pika.ConnectionParameters], queue: str, timeout: float
+    ) -> None:
+        self.queue = queue
+        self.connections = Connections(parameters, owner=_OWNER)
+        self.has_begun = False
+        self._timeout = timeout
+        self._messages = 0
+        self._channel: BlockingChannel | None = None
+
+    def __enter__(self) -> DeadLetterReader:
+        try:
+            self._find()
+        except BaseException:
+            self.connections.close(_CLOSE_TIMEOUT)
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with contextlib.suppress(MQError, AMQPError):  # the broker sees to it when all is closed
+            self.give_back()
+        self.connections.close(_CLOSE_TIMEOUT)
+
+    def deliveries(self, count: int | None = None) -> Iterator[Delivery]:
+        """Get the messages that were there at the beginning, so many at most."""
+        for _ in range(self._messages if count is None else min(count, self._messages)):
+            delivery = self._run("getting a message", self._get)
+            if delivery is None:
+                return
+            self.has_begun = True
+            if not self._is_dead_letter(delivery):
+                return
+            yield delivery
+
+    def take(self, delivery: Delivery) -> None:
+        """Take a message out of the queue."""
+        self._run("acknowledging", lambda connection: self._ack(connection, delivery))
+
+    def leave(self, delivery: Delivery) -> None:
+        """Have a message stay; it is given back at the end."""
+        if delivery_count(delivery) < _RENEW_FROM:
+            return
+        LOG.info("queue %r: a message was looked at often and is put to its end", self.queue)
+        message = Message(
+            "", self.queue, delivery.body, copied_properties(delivery.properties), mandatory=True
+        )
+        self.connections.publisher.publish(message, timeout=self._timeout)
+        self.take(delivery)
+
+    def give_back(self) -> None:
+        """Give back what was not taken; the broker has everything when this returns."""
+        if self._channel is not None:
+            self._run("giving back", self._nack_and_close)
+            self._channel = None
+
+    def _find(self) -> None:
+        status = find_dead_queue(self.connections.control, self.queue, timeout=self._timeout)
+        if status is None:
+            dead = dead_queue_name(self.queue)
+            also = "" if self.queue.endswith(DEAD_SUFFIX) else f", and no {dead!r}"
+            raise QueueNotFoundError(
+                f"there is no queue {self.queue!r}{also} in virtual host "
+                f"{self.connections.vhost!r}; name another queue or virtual host"
+            )
+        self.queue, self._messages = status.name, status.messages
+
+    def _is_dead_letter(self, delivery: Delivery) -> bool:
+        """Whether it is one; messages of a queue that is at work are no business of ours."""
+        if self.queue.endswith(DEAD_SUFFIX):
+            return True
+        return DeadLetter.of(delivery).queue is not None
+
+    def _run(self, what: str, operation: Callable[[ControlConnection], Any]) -> Any:
+        return self.connections.control.run(f"{what} ({self.queue!r})", operation, self._timeout)
+
+    def _get(self, connection: ControlConnection) -> Delivery | None:
+        if self._channel is None:
+            self._channel = connection.channel()
+            connection.keep_open = True  # however long somebody reads
+        got: Any = self._same(connection).basic_get(self.queue)
+        return None if got[0] is None else Delivery(*got)
+
+    def _ack(self, connection: ControlConnection, delivery: Delivery) -> None:
+        self._same(connection).basic_ack(delivery.method.delivery_tag)
+
+    def _nack_and_close(self, connection: ControlConnection) -> None:
+        channel = self._same(connection)
+        channel.basic_nack(0, multiple=True, requeue=True)
+        channel.close()
+
+    def _same(self, connection: ControlConnection) -> BlockingChannel:
+        """Return the channel that the messages came on; a new one would get them once more."""
+        channel = self._channel
+        if channel is None or connection.channel() is not channel:
+            raise ConnectionLostError("the connection was lost; what was not taken is back")
+        return channel

@@ -1,0 +1,333 @@
+"""`neon-mq dead` and the functions behind it, on the embedded broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+from click.testing import Result
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.operations import dead_letters
+from neon_mq_connector.operations.dead_letters import ReplayInterruptedError
+from neon_mq_connector.testing import EmbeddedBroker, FaultProxy
+from tests.support.polling import eventually
+from tests.unit.cli.conftest import invoke
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("NEON_MQ_URL", embedded.url())
+    monkeypatch.setenv("NEON_MQ_MANAGEMENT_URL", "http://127.0.0.1:1")
+    return invoke
+
+
+@pytest.fixture
+def channel(messages: BlockingChannel) -> BlockingChannel:
+    messages.queue_declare("work.dead", durable=True)
+    return messages
+
+
+class Greeter(MQConnector):
+    """Fails as long as it is broken."""
+
+    is_broken = True
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config, "greeter")
+        self.greeted: list[str] = []
+        self.register_consumer("greet", "/", "greet_input", self.greet)
+        self.register_subscriber("news", "/", self.greet, exchange="news")
+
+    @create_mq_callback()
+    def greet(self, body: dict[str, Any]) -> None:
+        if self.is_broken:
+            raise KeyError(body["name"])
+        self.greeted.append(body["name"])
+
+
+@pytest.fixture
+def greeter(mq_config_of: dict[str, Any]) -> Any:
+    service = Greeter(mq_config_of)
+    service.run(run_sync=False, run_observer=False)
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def mq_config_of(embedded: EmbeddedBroker) -> dict[str, Any]:
+    user = {"user": embedded.username, "password": embedded.password}
+    return {"server": embedded.host, "port": embedded.port, "users": {"greeter": user}}
+
+
+def park(channel: BlockingChannel, *ids: str, queue: str = "work", **headers: Any) -> None:
+    """Put messages into `work.dead` as consumers do."""
+    for each in ids:
+        told = {
+            "neon-queue": queue,
+            "neon-exchange": "",
+            "neon-routing-key": queue,
+            "neon-error": "KeyError: 'name'",
+            "neon-traceback": 'Traceback:\n  File "x.py"\n',
+            "neon-parked-at": 1_700_000_000,
+            "neon-attempts": 3,
+        }
+        channel.basic_publish(
+            "",
+            "work.dead",
+            b'{"n":"%s"}' % each.encode(),
+            BasicProperties(message_id=each, headers={**told, **headers}),
+        )
+
+
+def ids_in(channel: BlockingChannel, queue: str) -> list[str | None]:
+    """Return the ids of the messages in a queue, which stay there."""
+    found, tag = [], 0
+    while True:
+        method, properties, _body = channel.basic_get(queue)
+        if method is None or properties is None:
+            break
+        found.append(properties.message_id)
+        tag = method.delivery_tag
+    if tag:
+        channel.basic_nack(tag, multiple=True)
+    return found
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_message_that_fails_is_shown_replayed_and_parked_again_until_it_is_handled(
+    run: Run, greeter: Greeter, channel: BlockingChannel
+) -> None:
+    greeter.send_message({"name": "Ada"}, queue="greet_input")
+
+    def parked() -> list[dict[str, Any]]:
+        listed = run("dead", "list", "greet_input", "--json")
+        return [each for each in json.loads(listed.stdout or "[]") if each["messages"]]
+
+    assert eventually(parked, timeout=30.0)[0]["queue"] == "greet_input.dead"
+    (shown,) = lines(run("dead", "show", "greet_input", "--json"))
+    assert shown["error"] == "KeyError: 'Ada'"
+    assert "Traceback" in shown["traceback"]
+    assert shown["body"]["name"] == "Ada"
+    assert (shown["queue"], shown["attempts"], shown["replayed"]) == ("greet_input", 1, 0)
+    assert lines(run("dead", "replay", "greet_input", "--json"))[0]["replayed"] == 1
+
+    eventually(parked, timeout=30.0)
+    (again,) = lines(run("dead", "show", "greet_input", "--json"))
+    assert (again["id"], again["replayed"]) == (shown["id"], 1)
+    greeter.is_broken = False
+    assert run("dead", "replay", "greet_input.dead", "--id", shown["id"]).exit_code == 0
+    eventually(lambda: greeter.greeted == ["Ada"], timeout=30.0)
+    assert not parked()
+
+
+def test_a_subscribers_messages_go_to_the_exchange_again_when_their_queue_is_gone(
+    run: Run, greeter: Greeter, mq_config_of: dict[str, Any], channel: BlockingChannel
+) -> None:
+    greeter.publish_message(
+        greeter.create_mq_connection("/"), {"name": "Ada"}, exchange="news", expiration=60_000
+    )
+    eventually(
+        lambda: run("dead", "show", "greeter.news", "--json").stdout, timeout=30.0, interval=0.1
+    )
+    greeter.stop()
+    refused = run("dead", "replay", "greeter.news")
+    assert refused.exit_code == ExitCode.NOT_DELIVERED
+    assert "a subscriber's queue goes with the subscriber" in refused.stderr
+
+    successor = Greeter(mq_config_of)
+    successor.is_broken = False
+    successor.run(run_sync=False, run_observer=False)
+    try:
+        assert run("dead", "replay", "greeter.news", "--publish").exit_code == 0
+        eventually(lambda: successor.greeted == ["Ada"], timeout=30.0)
+    finally:
+        successor.stop()
+
+
+def test_what_is_shown_stays_in_its_order(run: Run, channel: BlockingChannel) -> None:
+    park(channel, "a", "b", "c")
+    assert [each["id"] for each in lines(run("dead", "show", "work", "--json"))] == ["a", "b", "c"]
+    assert [each["id"] for each in lines(run("dead", "show", "work", "--count=1", "--json"))] == [
+        "a"
+    ]
+    text = run("dead", "show", "work.dead", "--id", "b").stdout
+    assert "KeyError: 'name'" in text
+    assert 'File "x.py"' in text
+    assert '"n": "b"' in text
+    assert '"n": "a"' not in text
+    assert ids_in(channel, "work.dead") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "options, moved, stay",
+    [
+        ([], ["a", "b", "c"], []),
+        (["--count", "2"], ["a", "b"], ["c"]),
+        (["--id", "b"], ["b"], ["a", "c"]),
+    ],
+)
+def test_replay_sends_what_is_asked_for(
+    run: Run, channel: BlockingChannel, options: list[str], moved: list[str], stay: list[str]
+) -> None:
+    park(channel, "a", "b", "c")
+    done = run("dead", "replay", "work", *options)
+    assert done.stdout == f"replayed: {len(moved)}\n"
+    assert [line.split()[-1] for line in done.stderr.splitlines()] == moved
+    assert ids_in(channel, "work") == moved
+    assert ids_in(channel, "work.dead") == stay
+
+
+def test_replayed_messages_have_the_properties_that_they_were_sent_with(
+    run: Run, channel: BlockingChannel
+) -> None:
+    original: dict[str, Any] = {
+        "reply_to": "answers",
+        "priority": 4,
+        "user_id": "somebody",
+        "headers": {"CC": ["work"], "x-tenant": "t", "x-death": [], "neon-replayed": 2, "big": ""},
+    }
+    headers: dict[str, Any] = {"tenant": 1, "neon-original": original, "neon-expiration": "1"}
+    park(channel, "a", **headers)
+    assert run("dead", "replay", "work").exit_code == 0
+    _method, properties, body = channel.basic_get("work", auto_ack=True)
+    assert properties is not None
+    assert properties.headers == {"tenant": 1, "x-tenant": "t", "neon-replayed": 3}
+    assert (properties.reply_to, properties.priority, properties.delivery_mode) == ("answers", 4, 2)
+    assert (properties.user_id, properties.expiration, body) == (None, None, b'{"n":"a"}')
+
+
+def test_what_cannot_be_sent_stays_and_the_rest_is_sent(run: Run, channel: BlockingChannel) -> None:
+    park(channel, "a", queue="gone")
+    park(channel, "b")
+    done = run("dead", "replay", "work", "--json")
+    assert done.exit_code == ExitCode.NOT_DELIVERED
+    told = json.loads(done.stdout)
+    assert (told["replayed"], told["left"][0]["id"]) == (1, "a")
+    assert "'gone'" in told["left"][0]["reason"]
+    assert ids_in(channel, "work.dead") == ["a"]
+    assert run("dead", "replay", "work", "--to", "work").exit_code == 0
+    assert ids_in(channel, "work") == ["b", "a"]
+
+
+def test_messages_that_the_broker_has_dead_lettered_go_back_to_their_first_queue(
+    run: Run, channel: BlockingChannel
+) -> None:
+    route = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "rejected"}
+    channel.queue_declare("orders", durable=True, arguments=route)
+    channel.queue_declare("rejected", durable=True)
+    channel.basic_publish("", "orders", b"plain text", BasicProperties(message_id="a"))
+    method, _properties, _body = channel.basic_get("orders")
+    assert method is not None
+    channel.basic_reject(method.delivery_tag, requeue=False)
+    eventually(lambda: ids_in(channel, "rejected") == ["a"])
+    (shown,) = lines(run("dead", "show", "rejected", "--json"))
+    assert (shown["queue"], shown["body"], shown["attempts"]) == ("orders", "plain text", 1)
+    assert "rejected" in shown["error"]
+    assert run("dead", "replay", "rejected").exit_code == 0
+    assert ids_in(channel, "orders") == ["a"]
+
+
+def test_a_queue_at_work_is_left_alone(run: Run, channel: BlockingChannel) -> None:
+    channel.queue_delete("work.dead")
+    channel.basic_publish("", "work", b"{}", BasicProperties(message_id="a"))
+    assert "there are no dead letters" in run("dead", "show", "work").stderr
+    assert run("dead", "replay", "work").stdout == "replayed: 0\n"
+    assert run("dead", "discard", "work", "--all", "--yes").stdout == "discarded: 0\n"
+    assert ids_in(channel, "work") == ["a"]
+
+
+def test_discard_deletes_what_is_asked_for_and_nothing_without_yes(
+    run: Run, channel: BlockingChannel
+) -> None:
+    park(channel, "a", "b", "c")
+    for options in (["--all"], ["--yes"], ["--all", "--id", "a", "--yes"]):
+        assert run("dead", "discard", "work", *options).exit_code == ExitCode.USAGE
+    assert run("dead", "discard", "work", "--id", "z", "--yes").exit_code == ExitCode.FAILED
+    assert run("dead", "discard", "work", "--id", "b", "--yes").stdout == "discarded: 1\n"
+    assert ids_in(channel, "work.dead") == ["a", "c"]
+    assert run("dead", "discard", "work", "--all", "--yes", "--json").stdout == '{"discarded":2}\n'
+    assert ids_in(channel, "work.dead") == []
+
+
+def test_what_fails_again_during_a_replay_is_not_replayed_once_more(
+    embedded: EmbeddedBroker, channel: BlockingChannel
+) -> None:
+    park(channel, "a", "b")
+
+    def fail_again(_letter: Any) -> None:
+        park(channel, "again")
+
+    done = dead_letters.replay([_parameters(embedded)], "work", on_letter=fail_again)
+    assert done.replayed == 2
+    assert ids_in(channel, "work.dead") == ["again", "again"]
+
+
+def test_a_connection_that_is_lost_loses_no_message_and_the_error_says_how_far_it_came(
+    embedded: EmbeddedBroker, channel: BlockingChannel
+) -> None:
+    park(channel, "a", "b", "c")
+    with FaultProxy(embedded.port) as proxy:
+        sent: list[str] = []
+
+        def cut(letter: Any) -> None:
+            sent.append(letter.id)
+            if letter.id == "b":
+                proxy.reset()
+
+        parameters = _parameters(embedded, proxy.port)
+        with pytest.raises(ReplayInterruptedError) as caught:
+            dead_letters.replay([parameters], "work", on_letter=cut, timeout=5, publish_timeout=5)
+    eventually(lambda: len(ids_in(channel, "work.dead")) >= 2)
+    moved, stay = ids_in(channel, "work"), ids_in(channel, "work.dead")
+    assert {*moved, *stay} == {"a", "b", "c"}
+    assert {*moved} & {*stay} <= {caught.value.doubtful}
+    assert caught.value.replayed in (1, 2)
+
+
+def test_a_quorum_queue_drops_nothing_that_was_looked_at_often(
+    embedded: EmbeddedBroker, channel: BlockingChannel
+) -> None:
+    channel.queue_delete("work.dead")
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+    channel.queue_declare("work.dead", durable=True, arguments=arguments)
+    park(channel, "a", "b")
+    for _ in range(25):
+        shown = [each.id for each in dead_letters.show([_parameters(embedded)], "work")]
+        assert sorted(shown) == ["a", "b"]
+
+
+def test_without_the_management_interface_queues_have_to_be_named(
+    run: Run, channel: BlockingChannel
+) -> None:
+    park(channel, "a")
+    for command in (["status"], ["top"], ["dead", "list"]):
+        done = run(*command)
+        assert done.exit_code == ExitCode.NO_BROKER
+        assert "no management interface answers at http://127.0.0.1:1" in done.stderr
+        assert done.stderr.count("\n") == 1
+    (told,) = json.loads(run("status", "work", "--json").stdout)["queues"]
+    assert (told["queue"], told["parked"], told["unacked"]) == ("work", 1, None)
+    assert "work.dead" in run("dead", "list", "work").stdout
+    assert run("top", "work").stdout.startswith("QUEUE")
+    assert run("status", "nowhere").exit_code == ExitCode.REFUSED
+    assert run("dead", "show", "nowhere").exit_code == ExitCode.REFUSED
+
+
+def _parameters(embedded: EmbeddedBroker, port: int | None = None) -> pika.ConnectionParameters:
+    credentials = pika.PlainCredentials(embedded.username, embedded.password)
+    return pika.ConnectionParameters(
+        embedded.host, port or embedded.port, "/", credentials=credentials
+    )
