@@ -12,6 +12,7 @@ from neon_mq_connector.cli.dead_output import print_letter, print_queues
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
 from neon_mq_connector.cli.json_output import to_json
+from neon_mq_connector.cli.messages import printable
 from neon_mq_connector.cli.options import checked_name, connection_options, management_option
 from neon_mq_connector.cli.terminal import note, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
@@ -169,7 +170,7 @@ def replay_command(
         raise click.UsageError("--to and --publish say where to send: give one of them")
 
     def announce(letter: DeadLetter) -> None:
-        note(f"replaying {letter.id}")
+        note(f"replaying {printable(letter.id)}")
 
     with StopRequest() as stop:
         done = replay(
@@ -189,11 +190,14 @@ def replay_command(
         _print_json({"queue": done.queue, "replayed": done.replayed, "left": left})
     else:
         click.echo(f"replayed: {done.replayed}")
+        by_reason: dict[str, list[str]] = {}
         for each in done.left:
-            warn(f"{each.id} stays: {each.reason}")
+            by_reason.setdefault(each.reason, []).append(each.id)
+        for reason, ids in by_reason.items():
+            warn(f"{_some(ids)}: {reason}")
     if done.left:
         raise CommandError(
-            f"{len(done.left)} messages stay in {done.queue!r}; give --to QUEUE to send them "
+            f"messages that stay in {done.queue!r}: {len(done.left)}; give --to QUEUE to send them "
             "elsewhere",
             ExitCode.NOT_DELIVERED,
         )
@@ -250,6 +254,11 @@ def discard_command(
 
 def _print_json(value: dict[str, Any]) -> None:
     click.echo(to_json(value, pretty=False))
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - 1} more stay" if len(ids) > 1 else " stays"
+    return f"message {printable(ids[0])}{more}"
 
 
 def _check_found(queue: str, message_id: str | None) -> None:

@@ -39,16 +39,16 @@ COLUMNS = (
 _NARROWEST = 10
 
 
-def sorted_states(states: Iterable[QueueState], column: Column = QUEUE) -> list[QueueState]:
-    """Sort queues by name, or those with most of something first.
-
-    A dead-letter queue is left out where its queue is there, which tells how many are parked.
-    """
+def without_parked(states: Sequence[QueueState]) -> list[QueueState]:
+    """Leave out each dead-letter queue whose queue is there and tells how many are parked."""
     from neon_mq_connector.consumers.registration import dead_queue_name
 
-    states = list(states)
     told = {dead_queue_name(each.queue) for each in states}
-    states = [each for each in states if each.queue not in told]
+    return [each for each in states if each.queue not in told]
+
+
+def sorted_states(states: Iterable[QueueState], column: Column) -> list[QueueState]:
+    """Sort queues by name, or those with most of something first."""
     if column is QUEUE:
         return sorted(states, key=lambda each: each.queue)
     return sorted(states, key=lambda each: (-(getattr(each, column.field) or 0), each.queue))

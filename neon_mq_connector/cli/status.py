@@ -9,7 +9,7 @@ import click
 from neon_mq_connector.cli.connection import Connection
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.options import checked_name, connection_options, management_option
-from neon_mq_connector.cli.queue_table import as_dicts, sorted_states, table
+from neon_mq_connector.cli.queue_table import as_dicts, table, without_parked
 from neon_mq_connector.cli.terminal import is_terminal, note, progress
 
 
@@ -45,7 +45,7 @@ def command(
         note(f"there are no queues in virtual host {connection.vhost!r}")
         return
     width = shutil.get_terminal_size().columns if is_terminal() else None
-    heading, *lines = table(sorted_states(states), width)
+    heading, *lines = table(states if queues else without_parked(states), width)
     click.secho(heading, bold=True)
     for line in lines:
         click.echo(line)

@@ -22,7 +22,14 @@ from neon_mq_connector.cli.options import (
     connection_options,
     management_option,
 )
-from neon_mq_connector.cli.queue_table import COLUMNS, QUEUE, Column, sorted_states, table
+from neon_mq_connector.cli.queue_table import (
+    COLUMNS,
+    QUEUE,
+    Column,
+    sorted_states,
+    table,
+    without_parked,
+)
 from neon_mq_connector.cli.terminal import is_terminal, progress
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.errors import MQError
@@ -88,7 +95,7 @@ def command(
     column = next(each for each in (QUEUE, *COLUMNS) if each.field == sort)
     with StopRequest() as stop, connection.queue_reader(management) as reader:
         with progress(f"connecting to {connection.where}"):
-            states = reader.states(queues)
+            states = _states(reader, queues)
         if is_terminal() and sys.stdin.isatty():
             with _screen():
                 _Top(connection, reader, queues, column, stop).run(states, interval, count)
@@ -97,7 +104,7 @@ def command(
             if number:
                 if stop.wait(interval):
                     return
-                states = reader.states(queues)
+                states = _states(reader, queues)
                 click.echo()
             click.echo("\n".join(table(sorted_states(states, column))))
 
@@ -128,7 +135,7 @@ class _Top:
             if not self._wait(interval, states) or looks == count:
                 return
             try:
-                states, self._trouble = self._reader.states(self._queues), ""
+                states, self._trouble = _states(self._reader, self._queues), ""
             except MQError as error:
                 self._trouble = str(error)
             looks += 1
@@ -158,6 +165,11 @@ class _Top:
         text = f"{_END_OF_LINE}\r\n".join(shown[: size.lines])
         sys.stdout.write(f"{_HOME}{text}{_END_OF_LINE}{_END_OF_SCREEN}")
         sys.stdout.flush()
+
+
+def _states(reader: QueueReader, queues: tuple[str, ...]) -> list[QueueState]:
+    states = reader.states(queues)
+    return states if queues else without_parked(states)
 
 
 @contextlib.contextmanager

@@ -153,7 +153,7 @@ def replay(
         parameters: how to reach the broker, one entry per server.
         queue: a dead-letter queue, or the queue that it belongs to.
         id: send only messages with this `DeadLetter.id`.
-        count: send so many at most.
+        count: try to send so many at most.
         to: send them to this queue; by default each to the queue that it came from.
         publish: send each to the exchange that it was published to, so that every queue which is
             bound there gets it.
@@ -198,7 +198,7 @@ def replay(
                 else:
                     replayed += 1
                     reader.take(delivery)
-                if replayed == count or stopped():
+                if replayed + len(left) == count or stopped():
                     break
             reader.give_back()
     except QueueNotFoundError:

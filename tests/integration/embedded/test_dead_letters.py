@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -16,9 +25,11 @@ from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.operations import dead_letters
 from neon_mq_connector.operations.dead_letters import ReplayInterruptedError
-from neon_mq_connector.testing import EmbeddedBroker, FaultProxy
+from neon_mq_connector.testing import EmbeddedBroker, FaultProxy, ports
 from tests.support.polling import eventually
 from tests.unit.cli.conftest import invoke
+
+ROOT = Path(__file__).parents[3]
 
 Run = Callable[..., Result]
 
@@ -324,6 +335,69 @@ def test_without_the_management_interface_queues_have_to_be_named(
     assert run("top", "work").stdout.startswith("QUEUE")
     assert run("status", "nowhere").exit_code == ExitCode.REFUSED
     assert run("dead", "show", "nowhere").exit_code == ExitCode.REFUSED
+
+
+def test_top_sorts_by_a_key_and_ends_with_q(
+    embedded: EmbeddedBroker, channel: BlockingChannel
+) -> None:
+    park(channel, "a")
+    channel.queue_declare("busy", durable=True)
+    channel.basic_publish("", "busy", b"{}")
+    near, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 80, 0, 0))
+    command = [sys.executable, "-m", "neon_mq_connector.cli", "top", "work", "busy"]
+    environment = {**os.environ, "NEON_MQ_URL": embedded.url(), "PYTHONPATH": str(ROOT)}
+    seen = b""
+
+    def shows(*words: bytes) -> bool:
+        nonlocal seen
+        while select.select([near], [], [], 0)[0]:
+            seen += os.read(near, 65_536)
+        last = seen.rpartition(b"\x1b[H")[2]
+        places = [last.find(word) for word in words]
+        return -1 not in places and places == sorted(places)
+
+    with subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=environment) as top:
+        try:
+            eventually(lambda: shows(b"busy ", b"work "), timeout=60.0)
+            os.write(near, b"p")
+            eventually(lambda: shows(b"work ", b"busy "), timeout=60.0)
+            os.write(near, b"q")
+            assert top.wait(60.0) == 0
+        finally:
+            top.kill()
+    shows()
+    assert seen.endswith(b"\x1b[?25h\x1b[?1049l")  # the screen is as it was
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "work"],
+        ["top", "work"],
+        ["dead", "list", "work"],
+        ["dead", "show", "work"],
+        ["dead", "replay", "work"],
+        ["dead", "discard", "work", "--all", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_wrong_with_the_connection_is_told_in_one_line(
+    run: Run, embedded: EmbeddedBroker, channel: BlockingChannel, command: list[str]
+) -> None:
+    (closed,) = ports.free_ports(1)
+    for url, code, words in (
+        (embedded.url(username="nobody", password="x"), ExitCode.REFUSED, "refused the password"),
+        (embedded.url("/nowhere"), ExitCode.REFUSED, "virtual host '/nowhere'"),
+        (f"amqp://a:b@127.0.0.1:{closed}/", ExitCode.NO_BROKER, "no broker answers"),
+    ):
+        done = run(*command, "--url", url)
+        assert (done.exit_code, done.stdout) == (code, "")
+        assert done.stderr.startswith("Error: ")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def _parameters(embedded: EmbeddedBroker, port: int | None = None) -> pika.ConnectionParameters:

@@ -12,7 +12,8 @@ import pytest
 
 from neon_mq_connector import errors
 from neon_mq_connector.cli.exits import ExitCode, exit_code_of
-from neon_mq_connector.testing import PrivateBroker, PrivateBrokerError
+from neon_mq_connector.operations.queues import QueueNotFoundError
+from neon_mq_connector.testing import ManagementError, PrivateBroker, PrivateBrokerError
 from tests.support.nodes import free_port
 from tests.unit.cli.conftest import Run
 
@@ -284,6 +285,9 @@ def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         (errors.RequestLostError("x"), ExitCode.NO_BROKER),
         (errors.DecodeError("x"), ExitCode.FAILED),
         (PrivateBrokerError("x"), ExitCode.NO_BROKER),
+        (ManagementError("x"), ExitCode.NO_BROKER),
+        (ManagementError("x", status=401), ExitCode.REFUSED),
+        (QueueNotFoundError("x"), ExitCode.REFUSED),
         (ZeroDivisionError("x"), ExitCode.INTERNAL),
     ],
 )
