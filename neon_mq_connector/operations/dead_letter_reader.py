@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 import pika
@@ -57,7 +58,6 @@ class DeadLetterReader:
         self.connections = Connections(parameters, owner=_OWNER)
         self.has_begun = False
         self._timeout = timeout
-        self._messages = 0
         self._channel: BlockingChannel | None = None
 
     def __enter__(self) -> DeadLetterReader:
@@ -68,20 +68,33 @@ class DeadLetterReader:
             raise
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        with contextlib.suppress(MQError, AMQPError):  # the broker sees to it when all is closed
-            self.give_back()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, (MQError, AMQPError)):  # else there may be no connection
+            with contextlib.suppress(MQError, AMQPError):  # the close of the channel does it, too
+                self.give_back()
         self.connections.close(_CLOSE_TIMEOUT)
 
     def deliveries(self, count: int | None = None) -> Iterator[Delivery]:
-        """Get the messages that were there at the beginning, so many at most."""
-        for _ in range(self._messages if count is None else min(count, self._messages)):
+        """Get the messages that were there when the first was got, so many at most."""
+        got = 0
+        end = count
+        while end is None or got < end:
             delivery = self._run("getting a message", self._get)
             if delivery is None:
                 return
             self.has_begun = True
             if not self._is_dead_letter(delivery):
                 return
+            got += 1
+            if got == 1:
+                # a passive declare may tell late how many are in a quorum queue
+                there = 1 + delivery.method.message_count
+                end = there if count is None else min(count, there)
             yield delivery
 
     def take(self, delivery: Delivery) -> None:
@@ -114,7 +127,7 @@ class DeadLetterReader:
                 f"there is no queue {self.queue!r}{also} in virtual host "
                 f"{self.connections.vhost!r}; name another queue or virtual host"
             )
-        self.queue, self._messages = status.name, status.messages
+        self.queue = status.name
 
     def _is_dead_letter(self, delivery: Delivery) -> bool:
         """Whether it is one; messages of a queue that is at work are no business of ours."""

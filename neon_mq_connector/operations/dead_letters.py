@@ -13,6 +13,7 @@ import pika
 from pika.exceptions import AMQPError
 
 from neon_mq_connector.errors import (
+    MQConnectionError,
     MQError,
     PublishLostError,
     PublishTimeoutError,
@@ -22,7 +23,6 @@ from neon_mq_connector.operations.dead_letter import DeadLetter
 from neon_mq_connector.operations.dead_letter_reader import DeadLetterReader, find_dead_queue
 from neon_mq_connector.operations.queues import (
     DEAD_SUFFIX,
-    QueueNotFoundError,
     QueueReader,
     QueueState,
 )
@@ -188,8 +188,9 @@ def replay(
                     message = _message(letter, reader.queue, to, publish)
                     doubtful = letter.id
                     reader.connections.publisher.publish(message, timeout=publish_timeout)
-                except (PublishLostError, PublishTimeoutError) as error:
-                    doubtful = letter.id if error.may_have_arrived else None
+                except (MQConnectionError, PublishLostError, PublishTimeoutError) as error:
+                    if not getattr(error, "may_have_arrived", False):
+                        doubtful = None
                     raise
                 except Exception as error:  # also what pika cannot encode
                     doubtful = None
@@ -201,8 +202,6 @@ def replay(
                 if replayed + len(left) == count or stopped():
                     break
             reader.give_back()
-    except QueueNotFoundError:
-        raise
     except (MQError, AMQPError) as error:
         if not reader.has_begun:
             raise
