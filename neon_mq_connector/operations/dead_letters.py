@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import pika
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -189,7 +189,7 @@ def replay(
                     doubtful = letter.id
                     reader.connections.publisher.publish(message, timeout=publish_timeout)
                 except (MQConnectionError, PublishLostError, PublishTimeoutError) as error:
-                    if not getattr(error, "may_have_arrived", False):
+                    if _is_refused(error) or not getattr(error, "may_have_arrived", False):
                         doubtful = None
                     raise
                 except Exception as error:  # also what pika cannot encode
@@ -267,6 +267,11 @@ def _message(letter: DeadLetter, dead_queue: str, to: str | None, publish: bool)
     if not key and not exchange:
         raise UnroutableError("it does not tell where it came from", may_have_arrived=False)
     return Message(exchange, key, letter.raw, letter.original_properties(), mandatory=True)
+
+
+def _is_refused(error: MQError) -> bool:
+    """Whether the broker has closed the channel because of the message, the only one on it."""
+    return isinstance(getattr(error.__cause__, "__cause__", None), ChannelClosedByBroker)
 
 
 def _why(error: Exception, letter: DeadLetter) -> str:
