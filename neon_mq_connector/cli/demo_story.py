@@ -16,7 +16,7 @@ from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.decoded_callback import create_mq_callback
-from neon_mq_connector.envelope import PARKED_ERROR, PARKED_QUEUE
+from neon_mq_connector.operations import dead_letters
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing.polling import poll
 from neon_mq_connector.testing.running import OwnBroker
@@ -114,14 +114,11 @@ class Story:
         yield "message", f"{to_json(_COFFEE, pretty=False)}, which the shop does not sell"
         self._client.send_message(_COFFEE, queue=_QUEUE, expiration=None)
         _wait(is_parked, "the message that fails is not parked")
-        with self._client.create_mq_connection() as connection:
-            channel: Any = connection.channel()
-            method, properties, body = channel.basic_get(dead_queue)
-            yield "parked", f"in queue {dead_queue}: {properties.headers[PARKED_ERROR]}"
-            self._shop.prices["coffee"] = 4.5
-            channel.confirm_delivery()
-            channel.basic_publish("", properties.headers[PARKED_QUEUE], body)
-            channel.basic_ack(method.delivery_tag)
+        parameters = [self._client.get_connection_params(self._client.vhost)]
+        (letter,) = dead_letters.show(parameters, _QUEUE)
+        yield "parked", f"in queue {dead_queue}: {letter.error}"
+        self._shop.prices["coffee"] = 4.5
+        dead_letters.replay(parameters, _QUEUE)
         try:
             while self._shop.answers.get(timeout=_PATIENCE) != {"price": 13.5}:
                 pass
