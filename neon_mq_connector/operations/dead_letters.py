@@ -147,7 +147,8 @@ def replay(
 
     Only those that are there when it begins are sent, so that one that fails again is sent once.
     If the process is killed, the message for which `on_letter` was called last may be in both
-    queues; every other one is in one.
+    queues; every other one is in one. A broker that is killed may have forgotten what was taken out
+    of a classic queue: then those that were sent before are in both, too.
 
     Args:
         parameters: how to reach the broker, one entry per server.
@@ -206,6 +207,8 @@ def replay(
         if not reader.has_begun:
             raise
         told = f"; message {doubtful} may be in both queues" if doubtful else ""
+        if isinstance(error, (MQConnectionError, PublishLostError)) and not _is_refused(error):
+            told += "; if the broker was killed, those before it may be, too"
         raise ReplayInterruptedError(
             f"the replay of {reader.queue!r} was interrupted after {replayed} messages{told}: "
             f"{error}",
@@ -269,7 +272,7 @@ def _message(letter: DeadLetter, dead_queue: str, to: str | None, publish: bool)
     return Message(exchange, key, letter.raw, letter.original_properties(), mandatory=True)
 
 
-def _is_refused(error: MQError) -> bool:
+def _is_refused(error: BaseException) -> bool:
     """Whether the broker has closed the channel because of the message, the only one on it."""
     return isinstance(getattr(error.__cause__, "__cause__", None), ChannelClosedByBroker)
 
