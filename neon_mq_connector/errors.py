@@ -28,6 +28,7 @@
     ├── RequestRefusedError                     raised by a handler: answer with an error, no retry
     │   └── InvalidRequestError (ValueError)    the request does not fit what the handler takes
     ├── InvalidAnswerError (TypeError)          what a handler has returned is no answer
+    ├── ReaderGoneError                         nobody reads the parts of an answer any more
     ├── WaitTimeoutError (TimeoutError)         an operation on the broker took longer than allowed
     └── StoppedError                            the object was stopped; make or start a new one
 
@@ -162,7 +163,15 @@ class RequestError(MQError):
 
 
 class RequestTimeoutError(RequestError, TimeoutError):
-    """No answer came within the time allowed."""
+    """No answer came within the time allowed.
+
+    Attributes:
+        consumers: how many services consumed the queue then; None where the broker did not tell.
+        waiting: how many messages waited in it; None where the broker did not tell.
+    """
+
+    consumers: int | None = None
+    waiting: int | None = None
 
 
 class RequestLostError(RequestError, ConnectionError):
@@ -226,6 +235,13 @@ class InvalidRequestError(RequestRefusedError, ValueError):
 
 class InvalidAnswerError(MQError, TypeError):
     """What a handler has returned is no answer, or not of the type that it has declared."""
+
+
+class ReaderGoneError(MQError):
+    """The requester reads the parts of an answer no longer; a handler that sends them should end.
+
+    A message whose callback it leaves is done, and not failed.
+    """
 
 
 class WaitTimeoutError(MQError, TimeoutError):

@@ -81,6 +81,7 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
         self._request = None
         self._publishes = None
         self._answers_here = None
+        self._reader = None
         self._host = host
         self._unawaited: Unawaited | None = None
 

@@ -18,10 +18,11 @@ from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.aio.signals import LoopSignals, unless
 from neon_mq_connector.aio.threaded import ReadOnly, Settable, ThreadedConnector, takes_arguments_of
+from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.health import Health
-from neon_mq_connector.service.messaging import WIRE_FORMATS, destination_of
+from neon_mq_connector.service.messaging import destination_of
 
 if TYPE_CHECKING:
     import pika
@@ -181,6 +182,7 @@ class AsyncMQConnector(ServesHealth):
         *,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
     ) -> dict[str, Any]:
         """Ask another service and wait for its answer; any number of requests may be in flight.
@@ -191,7 +193,7 @@ class AsyncMQConnector(ServesHealth):
         """
         requests = await self._requests(vhost)
         return await requests.request(
-            queue, request_data, on_part=on_part, **self._options(timeout)
+            queue, request_data, on_part=on_part, **self._threaded.options(timeout, wire_format)
         )
 
     async def gather(
@@ -203,6 +205,7 @@ class AsyncMQConnector(ServesHealth):
         count: int | None = None,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
     ) -> list[dict[str, Any]]:
         """Ask several services with one request, and collect their answers.
 
@@ -210,10 +213,9 @@ class AsyncMQConnector(ServesHealth):
         """
         if not queue and not exchange:
             raise ValueError("a request needs a queue or an exchange to go to; both are empty")
+        options = self._threaded.options(timeout, wire_format)
         requests = await self._requests(vhost)
-        return await requests.gather(
-            queue, request_data, count=count, exchange=exchange, **self._options(timeout)
-        )
+        return await requests.gather(queue, request_data, count=count, exchange=exchange, **options)
 
     def stream(
         self,
@@ -222,6 +224,7 @@ class AsyncMQConnector(ServesHealth):
         *,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
     ) -> AsyncReplyStream:
         """Ask another service for an answer in parts; see `MQConnector.stream_answer`.
@@ -231,17 +234,8 @@ class AsyncMQConnector(ServesHealth):
         """
         client = self._threaded.client_of(vhost or self.vhost)
         requests = self._lifecycle.binding().requests(client)
-        return requests.stream(
-            queue, request_data, prefetch_count=prefetch_count, **self._options(timeout)
-        )
-
-    def _options(self, timeout: float | None) -> dict[str, Any]:
-        """Return the arguments that every request has from the settings."""
-        settings = self._threaded.settings
-        return {
-            "timeout": settings.request_timeout if timeout is None else timeout,
-            "wire_format": WIRE_FORMATS[settings.wire_format],
-        }
+        options = self._threaded.options(timeout, wire_format)
+        return requests.stream(queue, request_data, prefetch_count=prefetch_count, **options)
 
     async def _requests(self, vhost: str) -> AsyncRequests:
         vhost = vhost or self.vhost

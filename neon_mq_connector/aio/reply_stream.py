@@ -10,11 +10,14 @@ from queue import Empty
 from types import TracebackType
 from typing import Any
 
-from neon_mq_connector.aio.futures import LoopMailbox
+from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.client.late import PATIENCE, look_up
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
 from neon_mq_connector.client.request import RequestSpec, is_final
+from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError
+from neon_mq_connector.topology import QueueStatus
 
 
 class AsyncReplyStream:
@@ -49,6 +52,7 @@ class AsyncReplyStream:
         open_streams: set[AsyncReplyStream],
     ) -> None:
         self._spec = spec
+        self._loop = loop
         self._open_queue = open_queue
         self._delete_queue = delete_queue
         self._open_streams = open_streams
@@ -107,6 +111,7 @@ class AsyncReplyStream:
             RequestTimeoutError: it did not come in time.
             RequestLostError: the connection ended; what was still to come is gone.
             UnroutableError: no queue takes the request.
+            RemoteError: the service has failed.
             DecodeError: it cannot be read.
         """
         with self._reading():
@@ -186,7 +191,20 @@ class AsyncReplyStream:
             try:
                 event = await self._events.get(deadline)
             except Empty:
-                raise queue.late() from None
+                status = await status_of(self._loop, queue.connections, queue.spec)
+                raise queue.late(status) from None
             self._check_open()
             queue.take(event)
         return part
+
+
+async def status_of(
+    loop: CoroutineLoop, connections: Connections, spec: RequestSpec
+) -> QueueStatus | None:
+    """Return the state of the queue of a request; None where the broker does not tell it soon."""
+    answer: LoopFuture[QueueStatus | None] = LoopFuture(loop)
+    look_up(connections, spec, answer)
+    try:
+        return await answer.wait(PATIENCE, TimeoutError)
+    except Exception:  # refused, too late, no connection: it is not known
+        return None

@@ -20,14 +20,19 @@ from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
 from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import AsyncSender, WriteRound
-from neon_mq_connector.aio.reply_stream import AsyncReplyStream
+from neon_mq_connector.aio.reply_stream import AsyncReplyStream, status_of
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_final
-from neon_mq_connector.client.request_client import RequestClient, check_count
+from neon_mq_connector.client.request_client import RequestClient, check_count, gathered
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
+from neon_mq_connector.errors import (
+    RemoteError,
+    RequestTimeoutError,
+    StoppedError,
+    WaitTimeoutError,
+)
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 
@@ -47,17 +52,21 @@ class AwaitedAnswers(LoopMailbox[ReplyEvent]):
         reply_queue: the queue for answers that are not direct; the channel's by default.
     """
 
-    __slots__ = ("channel", "request")
+    __slots__ = ("channel", "loop", "request")
 
     def __init__(
         self, loop: CoroutineLoop, channel: ReplyChannel, spec: RequestSpec, reply_queue: str = ""
     ) -> None:
         super().__init__(loop)
+        self.loop = loop
         self.channel = channel
         self.request = channel.request(spec, self.put, reply_queue)
 
-    async def next_answer(self) -> dict[str, Any]:
+    async def next_answer(self, *, explain: bool = True) -> dict[str, Any]:
         """Await the next answer.
+
+        Args:
+            explain: when it is late, ask the broker why, which may take a moment.
 
         Raises:
             RequestTimeoutError: none came in time.
@@ -68,7 +77,10 @@ class AwaitedAnswers(LoopMailbox[ReplyEvent]):
             try:
                 event = await self.get(request.spec.deadline)
             except Empty:
-                raise channel.expire(request) from None
+                connections, status = channel.shared.connections, None
+                if explain:
+                    status = await status_of(self.loop, connections, request.spec)
+                raise channel.expire(request, status) from None
             answer = channel.read(request, event)
             if answer is not None:
                 return answer
@@ -132,17 +144,20 @@ class AsyncRequests:
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
         answers: list[dict[str, Any]] = []
+        failures: list[RemoteError] = []
         request = AwaitedAnswers(self._loop, await self._channel_for(spec), spec)
         try:
             await self._send(request)
-            while count is None or len(answers) < count:
+            while count is None or len(answers) + len(failures) < count:
                 try:
-                    answers.append(await request.next_answer())
+                    answers.append(await request.next_answer(explain=False))
                 except RequestTimeoutError:
                     break
+                except RemoteError as error:
+                    failures.append(error)
         finally:
             self._end(request)
-        return answers
+        return gathered(answers, failures)
 
     def stream(
         self,

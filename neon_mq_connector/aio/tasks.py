@@ -264,6 +264,7 @@ class TaskRunner:
         try:
             await self._invoke(channel, delivery)
         except BaseException as error:  # what tasks pass on to their loop would end it
+            message.channel = channel
             self._raised(message, error)
         else:
             self._handler.returned(message, channel)

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import MQConnectionError
@@ -54,6 +55,12 @@ class ThreadedConnector(MQConnector):
     def client_of(self, vhost: str) -> RequestClient:
         """Return the request client of a virtual host."""
         return self._client(vhost)
+
+    def options(
+        self, timeout: float | None, wire_format: WireFormat | str | None
+    ) -> dict[str, Any]:
+        """Return the arguments that every request has, by default from the settings."""
+        return self._asking(timeout, wire_format)
 
     def prepare_message(
         self, data: Mapping[str, Any], destination: Destination, expiration: int | None

@@ -13,6 +13,7 @@ from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
     PublishError,
+    RemoteError,
     RequestLostError,
     TopologyError,
     VhostAccessError,
@@ -35,6 +36,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 4, "the broker refused: password, virtual host, permission, or a declare"
     NOT_DELIVERED = 5, "no queue takes the message, or the broker did not confirm it"
     CONFIGURATION = 6, "the configuration cannot be used"
+    REMOTE = 7, "the service has answered with an error"
     INTERNAL = 70, "something that should not happen; --debug shows where"
     INTERRUPTED = 130, "ended by Ctrl-C (for run, listen, top and broker that is 0)"
 
@@ -56,6 +58,7 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (PublishError, ExitCode.NOT_DELIVERED),
     (MQConnectionError, ExitCode.NO_BROKER),
     (ConnectionError, ExitCode.NO_BROKER),
+    (RemoteError, ExitCode.REMOTE),
     (MQError, ExitCode.FAILED),
     (pika_errors.AMQPChannelError, ExitCode.REFUSED),
     (pika_errors.AMQPConnectionError, ExitCode.NO_BROKER),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +15,7 @@ from neon_mq_connector.cli.json_input import read_argument
 from neon_mq_connector.cli.options import Seconds, checked_name, connection_options
 from neon_mq_connector.cli.terminal import print_value, progress, warn
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.errors import RequestTimeoutError
+from neon_mq_connector.errors import RemoteError
 from neon_mq_connector.topology import QueueStatus
 
 
@@ -58,7 +59,8 @@ def command(
     """Ask the service that consumes QUEUE, and print its answer as JSON.
 
     JSON is an object; @FILE reads it from a file, - from standard input. The answer is pretty on a
-    terminal and one line in a pipe. It ends with 1 when no answer comes in time.
+    terminal and one line in a pipe. It ends with 1 when no answer comes in time,
+    with 7 when the service answers with an error.
 
     \b
     Examples:
@@ -120,22 +122,12 @@ def _ask(
                 wire_format=wire_format,
                 on_part=on_part if stream else None,
             )
-        except RequestTimeoutError as error:
-            raise CommandError(
-                f"queue {queue!r} in virtual host {connection.vhost!r}: "
-                f"{'no further part' if stream else 'no answer'} within {timeout:g} s "
-                f"({_why(connection, queue)})",
-                ExitCode.FAILED,
-            ) from error
+        except RemoteError as error:
+            raise CommandError(_in_words(error), ExitCode.REMOTE) from error
     if not stream:
         print_value(answer)
 
 
-def _why(connection: Connection, queue: str) -> str:
-    status = _find(connection, queue)
-    if status is None:
-        return "the queue is gone"
-    if not status.consumers:
-        return "no service consumes it"
-    waiting = f", {status.messages} messages wait in it" if status.messages else ""
-    return f"consumers: {status.consumers}{waiting}"
+def _in_words(error: RemoteError) -> str:
+    details = "" if error.details is None else f"\n{json.dumps(error.details, indent=2)}"
+    return f"{error}{details}"

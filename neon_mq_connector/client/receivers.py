@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
@@ -9,6 +10,7 @@ from functools import partial
 from queue import Empty
 from typing import Any, TypeVar
 
+from neon_mq_connector.client.late import PATIENCE, look_up, status_of
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec
 from neon_mq_connector.deadline import time_left
@@ -16,6 +18,7 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.threads.mailbox import Mailbox
+from neon_mq_connector.topology import QueueStatus
 
 T = TypeVar("T")
 
@@ -44,8 +47,12 @@ class WaitingThread:
     def __exit__(self, *_: object) -> None:
         self._channel.remove(self._request)
 
-    def next_answer(self) -> dict[str, Any]:
-        """Wait for the next answer; raises what `RequestClient.request` raises."""
+    def next_answer(self, *, explain: bool = True) -> dict[str, Any]:
+        """Wait for the next answer; raises what `RequestClient.request` raises.
+
+        Args:
+            explain: when it is late, ask the broker why, which may take a moment.
+        """
         channel, request, events = self._channel, self._request, self._events
         deadline = request.spec.deadline
         while True:
@@ -53,7 +60,10 @@ class WaitingThread:
             try:
                 event = events.get(timeout=time_left(deadline))
             except Empty:
-                raise channel.expire(request) from None
+                status = None
+                if explain:
+                    status = status_of(channel.shared.connections, request.spec)
+                raise channel.expire(request, status) from None
             answer = channel.read(request, event)
             if answer is not None:
                 return answer
@@ -88,11 +98,12 @@ class FutureReceiver:
         deadline: until when it is waited for, on the monotonic clock, in seconds.
     """
 
-    __slots__ = ("_channel", "_request", "_thread", "deadline", "future")
+    __slots__ = ("_channel", "_is_late", "_request", "_thread", "deadline", "future")
 
     def __init__(self, channel: ReplyChannel, spec: RequestSpec) -> None:
         self.deadline = spec.deadline
         self.future = ReplyFuture(self._forget)
+        self._is_late = False
         self._channel = channel
         self._thread = channel.shared.futures
         self._request = channel.request(spec, self._receive)
@@ -109,11 +120,32 @@ class FutureReceiver:
     def _receive(self, event: ReplyEvent) -> None:
         self._thread.call(partial(self._handle, event))
 
+    # -- the control connection's thread -------------------------------------------------------
+
+    def resolve(self, status: QueueStatus | None) -> None:
+        """Take what the broker says of the queue."""
+        self._thread.call(partial(self._end_late, status))
+
+    def fail(self, _error: BaseException) -> None:
+        """Take that it says nothing."""
+        self._thread.call(partial(self._end_late, None))
+
     # -- the thread of futures -----------------------------------------------------------------
 
     def expire(self) -> None:
-        """Fail: no answer came in time."""
-        self._end(self.future.set_exception, self._channel.expire(self._request))
+        """Ask the broker why no answer came in time; fail without when it does not tell soon."""
+        if self._is_late:
+            self._end_late(None)
+            return
+        self._is_late = True
+        self.deadline = time.monotonic() + PATIENCE
+        self._thread.expect(self)
+        look_up(self._channel.shared.connections, self._request.spec, self)
+
+    def _end_late(self, status: QueueStatus | None) -> None:
+        if not self.future.done():
+            late = self._channel.expire(self._request, status)
+            self._end(self.future.set_exception, late)
 
     def _handle(self, event: ReplyEvent) -> None:
         if self.future.done():

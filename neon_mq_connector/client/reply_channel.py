@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from neon_mq_connector import metrics
+from neon_mq_connector.client.late import timeout_error
 from neon_mq_connector.client.reply_queues import (
     NamedQueues,
     declare_reply_queue,
@@ -47,7 +48,7 @@ from neon_mq_connector.link import (
 )
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import FutureThread
-from neon_mq_connector.topology import Queue, declare_queue
+from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -226,21 +227,26 @@ class ReplyChannel:
         """
         if isinstance(event, MQError):
             raise request.lost(event)
-        answer = read_answer(event)
+        answer = request.read(event)
         owner = answer_id(answer)
         if owner is None or owner == request.message.message_id:
-            return answer
+            return request.check(answer, event)
         self._assign(owner, event)
         return None
 
-    def expire(self, request: Request) -> RequestTimeoutError:
-        """Return the error for an answer that did not come in time."""
+    def expire(self, request: Request, status: QueueStatus | None = None) -> RequestTimeoutError:
+        """Return the error for an answer that did not come in time.
+
+        Args:
+            request: what was asked.
+            status: of its queue, where that is known; see `late.look_up`.
+        """
         if request.declared:
             self.shared.connections.control.give_up_overdue()
         reason = self._link.blocked_reason
         blocked = f"; the broker has blocked publishing: {reason}" if reason else ""
         timeout = request.spec.timeout
-        return RequestTimeoutError(f"{request}: no answer within {timeout:g} s{blocked}")
+        return timeout_error(f"{request}: no answer within {timeout:g} s{blocked}", status)
 
     def retire(self) -> None:
         """Ignore the end of the reply queue, which the client is about to delete."""

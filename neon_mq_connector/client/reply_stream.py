@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import Empty
 from typing import Any
 
+from neon_mq_connector.client.late import status_of, timeout_error
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.request import (
@@ -20,7 +21,6 @@ from neon_mq_connector.client.request import (
     RequestSpec,
     answer_id,
     is_final,
-    read_answer,
 )
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
@@ -35,7 +35,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, delivery_tag
 from neon_mq_connector.threads.mailbox import Mailbox
-from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
+from neon_mq_connector.topology import BrokerFacts, Queue, QueueStatus, Steps, declare_queue
 
 #: What may come: parts, or why there will be no more.
 StreamEvent = Sequence[RawDelivery] | MQError
@@ -54,6 +54,9 @@ class PartsQueue:
         spec: what is asked; its timeout is that of each part.
         prefetch_count: how many parts are fetched ahead.
         receive: called on any thread with what comes, for `take`.
+
+    Attributes:
+        connections: how to reach the broker.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class PartsQueue:
         receive: Callable[[StreamEvent], None],
     ) -> None:
         self.name = REPLY_QUEUE_PREFIX + new_id()
+        self.spec = spec
         self.timeout = spec.timeout
         self._channel = channel
-        self._connections = channel.shared.connections
+        self.connections = channel.shared.connections
         self._request = channel.request(spec, self._fail, self.name, direct=False)
         self._prefetch = prefetch_count
         self._receive = receive
@@ -92,13 +96,13 @@ class PartsQueue:
             RequestTimeoutError: the broker was not ready in time.
             MQConnectionError: there is no connection.
         """
-        deadline = self._request.spec.deadline
+        deadline = self.spec.deadline
         try:
-            self._parts = parts = self._connections.requests.open_channel(
+            self._parts = parts = self.connections.requests.open_channel(
                 ChannelEvents(deliveries=self._receive, shut=self._receive),
                 timeout=time_left(deadline),
             )
-            self._connections.control.perform(
+            self.connections.control.perform(
                 f"declaring reply queue {self.name!r}",
                 self._declare,
                 timeout=time_left(deadline),
@@ -109,7 +113,7 @@ class PartsQueue:
         except BaseException as error:
             self.delete()
             if isinstance(error, WaitTimeoutError):
-                raise self._request.spec.not_sent(error) from error
+                raise self.spec.not_sent(error) from error
             raise
 
     def delete(self) -> None:
@@ -119,7 +123,7 @@ class PartsQueue:
         if self._parts is None:
             return
         self._parts.close_soon()
-        delete_reply_queue(self._connections.control, self.name, _CLOSE_TIMEOUT)
+        delete_reply_queue(self.connections.control, self.name, _CLOSE_TIMEOUT)
 
     # -- calls that do not wait ----------------------------------------------------------------
 
@@ -142,15 +146,16 @@ class PartsQueue:
         """Return the next part, which `acknowledge` is to follow; None when it is not there yet.
 
         Raises:
+            RemoteError: the service has failed.
             DecodeError: it cannot be read.
         """
         while self._arrived:
             raw = self._arrived.popleft()
             self._unacknowledged = delivery_tag(raw[0])
-            part = read_answer(raw)
+            part = self._request.read(raw)
             owner = answer_id(part)
             if owner is None or owner == self._request.message.message_id:
-                return part
+                return self._request.check(part, raw)
             self.acknowledge()  # of another request, in a queue that only this one named
         return None
 
@@ -161,9 +166,14 @@ class PartsQueue:
             with contextlib.suppress(MQError):  # shut: the next wait says so
                 self._parts.ack(tag)
 
-    def late(self) -> RequestTimeoutError:
-        """Return the error for a part that did not come in time."""
-        return RequestTimeoutError(f"{self}: no part of the answer within {self.timeout:g} s")
+    def late(self, status: QueueStatus | None) -> RequestTimeoutError:
+        """Return the error for a part that did not come in time.
+
+        Args:
+            status: of the queue of the request; None where it is not known.
+        """
+        text = f"{self}: no part of the answer within {self.timeout:g} s"
+        return timeout_error(text, status)
 
     def _declare(self, facts: BrokerFacts) -> Steps:
         if facts.refuses_transient_queues:
@@ -226,7 +236,7 @@ class ReplyStream:
             try:
                 event = self._mail.get(timeout=time_left(deadline))
             except Empty:
-                raise queue.late() from None
+                raise queue.late(status_of(queue.connections, queue.spec)) from None
             queue.take(event)
 
     def __enter__(self) -> ReplyStream:

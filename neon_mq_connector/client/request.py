@@ -8,15 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from neon_mq_connector.codec import WireFormat, decode_body
-from neon_mq_connector.envelope import DIRECT_REPLY_TO, LONGEST_EXPIRATION
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, ERROR, LONGEST_EXPIRATION
 from neon_mq_connector.errors import (
+    DecodeError,
+    FrameError,
     MQConnectionError,
     MQError,
+    RemoteError,
     RequestLostError,
     RequestTimeoutError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import RawDelivery, content_type
+from neon_mq_connector.link import RawDelivery, content_type, decode_delivery
 from neon_mq_connector.publishing.encoded_message import (
     check_data,
     context_message_id,
@@ -131,6 +134,37 @@ class Request:
     def __str__(self) -> str:
         """Name the request by its id and where it goes."""
         return f"request {self.message.message_id} to {self.spec.place}"
+
+    def read(self, raw: RawDelivery) -> dict[str, Any]:
+        """Decode an answer.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        try:
+            return read_answer(raw)
+        except (DecodeError, FrameError) as error:
+            raise DecodeError(f"{self}: the answer cannot be read: {error}") from error
+
+    def check(self, answer: dict[str, Any], raw: RawDelivery) -> dict[str, Any]:
+        """Return an answer of this request as it is.
+
+        Raises:
+            RemoteError: it is an error answer.
+        """
+        error = answer.get("error")
+        if not isinstance(error, Mapping):
+            return answer  # an answer that has an `error` of its own is none without the header
+        _method, properties, _body = decode_delivery(raw)
+        if ERROR not in (properties.headers or {}):
+            return answer
+        raise RemoteError(
+            str(error.get("type") or properties.headers[ERROR]),
+            str(error.get("message") or ""),
+            details=error.get("details"),
+            queue=self.spec.queue or self.spec.exchange,
+            message_id=self.message.message_id,
+        )
 
     def lost(self, error: MQError) -> MQError:
         """Return the error for a channel that ended; a client that was closed says so itself."""

@@ -9,6 +9,7 @@ itself, which can be published to like a queue.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +27,17 @@ from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
-from neon_mq_connector.errors import StoppedError, UnroutableError, WaitTimeoutError
+from neon_mq_connector.errors import (
+    RemoteError,
+    StoppedError,
+    UnroutableError,
+    WaitTimeoutError,
+)
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
+
+LOG = logging.getLogger("neon_mq_connector.client")
 
 _CLOSE_TIMEOUT = 3.0
 
@@ -52,6 +60,7 @@ class RequestClient:
     * RequestLostError: the connection ended; the service may have got the request.
     * UnroutableError: no queue takes the request.
     * MQConnectionError: there is no connection.
+    * RemoteError: the service has failed, or refuses the request.
     * DecodeError: the answer cannot be read.
 
     `_opening` owns the current channel and whether the client is closed. It is reentrant: a signal
@@ -156,18 +165,24 @@ class RequestClient:
 
         Returns:
             The answers in the order in which they came; when the time is up there may be fewer
-            than ``count``, or none.
+            than ``count``, or none. Error answers count, but are logged and left out.
+
+        Raises:
+            RemoteError: there are only error answers; this is the first.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
         answers: list[dict[str, Any]] = []
+        failures: list[RemoteError] = []
         with WaitingThread(self.channel_for(spec), spec) as request:
-            while count is None or len(answers) < count:
+            while count is None or len(answers) + len(failures) < count:
                 try:
-                    answers.append(request.next_answer())
+                    answers.append(request.next_answer(explain=False))
                 except TimeoutError:
                     break
-        return answers
+                except RemoteError as error:
+                    failures.append(error)
+        return gathered(answers, failures)
 
     def stream(
         self,
@@ -314,6 +329,15 @@ class RequestClient:
             raise UnroutableError(
                 f"a request for {spec.place}: {error.reply_text}", may_have_arrived=False
             ) from error
+
+
+def gathered(answers: list[dict[str, Any]], failures: list[RemoteError]) -> list[dict[str, Any]]:
+    """Return the answers of several services, or raise if there are only error answers."""
+    if failures and not answers:
+        raise failures[0]
+    for failure in failures:
+        LOG.warning("%s", failure)
+    return answers
 
 
 def check_count(count: int | None) -> None:

@@ -147,6 +147,12 @@ class Tuning(Section):
         unit="messages",
         description="How many messages a queue of parked ones (`<queue>.dead`) holds at most.",
     )
+    hide_error_messages: bool = setting(
+        False,
+        expects="true or false",
+        description="Whether the sender of a request that has failed is told only the type of the "
+        "exception and not its message. That of a `RequestRefusedError` is always told.",
+    )
 
     wire_format: Annotated[Literal["legacy", "json"], BeforeValidator(_lower)] = setting(
         "legacy",

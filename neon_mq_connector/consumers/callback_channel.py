@@ -63,6 +63,7 @@ class CallbackChannel(DeliveryChannel[Any, None]):
         self._request = None
         self._publishes = None
         self._answers_here = None
+        self._reader = None
         self._confirms: _Confirms | None = None
 
     @property

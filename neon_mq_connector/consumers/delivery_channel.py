@@ -24,6 +24,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.pika_errors import check_properties
+from neon_mq_connector.consumers.reader import Reader
 from neon_mq_connector.consumers.reply_route import Reply, is_harmless, make_answer, reply_to
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.settlement import Outcome
@@ -51,7 +52,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         route: how it may be answered directly, if it may.
     """
 
-    __slots__ = ("_answers_here", "_closed", "_publishes", "_request", "delivery")
+    __slots__ = ("_answers_here", "_closed", "_publishes", "_reader", "_request", "delivery")
 
     #: Whether `close` closes this channel, and not the consumer.
     _closes_alone: ClassVar[bool] = False
@@ -61,6 +62,8 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     _closed: bool
     # owned by the session's lock `publishing`
     _publishes: PendingPublishes | None
+    # who reads the answer; None as long as there was none
+    _reader: Reader | None
     # what the message names for its answer, and its format; None as long as it was not read
     _request: tuple[object, WireFormat] | None
     _done: DoneT
@@ -254,7 +257,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
             try:
                 data, wire_format = decode_body(body, properties.content_type)
             except DecodeError:
-                self._request = (None, WireFormat.LEGACY)
+                self._request = (None, WireFormat.JSON)  # which everybody reads
             else:
                 self._request = (data.get("routing_key"), wire_format)
         named, wire_format = self._request
@@ -262,18 +265,25 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
             return None
         return reply_to(properties, self.route, named, wire_format)
 
-    def answer(self, data: Mapping[str, Any], reply: Reply) -> None:
-        """Publish the answer to the request; an ack that follows waits for its confirm.
+    def answer(self, data: Mapping[str, Any], reply: Reply, *, error: str = "") -> None:
+        """Publish the answer to the request, or a part; an ack that follows waits for its confirm.
 
         Args:
             data: what it says.
             reply: how it is sent.
+            error: for an error answer: the name of the exception.
 
         Raises:
             EncodeError: the data has no representation in the format of the request.
             PublishError: there is no connection to publish on.
+            ReaderGoneError: there were parts before, and they are not read any more.
         """
-        self._publish(make_answer(data, reply, app_id=self._session.connections.owner))
+        session = self._session
+        if self._reader is None:
+            self._reader = Reader(session, reply.queue)
+        else:
+            self._reader.check()
+        self._publish(make_answer(data, reply, app_id=session.connections.owner, error=error))
 
     # -- consuming -----------------------------------------------------------------------------
 

@@ -13,13 +13,14 @@ from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector import metrics
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
+from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.runner import Acknowledging, CallSoon, RunnerFactory, Running
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import time_allowed
-from neon_mq_connector.errors import FrameError, MQError
+from neon_mq_connector.errors import FrameError, MQError, ReaderGoneError
 from neon_mq_connector.link import (
     Delivery,
     RawDelivery,
@@ -72,6 +73,7 @@ class Dispatcher:
         self._is_quorum = registration.queue.arguments.get("x-queue-type") == "quorum"
         self._delivery_limit = delivery_limit(registration.queue.arguments)
         self._max_tries = registration.retry.attempts
+        self._answer_error = partial(answer_error, hide_message=registration.hide_error_messages)
         self._failures = failures
         self.report = report
         self._stopped = False
@@ -147,7 +149,11 @@ class Dispatcher:
     def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Treat a message whose callback's publish was not confirmed as one that failed."""
         self.report(error)
-        self._failures.failed(message, error)
+        if self._failures.gives_up(message, error):
+            self._answer_error(message, error)
+            self._failures.give_up(message, error)
+        else:
+            self._failures.try_again(message)
 
     # -- the runner ----------------------------------------------------------------------------
 
@@ -196,6 +202,9 @@ class Dispatcher:
 
     def raised(self, message: ReceivedMessage, error: BaseException) -> None:
         """Take the end of a callback that has raised."""
+        if isinstance(error, ReaderGoneError):
+            self._nobody_reads(message)
+            return
         self.failed += 1
         if (durations := metrics.callback_seconds) is not None:
             durations.observe(self._label, time.monotonic() - message.started)
@@ -211,20 +220,41 @@ class Dispatcher:
         else:
             message.session.settlement.settle(message.tag, Outcome.NACK_AND_REQUEUE)
 
+    def _nobody_reads(self, message: ReceivedMessage) -> None:
+        """Take the end of a callback whose answer is not read any more: it is done."""
+        LOG.info("queue %r: an answer is read no longer; its callback ends", message.session.queue)
+        self.handled += 1
+        if message.session.settlement.is_open(message.tag):
+            message.channel.basic_ack(message.tag)
+
     def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
         self.report(error)
+        failures, settlement = self._failures, message.session.settlement
         if self._mode is AckMode.ON_RECEIPT:
             # acknowledged before it failed, by callbacks that were not written to be repeated
-            self._failures.failed_acknowledged(message, error)
-        elif message.session.settlement.claim(message.tag):
-            self._failures.failed(message, error)
+            if not self._answer_error(message, error):
+                failures.failed_acknowledged(message, error)
+        elif not settlement.is_open(message.tag):
+            return  # settled by its callback
+        elif not failures.gives_up(message, error):
+            if settlement.claim(message.tag):
+                failures.try_again(message)
+        # answered while it is open: so the answer can follow parts that went out on its channel
+        elif self._answer_error(message, error):
+            message.channel.basic_ack(message.tag)
+        elif settlement.claim(message.tag):
+            failures.give_up(message, error)
 
     def _give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         """Have a message parked that no callback is to see."""
         settlement = message.session.settlement
         settlement.start(message)
         if settlement.claim(message.tag):
-            self.runner.aside(partial(self._failures.give_up, message, error))
+            self.runner.aside(partial(self._park_untried, message, error))
+
+    def _park_untried(self, message: ReceivedMessage, error: BaseException) -> None:
+        self._answer_error(message, error)
+        self._failures.give_up(message, error)
 
     def _unreadable(self, message: ReceivedMessage, error: FrameError) -> None:
         """Park a message whose properties make no sense: any sender can make such a one."""

@@ -26,11 +26,18 @@ from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import DecodeError
+from neon_mq_connector.errors import (
+    DecodeError,
+    EncodeError,
+    InvalidAnswerError,
+    RequestRefusedError,
+)
 from neon_mq_connector.link import Delivery
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
+#: What fails with one of these would fail again: the request, or what the callback makes of it.
+_LASTING = (DecodeError, EncodeError, InvalidAnswerError, RequestRefusedError)
 #: How long a message that was dead-lettered back to its queue waits before it is rejected again.
 _REJECT_AGAIN = ExponentialBackoff()
 
@@ -213,22 +220,29 @@ class FailurePolicy:
         """From now on give a failed message back instead of holding it."""
         self._stopping = True
 
-    def failed(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Deal with a message that is not settled, and was claimed by the caller."""
-        retry = self._registration.retry
+    def gives_up(self, message: ReceivedMessage, error: BaseException) -> bool:
+        """Whether a message that has failed is not to be tried again."""
         tries = message.attempt + _rejections(message)
-        if tries >= retry.attempts or isinstance(error, DecodeError):
-            self._give_up(message, error, tries)
-        elif self._stopping:
+        if tries >= self._registration.retry.attempts or isinstance(error, _LASTING):
+            return True
+        is_full = self.held >= max(1, self._registration.prefetch_count // 2)
+        return is_full and not self._stopping
+
+    def try_again(self, message: ReceivedMessage) -> None:
+        """Hold a message that was claimed by the caller until its next try."""
+        if self._stopping:
             message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
-        elif self.held >= max(1, self._registration.prefetch_count // 2):
-            self._give_up(message, error, tries)
         else:
-            self._hold(message, retry.delay(message.attempt), message.attempt + 1)
+            delay = self._registration.retry.delay(message.attempt)
+            self._hold(message, delay, message.attempt + 1)
 
     def give_up(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Park a message that is not to be tried (again), or have the broker dead-letter it."""
-        tries = max(message.attempt, self.late_acks.count(_delivery(message)))
+        """Park a message that is not to be tried (again), or have the broker dead-letter it.
+
+        It was claimed by the caller.
+        """
+        tries = message.attempt + _rejections(message)
+        tries = max(tries, self.late_acks.count(_delivery(message)))
         self._give_up(message, error, tries)
 
     def failed_acknowledged(self, message: ReceivedMessage, error: BaseException) -> None:

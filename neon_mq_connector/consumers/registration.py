@@ -138,6 +138,8 @@ class Registration:
             for any number.
         reject_when_unparkable: have the broker drop or dead-letter what cannot be parked; otherwise
             it is kept, and the consumer is reported as failed.
+        hide_error_messages: tell the sender of a request that has failed the type of an exception
+            only, unless it is a `RequestRefusedError` (False).
     """
 
     queue: Queue
@@ -156,6 +158,7 @@ class Registration:
     parked_max_length: int = 10_000
     restart_attempts: int = -1
     reject_when_unparkable: bool = False
+    hide_error_messages: bool = False
 
     @property
     def label(self) -> str:

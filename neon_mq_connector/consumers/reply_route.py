@@ -114,13 +114,14 @@ def reply_to(
     return Reply(queue, wire_format, correlation_id or properties.message_id, declares=False)
 
 
-def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Message:
+def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str, error: str = "") -> Message:
     """Encode an answer.
 
     Args:
         data: what it says.
         reply: how it is sent.
         app_id: the name of the service.
+        error: for an error answer: the name of the exception.
 
     Raises:
         EncodeError: the data has no representation in the format of the request.
@@ -131,6 +132,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
         expiration=EXPIRATION,
         app_id=app_id,
         correlation_id=reply.correlation_id,
+        error=error,
     )
     # a requester without its reply queue is gone: nothing is declared for it
     declares = reply.declares

@@ -75,9 +75,13 @@ class ReceivedMessage:
         arrived: when it came, or was due for another try, on the monotonic clock, in seconds.
         started: when its callback was started, on the same clock.
         attempt: which try this is, from 1.
+        channel: that of a callback which has raised; None before.
     """
 
-    __slots__ = ("arrived", "attempt", "delivery", "raw", "session", "started")
+    __slots__ = ("arrived", "attempt", "channel", "delivery", "raw", "session", "started")
+
+    # of a class that knows this one
+    channel: Any
 
     def __init__(
         self, session: Session, raw: RawDelivery, arrived: float, delivery: Delivery | None = None
@@ -87,6 +91,7 @@ class ReceivedMessage:
         self.delivery = delivery
         self.arrived = self.started = arrived
         self.attempt = 1
+        self.channel = None
 
     @property
     def tag(self) -> int:

@@ -173,6 +173,7 @@ class ThreadRunner:
             if result is not None and type(result) is CoroutineType:
                 self._refuse(result)
         except BaseException as error:  # sys.exit() in a callback must not end the consumer unseen
+            message.channel = channel
             handler.raised(message, error)
         else:
             handler.returned(message, channel)

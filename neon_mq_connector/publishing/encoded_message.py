@@ -11,6 +11,8 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
 from neon_mq_connector.envelope import (
+    ACCEPTS_ERRORS,
+    ERROR,
     REPLY_QUEUE,
     TIME_ALLOWED,
     build_properties,
@@ -60,6 +62,7 @@ def encode_message(
     reply_to: str | None = None,
     reply_queue: str = "",
     time_allowed: int = 0,
+    error: str = "",
 ) -> EncodedMessage:
     """Encode a dict, with a ``message_id`` if it has none. The caller's dict stays as it is.
 
@@ -72,6 +75,7 @@ def encode_message(
         reply_to: where an answer is to go.
         reply_queue: for a request: the queue that its body names for the answer.
         time_allowed: for a request: how long its sender waits, in milliseconds.
+        error: for an error answer: the name of the exception.
 
     Returns:
         The message. Its id is the dict's ``message_id`` (an empty one stays), or else that of
@@ -90,6 +94,7 @@ def encode_message(
         None if expiration is None else milliseconds(expiration),
         reply_queue,
         time_allowed,
+        error,
     )
     number = message_id if correlation_id is None else correlation_id
     properties: BasicProperties | EncodedProperties
@@ -103,7 +108,7 @@ def encode_message(
             correlation_id=correlation_id,
             reply_to=reply_to,
             expiration=expiration,
-            headers=_request_headers(reply_queue, time_allowed),
+            headers=_headers(reply_queue, time_allowed, error),
         )
     return EncodedMessage(message_id, encode_body(data, wire_format), properties)
 
@@ -116,22 +121,26 @@ def _template(
     expiration: int | None,
     reply_queue: str,
     time_allowed: int,
+    error: str,
 ) -> PropertiesTemplate:
     return PropertiesTemplate(
         content_type=content_type_of(wire_format),
         app_id=app_id,
         reply_to=reply_to,
         expiration=None if expiration is None else str(expiration),
-        headers=_request_headers(reply_queue, time_allowed),
+        headers=_headers(reply_queue, time_allowed, error),
     )
 
 
-def _request_headers(reply_queue: str, time_allowed: int) -> dict[str, Any] | None:
+def _headers(reply_queue: str, time_allowed: int, error: str) -> dict[str, Any] | None:
     headers: dict[str, Any] = {}
     if reply_queue:
         headers[REPLY_QUEUE] = reply_queue
     if time_allowed:
         headers[TIME_ALLOWED] = time_allowed
+        headers[ACCEPTS_ERRORS] = 1
+    if error:
+        headers[ERROR] = error
     return headers or None
 
 

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from neon_mq_connector.client import ReplyStream, RequestClient
-from neon_mq_connector.service.messaging import WIRE_FORMATS, MessagingService
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.service.messaging import MessagingService
 from neon_mq_connector.service.shared_clients import shared_client
 
 
@@ -25,6 +26,7 @@ class AskingService(MessagingService):
         *,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
     ) -> dict[str, Any]:
         """Ask another service and wait for its answer, with this service's credentials.
@@ -34,18 +36,21 @@ class AskingService(MessagingService):
             queue: the queue of the other service.
             vhost: the virtual host; the service's own by default.
             timeout: how long to wait, in seconds; the setting ``request_timeout`` (30) by default.
+            wire_format: how to encode the request, ``"json"`` or ``"legacy"``; the setting
+                ``wire_format`` by default. A service in another language reads JSON.
             on_part: for an answer in parts: called with each of them, the last included.
 
         Returns:
             The answer; of one in parts the last.
 
         Raises:
+            RemoteError: the other service has failed, or refuses the request.
             RequestTimeoutError: no answer in time.
             RequestLostError: the connection ended; the other service may have got the request.
             UnroutableError: no queue takes the request.
             MQConnectionError: there is no connection.
         """
-        options = self._asking(timeout)
+        options = self._asking(timeout, wire_format)
         client = self._client(vhost or self.vhost)
         return client.request(queue, request_data, on_part=on_part, **options)
 
@@ -56,6 +61,7 @@ class AskingService(MessagingService):
         *,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
     ) -> Future[dict[str, Any]]:
         """Ask another service and go on; the answer comes into a future.
 
@@ -64,6 +70,7 @@ class AskingService(MessagingService):
             queue: the queue of the other service.
             vhost: the virtual host; the service's own by default.
             timeout: how long the answer may take, in seconds, as for `request`.
+            wire_format: as for `request`.
 
         Returns:
             A future with the answer (of one in parts the first), or with the error that `request`
@@ -79,7 +86,7 @@ class AskingService(MessagingService):
             >>> questions = [host.submit_request({"id": n}, "lookup_input") for n in range(64)]
             >>> answers = [question.result() for question in questions]
         """
-        options = self._asking(timeout)
+        options = self._asking(timeout, wire_format)
         return self._client(vhost or self.vhost).submit(queue, request_data, **options)
 
     def gather_answers(
@@ -91,6 +98,7 @@ class AskingService(MessagingService):
         count: int | None = None,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
     ) -> list[dict[str, Any]]:
         """Ask several services with one request, and collect their answers.
 
@@ -101,18 +109,20 @@ class AskingService(MessagingService):
             count: return when so many answers are there; by default when the time is up.
             vhost: the virtual host; the service's own by default.
             timeout: how long to collect, in seconds, as for `request`.
+            wire_format: as for `request`.
 
         Returns:
             The answers in the order in which they came. When the time is up there may be fewer
-            than ``count``, or none.
+            than ``count``, or none. Error answers count, but are logged and left out.
 
         Raises:
+            RemoteError: there are only error answers; this is the first.
             ValueError: there is neither a queue nor an exchange.
             RequestLostError: the connection ended; the services may have got the request.
             UnroutableError: no queue takes the request, or there is no such exchange.
             MQConnectionError: there is no connection.
         """
-        options = self._asking(timeout)
+        options = self._asking(timeout, wire_format)
         client = self._client(vhost or self.vhost)
         return client.gather(queue, request_data, count=count, exchange=exchange, **options)
 
@@ -123,6 +133,7 @@ class AskingService(MessagingService):
         *,
         vhost: str = "",
         timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
     ) -> ReplyStream:
         """Ask another service for an answer in parts, and iterate over them.
@@ -135,6 +146,7 @@ class AskingService(MessagingService):
             queue: the queue of the other service.
             vhost: the virtual host; the service's own by default.
             timeout: how long the first part, and each further one, may take, as for `request`.
+            wire_format: as for `request`.
             prefetch_count: how many parts are fetched ahead.
 
         Returns:
@@ -150,16 +162,18 @@ class AskingService(MessagingService):
             ...     for part in parts:
             ...         print(part["number"])
         """
-        options = self._asking(timeout)
+        options = self._asking(timeout, wire_format)
         client = self._client(vhost or self.vhost)
         return client.stream(queue, request_data, prefetch_count=prefetch_count, **options)
 
-    def _asking(self, timeout: float | None) -> dict[str, Any]:
-        """Return the arguments that every request has from the settings."""
+    def _asking(
+        self, timeout: float | None, wire_format: WireFormat | str | None
+    ) -> dict[str, Any]:
+        """Return the arguments that every request has, by default from the settings."""
         settings = self.settings
         return {
             "timeout": settings.request_timeout if timeout is None else timeout,
-            "wire_format": WIRE_FORMATS[settings.wire_format],
+            "wire_format": WireFormat(wire_format or settings.wire_format),
         }
 
     def _client(self, vhost: str) -> RequestClient:

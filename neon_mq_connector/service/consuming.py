@@ -268,6 +268,7 @@ class ConsumingService(AskingService):
             retry=retry or default_retry(settings),
             inbox_max_bytes=settings.inbox_max_bytes,
             parked_max_length=settings.parked_max_length,
+            hide_error_messages=settings.hide_error_messages,
             **registered,
         )
         if name in self.consumers and skip_on_existing:

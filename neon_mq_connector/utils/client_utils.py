@@ -43,6 +43,8 @@ def send_mq_request(
     timeout: float | None = 30,
     expect_response: bool = True,
     stream_callback: Callable[[dict[str, Any]], object] | None = None,
+    *,
+    raise_errors: bool = False,
 ) -> dict[str, Any]:
     """Send a request to a service's queue and wait for its answer.
 
@@ -58,16 +60,18 @@ def send_mq_request(
             which None is another way to say it). The request expires with it.
         expect_response: False to return once the broker has the message.
         stream_callback: for an answer in parts: called with each of them, the last included.
+        raise_errors: raise what goes wrong, as `MQConnector.request` does, a service's failure
+            (`RemoteError`) and a time-out too. By default it is logged.
 
     Returns:
         The answer, of one in parts the last; an empty dict when none is expected, none came in
-        time, or anything failed, which is logged. Of an argument that cannot be used the log says
-        which it is and what would do.
+        time, the service has failed, or anything else has, which is logged. Of an argument that
+        cannot be used the log says which it is and what would do.
 
     Raises:
         ValueError: the virtual host does not exist or the user may not use it.
     """
-    asking = _Asking(vhost, target_queue)
+    asking = _Asking(vhost, target_queue, raise_errors)
     with asking:
         timeout = _check(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
@@ -93,6 +97,8 @@ async def send_mq_request_async(
     timeout: float | None = 30,
     expect_response: bool = True,
     stream_callback: Callable[[dict[str, Any]], object] | None = None,
+    *,
+    raise_errors: bool = False,
 ) -> dict[str, Any]:
     """Send a request to a service's queue and await its answer, without holding up the loop.
 
@@ -102,7 +108,7 @@ async def send_mq_request_async(
     """
     from neon_mq_connector.aio.binding import in_thread, requests_by
 
-    asking = _Asking(vhost, target_queue)
+    asking = _Asking(vhost, target_queue, raise_errors)
     with asking:
         timeout = _check(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
@@ -130,7 +136,8 @@ async def send_mq_request_async(
 class _Asking:
     """One call, in a ``with`` block: errors are logged, but for a virtual host that is refused."""
 
-    def __init__(self, vhost: Any, target_queue: Any) -> None:
+    def __init__(self, vhost: Any, target_queue: Any, raise_errors: bool) -> None:
+        self._raise_errors = raise_errors
         self._asker: _Asker | None = None
         self._vhost = vhost
         self._target_queue = target_queue
@@ -175,7 +182,7 @@ class _Asking:
         if isinstance(error, VhostAccessError):
             user = _CLIENT if self._asker is None else self._asker.mq_credentials.username
             raise ValueError(f"{self._vhost} is not a valid endpoint for {user}") from error
-        if not isinstance(error, Exception):
+        if self._raise_errors or not isinstance(error, Exception):
             return False
         LOG.error(
             "request to queue %.300r on %.300r failed: %s", self._target_queue, self._vhost, error

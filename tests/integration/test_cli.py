@@ -200,7 +200,7 @@ def test_request_without_an_answer_ends_with_1_and_says_who_consumes(
     done = run("request", "mute_q", '{"text": "x"}', "--timeout", "0.3")
     assert done.exit_code == ExitCode.FAILED
     assert done.stdout == ""
-    assert "no answer within 0.3 s (consumers: 1" in done.stderr
+    assert "no answer within 0.3 s; consumers of the queue: 1" in done.stderr
 
 
 def test_request_to_a_queue_without_a_consumer_warns_at_once(
@@ -210,7 +210,7 @@ def test_request_to_a_queue_without_a_consumer_warns_at_once(
     done = run("request", "lonely", '{"text": "x"}', "--timeout", "0.3")
     assert done.exit_code == ExitCode.FAILED
     assert "Warning: no service consumes queue 'lonely'" in done.stderr
-    assert "(no service consumes it)" in done.stderr
+    assert "; no service consumes the queue" in done.stderr
 
 
 def test_request_to_a_queue_that_does_not_exist_fails_at_once_and_makes_none(

@@ -1,0 +1,64 @@
+"""Why no answer has come in time, as far as the broker tells."""
+
+from __future__ import annotations
+
+from neon_mq_connector.client.request import RequestSpec
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.control.connection import Answer
+from neon_mq_connector.errors import RequestTimeoutError, StoppedError
+from neon_mq_connector.link import Waiter
+from neon_mq_connector.topology import DeclareQueue, Queue, QueueStatus
+
+#: How long the error of a request that is late anyway waits for what the broker says, in seconds.
+PATIENCE = 1.0
+
+
+def look_up(
+    connections: Connections, spec: RequestSpec, answer: Answer[QueueStatus | None]
+) -> None:
+    """Ask the broker for the state of the queue of a request; do not wait.
+
+    Args:
+        connections: how to reach it.
+        spec: what was asked.
+        answer: gets the `QueueStatus`, or why there is none, on the control connection's thread.
+    """
+    step = DeclareQueue(Queue(spec.queue), passive=True)
+    try:
+        connections.control.submit(
+            lambda connection: connection.perform(step),
+            answer,
+            timeout=connections.policy.operation_timeout,
+        )
+    except StoppedError as error:
+        answer.fail(error)
+
+
+def status_of(connections: Connections, spec: RequestSpec) -> QueueStatus | None:
+    """Return the state of the queue of a request; None where the broker does not tell it soon."""
+    waiter: Waiter[QueueStatus | None] = Waiter()
+    look_up(connections, spec, waiter)
+    try:
+        return waiter.wait(PATIENCE, "looking up the queue")
+    except Exception:  # refused, too late, no connection: it is not known
+        return None
+
+
+def timeout_error(text: str, status: QueueStatus | None) -> RequestTimeoutError:
+    """Return the error for an answer that did not come in time.
+
+    Args:
+        text: what did not come.
+        status: of the queue that was asked; None where it is not known.
+    """
+    if status is None:
+        return RequestTimeoutError(text)
+    if not status.consumers:
+        reason = "no service consumes the queue"
+    elif status.messages:
+        reason = f"{status.messages} messages wait in the queue, {status.consumers} consumers"
+    else:
+        reason = f"consumers of the queue: {status.consumers}, and nobody has answered"
+    error = RequestTimeoutError(f"{text}; {reason}")
+    error.consumers, error.waiting = status.consumers, status.messages
+    return error

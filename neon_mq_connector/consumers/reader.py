@@ -1,0 +1,64 @@
+"""Whether anybody still reads an answer that is sent in parts.
+
+A requester that has stopped reading has deleted its reply queue; one that has gone has no channel
+for direct reply-to any more. In neither case does the broker say so by itself: such answers cannot
+be mandatory, since one to a live direct reply-to is returned as well. But it tells whether a name
+of either kind exists.
+"""
+
+from __future__ import annotations
+
+import time
+
+from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.errors import ReaderGoneError
+from neon_mq_connector.topology import NOT_FOUND, DeclareQueue, Queue, Refusal
+
+#: How often the broker is asked, in seconds.
+_INTERVAL = 0.5
+
+
+class Reader:
+    """Who reads the parts of one answer; used by one thread at a time.
+
+    `_is_gone` is set by the control connection's thread.
+
+    Args:
+        session: where the request came.
+        queue: where the parts go: a reply queue, or a direct reply-to name.
+    """
+
+    __slots__ = ("_due", "_is_gone", "_queue", "_session")
+
+    def __init__(self, session: Session, queue: str) -> None:
+        self._session = session
+        self._queue = queue
+        self._due = time.monotonic() + _INTERVAL
+        self._is_gone = False
+
+    def check(self) -> None:
+        """Ask the broker now and then, without waiting for what it says.
+
+        Raises:
+            ReaderGoneError: it has said that nobody reads the parts.
+        """
+        if self._is_gone:
+            raise ReaderGoneError(f"the parts of an answer to {self._queue!r} are read no longer")
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + _INTERVAL
+        connections = self._session.connections
+        look_up = DeclareQueue(Queue(self._queue), passive=True)
+        connections.control.submit(
+            lambda connection: connection.perform(look_up),
+            self,
+            timeout=connections.policy.operation_timeout,
+        )
+
+    def resolve(self, _value: object) -> None:
+        """Take the answer that it exists."""
+
+    def fail(self, error: BaseException) -> None:
+        """Take a refusal; another failure says nothing of the reader."""
+        self._is_gone = isinstance(error, Refusal) and error.code == NOT_FOUND
