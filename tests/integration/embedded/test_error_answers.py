@@ -1,0 +1,471 @@
+"""Failures reach who has asked: which ones, whom, and what becomes of the request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import BasicProperties
+
+from neon_mq_connector import (
+    AsyncMQConnector,
+    ExponentialBackoff,
+    MQConnector,
+    Retry,
+    create_mq_callback,
+)
+from neon_mq_connector.codec import dict_to_b64
+from neon_mq_connector.errors import (
+    DecodeError,
+    InvalidAnswerError,
+    ReaderGoneError,
+    RemoteError,
+    RequestRefusedError,
+    RequestTimeoutError,
+)
+from neon_mq_connector.service.shared_clients import close_shared_clients
+from neon_mq_connector.testing import EmbeddedBroker
+from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
+from tests.support.polling import eventually
+
+Make = Callable[..., Any]
+Taken = tuple[BasicProperties, Any]
+
+QUEUE = "work_input"
+TWICE = Retry(attempts=2, backoff=ExponentialBackoff(first=0.01))
+CALLBACKS = ("raw", "raw_async", "decorated", "decorated_async")
+
+
+class Refused(RequestRefusedError):
+    """One that a service has made."""
+
+
+def fail(request: dict[str, Any]) -> None:
+    """Raise what a request asks for."""
+    raise {
+        "fault": LookupError("no such thing"),
+        "refusal": Refused("not today", details={"items": [1, ("tea",)]}),
+        "type": RequestRefusedError("no", type="NoSuchItem"),
+        "no answer": InvalidAnswerError("a list"),
+        "unreadable": DecodeError("of another message"),
+        "long": RequestRefusedError("x" * 5_000, details=["y" * 50_000]),
+        "odd": RequestRefusedError("odd", details={("\udcff", 1): object()}),
+    }[request["fail"]]
+
+
+class Failing(MQConnector):
+    """A service that fails in all its ways."""
+
+    def __init__(self, config: dict[str, Any], service_name: str) -> None:
+        super().__init__(config, service_name)
+        self.calls = 0
+        self.read: Any = None
+
+    def _fail(self, body: bytes) -> None:
+        self.calls += 1
+        fail(json.loads(body) if body[:1] == b"{" else _legacy(body))
+
+    def raw(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._fail(body)
+
+    async def raw_async(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._fail(body)
+
+    @create_mq_callback()
+    def decorated(self, body: dict[str, Any]) -> None:
+        self.calls += 1
+        fail(body)
+
+    @create_mq_callback()
+    async def decorated_async(self, body: dict[str, Any]) -> None:
+        self.calls += 1
+        fail(body)
+
+    def parts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        request = _legacy(body)
+        for number in range(3):
+            part = {"number": number, "message_id": request["message_id"]}
+            channel.basic_publish("", request["routing_key"], dict_to_b64(part))
+        raise LookupError("no more")
+
+    async def parts_async(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self.parts(channel, method, properties, body)
+
+    def endless(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        request, reply = _legacy(body), channel.reply()
+        try:
+            while True:
+                channel.answer({"message_id": request["message_id"]}, reply)
+        except ReaderGoneError as error:
+            self.read = error
+            raise
+
+    async def endless_async(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        request, reply = _legacy(body), channel.reply()
+        try:
+            while True:
+                channel.answer({"message_id": request["message_id"]}, reply)
+                await asyncio.sleep(0.01)
+        except ReaderGoneError as error:
+            self.read = error
+            raise
+
+
+def _legacy(body: bytes) -> dict[str, Any]:
+    from neon_mq_connector.codec import b64_to_dict
+
+    return b64_to_dict(body)
+
+
+@pytest.fixture
+def config(embedded: EmbeddedBroker) -> dict[str, Any]:
+    user = {"user": embedded.username, "password": embedded.password}
+    users = {"failing": user, "mq_handler": user}
+    return {"server": embedded.host, "port": embedded.port, "users": users}
+
+
+@pytest.fixture
+def start(config: dict[str, Any]) -> Iterator[Make]:
+    """Start a service with one consumer; keywords are settings, ``registered`` its options."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(close_shared_clients)
+
+        def start(callback: str = "", settings: Any = None, **registered: Any) -> Failing:
+            service = Failing({**config, **(settings or {})}, "failing")
+            stack.callback(service.stop)
+            if callback:
+                found = getattr(service, callback)
+                service.register_consumer("it", "/", QUEUE, found, **registered)
+                service.run(run_sync=False, run_observer=False)
+            return service
+
+        yield start
+
+
+def parked(channel: BlockingChannel, count: int) -> None:
+    """Wait until so many messages are parked."""
+    channel.queue_declare(QUEUE + ".dead", durable=True, arguments={"x-max-length": 10_000})
+
+    def counted() -> bool:
+        found = channel.queue_declare(QUEUE + ".dead", passive=True)
+        return int(found.method.message_count) == count
+
+    eventually(counted, what=f"{count} messages are parked")
+
+
+def take(channel: BlockingChannel, queue: str) -> Taken:
+    """Wait for an answer."""
+    taken: list[Taken] = []
+
+    def got() -> bool:
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        if method is not None:
+            taken.append((properties, json.loads(body)))
+        return bool(taken)
+
+    eventually(got, what="there is an answer")
+    return taken[0]
+
+
+# -- what asks ----------------------------------------------------------------------------------
+
+
+def by_request(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    return client.request(data, QUEUE, **options)
+
+
+def by_future(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    return client.submit_request(data, QUEUE, **options).result(60.0)
+
+
+def by_stream(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    return list(client.stream_answer(data, QUEUE, **options))
+
+
+def by_gathering(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    return client.gather_answers(data, QUEUE, count=1, **options)
+
+
+def by_coroutine(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    async def ask(how: str) -> Any:
+        connector = AsyncMQConnector(client.config, "failing")
+        try:
+            if how == "request":
+                return await connector.request(data, QUEUE, **options)
+            return [part async for part in connector.stream(data, QUEUE, **options)]
+        finally:
+            await connector.stop()
+
+    with contextlib.suppress(RemoteError):  # the same of a stream
+        asyncio.run(ask("stream"))
+    return asyncio.run(ask("request"))
+
+
+ASKING = (by_request, by_future, by_stream, by_gathering, by_coroutine)
+
+
+# -- who is told what ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_a_failure_is_told_after_the_last_try_and_parked(
+    start: Make, messages: BlockingChannel, callback: str, ack: str
+) -> None:
+    service = start(callback, ack=ack, retry=TWICE)
+    with pytest.raises(RemoteError, match="no such thing") as caught:
+        service.request({"fail": "fault", "message_id": "m"}, QUEUE, timeout=60.0)
+    error = caught.value
+    assert (error.type, error.message, error.details) == ("LookupError", "no such thing", None)
+    assert (error.queue, error.message_id) == (QUEUE, "m")
+    assert service.calls == (1 if ack == "on_receipt" else 2)
+    parked(messages, 1)
+
+
+@pytest.mark.parametrize("ack", ["on_receipt", "on_success", "manual"])
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_a_refused_request_is_told_and_done(
+    start: Make, messages: BlockingChannel, callback: str, ack: str
+) -> None:
+    service = start(callback, ack=ack, retry=TWICE)
+    with pytest.raises(RemoteError, match="not today") as caught:
+        service.request({"fail": "refusal"}, QUEUE, timeout=60.0)
+    assert caught.value.type == "Refused"
+    assert caught.value.details == {"items": [1, ["tea"]]}
+    with pytest.raises(RemoteError) as caught:
+        service.request({"fail": "type"}, QUEUE, timeout=60.0, wire_format="json")
+    assert caught.value.type == "NoSuchItem"
+    assert service.calls == 2
+    consumer = service.consumers["it"].consumer
+    eventually(lambda: consumer.session.settlement.unsettled_count() == 0, what="they are acked")
+    parked(messages, 0)
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_every_way_to_ask_raises_it(start: Make, ask: Callable[..., Any]) -> None:
+    with pytest.raises(RemoteError, match="LookupError: no such thing"):
+        ask(start("decorated"), {"fail": "fault"}, timeout=60.0)
+
+
+@pytest.mark.parametrize("kind", ["no answer", "unreadable"])
+def test_what_would_fail_again_is_not_tried_again(
+    start: Make, messages: BlockingChannel, kind: str
+) -> None:
+    service = start("decorated", ack="on_success", retry=TWICE)
+    with pytest.raises(RemoteError):
+        service.request({"fail": kind}, QUEUE, timeout=60.0)
+    assert service.calls == 1
+    parked(messages, 1)
+
+
+def test_many_at_a_time_are_told_each_its_own(start: Make) -> None:
+    service = start("decorated", concurrency=4)
+    asked = [
+        service.submit_request({"fail": kind}, QUEUE, timeout=60.0)
+        for kind in ["fault", "refusal", "type"] * 20
+    ]
+    told = [type_of(each.exception(60.0)) for each in asked]
+    assert told == ["LookupError", "Refused", "NoSuchItem"] * 20
+
+
+def type_of(error: BaseException | None) -> str:
+    assert isinstance(error, RemoteError)
+    return error.type
+
+
+@pytest.mark.parametrize("callback", ["parts", "parts_async"])
+def test_the_error_follows_the_parts(start: Make, callback: str) -> None:
+    service = start(callback, ack="on_success", retry=Retry(attempts=1))
+    read: list[int] = []
+    with pytest.raises(RemoteError, match="no more"):
+        read.extend(part["number"] for part in service.stream_answer({"n": 3}, QUEUE, timeout=60.0))
+    with pytest.raises(RemoteError, match="no more"):
+        service.request(
+            {"n": 3}, QUEUE, timeout=60.0, on_part=lambda part: read.append(part["number"])
+        )
+    assert read == [0, 1, 2] * 2
+
+
+def test_a_client_in_another_language_is_told_in_json(
+    start: Make, messages: BlockingChannel
+) -> None:
+    start("decorated")
+    queue = messages.queue_declare("", exclusive=True).method.queue
+    properties = BasicProperties(reply_to=queue, correlation_id="7")
+    for body in (b'{"fail": "type"}', b'{"fail": "fault"}', b"[1]"):
+        messages.basic_publish("", QUEUE, body, properties)
+    told = [take(messages, queue) for _ in range(3)]
+    assert {each.correlation_id for each, _body in told} == {"7"}
+    types = [each.headers["neon-error"] for each, _body in told]
+    assert types == [body["error"]["type"] for _each, body in told]
+    assert types == ["NoSuchItem", "LookupError", "DecodeError"]
+    assert told[0][1] == {
+        "error": {"type": "NoSuchItem", "message": "no", "details": None},
+        "message_id": "7",
+        "context": {"mq": {"message_id": "7"}},
+        "is_final": True,
+    }
+    parked(messages, 1)
+
+
+def test_an_old_client_sees_what_it_always_saw(start: Make, messages: BlockingChannel) -> None:
+    start("decorated", ack="on_success", retry=Retry(attempts=1))
+    messages.queue_declare("old")
+    for kind in ("fault", "refusal"):
+        request = {"fail": kind, "routing_key": "old", "message_id": "m"}
+        messages.basic_publish("", QUEUE, dict_to_b64(request))
+    messages.basic_publish("", QUEUE, b"no message")
+    parked(messages, 3)
+    assert messages.queue_declare("old", passive=True).method.message_count == 0
+
+
+def test_what_an_exception_says_can_be_hidden_and_is_bounded(start: Make) -> None:
+    service = start("decorated", settings={"hide_error_messages": True})
+    with pytest.raises(RemoteError) as caught:
+        service.request({"fail": "fault"}, QUEUE, timeout=60.0)
+    assert (caught.value.type, caught.value.message) == ("LookupError", "")
+    with pytest.raises(RemoteError) as caught:
+        service.request({"fail": "long"}, QUEUE, timeout=60.0)
+    assert caught.value.message == "x" * 2_000
+    assert len(caught.value.details) == 10_000
+    with pytest.raises(RemoteError) as caught:
+        service.request({"fail": "odd"}, QUEUE, timeout=60.0, wire_format="json")
+    assert "('\\udcff', 1): <object" in caught.value.details
+
+
+def test_of_several_services_those_that_fail_are_left_out(start: Make) -> None:
+    service = start()
+    answers = {"good": lambda body: {"good": True}, "bad": lambda body: fail({"fail": "fault"})}
+    for name in answers:
+        callback = create_mq_callback(answers[name])
+        service.register_subscriber(name, "/", callback, exchange="all")
+    service.run(run_sync=False, run_observer=False)
+    found = service.gather_answers({"a": 1}, exchange="all", count=2, timeout=60.0)
+    assert [each["good"] for each in found] == [True]
+
+
+def test_send_mq_request_gives_an_empty_dict_or_raises(
+    start: Make,
+    config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "mq.json"
+    path.write_text(json.dumps(config))
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(path))
+    start("decorated")
+    request = {"fail": "fault"}
+    assert send_mq_request("/", dict(request), QUEUE) == {}
+    assert "LookupError: no such thing" in caplog.text
+    assert asyncio.run(send_mq_request_async("/", dict(request), QUEUE)) == {}
+    with pytest.raises(RemoteError):
+        send_mq_request("/", dict(request), QUEUE, raise_errors=True)
+    with pytest.raises(RemoteError):
+        asyncio.run(send_mq_request_async("/", dict(request), QUEUE, raise_errors=True))
+    with pytest.raises(RequestTimeoutError, match="no service consumes"):
+        send_mq_request("/", dict(request), "nobody", timeout=0.1, raise_errors=True)
+
+
+# -- why it is late -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [by_request, by_future, by_stream, by_coroutine])
+def test_a_time_out_says_what_the_broker_tells(
+    start: Make, messages: BlockingChannel, ask: Callable[..., Any]
+) -> None:
+    service = start()
+    messages.queue_declare(QUEUE)
+    if ask is by_coroutine:  # which asks twice
+        ask = by_request_of_a_coroutine
+    with pytest.raises(RequestTimeoutError, match="no service consumes the queue") as caught:
+        ask(service, {"a": 1}, timeout=0.1)
+    assert caught.value.consumers == 0
+    messages.queue_purge(QUEUE)
+    messages.basic_qos(prefetch_count=1)
+    messages.basic_consume(QUEUE, lambda *_: None)
+    with pytest.raises(RequestTimeoutError, match="nobody has answered"):
+        ask(service, {"a": 1}, timeout=0.1)
+    messages.basic_publish("", QUEUE, b"another")
+    with pytest.raises(RequestTimeoutError, match="messages wait in the queue, 1 consumers"):
+        ask(service, {"a": 1}, timeout=0.1)
+
+
+def by_request_of_a_coroutine(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    async def ask() -> Any:
+        connector = AsyncMQConnector(client.config, "failing")
+        try:
+            return await connector.request(data, QUEUE, **options)
+        finally:
+            await connector.stop()
+
+    return asyncio.run(ask())
+
+
+# -- a reader that is gone ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("callback", ["endless", "endless_async"])
+def test_a_callback_is_told_that_its_answer_is_read_no_longer(
+    start: Make, messages: BlockingChannel, callback: str
+) -> None:
+    service = start(callback, ack="on_success", retry=TWICE)
+    with service.stream_answer({"a": 1}, QUEUE, timeout=60.0) as parts:
+        next(parts)
+    eventually(lambda: service.read is not None, what="the callback knows")
+    consumer = service.consumers["it"].consumer
+    eventually(lambda: consumer.session.settlement.unsettled_count() == 0, what="it is done")
+    parked(messages, 0)
+
+
+def test_a_requester_with_direct_reply_to_that_is_gone_is_noticed(
+    start: Make, open_channel: Callable[..., BlockingChannel]
+) -> None:
+    service, requester = start("endless"), open_channel()
+    requester.basic_consume("amq.rabbitmq.reply-to", lambda *_: None, auto_ack=True)
+    properties = BasicProperties(reply_to="amq.rabbitmq.reply-to")
+    requester.basic_publish("", QUEUE, dict_to_b64({"message_id": "m"}), properties)
+    requester.connection.process_data_events(0.2)
+    requester.close()
+    eventually(lambda: service.read is not None, what="the callback knows")
+
+
+# -- services in other languages ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [b'{"text": "hi"}', b' {"text": "hi", "message_id": null}'])
+def test_an_answer_needs_nothing_but_the_correlation_id(
+    start: Make, messages: BlockingChannel, answer: bytes
+) -> None:
+    answer_raw(start(), messages, answer)
+
+
+def test_an_answer_that_is_no_dict_names_the_queue(start: Make, messages: BlockingChannel) -> None:
+    with pytest.raises(DecodeError, match=f"to queue '{QUEUE}': .* not a list"):
+        answer_raw(start(), messages, b"[1, 2]", content_type="application/json")
+
+
+def answer_raw(
+    client: MQConnector, channel: BlockingChannel, body: bytes, content_type: str | None = None
+) -> None:
+    """Ask in JSON, and answer as a service that knows nothing but AMQP."""
+    channel.queue_declare(QUEUE)
+    asked = client.submit_request({"text": "hello"}, QUEUE, timeout=60.0, wire_format="json")
+    taken: list[Any] = []
+
+    def got() -> bool:
+        taken[:] = channel.basic_get(QUEUE, auto_ack=True)
+        return taken[0] is not None
+
+    eventually(got, what="the request is there")
+    _method, properties, request = taken
+    assert json.loads(request)["text"] == "hello"
+    own = BasicProperties(correlation_id=properties.correlation_id, content_type=content_type)
+    channel.basic_publish("", properties.reply_to, body, own)
+    assert asked.result(60.0)["text"] == "hi"
