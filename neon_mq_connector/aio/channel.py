@@ -82,6 +82,7 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
         self._publishes = None
         self._answers_here = None
         self._reader = None
+        self.has_acked = False
         self._host = host
         self._unawaited: Unawaited | None = None
 

@@ -64,6 +64,7 @@ class CallbackChannel(DeliveryChannel[Any, None]):
         self._publishes = None
         self._answers_here = None
         self._reader = None
+        self.has_acked = False
         self._confirms: _Confirms | None = None
 
     @property

@@ -50,9 +50,18 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     Attributes:
         delivery: the message; None where the channel belongs to none.
         route: how it may be answered directly, if it may.
+        has_acked: whether its callback has acknowledged a message on it.
     """
 
-    __slots__ = ("_answers_here", "_closed", "_publishes", "_reader", "_request", "delivery")
+    __slots__ = (
+        "_answers_here",
+        "_closed",
+        "_publishes",
+        "_reader",
+        "_request",
+        "delivery",
+        "has_acked",
+    )
 
     #: Whether `close` closes this channel, and not the consumer.
     _closes_alone: ClassVar[bool] = False
@@ -68,6 +77,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     _request: tuple[object, WireFormat] | None
     _done: DoneT
     delivery: Delivery | None
+    has_acked: bool
 
     # -- for the classes that derive -----------------------------------------------------------
 
@@ -131,6 +141,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> DoneT:
         """Acknowledge; what this callback has published is confirmed before the ack leaves."""
+        self.has_acked = True
         self._settle(delivery_tag, Outcome.ACK, multiple)
         return self._done
 

@@ -234,8 +234,9 @@ class Dispatcher:
             # acknowledged before it failed, by callbacks that were not written to be repeated
             if not self._answer_error(message, error):
                 failures.failed_acknowledged(message, error)
-        elif not settlement.is_open(message.tag):
-            return  # settled by its callback
+        elif not settlement.is_open(message.tag):  # settled by its callback
+            if message.channel is not None and message.channel.has_acked:
+                self._answer_error(message, error)
         elif not failures.gives_up(message, error):
             if settlement.claim(message.tag):
                 failures.try_again(message)

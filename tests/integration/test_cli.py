@@ -23,6 +23,7 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.codec import decode_body
+from neon_mq_connector.errors import RequestRefusedError
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
@@ -64,6 +65,8 @@ class EchoService(MQConnector):
 
     def on_echo(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
         request, wire_format = decode_body(body, properties.content_type)
+        if request["text"] == "refuse me":
+            raise RequestRefusedError("no", type="NoSuchText", details=["text"])
         self.formats.append(wire_format.value)
         self._answer(request, {"text": request["text"], "pair": (1, 2)})
 
@@ -192,6 +195,15 @@ def test_request_prints_each_part_of_a_streamed_answer(run: Run, service: EchoSe
     parts = [json.loads(line) for line in done.stdout.splitlines()]
     assert [part["number"] for part in parts] == [0, 1, 2]
     assert parts[-1]["is_final"]
+
+
+def test_request_prints_why_the_service_refuses_and_ends_with_7(
+    run: Run, service: EchoService
+) -> None:
+    done = run("request", "echo_q", '{"text": "refuse me"}')
+    assert done.exit_code == ExitCode.REMOTE
+    assert done.stdout == ""
+    assert "queue 'echo_q' failed: NoSuchText: no\n[\n  \"text\"\n]" in done.stderr
 
 
 def test_request_without_an_answer_ends_with_1_and_says_who_consumes(

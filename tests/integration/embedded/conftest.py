@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -12,6 +15,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
 from neon_mq_connector.testing import EmbeddedBroker
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "javascript"
 
 
 @pytest.fixture
@@ -45,3 +50,20 @@ def messages(open_channel: Callable[..., BlockingChannel]) -> BlockingChannel:
     channel = open_channel()
     channel.queue_declare("work", durable=True)
     return channel
+
+
+@pytest.fixture(scope="session")
+def node_folder(pytestconfig: pytest.Config, worker_id: str) -> Path:
+    """A folder with the examples in JavaScript, and what they need, installed once."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("needs node and npm")
+    cache = pytestconfig.cache
+    assert cache is not None
+    folder = cache.mkdir(f"javascript-{worker_id}")
+    shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)
+    if not (folder / "node_modules" / "amqplib").exists():
+        install = [npm, "install", "--no-audit", "--no-fund", "--silent"]
+        if subprocess.run(install, cwd=folder, capture_output=True, timeout=50).returncode:
+            pytest.skip("amqplib cannot be installed here")
+    return folder

@@ -87,6 +87,10 @@ class Failing(MQConnector):
         self.calls += 1
         fail(body)
 
+    def acked(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        channel.basic_ack(method.delivery_tag)
+        self._fail(body)
+
     def parts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         request = _legacy(body)
         for number in range(3):
@@ -164,8 +168,8 @@ def take(channel: BlockingChannel, queue: str) -> Taken:
     taken: list[Taken] = []
 
     def got() -> bool:
-        method, properties, body = channel.basic_get(queue, auto_ack=True)
-        if method is not None:
+        _method, properties, body = channel.basic_get(queue, auto_ack=True)
+        if properties is not None and body is not None:
             taken.append((properties, json.loads(body)))
         return bool(taken)
 
@@ -262,6 +266,13 @@ def test_what_would_fail_again_is_not_tried_again(
         service.request({"fail": kind}, QUEUE, timeout=60.0)
     assert service.calls == 1
     parked(messages, 1)
+
+
+def test_a_failure_after_the_ack_is_told_too(start: Make, messages: BlockingChannel) -> None:
+    service = start("acked", auto_ack=False)
+    with pytest.raises(RemoteError, match="no such thing"):
+        service.request({"fail": "fault"}, QUEUE, timeout=60.0)
+    parked(messages, 0)
 
 
 def test_many_at_a_time_are_told_each_its_own(start: Make) -> None:

@@ -283,6 +283,7 @@ def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         (errors.PublishTimeoutError("x", may_have_arrived=True), ExitCode.NOT_DELIVERED),
         (errors.RequestTimeoutError("x"), ExitCode.FAILED),
         (errors.RequestLostError("x"), ExitCode.NO_BROKER),
+        (errors.RemoteError("x", "y", queue="q", message_id="m"), ExitCode.REMOTE),
         (errors.DecodeError("x"), ExitCode.FAILED),
         (PrivateBrokerError("x"), ExitCode.NO_BROKER),
         (ManagementError("x"), ExitCode.NO_BROKER),
