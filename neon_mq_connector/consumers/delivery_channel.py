@@ -50,7 +50,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     Attributes:
         delivery: the message; None where the channel belongs to none.
         route: how it may be answered directly, if it may.
-        has_acked: whether its callback has acknowledged a message on it.
+        has_acked: whether its callback has acknowledged a message.
     """
 
     __slots__ = (
@@ -69,10 +69,8 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     # whether answers leave where their request came; None as long as there was none
     _answers_here: bool | None
     _closed: bool
-    # owned by the session's lock `publishing`
-    _publishes: PendingPublishes | None
-    # who reads the answer; None as long as there was none
-    _reader: Reader | None
+    _publishes: PendingPublishes | None  # owned by the session's lock `publishing`
+    _reader: Reader | None  # of the answer; None as long as there was none
     # what the message names for its answer, and its format; None as long as it was not read
     _request: tuple[object, WireFormat] | None
     _done: DoneT
@@ -289,10 +287,12 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
             PublishError: there is no connection to publish on.
             ReaderGoneError: there were parts before, and they are not read any more.
         """
-        session = self._session
-        self._reader = self._reader or Reader(session, reply.queue)
-        self._reader.check()
-        self._publish(make_answer(data, reply, app_id=session.connections.owner, error=error))
+        if self._reader is None:
+            self._reader = Reader(self._session, reply.queue)
+        else:
+            self._reader.check()
+        owner = self._session.connections.owner
+        self._publish(make_answer(data, reply, app_id=owner, error=error))
 
     # -- consuming -----------------------------------------------------------------------------
 

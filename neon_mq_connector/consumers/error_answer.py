@@ -86,11 +86,7 @@ def _send(
     error: BaseException,
     hide_message: bool,
 ) -> None:
-    properties = delivery.properties
-    own_id = None
-    if request is not None:
-        own_id = request.get("message_id") or context_message_id(request)
-    message_id = own_id or properties.message_id or properties.correlation_id
+    message_id = _id_of(delivery, request)
     refused = error if isinstance(error, RequestRefusedError) else None
     kind = (type(error).__name__ if refused is None else str(refused.type))[:_LONGEST_TYPE]
     told = "" if hide_message and refused is None else _bounded(error, _LONGEST_MESSAGE)
@@ -105,6 +101,18 @@ def _send(
         "is_final": True,
     }
     channel.answer(data, reply, error=kind)
+
+
+def _id_of(delivery: Delivery, request: dict[str, Any] | None) -> Any:
+    """Return the id of a request; the correlation id of one that has none."""
+    properties, message_id = delivery.properties, None
+    if request is not None:
+        message_id = request.get("message_id")
+        if message_id is None:
+            message_id = context_message_id(request)
+    if message_id is None:
+        message_id = properties.message_id or properties.correlation_id
+    return message_id
 
 
 def _bounded(value: object, length: int) -> str:

@@ -20,11 +20,10 @@ from neon_mq_connector import (
     Retry,
     create_mq_callback,
 )
-from neon_mq_connector.codec import dict_to_b64
+from neon_mq_connector.codec import b64_to_dict, dict_to_b64
 from neon_mq_connector.errors import (
     DecodeError,
     InvalidAnswerError,
-    ReaderGoneError,
     RemoteError,
     RequestRefusedError,
     RequestTimeoutError,
@@ -65,11 +64,10 @@ class Failing(MQConnector):
     def __init__(self, config: dict[str, Any], service_name: str) -> None:
         super().__init__(config, service_name)
         self.calls = 0
-        self.read: Any = None
 
     def _fail(self, body: bytes) -> None:
         self.calls += 1
-        fail(json.loads(body) if body[:1] == b"{" else _legacy(body))
+        fail(json.loads(body) if body[:1] == b"{" else b64_to_dict(body))
 
     def raw(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._fail(body)
@@ -92,7 +90,7 @@ class Failing(MQConnector):
         self._fail(body)
 
     def parts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        request = _legacy(body)
+        request = b64_to_dict(body)
         for number in range(3):
             part = {"number": number, "message_id": request["message_id"]}
             channel.basic_publish("", request["routing_key"], dict_to_b64(part))
@@ -100,31 +98,6 @@ class Failing(MQConnector):
 
     async def parts_async(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self.parts(channel, method, properties, body)
-
-    def endless(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        request, reply = _legacy(body), channel.reply()
-        try:
-            while True:
-                channel.answer({"message_id": request["message_id"]}, reply)
-        except ReaderGoneError as error:
-            self.read = error
-            raise
-
-    async def endless_async(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        request, reply = _legacy(body), channel.reply()
-        try:
-            while True:
-                channel.answer({"message_id": request["message_id"]}, reply)
-                await asyncio.sleep(0.01)
-        except ReaderGoneError as error:
-            self.read = error
-            raise
-
-
-def _legacy(body: bytes) -> dict[str, Any]:
-    from neon_mq_connector.codec import b64_to_dict
-
-    return b64_to_dict(body)
 
 
 @pytest.fixture
@@ -417,34 +390,6 @@ def by_request_of_a_coroutine(client: MQConnector, data: dict[str, Any], **optio
             await connector.stop()
 
     return asyncio.run(ask())
-
-
-# -- a reader that is gone ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("callback", ["endless", "endless_async"])
-def test_a_callback_is_told_that_its_answer_is_read_no_longer(
-    start: Make, messages: BlockingChannel, callback: str
-) -> None:
-    service = start(callback, ack="on_success", retry=TWICE)
-    with service.stream_answer({"a": 1}, QUEUE, timeout=60.0) as parts:
-        next(parts)
-    eventually(lambda: service.read is not None, what="the callback knows")
-    consumer = service.consumers["it"].consumer
-    eventually(lambda: consumer.session.settlement.unsettled_count() == 0, what="it is done")
-    parked(messages, 0)
-
-
-def test_a_requester_with_direct_reply_to_that_is_gone_is_noticed(
-    start: Make, open_channel: Callable[..., BlockingChannel]
-) -> None:
-    service, requester = start("endless"), open_channel()
-    requester.basic_consume("amq.rabbitmq.reply-to", lambda *_: None, auto_ack=True)
-    properties = BasicProperties(reply_to="amq.rabbitmq.reply-to")
-    requester.basic_publish("", QUEUE, dict_to_b64({"message_id": "m"}), properties)
-    requester.connection.process_data_events(0.2)
-    requester.close()
-    eventually(lambda: service.read is not None, what="the callback knows")
 
 
 # -- services in other languages ----------------------------------------------------------------
