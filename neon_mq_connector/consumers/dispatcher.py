@@ -73,7 +73,7 @@ class Dispatcher:
         self._is_quorum = registration.queue.arguments.get("x-queue-type") == "quorum"
         self._delivery_limit = delivery_limit(registration.queue.arguments)
         self._max_tries = registration.retry.attempts
-        self._answer_error = partial(answer_error, hide_message=registration.hide_error_messages)
+        self._hides_messages = registration.hide_error_messages
         self._failures = failures
         self.report = report
         self._stopped = False
@@ -245,6 +245,12 @@ class Dispatcher:
             message.channel.basic_ack(message.tag)
         elif settlement.claim(message.tag):
             failures.give_up(message, error)
+
+    def _answer_error(self, message: ReceivedMessage, error: BaseException) -> bool:
+        """Tell the sender, but not each time that a message comes round; see `answer_error`."""
+        if self._failures.has_come_back(message):
+            return False
+        return answer_error(message, error, hide_message=self._hides_messages)
 
     def _give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         """Have a message parked that no callback is to see."""

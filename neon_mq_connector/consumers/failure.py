@@ -228,6 +228,11 @@ class FailurePolicy:
         is_full = self.held >= max(1, self._registration.prefetch_count // 2)
         return is_full and not self._stopping
 
+    def has_come_back(self, message: ReceivedMessage) -> bool:
+        """Whether a message is one that is rejected, and was brought back by dead-lettering."""
+        is_rejected = self._parking is None or self._registration.reject_when_unparkable
+        return is_rejected and _rejections(message) > 0
+
     def try_again(self, message: ReceivedMessage) -> None:
         """Hold a message that was claimed by the caller until its next try."""
         if self._stopping:

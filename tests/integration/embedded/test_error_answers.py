@@ -298,6 +298,23 @@ def test_a_client_in_another_language_is_told_in_json(
     parked(messages, 1)
 
 
+def test_a_message_that_comes_round_by_dead_lettering_is_answered_once(
+    start: Make, messages: BlockingChannel
+) -> None:
+    service = start(
+        "decorated",
+        ack="on_success",
+        retry=Retry(attempts=1, park=False),
+        arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": QUEUE},
+    )
+    queue = messages.queue_declare("", exclusive=True).method.queue
+    properties = BasicProperties(reply_to=queue, correlation_id="7")
+    messages.basic_publish("", QUEUE, b'{"fail": "fault"}', properties)
+    eventually(lambda: service.calls == 2, what="it has come round")
+    service.stop()
+    assert messages.queue_declare(queue, passive=True).method.message_count == 1
+
+
 def test_an_old_client_sees_what_it_always_saw(start: Make, messages: BlockingChannel) -> None:
     start("decorated", ack="on_success", retry=Retry(attempts=1))
     messages.queue_declare("old")
