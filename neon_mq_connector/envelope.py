@@ -112,13 +112,6 @@ def build_properties(
     )
 
 
-def copy_properties(properties: BasicProperties | None) -> BasicProperties:
-    """Copy properties, as `copy.copy` does in ten times the time."""
-    copied = BasicProperties.__new__(BasicProperties if properties is None else type(properties))
-    copied.__dict__.update(vars(BasicProperties() if properties is None else properties))
-    return copied
-
-
 def milliseconds(expiration: float | str) -> int:
     """Return an expiration as brokers take it; one that they refuse would close the channel.
 

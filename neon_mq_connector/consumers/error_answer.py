@@ -12,7 +12,7 @@ from typing import Any
 
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.reply_route import Reply, reply_route
+from neon_mq_connector.consumers.reply_route import EXPIRATION, PART_EXPIRATION, Reply, reply_route
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.envelope import ACCEPTS_ERRORS, REPLY_QUEUE
 from neon_mq_connector.errors import DecodeError, RequestRefusedError
@@ -100,7 +100,9 @@ def _send(
         "context": {"mq": {"message_id": message_id}},
         "is_final": True,
     }
-    channel.answer(data, reply, error=kind)
+    # it may come behind parts that a slow reader has not read, in a queue of the reader's own
+    expiration = EXPIRATION if reply.declares else PART_EXPIRATION
+    channel.answer(data, reply, expiration=expiration, error=kind)
 
 
 def _id_of(delivery: Delivery, request: dict[str, Any] | None) -> Any:

@@ -29,6 +29,8 @@ from neon_mq_connector.publishing.message import Message
 _LARGEST_ANSWER = 65_536
 #: How long an answer may wait in the reply queue, in milliseconds.
 EXPIRATION = 1000
+#: The same for a part of an answer, of which a slow reader has many in its queue.
+PART_EXPIRATION = 3_600_000
 
 
 class ReplyRoute(NamedTuple):
@@ -114,13 +116,21 @@ def reply_to(
     return Reply(queue, wire_format, correlation_id or properties.message_id, declares=False)
 
 
-def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str, error: str = "") -> Message:
+def make_answer(
+    data: Mapping[str, Any],
+    reply: Reply,
+    *,
+    app_id: str,
+    expiration: int = EXPIRATION,
+    error: str = "",
+) -> Message:
     """Encode an answer.
 
     Args:
         data: what it says.
         reply: how it is sent.
         app_id: the name of the service.
+        expiration: how long it may wait in a queue, in milliseconds.
         error: for an error answer: the name of the exception.
 
     Raises:
@@ -129,7 +139,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str, error: st
     encoded = encode_message(
         data,
         wire_format=reply.wire_format,
-        expiration=EXPIRATION,
+        expiration=expiration,
         app_id=app_id,
         correlation_id=reply.correlation_id,
         error=error,

@@ -276,6 +276,23 @@ def test_the_error_follows_the_parts(start: Make, callback: str) -> None:
     assert read == [0, 1, 2] * 2
 
 
+def test_the_error_waits_behind_the_parts_for_a_slow_reader(
+    start: Make, embedded: EmbeddedBroker, messages: BlockingChannel
+) -> None:
+    service = start("parts", ack="on_success", retry=Retry(attempts=1))
+    stream = service.stream_answer({"n": 3}, QUEUE, timeout=60.0, prefetch_count=1)
+
+    def all_sent() -> bool:  # three parts and the error, of which the reader has one
+        found = messages.queue_declare(stream.reply_queue, passive=True)
+        return int(found.method.message_count) == 3
+
+    eventually(all_sent, what="all is sent")
+    embedded.advance(60.0)
+    assert [next(stream)["number"] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RemoteError, match="no more"):
+        next(stream)
+
+
 def test_a_client_in_another_language_is_told_in_json(
     start: Make, messages: BlockingChannel
 ) -> None:
