@@ -142,7 +142,7 @@ async def test_an_answer_that_cannot_be_read_is_said_to_who_awaits_it(
     def serve() -> None:
         connection = pika.BlockingConnection(connection_params)
         channel = connection.channel()
-        channel.queue_declare("garbage", durable=True)
+        channel.queue_declare("garbage")  # as the client does, if it is the first
         method, properties, body = next(iter(channel.consume("garbage", auto_ack=True)))
         answer(channel, method, properties, body)
         connection.close()
