@@ -223,8 +223,8 @@ class Dispatcher:
     def _nobody_reads(self, message: ReceivedMessage) -> None:
         """Take the end of a callback whose answer is not read any more: it is done."""
         LOG.info("queue %r: an answer is read no longer; its callback ends", message.session.queue)
-        self.handled += 1
-        if message.session.settlement.is_open(message.tag):
+        self.returned(message, message.channel)
+        if message.session.settlement.is_open(message.tag):  # which its callback was to acknowledge
             message.channel.basic_ack(message.tag)
 
     def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
