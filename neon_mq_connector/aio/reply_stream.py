@@ -203,8 +203,8 @@ async def status_of(
 ) -> QueueStatus | None:
     """Return the state of the queue of a request; None where the broker does not tell it soon."""
     answer: LoopFuture[QueueStatus | None] = LoopFuture(loop)
-    look_up(connections, spec, answer)
+    look_up(connections, spec, answer.resolve)
     try:
         return await answer.wait(PATIENCE, TimeoutError)
-    except Exception:  # refused, too late, no connection: it is not known
+    except TimeoutError:
         return None

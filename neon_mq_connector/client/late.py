@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.control.connection import Answer
-from neon_mq_connector.errors import RequestTimeoutError, StoppedError
+from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.topology import DeclareQueue, Queue, QueueStatus
 
@@ -13,34 +14,51 @@ from neon_mq_connector.topology import DeclareQueue, Queue, QueueStatus
 PATIENCE = 1.0
 
 
+class _Status:
+    """The state of a queue, for the control connection to answer; none where it is not told."""
+
+    def __init__(self, tell: Callable[[QueueStatus | None], object]) -> None:
+        self._tell = tell
+
+    def resolve(self, status: QueueStatus | None) -> None:
+        self._tell(status)
+
+    def fail(self, _error: BaseException) -> None:
+        self._tell(None)
+
+
 def look_up(
-    connections: Connections, spec: RequestSpec, answer: Answer[QueueStatus | None]
+    connections: Connections, spec: RequestSpec, tell: Callable[[QueueStatus | None], object]
 ) -> None:
     """Ask the broker for the state of the queue of a request; do not wait.
 
     Args:
         connections: how to reach it.
         spec: what was asked.
-        answer: gets the `QueueStatus`, or why there is none, on the control connection's thread.
+        tell: called with the state on the control connection's thread, or with None where the
+            broker does not tell it.
     """
+    if spec.exchange:  # whose queues are not known
+        tell(None)
+        return
     step = DeclareQueue(Queue(spec.queue), passive=True)
     try:
         connections.control.submit(
             lambda connection: connection.perform(step),
-            answer,
+            _Status(tell),
             timeout=connections.policy.operation_timeout,
         )
-    except StoppedError as error:
-        answer.fail(error)
+    except StoppedError:
+        tell(None)
 
 
 def status_of(connections: Connections, spec: RequestSpec) -> QueueStatus | None:
     """Return the state of the queue of a request; None where the broker does not tell it soon."""
     waiter: Waiter[QueueStatus | None] = Waiter()
-    look_up(connections, spec, waiter)
+    look_up(connections, spec, waiter.resolve)
     try:
         return waiter.wait(PATIENCE, "looking up the queue")
-    except Exception:  # refused, too late, no connection: it is not known
+    except WaitTimeoutError:
         return None
 
 

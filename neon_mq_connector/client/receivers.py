@@ -122,13 +122,8 @@ class FutureReceiver:
 
     # -- the control connection's thread -------------------------------------------------------
 
-    def resolve(self, status: QueueStatus | None) -> None:
-        """Take what the broker says of the queue."""
+    def _told(self, status: QueueStatus | None) -> None:
         self._thread.call(partial(self._end_late, status))
-
-    def fail(self, _error: BaseException) -> None:
-        """Take that it says nothing."""
-        self._thread.call(partial(self._end_late, None))
 
     # -- the thread of futures -----------------------------------------------------------------
 
@@ -140,7 +135,7 @@ class FutureReceiver:
         self._is_late = True
         self.deadline = time.monotonic() + PATIENCE
         self._thread.expect(self)
-        look_up(self._channel.shared.connections, self._request.spec, self)
+        look_up(self._channel.shared.connections, self._request.spec, self._told)
 
     def _end_late(self, status: QueueStatus | None) -> None:
         if not self.future.done():
