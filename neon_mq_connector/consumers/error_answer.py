@@ -88,7 +88,7 @@ def _send(
 ) -> None:
     message_id = _id_of(delivery, request)
     refused = error if isinstance(error, RequestRefusedError) else None
-    kind = (type(error).__name__ if refused is None else str(refused.type))[:_LONGEST_TYPE]
+    kind = _bounded(type(error).__name__ if refused is None else refused.type, _LONGEST_TYPE)
     told = "" if hide_message and refused is None else _bounded(error, _LONGEST_MESSAGE)
     data = {
         "error": {
