@@ -22,7 +22,8 @@ from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.operation import DONE, Done, Operation, PublishOperation, Unawaited
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.broker_operations import FrameCallback
-from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, DeliveryConnection
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
+from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import CloseCallback, Session
 from neon_mq_connector.control.connection import ControlConnection
@@ -76,7 +77,9 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
     ) -> None:
         self._session = session
         self.delivery = delivery
+        self.message = None
         self.route = route
+        self.has_answered = False
         self._closed = False
         self._request = None
         self._publishes = None

@@ -19,7 +19,8 @@ import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm
 
 from neon_mq_connector.consumers.broker_operations import FrameCallback
-from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, DeliveryConnection
+from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
+from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import CloseCallback, Session
@@ -58,7 +59,9 @@ class CallbackChannel(DeliveryChannel[Any, None]):
     ) -> None:
         self._session = session
         self.delivery = delivery
+        self.message = None
         self.route = route
+        self.has_answered = False
         self._closed = False
         self._request = None
         self._publishes = None

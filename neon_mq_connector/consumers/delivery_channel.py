@@ -15,17 +15,21 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
-import pika.exceptions as pika_errors
 import pika.frame
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.codec import WireFormat, decode_body
-from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
 from neon_mq_connector.consumers.pika_errors import check_properties
-from neon_mq_connector.consumers.reply_route import Reply, is_harmless, make_answer, reply_to
-from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.reply_route import (
+    EXPIRATION,
+    Reply,
+    is_harmless,
+    make_answer,
+    reply_to,
+)
+from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
@@ -34,7 +38,6 @@ from neon_mq_connector.publishing.message import Destination, Message
 
 #: What an operation returns that is done by the call.
 DoneT = TypeVar("DoneT")
-ChannelT = TypeVar("ChannelT")
 
 
 class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
@@ -48,10 +51,20 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     Attributes:
         delivery: the message; None where the channel belongs to none.
+        message: the same, from its arrival on; set by what calls the callback.
+        has_answered: whether something was sent to where the request is answered.
         route: how it may be answered directly, if it may.
     """
 
-    __slots__ = ("_answers_here", "_closed", "_publishes", "_request", "delivery")
+    __slots__ = (
+        "_answers_here",
+        "_closed",
+        "_publishes",
+        "_request",
+        "delivery",
+        "has_answered",
+        "message",
+    )
 
     #: Whether `close` closes this channel, and not the consumer.
     _closes_alone: ClassVar[bool] = False
@@ -65,6 +78,8 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     _request: tuple[object, WireFormat] | None
     _done: DoneT
     delivery: Delivery | None
+    message: ReceivedMessage | None
+    has_answered: bool
 
     # -- for the classes that derive -----------------------------------------------------------
 
@@ -91,6 +106,11 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     def is_closed(self) -> bool:
         """Whether the channel is closed."""
         return not self.is_open
+
+    @property
+    def queue(self) -> str:
+        """The queue that the consumer consumes."""
+        return self._session.queue
 
     @property
     def channel_number(self) -> int:
@@ -187,7 +207,10 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         route = self.route
         if exchange:
             return Message(exchange, routing_key, body, properties, mandatory=mandatory)
+        if self._request is not None and routing_key == self._request[0]:
+            self.has_answered = True
         if route is not None and routing_key == route.queue:
+            self.has_answered = True
             properties.correlation_id = route.correlation_id
             return Message("", route.reply_to, body, properties)
         if is_reply_name(routing_key):
@@ -262,18 +285,24 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
             return None
         return reply_to(properties, self.route, named, wire_format)
 
-    def answer(self, data: Mapping[str, Any], reply: Reply) -> None:
-        """Publish the answer to the request; an ack that follows waits for its confirm.
+    def answer(self, data: Mapping[str, Any], reply: Reply, *, expiration: int = EXPIRATION) -> Any:
+        """Publish the answer to the request, or a part; an ack that follows waits for its confirm.
 
         Args:
             data: what it says.
             reply: how it is sent.
+            expiration: how long it may wait in a queue, in milliseconds.
+
+        Returns:
+            In a coroutine what may be awaited: the confirm.
 
         Raises:
             EncodeError: the data has no representation in the format of the request.
             PublishError: there is no connection to publish on.
         """
-        self._publish(make_answer(data, reply, app_id=self._session.connections.owner))
+        self.has_answered = True
+        owner = self._session.connections.owner
+        return self._publish(make_answer(data, reply, app_id=owner, expiration=expiration))
 
     # -- consuming -----------------------------------------------------------------------------
 
@@ -315,70 +344,10 @@ def answer_in_kind(destination: Destination) -> Reply | None:
     channel = current_channel.get()
     if channel is None or destination.exchange or not destination.queue:
         return None
-    return channel.reply(destination.queue)
-
-
-class DeliveryConnection(Generic[ChannelT, DoneT]):
-    """Stand in for the connection of one consumer; the real ones are shared and stay out of reach.
-
-    Args:
-        session: the generation of its channel.
-    """
-
-    _done: DoneT
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def _new_channel(self) -> ChannelT:
-        raise NotImplementedError
-
-    @property
-    def connections(self) -> Connections:
-        """The connections to the consumer's virtual host."""
-        return self._session.connections
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the consumer is attached."""
-        return self._session.is_open
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the consumer is detached."""
-        return not self._session.is_open
-
-    def channel(
-        self,
-        channel_number: int | None = None,
-        on_open_callback: Callable[[Any], object] | None = None,
-    ) -> ChannelT:
-        """Make another channel, for publishing and declaring; its `close` closes it alone.
-
-        Args:
-            channel_number: without effect.
-            on_open_callback: called with the channel.
-
-        Raises:
-            pika.exceptions.ConnectionWrongStateError: the consumer is detached.
-        """
-        if not self._session.is_open:
-            raise pika_errors.ConnectionWrongStateError(
-                f"the connection of the consumer of queue {self._session.queue!r} is closed"
-            )
-        channel = self._new_channel()
-        if on_open_callback is not None:
-            on_open_callback(channel)
-        return channel
-
-    def close(self, reply_code: int = 200, reply_text: str = "Normal shutdown") -> DoneT:
-        """Stop this consumer; other consumers are not disturbed."""
-        self._session.stop_consumer()
-        return self._done
-
-    def remove_timeout(self, timeout_id: Any) -> None:
-        """Forget a `call_later`."""
-        timeout_id.cancel()
+    reply = channel.reply(destination.queue)
+    if reply is not None:
+        channel.has_answered = True
+    return reply
 
 
 def _copy(properties: BasicProperties | None) -> BasicProperties:

@@ -217,7 +217,8 @@ class FailurePolicy:
         """Deal with a message that is not settled, and was claimed by the caller."""
         retry = self._registration.retry
         tries = message.attempt + _rejections(message)
-        if tries >= retry.attempts or isinstance(error, DecodeError):
+        is_final = message.is_partly_answered or isinstance(error, DecodeError)
+        if tries >= retry.attempts or is_final:
             self._give_up(message, error, tries)
         elif self._stopping:
             message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)

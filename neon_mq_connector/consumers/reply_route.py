@@ -29,6 +29,8 @@ from neon_mq_connector.publishing.message import Message
 _LARGEST_ANSWER = 65_536
 #: How long an answer may wait in the reply queue, in milliseconds.
 EXPIRATION = 1000
+#: The same for a part of an answer, of which a slow reader has many in its queue.
+PART_EXPIRATION = 3_600_000
 
 
 class ReplyRoute(NamedTuple):
@@ -114,13 +116,16 @@ def reply_to(
     return Reply(queue, wire_format, correlation_id or properties.message_id, declares=False)
 
 
-def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Message:
+def make_answer(
+    data: Mapping[str, Any], reply: Reply, *, app_id: str, expiration: int = EXPIRATION
+) -> Message:
     """Encode an answer.
 
     Args:
         data: what it says.
         reply: how it is sent.
         app_id: the name of the service.
+        expiration: how long it may wait in a queue, in milliseconds.
 
     Raises:
         EncodeError: the data has no representation in the format of the request.
@@ -128,7 +133,7 @@ def make_answer(data: Mapping[str, Any], reply: Reply, *, app_id: str) -> Messag
     encoded = encode_message(
         data,
         wire_format=reply.wire_format,
-        expiration=EXPIRATION,
+        expiration=expiration,
         app_id=app_id,
         correlation_id=reply.correlation_id,
     )

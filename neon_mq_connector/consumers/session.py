@@ -72,12 +72,23 @@ class ReceivedMessage:
         session: where it came.
         raw: the message as it came.
         delivery: the same, decoded; None before its callback starts.
-        arrived: when it came, or was due for another try, on the monotonic clock, in seconds.
+        received: when it came, on the monotonic clock, in seconds.
+        arrived: the same, or when it was due for another try.
         started: when its callback was started, on the same clock.
         attempt: which try this is, from 1.
+        is_partly_answered: whether parts of its answer were sent; another try would repeat them.
     """
 
-    __slots__ = ("arrived", "attempt", "delivery", "raw", "session", "started")
+    __slots__ = (
+        "arrived",
+        "attempt",
+        "delivery",
+        "is_partly_answered",
+        "raw",
+        "received",
+        "session",
+        "started",
+    )
 
     def __init__(
         self, session: Session, raw: RawDelivery, arrived: float, delivery: Delivery | None = None
@@ -85,8 +96,9 @@ class ReceivedMessage:
         self.session = session
         self.raw = raw
         self.delivery = delivery
-        self.arrived = self.started = arrived
+        self.received = self.arrived = self.started = arrived
         self.attempt = 1
+        self.is_partly_answered = False
 
     @property
     def tag(self) -> int:

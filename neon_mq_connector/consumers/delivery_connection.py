@@ -1,0 +1,78 @@
+"""The connection that a delivery's channel seems to have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.session import Session
+
+#: What an operation returns that is done by the call.
+DoneT = TypeVar("DoneT")
+ChannelT = TypeVar("ChannelT")
+
+
+class DeliveryConnection(Generic[ChannelT, DoneT]):
+    """Stand in for the connection of one consumer; the real ones are shared and stay out of reach.
+
+    Args:
+        session: the generation of its channel.
+    """
+
+    _done: DoneT
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def _new_channel(self) -> ChannelT:
+        raise NotImplementedError
+
+    @property
+    def connections(self) -> Connections:
+        """The connections to the consumer's virtual host."""
+        return self._session.connections
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the consumer is attached."""
+        return self._session.is_open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the consumer is detached."""
+        return not self._session.is_open
+
+    def channel(
+        self,
+        channel_number: int | None = None,
+        on_open_callback: Callable[[Any], object] | None = None,
+    ) -> ChannelT:
+        """Make another channel, for publishing and declaring; its `close` closes it alone.
+
+        Args:
+            channel_number: without effect.
+            on_open_callback: called with the channel.
+
+        Raises:
+            pika.exceptions.ConnectionWrongStateError: the consumer is detached.
+        """
+        if not self._session.is_open:
+            raise pika_errors.ConnectionWrongStateError(
+                f"the connection of the consumer of queue {self._session.queue!r} is closed"
+            )
+        channel = self._new_channel()
+        if on_open_callback is not None:
+            on_open_callback(channel)
+        return channel
+
+    def close(self, reply_code: int = 200, reply_text: str = "Normal shutdown") -> DoneT:
+        """Stop this consumer; other consumers are not disturbed."""
+        self._session.stop_consumer()
+        return self._done
+
+    def remove_timeout(self, timeout_id: Any) -> None:
+        """Forget a `call_later`."""
+        timeout_id.cancel()
