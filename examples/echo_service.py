@@ -14,7 +14,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from neon_mq_connector import MQConnector, create_mq_callback
+from pydantic import BaseModel
+
+from neon_mq_connector import MQConnector, consumer
+
+
+class Text(BaseModel):
+    """What a request and its answer have."""
+
+    text: str
 
 
 class EchoService(MQConnector):
@@ -22,12 +30,11 @@ class EchoService(MQConnector):
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         super().__init__(config, "echo_service")
-        self.register_consumer("echo", self.vhost, "echo_input", self.on_request)
 
-    @create_mq_callback()
-    def on_request(self, body: dict[str, Any]) -> dict[str, Any]:
+    @consumer("echo_input")
+    def echo(self, request: Text) -> Text:
         """Answer one request: what is returned is sent to whoever asked."""
-        return {"text": body["text"]}
+        return Text(text=request.text)
 
     def post_run(self, **kwargs: Any) -> None:
         """Say that it consumes."""

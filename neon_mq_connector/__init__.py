@@ -18,27 +18,42 @@ if TYPE_CHECKING:
     from neon_mq_connector.connector import MQConnector
     from neon_mq_connector.consumers.registration import AckMode, Retry
     from neon_mq_connector.decoded_callback import create_mq_callback
+    from neon_mq_connector.errors import InvalidRequestError, RemoteError, RequestRefusedError
+    from neon_mq_connector.handlers.context import Context
+    from neon_mq_connector.handlers.declared import consumer, subscriber
     from neon_mq_connector.utils.client_utils import send_mq_request_async
 
 __all__ = [
     "AckMode",
     "AsyncMQConnector",
+    "Context",
     "ExponentialBackoff",
+    "InvalidRequestError",
     "MQConnector",
+    "RemoteError",
+    "RequestRefusedError",
     "Retry",
     "__version__",
+    "consumer",
     "create_mq_callback",
     "send_mq_request_async",
+    "subscriber",
 ]
 
 _WHERE = {
     "AckMode": "consumers.registration",
     "AsyncMQConnector": "aio.connector",
+    "Context": "handlers.context",
     "ExponentialBackoff": "backoff",
+    "InvalidRequestError": "errors",
     "MQConnector": "connector",
+    "RemoteError": "errors",
+    "RequestRefusedError": "errors",
     "Retry": "consumers.registration",
+    "consumer": "handlers.declared",
     "create_mq_callback": "decoded_callback",
     "send_mq_request_async": "utils.client_utils",
+    "subscriber": "handlers.declared",
 }
 
 

@@ -22,6 +22,7 @@ from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
+from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.consuming import ConsumingService
 from neon_mq_connector.service.health import Health
@@ -98,6 +99,9 @@ class MQConnector(ServesHealth, ConsumingService):
         When the broker does not answer in time this logs an error and returns, with nothing
         started; it may be called again.
 
+        Handlers that the class declares (`consumer`, `subscriber`) are registered after `pre_run`,
+        but for those whose names are registered already.
+
         Args:
             run_consumers: start the consumers.
             run_sync: publish the service's presence every `sync_period` seconds.
@@ -123,6 +127,7 @@ class MQConnector(ServesHealth, ConsumingService):
         if problem is not None:
             LOG.error("service %r: %s", self.service_name, problem)
         self.pre_run(**kwargs)
+        register_handlers(self)
         if not self._begin_running():
             return
         if run_consumers:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, overload
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar, overload
 
 from neon_mq_connector.aio.signatures import TAKES_DELIVERY, is_coroutine_function, name_of
-from neon_mq_connector.codec import decode_body
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.consumers.delivery_channel import DeliveryChannel, current_channel
-from neon_mq_connector.errors import DecodeError
+from neon_mq_connector.handlers.invoking import (
+    Incoming,
+    read_request,
+    running_channel,
+    send_answer,
+)
+from neon_mq_connector.handlers.models import name_of_type, validate
 
 LOG = logging.getLogger("neon_mq_connector.callback")
 
 _NAMES = ("channel", "method", "properties", "body")
 Function = Callable[..., Any]
+R = TypeVar("R")
 
 
 @overload
-def create_mq_callback(callback: Function) -> Function: ...
+def create_mq_callback(callback: Callable[..., R]) -> Callable[..., R]: ...
 
 
 @overload
 def create_mq_callback(
     *, include_callback_props: Iterable[str] = ..., request_model: Any = ...
-) -> Callable[[Function], Function]: ...
+) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
 
 
 def create_mq_callback(
@@ -37,14 +42,17 @@ def create_mq_callback(
 ) -> Any:
     """Make a callback of a function that takes a decoded request; of a coroutine function, one.
 
-    The function is called with keyword arguments. A dict that it returns is the answer: it is sent
-    to the queue that the request names as ``routing_key``, in the virtual host of the request, with
-    the request's ``message_id`` in ``context.mq``. The callback does not wait for its confirm; an
-    ack of the request does.
+    The function is called with keyword arguments. A dict, a model of pydantic or a dataclass that
+    it returns is the answer: it is sent to the queue that the request names as ``routing_key``, or
+    as AMQP's ``reply_to``, in the virtual host of the request, with the request's ``message_id`` in
+    ``context.mq``. None and an empty dict answer nothing. The callback does not wait for the
+    answer's confirm; an ack of the request does.
 
     Called by a consumer, what the function raises (and a request that cannot be read) is reported
-    to ``on_error`` and the message is treated as one that failed. Called by hand it is logged and
-    the result is None; what a method of a connector returns is sent with its `send_message`.
+    to ``on_error`` and the message is treated as one that failed; so is what it returns, if that is
+    no answer and the request wants one that the function has not sent itself. Called by hand it is
+    logged and the result is None; what a method of a connector returns is sent with its
+    `send_message`.
 
     Args:
         callback: the function to wrap, where the decorator is used without parentheses.
@@ -64,23 +72,20 @@ def create_mq_callback(
     taken = [(name, _NAMES.index(name)) for name in include_callback_props if name in _NAMES]
 
     def decorate(wrapped: Function) -> Function:
-        def read(args: tuple[Any, ...]) -> _Request:
-            return _read(args, taken, request_model)
-
         def logged(args: tuple[Any, ...]) -> bool:
             """Log what went wrong if it was called by hand; return whether it was."""
-            by_hand = not args or _current(args[-1]) is None
+            by_hand = not args or running_channel(args[-1]) is None
             if by_hand:
                 LOG.exception("%s failed", name_of(wrapped))
             return by_hand
 
         @functools.wraps(wrapped)
-        def call(*args: Any) -> Any:
+        def run(*args: Any) -> Any:
             try:
-                request = read(args)
-                result = wrapped(*request.owner, **request.keywords)
-                if (answer := _answer(request, result)) is not None:
-                    _send_by_hand(request, answer)
+                call = _read(args, taken, request_model)
+                result = wrapped(*call.owner, **call.keywords)
+                if (answer := send_answer(call.request, result)) is not None:
+                    _send_by_hand(call, answer)
             except Exception:
                 if logged(args):
                     return None
@@ -88,12 +93,12 @@ def create_mq_callback(
             return result
 
         @functools.wraps(wrapped)
-        async def await_call(*args: Any) -> Any:
+        async def await_run(*args: Any) -> Any:
             try:
-                request = read(args)
-                result = await wrapped(*request.owner, **request.keywords)
-                if (answer := _answer(request, result)) is not None:
-                    await _send_by_hand_async(request, answer)
+                call = _read(args, taken, request_model)
+                result = await wrapped(*call.owner, **call.keywords)
+                if (answer := send_answer(call.request, result)) is not None:
+                    await _send_by_hand_async(call, answer)
             except Exception:
                 if logged(args):
                     return None
@@ -101,41 +106,29 @@ def create_mq_callback(
             return result
 
         if is_coroutine_function(wrapped):
-            setattr(await_call, TAKES_DELIVERY, True)
-            return await_call
-        return call
+            setattr(await_run, TAKES_DELIVERY, True)
+            return await_run
+        return run
 
     return decorate if callback is None else decorate(callback)
 
 
-def _current(body: Any) -> DeliveryChannel[Any, Any] | None:
-    """Return the channel of the running callback, if it is called with this body."""
-    channel = current_channel.get()
-    if channel is None or channel.delivery is None or channel.delivery.body is not body:
-        return None
-    return channel
-
-
-class _Request(NamedTuple):
+class _Call(NamedTuple):
     """What a function is about to be called with.
 
     Attributes:
         owner: whose method it is; empty where it is no method.
         keywords: the arguments.
-        channel: on which the request came; None where it was called by hand.
-        queue: where the request wants its answer.
-        message_id: of the request.
+        request: what was read.
     """
 
     owner: tuple[Any, ...]
     keywords: dict[str, Any]
-    channel: DeliveryChannel[Any, Any] | None
-    queue: Any
-    message_id: Any
+    request: Incoming
 
 
-def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _Request:
-    """Decode a request.
+def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _Call:
+    """Read a request.
 
     Args:
         args: the arguments of a callback, after its ``self`` if it is a method.
@@ -145,7 +138,7 @@ def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _R
     Raises:
         TypeError: these are not the arguments of a callback.
         DecodeError: the body is no message.
-        pydantic.ValidationError: the request does not fit the model.
+        InvalidRequestError: the request does not fit the model.
     """
     count = len(args) - len(_NAMES)
     if count < 0:
@@ -154,61 +147,27 @@ def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _R
             f"{len(args)} arguments"
         )
     values = list(args[count:])
-    channel, _method, properties, body = values
-    # the channel may be another object, of code that has wrapped the callback
-    channel = channel if isinstance(channel, DeliveryChannel) else _current(body)
-    if isinstance(body, (bytes, bytearray)):
-        request, wire_format = decode_body(bytes(body), getattr(properties, "content_type", None))
-        if channel is not None:
-            channel.note_request(body, request.get("routing_key"), wire_format)
-    elif isinstance(body, Mapping):
-        request = dict(body)
-    else:
-        raise DecodeError(f"invalid body: bytes are expected, got {type(body).__name__}")
-    queue, message_id = request.get("routing_key"), request.get("message_id")
-    values[-1] = request if model is None else model.model_validate(request)
-    keywords = {name: values[index] for name, index in taken}
-    return _Request(args[:count], keywords, channel, queue, message_id)
+    request = read_request(values[0], values[2], values[3])
+    values[-1] = request.data
+    if model is not None:
+        values[-1] = validate(model.model_validate, request.data, name_of_type(model))
+    return _Call(args[:count], {name: values[index] for name, index in taken}, request)
 
 
-def _answer(request: _Request, result: Any) -> dict[str, Any] | None:
-    """Send what a function has returned, if it is an answer.
-
-    Returns:
-        An answer that is still to be sent, since the function was called by hand.
-    """
-    queue, channel = request.queue, request.channel
-    if not isinstance(result, dict) or not result or not queue:
-        return None
-    if not isinstance(queue, str):
-        raise DecodeError(f"routing_key is {type(queue).__name__}, not the name of a queue")
-    context = result.get("context")
-    context = dict(context) if isinstance(context, Mapping) else {}
-    mq = context.get("mq")
-    mq = dict(mq) if isinstance(mq, Mapping) else {}
-    context["mq"] = {**mq, "message_id": request.message_id}
-    answer = {**result, "context": context}
-    reply = None if channel is None else channel.reply(queue)
-    if channel is None or reply is None:
-        return answer
-    channel.answer(answer, reply)
-    return None
-
-
-def _send_by_hand(request: _Request, answer: dict[str, Any]) -> None:
-    owner = request.owner[0] if request.owner else None
+def _send_by_hand(call: _Call, answer: dict[str, Any]) -> None:
+    owner = call.owner[0] if call.owner else None
     if isinstance(owner, MQConnector):
-        owner.send_message(answer, vhost=owner.vhost, queue=request.queue)
+        owner.send_message(answer, vhost=owner.vhost, queue=call.request.queue)
 
 
-async def _send_by_hand_async(request: _Request, answer: dict[str, Any]) -> None:
-    owner: Any = request.owner[0] if request.owner else None
+async def _send_by_hand_async(call: _Call, answer: dict[str, Any]) -> None:
+    owner: Any = call.owner[0] if call.owner else None
     if isinstance(owner, MQConnector):
         import asyncio  # there is a loop, so it is imported already
 
         # it waits for the broker, and the loop has other callbacks to run
-        await asyncio.to_thread(_send_by_hand, request, answer)
+        await asyncio.to_thread(_send_by_hand, call, answer)
         return
     send = getattr(owner, "send_message", None)
     if send is not None and is_coroutine_function(send):
-        await send(answer, vhost=owner.vhost, queue=request.queue)
+        await send(answer, vhost=owner.vhost, queue=call.request.queue)

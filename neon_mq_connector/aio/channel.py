@@ -77,7 +77,9 @@ class AwaitableChannel(DeliveryChannel[Operation, Done]):
     ) -> None:
         self._session = session
         self.delivery = delivery
+        self.message = None
         self.route = route
+        self.has_answered = False
         self._closed = False
         self._request = None
         self._publishes = None

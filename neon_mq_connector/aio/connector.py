@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT, Lifecycle
+from neon_mq_connector.aio.asking import AskingConnector
+from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT
 from neon_mq_connector.aio.operation import DONE
-from neon_mq_connector.aio.reply_stream import AsyncReplyStream
-from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.aio.signals import LoopSignals, unless
 from neon_mq_connector.aio.threaded import ReadOnly, Settable, ThreadedConnector, takes_arguments_of
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.handlers.context import Middleware
+from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.health import Health
 from neon_mq_connector.service.messaging import destination_of
@@ -33,11 +33,8 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 
 Self = TypeVar("Self", bound="AsyncMQConnector")
 
-#: How long it may take to read what connections to a virtual host need, in seconds.
-_PREPARING = 15.0
 
-
-class AsyncMQConnector(ServesHealth):
+class AsyncMQConnector(AskingConnector, ServesHealth):
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -68,6 +65,8 @@ class AsyncMQConnector(ServesHealth):
 
     #: The key, in the service's entry under ``users``, of its configurable properties.
     property_key: str = "properties"
+    #: What is called with the `Context` of each message of a handler; makes a context manager.
+    middleware: Sequence[Middleware] = ()
 
     # -- as in `MQConnector`, under the same names ---------------------------------------------
 
@@ -83,14 +82,11 @@ class AsyncMQConnector(ServesHealth):
     sync_period: Settable[float] = Settable()
     testing_mode: ReadOnly[bool] = ReadOnly()
     testing_prefix: ReadOnly[str] = ReadOnly()
-    vhost: Settable[str] = Settable()
     vhost_prefix: Settable[str] = Settable()
     create_unique_id = staticmethod(MQConnector.create_unique_id)
 
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        self._threaded = ThreadedConnector(config, service_name, self.property_key)
-        self._lifecycle = Lifecycle(self._threaded, self.__repr__)
-        self._prepared: set[str] = set()
+        super().__init__(ThreadedConnector(config, service_name, self.property_key))
         configured = self.service_config.get(self.property_key)
         values = configured if isinstance(configured, Mapping) else {}
         for name, default in self.service_configurable_properties.items():
@@ -173,85 +169,6 @@ class AsyncMQConnector(ServesHealth):
             exchange_type=ExchangeType.fanout,
         )
 
-    # -- asking --------------------------------------------------------------------------------
-
-    async def request(
-        self,
-        request_data: Mapping[str, Any],
-        queue: str,
-        *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
-        on_part: Callable[[dict[str, Any]], object] | None = None,
-    ) -> dict[str, Any]:
-        """Ask another service and wait for its answer; any number of requests may be in flight.
-
-        Arguments and errors are those of `MQConnector.request`; ``on_part`` is awaited if it is a
-        coroutine function. `StoppedError` when the connector is stopped. When the wait is cancelled
-        the answer is dropped; the other service may do what it was asked all the same.
-        """
-        requests = await self._requests(vhost)
-        return await requests.request(
-            queue, request_data, on_part=on_part, **self._threaded.options(timeout, wire_format)
-        )
-
-    async def gather(
-        self,
-        request_data: Mapping[str, Any],
-        queue: str = "",
-        *,
-        exchange: str = "",
-        count: int | None = None,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Ask several services with one request, and collect their answers.
-
-        Arguments, result and errors are those of `MQConnector.gather_answers`.
-        """
-        if not queue and not exchange:
-            raise ValueError("a request needs a queue or an exchange to go to; both are empty")
-        options = self._threaded.options(timeout, wire_format)
-        requests = await self._requests(vhost)
-        return await requests.gather(queue, request_data, count=count, exchange=exchange, **options)
-
-    def stream(
-        self,
-        request_data: Mapping[str, Any],
-        queue: str,
-        *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
-        prefetch_count: int = 32,
-    ) -> AsyncReplyStream:
-        """Ask another service for an answer in parts; see `MQConnector.stream_answer`.
-
-        The request is sent when the first part is awaited, or an ``async with`` around the parts
-        begins, which is needed where they may not be read to the end.
-        """
-        client = self._threaded.client_of(vhost or self.vhost)
-        requests = self._lifecycle.binding().requests(client)
-        options = self._threaded.options(timeout, wire_format)
-        return requests.stream(queue, request_data, prefetch_count=prefetch_count, **options)
-
-    async def _requests(self, vhost: str) -> AsyncRequests:
-        vhost = vhost or self.vhost
-        if vhost not in self._prepared:
-            await self._prepare(vhost)
-        return self._lifecycle.binding().requests(self._threaded.client_of(vhost))
-
-    async def _prepare(self, vhost: str) -> None:
-        """Read on a thread what connections to a virtual host need: settings and certificates."""
-        await self._lifecycle.binding().calls.run(
-            partial(self._threaded.get_connection_params, vhost),
-            timeout=_PREPARING,
-            what=f"preparing connections to virtual host {vhost!r}",
-        )
-        self._prepared.add(vhost)
-
     # -- consuming -----------------------------------------------------------------------------
 
     @takes_arguments_of(MQConnector.register_consumer)
@@ -317,6 +234,7 @@ class AsyncMQConnector(ServesHealth):
 
         async def start() -> None:
             await (self.pre_run(**kwargs) or DONE)
+            register_handlers(self)
             begin = partial(self._threaded.begin, names if run_consumers else None)
             await self._lifecycle.call(begin, START_TIMEOUT, "starting consumers")
             if run_sync:

@@ -92,6 +92,24 @@ def refuse_generator(callback: Callable[..., Any], queue: str) -> None:
         )
 
 
+def refuse_other_arguments(callback: Callable[..., Any], queue: str) -> None:
+    """Raise `TypeError` if a callback that is a function cannot be called with four arguments.
+
+    Builtin functions are taken, as they always were: what is registered need not come to a call.
+    """
+    if inspect.isbuiltin(callback):
+        return
+    try:
+        signature = inspect.signature(callback, follow_wrapped=False)
+    except (TypeError, ValueError):  # written in C, as a rule
+        return
+    if not _can_be_called(signature, _ARGUMENTS):
+        raise TypeError(
+            f"queue {queue!r}: callback {name_of(callback)}{signature} cannot be called with "
+            f"{Form.DELIVERY.value}"
+        )
+
+
 def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
     """Whether a function, or the ``__call__`` of an object, is of a kind."""
     if kind(function):

@@ -260,6 +260,7 @@ class TaskRunner:
     async def _handle(self, number: int, message: ReceivedMessage, delivery: Delivery) -> None:
         route = reply_route(delivery.properties)
         channel = AwaitableChannel(message.session, self._host, delivery, route)
+        channel.message = message
         current_channel.set(channel)
         try:
             await self._invoke(channel, delivery)

@@ -14,16 +14,14 @@ from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.consumers.registration import dead_queue_name
-from neon_mq_connector.decoded_callback import create_mq_callback
+from neon_mq_connector.consumers.registration import Retry, dead_queue_name
+from neon_mq_connector.handlers.declared import consumer
 from neon_mq_connector.operations import dead_letters
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing.polling import poll
 from neon_mq_connector.testing.running import OwnBroker
 
 _QUEUE = "demo_orders"
-_TEA = {"item": "tea", "amount": 2}
-_COFFEE = {"item": "coffee", "amount": 3}
 _PATIENCE = 30.0
 
 Step = tuple[str, str]
@@ -36,21 +34,30 @@ class Order(BaseModel):
     amount: int = Field(gt=0)
 
 
+class Price(BaseModel):
+    """What it answers."""
+
+    price: float
+
+
 class Shop(MQConnector):
     """Answer each order with its price."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config, "shop")
         self.prices = {"tea": 3.5}
-        self.answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self.register_consumer("orders", self.vhost, _QUEUE, self.on_order)
+        self.answers: SimpleQueue[Price] = SimpleQueue()
 
-    @create_mq_callback(request_model=Order)
-    def on_order(self, body: Order) -> dict[str, Any]:
+    @consumer(_QUEUE, retry=Retry(attempts=1))
+    def orders(self, order: Order) -> Price:
         """Answer one order."""
-        answer = {"price": self.prices[body.item] * body.amount}
+        answer = Price(price=self.prices[order.item] * order.amount)
         self.answers.put(answer)
         return answer
+
+
+_TEA = Order(item="tea", amount=2)
+_COFFEE = {"item": "coffee", "amount": 3}
 
 
 class Story:
@@ -96,13 +103,13 @@ class Story:
         self._shop.run(daemonize_consumers=True)
         _wait(self._shop.check_health, "the service does not consume")
         yield "service", f"the shop consumes queue {_QUEUE}"
-        yield "request", to_json(_TEA, pretty=False)
+        yield "request", _TEA.model_dump_json()
         yield "answer", self._ask()
 
     def _ask(self) -> str:
         began = time.monotonic()
-        answer = self._client.request(_TEA, _QUEUE, timeout=_PATIENCE)
-        return f'{{"price":{answer["price"]}}} after {(time.monotonic() - began) * 1000:.1f} ms'
+        answer = self._client.request(_TEA, Shop.orders, timeout=_PATIENCE)
+        return f"{answer.model_dump_json()} after {(time.monotonic() - began) * 1000:.1f} ms"
 
     def _fail(self) -> Iterator[Step]:
         dead_queue = dead_queue_name(_QUEUE)
@@ -120,7 +127,7 @@ class Story:
         self._shop.prices["coffee"] = 4.5
         dead_letters.replay(parameters, _QUEUE)
         try:
-            while self._shop.answers.get(timeout=_PATIENCE) != {"price": 13.5}:
+            while self._shop.answers.get(timeout=_PATIENCE) != Price(price=13.5):
                 pass
         except Empty:
             _check(False, "the message that was replayed is not handled")

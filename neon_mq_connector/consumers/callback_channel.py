@@ -59,7 +59,9 @@ class CallbackChannel(DeliveryChannel[Any, None]):
     ) -> None:
         self._session = session
         self.delivery = delivery
+        self.message = None
         self.route = route
+        self.has_answered = False
         self._closed = False
         self._request = None
         self._publishes = None

@@ -30,6 +30,7 @@ from neon_mq_connector.consumers.reply_route import (
     make_answer,
     reply_to,
 )
+from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
@@ -51,6 +52,8 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     Attributes:
         delivery: the message; None where the channel belongs to none.
+        message: the same, from its arrival on; set by what calls the callback.
+        has_answered: whether something was sent to where the request is answered.
         route: how it may be answered directly, if it may.
         has_acked: whether its callback has acknowledged a message.
     """
@@ -63,6 +66,8 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         "_request",
         "delivery",
         "has_acked",
+        "has_answered",
+        "message",
     )
 
     #: Whether `close` closes this channel, and not the consumer.
@@ -78,6 +83,8 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     _done: DoneT
     delivery: Delivery | None
     has_acked: bool
+    message: ReceivedMessage | None
+    has_answered: bool
 
     # -- for the classes that derive -----------------------------------------------------------
 
@@ -104,6 +111,11 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     def is_closed(self) -> bool:
         """Whether the channel is closed."""
         return not self.is_open
+
+    @property
+    def queue(self) -> str:
+        """The queue that the consumer consumes."""
+        return self._session.queue
 
     @property
     def channel_number(self) -> int:
@@ -201,7 +213,10 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         route = self.route
         if exchange:
             return Message(exchange, routing_key, body, properties, mandatory=mandatory)
+        if self._request is not None and routing_key == self._request[0]:
+            self.has_answered = True
         if route is not None and routing_key == route.queue:
+            self.has_answered = True
             properties.correlation_id = route.correlation_id
             return Message("", route.reply_to, body, properties)
         if is_reply_name(routing_key):
@@ -300,6 +315,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
             PublishError: there is no connection to publish on.
             ReaderGoneError: there were parts before, and they are not read any more.
         """
+        self.has_answered = True
         if self._reader is None:
             self._reader = Reader(self._session, reply.queue)
         else:
@@ -349,7 +365,10 @@ def answer_in_kind(destination: Destination) -> Reply | None:
     channel = current_channel.get()
     if channel is None or destination.exchange or not destination.queue:
         return None
-    return channel.reply(destination.queue)
+    reply = channel.reply(destination.queue)
+    if reply is not None:
+        channel.has_answered = True
+    return reply
 
 
 def _copy(properties: BasicProperties | None) -> BasicProperties:

@@ -223,7 +223,8 @@ class FailurePolicy:
     def gives_up(self, message: ReceivedMessage, error: BaseException) -> bool:
         """Whether a message that has failed is not to be tried again."""
         tries = message.attempt + _rejections(message)
-        if tries >= self._registration.retry.attempts or isinstance(error, _LASTING):
+        is_final = message.is_partly_answered or isinstance(error, _LASTING)
+        if is_final or tries >= self._registration.retry.attempts:
             return True
         is_full = self.held >= max(1, self._registration.prefetch_count // 2)
         return is_full and not self._stopping

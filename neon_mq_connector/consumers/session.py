@@ -72,13 +72,25 @@ class ReceivedMessage:
         session: where it came.
         raw: the message as it came.
         delivery: the same, decoded; None before its callback starts.
-        arrived: when it came, or was due for another try, on the monotonic clock, in seconds.
+        received: when it came, on the monotonic clock, in seconds.
+        arrived: the same, or when it was due for another try.
         started: when its callback was started, on the same clock.
         attempt: which try this is, from 1.
         channel: that of a callback which has raised; None before.
+        is_partly_answered: whether parts of its answer were sent; another try would repeat them.
     """
 
-    __slots__ = ("arrived", "attempt", "channel", "delivery", "raw", "session", "started")
+    __slots__ = (
+        "arrived",
+        "attempt",
+        "channel",
+        "delivery",
+        "is_partly_answered",
+        "raw",
+        "received",
+        "session",
+        "started",
+    )
 
     # of a class that knows this one
     channel: Any
@@ -89,9 +101,10 @@ class ReceivedMessage:
         self.session = session
         self.raw = raw
         self.delivery = delivery
-        self.arrived = self.started = arrived
+        self.received = self.arrived = self.started = arrived
         self.attempt = 1
         self.channel = None
+        self.is_partly_answered = False
 
     @property
     def tag(self) -> int:

@@ -165,6 +165,7 @@ class ThreadRunner:
         method, properties, body = delivery
         route = reply_route(properties) if properties.headers else None
         channel = CallbackChannel(message.session, delivery, route)
+        channel.message = message
         thread_id = threading.get_ident()
         self._running[thread_id] = message
         token = current_channel.set(channel)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from neon_mq_connector.client import ReplyStream, RequestClient
 from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
+from neon_mq_connector.handlers.parts import Parts
+from neon_mq_connector.handlers.typed_future import TypedFuture
 from neon_mq_connector.service.messaging import MessagingService
 from neon_mq_connector.service.shared_clients import shared_client
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+PartT = TypeVar("PartT")
 
 
 class AskingService(MessagingService):
@@ -19,6 +26,7 @@ class AskingService(MessagingService):
         super().__init__(config, service_name)
         self._clients: dict[tuple[str, str], tuple[object, RequestClient]] = {}
 
+    @overload
     def request(
         self,
         request_data: Mapping[str, Any],
@@ -28,12 +36,35 @@ class AskingService(MessagingService):
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def request(
+        self,
+        request_data: RequestT,
+        queue: Handler[RequestT, AnswerT, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+    ) -> AnswerT: ...
+
+    def request(
+        self,
+        request_data: Any,
+        queue: str | Handler[Any, Any, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+    ) -> Any:
         """Ask another service and wait for its answer, with this service's credentials.
 
         Args:
             request_data: the request; it is not changed.
-            queue: the queue of the other service.
+            queue: the queue of the other service, or a handler of its class (`consumer`): then the
+                request and the answer are what that takes and returns.
             vhost: the virtual host; the service's own by default.
             timeout: how long to wait, in seconds; the setting ``request_timeout`` (30) by default.
             wire_format: how to encode the request, ``"json"`` or ``"legacy"``; the setting
@@ -46,14 +77,18 @@ class AskingService(MessagingService):
         Raises:
             RemoteError: the other service has failed, or refuses the request.
             RequestTimeoutError: no answer in time.
+            DecodeError: the answer cannot be read, or is not what the handler declares.
+            TypeError: the request is not what the handler takes.
             RequestLostError: the connection ended; the other service may have got the request.
             UnroutableError: no queue takes the request.
             MQConnectionError: there is no connection.
         """
         options = self._asking(timeout, wire_format)
+        name, data, read = question(request_data, queue, Handler)
         client = self._client(vhost or self.vhost)
-        return client.request(queue, request_data, on_part=on_part, **options)
+        return read(client.request(name, data, on_part=on_part, **options))
 
+    @overload
     def submit_request(
         self,
         request_data: Mapping[str, Any],
@@ -62,12 +97,33 @@ class AskingService(MessagingService):
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
-    ) -> Future[dict[str, Any]]:
+    ) -> Future[dict[str, Any]]: ...
+
+    @overload
+    def submit_request(
+        self,
+        request_data: RequestT,
+        queue: Handler[RequestT, AnswerT, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+    ) -> Future[AnswerT]: ...
+
+    def submit_request(
+        self,
+        request_data: Any,
+        queue: str | Handler[Any, Any, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+    ) -> Any:
         """Ask another service and go on; the answer comes into a future.
 
         Args:
             request_data: the request; it is not changed.
-            queue: the queue of the other service.
+            queue: the queue of the other service, or a handler, as for `request`.
             vhost: the virtual host; the service's own by default.
             timeout: how long the answer may take, in seconds, as for `request`.
             wire_format: as for `request`.
@@ -87,7 +143,9 @@ class AskingService(MessagingService):
             >>> answers = [question.result() for question in questions]
         """
         options = self._asking(timeout, wire_format)
-        return self._client(vhost or self.vhost).submit(queue, request_data, **options)
+        name, data, read = question(request_data, queue, Handler)
+        future = self._client(vhost or self.vhost).submit(name, data, **options)
+        return future if isinstance(queue, str) else TypedFuture(future, read)
 
     def gather_answers(
         self,
@@ -166,6 +224,41 @@ class AskingService(MessagingService):
         client = self._client(vhost or self.vhost)
         return client.stream(queue, request_data, prefetch_count=prefetch_count, **options)
 
+    def stream(
+        self,
+        request: RequestT,
+        handler: StreamHandler[RequestT, PartT, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+        prefetch_count: int = 32,
+    ) -> Parts[PartT]:
+        """Ask a handler that answers in parts, and iterate over what it yields.
+
+        Args:
+            request: what the handler takes.
+            handler: the handler, by its class.
+            vhost: this argument, and those that follow, are as for `stream_answer`.
+
+        Returns:
+            An iterator over the parts, to be used as that of `stream_answer`.
+
+        Raises:
+            TypeError: the request is not what the handler takes.
+            MQConnectionError: there is no connection.
+        """
+        name, data, read = question(request, handler, StreamHandler)
+        stream = self.stream_answer(
+            data,
+            name,
+            vhost=vhost,
+            timeout=timeout,
+            wire_format=wire_format,
+            prefetch_count=prefetch_count,
+        )
+        return Parts(stream, read)
+
     def _asking(
         self, timeout: float | None, wire_format: WireFormat | str | None
     ) -> dict[str, Any]:
@@ -186,3 +279,33 @@ class AskingService(MessagingService):
             client = shared_client(self._all_parameters(vhost), owner=self.service_name)
             self._clients[name] = (settings, client)
         return client
+
+
+def question(
+    request: Any, target: str | Askable[Any, Any, ..., Any], kind: type[Askable[Any, Any, ..., Any]]
+) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
+    """Return the queue, the dict, and what reads the answer, of a question to a queue or handler.
+
+    Args:
+        request: what is asked.
+        target: the name of the queue, or a handler.
+        kind: of the handlers that may be asked so.
+
+    Raises:
+        TypeError: the handler is of another kind, answers nothing, or takes something else.
+        ValueError: a placeholder in the name of the queue is open.
+    """
+    if isinstance(target, str):
+        return target, request, _as_it_is
+    if not isinstance(target, kind):
+        raise TypeError(
+            f"{target!r} cannot be asked so: `request` is for handlers that return their answer, "
+            "`stream` for those that yield it"
+        )
+    if target.signature.types.answer.is_none:
+        raise TypeError(f"{target!r} answers nothing; send_message() is for that")
+    return target.queue, target.write_request(request), target.read_answer
+
+
+def _as_it_is(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer

@@ -28,6 +28,7 @@ from neon_mq_connector.consumers.registration import (
 )
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import ConfigurationError
+from neon_mq_connector.handlers.context import Middleware
 from neon_mq_connector.service.asking import AskingService
 from neon_mq_connector.service.engines import (
     choose_ack_mode,
@@ -56,6 +57,8 @@ class ConsumingService(AskingService):
     #: Whether functions are served by a `SelectConsumerThread` where a registration does not say,
     #: and the environment variable ``MQ_ASYNC_CONSUMERS`` is not set.
     async_consumers_enabled: bool = False
+    #: What is called with the `Context` of each message of a handler; makes a context manager.
+    middleware: Sequence[Middleware] = ()
 
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         super().__init__(config, service_name)

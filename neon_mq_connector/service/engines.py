@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, refuse_generator
+from neon_mq_connector.aio.signatures import (
+    is_coroutine_function,
+    name_of,
+    refuse_generator,
+    refuse_other_arguments,
+)
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import (
     BaseConsumerThread,
@@ -34,8 +39,9 @@ def choose_engine(
         `AsyncConsumer` for a coroutine function, else what ``async_consumer`` says, or the default.
 
     Raises:
-        TypeError: the callback cannot be called, or yields, or is a coroutine function and
-            ``async_consumer`` is False, or only ``on_error`` is a coroutine function.
+        TypeError: the callback cannot be called, or not with four arguments, or yields, or is a
+            coroutine function and ``async_consumer`` is False, or only ``on_error`` is a coroutine
+            function.
     """
     if not callable(callback):
         raise TypeError(f"queue {queue!r}: callback {callback!r} cannot be called")
@@ -49,6 +55,7 @@ def choose_engine(
         from neon_mq_connector.aio.consumer import AsyncConsumer  # with asyncio: it takes a while
 
         return AsyncConsumer
+    refuse_other_arguments(callback, queue)
     if on_error is not None and is_coroutine_function(on_error):
         raise TypeError(
             f"queue {queue!r}: on_error {name_of(on_error)} is a coroutine function (`async def`), "

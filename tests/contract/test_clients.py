@@ -632,25 +632,26 @@ class TestCallbacksInConsumers:
         peer.publish({"return": {"a": 1}, "routing_key": reply, "message_id": "yes"}, queue="plain")
         assert peer.get(reply).body["message_id"] == "yes"
 
-    def test_a_model_that_is_returned_is_not_sent(
+    def test_a_model_that_is_returned_is_not_sent_after_an_answer(
         self, connect: Build, run: Build, vhost: str, peer: Peer
     ) -> None:
         returned: list[Any] = []
 
         class Service(MQConnector):
-            @create_mq_callback(request_model=Question)
-            def handle(self, body: Question) -> Question:
+            @create_mq_callback(include_callback_props=("channel", "body"), request_model=Question)
+            def handle(self, channel: Any, body: Question) -> Question:
+                channel.basic_publish("", reply, b"mine")
                 returned.append(body)
                 return body
 
         service = connect(Service)
         service.register_consumer("one", vhost, "input", service.handle)
-        run(service)
         reply = peer.queue("reply")
+        run(service)
         peer.publish({"number": 1, "routing_key": reply, "message_id": "m"}, queue="input")
         eventually(lambda: returned)
         service.stop()
-        assert peer.depth(reply) == 0
+        assert peer.depth(reply) == 1
 
     def test_a_bad_request_does_not_keep_the_good_ones_from_their_answers(
         self, service: Any, peer: Peer

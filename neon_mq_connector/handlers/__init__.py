@@ -1,0 +1,1 @@
+"""Handlers: methods that are declared as consumers, and what they are called and asked with."""

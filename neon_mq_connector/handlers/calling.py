@@ -1,0 +1,168 @@
+"""The callbacks that declared handlers are registered with."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from types import MethodType
+from typing import Any, NamedTuple
+
+from neon_mq_connector.aio.signatures import TAKES_DELIVERY
+from neon_mq_connector.consumers.attempts import rejections
+from neon_mq_connector.envelope import time_allowed
+from neon_mq_connector.handlers.context import Context, Middleware
+from neon_mq_connector.handlers.declared import Declared
+from neon_mq_connector.handlers.invoking import (
+    Incoming,
+    PartsSender,
+    Write,
+    read_request,
+    send_answer,
+)
+
+
+def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[..., Any]:
+    """Make the callback of a handler; what it needs to know is found out here, once.
+
+    Args:
+        handler: what is declared.
+        service: the connector, whose middleware is around each call.
+
+    Returns:
+        A callback, or a coroutine function that is one.
+
+    Raises:
+        TypeError: the signature cannot work.
+    """
+    types, signature = handler.signature.prepare(), handler.signature
+    middleware = tuple(service.middleware)
+    call = _Call(
+        MethodType(handler.function, service),
+        None if types.request.is_dict else types.request.read,
+        types.answer.write,
+        signature.takes_context,
+        service,
+    )
+    if signature.is_async:
+        handle_async = call.stream_async if signature.in_parts else call.answer_async
+        callback: Callable[..., Any] = _coroutine_callback(call, handle_async, middleware)
+        setattr(callback, TAKES_DELIVERY, True)
+    else:
+        handle = call.stream if signature.in_parts else call.answer
+        callback = _callback(call, handle, middleware)
+    return functools.update_wrapper(callback, handler.function)
+
+
+class _Call(NamedTuple):
+    """How a handler is called.
+
+    Attributes:
+        function: the method of the connector.
+        read: makes what it takes of a dict; None where it takes that.
+        write: makes a dict of what it returns.
+        takes_context: whether it takes the context, too.
+        service: the connector.
+    """
+
+    function: Callable[..., Any]
+    read: Callable[[dict[str, Any]], Any] | None
+    write: Write
+    takes_context: bool
+    service: Any
+
+    def _call(self, request: Incoming, context: Context | None) -> Any:
+        data = request.data if self.read is None else self.read(request.data)
+        return self.function(data, context) if self.takes_context else self.function(data)
+
+    def answer(self, request: Incoming, context: Context | None) -> None:
+        result = self._call(request, context)
+        send_answer(request, result, self.write, ends=_has_replied(context))
+
+    def stream(self, request: Incoming, context: Context | None) -> None:
+        sender = PartsSender(request, self.write)
+        with closing(self._call(request, context)) as parts:
+            for part in parts:
+                sender.send(part)
+        sender.end()
+
+    async def answer_async(self, request: Incoming, context: Context | None) -> None:
+        result = await self._call(request, context)
+        send_answer(request, result, self.write, ends=_has_replied(context))
+
+    async def stream_async(self, request: Incoming, context: Context | None) -> None:
+        sender = PartsSender(request, self.write)
+        async with aclosing(self._call(request, context)) as parts:
+            async for part in parts:
+                sent = sender.send(part)
+                if inspect.isawaitable(sent):  # a slow broker slows the generator down
+                    await sent
+        sender.end()
+
+    def context(self, request: Incoming) -> Context:
+        """Make the context of a request."""
+        channel = request.channel
+        assert channel is not None  # a consumer calls
+        assert channel.delivery is not None
+        message = channel.message
+        assert message is not None
+        method, properties, _body = channel.delivery
+        allowed = time_allowed(properties)
+        return Context(
+            str(request.message_id or properties.correlation_id or ""),
+            channel.queue,
+            headers=properties.headers,
+            redelivered=bool(method.redelivered),
+            attempt=message.attempt + rejections(properties, channel.queue),
+            service=self.service,
+            deadline=None if allowed is None else message.received + allowed,
+            send=PartsSender(request, self.write).send,
+        )
+
+
+def _has_replied(context: Context | None) -> bool:
+    return context is not None and context.has_replied
+
+
+def _callback(
+    call: _Call,
+    handle: Callable[[Incoming, Context | None], None],
+    middleware: Sequence[Middleware],
+) -> Callable[..., None]:
+    def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        handle(read_request(channel, properties, body), None)
+
+    def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        request = read_request(channel, properties, body)
+        context = call.context(request)
+        with ExitStack() as stack:
+            for each in middleware:
+                manager: Any = each(context)
+                stack.enter_context(manager)
+            handle(request, context)
+
+    return with_context if middleware or call.takes_context else plain
+
+
+def _coroutine_callback(
+    call: _Call,
+    handle: Callable[[Incoming, Context | None], Any],
+    middleware: Sequence[Middleware],
+) -> Callable[..., Any]:
+    async def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        await handle(read_request(channel, properties, body), None)
+
+    async def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        request = read_request(channel, properties, body)
+        context = call.context(request)
+        async with AsyncExitStack() as stack:
+            for each in middleware:
+                manager: Any = each(context)
+                if hasattr(manager, "__aenter__"):
+                    await stack.enter_async_context(manager)
+                else:
+                    stack.enter_context(manager)
+            await handle(request, context)
+
+    return with_context if middleware or call.takes_context else plain
