@@ -33,7 +33,7 @@ class EchoService(MQConnector):
 
     @consumer("echo_input")
     def echo(self, request: Text) -> Text:
-        """Answer one request: what is returned is sent to whoever asked."""
+        """Answer one request: what is returned is sent to its sender."""
         return Text(text=request.text)
 
     def post_run(self, **kwargs: Any) -> None:
