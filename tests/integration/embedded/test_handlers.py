@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from neon_mq_connector import (
     AsyncMQConnector,
     Context,
     MQConnector,
+    RemoteError,
     RequestRefusedError,
     Retry,
     consumer,
@@ -244,6 +247,24 @@ class Talking(MQConnector):
         finally:
             self.closed.append("count_async")
 
+    @consumer("endless")
+    def endless(self, upto: Upto) -> Iterator[Number]:
+        try:
+            for n in itertools.count():
+                time.sleep(0.01)
+                yield Number(n=n)
+        finally:
+            self.closed.append("endless")
+
+    @consumer("endless_async")
+    async def endless_async(self, upto: Upto) -> AsyncIterator[Number]:
+        try:
+            for n in itertools.count():
+                await asyncio.sleep(0.01)
+                yield Number(n=n)
+        finally:
+            self.closed.append("endless_async")
+
     @consumer("breaks_off", retry=QUICK)
     def breaks_off(self, upto: Upto) -> Iterator[Number]:
         self.closed.append("tried")
@@ -291,6 +312,27 @@ def test_an_answer_that_breaks_off_is_not_begun_again(
     channel.basic_publish("", "breaks_off", dict_to_b64(request))
     eventually(lambda: service.health().consumers["breaks_off"].parked == 1)
     assert service.closed == ["tried"] * tries
+
+
+def test_a_reader_gets_the_parts_before_a_failure_and_then_the_failure(
+    start: Callable[..., Talking], client: MQConnector
+) -> None:
+    start(Talking)
+    parts = client.stream(Upto(n=2), Talking.breaks_off, timeout=20.0)
+    assert [next(parts), next(parts)] == [Number(n=0), Number(n=1)]
+    with pytest.raises(RemoteError) as failed:
+        next(parts)
+    assert failed.value.type == "LookupError"
+
+
+def test_a_generator_that_nobody_reads_is_closed(
+    start: Callable[..., Talking], client: MQConnector
+) -> None:
+    service = start(Talking)
+    for handler in (Talking.endless, Talking.endless_async):
+        with client.stream(Upto(n=0), handler, timeout=20.0) as parts:
+            assert next(parts) == Number(n=0)
+    eventually(lambda: sorted(service.closed) == ["endless", "endless_async"])
 
 
 def config_of_client(client: MQConnector) -> dict[str, Any]:
