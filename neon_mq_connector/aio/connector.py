@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from neon_mq_connector.handlers.context import Middleware
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.health import Health
-from neon_mq_connector.service.messaging import destination_of
+from neon_mq_connector.service.messaging import DEFAULT_EXPIRATION, destination_of
 
 if TYPE_CHECKING:
     import pika
@@ -119,7 +120,7 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         exchange: str | None = "",
         queue: str | None = "",
         exchange_type: str | ExchangeType = "direct",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
     ) -> str:
         """Send a message, and wait until the broker has it in a queue.
 
@@ -142,7 +143,7 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         exchange: str,
         *,
         vhost: str = "",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
     ) -> str:
         """Publish to a fanout exchange, which is declared if it is missing; as `send_message`."""
         return await self.send_message(
@@ -287,13 +288,14 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
     async def run_forever(self, **kwargs: Any) -> None:
         """Run, as `run` does, until SIGTERM or SIGINT, stop, and return.
 
-        It returns as well when something else has stopped the connector. A second signal cancels
-        callbacks that are still running. To be awaited in the main thread.
+        It waits for the broker without end, unless ``mq_timeout`` is given. It returns as well when
+        something else has stopped it. A second signal cancels callbacks that are still running.
 
         Raises:
             RuntimeError: the loop does not run in the main thread.
-            MQError: as `run`.
+            MQError: as `run`; also where the broker refuses a consumer.
         """
+        kwargs.setdefault("mq_timeout", math.inf)
         with LoopSignals() as signals:
             try:
                 # a signal may come while it starts

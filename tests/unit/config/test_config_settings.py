@@ -160,7 +160,9 @@ def test_what_is_no_object_is_refused(config: Any) -> None:
 
 def test_null_is_as_good_as_left_out() -> None:
     nulls = dict.fromkeys([*MQSettings.model_fields, "ssl"])
+    assert nulls.pop("message_expiration") is None
     assert settings_of(**nulls) == settings_of()
+    assert settings_of(message_expiration=None).message_expiration is None
     assert settings_of(tls=dict.fromkeys(["ca_file", "verify"])).tls == settings_of(tls={}).tls
 
 
