@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
@@ -295,11 +294,10 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
             RuntimeError: the loop does not run in the main thread.
             MQError: as `run`; also where the broker refuses a consumer.
         """
-        kwargs.setdefault("mq_timeout", math.inf)
         with LoopSignals() as signals:
             try:
                 # a signal may come while it starts
-                if await unless(signals.first, self.run(**kwargs)):
+                if await unless(signals.first, self.run(**{"mq_timeout": float("inf"), **kwargs})):
                     await unless(signals.first, self._lifecycle.wait_for_end())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)
