@@ -19,7 +19,7 @@ import pika.exceptions as pika_errors
 from neon_mq_connector.errors import MQConnectionError, PublishLostError, PublishTimeoutError
 from neon_mq_connector.link.translate import servers
 
-LOG = logging.getLogger("neon_mq_connector.connections")
+LOG = logging.getLogger("neon_mq_connector.link")
 
 #: What fails in an outage, and may be tried again after it.
 _OF_AN_OUTAGE = (
