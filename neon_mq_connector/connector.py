@@ -9,11 +9,12 @@ import atexit
 import functools
 import logging
 import math
+import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -40,9 +41,6 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 
 #: The least time that a stop leaves for closing connections, in seconds.
 _LEAST_CLOSE_TIME = 0.5
-
-#: How often it is looked whether a process may end, in seconds.
-_LOOK_EVERY = 1.0
 
 #: The old name of a type: an instance of any consumer thread.
 ConsumerThreadInstance = BaseConsumerThread
@@ -361,30 +359,28 @@ def _stop_what_runs() -> None:
             stack.callback(connector.stop)
 
 
-def _wait_for_what_runs() -> None:
-    """Wait for consumers that keep the process alive, where the main thread has ended.
+def _stop_on_ctrl_c() -> None:
+    """Have Ctrl-C end what runs, where the main thread has ended and consumers go on.
 
-    The interpreter waits for them too, but Ctrl-C only ends that wait, with a traceback; and one
-    that has ended the main thread would not end the service.
+    The interpreter waits for their threads then: Ctrl-C would end that wait with a traceback, and
+    one that has ended the main thread would not end the service.
     """
-    try:
-        if getattr(sys, "last_type", None) is KeyboardInterrupt:
-            raise KeyboardInterrupt
-        while keeping := [
-            each
-            for connector in list(_running)
-            for each in list(connector.consumers.values())
-            if each.is_alive() and not each.daemon
-        ]:
-            threading.Thread.join(keeping[0], _LOOK_EVERY)  # its own would stop it
-    except KeyboardInterrupt:
-        LOG.info("interrupted, stopping")
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
         _stop_what_runs()
+    elif _running and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):  # an embedded interpreter that ends in another thread
+            signal.signal(signal.SIGINT, _on_ctrl_c)
+
+
+def _on_ctrl_c(_number: int, _frame: object) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one does not wait
+    LOG.info("SIGINT, stopping")
+    _stop_what_runs()
 
 
 atexit.register(_stop_what_runs)
 # there is no public way to act before the interpreter waits for threads
 if hasattr(threading, "_register_atexit"):
-    threading._register_atexit(_wait_for_what_runs)
+    threading._register_atexit(_stop_on_ctrl_c)
 
 __all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector", "NeonMQHandler"]
