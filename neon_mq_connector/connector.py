@@ -9,12 +9,11 @@ import atexit
 import functools
 import logging
 import math
-import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -359,28 +358,15 @@ def _stop_what_runs() -> None:
             stack.callback(connector.stop)
 
 
-def _stop_on_ctrl_c() -> None:
-    """Have Ctrl-C end what runs, where the main thread has ended and consumers go on.
-
-    The interpreter waits for their threads then: Ctrl-C would end that wait with a traceback, and
-    one that has ended the main thread would not end the service.
-    """
+def _stop_after_ctrl_c() -> None:
+    """Stop what runs where Ctrl-C has ended the main thread; consumers would keep the process."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
         _stop_what_runs()
-    elif _running and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        with suppress(ValueError):  # an embedded interpreter that ends in another thread
-            signal.signal(signal.SIGINT, _on_ctrl_c)
-
-
-def _on_ctrl_c(_number: int, _frame: object) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one does not wait
-    LOG.info("SIGINT, stopping")
-    _stop_what_runs()
 
 
 atexit.register(_stop_what_runs)
 # there is no public way to act before the interpreter waits for threads
 if hasattr(threading, "_register_atexit"):
-    threading._register_atexit(_stop_on_ctrl_c)
+    threading._register_atexit(_stop_after_ctrl_c)
 
 __all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector", "NeonMQHandler"]

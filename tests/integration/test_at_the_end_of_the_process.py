@@ -140,15 +140,6 @@ SERVICE = """
             id="forever",
         ),
         pytest.param(
-            "import threading\n"
-            "def tell():\n"
-            "    threading.main_thread().join()\n"
-            "    print('ready', flush=True)\n"
-            "service.run(); threading.Thread(target=tell).start()",
-            True,
-            id="only consumers",
-        ),
-        pytest.param(
             "service.run(); print('ready', flush=True)\nwhile True: time.sleep(1)",
             False,
             id="a loop",
