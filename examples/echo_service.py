@@ -1,8 +1,8 @@
 """A service that answers each request with its own text.
 
-It needs a broker and a configuration with a user `echo_service`. In one terminal:
+It needs a broker, and to know where that is. In one terminal:
 
-    neon-mq broker --write-config mq.json --service echo_service
+    neon-mq broker --write-config mq.json
 
 In a second one this service, in a third one a client:
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from neon_mq_connector.errors import InvalidRequestError, RemoteError, RequestRefusedError
     from neon_mq_connector.handlers.context import Context
     from neon_mq_connector.handlers.declared import consumer, subscriber
-    from neon_mq_connector.utils.client_utils import send_mq_request_async
+    from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
 
 __all__ = [
     "AckMode",
@@ -36,6 +36,7 @@ __all__ = [
     "__version__",
     "consumer",
     "create_mq_callback",
+    "send_mq_request",
     "send_mq_request_async",
     "subscriber",
 ]
@@ -52,6 +53,7 @@ _WHERE = {
     "Retry": "consumers.registration",
     "consumer": "handlers.declared",
     "create_mq_callback": "decoded_callback",
+    "send_mq_request": "utils.client_utils",
     "send_mq_request_async": "utils.client_utils",
     "subscriber": "handlers.declared",
 }

@@ -8,9 +8,11 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import math
+import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -21,15 +23,14 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
+from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError, VhostAccessError
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
-from neon_mq_connector.service.consuming import ConsumingService
 from neon_mq_connector.service.health import Health
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import wait_for_end
+from neon_mq_connector.service.timed import TimedService
 from neon_mq_connector.threads import forking
-from neon_mq_connector.threads.errands import RepeatingTimer
 from neon_mq_connector.threads.signals import Flag, StopSignals
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ ConsumerThreadInstance = BaseConsumerThread
 _running: WeakSet[MQConnector] = WeakSet()
 
 
-class MQConnector(ServesHealth, ConsumingService):
+class MQConnector(ServesHealth, TimedService):
     """Consume queues, subscribe to exchanges, send messages; a service derives from it.
 
     Nothing is opened before it is needed: `run` starts the consumers that were registered, the
@@ -78,7 +79,7 @@ class MQConnector(ServesHealth, ConsumingService):
         super().__init__(config, service_name)
         self._mq_stop_waiting = Flag()
         self._mq_signals: StopSignals | None = None
-        self._mq_timers: dict[str, RepeatingTimer] = {}
+        self._mq_problem: MQConnectionError | None = None  # of the last wait for the broker
         forking.register(self)
         self._apply_configured_properties()
 
@@ -145,7 +146,13 @@ class MQConnector(ServesHealth, ConsumingService):
             self._mq_closing = {}
         if self._mq_signals is not None and self._mq_signals.received:
             self._mq_stop_waiting.set()  # it came before there was a wait to be ended
-        return wait_until_up(self._all_parameters(self.vhost), timeout, self._mq_stop_waiting)
+        self._mq_problem = wait_until_up(
+            self._all_parameters(self.vhost),
+            timeout,
+            self._mq_stop_waiting,
+            functools.partial(LOG.info, "service %r: %s", self.service_name),
+        )
+        return self._mq_problem
 
     def _begin_running(self) -> bool:
         """Note that the service runs, unless it was stopped meanwhile; return whether it does."""
@@ -160,20 +167,31 @@ class MQConnector(ServesHealth, ConsumingService):
     def run_forever(self, **kwargs: Any) -> None:
         """Run until SIGTERM or SIGINT, stop within the setting ``stop_timeout``, and return.
 
-        For services that have nothing else to do. To be called in the main thread. A signal ends
-        the wait for the broker, too. A second one gives up waiting for callbacks that are still
-        running; their threads keep the process alive, unless it was run with
-        ``daemonize_consumers=True``. A third one ends it.
+        For services that have nothing else to do. To be called in the main thread. It waits for a
+        broker that is not there, without end unless ``mq_timeout`` is given. A signal ends that,
+        too. A second one gives up waiting for callbacks that are still running; their threads keep
+        the process alive, unless it was run with ``daemonize_consumers=True``. A third one ends it.
 
         Args:
             kwargs: those of `run`.
+
+        Raises:
+            AuthenticationError, VhostAccessError: the broker refuses the service, or one of its
+                consumers; the service is stopped. So a container ends with an error.
+            BrokerUnreachableError: no broker answers within ``mq_timeout``.
         """
+        kwargs.setdefault("mq_timeout", math.inf)
         with StopSignals(self._mq_stop_waiting.set) as signals:
             self._mq_signals = signals
             try:
                 self.run(**kwargs)
             finally:
                 self._mq_signals = None
+            refusal = None if signals.received else self._refusal()
+            if refusal is not None:
+                self.stop()
+                self._end_configured_health()
+                raise refusal
             if not self.started:
                 self._end_configured_health()
                 return
@@ -184,6 +202,16 @@ class MQConnector(ServesHealth, ConsumingService):
             )
             stopping.start()
             signals.wait_for_second(stopping, self._stop_timeout() + 5.0)
+
+    def _refusal(self) -> MQConnectionError | None:
+        """Return why the service cannot work before something is mended outside of it, or None."""
+        for thread in self._registry.running().values():
+            if thread.consumer.refusal is not None:
+                return thread.consumer.refusal
+        problem = self._mq_problem
+        # its consumers may use other virtual hosts than its own
+        is_other = isinstance(problem, VhostAccessError) and self.started and self.consumers
+        return None if is_other else problem
 
     def check_health(self) -> bool:
         """Return whether the connector runs and each started consumer consumes.
@@ -221,45 +249,6 @@ class MQConnector(ServesHealth, ConsumingService):
         Args:
             kwargs: those of `run`.
         """
-
-    @property
-    def observer_thread(self) -> RepeatingTimer:
-        """The timer that looks after the consumers."""
-        return self._timer("observe_consumers", self.observe_period)
-
-    @property
-    def sync_thread(self) -> RepeatingTimer:
-        """The timer that publishes the service's presence."""
-        return self._timer("sync", self.sync_period)
-
-    def _timer(self, method: str, period: float) -> RepeatingTimer:
-        """Return the timer of a method; a new one if there is none, or if it was stopped."""
-        timer = self._mq_timers.get(method)
-        if timer is None or timer.finished.is_set():
-            timer = RepeatingTimer(period, lambda: getattr(self, method)())
-            timer.name = f"mq-{method}:{self.service_name}"
-            timer.daemon = True
-            self._mq_timers[method] = timer
-        return timer
-
-    def _start_timer(self, method: str, period: float) -> None:
-        with self._mq_lock:  # two callers must not start one thread
-            timer = self._timer(method, period)
-            if timer.ident is None:
-                timer.start()
-
-    def _stop_timer(self, method: str) -> None:
-        timer = self._mq_timers.pop(method, None)
-        if timer is not None:
-            timer.cancel()
-
-    def stop_sync_thread(self) -> None:
-        """Stop publishing the service's presence."""
-        self._stop_timer("sync")
-
-    def stop_observer_thread(self) -> None:
-        """Stop looking after the consumers."""
-        self._stop_timer("observe_consumers")
 
     def stop(self) -> None:
         """Stop everything within the setting ``stop_timeout`` (10 s); `run` works again afterwards.
@@ -299,7 +288,7 @@ class MQConnector(ServesHealth, ConsumingService):
         self,
         watch: LivenessWatch | None,
         threads: list[BaseConsumerThread],
-        timers: list[RepeatingTimer],
+        timers: Sequence[threading.Timer],
         loop: CoroutineLoop | None,
         connections: list[Connections],
         deadline: float,
@@ -369,6 +358,15 @@ def _stop_what_runs() -> None:
             stack.callback(connector.stop)
 
 
+def _stop_after_ctrl_c() -> None:
+    """Stop what runs where Ctrl-C has ended the main thread; consumers would keep the process."""
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        _stop_what_runs()
+
+
 atexit.register(_stop_what_runs)
+# there is no public way to act before the interpreter waits for threads
+if hasattr(threading, "_register_atexit"):
+    threading._register_atexit(_stop_after_ctrl_c)
 
 __all__ = ["ConsumerThread", "ConsumerThreadInstance", "MQConnector", "NeonMQHandler"]

@@ -22,7 +22,7 @@ from neon_mq_connector.handlers.context import Middleware
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.health import Health
-from neon_mq_connector.service.messaging import destination_of
+from neon_mq_connector.service.messaging import DEFAULT_EXPIRATION, destination_of
 
 if TYPE_CHECKING:
     import pika
@@ -119,7 +119,7 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         exchange: str | None = "",
         queue: str | None = "",
         exchange_type: str | ExchangeType = "direct",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
     ) -> str:
         """Send a message, and wait until the broker has it in a queue.
 
@@ -142,7 +142,7 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         exchange: str,
         *,
         vhost: str = "",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
     ) -> str:
         """Publish to a fanout exchange, which is declared if it is missing; as `send_message`."""
         return await self.send_message(
@@ -287,17 +287,17 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
     async def run_forever(self, **kwargs: Any) -> None:
         """Run, as `run` does, until SIGTERM or SIGINT, stop, and return.
 
-        It returns as well when something else has stopped the connector. A second signal cancels
-        callbacks that are still running. To be awaited in the main thread.
+        It waits for the broker without end, unless ``mq_timeout`` is given. It returns as well when
+        something else has stopped it. A second signal cancels callbacks that are still running.
 
         Raises:
             RuntimeError: the loop does not run in the main thread.
-            MQError: as `run`.
+            MQError: as `run`; also where the broker refuses a consumer.
         """
         with LoopSignals() as signals:
             try:
                 # a signal may come while it starts
-                if await unless(signals.first, self.run(**kwargs)):
+                if await unless(signals.first, self.run(**{"mq_timeout": float("inf"), **kwargs})):
                     await unless(signals.first, self._lifecycle.wait_for_end())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)

@@ -126,7 +126,8 @@ class Lifecycle:
             while True:
                 await asyncio.sleep(period())
                 try:
-                    await call()
+                    with self._threaded.outage.seen_by((name, id(self))):
+                        await call()
                 except MQError as error:
                     LOG.warning("%s: %s: %s", self._name(), name, error)
                 except Exception:
@@ -135,7 +136,14 @@ class Lifecycle:
         self._repeated.append(asyncio.create_task(repeat(), name=f"{name} {self._name()}"))
 
     async def wait_for_end(self) -> None:
-        """Wait until it is stopped."""
+        """Wait until it is stopped.
+
+        Raises:
+            AuthenticationError, VhostAccessError: the broker refuses the service or a consumer.
+        """
+        refusal = self._threaded.refusal()
+        if refusal is not None:
+            raise refusal
         if self._threaded.started:
             self._ended = asyncio.Event()
             await self._ended.wait()

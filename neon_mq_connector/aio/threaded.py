@@ -17,6 +17,7 @@ from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import MQConnectionError
+from neon_mq_connector.link import Outage, outage_of
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
 
@@ -73,6 +74,10 @@ class ThreadedConnector(MQConnector):
         """Wait until the broker answers or the time is up; return what is wrong, or None."""
         return self._reach_broker(timeout)
 
+    def refusal(self) -> MQConnectionError | None:
+        """Return why the broker refuses the service, or None."""
+        return self._refusal()
+
     def begin(self, names: tuple[str, ...] | None) -> None:
         """Begin to run, and start consumers.
 
@@ -110,6 +115,11 @@ class ThreadedConnector(MQConnector):
             )
         given["on_error"] = _on_the_loop(name, given.get("on_error"))
         method(*bound.args, **bound.kwargs)
+
+    @property
+    def outage(self) -> Outage:
+        """What the log tells of outages of the service's virtual host."""
+        return outage_of(self._all_parameters(self.vhost))
 
     @property
     def stop_budget(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import traceback
@@ -32,6 +33,16 @@ class CommandGroup(click.Group):
         module = importlib.import_module(f"neon_mq_connector.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; one that is misspelt is answered with those that it resembles."""
+        known = self.list_commands(ctx)  # that of click knows only what is imported
+        if args[0] not in known and (close := difflib.get_close_matches(args[0], known)):
+            meant = " or ".join(map(repr, close))
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run what the command line asks for.
@@ -77,8 +88,9 @@ def cli(ctx: click.Context) -> None:
     neon-mq status                             see what waits, and what has failed
     neon-mq dead show my_queue                 see why messages failed
 
-    Where the broker is and how to log in there comes from the configuration, as for every service
-    (NEON_MQ_CONFIG_PATH, ~/.config/neon/mq_config.json, ...), or from --url or --config.
+    Where the broker is and how to log in there comes from NEON_MQ_URL or the configuration, as for
+    every service (NEON_MQ_CONFIG_PATH, ~/.config/neon/mq_config.json, ...), or from --url or
+    --config.
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False

@@ -17,12 +17,15 @@ from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.logs import debug_option
 from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.cli.waiting import StopRequest
+from neon_mq_connector.config.url import DEFAULT_ENTRY
 
 if TYPE_CHECKING:
     from neon_mq_connector.testing.running import OwnBroker
 
 _PORT = click.IntRange(1, 65535)
 _LOOK_EVERY = 0.2
+#: What is written where no other file is named, in the current folder.
+CONFIG_FILE = "mq_config.json"
 
 
 @click.command("broker")
@@ -60,16 +63,21 @@ _LOOK_EVERY = 0.2
 )
 @click.option(
     "--write-config",
+    is_flag=False,
+    flag_value=CONFIG_FILE,
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write a configuration for services and clients; it is removed at the end.",
+    metavar="[FILE]",
+    help=f"Write a configuration for all services and clients; it is removed at the end.  "
+    f"[without FILE: {CONFIG_FILE}]",
 )
+@click.option("--force", is_flag=True, help="Overwrite that file if it exists.")
 @click.option(
     "--service",
     "services",
     multiple=True,
     metavar="NAME",
-    help=f"Name a service in that file, beside {DEFAULT_USER}; may be repeated.",
+    help="Give a service an entry of its own in that file, for earlier releases, which know no "
+    "default; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print where it is as one line of JSON.")
 @debug_option
@@ -84,6 +92,7 @@ def command(
     refuse_transient: bool,
     directory: Path | None,
     write_config: Path | None,
+    force: bool,
     services: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -98,14 +107,14 @@ def command(
       neon-mq broker
       neon-mq broker --embedded --port 5672 --vhost /llm
       neon-mq broker --directory ./broker-data
-      neon-mq broker --write-config mq.json --service my_service
+      neon-mq broker --embedded --write-config
     """
-    if services and write_config is None:
-        raise click.UsageError("--service NAME goes with --write-config FILE")
+    if (services or force) and write_config is None:
+        raise click.UsageError("--service NAME and --force go with --write-config")
     if embedded and (directory is not None or management_port is not None):
         raise click.UsageError("--directory and --management-port go without --embedded")
     if write_config is not None:
-        _check_config_file(write_config)
+        _check_config_file(write_config, force)
     if directory is not None:
         _check_directory(directory)
     from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
@@ -127,7 +136,7 @@ def command(
             broker.start()
             for vhost in vhosts:
                 broker.create_vhost(vhost)
-        with _written(write_config, broker, services):
+        with _written(write_config, broker, services, force):
             _print_where(broker, vhosts, write_config, as_json=as_json)
             while not stop.wait(_LOOK_EVERY):
                 if not broker.running:
@@ -152,10 +161,10 @@ def _check_directory(path: Path) -> None:
         raise CommandError(f"--directory: {path} cannot be written: no permission", ExitCode.USAGE)
 
 
-def _check_config_file(path: Path) -> None:
+def _check_config_file(path: Path, force: bool) -> None:
     """Refuse before the node is there what would be refused then; it is written when it runs."""
     folder = path.absolute().parent
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not force:
         raise _exists_already(path)
     if not folder.is_dir():
         raise CommandError(f"--write-config: {folder} is not a folder: make it", ExitCode.USAGE)
@@ -168,7 +177,8 @@ def _check_config_file(path: Path) -> None:
 
 def _exists_already(path: Path) -> CommandError:
     return CommandError(
-        f"--write-config: {path} exists already: remove it or name another", ExitCode.USAGE
+        f"--write-config: {path} exists already: remove it, name another, or add --force",
+        ExitCode.USAGE,
     )
 
 
@@ -177,18 +187,22 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def _written(path: Path | None, broker: OwnBroker, services: tuple[str, ...]) -> Iterator[None]:
-    """Keep a configuration file as long as the node runs; nobody else may read it."""
+def _written(
+    path: Path | None, broker: OwnBroker, services: tuple[str, ...], force: bool
+) -> Iterator[None]:
+    """Keep a configuration file as long as the node runs; only this user may read it."""
     if path is None:
         yield
         return
     user = {"user": broker.username, "password": broker.password}
-    users = dict.fromkeys((*services, DEFAULT_USER), user)
+    users = dict.fromkeys((*services, DEFAULT_USER, DEFAULT_ENTRY), user)
     settings: dict[str, Any] = {"server": broker.host, "port": broker.port, "users": users}
     if broker.address.management_port:
         settings["management_url"] = broker.management_url
     config = {"MQ": settings}
     try:
+        if force:
+            path.unlink(missing_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(to_json(config, pretty=True) + "\n")
     except FileExistsError as error:

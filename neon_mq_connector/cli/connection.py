@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pika
 
-from neon_mq_connector.cli.address import Address
 from neon_mq_connector.cli.failures import FROM_URL
 from neon_mq_connector.config.sources import Source, default_files, find_source, read_json
+from neon_mq_connector.config.url import BrokerURL
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.control.probe import check
@@ -103,7 +103,7 @@ class Connection:
 
 def find_connection(
     *,
-    url: Address | None = None,
+    url: BrokerURL | None = None,
     config_file: Path | None = None,
     user: str | None = None,
     vhost: str | None = None,
@@ -127,27 +127,16 @@ def find_connection(
     from neon_mq_connector.config.settings import MQSettings
 
     service = user or DEFAULT_USER
-    found = _from_file(config_file) if url is None else Source(source, _of_url(url, service))
+    found = _from_file(config_file) if url is None else Source(source, url.to_config(), url.vhost)
     settings = MQSettings.from_config(found.config, source=found.name)
     credentials = settings.credentials_for(service)
     entry = {"user": credentials.username, "password": credentials.password}
     return Connection(
-        vhost=vhost or (url.vhost if url is not None else DEFAULT_VHOST),
+        vhost=vhost or found.vhost or DEFAULT_VHOST,
         source=found.name,
         settings=settings,
         config={**found.section, "users": {COMMAND: entry}},
     )
-
-
-def _of_url(url: Address, service: str) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "server": url.host,
-        "users": {service: {"user": url.username, "password": url.password}},
-        "tls": url.encrypted,
-    }
-    if url.port is not None:
-        config["port"] = url.port
-    return config
 
 
 def _from_file(path: Path | None) -> Source:
@@ -157,7 +146,8 @@ def _from_file(path: Path | None) -> Source:
     if source is None:
         raise ConfigurationError(
             "there is no configuration that says where the broker is and how to log in there; "
-            "give --url amqp://user:password@host:port/vhost or --config FILE, or write "
+            "set NEON_MQ_URL=amqp://user:password@host:port/vhost, or give that as --url, or "
+            "give --config FILE, or write "
             f"{next(default_files(), 'a file, and name it with NEON_MQ_CONFIG_PATH')}"
         )
     return source

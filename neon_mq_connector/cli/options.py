@@ -11,10 +11,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from neon_mq_connector.cli.address import Address, read_address
 from neon_mq_connector.cli.connection import DEFAULT_USER, Connection, find_connection
-from neon_mq_connector.cli.failures import remember_source
+from neon_mq_connector.cli.failures import FROM_URL, remember_source
 from neon_mq_connector.cli.logs import debug_option
+from neon_mq_connector.config.url import URL_VARIABLE, BrokerURL, parse_url
 from neon_mq_connector.topology import check_name
 
 Command = Callable[..., Any]
@@ -55,11 +55,20 @@ def checked_name(_ctx: click.Context, param: click.Parameter, value: Any) -> Any
     return value
 
 
+def _read_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> BrokerURL | None:
+    problem = ""
+    try:
+        return None if value is None else parse_url(value)
+    except ValueError as error:
+        problem = str(error)
+    raise click.BadParameter(problem)
+
+
 _OPTIONS = (
     click.option(
         "--url",
-        callback=read_address,
-        envvar="NEON_MQ_URL",
+        callback=_read_url,
+        envvar=URL_VARIABLE,
         metavar="URL",
         help="Broker, user and virtual host: amqp://user:password@host:port/vhost, amqps:// with "
         "TLS. In the variable NEON_MQ_URL it is not seen in lists of processes.",
@@ -102,7 +111,7 @@ def connection_options(function: Command) -> Command:
     @functools.wraps(function)
     def command(
         *,
-        url: Address | None,
+        url: BrokerURL | None,
         config_file: Path | None,
         user: str | None,
         vhost: str | None,
@@ -116,7 +125,7 @@ def connection_options(function: Command) -> Command:
 
 
 def chosen_connection(
-    url: Address | None, config_file: Path | None, user: str | None, vhost: str | None
+    url: BrokerURL | None, config_file: Path | None, user: str | None, vhost: str | None
 ) -> Connection:
     """Make of the options' values what they mean.
 
@@ -125,10 +134,17 @@ def chosen_connection(
         ConfigurationError: what they name cannot be used.
     """
     ctx = click.get_current_context()
+    from_environment = ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
     if url is not None and config_file is not None:
-        if ctx.get_parameter_source("url") is not ParameterSource.ENVIRONMENT:
+        if not from_environment:
             raise click.UsageError("--url and --config say the same: give one of them")
         url = None  # what is written goes before what is in the environment
-    connection = find_connection(url=url, config_file=config_file, user=user, vhost=vhost)
+    connection = find_connection(
+        url=url,
+        config_file=config_file,
+        user=user,
+        vhost=vhost,
+        source=URL_VARIABLE if from_environment else FROM_URL,
+    )
     remember_source(ctx, connection.source)
     return connection

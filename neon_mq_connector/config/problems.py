@@ -128,16 +128,41 @@ def _secrets(value: Any, *, hidden: bool) -> Iterator[str]:
         yield _text(value)
 
 
-def warn_of_near_misses(settings: Section, *, prefix: str, source: str) -> None:
-    """Log each unknown key that looks like a misspelt setting; arguments as for `describe`.
+_LOGIN = "how a service logs in stands under users.<service>, or for all under users.default"
+_VHOST = "a service sets its virtual host itself, a client passes it; NEON_MQ_URL may name it"
+#: What people write at the top, with what they mean.
+_MISPLACED = {
+    "host": "is it server?",
+    "hostname": "is it server?",
+    "user": _LOGIN,
+    "username": _LOGIN,
+    "password": _LOGIN,
+    "vhost": _VHOST,
+    "virtual_host": _VHOST,
+    "mq": "is it MQ?",
+    "url": "give the URL in the environment variable NEON_MQ_URL",
+}
+
+
+def warn_of_unknown_keys(settings: Section, *, prefix: str, source: str) -> None:
+    """Log each unknown key that looks like a setting; arguments as for `describe`.
 
     Unknown keys are the service's and no mistake, so a misspelt one would go unnoticed.
     """
-    known = type(settings).model_fields
-    for key in settings.extra:
-        for match in difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8):
-            log.warning("%s%s in %s is no setting; is it %s?", prefix, key, source, match)
-    for name, field in known.items():
-        section = getattr(settings, name)
-        if section_of(field) is not None and isinstance(section, Section):
-            warn_of_near_misses(section, prefix=f"{prefix}{name}.", source=source)
+    _warn(settings, _MISPLACED, prefix, source)
+
+
+def _warn(section: Section, misplaced: Mapping[str, str], prefix: str, source: str) -> None:
+    known = type(section).model_fields
+    for key in section.extra:
+        close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+        meant = misplaced.get(key.lower()) or (f"is it {close[0]}?" if close else "")
+        if meant:
+            log.warning("%s%s in %s is no setting: %s", prefix, key, source, meant)
+    for name in known:
+        value = getattr(section, name)
+        entries = value.items() if isinstance(value, dict) else ()
+        within = {name: value, **{f"{name}.{key}": each for key, each in entries}}
+        for key, each in within.items():
+            if isinstance(each, Section):
+                _warn(each, {}, f"{prefix}{key}.", source)

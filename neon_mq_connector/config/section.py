@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from neon_mq_connector.config.values import expand
@@ -29,8 +30,9 @@ def problem(text: str) -> PydanticCustomError:
 class Section(BaseModel):
     """A section of the settings: frozen, with unknown keys kept and none of them shown.
 
-    A key whose value is null is as good as left out. Unknown keys belong to the service: they are
-    in `extra`, unchanged, and only their names are in the ``repr``, for they may be secret.
+    A key whose value is null is as good as left out, unless null has a meaning. Unknown keys belong
+    to the service: they are in `extra`, unchanged, and only their names are in the ``repr``, for
+    they may be secret.
     """
 
     model_config = ConfigDict(
@@ -42,8 +44,8 @@ class Section(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        known = cls.model_fields
-        return {str(k): v for k, v in data.items() if v is not None or str(k) not in known}
+        left_out = {name for name, field in cls.model_fields.items() if not _takes_null(field)}
+        return {str(k): v for k, v in data.items() if v is not None or str(k) not in left_out}
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def setting(
     description: str,
     unit: str = "",
     group: str = "",
+    null: str = "",
     **bounds: Any,
 ) -> Any:
     """Declare a setting.
@@ -75,14 +78,20 @@ def setting(
         description: what it does, for the reference page.
         unit: the unit of its value; empty for what has none.
         group: the heading under which the reference page lists it and those that follow.
+        null: what null means, where that is not the same as to leave the key out.
         bounds: passed to pydantic's `Field`.
     """
     return Field(
         default,
         description=description,
-        json_schema_extra={"expects": expects, "unit": unit, "group": group},
+        json_schema_extra={"expects": expects, "unit": unit, "group": group, "null": null},
         **bounds,
     )
+
+
+def _takes_null(field: FieldInfo) -> bool:
+    notes = field.json_schema_extra
+    return isinstance(notes, dict) and bool(notes.get("null"))
 
 
 def seconds(default: float | None, *, zero: bool = False, **more: Any) -> Any:

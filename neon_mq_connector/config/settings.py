@@ -8,21 +8,24 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
-from neon_mq_connector.config.problems import describe, warn_of_near_misses
+from neon_mq_connector.config.problems import describe, warn_of_unknown_keys
 from neon_mq_connector.config.section import Section, Whole, problem, setting
 from neon_mq_connector.config.sources import (
+    NO_SOURCE,
     PASSED_DICT,
-    SECTION,
+    Source,
     place_for_settings,
     source_of,
-    unwrap,
 )
 from neon_mq_connector.config.tls import TLSSettings
 from neon_mq_connector.config.tuning import Tuning
+from neon_mq_connector.config.url import DEFAULT_ENTRY, URL_FORM, URL_VARIABLE
 from neon_mq_connector.config.values import Credentials, Endpoint, kind_of, mistake
 
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
+#: The name under which scripts ask services.
+CLIENT_ENTRY = "mq_handler"
 
 
 def _read_by(parse: Callable[[Any], Any]) -> BeforeValidator:
@@ -103,7 +106,9 @@ class MQSettings(Tuning):
     users: Annotated[dict[str, UserSettings], BeforeValidator(_entries)] = setting(
         {},
         expects="an object with one entry per service, each with user and password",
-        description="By name of the service: how it logs in, and properties of its own.",
+        description="By name of the service: how it logs in, and properties of its own. The entry "
+        "`default` is for all that have no user and password of their own, `mq_handler` for "
+        "scripts and the command.",
     )
     tls: TLSSettings = setting(
         TLSSettings(enabled=False),
@@ -156,8 +161,8 @@ class MQSettings(Tuning):
             >>> MQSettings.from_config({"MQ": {"server": "mq.example"}}).endpoints
             (Endpoint(host='mq.example', port=5672),)
         """
-        section = {} if config is None else unwrap(config, source)
-        prefix = f"{SECTION}." if config is not None and SECTION in config else ""
+        found = Source(source, {} if config is None else config)
+        section, prefix = found.section, found.prefix
         message = ""
         try:
             settings = cls.model_validate(section)
@@ -169,7 +174,7 @@ class MQSettings(Tuning):
             raise mistake(message)
         settings._source = source
         settings._prefix = prefix
-        warn_of_near_misses(settings, prefix=prefix, source=source)
+        warn_of_unknown_keys(settings, prefix=prefix, source=source)
         return settings
 
     @property
@@ -192,30 +197,41 @@ class MQSettings(Tuning):
         """Look up how a service logs in.
 
         Args:
-            service_name: the key of its entry in ``users``.
+            service_name: the key of its entry in ``users``; without one, or without user and
+                password in it, the entry ``default`` counts.
 
         Returns:
             Name and password; the password is not in the ``repr``.
 
         Raises:
-            ConfigurationError: the service has no entry, or one without name or password. The
-                message says which services have one and what to add where.
+            ConfigurationError: there is neither, or one without name or password. The message says
+                which services have one and what to add where.
         """
-        user = self.users.get(service_name)
-        path = f"{self._prefix}users.{service_name}"
-        if user is None:
-            names = ", ".join(sorted(self.users)) or "no service at all"
-            raise mistake(
-                f"service {service_name!r} has no credentials: users has {names}; "
-                f"add {path} with user and password to {place_for_settings(self._source)}"
-            )
-        if user.username is None or user.password is None:
-            missing = "user" if user.username is None else "password"
-            raise mistake(
-                f"service {service_name!r} has no {missing}; set {path}.{missing} in {self._source}"
-                f" (services with credentials: {', '.join(self._complete()) or 'none'})"
-            )
-        return Credentials(user.username, user.password.get_secret_value())
+        for name in (service_name, DEFAULT_ENTRY):
+            user = self.users.get(name)
+            if user is None or (user.username is None and user.password is None):
+                continue  # or it has only properties
+            if user.username is None or user.password is None:
+                missing = "user" if user.username is None else "password"
+                raise mistake(
+                    f"service {service_name!r} has no {missing}; set "
+                    f"{self._prefix}users.{name}.{missing} in {self._source}"
+                    f" (services with credentials: {', '.join(self._complete()) or 'none'})"
+                )
+            return Credentials(user.username, user.password.get_secret_value())
+        raise mistake(self._without_credentials(service_name))
+
+    def _without_credentials(self, service_name: str) -> str:
+        """Say what a service, or a script, has to be given to log in."""
+        kind = "client" if service_name == CLIENT_ENTRY else "service"
+        names = ", ".join(sorted(self.users)) or "no service at all"
+        entries = f"{self._prefix}users.{service_name} or {self._prefix}users.{DEFAULT_ENTRY}"
+        remedy = f"add {entries} with user and password to {place_for_settings(self._source)}"
+        if self._source == NO_SOURCE:
+            remedy = f"set {URL_VARIABLE}={URL_FORM}, or {remedy}"
+        elif self._source != PASSED_DICT:
+            remedy += f", or set {URL_VARIABLE}={URL_FORM} instead"
+        return f"{kind} {service_name!r} has no credentials: users has {names}; {remedy}"
 
     def _complete(self) -> list[str]:
         users = self.users.items()

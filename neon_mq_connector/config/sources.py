@@ -4,10 +4,11 @@ The first of these that exists is used, whole; nothing is merged, so a file can 
 understood by itself:
 
 1. the dict passed to the constructor (an empty one counts as none),
-2. the file named by ``NEON_MQ_CONFIG_PATH``,
-3. ``~/.config/neon/mq_config.json`` (under ``$XDG_CONFIG_HOME`` where that is set),
-4. ``~/.local/share/neon/credentials.json``,
-5. the ``MQ`` section of ovos-config.
+2. the URL in ``NEON_MQ_URL``,
+3. the file named by ``NEON_MQ_CONFIG_PATH``,
+4. ``~/.config/neon/mq_config.json`` (under ``$XDG_CONFIG_HOME`` where that is set),
+5. ``~/.local/share/neon/credentials.json``,
+6. the ``MQ`` section of ovos-config.
 
 In each of them the settings may stand at the top or under ``MQ``.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from neon_mq_connector.config.url import URL_VARIABLE, parse_url
 from neon_mq_connector.config.values import env_path, kind_of, mistake
 
 log = logging.getLogger("neon_mq_connector.config")
@@ -40,15 +42,22 @@ class Source:
     Attributes:
         name: what to call it in messages: the path of a file, or words.
         config: the dict as it was found, with or without the outer ``MQ``; not in the ``repr``.
+        vhost: the virtual host for services that set none; empty where the source names none.
     """
 
     name: str
     config: Mapping[str, Any] = field(repr=False)
+    vhost: str = ""
 
     @property
     def section(self) -> Mapping[str, Any]:
         """The settings themselves, without the outer ``MQ``."""
         return unwrap(self.config, self.name)
+
+    @property
+    def prefix(self) -> str:
+        """What stands before a key in the source: ``"MQ."`` or nothing."""
+        return f"{SECTION}." if SECTION in self.config else ""
 
 
 def unwrap(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
@@ -103,6 +112,9 @@ def source_of(config: Mapping[str, Any] | None) -> Source:
 
 
 def _find_elsewhere() -> Source | None:
+    url = os.environ.get(URL_VARIABLE, "").strip()
+    if url:
+        return _from_url(url)
     named = env_path(CONFIG_PATH_VARIABLE)
     if named is not None:
         return Source(str(named), read_json(named, f"; {CONFIG_PATH_VARIABLE} names it"))
@@ -111,6 +123,16 @@ def _find_elsewhere() -> Source | None:
             return Source(str(path), read_json(path))
     section = _ovos_section()
     return Source(OVOS_SECTION, {SECTION: section}) if section else None
+
+
+def _from_url(text: str) -> Source:
+    problem = ""
+    try:
+        url = parse_url(text)
+        return Source(URL_VARIABLE, url.to_config(), url.vhost)
+    except ValueError as error:
+        problem = str(error)
+    raise mistake(f"environment variable {URL_VARIABLE}: {problem}")
 
 
 def default_files() -> Iterator[Path]:
@@ -158,7 +180,7 @@ def place_for_settings(source: str) -> str:
         return source
     for path in default_files():
         return f"{path}, which does not exist yet"
-    return f"a JSON file, and name that with {CONFIG_PATH_VARIABLE}"
+    return f"a JSON file that {CONFIG_PATH_VARIABLE} names"
 
 
 def read_json(path: Path, hint: str = "") -> dict[str, Any]:

@@ -167,6 +167,15 @@ class Tuning(Section):
         description="How long a message may take in all: to connect, to declare what is missing, "
         "and for the broker to confirm it.",
     )
+    message_expiration: Whole | None = whole(
+        1000,
+        low=0,
+        high=2**32 - 1,
+        unit="ms",
+        null="never",
+        description="How long a message may wait in a queue for its consumer where `send_message` "
+        "and its kind are given no `expiration`. `null`: for ever.",
+    )
     request_timeout: Number = seconds(
         30.0,
         description="How long to wait for the answer to a request that names no time itself.",

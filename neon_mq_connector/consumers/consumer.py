@@ -28,11 +28,7 @@ from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingErro
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import (
-    ConnectionLostError,
-    MQError,
-    StoppedError,
-)
+from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQError, StoppedError
 from neon_mq_connector.lifecycle import Lifecycle, State
 from neon_mq_connector.link import RawDelivery
 from neon_mq_connector.threads.guard import Guard
@@ -122,6 +118,11 @@ class Consumer:
         """The name of the virtual host."""
         return self._connections.vhost
 
+    @property
+    def refusal(self) -> MQConnectionError | None:
+        """Why it has ended, where the broker refused the credentials or the virtual host."""
+        return self._outages.refusal
+
     # -- any thread ----------------------------------------------------------------------------
 
     @property
@@ -167,13 +168,8 @@ class Consumer:
             self.call_soon(partial(self._move, session))
 
     def _log_move(self, before: Any, after: Any) -> None:
-        LOG.debug(
-            "consumer of queue %r: %s -> %s %s",
-            self.queue,
-            before.state.value,
-            after.state.value,
-            after.reason,
-        )
+        move = f"{before.state.value} -> {after.state.value} {after.reason}"
+        LOG.debug("consumer of queue %r: %s", self.queue, move)
 
     # -- the I/O threads -----------------------------------------------------------------------
 
@@ -230,7 +226,7 @@ class Consumer:
         session = self._sessions.attach(
             reset=self._outages.never_attached, answering=self._answering.is_wanted
         )
-        self._outages.attached()
+        self._outages.attached(self.queue, self.vhost)
         self.lifecycle.move(State.CONSUMING)
         self._trouble = None
         self.started.set()
@@ -389,6 +385,8 @@ class Consumer:
                 self._over = True
                 if self.lifecycle.state is not State.FAILED:
                     self.lifecycle.move(State.STOPPED, self._stop_reason)
+            counts = self.dispatcher.handled, self.dispatcher.failed
+            self._outages.stopped(self.queue, self.vhost, *counts)
 
     def _call_what_is_left(self) -> None:
         """Call the events that wait: calls of users, and publishes that have failed."""

@@ -24,8 +24,14 @@ from neon_mq_connector.consumers.registration import (
 )
 from neon_mq_connector.consumers.runner import RunnerFactory
 from neon_mq_connector.consumers.workers import ThreadRunner
-from neon_mq_connector.errors import MQError
+from neon_mq_connector.errors import (
+    BrokerUnreachableError,
+    ConnectionLostError,
+    FrameError,
+    MQError,
+)
 from neon_mq_connector.lifecycle import Snapshot, State
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.threads.guard import Guard, name_of
 from neon_mq_connector.topology import SUBSCRIBER_EXPIRES, Exchange, Queue
 
@@ -43,9 +49,22 @@ def default_error_handler(thread: Any, exception: BaseException) -> None:
         exception: what went wrong.
     """
     name = getattr(thread, "name", None) or str(thread)
+    of_an_outage = isinstance(exception, (BrokerUnreachableError, ConnectionLostError))
+    if of_an_outage and not isinstance(exception, FrameError):
+        # an outage is logged where it is noticed, once and not by every consumer
+        LOG.debug("consumer %s: %s", name, exception)
+        return
     # what the broker or the network did is said in one line; a callback's fault needs its trace
     trace = None if isinstance(exception, MQError) else exception
-    LOG.error("consumer %s: %s: %s", name, type(exception).__name__, exception, exc_info=trace)
+    vhost = thread.consumer.vhost if isinstance(thread, BaseConsumerThread) else ""
+    LOG.error(
+        "consumer %s: %s: %s",
+        name,
+        type(exception).__name__,
+        exception,
+        exc_info=trace,
+        extra=log_fields(getattr(thread, "queue", ""), vhost),
+    )
 
 
 class BaseConsumerThread(threading.Thread):

@@ -28,6 +28,7 @@ from neon_mq_connector.link import (
     decode_method,
     delivery_tag,
 )
+from neon_mq_connector.log_fields import bound_log_fields, log_fields
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -148,7 +149,8 @@ class Dispatcher:
 
     def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Treat a message whose callback's publish was not confirmed as one that failed."""
-        self.report(error)
+        with bound_log_fields(_fields(message)):
+            self.report(error)
         if self._failures.gives_up(message, error):
             self._answer_error(message, error)
             self._failures.give_up(message, error)
@@ -228,7 +230,8 @@ class Dispatcher:
             message.channel.basic_ack(message.tag)
 
     def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
-        self.report(error)
+        with bound_log_fields(_fields(message)):
+            self.report(error)
         failures, settlement = self._failures, message.session.settlement
         if self._mode is AckMode.ON_RECEIPT:
             # acknowledged before it failed, by callbacks that were not written to be repeated
@@ -290,6 +293,7 @@ class Dispatcher:
                 "queue %r: request %s dropped, its sender no longer waits",
                 session.queue,
                 properties.message_id,
+                extra=_fields(message),
             )
             session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
@@ -297,7 +301,11 @@ class Dispatcher:
             lost = session.lost if delivery.method.redelivered else None
             if lost is None or not lost.recognise(message.raw):
                 return True
-            LOG.info("queue %r: a message came again whose ack was lost; dropped", session.queue)
+            LOG.info(
+                "queue %r: a message came again whose ack was lost; dropped",
+                session.queue,
+                extra=_fields(message),
+            )
             session.started.started(message.raw)  # this ack may be lost too
             session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
@@ -312,3 +320,9 @@ class Dispatcher:
             return True
         self._give_up(message, DeliveryLimitError(f"queue {session.queue!r}: {reason}"))
         return False
+
+
+def _fields(message: ReceivedMessage) -> dict[str, object]:
+    delivery, session = message.delivery, message.session
+    message_id = None if delivery is None else delivery.properties.message_id
+    return log_fields(session.queue, session.connections.vhost, message_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from neon_mq_connector.backoff import OutageBackoff
@@ -9,13 +10,18 @@ from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingError
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import (
+    AuthenticationError,
     BrokerUnreachableError,
     ConnectionLostError,
     MQConnectionError,
     PublishLostError,
+    VhostAccessError,
 )
 from neon_mq_connector.link.translate import refused_for_good
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.topology import ACCESS_REFUSED
+
+LOG = logging.getLogger("neon_mq_connector.consumers")
 
 #: How long after a loss a connection counts as unstable, in seconds.
 _STABLE_AFTER = 10.0
@@ -34,24 +40,35 @@ class Outages:
         was_told: whether the user has heard of this outage, of which he is told once.
         needs_patience: whether a quick attempt would meet what the last one has met.
         backoff: the same.
+        refusal: why the broker refuses the connection for good, if it does.
     """
 
     def __init__(self, attempts: int, backoff: OutageBackoff) -> None:
         self.never_attached = True
         self.needs_patience = False
         self.backoff = backoff
+        self.refusal: MQConnectionError | None = None
         self._attempts = attempts
         self._began: float | None = None
         self._failed = 0
         self.was_told = False
         self._lost_at: float | None = None
 
-    def attached(self) -> None:
-        """Note the end of an outage, or that there was none."""
+    def attached(self, queue: str, vhost: str) -> None:
+        """Note the end of an outage, or that there was none; the log tells of what is news."""
+        if self.never_attached or self._began is not None:
+            LOG.info("consuming %r on %r", queue, vhost, extra=log_fields(queue, vhost))
         self.never_attached = False
         self._began = None
         self._failed = 0
         self.was_told = False
+
+    def stopped(self, queue: str, vhost: str, handled: int, failed: int) -> None:
+        """Log the end of a consumer that has consumed."""
+        if not self.never_attached:
+            counts = f"{handled} handled" + (f", {failed} failed" if failed else "")
+            fields = log_fields(queue, vhost)
+            LOG.info("queue %r on %r: stopped, %s", queue, vhost, counts, extra=fields)
 
     def lost(self, error: BaseException) -> bool:
         """Note that a connection was lost, or an attempt has failed.
@@ -68,6 +85,8 @@ class Outages:
         if self._began is None:
             self._began = self._lost_at
         final = self.never_attached and _is_refused_for_good(error)
+        if final and isinstance(error, (AuthenticationError, VhostAccessError)):
+            self.refusal = error
         final = final or isinstance(error, CallbacksEndedError)
         if not isinstance(error, (BrokerUnreachableError, ConnectionLostError, ParkingError)):
             # a broker that is away says nothing of this consumer: such attempts do not count

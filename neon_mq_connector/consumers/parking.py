@@ -17,6 +17,7 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     UnroutableError,
 )
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.topology import Queue, declare_queue
 
@@ -79,6 +80,9 @@ class Parking:
                     failed.attempts,
                     self.dead_queue,
                     failed.error,
+                    extra=log_fields(
+                        self.queue, connections.vhost, failed.delivery.properties.message_id
+                    ),
                 )
                 return
         raise ParkingError(

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from neon_mq_connector.consumers.ack_coalescer import AckCoalescer
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import LinkChannel
+from neon_mq_connector.log_fields import log_fields
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -236,4 +237,10 @@ class Settlement(Generic[MessageT]):
             self._dropped(f"ack of delivery {tag}", error)
 
     def _dropped(self, what: str, error: MQError) -> None:
-        LOG.info("queue %r: %s dropped, the broker delivers it again: %s", self._queue, what, error)
+        LOG.info(
+            "queue %r: %s dropped, the broker delivers it again: %s",
+            self._queue,
+            what,
+            error,
+            extra=log_fields(self._queue),
+        )

@@ -192,7 +192,7 @@ class Control:
         """End the connection, even with a job on it: another to the same broker is dead."""
         connection = self._connection
         if connection is not None:
-            LOG.warning("%s: its connection is ended: %s", self.name, reason)
+            LOG.debug("%s: its connection is ended: %s", self.name, reason)
             connection.hang_up()
 
     def close(self, timeout: float) -> bool:

@@ -7,18 +7,20 @@ import copy
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pika
 
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.errors import BrokerUnreachableError, MQConnectionError
-from neon_mq_connector.link.translate import connect_error
+from neon_mq_connector.link.translate import connect_error, servers
 from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.threads.signals import Flag
 
 #: An attempt to connect is given this long, in seconds, however little time is left.
 _SHORTEST_ATTEMPT = 0.5
+#: After how long it is told for the second time that a broker is waited for, in seconds.
+_TELL_AGAIN = 2.0
 
 
 def is_port_open(address: str, port: int, *, timeout: float = 3.0) -> bool:
@@ -58,7 +60,7 @@ def connect(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingCo
     except Exception as error:
         raise connect_error(
             error,
-            where=" or ".join(f"{each.host}:{each.port}" for each in parameters),
+            where=servers(parameters),
             user=getattr(first.credentials, "username", "?"),
             vhost=first.virtual_host,
         ) from error
@@ -76,6 +78,7 @@ def wait_until_up(
     parameters: Sequence[pika.ConnectionParameters],
     timeout: float,
     stop: Flag | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> MQConnectionError | None:
     """Wait until a broker answers, be it with a refusal.
 
@@ -83,6 +86,7 @@ def wait_until_up(
         parameters: one entry per server.
         timeout: how long at most, in seconds; it is looked at least once.
         stop: ends the wait when set.
+        tell: called with what is waited for: at once, and again at growing intervals.
 
     Returns:
         None when the broker answered and accepted, its refusal, or the last failure to reach it
@@ -91,6 +95,9 @@ def wait_until_up(
     began = time.monotonic()
     backoff = OutageBackoff(ceiling=2.0)
     stop = stop or Flag()
+    where, tell_at = servers(parameters), _TELL_AGAIN
+    if tell is not None:
+        tell(f"waiting for the broker at {where}")
     while True:
         left = timeout - (time.monotonic() - began)
         try:
@@ -100,6 +107,9 @@ def wait_until_up(
             delay = backoff.delay(elapsed)
             if elapsed + delay > timeout or stop.wait(delay):
                 return error
+            if tell is not None and elapsed >= tell_at:
+                tell(f"still waiting for the broker at {where}, for {elapsed:.0f} s: {error}")
+                tell_at = 2 * elapsed
         except MQConnectionError as error:
             return error
         else:

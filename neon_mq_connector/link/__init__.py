@@ -18,6 +18,7 @@ from neon_mq_connector.link.decoder import (
 from neon_mq_connector.link.encoder import EncodedProperties, PropertiesTemplate
 from neon_mq_connector.link.events import ChannelEvents, Delivery, LinkState, RawDelivery, Returned
 from neon_mq_connector.link.interface import Link, LinkChannel
+from neon_mq_connector.link.outage import Outage, outage_of
 from neon_mq_connector.link.select_link import SelectLink
 from neon_mq_connector.link.waiter import Waiter
 
@@ -28,6 +29,7 @@ __all__ = [
     "Link",
     "LinkChannel",
     "LinkState",
+    "Outage",
     "PropertiesTemplate",
     "RawDelivery",
     "Returned",
@@ -38,4 +40,5 @@ __all__ = [
     "decode_delivery",
     "decode_method",
     "delivery_tag",
+    "outage_of",
 ]

@@ -29,6 +29,7 @@ from neon_mq_connector.link.events import ChannelEvents, LinkState
 from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.loop_thread import LoopThread
+from neon_mq_connector.link.outage import outage_of
 from neon_mq_connector.link.select_channel import SelectChannel
 from neon_mq_connector.link.services import Services
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
@@ -68,6 +69,7 @@ class SelectLink(Link):
         self._parameters = tuple(parameters)
         self._backoff = backoff or OutageBackoff()
         self._on_silence = on_silence
+        self._outage = outage_of(self._parameters)
         self._io = LoopThread(name, begin=self._begin, failed=self._loop_failed, ended=self._ended)
         self._services: Services | None = None
         self._connection: pika.SelectConnection | None = None
@@ -145,6 +147,7 @@ class SelectLink(Link):
 
     def _ended(self) -> None:
         self.state = LinkState.CLOSED
+        self._outage.end(self, is_back=False)
         self._abandon(StoppedError(f"{self.name} is closed"))
         if self._services is not None:
             self._services.close_socket()
@@ -234,11 +237,13 @@ class SelectLink(Link):
         if refused_for_good(error) and self.generation == 0:
             # the caller is told; the next call connects again
             self.state = LinkState.IDLE
+            self._outage.end(self, is_back=False)
             return
-        self._retry_later()
+        self._retry_later(error)
 
-    def _retry_later(self) -> None:
+    def _retry_later(self, error: MQError) -> None:
         self.state = LinkState.WAITING
+        self._outage.begin(self, error)
         now = time.monotonic()
         if self._outage_began is None:
             self._outage_began = now
@@ -251,8 +256,7 @@ class SelectLink(Link):
             connection.close()
             return
         self.generation += 1
-        if self._outage_began is not None:
-            LOG.info("%s: connected again", self.name)
+        self._outage.end(self)
         self._outage_began = None
         self._received_at = time.monotonic()
         self.last_error = None
@@ -318,9 +322,9 @@ class SelectLink(Link):
         if self._io.closing:
             self._stop_loop()
             return
-        LOG.warning("%s", error)  # it begins with the name
+        LOG.debug("%s", error)  # it begins with the name
         self.last_error = error
-        self._retry_later()
+        self._retry_later(error)
 
     def _abandon(self, error: MQError) -> None:
         """Void everything that belonged to the connection."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 
+import pika
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.errors import (
@@ -20,6 +22,11 @@ from neon_mq_connector.errors import (
 
 #: How a broker says that a virtual host or a user has its number of connections.
 _LIMIT_REACHED = re.compile(r"limit \(\d+\)")
+
+
+def servers(parameters: Sequence[pika.connection.Parameters]) -> str:
+    """Return the servers as ``host:port``, for messages."""
+    return " or ".join(f"{each.host}:{each.port}" for each in parameters)
 
 
 def refused_for_good(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ unconfirmed fails, and the next message opens another.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from functools import partial
@@ -26,6 +27,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import Link, Waiter
 from neon_mq_connector.link.translate import refused_for_good
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.confirm_channel import (
     ConfirmChannel,
     refused_exchange,
@@ -35,6 +37,8 @@ from neon_mq_connector.publishing.message import Answer, Flush, Message
 from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.topology import Queue, declare_queue
+
+LOG = logging.getLogger("neon_mq_connector.publishing")
 
 
 class Publisher:
@@ -191,7 +195,10 @@ class Publisher:
         """
         exchange, steps = message.exchange, message.declare
         if steps is None and not exchange:
-            steps = partial(declare_queue, Queue(message.routing_key))
+            queue = message.routing_key
+            steps = partial(declare_queue, Queue(queue))
+            what = "queue %r is declared for a message to it: nothing consumes it yet"
+            LOG.info(what, queue, extra=log_fields(queue))
         if steps is None:
             # publishing to an exchange that is missing would close the channel that all share
             self._control.call(

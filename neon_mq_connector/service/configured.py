@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 
-from neon_mq_connector.config.sources import source_of
+from neon_mq_connector.config.sources import SECTION, source_of
 from neon_mq_connector.config.values import env_flag
 from neon_mq_connector.consumers.consumer_thread import default_error_handler
 from neon_mq_connector.envelope import new_id
@@ -71,7 +71,9 @@ class ConfiguredService:
         if self._settings is None:
             from neon_mq_connector.config import MQSettings
 
-            self._settings = MQSettings.from_config(self._config, source=self._source.name)
+            section, source = self._config, self._source
+            found = {SECTION: section} if source.prefix else section
+            self._settings = MQSettings.from_config(found, source=source.name)
         return self._settings
 
     @staticmethod
@@ -139,8 +141,14 @@ class ConfiguredService:
 
     @property
     def vhost(self) -> str:
-        """The service's virtual host, with its prefix, and in testing mode that one before it."""
-        vhost = with_prefix(self._vhost, self.vhost_prefix)
+        """The service's virtual host, with its prefix, and in testing mode that one before it.
+
+        Where the service sets none, that of ``NEON_MQ_URL``; as it is if there is no prefix.
+        """
+        if not self._vhost and self._source.vhost and not self.vhost_prefix:
+            vhost = self._source.vhost
+        else:
+            vhost = with_prefix(self._vhost or self._source.vhost, self.vhost_prefix)
         return with_prefix(vhost, self.testing_prefix) if self.testing_mode else vhost
 
     @vhost.setter

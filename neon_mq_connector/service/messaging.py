@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import threading
 import time
@@ -18,6 +19,8 @@ from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
 from neon_mq_connector.control.probe import open_blocking
+from neon_mq_connector.envelope import is_reply_name
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.batch import publish_all
 from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
 from neon_mq_connector.publishing.futures import submit
@@ -27,8 +30,20 @@ from neon_mq_connector.service.configured import ConfiguredService
 
 #: For a connection of the moment to end, in seconds.
 _CLOSE_TIMEOUT = 1.0
+#: Of how many queues the log tells that messages to them expire; names may be made up for each.
+_MOST_TOLD = 256
 #: By what the setting says.
 WIRE_FORMATS = {each.value: each for each in WireFormat}
+LOG = logging.getLogger("neon_mq_connector.messaging")
+
+
+class _Default(int):
+    """A number that an argument has unless its caller gives another."""
+
+
+#: How long messages wait in a queue, in milliseconds, unless the setting ``message_expiration``
+#: says otherwise; a number, since services override what has it for an argument.
+DEFAULT_EXPIRATION: int = _Default(1000)
 
 
 class MessagingService(ConfiguredService):
@@ -43,6 +58,7 @@ class MessagingService(ConfiguredService):
         self._mq_lock = threading.RLock()
         self._mq_connections: dict[str, Connections] = {}
         self._mq_closing: dict[str, Connections] = {}
+        self._mq_told: set[str] = set()
 
     def _connections(self, vhost: str) -> Connections:
         """Return the connections of a virtual host, which all parts of the service share."""
@@ -151,7 +167,7 @@ class MessagingService(ConfiguredService):
         exchange: str | None = "",
         queue: str | None = "",
         exchange_type: str | ExchangeType = "direct",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
     ) -> str:
         """Send a message, and wait until the broker has it in a queue.
 
@@ -168,6 +184,7 @@ class MessagingService(ConfiguredService):
             exchange_type: the type of the exchange. A message to a fanout exchange may reach no
                 queue.
             expiration: how long the message may wait in a queue, in milliseconds; None for ever.
+                By default the setting ``message_expiration``.
 
         Returns:
             The message's id.
@@ -204,7 +221,7 @@ class MessagingService(ConfiguredService):
         exchange: str | None = "",
         queue: str | None = "",
         exchange_type: str | ExchangeType = "direct",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
     ) -> Future[str]:
         """Send a message as `send_message` does, and go on; the confirm comes into a future.
 
@@ -243,7 +260,7 @@ class MessagingService(ConfiguredService):
         exchange: str | None = "",
         queue: str | None = "",
         exchange_type: str | ExchangeType = "direct",
-        expiration: int | None = 1000,
+        expiration: int | None = DEFAULT_EXPIRATION,
         timeout: float | None = None,
     ) -> list[str]:
         """Send many messages to one place, and wait until the broker has all of them.
@@ -290,6 +307,11 @@ class MessagingService(ConfiguredService):
     ) -> tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]:
         """Return where messages go and how they are encoded; in a callback they may be answers."""
         reply = answer_in_kind(destination)
+        if isinstance(expiration, _Default):
+            expiration = self.settings.message_expiration
+            queue, told = destination.queue, self._mq_told
+            if queue not in told and reply is None and not destination.exchange:
+                self._tell_of_expiration(queue, expiration)
         if reply is None:
             wire_format, correlation_id = WIRE_FORMATS[self.settings.wire_format], None
         else:
@@ -301,6 +323,20 @@ class MessagingService(ConfiguredService):
             expiration=expiration,
             app_id=self.service_name,
             correlation_id=correlation_id,
+        )
+
+    def _tell_of_expiration(self, queue: str, expiration: int | None) -> None:
+        """Log once that what nothing consumes is soon gone; people look for it in the queue."""
+        told = self._mq_told  # only added to, so that any thread may
+        if expiration is None or len(told) >= _MOST_TOLD or is_reply_name(queue):
+            return
+        told.add(queue)
+        LOG.info(
+            "messages to queue %r expire after %s ms unless they are consumed; expiration=None, or "
+            "the setting message_expiration, keeps them",
+            queue,
+            f"{expiration:,}",
+            extra=log_fields(queue),
         )
 
     def sync(

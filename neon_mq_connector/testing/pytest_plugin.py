@@ -85,6 +85,7 @@ def mq_config(
     config = {"server": broker.host, "port": broker.port, "users": {_CLIENT: user}}
     path = tmp_path / "mq_config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
+    monkeypatch.delenv("NEON_MQ_URL", raising=False)  # it would go before the file
     monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(path))
     return config
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.config.sources import Source, find_source, plain
+from neon_mq_connector.config.sources import (
+    NO_SOURCE,
+    PASSED_DICT,
+    SECTION,
+    Source,
+    find_source,
+    plain,
+)
 from neon_mq_connector.connector import MQConnector, NeonMQHandler
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.envelope import new_id
@@ -28,6 +35,7 @@ LOG = logging.getLogger("neon_mq_connector.client")
 
 #: What is used where no configuration is found; callers may put their own here.
 _default_mq_config: dict[str, Any] = {"server": "localhost", "port": 5672, "users": {}}
+_OURS = _default_mq_config
 
 _CLIENT = "mq_handler"
 _DEFAULT_TIMEOUT = 30.0
@@ -48,7 +56,8 @@ def send_mq_request(
 ) -> dict[str, Any]:
     """Send a request to a service's queue and wait for its answer.
 
-    The broker is that of the configuration, the user its entry ``mq_handler``. All requests of a
+    The broker is that of the configuration, or of ``NEON_MQ_URL``; the user is its entry
+    ``mq_handler``, or else ``default``. All requests of a
     process share one connection; any thread may call this.
 
     Args:
@@ -247,15 +256,19 @@ class _Asker(MQConnector):
         made_of: a copy of the configuration, for comparison.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.made_of = plain(config)
+    def __init__(self, source: Source) -> None:
+        self.made_of = plain(source.section)
         super().__init__(self.made_of, _CLIENT)
+        # errors name where the configuration was found, and not this call
+        found = {SECTION: self.made_of} if source.prefix else self.made_of
+        self._source = Source(source.name, found, source.vhost)
 
 
 #: Seconds for which a configuration is used without being looked for again: a process that sends
 #: thousands of requests a second need not read a file for each.
 _SOURCE_LIFETIME = 0.02
 _VARIABLES = (
+    "NEON_MQ_URL",
     "NEON_MQ_CONFIG_PATH",
     "XDG_CONFIG_HOME",
     "USERPROFILE" if os.name == "nt" else "HOME",
@@ -279,10 +292,13 @@ def _find_source() -> Source | None:
 def _known_asker() -> _Asker:
     global _asker
     source = _find_source()
-    config = source.section if source is not None else _default_mq_config
+    if source is None:
+        replaced = _default_mq_config is not _OURS
+        source = Source(PASSED_DICT if replaced else NO_SOURCE, _default_mq_config)
+    config = source.section
     asker = _asker
     if asker is None or asker.made_of != config or not config:
-        asker = _asker = _Asker(config)
+        asker = _asker = _Asker(source)
     return asker
 
 

@@ -171,6 +171,7 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "CONTRACT_SERVICE_TESTING",
         "CONTRACT_SERVICE_TESTING_PREFIX",
         "NEON_MQ_CONFIG_PATH",
+        "NEON_MQ_URL",
         "MQ_ASYNC_CONSUMERS",
     ):
         monkeypatch.delenv(name, raising=False)

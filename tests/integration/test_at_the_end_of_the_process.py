@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from neon_mq_connector.testing import EmbeddedBroker
 from neon_mq_connector.testing.running import RunningBroker
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
@@ -116,3 +119,63 @@ def test_a_signal_ends_the_wait_for_a_broker() -> None:
     )
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
     assert "not started" not in done.stderr
+
+
+SERVICE = """
+    import time
+    from neon_mq_connector import MQConnector
+
+    service = MQConnector(None, "service")
+    service.register_consumer("it", service.vhost, "it", print)
+    service.register_subscriber("news", service.vhost, print, exchange="news")
+    """
+
+
+@pytest.mark.parametrize(
+    "code, returns",
+    [
+        pytest.param(
+            "service.post_run = lambda **_: print('ready', flush=True)\nservice.run_forever()",
+            True,
+            id="forever",
+        ),
+        pytest.param(
+            "service.run(); print('ready', flush=True)\nwhile True: time.sleep(1)",
+            False,
+            id="a loop",
+        ),
+        pytest.param(
+            "from neon_mq_connector import send_mq_request\nprint('ready', flush=True)\n"
+            "send_mq_request('/', {'a': 1}, 'nobody')",
+            False,
+            id="a client",
+        ),
+    ],
+)
+def test_one_ctrl_c_ends_a_service_and_a_client(code: str, returns: bool) -> None:
+    program = textwrap.dedent(SERVICE) + code
+    with (
+        EmbeddedBroker() as broker,
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "NEON_MQ_URL": broker.url()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        if returns:
+            assert (process.returncode, said) == (0, "")
+        else:  # as Python says it, once; it ends with 1 where an import was interrupted
+            assert process.returncode in (-signal.SIGINT, 1)
+            assert said.count("Traceback") == 1
+            assert said.endswith("KeyboardInterrupt\n")
+        assert [queue["name"] for queue in broker.list_queues("/") if queue["name"] != "it"] == []

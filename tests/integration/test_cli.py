@@ -482,12 +482,13 @@ def test_broker_runs_a_node_until_a_signal_and_leaves_nothing(tmp_path: Path) ->
     config = tmp_path / "mq.json"
     port = free_port()
     arguments = ("--port", str(port), "--vhost", "/llm", "--json")
-    files = ("--write-config", str(config), "--service", "echo_service")
+    files = ("--write-config", str(config), "--service", "old_service")
     with process("broker", *arguments, *files) as node:
         where = json.loads(node.next_line())
         assert where["port"] == port
         assert config.stat().st_mode & 0o077 == 0
-        assert set(json.loads(config.read_text())["MQ"]["users"]) == {"echo_service", "mq_handler"}
+        users = json.loads(config.read_text())["MQ"]["users"]
+        assert set(users) == {"old_service", "mq_handler", "default"}
         done = invoke("send", "q", '{"a": 1}', "--url", where["urls"]["/llm"])
         assert done.exit_code == 0, done.stderr
         _ask_the_example(config)
@@ -524,6 +525,24 @@ def _ask_the_example(config: Path) -> None:
             assert service.wait(PATIENCE) == 0
         finally:
             service.kill()
+
+
+def test_broker_writes_a_configuration_over_an_old_one_only_when_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "mq_config.json"
+    config.write_text("left behind")
+    refused = invoke("broker", "--embedded", "--write-config")
+    assert refused.exit_code == ExitCode.USAGE
+    assert "mq_config.json exists already" in refused.stderr
+    assert "--force" in refused.stderr
+    assert config.read_text() == "left behind"
+    with process("broker", "--embedded", "--write-config", str(config), "--force") as node:
+        node.next_line()
+        assert "default" in json.loads(config.read_text())["MQ"]["users"]
+        assert node.end(signal.SIGINT) == 0
+    assert not config.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,6 +11,7 @@ from pathlib import Path
 _ORIGINAL = dict(os.environ)
 
 _READ_BY_THE_PACKAGE = (
+    "NEON_MQ_URL",
     "NEON_MQ_CONFIG_PATH",
     "MQ_ASYNC_CONSUMERS",
     "MQ_TESTING",

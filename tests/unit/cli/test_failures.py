@@ -83,7 +83,7 @@ def test_no_configuration_says_what_to_give(run: Run) -> None:
     done = run(*ASK)
     assert done.exit_code == ExitCode.CONFIGURATION
     line = one_line(done.stderr)
-    assert "--url amqp://user:password@host:port/vhost" in line
+    assert "NEON_MQ_URL=amqp://user:password@host:port/vhost, or give that as --url" in line
     assert "--config FILE" in line
     assert "mq_config.json" in line
 
@@ -94,7 +94,7 @@ def test_no_configuration_says_what_to_give(run: Run) -> None:
         ('{"MQ": {"port": "no"}}', "set MQ.port in {path}"),
         ('{"MQ": ', "{path}: is not JSON (line 1, column 8"),
         ("[]", "{path}: is JSON but not an object"),
-        ('{"users": {}}', "add users.mq_handler with user and password to {path}"),
+        ('{"users": {}}', "add users.mq_handler or users.default with user and password to {path}"),
         (
             f'{{"users": {{"mq_handler": {{"password": "{SECRET}"}}}}}}',
             "set users.mq_handler.user in {path}",
@@ -177,6 +177,29 @@ def test_url_and_config_exclude_each_other_but_for_the_environment(
     done = run(*ASK, "--config", str(path), env={"NEON_MQ_URL": url})
     assert done.exit_code == ExitCode.CONFIGURATION
     assert str(path) in done.stderr
+
+
+def test_the_variable_that_names_a_broker_that_is_not_there_is_named(run: Run, nobody: str) -> None:
+    done = run(*ASK, env={"NEON_MQ_URL": f"amqp://u:{SECRET}@{nobody}/"})
+    assert done.exit_code == ExitCode.NO_BROKER
+    assert "NEON_MQ_URL" in one_line(done.stderr)
+    assert SECRET not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments, meant",
+    [
+        (("requset", "queue"), "Did you mean 'request'?"),
+        (("brokr",), "Did you mean 'broker'?"),
+        (("send", "queue", "--expire", "3"), "--expires"),
+    ],
+)
+def test_what_is_misspelt_is_answered_with_what_was_meant(
+    run: Run, arguments: tuple[str, ...], meant: str
+) -> None:
+    done = run(*arguments)
+    assert done.exit_code == ExitCode.USAGE
+    assert meant in done.stderr
 
 
 def test_a_private_broker_without_rabbitmq_says_how_to_install_it(

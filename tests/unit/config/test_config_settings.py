@@ -160,7 +160,9 @@ def test_what_is_no_object_is_refused(config: Any) -> None:
 
 def test_null_is_as_good_as_left_out() -> None:
     nulls = dict.fromkeys([*MQSettings.model_fields, "ssl"])
+    assert nulls.pop("message_expiration") is None
     assert settings_of(**nulls) == settings_of()
+    assert settings_of(message_expiration=None).message_expiration is None
     assert settings_of(tls=dict.fromkeys(["ca_file", "verify"])).tls == settings_of(tls={}).tls
 
 
@@ -217,17 +219,43 @@ def test_keys_that_are_no_texts_do_not_fail() -> None:
 
 def test_a_slip_of_the_pen_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        MQSettings.from_config({"MQ": {"prefetch_cuont": 5, "tls": {"verifi": 0}}}, source=FILE)
+        MQSettings.from_config(
+            {"MQ": {"prefetch_cuont": 5, "tls": {"verifi": 0}, "users": {"a": {"pasword": "p"}}}},
+            source=FILE,
+        )
     assert "MQ.prefetch_cuont" in caplog.text
     assert "is it prefetch_count?" in caplog.text
     assert "MQ.tls.verifi" in caplog.text
+    assert "MQ.users.a.pasword" in caplog.text
     assert FILE in caplog.text
 
 
 def test_a_key_like_no_setting_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        settings_of(mongo_url="x", server="mq", users={"a": {"usernam": "x"}})
+        settings_of(mongo_url="x", server="mq", users={"a": {"limits": "x"}})
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "key, meant",
+    [
+        ("host", "is it server?"),
+        ("username", "users.<service>"),
+        ("user", "users.default"),
+        ("password", "users.default"),
+        ("vhost", "NEON_MQ_URL"),
+        ("virtual_host", "NEON_MQ_URL"),
+        ("mq", "is it MQ?"),
+    ],
+)
+def test_a_key_at_the_wrong_place_is_logged_with_what_was_meant(
+    key: str, meant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings_of(**{key: "s3cr3t"})
+    (line,) = caplog.messages
+    assert f"{key} in {FILE} is no setting" in line
+    assert meant in line
+    assert "s3cr3t" not in line
 
 
 # Users
@@ -252,7 +280,7 @@ def test_a_service_that_is_not_configured_is_an_error_that_names_it_and_the_othe
     assert isinstance(caught.value, ConfigurationError)
     message = str(caught.value)
     assert "one, two" in message
-    assert f"add users.three with user and password to {FILE}" in message
+    assert f"add users.three or users.default with user and password to {FILE}" in message
 
 
 def test_the_path_of_a_missing_entry_is_that_in_the_source() -> None:
@@ -266,12 +294,9 @@ def test_the_path_of_a_missing_entry_is_that_in_the_source() -> None:
     [
         ({"user": "u"}, "password"),
         ({"password": "p"}, "user"),
-        ({"limits": {}}, "user"),
-        ({}, "user"),
-        (None, "user"),
     ],
 )
-def test_an_entry_without_credentials_is_an_error_when_they_are_needed(
+def test_an_entry_with_half_of_them_is_an_error_when_they_are_needed(
     entry: Any, missing: str
 ) -> None:
     settings = settings_of(users={"a": entry, "b": {"user": "u", "password": "p"}})
@@ -281,6 +306,18 @@ def test_an_entry_without_credentials_is_an_error_when_they_are_needed(
     message = str(caught.value)
     assert f"'a' has no {missing}; set users.a.{missing} in {FILE}" in message
     assert "with credentials: b" in message
+
+
+@pytest.mark.parametrize("entry", [{}, {"limits": {}}, None])
+def test_an_entry_without_credentials_is_served_by_the_default(entry: Any) -> None:
+    users = {"a": entry, "default": {"user": "all", "password": "p"}, "b": {"user": "b"}}
+    settings = settings_of(users=users)
+    assert settings.credentials_for("a") == Credentials("all", "p")
+    assert settings.credentials_for("unknown") == Credentials("all", "p")
+    with pytest.raises(ConfigurationError, match="'b' has no password"):
+        settings.credentials_for("b")
+    with pytest.raises(ConfigurationError, match=r"add users\.a or users\.default"):
+        settings_of(users={"a": entry}).credentials_for("a")
 
 
 def test_properties_of_a_service_are_read_by_key() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pika
 import pytest
 
+import neon_mq_connector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
@@ -91,3 +92,30 @@ def test_a_timeout_of_none_is_the_default(asked: Asked) -> None:
 def test_what_is_kept_shows_no_password(asked: Asked) -> None:
     send_mq_request("/", {"n": 1}, "q")
     assert "secret" not in repr(client_utils._asker)
+
+
+def test_a_url_in_the_environment_says_where_requests_go(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEON_MQ_URL", "amqp://me:secret@127.0.0.1:2/")
+    assert neon_mq_connector.send_mq_request("/", {"n": 1}, "queue") == {"answered": True}
+    assert asked.last.port == 2
+    assert getattr(asked.last.credentials, "username", "") == "me"
+    monkeypatch.delenv("NEON_MQ_URL")
+    assert send_mq_request("/", {"n": 1}, "queue") == {"answered": True}
+    assert asked.last.port == 1
+
+
+def test_a_script_without_a_configuration_is_told_what_to_give_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client_utils, "_asker", None)
+    assert send_mq_request("/", {"n": 1}, "queue") == {}
+    (record,) = caplog.records
+    for words in (
+        "client 'mq_handler' has no credentials",
+        "set NEON_MQ_URL=amqp://user:password@host:port/vhost",
+        "add users.mq_handler or users.default",
+        "mq_config.json",
+    ):
+        assert words in record.getMessage()

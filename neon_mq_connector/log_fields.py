@@ -1,0 +1,33 @@
+"""What log records of queues and messages carry beside their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_bound: ContextVar[dict[str, object] | None] = ContextVar("neon_mq_log_fields", default=None)
+
+
+def log_fields(
+    queue: str = "", vhost: str = "", message_id: str | None = None
+) -> dict[str, object]:
+    """Return the argument ``extra`` of a log call: what is known, and what is bound.
+
+    Args:
+        queue: becomes ``mq_queue``.
+        vhost: becomes ``mq_vhost``.
+        message_id: becomes ``mq_message_id``.
+    """
+    fields = {"mq_queue": queue, "mq_vhost": vhost, "mq_message_id": message_id}
+    return {**(_bound.get() or {}), **{name: value for name, value in fields.items() if value}}
+
+
+@contextmanager
+def bound_log_fields(fields: dict[str, object]) -> Iterator[None]:
+    """Have all records that are made with `log_fields` in a ``with`` block carry these, too."""
+    token = _bound.set(fields)
+    try:
+        yield
+    finally:
+        _bound.reset(token)

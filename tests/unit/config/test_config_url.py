@@ -1,0 +1,112 @@
+"""A URL says where the broker is: for services, for clients and for the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neon_mq_connector import MQConnector
+from neon_mq_connector.config import load_neon_mq_config, load_settings
+from neon_mq_connector.config.url import parse_url
+from neon_mq_connector.errors import ConfigurationError
+
+SECRET = "s3cr3t-word"
+
+
+def test_all_parts_of_a_url_are_read() -> None:
+    address = parse_url("amqp://me%40home:p%2Fw%3A@mq.example:5673/%2Fneon")
+    assert (address.host, address.port) == ("mq.example", 5673)
+    assert (address.username, address.password) == ("me@home", "p/w:")
+    assert address.vhost == "/neon"
+    assert not address.encrypted
+
+
+@pytest.mark.parametrize(
+    "path, vhost",
+    [("", "/"), ("/", "/"), ("/%2F", "/"), ("/neon", "neon"), ("//neon", "/neon")],
+)
+def test_the_path_is_the_virtual_host(path: str, vhost: str) -> None:
+    assert parse_url(f"amqp://u:p@host{path}").vhost == vhost
+
+
+def test_amqps_means_tls_and_an_address_may_be_ipv6() -> None:
+    address = parse_url("amqps://u:p@[::1]:5671/")
+    assert address.encrypted
+    assert (address.host, address.port) == ("::1", 5671)
+
+
+def test_the_password_is_not_in_the_repr() -> None:
+    assert SECRET not in repr(parse_url(f"amqp://u:{SECRET}@host/"))
+
+
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        (f"http://u:{SECRET}@host/", "does not begin with amqp://"),
+        (f"u:{SECRET}@host", "does not begin with amqp://"),
+        (f"amqp://u:{SECRET}@/", "has no host"),
+        (f"amqp://u:{SECRET}@host:99999/", "port is not a number"),
+        (f"amqp://u:{SECRET}@host:port/", "port is not a number"),
+        (f"amqp://u:{SECRET}@host/v?heartbeat=3", "options after ? are not understood"),
+        ("amqp://host/", "no user and password"),
+        (f"amqp://{SECRET}@host/", "no user and password"),
+        (f"amqp://u:{SECRET}@[::1/", "it is no URL"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_not_repeated(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    monkeypatch.setenv("NEON_MQ_URL", url)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert words in message
+    assert "NEON_MQ_URL" in message
+    assert "amqp://user:password@host:port/vhost" in message
+    assert SECRET not in message
+    assert caught.value.__context__ is None
+
+
+def test_a_url_configures_every_service(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEON_MQ_URL", "amqps://me:secret@mq.example/llm")
+    settings = load_settings()
+    assert [str(each) for each in settings.endpoints] == ["mq.example:5671"]
+    assert settings.tls.enabled
+    for service in ("greeter", "mq_handler"):
+        assert settings.credentials_for(service).username == "me"
+    assert load_neon_mq_config()["server"] == "mq.example"
+
+
+def test_a_dict_goes_before_the_url_and_the_url_before_every_file(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_file.write_text(json.dumps({"server": "from.file"}))
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(config_file))
+    monkeypatch.setenv("NEON_MQ_URL", "amqp://u:p@from.url/")
+    assert load_settings({"server": "from.dict"}).server == "from.dict"
+    assert load_settings().server == "from.url"
+    monkeypatch.setenv("NEON_MQ_URL", " ")
+    assert load_settings().server == "from.file"
+
+
+@pytest.mark.parametrize(
+    "own, prefix, vhost",
+    [
+        ("", "", "llm"),
+        ("", "x", "/x_llm"),
+        ("/mine", "", "/mine"),
+        ("/", "", "/"),
+    ],
+)
+def test_the_virtual_host_of_the_url_is_that_of_services_which_set_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, own: str, prefix: str, vhost: str
+) -> None:
+    monkeypatch.setenv("NEON_MQ_URL", "amqp://u:p@host/llm")
+    service = MQConnector(None, "greeter")
+    service.vhost_prefix = prefix
+    if own:
+        service.vhost = own
+    assert service.vhost == vhost
+    assert MQConnector({"server": "other"}, "greeter").vhost == "/"
