@@ -16,7 +16,21 @@ from neon_mq_connector.cli.logs import debug_option, shown_logs
 from neon_mq_connector.version import __version__
 
 #: Each is a module of this package with a click command named `command`.
-COMMANDS = ("demo", "broker", "run", "request", "send", "listen", "status", "top", "dead")
+COMMANDS = (
+    "demo",
+    "broker",
+    "run",
+    "request",
+    "send",
+    "listen",
+    "status",
+    "top",
+    "dead",
+    "doctor",
+    "graph",
+    "asyncapi",
+    "contract",
+)
 
 
 class CommandGroup(click.Group):

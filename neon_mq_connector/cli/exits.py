@@ -30,7 +30,11 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     OK = 0, "done"
-    FAILED = 1, "no answer came in time, no message has that id, or a step of the demo failed"
+    FAILED = (
+        1,
+        "no answer came in time, no message has that id, a step of the demo failed, or an error "
+        "was found",
+    )
     USAGE = 2, "the command line or the JSON in it cannot be used"
     NO_BROKER = 3, "no broker or management interface answers there, or the connection was lost"
     REFUSED = 4, "the broker refused: password, virtual host, permission, or a declare"

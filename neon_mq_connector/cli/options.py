@@ -105,9 +105,17 @@ management_option = click.option(
 )
 
 
+def broker_options(function: Command) -> Command:
+    """Add the options that say where the broker is, as `chosen_connection` takes them."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
 def connection_options(function: Command) -> Command:
     """Add the options that say where the broker is; the command gets a `Connection` first."""
 
+    @broker_options
     @functools.wraps(function)
     def command(
         *,
@@ -119,8 +127,6 @@ def connection_options(function: Command) -> Command:
     ) -> Any:
         return function(chosen_connection(url, config_file, user, vhost), **others)
 
-    for option in reversed(_OPTIONS):
-        command = option(command)
     return command
 
 

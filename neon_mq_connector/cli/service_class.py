@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -54,16 +55,19 @@ def load_service(where: str) -> type[Service]:
     return service
 
 
-def make_service(kind: type[Service], name: str | None = None) -> Service:
-    """Construct a service; its configuration is looked for as services do.
+def make_service(
+    kind: type[Service], name: str | None = None, config: Mapping[str, Any] | None = None
+) -> Service:
+    """Construct a service.
 
     Args:
         kind: its class, whose constructor may take ``config`` and ``service_name``.
         name: the name of the service; by default that of the constructor, or the name of the class
             in snake case.
+        config: its configuration; by default it looks for one as services do.
 
     Raises:
-        CommandError: the constructor takes no name, or needs other arguments.
+        CommandError: the constructor takes no name or no configuration, or needs other arguments.
     """
     parameters = inspect.signature(kind).parameters
     required = [
@@ -77,7 +81,10 @@ def make_service(kind: type[Service], name: str | None = None) -> Service:
             f"{kind.__name__} needs {', '.join(sorted(others))}: derive a class whose constructor "
             "takes only config and service_name, or nothing"
         )
-    arguments: dict[str, Any] = {"config": None} if "config" in required else {}
+    if config is not None and "config" not in parameters:
+        raise _unusable(f"--url or --config: the constructor of {kind.__name__} takes no config")
+    given = config is not None or "config" in required
+    arguments: dict[str, Any] = {"config": config} if given else {}
     if name is not None and "service_name" not in parameters:
         raise _unusable(f"--name: the constructor of {kind.__name__} takes no service_name")
     if name is not None or "service_name" in required:

@@ -60,6 +60,11 @@ class MessageType:
     def _adapter(self) -> TypeAdapter[Any]:
         return _adapter_of(self._annotation)
 
+    @property
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """What pydantic knows of it; None where nothing is said but that it is a dict, or None."""
+        return None if self.is_dict or self.is_none else self._adapter
+
     def prepare(self) -> None:
         """Do now what the first message would have to wait for.
 

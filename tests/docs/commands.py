@@ -82,12 +82,21 @@ def _run_python(typed: Typed, arguments: list[str], programs: Programs) -> None:
 
 def _run_command(typed: Typed, arguments: list[str], programs: Programs) -> None:
     check_command(arguments)
-    if not arguments or arguments[0] not in _RUN or "--help" in arguments:
+    if not arguments or "--help" in arguments:
+        return
+    if arguments[0] not in _RUN and not _describes(arguments, programs):
         return
     program = programs.start(typed.line, ["-m", "neon_mq_connector.cli", *arguments])
     if arguments[0] not in ("run", "listen") or "--count" in arguments:
         program.finish()
     program.expect(typed.shown)
+
+
+def _describes(arguments: list[str], programs: Programs) -> bool:
+    """Whether a service is described that is a program of the page."""
+    if arguments[0] != "asyncapi":
+        return False
+    return (programs.folder / f"{arguments[1].partition(':')[0]}.py").is_file()
 
 
 def check_command(arguments: list[str]) -> None:

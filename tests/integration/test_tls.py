@@ -15,6 +15,8 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import MQError
+from neon_mq_connector.operations.diagnosis import diagnose
+from neon_mq_connector.operations.findings import Finding
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
@@ -147,6 +149,21 @@ def test_requests_are_answered_however_big(connect: Connect) -> None:
     assert service.request({"text": "hello"}, "echo", timeout=30)["text"] == "hello"
     text = "x" * BIG
     assert service.request({"text": text}, "echo", timeout=30)["text"] == text
+
+
+def test_the_doctor_looks_at_the_certificate(tls_broker: TlsBroker, connect: Connect) -> None:
+    def tls_of(connector: MQConnector) -> Finding:
+        return next(each for each in diagnose(connector) if each.check == "tls")
+
+    expiring = tls_of(connect())
+    assert (expiring.level.value, expiring.remedy) == ("warning", "renew it before then")
+    assert "Hostname mismatch" in tls_of(connect(server_hostname="elsewhere")).message
+    untrusted = tls_of(connect(ca_file=str(tls_broker.other_certificate)))
+    assert (untrusted.level.value, "is refused" in untrusted.message) == ("error", True)
+    unverified = tls_of(connect(verify=False))
+    assert "is not verified" in unverified.message
+    plain = tls_of(connect(port=tls_broker.node.port))
+    assert "no encrypted connection" in plain.message
 
 
 def test_many_threads_ask_and_send_at_once(connect: Connect) -> None:

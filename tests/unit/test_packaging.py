@@ -21,8 +21,8 @@ from tests.unit.test_import_layers import imported_packages, sources
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-# aio-pika and pydantic 2 are never without them
-PARTS_OF_REQUIRED = {"aiormq", "pydantic_core", "typing_extensions"}
+# what aio-pika, pydantic 2 and ovos-config are never without
+PARTS_OF_REQUIRED = {"aiormq", "pydantic_core", "typing_extensions", "yaml"}
 LOADED_BY = {"pytest"}  # it loads the plugin, which nothing else imports
 BUILT_FROM = (
     "CHANGELOG.md",

@@ -1,0 +1,116 @@
+"""The service that a command is about: a class of the user's, or the command's own connector."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from neon_mq_connector.cli.connection import DEFAULT_USER
+from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.options import broker_options, chosen_connection
+from neon_mq_connector.cli.service_class import Service, load_service, make_service
+from neon_mq_connector.config.sources import read_json
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.handlers.registering import declared_in
+
+_PRE_RUN = click.option(
+    "--pre-run",
+    is_flag=True,
+    help="Call the service's pre_run, for services that register their consumers there.",
+)
+
+
+def service_options(
+    *, required: bool = False, several: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
+    """Add what `chosen_service` takes: the class, where its broker is, and `--pre-run`.
+
+    Args:
+        required: whether there has to be a class.
+        several: whether there may be several; the command then gets a tuple.
+    """
+    metavar = "MODULE:CLASS" if required else "[MODULE:CLASS]"
+    argument = click.argument(
+        "where", metavar=metavar + "..." * several, required=required, nargs=-1 if several else 1
+    )
+    return lambda function: argument(_PRE_RUN(broker_options(function)))
+
+
+def chosen_service(
+    *,
+    where: str | None,
+    url: Any,
+    config_file: Path | None,
+    user: str | None,
+    vhost: str | None,
+    pre_run: bool,
+) -> tuple[Service, str]:
+    """Construct the service that the command line names, without running it.
+
+    Consumers that it registers in its constructor are registered then, and its declared handlers.
+
+    Args:
+        where: ``module:Class``; None for a connector that logs in as `user`.
+        url: the value of `--url`; by default its configuration says where its broker is.
+        config_file: its configuration.
+        user: the name of the service, which is its entry under ``users``.
+        vhost: its virtual host.
+        pre_run: whether to call `pre_run`, which may do more than to register.
+
+    Returns:
+        The service, and the virtual host to look at.
+
+    Raises:
+        click.UsageError: both --url and --config are given.
+        CommandError: there is no such class, it cannot be constructed so, or one of its handlers
+            cannot work, as it is declared.
+        ConfigurationError: the configuration cannot be used.
+    """
+    if where is None:
+        connection = chosen_connection(url, config_file, user, vhost)
+        return connection.connector(MQConnector, user or DEFAULT_USER), connection.vhost
+    ctx = click.get_current_context()
+    if ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT and config_file is not None:
+        url = None
+    if url is not None and config_file is not None:
+        raise click.UsageError("--url and --config say the same: give one of them")
+    config = None
+    if config_file is not None:
+        config = read_json(config_file)
+    elif url is not None:
+        connection = chosen_connection(url, None, user, vhost)
+        (entry,) = connection.config["users"].values()
+        config = {**connection.config, "users": {"default": entry}}
+    kind = load_service(where)
+    try:
+        service = make_service(kind, user, config)
+        if vhost is None and url is not None:
+            vhost = url.vhost
+        if vhost is not None:
+            service.vhost = vhost
+        for handler in declared_in(kind).values():
+            handler.signature.prepare()
+        if pre_run:
+            called: Any = service.pre_run()
+            if inspect.isawaitable(called):
+                asyncio.run(_finished(called))
+    except (MQError, CommandError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise CommandError(
+            f"{where} cannot be used: {type(error).__name__}: {reason}", ExitCode.USAGE
+        ) from error
+    return service, service.vhost
+
+
+async def _finished(call: Any) -> None:
+    await call

@@ -1,0 +1,286 @@
+"""Describe a service as an AsyncAPI 3 document: its queues, and what they take and answer."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from neon_mq_connector.contract.models import Models
+from neon_mq_connector.contract.schemas import IS_ERROR, STREAM, Document
+from neon_mq_connector.envelope import ACCEPTS_ERRORS, ERROR
+from neon_mq_connector.handlers.declared import Declared, Subscriber
+from neon_mq_connector.handlers.registering import declared_in
+
+_BINDING = "0.3.0"
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
+
+
+def describe(service: Any) -> Document:
+    """Describe a service as an AsyncAPI 3 document.
+
+    Its declared handlers are described with their types. Of other consumers that are registered
+    with it only the queue is known.
+
+    Args:
+        service: an `MQConnector` or `AsyncMQConnector`; it is not run.
+
+    Returns:
+        The document, made of what JSON has. There is no user and no password in it.
+
+    Raises:
+        ConfigurationError: the configuration cannot be used.
+        TypeError, ValueError: a handler cannot work, as it is declared.
+    """
+    return _Description(service).document()
+
+
+class _Description:
+    def __init__(self, service: Any) -> None:
+        self._service = service
+        self._vhost: str = service.vhost
+        self._channels: Document = {}
+        self._operations: Document = {}
+        self._messages: Document = {}
+
+    def document(self) -> Document:
+        """Make the document."""
+        handlers = [getattr(self._service, name) for name in declared_in(type(self._service))]
+        models = Models(each.signature.prepare() for each in handlers)
+        for handler in handlers:
+            self._add_handler(handler, models)
+        declared = {each.name for each in handlers}
+        for name, thread in self._service.consumers.items():
+            if name not in declared:
+                self._add_consumer(name, thread.consumer.registration)
+        answered = any("reply" in each for each in self._operations.values())
+        if answered:
+            self._messages["error"] = _error_message()
+        schemas = {**models.schemas, **({"NeonError": _ERROR_SCHEMA} if answered else {})}
+        return {
+            "asyncapi": "3.0.0",
+            "info": self._info(),
+            "defaultContentType": "application/json",
+            "servers": dict(self._servers()),
+            "channels": self._channels,
+            "operations": self._operations,
+            "components": {
+                "messages": self._messages,
+                "schemas": schemas,
+                "messageTraits": {"request": _REQUEST_TRAIT},
+                "securitySchemes": {"user": {"type": "userPassword"}},
+            },
+        }
+
+    def _info(self) -> Document:
+        kind = type(self._service)
+        info = {"title": self._service.service_name, "version": _version_of(kind)}
+        text = inspect.cleandoc(kind.__dict__.get("__doc__") or "")
+        return {**info, "description": text} if text else info
+
+    def _servers(self) -> Iterator[tuple[str, Document]]:
+        settings = self._service.settings
+        for number, endpoint in enumerate(settings.endpoints, 1):
+            name = "broker" if number == 1 else f"broker-{number}"
+            yield (
+                name,
+                {
+                    "host": str(endpoint),
+                    "protocol": "amqps" if settings.tls.enabled else "amqp",
+                    "protocolVersion": "0-9-1",
+                    "pathname": f"/{quote(self._vhost, safe='')}",
+                    "security": [_reference("components", "securitySchemes", "user")],
+                },
+            )
+
+    # -- what is consumed ----------------------------------------------------------------------
+
+    def _add_handler(self, handler: Declared[Any, Any, Any], models: Models) -> None:
+        request, answer = handler.signature.prepare()
+        message = self._message(handler.name, "request", models.request(request), str(request))
+        message["traits"] = [_reference("components", "messageTraits", "request")]
+        if isinstance(handler, Subscriber):
+            operation = self._receive(
+                handler.name, handler.exchange, self._exchange(handler.exchange, "fanout"), "event"
+            )
+        else:
+            options = handler.options
+            operation = self._receive(
+                handler.name,
+                handler.target,
+                self._queue(
+                    handler.target,
+                    durable=options.get("durable", False),
+                    exclusive=options.get("queue_exclusive", False),
+                ),
+                "request",
+            )
+            if not answer.is_none:
+                self._message(handler.name, "answer", models.answer(answer), str(answer))
+                operation["reply"] = self._reply(handler)
+        text = inspect.cleandoc(handler.function.__doc__ or "")
+        if text:
+            operation["summary"], _, rest = text.partition("\n")
+            if rest.strip():
+                operation["description"] = rest.strip()
+
+    def _add_consumer(self, name: str, registration: Any) -> None:
+        """Add a consumer whose callback says nothing of types."""
+        queue, exchange = registration.queue, registration.exchange
+        self._message(name, "request", {"type": "object"})
+        if registration.delete_on_stop and exchange is not None:
+            self._receive(name, exchange.name, self._exchange(exchange.name, exchange.type), "")
+        else:
+            binding = self._queue(queue.name, durable=queue.durable, exclusive=queue.exclusive)
+            self._receive(name, queue.name or None, binding, "")
+
+    def _receive(self, name: str, address: str | None, binding: Document, kind: str) -> Document:
+        """Add a channel and the operation that receives from it."""
+        channel = _identifier(address or name)
+        entry = self._channels.setdefault(
+            channel, {"address": address, "messages": {}, "bindings": {"amqp": binding}}
+        )
+        key = _identifier(f"{name}.request")
+        entry["messages"][key] = _reference("components", "messages", key)
+        operation = {
+            "action": "receive",
+            "channel": _reference("channels", channel),
+            "messages": [_reference("channels", channel, "messages", key)],
+        }
+        if kind == "event":
+            operation["tags"] = [{"name": "subscription"}]
+        self._operations[_identifier(name)] = operation
+        return operation
+
+    def _reply(self, handler: Declared[Any, Any, Any]) -> Document:
+        """Add the channel of the answers, whose address is in each request."""
+        channel = _identifier(f"{handler.target}.reply")
+        answer = _identifier(f"{handler.name}.answer")
+        self._channels[channel] = {
+            "address": None,
+            "messages": {
+                answer: _reference("components", "messages", answer),
+                "error": _reference("components", "messages", "error"),
+            },
+        }
+        reply: Document = {
+            "address": {
+                "location": "$message.header#/replyTo",
+                "description": "The AMQP property reply_to of the request.",
+            },
+            "channel": _reference("channels", channel),
+            "messages": [
+                _reference("channels", channel, "messages", answer),
+                _reference("channels", channel, "messages", "error"),
+            ],
+        }
+        if handler.signature.in_parts:
+            reply[STREAM] = True
+        return reply
+
+    def _message(self, name: str, role: str, payload: Document, title: str = "") -> Document:
+        key = _identifier(f"{name}.{role}")
+        message = {"name": key, "payload": payload}
+        if title.isidentifier() and "$ref" in payload:
+            message["title"] = title
+        self._messages[key] = message
+        return message
+
+    def _queue(self, name: str, *, durable: bool, exclusive: bool) -> Document:
+        queue = {
+            "name": name,
+            "durable": durable,
+            "exclusive": exclusive,
+            "autoDelete": False,
+            "vhost": self._vhost,
+        }
+        return {"is": "queue", "queue": queue, "bindingVersion": _BINDING}
+
+    def _exchange(self, name: str, kind: str) -> Document:
+        exchange = {"name": name, "type": kind, "durable": False, "vhost": self._vhost}
+        return {"is": "routingKey", "exchange": exchange, "bindingVersion": _BINDING}
+
+
+def _identifier(name: str) -> str:
+    return _UNSAFE.sub("_", name)
+
+
+def _reference(*path: str) -> Document:
+    return {"$ref": "#/" + "/".join(path)}
+
+
+def _version_of(kind: type) -> str:
+    """Return the version of the module or package of a class."""
+    for name in (kind.__module__, kind.__module__.partition(".")[0]):
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str):
+            return version
+    return "0.0.0"
+
+
+_CORRELATION = {
+    "location": "$message.header#/correlationId",
+    "description": "The AMQP property correlation_id; the answer has that of its request.",
+}
+_REQUEST_TRAIT = {
+    "headers": {
+        "type": "object",
+        "properties": {
+            "replyTo": {
+                "type": "string",
+                "description": "The AMQP property reply_to: the queue for the answer.",
+            },
+            "correlationId": {
+                "type": "string",
+                "description": "The AMQP property correlation_id: what the answer is known by.",
+            },
+            ACCEPTS_ERRORS: {
+                "type": "integer",
+                "const": 1,
+                "description": "The asker reads error answers; implied by reply_to without a "
+                "routing_key in the body.",
+            },
+        },
+    },
+    "correlationId": _CORRELATION,
+}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "title": "NeonError",
+    "description": "The service has failed, or refuses the request.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {
+                "type": {"type": "string", "description": "The name of the exception."},
+                "message": {"type": "string"},
+                "details": {
+                    "description": "Of a request that does not fit: a list of field and message."
+                },
+            },
+        },
+        "message_id": {"type": "string"},
+        "context": {"type": "object"},
+    },
+}
+
+
+def _error_message() -> Document:
+    return {
+        "name": "error",
+        "title": "Error",
+        "summary": "Instead of an answer, when the request has failed for the last time.",
+        "headers": {
+            "type": "object",
+            "required": [ERROR],
+            "properties": {ERROR: {"type": "string", "description": "The name of the exception."}},
+        },
+        "correlationId": _CORRELATION,
+        "payload": _reference("components", "schemas", "NeonError"),
+        IS_ERROR: True,
+    }

@@ -1,0 +1,156 @@
+"""Find out what keeps a service from working, from the name of its broker to its queues."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pika.exceptions as pika_errors
+from pika.adapters.blocking_connection import BlockingChannel
+
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.envelope import new_id
+from neon_mq_connector.errors import AuthenticationError, MQError, VhostAccessError
+from neon_mq_connector.handlers.registering import register_handlers
+from neon_mq_connector.operations.findings import Finding, Level, error, ok, skipped, warning
+from neon_mq_connector.operations.managed import check_clock
+from neon_mq_connector.operations.management import ManagementAPI
+from neon_mq_connector.operations.reaching import check_server
+from neon_mq_connector.operations.service_queues import check_queues
+from neon_mq_connector.operations.trying import Trial, opened
+from neon_mq_connector.threads.quiet import quiet_pika
+
+_CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked")
+
+
+def diagnose(
+    connector: Any,
+    *,
+    vhost: str | None = None,
+    management: ManagementAPI | str | None = None,
+    timeout: float = 10.0,
+) -> list[Finding]:
+    """Find out what keeps a service from working.
+
+    Nothing of what is tried stays on the broker, and no consumer is started.
+
+    Args:
+        connector: an `MQConnector` or `AsyncMQConnector`. Its configuration is checked, and the
+            queues of its consumers: those that are registered with it, and the handlers of its
+            class, which are registered for that.
+        vhost: the virtual host to look at, as it is; that of the connector by default.
+        management: the management interface of the broker, or its URL; by default that of the
+            setting ``management_url``, or of the usual port of its host.
+        timeout: for each step, in seconds.
+
+    Returns:
+        What was found, in the order of the checks; see `Finding`. A check that makes no sense after
+        the failure of another is a warning that says so.
+
+    Raises:
+        ConfigurationError: the configuration cannot be used.
+        TypeError, ValueError: a handler cannot work, as it is declared.
+    """
+    register_handlers(connector)
+    service: MQConnector = getattr(connector, "_threaded", connector)
+    with quiet_pika():
+        return list(_findings(service, vhost or service.vhost, management, timeout))
+
+
+def _findings(
+    service: MQConnector, vhost: str, management: ManagementAPI | str | None, timeout: float
+) -> Iterator[Finding]:
+    name = f"neon-mq doctor {new_id()[:12]}"
+    servers = service._all_parameters(
+        vhost,
+        client_properties={"connection_name": name},
+        socket_timeout=timeout,
+        stack_timeout=timeout,
+    )
+    user = str(service.mq_credentials.username)
+    reached = []
+    for server in servers:
+        found = list(check_server(server, timeout))
+        yield from found
+        if all(each.level is not Level.ERROR for each in found):
+            reached.append(server)
+    if not reached:
+        yield skipped("password", "no server can be reached")
+        return
+    with opened(reached) as control:
+        try:
+            facts = control.call("logging in", _facts, timeout=3 * timeout)
+        except (MQError, pika_errors.AMQPError) as failure:
+            yield from _refused(failure, user, vhost)
+            return
+        connected = time.time()
+        yield ok("password", f"accepted for user {user!r}")
+        yield ok("virtual host", f"{vhost!r} is open to this user")
+        yield from _about_the_broker(*facts)
+        trial = Trial(control, service.service_name, reached[0], timeout)
+        yield from trial.alarms()
+        if not isinstance(management, ManagementAPI):
+            management = ManagementAPI.of(reached[0], management or service.settings.management_url)
+            management.timeout = timeout
+        clock = check_clock(management, vhost, name, connected)
+        yield clock
+    # another connection: an alarm blocks the first one, and would keep its queues
+    with opened(reached) as control:
+        again = Trial(control, service.service_name, reached[0], timeout)
+        yield from again.permissions(trial.obstacle)
+        yield again.transient_queues()
+    yield from check_queues(
+        service.consumers, reached, management if clock.check == "clock" else None, timeout
+    )
+
+
+def _refused(failure: Exception, user: str, vhost: str) -> Iterator[Finding]:
+    """Say what the broker has refused at the login."""
+    if isinstance(failure, VhostAccessError):
+        yield ok("password", "accepted")
+        yield error(
+            "virtual host",
+            str(failure),
+            f"rabbitmqctl add_vhost '{vhost}', and set_permissions -p '{vhost}' '{user}' "
+            "'.*' '.*' '.*'",
+        )
+    elif isinstance(failure, AuthenticationError):
+        yield error(
+            "password",
+            str(failure),
+            f"correct the password, or rabbitmqctl change_password '{user}'",
+        )
+    else:
+        yield error("broker", str(failure), "see that RabbitMQ listens there, and look at its log")
+    yield skipped("permissions and queues", "there is no connection")
+
+
+def _facts(channel: BlockingChannel) -> tuple[dict[str, Any], pika.connection.Parameters]:
+    """Return what the broker tells of itself, and what was negotiated."""
+    connection = channel.connection._impl  # pika has no public name for either
+    return dict(connection.server_properties or {}), connection.params
+
+
+def _about_the_broker(
+    properties: dict[str, Any], agreed: pika.connection.Parameters
+) -> Iterator[Finding]:
+    broker = f"{properties.get('product', 'unknown')} {properties.get('version', '')}".strip()
+    capabilities = properties.get("capabilities") or {}
+    missing = [each for each in _CAPABILITIES if not capabilities.get(each)]
+    if missing:
+        yield error(
+            "broker", f"{broker} has no {', '.join(missing)}", "use RabbitMQ 3.8 or a later one"
+        )
+    else:
+        yield ok("broker", f"{broker}, with all that is needed")
+    lines = f"frames of {agreed.frame_max} bytes, {agreed.channel_max} channels"
+    if agreed.heartbeat:
+        yield ok("negotiated", f"heartbeat {agreed.heartbeat} s, {lines}")
+    else:
+        yield warning(
+            "negotiated",
+            f"no heartbeat, {lines}; a connection that is cut off is not noticed",
+            "set `heartbeat` in the configuration, and on the broker, to 60",
+        )

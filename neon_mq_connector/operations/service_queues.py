@@ -1,0 +1,155 @@
+"""Check the queues of a service: as they are declared, and as they exist."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pika
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.consumers.registration import Registration
+from neon_mq_connector.control.control import Control
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
+from neon_mq_connector.operations.managed import surprises
+from neon_mq_connector.operations.management import ManagementAPI, ManagementError
+from neon_mq_connector.operations.trying import opened
+from neon_mq_connector.topology import (
+    NOT_FOUND,
+    PRECONDITION_FAILED,
+    RESOURCE_LOCKED,
+    DeclareExchange,
+    DeclareQueue,
+    Queue,
+    QueueStatus,
+    Refusal,
+    Step,
+)
+
+_DIFFERENCE = re.compile(r"inequivalent arg '(?P<what>[^']+)'.*?(?P<values>received .*)", re.DOTALL)
+
+
+def check_queues(
+    consumers: Mapping[str, Any],
+    servers: Sequence[pika.ConnectionParameters],
+    management: ManagementAPI | None,
+    timeout: float,
+) -> Iterator[Finding]:
+    """Check the queue of each consumer.
+
+    Args:
+        consumers: the consumers of a connector, by name.
+        servers: how to connect, one entry per server.
+        management: a client of the broker's management interface, if there is one.
+        timeout: for each step, in seconds.
+    """
+    by_vhost: dict[str, list[Registration]] = {}
+    for thread in consumers.values():
+        vhost = thread.connection_params.virtual_host
+        by_vhost.setdefault(vhost, []).append(thread.consumer.registration)
+    for vhost, registrations in by_vhost.items():
+        there = [copy.copy(server) for server in servers]
+        for each in there:
+            each.virtual_host = vhost
+        with opened(there) as control:
+            for registration in registrations:
+                try:
+                    yield from _Queue(control, registration, vhost, timeout).findings(management)
+                except (MQError, Refusal, pika_errors.AMQPError) as failure:
+                    yield error(f"queue {registration.queue.name!r}", str(failure))
+
+
+class _Queue:
+    """One queue in one virtual host."""
+
+    def __init__(
+        self, control: Control, registration: Registration, vhost: str, timeout: float
+    ) -> None:
+        self._control = control
+        self._registration = registration
+        self._queue = registration.queue
+        self._vhost = vhost
+        self._timeout = timeout
+        self._check = f"queue {self._queue.name!r}"
+
+    def findings(self, management: ManagementAPI | None) -> Iterator[Finding]:
+        """Look at its exchange, at the queue, and at what is parked."""
+        exchange = self._registration.exchange
+        if exchange is not None and self._exists(DeclareExchange(exchange, passive=True)):
+            yield from self._differences(
+                f"exchange {exchange.name!r}", DeclareExchange(exchange), "exchange"
+            )
+        if self._registration.delete_on_stop or self._queue.exclusive:
+            yield ok(self._check, "it is made at the start and goes at the end")
+        else:
+            yield from self._shared(management)
+        yield from self._parked()
+
+    def _shared(self, management: ManagementAPI | None) -> Iterator[Finding]:
+        try:
+            status = self._exists(DeclareQueue(self._queue, passive=True))
+        except Refusal as refusal:
+            if refusal.code != RESOURCE_LOCKED:
+                raise
+            yield error(
+                self._check,
+                "another connection has it for itself (exclusive)",
+                "stop that program, or use a queue of another name",
+            )
+            return
+        if status is None:
+            yield warning(
+                self._check, f"it does not exist in {self._vhost!r}", "start the service once"
+            )
+            return
+        counts = f"consumers: {status.consumers}, waiting messages: {status.messages}"
+        if status.consumers:
+            yield ok(self._check, counts)
+        else:
+            yield warning(self._check, counts, "start the service")
+        yield from self._differences(self._check, DeclareQueue(self._queue), "queue")
+        if management is not None:
+            yield from self._surprises(management)
+
+    def _surprises(self, management: ManagementAPI) -> Iterator[Finding]:
+        try:
+            row = management.call("GET", "queues", self._vhost, self._queue.name)
+        except ManagementError as failure:
+            yield skipped(f"policies of {self._check}", str(failure))
+            return
+        for text in surprises(row, dict(self._queue.arguments)):
+            yield warning(self._check, text, "declare it in the service too, or remove it")
+
+    def _differences(self, check: str, step: Step, kind: str) -> Iterator[Finding]:
+        """Declare what exists: the broker tells how it differs, and makes nothing."""
+        try:
+            self._control.perform_step(step, timeout=self._timeout)
+        except Refusal as refusal:
+            found = _DIFFERENCE.search(refusal.text)
+            if refusal.code == PRECONDITION_FAILED and found:
+                yield warning(
+                    check,
+                    f"it exists otherwise and is used as it is: {found['what']}: {found['values']}",
+                    f"declare the {kind} so in the service, or delete it while no service runs",
+                )
+
+    def _parked(self) -> Iterator[Finding]:
+        name = self._registration.dead_queue
+        status = self._exists(DeclareQueue(Queue(name), passive=True)) if name else None
+        if status is not None and status.messages:
+            yield warning(
+                self._check,
+                f"messages that have failed and are parked in {name!r}: {status.messages}",
+                f"neon-mq dead show {name}",
+            )
+
+    def _exists(self, step: Step) -> QueueStatus | None:
+        try:
+            return self._control.perform_step(step, timeout=self._timeout) or QueueStatus("")
+        except Refusal as refusal:
+            if refusal.code == NOT_FOUND:
+                return None
+            raise
