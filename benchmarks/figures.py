@@ -100,6 +100,28 @@ _REQUESTS = Experiment(
     ),
 )
 
+_HANDLERS = Experiment(
+    "handlers",
+    "ways to write a service, 64 futures",
+    {
+        name: Contender(Role(our_requests.FutureAsker, name, {"in_flight": 64}), service)
+        for name, service in {
+            "raw": Role(our_requests.Service, "raw"),
+            "decorated": Role(our_requests.DecoratedService, "decorated", _ON_SUCCESS),
+            "declared": Role(our_requests.DeclaredService, "declared"),
+            "typed": Role(our_requests.DeclaredService, "typed", {"typed": True}),
+        }.items()
+    },
+    (
+        Figure("decorated callback, to a raw one", "decorated", "raw", at_least(0.9)),
+        Figure("  processor's time of the service", "decorated", "raw", None, "service_cpu", "µs"),
+        Figure("declared handler, to a raw callback", "declared", "raw", at_least(0.9)),
+        Figure("  processor's time of the service", "declared", "raw", None, "service_cpu", "µs"),
+        Figure("declared handler with models, to a raw callback", "typed", "raw", at_least(0.8)),
+        Figure("  processor's time of the service", "typed", "raw", None, "service_cpu", "µs"),
+    ),
+)
+
 _SEND = Experiment(
     "send",
     "confirmed sending",
@@ -453,6 +475,7 @@ _OTHER_COROUTINES = Experiment(
 EXPERIMENTS = (
     _REQUEST,
     _REQUESTS,
+    _HANDLERS,
     _SEND,
     _DISK,
     _PUBLISH,

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pika
+from pydantic import BaseModel
 
 from benchmarks.actor import PAYLOAD_BYTES, Actor, Load, Sample, Stopwatch
 from benchmarks.ours.connector import make_connector
 from benchmarks.plain_pika.requests import of_times
 from benchmarks.site import Site
-from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector import MQConnector, consumer, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.utils.client_utils import send_mq_request
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -48,6 +49,46 @@ class DecoratedService(Actor):
         self._connector.register_consumer(
             "requests", site.vhost, queue, self._connector.answer, ack=ack
         )
+        self._connector.run()
+
+    def close(self) -> None:
+        """Stop the service."""
+        self._connector.stop()
+
+
+class Text(BaseModel):
+    """A request, or an answer, with a type."""
+
+    text: str
+
+
+class _Declared(MQConnector):
+    @consumer("{queue}")
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": request["text"]}
+
+
+class _Typed(MQConnector):
+    @consumer("{queue}")
+    def answer(self, request: Text) -> Text:
+        return Text(text=request.text)
+
+
+class DeclaredService(Actor):
+    """Answer each request with its own text, which a declared handler returns.
+
+    Args:
+        site: where the broker is.
+        queue: where requests come.
+        typed: whether requests and answers are pydantic models, and not dicts.
+    """
+
+    def __init__(self, site: Site, queue: str, *, typed: bool = False) -> None:
+        super().__init__(site, queue)
+        name = "bench_service"
+        self._connector: Any = (_Typed if typed else _Declared)(site.config(name), name)
+        self._connector.vhost = site.vhost
+        self._connector.queue = queue
         self._connector.run()
 
     def close(self) -> None:
