@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 #: Its own background, since a page may be dark where the system is light.
@@ -46,6 +47,11 @@ class Drawing:
             f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">'
             f"{escape(words)}</text>"
         )
+
+    def column(self, x: float, y: float, lines: Sequence[str], kind: str = "") -> None:
+        """Write lines of text below each other, each in the middle of x."""
+        for place, line in enumerate(lines):
+            self.text(x, y + 16 * place, line, f"{kind} faint small" if place else kind, "middle")
 
     def box(
         self, x: float, y: float, width: float, height: float, kind: str = "box", round: float = 6
