@@ -6,13 +6,14 @@ import logging
 import sys
 from pathlib import Path
 
-from pictures import answer, consumer_states, settlement, terminal, threads
+from pictures import answer, consumer_states, layers, settlement, terminal, threads
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 PICTURES = {
     "answer": answer.make,
     "consumer-states": consumer_states.make,
     "demo": terminal.make,
+    "layers": layers.make,
     "message-states": settlement.make,
     "threads": threads.make,
 }
