@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -23,7 +22,6 @@ _EXPECTED = {
     "alice reads: open",
     "bob reads: open",
 }
-_OURS = ("shop", "alice", "bob", "undertaker", "client")
 
 
 def main(names: list[str]) -> int:
@@ -53,12 +51,7 @@ def main(names: list[str]) -> int:
 
 def _run(program: Path, broker: PrivateBroker) -> str:
     """Run one; return what is wrong."""
-    config = broker.directory / "compared.json"
-    user = {"user": broker.username, "password": broker.password}
-    users = dict.fromkeys(_OURS, user)
-    content = {"server": broker.host, "port": broker.port, "users": users}
-    config.write_text(json.dumps(content), encoding="utf-8")
-    env = {**os.environ, "NEON_MQ_URL": broker.url("/"), "NEON_MQ_CONFIG_PATH": str(config)}
+    env = {**os.environ, "NEON_MQ_URL": broker.url("/")}
     command = [sys.executable, str(program)]
     try:
         done = subprocess.run(
