@@ -23,7 +23,7 @@ class Item(BaseModel):
 
 
 async def price(**request: Any) -> float:
-    """Answer. Requests and answers, errors too, are pickled: whoever sends can run code here."""
+    """Answer. Requests and answers, errors too, are pickled: a sender can run code here."""
     item = Item.model_validate(request)
     return PRICES[item.name] * item.count
 
