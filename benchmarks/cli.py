@@ -33,6 +33,7 @@ class Options:
         out: the folder to write to.
         profile: whether to look where the time goes, too.
         scale: whether to measure what grows, instead.
+        draw: whether to draw the plots of earlier measurements, and measure nothing.
     """
 
     only: tuple[str, ...]
@@ -41,6 +42,7 @@ class Options:
     out: Path
     profile: bool = False
     scale: bool = False
+    draw: bool = False
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -75,6 +77,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         help="measure what the work costs as queues, threads and bodies grow, and nothing else",
     )
     parser.add_argument(
+        "--draw",
+        action="store_true",
+        help="measure nothing: draw the plots anew from the JSON files in the folder",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path(__file__).parent.parent / "docs" / "benchmarks",
@@ -97,6 +104,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         out=chosen.out,
         profile=chosen.profile,
         scale=chosen.scale,
+        draw=chosen.draw,
     )
 
 
@@ -132,9 +140,7 @@ def _run_figures(options: Options, broker: PrivateBroker) -> list[Results]:
     lines = [line for each in everything for line in report.lines_of(each)]
     print(report.as_text(lines))
     _write_json(options.out / "results.json", report.as_dict(everything, options.load, rounds))
-    (options.out / "results.svg").write_text(
-        plots.ratio_plot(lines, "neon-mq-connector over plain pika; the marks are what is wanted")
-    )
+    plots.draw_figures(options.out)
     if options.profile:
         for experiment in chosen:
             _say(f"{experiment.name}: a profile ...")
@@ -159,15 +165,13 @@ def _run_scales(options: Options, broker: PrivateBroker) -> list[Results]:
             point: report.rounded(found.samples) for point, found in results.items()
         }
         for chart in each.charts:
-            curves = scale.curves_of(chart, results)
+            curves = scale.curves_of(chart, content[each.name])
             if curves:
                 print(scale.as_text(each, chart, curves))
-                (options.out / f"scale-{chart.name}.svg").write_text(
-                    plots.curve_plot(curves, chart.title, each.axis, chart.unit)
-                )
     _write_json(
         options.out / "scale.json", {**report.conditions(options.load, rounds), "samples": content}
     )
+    plots.draw_scales(options.out)
     return everything
 
 
@@ -194,6 +198,10 @@ def main() -> int:
         The exit code: 1 when a contender failed or there is no profiler.
     """
     options = parse()
+    if options.draw:
+        plots.draw_figures(options.out)
+        plots.draw_scales(options.out)
+        return 0
     with PrivateBroker() as broker:
         try:
             return 0 if run(options, broker) else 1

@@ -1,136 +1,140 @@
-"""Plots as SVG, written by hand: two kinds are not worth a library."""
+"""The plots, drawn from the JSON that a measurement has left."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+from pathlib import Path
+from typing import Any
 
-from benchmarks.report import Line, number
-from benchmarks.scale import Curve
+from benchmarks.report import number
+from benchmarks.scale import SCALES, Chart, Curve, curves_of
+from benchmarks.topics import TOPICS, Bar, Samples, Topic, value_of
+from pictures.svg import Drawing
 
-_STYLE = (
-    "text{font:12px sans-serif;fill:#333}.faint{fill:#777}.title{font-weight:bold}"
-    ".grid{stroke:#ddd}.one{stroke:#333}"
-)
-_BACKGROUND = "#fff"
-_REACHED, _MISSED, _OPEN = "#2a7f62", "#c2553a", "#8a8a8a"
-_COLOURS = ("#2a7f62", "#c2553a", "#3a6ea5", "#8a6d3b")
-
-
-def ratio_plot(lines: Sequence[Line], title: str) -> str:
-    """Draw a bar for each ratio, from 1 to where it is, and a mark where it is wanted to be.
-
-    Args:
-        lines: what was measured; those with a target of another kind are left out.
-        title: what stands above.
-
-    Returns:
-        An SVG document.
-    """
-    shown = [line for line in lines if not line.figure.absolute]
-    names, width, row = 330, 420, 24
-    exponents = [abs(math.log2(line.ratio.median)) for line in shown if line.ratio.median > 0]
-    targets = [line.figure.target.bound for line in shown if line.figure.target is not None]
-    exponents += [abs(math.log2(bound)) for bound in targets]
-    reach = math.ceil(max([1.0, *exponents]))
-    height = 60 + row * len(shown)
-
-    def x(ratio: float) -> float:
-        return names + width / 2 * (1 + math.log2(ratio) / reach)
-
-    parts = [_text(10, 20, title, "title")]
-    for exponent in range(-reach, reach + 1):
-        at = x(2.0**exponent)
-        parts.append(_line(at, 34, at, height - 22, "one" if exponent == 0 else "grid"))
-        parts.append(_text(at, height - 8, f"{2.0**exponent:g}", "faint", "middle"))
-    for place, line in enumerate(shown):
-        top = 36 + row * place
-        colour = {None: _OPEN, True: _REACHED, False: _MISSED}[line.reached]
-        start, end = sorted((x(1.0), x(line.ratio.median)))
-        parts.append(_text(10, top + 16, line.figure.title.replace("  ", "– "), ""))
-        parts.append(
-            f'<rect x="{start:.1f}" y="{top + 5}" width="{end - start:.1f}" height="14" '
-            f'fill="{colour}"/>'
-        )
-        if line.figure.target is not None:
-            at = x(line.figure.target.bound)
-            parts.append(
-                f'<path d="M{at:.1f} {top + 1}v22" stroke="#000" stroke-width="2">'
-                f"<title>{escape(line.figure.wanted)}</title></path>"
-            )
-        parts.append(_text(names + width + 10, top + 16, f"{line.ratio.median:.2f}", "faint"))
-    return _document(names + width + 60, height, parts)
+_WIDTH, _LABELS, _VALUES = 640, 242, 56
+_ROW, _GROUP = 22, 26
+#: The largest and the smallest of a linear axis from zero; beyond it is logarithmic.
+_LINEAR_UP_TO = 40.0
 
 
-def curve_plot(curves: Sequence[Curve], title: str, axis: str, unit: str) -> str:
-    """Draw curves, both axes logarithmic.
+def draw_figures(folder: Path) -> None:
+    """Draw the plots of ``results.json`` into its folder; none of what was not measured."""
+    samples: Samples = _read(folder / "results.json")
+    for topic in TOPICS:
+        rows = _rows(topic, samples)
+        if any(bar for _, bar, _ in rows):
+            (folder / f"{topic.name}.svg").write_text(_bar_plot(topic, rows), encoding="utf-8")
 
-    Args:
-        curves: what was measured.
-        title: what stands above.
-        axis: what grows to the right.
-        unit: of what grows upward.
 
-    Returns:
-        An SVG document.
-    """
-    left, top, width, height = 70, 40, 460, 240
-    points = [point for curve in curves for point in curve.points if point[1] > 0]
-    xs = sorted({point[0] for point in points})
-    low = math.floor(math.log10(min(point[1] for point in points)))
-    high = max(low + 1, math.ceil(math.log10(max(point[1] for point in points))))
+def draw_scales(folder: Path) -> None:
+    """Draw the curves of ``scale.json`` into its folder."""
+    samples = _read(folder / "scale.json")
+    for scale in SCALES:
+        points = {int(point): each for point, each in samples.get(scale.name, {}).items()}
+        for chart in scale.charts:
+            curves = curves_of(chart, points)
+            if curves:
+                text = _curve_plot(curves, chart, scale.axis)
+                (folder / f"scale-{chart.name}.svg").write_text(text, encoding="utf-8")
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))["samples"]
+
+
+#: A row is a heading, or a bar with its value.
+_Row = tuple[str, Bar | None, float]
+
+
+def _rows(topic: Topic, samples: Samples) -> list[_Row]:
+    rows: list[_Row] = []
+    for group in topic.groups:
+        bars = [(bar, value_of(bar, group, topic, samples)) for bar in group.bars]
+        found: list[_Row] = [(bar.label, bar, value) for bar, value in bars if value is not None]
+        if found:
+            rows += [(group.title, None, 0.0)] if group.title else []
+            rows += found
+    return rows
+
+
+def _bar_plot(topic: Topic, rows: Sequence[_Row]) -> str:
+    marked = [topic.mark[0]] if topic.mark else []
+    ticks = _ticks(max([value for _, _, value in rows] + marked))
+    height = 86 + sum(_ROW if bar else _GROUP for _, bar, _ in rows)
+    drawing = Drawing(_WIDTH, height, topic.title)
+    drawing.text(16, 26, topic.title, "title")
+    better = "higher is better →" if topic.higher else "← lower is better"
+    drawing.text(_WIDTH - 16, 26, better, "faint", "end")
+
+    def x(value: float) -> float:
+        return _LABELS + (_WIDTH - _LABELS - _VALUES) * value / ticks[-1]
+
+    for tick in ticks:
+        drawing.line(x(tick), 44, x(tick), height - 30, "grid")
+        drawing.text(x(tick), height - 13, f"{tick:,g}", "faint small", "middle")
+    y = 48.0
+    for label, bar, value in rows:
+        if bar is None:
+            drawing.text(16, y + 19, label, "faint small")
+            y += _GROUP
+            continue
+        drawing.text(_LABELS - 10, y + 15, label, "bold" if bar.ours else "", "end")
+        drawing.box(x(0), y + 3, x(value) - x(0), 16, "ours" if bar.ours else "other", 2)
+        drawing.text(x(value) + 6, y + 15, number(value), "small")
+        y += _ROW
+    if topic.mark is not None:
+        at, words = topic.mark
+        drawing.line(x(at), 44, x(at), height - 30, "line dash")
+        drawing.text(x(at) + 5, 42, words, "faint small")
+    return str(drawing)
+
+
+def _ticks(most: float) -> list[float]:
+    """Choose four to eight round values from zero to above the largest."""
+    step = 10.0 ** math.floor(math.log10(most / 4))
+    step *= next(factor for factor in (1, 2, 2.5, 5, 10) if most / (step * factor) <= 7)
+    return [step * place for place in range(math.ceil(most / step) + 1)]
+
+
+def _curve_plot(curves: Sequence[Curve], chart: Chart, axis: str) -> str:
+    left, top, width, height = 78, 48, 516, 240
+    values = [y for curve in curves for _, y in curve.points if y > 0]
+    xs = sorted({x for curve in curves for x, _ in curve.points})
+    linear = max(values) / min(values) <= _LINEAR_UP_TO
+    if linear:
+        ticks = _ticks(max(values))
+    else:
+        low, high = (math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))))
+        ticks = [10.0**exponent for exponent in range(low, high + 1)]
     span = math.log10(xs[-1] / xs[0]) or 1.0
 
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        across = math.log10(point[0] / xs[0]) / span
-        up = (math.log10(point[1]) - low) / (high - low)
-        return left + width * across, top + height * (1 - up)
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = left + width * math.log10(x / xs[0]) / span
+        share = y / ticks[-1] if linear else math.log10(y / ticks[0]) / (len(ticks) - 1)
+        return across, top + height * (1 - share)
 
-    parts = [_text(10, 20, f"{title}, {unit}", "title")]
-    for exponent in range(low, high + 1):
-        _, y = place((xs[0], 10.0**exponent))
-        parts.append(_line(left, y, left + width, y, "grid"))
-        parts.append(_text(left - 8, y + 4, f"{10.0**exponent:,g}", "faint", "end"))
-    for value in xs:
-        across, _ = place((value, 10.0**low))
-        parts.append(_text(across, top + height + 18, f"{value:,.0f}", "faint", "middle"))
-    parts.append(_text(left + width / 2, top + height + 36, axis, "faint", "middle"))
+    title = f"{chart.title}, {chart.unit}"
+    drawing = Drawing(640, top + height + 62 + 20 * len(curves), title)
+    drawing.text(16, 26, title, "title")
+    drawing.text(624, 26, f"{'higher' if chart.higher else 'lower'} is better", "faint", "end")
+    for tick in ticks:
+        _, y = place(xs[0], tick)
+        drawing.line(left, y, left + width, y, "grid")
+        drawing.text(left - 8, y + 4, f"{tick:,g}", "faint small", "end")
+    for x in xs:
+        drawing.text(
+            place(x, ticks[-1])[0], top + height + 18, f"{x:,.0f}", "faint small", "middle"
+        )
+    drawing.text(left + width / 2, top + height + 37, axis, "faint", "middle")
     for order, curve in enumerate(curves):
-        colour = _COLOURS[order % len(_COLOURS)]
-        placed = [(place(point), point) for point in curve.points if point[1] > 0]
-        path = " ".join(f"{across:.1f},{y:.1f}" for (across, y), _ in placed)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [
-            f'<circle cx="{across:.1f}" cy="{y:.1f}" r="3" fill="{colour}">'
-            f"<title>{escape(f'{number(point[1])} {unit}')}</title></circle>"
-            for (across, y), point in placed
-        ]
-        y = top + height + 58 + 18 * order
-        parts.append(f'<rect x="{left}" y="{y - 10}" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(left + 18, y, curve.label, ""))
-    return _document(left + width + 40, top + height + 60 + 18 * len(curves), parts)
-
-
-def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">'
-        f"{escape(words)}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" class="{kind}"/>'
-
-
-def _document(width: float, height: float, parts: Sequence[str]) -> str:
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-            f'width="{width:.0f}" height="{height:.0f}">',
-            f"<style>{_STYLE}</style>",
-            f'<rect width="100%" height="100%" fill="{_BACKGROUND}"/>',
-            *parts,
-            "</svg>\n",
-        ]
-    )
+        kind = ("ours", "other")[min(order, 1)]
+        placed = [(place(x, y), y) for x, y in curve.points if y > 0]
+        drawing.path("M" + "L".join(f"{x:.1f} {y:.1f}" for (x, y), _ in placed), f"curve {kind}")
+        for (x, y), value in placed:
+            drawing.dot(x, y, kind, f"{number(value)} {chart.unit}")
+        y = top + height + 60 + 20 * order
+        drawing.box(left, y - 10, 12, 12, kind, 2)
+        drawing.text(left + 19, y, curve.label, "")
+    return str(drawing)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import feeder
-from benchmarks.actor import Actor, Load
+from benchmarks.actor import Actor, Load, Sample
 from benchmarks.experiment import Contender, Experiment
 from benchmarks.ours import bodies as our_bodies
 from benchmarks.ours import many_queues as our_many_queues
@@ -33,6 +33,7 @@ class Chart:
         contenders: whose quantity.
         quantity: which of the quantities of their samples.
         unit: of it.
+        higher: whether higher is better; else lower is.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Chart:
     contenders: tuple[str, ...]
     quantity: str
     unit: str
+    higher: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ SCALES = (
         "threads",
         {count: _threads(count) for count in (1, 4, 16, 64, 256)},
         (
-            Chart("threads-requests", "Requests", _ASKERS, "rate", "/s"),
+            Chart("threads-requests", "Requests", _ASKERS, "rate", "/s", higher=True),
             Chart("threads-cpu", "Processor's time a request", _ASKERS, "cpu", "µs"),
             Chart(
                 "threads-sending",
@@ -144,6 +146,7 @@ SCALES = (
                 ("send_message", "pika, 1 thread"),
                 "rate",
                 "/s",
+                higher=True,
             ),
         ),
     ),
@@ -152,13 +155,21 @@ SCALES = (
         "bytes of a body",
         {size: _sizes(size) for size in (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)},
         (
-            Chart("bodies-sending", "Sent", ("send_message", "pika, confirmed"), "volume", "MB/s"),
+            Chart(
+                "bodies-sending",
+                "Sent",
+                ("send_message", "pika, confirmed"),
+                "volume",
+                "MB/s",
+                higher=True,
+            ),
             Chart(
                 "bodies-consuming",
                 "Consumed",
                 ("ours, prefetch 50", "pika, prefetch 50"),
                 "volume",
                 "MB/s",
+                higher=True,
             ),
         ),
     ),
@@ -185,14 +196,14 @@ def measure_scale(
     }
 
 
-def curves_of(chart: Chart, results: Mapping[int, Results]) -> list[Curve]:
-    """Take the curves of a chart from what was measured."""
+def curves_of(chart: Chart, points_of: Mapping[int, Mapping[str, Sequence[Sample]]]) -> list[Curve]:
+    """Take the curves of a chart from the samples of each point."""
     curves = []
     for contender in chart.contenders:
         points = [
             (float(point), statistics.median(sample[chart.quantity] for sample in samples))
-            for point, each in results.items()
-            if (samples := each.samples.get(contender))
+            for point, each in points_of.items()
+            if (samples := each.get(contender))
         ]
         if points:
             curves.append(Curve(contender, tuple(points)))

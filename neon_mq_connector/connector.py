@@ -64,7 +64,7 @@ class MQConnector(ServesHealth, TimedService):
     Raises:
         ConfigurationError: a configuration was found and cannot be read.
 
-    Example:
+    Examples:
         >>> class Greeter(MQConnector):
         ...     def greet(self, channel, method, properties, body):
         ...         request = b64_to_dict(body)

@@ -63,7 +63,7 @@ def create_mq_callback(
     Returns:
         The callback, or a decorator that makes it.
 
-    Example:
+    Examples:
         >>> class Echo(MQConnector):
         ...     @create_mq_callback()
         ...     def echo(self, body):

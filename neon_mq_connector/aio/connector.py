@@ -49,7 +49,7 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
     Raises:
         ConfigurationError: a configuration was found and cannot be read.
 
-    Example:
+    Examples:
         >>> class Greeter(AsyncMQConnector):
         ...     async def greet(self, channel, method, properties, body):
         ...         request = b64_to_dict(body)

@@ -36,7 +36,7 @@ class AsyncReplyStream:
         delete_queue: deletes the queue.
         open_streams: where it stands from the first call that opens it until it is closed.
 
-    Example:
+    Examples:
         >>> async with connector.stream({"to": 1000}, "count_input") as parts:
         ...     async for part in parts:
         ...         print(part["number"])

@@ -157,7 +157,7 @@ class MQSettings(Tuning):
             ConfigurationError: a value cannot be used. The message is one line; it names the key,
                 the source and what would make it work, and quotes no secret.
 
-        Example:
+        Examples:
             >>> MQSettings.from_config({"MQ": {"server": "mq.example"}}).endpoints
             (Endpoint(host='mq.example', port=5672),)
         """

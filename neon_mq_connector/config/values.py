@@ -86,7 +86,7 @@ def env_flag(name: str, default: bool = False) -> bool:
     Raises:
         ConfigurationError: the variable holds anything else. Set it to one of these, or unset it.
 
-    Example:
+    Examples:
         >>> os.environ["MQ_ASYNC_CONSUMERS"] = "false"
         >>> env_flag("MQ_ASYNC_CONSUMERS", True)
         False

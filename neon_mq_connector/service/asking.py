@@ -138,7 +138,7 @@ class AskingService(MessagingService):
             RequestLostError, MQConnectionError: there is no connection; nothing was sent.
             ConfigurationError: there are no credentials for the service.
 
-        Example:
+        Examples:
             >>> questions = [host.submit_request({"id": n}, "lookup_input") for n in range(64)]
             >>> answers = [question.result() for question in questions]
         """
@@ -215,7 +215,7 @@ class AskingService(MessagingService):
         Raises:
             MQConnectionError: there is no connection.
 
-        Example:
+        Examples:
             >>> with host.stream_answer({"to": 1000}, "count_input") as parts:
             ...     for part in parts:
             ...         print(part["number"])

@@ -287,7 +287,7 @@ class MessagingService(ConfiguredService):
                 So they are when ``messages`` itself raises something, which is passed on.
             TopologyError, ConfigurationError: as for `send_message`.
 
-        Example:
+        Examples:
             >>> ids = connector.publish_many(({"row": row} for row in rows), queue="rows_input")
         """
         if timeout is None:

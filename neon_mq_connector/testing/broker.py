@@ -53,7 +53,7 @@ class PrivateBroker(OwnBroker):
         username: the administrator.
         password: of the administrator; made up when None.
 
-    Example:
+    Examples:
         >>> with PrivateBroker() as broker:
         ...     broker.create_vhost("/neon")
         ...     connection = pika.BlockingConnection(pika.URLParameters(broker.url("/neon")))

@@ -119,7 +119,7 @@ class FaultProxy:
             that a broker may go and come back.
         port: where to listen; a free one by default. It stays the same for the proxy's life.
 
-    Example:
+    Examples:
         >>> with FaultProxy(broker.port) as proxy:
         ...     config["port"] = proxy.port
         ...     proxy.blackhole()

@@ -25,7 +25,7 @@ class Guard:
         arguments: of the format.
         report: told of the error too.
 
-    Example:
+    Examples:
         >>> with Guard("consumer %s: its error handler", name):
         ...     handler(error)
     """

@@ -105,12 +105,13 @@ def _anchor(title: str) -> str:
 
 
 def all_pages() -> list[Page]:
-    """List the pages: README, change notes, and everything under docs."""
+    """List the pages: README, change notes, CONTRIBUTING, and everything under docs."""
     return [
         Page(path)
         for path in (
             ROOT / "README.md",
             ROOT / "CHANGELOG.md",
+            ROOT / "CONTRIBUTING.md",
             *sorted((ROOT / "docs").rglob("*.md")),
         )
     ]

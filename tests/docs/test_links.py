@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pydoc
+import re
+
 import pytest
 
 from tests.docs.pages import ROOT, Page, all_pages
@@ -27,3 +30,17 @@ def test_every_page_is_reached_from_the_index() -> None:
     linked = {(index.path.parent / link.partition("#")[0]).resolve() for link in index.links()}
     pages = {path.resolve() for path in (ROOT / "docs").rglob("*.md")} - {index.path.resolve()}
     assert pages <= linked, f"docs/index.md does not mention {pages - linked}"
+
+
+def test_the_site_leads_to_every_page_once() -> None:
+    docs = ROOT / "docs"
+    nav = re.findall(r"^ +- ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(nav) == sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+
+
+def test_pages_that_are_made_from_docstrings_name_what_exists() -> None:
+    pages = (ROOT / "docs" / "reference" / "python").glob("*.md")
+    names = [name for page in pages for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)]
+    assert names
+    missing = [name for name in names if pydoc.locate(name) is None]
+    assert not missing

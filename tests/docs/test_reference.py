@@ -131,3 +131,12 @@ def test_every_default_is_a_value_that_would_be_taken() -> None:
     defaults = MQSettings.from_config({})
     given = {name: getattr(defaults, name) for name in MQSettings.model_fields if name != "tls"}
     assert MQSettings.from_config(given).endpoints == defaults.endpoints
+
+
+def test_excerpts_of_examples_stand_in_them() -> None:
+    page = Page(ROOT / "docs" / "explanation" / "compared.md")
+    excerpts = [block.text.partition("\n") for block in page.blocks() if block.language == "py"]
+    assert excerpts
+    for name, _, text in excerpts:
+        example = ROOT / "examples" / "compared" / name.removeprefix("# ")
+        assert text in example.read_text(encoding="utf-8"), f"{example.name} has no such\n{text}"

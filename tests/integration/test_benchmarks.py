@@ -25,4 +25,4 @@ def test_a_benchmark_measures_both_sides_and_writes_what_it_found(
         "pika": 2,
     }
     assert all(line["ratio"]["median"] > 0 for line in found["figures"])
-    ElementTree.parse(tmp_path / "results.svg")
+    ElementTree.parse(tmp_path / "sending.svg")

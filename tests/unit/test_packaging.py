@@ -114,7 +114,8 @@ def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_extras_are_there(metadata: Message) -> None:
-    assert set(metadata.get_all("Provides-Extra", ())) == {"aio", "bench", "dev", "metrics", "test"}
+    extras = {"aio", "bench", "compare", "dev", "docs", "metrics", "test"}
+    assert set(metadata.get_all("Provides-Extra", ())) == extras
 
 
 def test_everything_imported_is_required() -> None:

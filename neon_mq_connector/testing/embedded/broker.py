@@ -41,7 +41,7 @@ class EmbeddedBroker(OwnBroker):
         username: the administrator.
         password: of the administrator; made up when None.
 
-    Example:
+    Examples:
         >>> with EmbeddedBroker() as broker:
         ...     connection = pika.BlockingConnection(pika.URLParameters(broker.url()))
     """
