@@ -63,12 +63,16 @@ class Text(BaseModel):
 
 
 class _Declared(MQConnector):
+    queue = ""
+
     @consumer("{queue}")
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"text": request["text"]}
 
 
 class _Typed(MQConnector):
+    queue = ""
+
     @consumer("{queue}")
     def answer(self, request: Text) -> Text:
         return Text(text=request.text)
@@ -86,7 +90,8 @@ class DeclaredService(Actor):
     def __init__(self, site: Site, queue: str, *, typed: bool = False) -> None:
         super().__init__(site, queue)
         name = "bench_service"
-        self._connector: Any = (_Typed if typed else _Declared)(site.config(name), name)
+        kind = _Typed if typed else _Declared
+        self._connector: _Typed | _Declared = kind(site.config(name), name)
         self._connector.vhost = site.vhost
         self._connector.queue = queue
         self._connector.run()
