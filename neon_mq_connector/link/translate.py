@@ -22,6 +22,9 @@ from neon_mq_connector.errors import (
 
 #: How a broker says that a virtual host or a user has its number of connections.
 _LIMIT_REACHED = re.compile(r"limit \(\d+\)")
+#: The alerts by which a server refuses the client's certificate, or asks for one. With TLS 1.3 they
+#: come after the handshake; pika then takes the end of the connection for another protocol.
+_CERTIFICATE_REFUSED = re.compile(r"ALERT_(?:\w*CERTIFICATE\w*|UNKNOWN_CA)\b")
 
 
 def servers(parameters: Sequence[pika.connection.Parameters]) -> str:
@@ -71,6 +74,11 @@ def connect_error(
             return VhostAccessError(
                 f"virtual host {vhost!r} at {where} does not exist or user {user!r} has no "
                 "permission for it"
+            )
+        if alert := _CERTIFICATE_REFUSED.search(str(cause)):
+            return AuthenticationError(
+                f"{where} does not trust the client's certificate, or asks for one ({alert[0]}): "
+                "check 'tls.cert_file' and 'tls.key_file'"
             )
         if isinstance(cause, pika_errors.IncompatibleProtocolError):
             return BrokerUnreachableError(f"what listens at {where} does not speak AMQP 0-9-1")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
-import subprocess
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.errors import MQError
+from neon_mq_connector.errors import AuthenticationError, MQError
 from neon_mq_connector.operations.diagnosis import diagnose
 from neon_mq_connector.operations.findings import Finding
 from neon_mq_connector.testing import PrivateBroker
@@ -23,12 +22,12 @@ from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.faults.test_processes import killed_beside_its_child
 from tests.support import leaks
 from tests.support.accounting import Ledger
+from tests.support.certificates import OPENSSL, Certificates
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
 SERVICE = "test_service"
 BIG = 5 * 2**20
-OPENSSL = shutil.which("openssl")
 
 pytestmark = [
     pytest.mark.needs_rabbitmq,
@@ -36,40 +35,13 @@ pytestmark = [
 ]
 
 
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a certificate for a host name that signs itself, and its key."""
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    assert OPENSSL is not None
-    subprocess.run(
-        [
-            *(OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return certificate, key
-
-
 class TlsBroker:
     """A node that listens for TLS as well, and what a client has to know of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.certificate, key = make_certificate(folder, "localhost")
-        self.other_certificate, _ = make_certificate(folder, "elsewhere")
+        self.certificates = Certificates(folder)
         self.port = free_port()
-        self.node = PrivateBroker(
-            config={
-                "listeners.ssl.1": f"127.0.0.1:{self.port}",
-                "ssl_options.cacertfile": str(self.certificate),
-                "ssl_options.certfile": str(self.certificate),
-                "ssl_options.keyfile": str(key),
-                "ssl_options.verify": "verify_none",
-                "ssl_options.fail_if_no_peer_cert": "false",
-            }
-        )
+        self.node = PrivateBroker(config=self.certificates.broker_config(self.port, demand=False))
         self.node.start()
 
 
@@ -106,11 +78,7 @@ def connect_config(tls_broker: TlsBroker, port: int, **tls: Any) -> dict[str, An
         "port": port,
         "users": {SERVICE: {"user": node.username, "password": node.password}},
         "connect_timeout": 5.0,
-        "tls": {
-            "ca_file": str(tls_broker.certificate),
-            "server_hostname": "localhost",
-            **tls,
-        },
+        "tls": {**tls_broker.certificates.server_only, **tls},
     }
 
 
@@ -158,7 +126,7 @@ def test_the_doctor_looks_at_the_certificate(tls_broker: TlsBroker, connect: Con
     expiring = tls_of(connect())
     assert (expiring.level.value, expiring.remedy) == ("warning", "renew it before then")
     assert "Hostname mismatch" in tls_of(connect(server_hostname="elsewhere")).message
-    untrusted = tls_of(connect(ca_file=str(tls_broker.other_certificate)))
+    untrusted = tls_of(connect(ca_file=str(tls_broker.certificates.stranger)))
     assert (untrusted.level.value, "is refused" in untrusted.message) == ("error", True)
     unverified = tls_of(connect(verify=False))
     assert "is not verified" in unverified.message
@@ -258,12 +226,38 @@ def test_a_certificate_that_is_not_trusted_is_one_clear_error(
     tls: dict[str, str], words: str, connect: Connect, tls_broker: TlsBroker
 ) -> None:
     if "ca_file" in tls:
-        tls = {"ca_file": str(tls_broker.other_certificate)}
+        tls = {"ca_file": str(tls_broker.certificates.stranger)}
     service = connect(**tls)
     with pytest.raises(MQError, match=words) as caught:
         service.send_message({"a": 1}, queue="q")
     assert "\n" not in str(caught.value)
     with pytest.raises(MQError, match=words):
+        service.request({"a": 1}, "q", timeout=30)
+
+
+def test_a_client_is_known_by_its_certificate(connect: Connect, tls_broker: TlsBroker) -> None:
+    service = connect(**tls_broker.certificates.client)
+    start_echo(service)
+    assert service.request({"text": "hello"}, "echo", timeout=30)["text"] == "hello"
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_client_certificate_that_the_broker_does_not_trust_is_one_clear_error(
+    version: str, connect: Connect, tls_broker: TlsBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # with 1.3 the refusal comes when the client takes the handshake for done
+    make = ssl.create_default_context
+
+    def make_older(**options: Any) -> ssl.SSLContext:
+        context = make(**options)
+        context.maximum_version = ssl.TLSVersion[version]
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", make_older)
+    service = connect(**tls_broker.certificates.strange_client)
+    with pytest.raises(AuthenticationError, match=r"tls\.cert_file"):
+        service.send_message({"a": 1}, queue="q")
+    with pytest.raises(AuthenticationError, match=r"does not trust the client's certificate"):
         service.request({"a": 1}, "q", timeout=30)
 
 
