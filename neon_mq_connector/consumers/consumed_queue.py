@@ -64,10 +64,16 @@ def declare(
 ) -> QueueStatus:
     """Make what is to be consumed from.
 
+    A durable queue is declared on the channel that is to consume. For one whose node is down
+    RabbitMQ (4.0) answers after 67 s and reads nothing else from that channel meanwhile: on the
+    control connection all other queues would wait. A transient one may be refused with the end of
+    the connection, and is declared on the control connection.
+
     Args:
         registration: what that is.
         connections: how to reach the broker.
-        channel: the one that is to consume; an exclusive queue is declared on it.
+        channel: the one that is to consume; it is shut if a durable queue was refused on it and
+            taken as it is.
         known_as: the name the queue had before, when the broker chose it.
         reset: whether the registration's resets are still to be done.
         new_waiter: makes the waiter of each step, so that a stop can end it.
@@ -77,6 +83,7 @@ def declare(
     """
     queue = registration.queue
     what = f"declaring queue {queue.name or known_as!r}"
+    control, timeout = connections.control, connections.policy.operation_timeout
 
     def steps(facts: BrokerFacts) -> Generator[Step, Any, QueueStatus]:
         return attach_steps(
@@ -90,18 +97,15 @@ def declare(
             known_as="" if queue.name or queue.exclusive else known_as,
         )
 
-    control, timeout = connections.control, connections.policy.operation_timeout
-    if not queue.exclusive:
+    if queue.transient:
         declared: QueueStatus = control.perform(what, steps, timeout=timeout, waiter=new_waiter())
         return declared
 
-    # an exclusive queue belongs to the connection that declared it: it must be the one that
-    # consumes
     def run(step: Step) -> Any:
-        if isinstance(step, DeclareQueue):
+        if channel.is_open and isinstance(step, DeclareQueue):
             declare = partial(channel.declare_queue, step.queue, passive=step.passive)
             return _refusable(partial(declare, timeout=timeout, waiter=new_waiter()))
-        if isinstance(step, Bind):
+        if channel.is_open and isinstance(step, Bind):
             bind = partial(channel.bind_queue, step.binding)
             return _refusable(partial(bind, timeout=timeout, waiter=new_waiter()))
         return control.perform_step(step, timeout=timeout, waiter=new_waiter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from neon_mq_connector.connections import Connections
@@ -82,7 +83,8 @@ class Sessions:
             for session in made:
                 session.ended(error)
 
-        channel = connections.open_consuming_channel(
+        open_channel = partial(
+            connections.open_consuming_channel,
             ChannelEvents(
                 deliveries=lambda batch: host.arrived(made[0], batch),
                 fetched=lambda tag: made[0].settlement.delivered(tag, tag),
@@ -98,10 +100,13 @@ class Sessions:
             new_waiter=self._new_waiter,
             answering=answering,
         )
+        channel = open_channel()
         try:
             status = declare(
                 host.registration, connections, channel, queue, reset, self._new_waiter
             )
+            if not channel.is_open:  # the queue was refused on it, and is used as it is
+                channel = open_channel()
             session = Session(
                 host,
                 connections,

@@ -203,8 +203,8 @@ class ConfirmChannel:
             )
         elif nacked:
             error = PublishRejectedError(
-                f"{item.message}: the broker would not take it (a full queue or an internal "
-                "error; its log says more)",
+                f"{item.message}: the broker would not take it (a full queue, one whose node "
+                "is down, or an internal error; its log says more)",
                 may_have_arrived=False,
             )
         self._on_settled(item, error)

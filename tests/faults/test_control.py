@@ -12,9 +12,11 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import WaitTimeoutError
+from neon_mq_connector.link import Waiter
 from neon_mq_connector.topology import Queue, declare_queue
-from tests.faults.conftest import register, run
+from tests.faults.conftest import note, register, run
 from tests.faults.peer import Peer
+from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
 #: Long enough for whatever is answered at all.
@@ -139,3 +141,19 @@ def test_two_exchanges_that_are_deleted_under_busy_senders_cost_no_message(
         assert declare(connections_of(service), "meanwhile") == "meanwhile"
         errors = [error for each in futures if (error := each.exception(PATIENCE)) is not None]
         assert errors == []
+
+
+def test_a_consumer_of_a_durable_queue_does_not_wait_for_a_job_that_hangs(
+    service: MQConnector, ledger: Ledger
+) -> None:
+    # as for a classic queue whose node is down: RabbitMQ takes a minute to answer its declare
+    release = threading.Event()
+    connections_of(service).control.submit(
+        lambda _: release.wait(PATIENCE), Waiter(), timeout=PATIENCE
+    )
+    try:
+        register(service, "other", note(ledger))
+        run(service)
+        eventually(service.check_health, timeout=PATIENCE / 2, what="it consumes")
+    finally:
+        release.set()

@@ -147,6 +147,9 @@ class ModelChannel:
         self._broker.ask(self, simulated, answer)
         return simulated.wait(self._broker.patience, what)
 
+    def declare_queue(self, _queue: Any, **_: Any) -> QueueStatus:
+        return self._broker.control.perform_step("declare")
+
     def qos(self, count: int, *, timeout: float, waiter: Waiter[Any] | None = None) -> None:
         def answer() -> None:
             self._next_prefetch = count
@@ -292,7 +295,10 @@ class ModelControl:
         self._simulation = simulation
 
     def perform(self, what: str, _steps: Any, **_: Any) -> QueueStatus:
-        self._simulation.between(what)
+        return self.perform_step(what)
+
+    def perform_step(self, step: object, **_: Any) -> QueueStatus:
+        self._simulation.between(str(step))
         if self.refusal is not None:
             raise self.refusal
         return QueueStatus("q")
