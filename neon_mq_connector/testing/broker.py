@@ -59,6 +59,9 @@ class PrivateBroker(OwnBroker):
         ...     connection = pika.BlockingConnection(pika.URLParameters(broker.url("/neon")))
     """
 
+    #: Whether other nodes use the port mapper daemon too, so that it outlives this one.
+    _shares_epmd = False
+
     def __init__(
         self,
         *,
@@ -183,10 +186,8 @@ class PrivateBroker(OwnBroker):
         Raises:
             PrivateBrokerError: it failed or took too long; the message has what it said.
         """
-        folder, ports, identity = self._known()
         assert self._programs is not None
-        environment = folder.environment(identity, ports)
-        return self._programs.run_ctl(arguments, environment, timeout=timeout)
+        return self._programs.run_ctl(arguments, self._environment(), timeout=timeout)
 
     # --- inside
 
@@ -213,15 +214,20 @@ class PrivateBroker(OwnBroker):
         amqp, management, distribution, epmd = free_ports(len(astuple(NodePorts(0, 0, 0, 0))))
         return NodePorts(wanted[0] or amqp, wanted[1] or management, distribution, epmd)
 
+    def _environment(self) -> dict[str, str]:
+        folder, ports, identity = self._known()
+        return folder.environment(identity, ports)
+
     def _run(self, timeout: float) -> None:
         folder, ports, identity = self._known()
         assert self._programs is not None
         folder.write(identity, ports, self._settings)
         process = NodeProcess(
             self._programs.server,
-            folder.environment(identity, ports),
+            self._environment(),
             folder.console,
             epmd_port=ports.epmd,
+            shares_epmd=self._shares_epmd,
             remove_with_parent=self._owned.temporary,
         )
         self._owned.process = process

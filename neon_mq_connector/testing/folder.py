@@ -143,6 +143,10 @@ class NodeFolder:
         self._write(self._plugins, "[rabbitmq_management].\n")
         self._write(self._shell_settings, "")
 
+    def write_cookie(self, cookie: str) -> None:
+        """Have the node know others by this secret, instead of one that Erlang makes up."""
+        self._write(self.path / ".erlang.cookie", cookie)
+
     def environment(
         self, identity: NodeIdentity, ports: NodePorts, environ: Mapping[str, str] | None = None
     ) -> dict[str, str]:

@@ -45,7 +45,8 @@ class NodeProcess:
         program: `rabbitmq-server`.
         environment: the whole environment of the node.
         console: the file that gets what the node prints.
-        epmd_port: where the node's own port mapper daemon listens, or will.
+        epmd_port: where the node's port mapper daemon listens, or will.
+        shares_epmd: whether that daemon stays when the node ends: other nodes use it.
         remove_with_parent: a folder that the node removes when its parent vanishes.
     """
 
@@ -56,9 +57,10 @@ class NodeProcess:
         console: Path,
         *,
         epmd_port: int,
+        shares_epmd: bool = False,
         remove_with_parent: Path | None = None,
     ) -> None:
-        self._epmd_port = epmd_port
+        self._epmd_port = None if shares_epmd else epmd_port
         # again and again: the rest of the node may be writing there still
         clean_up = (
             "lists:foldl(fun(_, ok) -> ok; (_, _) -> timer:sleep(20), "
@@ -112,7 +114,8 @@ class NodeProcess:
         if self._popen.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._popen.stdin.close()
-        _end_epmd(self._epmd_port)
+        if self._epmd_port is not None:
+            end_epmd(self._epmd_port)
 
 
 class Belongings:
@@ -138,8 +141,8 @@ class Belongings:
         self.process = self.temporary = self.lock = None
 
 
-def _end_epmd(port: int) -> None:
-    # The node started it as a daemon on a port of ours, so nobody else uses it.
+def end_epmd(port: int) -> None:
+    """End the port mapper daemon that a node of ours has started on a port of ours."""
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1.0) as epmd:
         epmd.sendall(_EPMD_KILL_REQUEST)
         while epmd.recv(64):

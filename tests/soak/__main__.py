@@ -9,6 +9,8 @@ import random
 import sys
 from pathlib import Path
 
+from tests.soak.cluster import ClusterReport, ClusterSoak, endless_deeds
+from tests.soak.report import Report
 from tests.soak.run import LAST_CALM, UNDISTURBED, Soak
 
 _KEPT, _BROKEN = 0, 1
@@ -23,6 +25,11 @@ def main() -> int:
         "were kept and 1 when one was broken.",
     )
     parser.add_argument("--seconds", type=float, default=300.0, help="how long (%(default)g)")
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="kill and restart the nodes of a cluster of three, one after another, instead",
+    )
     parser.add_argument("--seed", type=int, help="of the faults; chosen and printed if not given")
     parser.add_argument(
         "--rate", type=float, default=40.0, help="messages a second, per producer (%(default)g)"
@@ -33,12 +40,13 @@ def main() -> int:
     )
     parser.add_argument("--quiet", action="store_true", help="do not tell of each fault")
     options = parser.parse_args()
-    if options.seconds < UNDISTURBED + LAST_CALM + 5:
-        parser.error(f"--seconds: {UNDISTURBED + LAST_CALM + 5:g} at least")
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     _set_up_logging(options.log)
-    print(f"seed {seed}, {options.seconds:g} s", file=sys.stderr, flush=True)
-    report = Soak(options.seconds, seed, options.rate, verbose=not options.quiet).run()
+    if options.cluster:
+        report: ClusterReport | Report = _break_cluster(options)
+    else:
+        if options.seconds < UNDISTURBED + LAST_CALM + 5:
+            parser.error(f"--seconds: {UNDISTURBED + LAST_CALM + 5:g} at least")
+        report = _break_line(options)
     print(report.as_text())
     text = json.dumps(report.as_dict())
     if options.json is None:
@@ -46,6 +54,18 @@ def main() -> int:
     else:
         options.json.write_text(text + "\n")
     return _BROKEN if report.complaints else _KEPT
+
+
+def _break_line(options: argparse.Namespace) -> Report:
+    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+    print(f"seed {seed}, {options.seconds:g} s", file=sys.stderr, flush=True)
+    return Soak(options.seconds, seed, options.rate, verbose=not options.quiet).run()
+
+
+def _break_cluster(options: argparse.Namespace) -> ClusterReport:
+    return ClusterSoak(
+        endless_deeds(), seconds=options.seconds, rate=options.rate, verbose=not options.quiet
+    ).run()
 
 
 def _set_up_logging(file: Path | None) -> None:
