@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pika.exchange_type import ExchangeType
 
+from neon_mq_connector import tracing
 from neon_mq_connector.aio.asking import AskingConnector
 from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT
 from neon_mq_connector.aio.operation import DONE
@@ -129,12 +130,13 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         """
         vhost, threaded = vhost or self.vhost, self._threaded
         destination = destination_of(exchange, queue, exchange_type)
-        destination, message = threaded.prepare_message(request_data, destination, expiration)
-        if vhost not in self._prepared:
-            await self._prepare(vhost)
-        sender = self._lifecycle.binding().sender(threaded.connections_to(vhost))
-        timeout = threaded.settings.publish_timeout
-        return await sender.send_and_wait(destination, message, timeout=timeout)
+        with tracing.publishing(destination.exchange, destination.queue):
+            destination, message = threaded.prepare_message(request_data, destination, expiration)
+            if vhost not in self._prepared:
+                await self._prepare(vhost)
+            sender = self._lifecycle.binding().sender(threaded.connections_to(vhost))
+            timeout = threaded.settings.publish_timeout
+            return await sender.send_and_wait(destination, message, timeout=timeout)
 
     async def publish_message(
         self,

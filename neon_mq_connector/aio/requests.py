@@ -16,6 +16,7 @@ from functools import partial
 from queue import Empty
 from typing import Any, TypeVar
 
+from neon_mq_connector import tracing
 from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
 from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
@@ -124,11 +125,12 @@ class AsyncRequests:
     ) -> dict[str, Any]:
         """Do as `RequestClient.request`; ``on_part`` is awaited if it is a coroutine function."""
         spec = RequestSpec.of(queue, data, timeout, wire_format)
-        channel = self._client.open_channel or await self._open_channel(spec)
-        if not reply_queue:
-            return await self._ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
-        async with self._named_queue(channel, reply_queue, spec):
-            return await self._ask(channel, spec, reply_queue, on_part, on_reply_queue)
+        with tracing.requesting("", queue):
+            channel = self._client.open_channel or await self._open_channel(spec)
+            if not reply_queue:
+                return await self._ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
+            async with self._named_queue(channel, reply_queue, spec):
+                return await self._ask(channel, spec, reply_queue, on_part, on_reply_queue)
 
     async def gather(
         self,
@@ -145,18 +147,19 @@ class AsyncRequests:
         check_count(count)
         answers: list[dict[str, Any]] = []
         failures: list[RemoteError] = []
-        request = AwaitedAnswers(self._loop, await self._channel_for(spec), spec)
-        try:
-            await self._send(request)
-            while count is None or len(answers) + len(failures) < count:
-                try:
-                    answers.append(await request.next_answer(explain=False))
-                except RequestTimeoutError:
-                    break
-                except RemoteError as error:
-                    failures.append(error)
-        finally:
-            self._end(request)
+        with tracing.requesting(exchange, queue):
+            request = AwaitedAnswers(self._loop, await self._channel_for(spec), spec)
+            try:
+                await self._send(request)
+                while count is None or len(answers) + len(failures) < count:
+                    try:
+                        answers.append(await request.next_answer(explain=False))
+                    except RequestTimeoutError:
+                        break
+                    except RemoteError as error:
+                        failures.append(error)
+            finally:
+                self._end(request)
         return gathered(answers, failures)
 
     def stream(
@@ -188,10 +191,13 @@ class AsyncRequests:
         expiration: float | None = None,
     ) -> str:
         """Do as `RequestClient.send`."""
-        encoded = encode_message(
-            data, wire_format=wire_format, expiration=expiration, app_id=self._client.owner
-        )
-        return await self._sender.send_and_wait(Destination(queue=queue), encoded, timeout=timeout)
+        with tracing.publishing("", queue):
+            encoded = encode_message(
+                data, wire_format=wire_format, expiration=expiration, app_id=self._client.owner
+            )
+            return await self._sender.send_and_wait(
+                Destination(queue=queue), encoded, timeout=timeout
+            )
 
     async def stop(self, error: StoppedError) -> None:
         """End what is awaited with an error, and close the streams."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from neon_mq_connector import tracing
 from neon_mq_connector.aio.channel import AwaitableChannel, ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
@@ -263,12 +264,14 @@ class TaskRunner:
         channel.message = message
         current_channel.set(channel)
         try:
-            await self._invoke(channel, delivery)
-        except BaseException as error:  # what tasks pass on to their loop would end it
-            message.channel = channel
-            self._raised(message, error)
-        else:
-            self._handler.returned(message, channel)
+            with tracing.processing(message):
+                try:
+                    await self._invoke(channel, delivery)
+                except BaseException as error:  # what tasks pass on to their loop would end it
+                    message.channel = channel
+                    self._raised(message, error)
+                else:
+                    self._handler.returned(message, channel)
         finally:
             channel.callback_over()
             self._ended(number)

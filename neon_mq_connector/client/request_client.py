@@ -18,6 +18,7 @@ from typing import Any
 import pika
 import pika.exceptions as pika_errors
 
+from neon_mq_connector import tracing
 from neon_mq_connector.client.receivers import FutureReceiver, ReplyFuture, WaitingThread
 from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
 from neon_mq_connector.client.reply_queues import delete_reply_queue
@@ -119,15 +120,16 @@ class RequestClient:
             The answer; of one in parts the last, which says ``is_final`` or ``_is_final``.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
-        channel = self.channel_for(spec)
-        if not reply_queue:
-            return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
-        queues = channel.shared.named_queues
-        used = queues.acquire(channel.channel, reply_queue, spec)
-        try:
-            return _ask(channel, spec, reply_queue, on_part, on_reply_queue)
-        finally:
-            queues.release(used)
+        with tracing.requesting(exchange, queue):
+            channel = self.channel_for(spec)
+            if not reply_queue:
+                return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
+            queues = channel.shared.named_queues
+            used = queues.acquire(channel.channel, reply_queue, spec)
+            try:
+                return _ask(channel, spec, reply_queue, on_part, on_reply_queue)
+            finally:
+                queues.release(used)
 
     def submit(
         self,
@@ -144,9 +146,13 @@ class RequestClient:
         When it is cancelled the answer is dropped.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
-        request = FutureReceiver(self.channel_for(spec), spec)
-        request.start()
-        return request.future
+
+        def send() -> ReplyFuture:
+            request = FutureReceiver(self.channel_for(spec), spec)
+            request.start()
+            return request.future
+
+        return tracing.submitting("request", exchange, queue, send)
 
     def gather(
         self,
@@ -174,7 +180,10 @@ class RequestClient:
         check_count(count)
         answers: list[dict[str, Any]] = []
         failures: list[RemoteError] = []
-        with WaitingThread(self.channel_for(spec), spec) as request:
+        with (
+            tracing.requesting(exchange, queue),
+            WaitingThread(self.channel_for(spec), spec) as request,
+        ):
             while count is None or len(answers) + len(failures) < count:
                 try:
                     answers.append(request.next_answer(explain=False))
@@ -203,9 +212,10 @@ class RequestClient:
             using it in a ``with`` statement, if it is not read to its end.
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format)
-        # what the broker permits is known when there is a channel
-        stream = ReplyStream(self.channel_for(spec), spec, prefetch_count)
-        stream.open()
+        with tracing.requesting("", queue):
+            # what the broker permits is known when there is a channel
+            stream = ReplyStream(self.channel_for(spec), spec, prefetch_count)
+            stream.open()
         return stream
 
     def send(
@@ -225,11 +235,12 @@ class RequestClient:
         Raises:
             PublishError: the broker did not confirm it.
         """
-        encoded = encode_message(
-            data, wire_format=wire_format, expiration=expiration, app_id=self.owner
-        )
-        message = Destination(queue=queue).message(encoded)
-        self.connections.publisher.publish(message, timeout=timeout)
+        with tracing.publishing("", queue):
+            encoded = encode_message(
+                data, wire_format=wire_format, expiration=expiration, app_id=self.owner
+            )
+            message = Destination(queue=queue).message(encoded)
+            self.connections.publisher.publish(message, timeout=timeout)
         return encoded.message_id
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:

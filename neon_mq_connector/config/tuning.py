@@ -198,6 +198,12 @@ class Tuning(Section):
         "from outside that is `0.0.0.0`; all who reach it can read the state, which has names of "
         "queues and stacks, and no bodies of messages.",
     )
+    tracing: bool = setting(
+        True,
+        expects="true or false",
+        description="Whether there are spans of messages and requests, where the program has set a "
+        "tracer provider of OpenTelemetry. False turns them off for the whole process.",
+    )
 
     @field_validator("reconnect_delay_max", "retry_delay_max")
     @classmethod

@@ -192,7 +192,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
                 publishes.ack_when_confirmed(claimed)
                 return
         for each in claimed:
-            session.settlement.send(each.tag, outcome)
+            session.settlement.send(each, outcome)
 
     # -- publishing ----------------------------------------------------------------------------
 

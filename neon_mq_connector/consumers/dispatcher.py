@@ -11,7 +11,7 @@ from functools import partial
 
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector import metrics
+from neon_mq_connector import metrics, tracing
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
@@ -143,7 +143,7 @@ class Dispatcher:
                         message.tag, Outcome.NACK_AND_REQUEUE
                     )
                 else:  # claimed when it failed
-                    message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
+                    message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
                 count += 1
         return count
 
@@ -210,6 +210,8 @@ class Dispatcher:
         self.failed += 1
         if (durations := metrics.callback_seconds) is not None:
             durations.observe(self._label, time.monotonic() - message.started)
+        if tracing.tracer is not None:
+            tracing.tracer.failed(error)
         self.runner.aside(partial(self._deal_with, message, error))
 
     def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:

@@ -138,7 +138,7 @@ class FailurePolicy:
             if message.attempt:
                 message.arrived = due
                 return message
-            message.session.settlement.send(message.tag, Outcome.REJECT)
+            message.session.settlement.send(message, Outcome.REJECT)
 
     def park_due(self) -> None:
         """Park what is kept, if it is time to try that again."""
@@ -173,7 +173,7 @@ class FailurePolicy:
             kept, self._kept = self._kept, deque(x for x in self._kept if x.message is None)
         for message in (*(each.message for each in held), *(each.message for each in kept)):
             if message is not None:
-                message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
+                message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
         try:
             self._park_kept(deadline)
         except ParkingError as error:
@@ -237,7 +237,7 @@ class FailurePolicy:
     def try_again(self, message: ReceivedMessage) -> None:
         """Hold a message that was claimed by the caller until its next try."""
         if self._stopping:
-            message.session.settlement.send(message.tag, Outcome.NACK_AND_REQUEUE)
+            message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
         else:
             delay = self._registration.retry.delay(message.attempt)
             self._hold(message, delay, message.attempt + 1)
@@ -287,7 +287,7 @@ class FailurePolicy:
         if deaths and not self._stopping:
             self._hold(message, _REJECT_AGAIN.delay(deaths), 0)
         else:
-            message.session.settlement.send(message.tag, Outcome.REJECT)
+            message.session.settlement.send(message, Outcome.REJECT)
 
     def _park_or_keep(self, session: Session, kept: _Kept) -> None:
         """Park a message, or keep it; the consumer pauses when there is no room for more."""
@@ -324,7 +324,7 @@ class FailurePolicy:
         self._parking.park(self._connections, kept.failed, timeout)
         self.parked += 1
         if kept.message is not None:
-            kept.message.session.settlement.send(kept.message.tag, Outcome.ACK)
+            kept.message.session.settlement.send(kept.message, Outcome.ACK)
 
 
 def _was_taken_back(kept: _Kept) -> bool:

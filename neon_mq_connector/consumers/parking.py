@@ -9,6 +9,7 @@ import logging
 
 from pika.exceptions import ChannelClosedByBroker
 
+from neon_mq_connector import tracing
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.parked_form import FORMS, FailedMessage, parked_properties
 from neon_mq_connector.errors import (
@@ -67,7 +68,8 @@ class Parking:
                 declare=lambda facts: declare_queue(self._spec, facts),
             )
             try:
-                connections.publisher.publish(message, timeout=timeout)
+                with tracing.parking(self.dead_queue, failed.delivery.properties):
+                    connections.publisher.publish(message, timeout=timeout)
             except Exception as refusal:  # also what cannot be put on the wire
                 error = refusal
                 if not _another_form_may_do(refusal):

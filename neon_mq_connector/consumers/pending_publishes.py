@@ -84,4 +84,4 @@ class PendingPublishes:
             self._session.publish_failed(messages, self._errors[0])
             return
         for each in messages:
-            self._session.settlement.send(each.tag, Outcome.ACK)
+            self._session.settlement.send(each, Outcome.ACK)

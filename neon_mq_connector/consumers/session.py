@@ -78,6 +78,7 @@ class ReceivedMessage:
         attempt: which try this is, from 1.
         channel: that of a callback which has raised; None before.
         is_partly_answered: whether parts of its answer were sent; another try would repeat them.
+        trace: the context of its callback's span; None where there is none.
     """
 
     __slots__ = (
@@ -90,10 +91,12 @@ class ReceivedMessage:
         "received",
         "session",
         "started",
+        "trace",
     )
 
     # of a class that knows this one
     channel: Any
+    trace: Any
 
     def __init__(
         self, session: Session, raw: RawDelivery, arrived: float, delivery: Delivery | None = None
@@ -103,7 +106,7 @@ class ReceivedMessage:
         self.delivery = delivery
         self.received = self.arrived = self.started = arrived
         self.attempt = 1
-        self.channel = None
+        self.channel = self.trace = None
         self.is_partly_answered = False
 
     @property

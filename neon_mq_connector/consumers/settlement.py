@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from neon_mq_connector import tracing
 from neon_mq_connector.consumers.ack_coalescer import AckCoalescer
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import LinkChannel
@@ -172,18 +173,20 @@ class Settlement(Generic[MessageT]):
         with self._lock:
             self._send(tag, outcome)
 
-    def send(self, tag: int, outcome: Outcome) -> None:
+    def send(self, message: MessageT, outcome: Outcome) -> None:
         """Tell the broker of a delivery that was claimed.
 
         On a channel that is shut nothing is sent: the broker has taken the delivery back.
         """
         with self._lock:
             try:
-                self._send(tag, outcome)
+                self._send(message.tag, outcome)
             finally:
                 self._claimed -= 1
                 if self._claimed <= 0:
                     self._changed.notify_all()
+        if tracing.tracer is not None:
+            tracing.tracer.settled(self._queue, outcome.value, message)
 
     def settle(self, tag: int, outcome: Outcome) -> bool:
         """Claim a delivery and send its outcome.
@@ -192,9 +195,12 @@ class Settlement(Generic[MessageT]):
             Whether there was anything to settle.
         """
         with self._lock:
-            if self._open.pop(tag, None) is None:
+            message = self._open.pop(tag, None)
+            if message is None:
                 return False
             self._send(tag, outcome)
+        if tracing.tracer is not None:
+            tracing.tracer.settled(self._queue, outcome.value, message)
         return True
 
     def flush(self) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, NoReturn
 
+from neon_mq_connector import tracing
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.registration import MessageCallback
@@ -170,14 +171,16 @@ class ThreadRunner:
         self._running[thread_id] = message
         token = current_channel.set(channel)
         try:
-            result = self._callback(channel, method, properties, body)
-            if result is not None and type(result) is CoroutineType:
-                self._refuse(result)
-        except BaseException as error:  # sys.exit() in a callback must not end the consumer unseen
-            message.channel = channel
-            handler.raised(message, error)
-        else:
-            handler.returned(message, channel)
+            with tracing.processing(message):
+                try:
+                    result = self._callback(channel, method, properties, body)
+                    if result is not None and type(result) is CoroutineType:
+                        self._refuse(result)
+                except BaseException as error:  # sys.exit() in one must not end the consumer unseen
+                    message.channel = channel
+                    handler.raised(message, error)
+                else:
+                    handler.returned(message, channel)
         finally:
             current_channel.reset(token)
             del self._running[thread_id]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pika.spec import BasicProperties
 
+from neon_mq_connector import tracing
 from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
 from neon_mq_connector.envelope import (
     ACCEPTS_ERRORS,
@@ -87,6 +88,7 @@ def encode_message(
         EncodeError: the data has no representation in that format.
     """
     data, message_id = _identified(request_data)
+    carried = None if tracing.tracer is None else tracing.tracer.carry(message_id)
     template = _template(
         wire_format,
         app_id,
@@ -97,10 +99,12 @@ def encode_message(
         error,
     )
     number = message_id if correlation_id is None else correlation_id
-    properties: BasicProperties | EncodedProperties
+    properties: BasicProperties | EncodedProperties | None
     try:
-        properties = template.fill(message_id, number, int(time.time()))
+        properties = None if carried else template.fill(message_id, number, int(time.time()))
     except ValueError:  # the ids do not fit, or only one of them: the body has them too
+        properties = None
+    if properties is None:
         properties = build_properties(
             message_id=message_id,
             content_type=content_type_of(wire_format),
@@ -108,7 +112,7 @@ def encode_message(
             correlation_id=correlation_id,
             reply_to=reply_to,
             expiration=expiration,
-            headers=_headers(reply_queue, time_allowed, error),
+            headers={**(_headers(reply_queue, time_allowed, error) or {}), **(carried or {})},
         )
     return EncodedMessage(message_id, encode_body(data, wire_format), properties)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pika
 from pika.exchange_type import ExchangeType
 
+from neon_mq_connector import tracing
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import ConnectionPolicy, Connections
@@ -73,6 +74,7 @@ class MessagingService(ConfiguredService):
 
     def _open_connections(self, vhost: str) -> Connections:
         settings = self.settings
+        tracing.begin(wanted=settings.tracing)
         return Connections(
             self._all_parameters(vhost),
             owner=self.service_name,
@@ -138,8 +140,12 @@ class MessagingService(ConfiguredService):
             PublishTimeoutError: the broker did not confirm it in time, that is within the setting
                 ``publish_timeout`` where `create_mq_connection` made the connection, or 30 s.
         """
-        encoded = encode_message(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
-        emit(connection, destination_of(exchange, queue, exchange_type), encoded)
+        destination = destination_of(exchange, queue, exchange_type)
+        with tracing.publishing(destination.exchange, destination.queue):
+            encoded = encode_message(
+                request_data, wire_format=WireFormat.LEGACY, expiration=expiration
+            )
+            emit(connection, destination, encoded)
         return encoded.message_id
 
     @classmethod
@@ -200,7 +206,6 @@ class MessagingService(ConfiguredService):
         destination, encode = self._sending(
             destination_of(exchange, queue, exchange_type), expiration
         )
-        encoded = encode(request_data)
         vhost, timeout = vhost or self.vhost, self.settings.publish_timeout
         if connection_props:
             parameters = self._all_parameters(vhost, **connection_props)
@@ -208,7 +213,9 @@ class MessagingService(ConfiguredService):
         else:
             connections = self._connections(vhost)
         try:
-            connections.publisher.publish(destination.message(encoded), timeout=timeout)
+            with tracing.publishing(destination.exchange, destination.queue):
+                encoded = encode(request_data)
+                connections.publisher.publish(destination.message(encoded), timeout=timeout)
         finally:
             if connection_props:
                 connections.close(_CLOSE_TIMEOUT)
@@ -245,13 +252,17 @@ class MessagingService(ConfiguredService):
             destination_of(exchange, queue, exchange_type), expiration
         )
         connections = self._connections(vhost or self.vhost)
-        return submit(
-            connections.publisher,
-            connections.futures,
-            destination,
-            encode(request_data),
-            timeout=self.settings.publish_timeout,
-        )
+
+        def send() -> Future[str]:
+            return submit(
+                connections.publisher,
+                connections.futures,
+                destination,
+                encode(request_data),
+                timeout=self.settings.publish_timeout,
+            )
+
+        return tracing.submitting("publish", destination.exchange, destination.queue, send)
 
     def publish_many(
         self,
@@ -298,7 +309,8 @@ class MessagingService(ConfiguredService):
             destination_of(exchange, queue, exchange_type), expiration
         )
         publisher = self._connections(vhost or self.vhost).publisher
-        return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
+        with tracing.publishing(destination.exchange, destination.queue, single=False):
+            return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
 
     def _sending(
         self,

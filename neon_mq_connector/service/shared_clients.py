@@ -10,6 +10,7 @@ from typing import Any
 
 import pika
 
+from neon_mq_connector import tracing
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.threads import forking
 
@@ -40,6 +41,7 @@ def shared_client(
     with _shared_lock:
         client = _shared.get(key)
         if client is None:
+            tracing.begin()
             client = _shared[key] = RequestClient(parameters, owner=owner)
             _close_at_the_end_of_a_worker()
         return client

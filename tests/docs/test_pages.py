@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from neon_mq_connector import tracing
 from neon_mq_connector.config import load_settings
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.service.shared_clients import close_shared_clients
@@ -111,6 +112,13 @@ def _check_configuration(value: dict[str, Any]) -> None:
     section = dict(value.get("MQ", value))
     section.pop("tls", None)  # names files that the reader has
     load_settings(section)
+
+
+@pytest.fixture(autouse=True)
+def _end_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the tracer provider that a page has set."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+    monkeypatch.setattr(tracing, "tracer", None)
 
 
 @pytest.fixture

@@ -134,8 +134,8 @@ def test_threads_that_take_turns_in_any_order(
                 if tag % 3:
                     assert settlement.settle(tag, outcome)
                 else:
-                    settlement.claim(tag)
-                    settlement.send(tag, outcome)
+                    (message,) = settlement.claim(tag)
+                    settlement.send(message, outcome)
 
         def flush() -> None:
             for _ in range(5):
@@ -267,6 +267,6 @@ def test_waiting_for_the_outcomes_ends_with_the_last_of_them() -> None:
     for each in claimed:
         assert not settlement.wait_until_sent(0.0)
         broker.decide(each.tag, Outcome.ACK)
-        settlement.send(each.tag, Outcome.ACK)
+        settlement.send(each, Outcome.ACK)
     waiting.join(30.0)
     assert answers == [True]
