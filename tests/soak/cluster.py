@@ -20,7 +20,7 @@ import pika
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import AuthenticationError, MQError, PublishError
-from neon_mq_connector.testing import ManagementError
+from neon_mq_connector.testing import ManagementError, PrivateBrokerError
 from neon_mq_connector.testing.cluster import ClusterNode, PrivateCluster
 from neon_mq_connector.testing.ports import free_ports
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -39,8 +39,9 @@ SENT, HANDLED, ANSWERED = "sent", "handled", "answered"
 _ARGUMENTS = {"x-queue-type": "quorum"}
 #: How long a node stays away, and a cluster that is whole again is left in peace, in seconds.
 _AWAY, _PEACE = 1.0, 1.0
-#: After how many seconds a node that is to stop is killed: RabbitMQ 4.0 does not always end.
-_STOP_TIMEOUT = 25.0
+#: RabbitMQ 4.0 does not always end, and a node that was killed may wait for the others without end
+#: while it starts. After so many seconds it is killed, and started once more.
+_STOP_TIMEOUT, _START_TIMEOUT, _STARTS = 25.0, 60.0, 4
 #: For a cluster to be whole again, and for what is left to be handled: a slow machine is no fault.
 _PATIENCE = 240.0
 _REQUEST_TIMEOUT = 15.0
@@ -287,10 +288,19 @@ class ClusterSoak:
             else:
                 node.stop(_STOP_TIMEOUT)
             time.sleep(_AWAY)
-            node.start(_PATIENCE)
+            self._start_node(node)
             self._wait_until_whole()
             time.sleep(_PEACE)
             self._note(f"{what} {number + 1}")
+
+    def _start_node(self, node: ClusterNode) -> None:
+        for _ in range(_STARTS - 1):
+            try:
+                node.start(_START_TIMEOUT)
+                return
+            except PrivateBrokerError:
+                self._say("a node does not start: it is killed and started again")
+        node.start(_PATIENCE)
 
     def _wait_until_whole(self) -> None:
         """Wait until quorum queues have a copy on each node again: one more may be broken then."""
