@@ -124,9 +124,13 @@ def test_a_trace_of_another_program_goes_on_and_what_is_no_trace_harms_nothing(
         properties = pika.BasicProperties(headers=headers)
         channel.basic_publish("", "plain", dict_to_b64({"a": 1}), properties)
         assert seen.acquire(timeout=30)
-    span = eventually(lambda: spans("process plain")["process plain"].parent and spans())[
-        "process plain"
-    ]
+
+    def with_a_parent() -> ReadableSpan | None:
+        span = spans("process plain")["process plain"]
+        return span if span.parent else None
+
+    span = eventually(with_a_parent)
+    assert span is not None
     assert span.context is not None
     assert format(span.context.trace_id, "032x") == TRACE
     assert parent_of(span) == PARENT
