@@ -15,6 +15,7 @@ from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.logs import debug_option
+from neon_mq_connector.cli.options import named
 from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.config.url import DEFAULT_ENTRY
@@ -41,12 +42,20 @@ CONFIG_FILE = "mq_config.json"
     metavar="PORT",
     help="For the management page.  [default: a free one]",
 )
-@click.option("--user", default="neon", show_default=True, metavar="NAME", help="Who may log in.")
+@click.option(
+    "--user",
+    default="neon",
+    show_default=True,
+    callback=named,
+    metavar="NAME",
+    help="Who may log in.",
+)
 @click.option("--password", metavar="TEXT", help="Of that user.  [default: made up]")
 @click.option(
     "--vhost",
     "vhosts",
     multiple=True,
+    callback=named,
     metavar="NAME",
     help="Make this virtual host too; may be repeated.",
 )
@@ -75,6 +84,7 @@ CONFIG_FILE = "mq_config.json"
     "--service",
     "services",
     multiple=True,
+    callback=named,
     metavar="NAME",
     help="Give a service an entry of its own in that file, for earlier releases, which know no "
     "default; may be repeated.",

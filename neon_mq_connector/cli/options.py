@@ -55,6 +55,13 @@ def checked_name(_ctx: click.Context, param: click.Parameter, value: Any) -> Any
     return value
 
 
+def named(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse a name as `checked_name` does, and one that is empty."""
+    if "" in ((value,) if isinstance(value, str) else value or ()):
+        raise click.BadParameter("a name is empty.")
+    return checked_name(ctx, param, value)
+
+
 def _read_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> BrokerURL | None:
     problem = ""
     try:

@@ -603,6 +603,13 @@ def test_broker_on_a_port_that_is_taken_says_so() -> None:
     assert f"port {port}" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--user", "--vhost", "--service"])
+def test_a_broker_is_given_no_empty_names(option: str) -> None:
+    done = invoke("broker", "--embedded", "--write-config", option, "")
+    assert done.exit_code == ExitCode.USAGE
+    assert f"'{option}': a name is empty" in done.stderr
+
+
 # -- demo --------------------------------------------------------------------------------------
 
 

@@ -158,6 +158,12 @@ class EmbeddedBroker(OwnBroker):
         Messages whose time is over expire now, unused queues go, and channels whose clients have
         held a message for too long are closed, as they would have been after that time. Heartbeats
         go by the real clock.
+
+        Args:
+            seconds: by how much, a year at most.
+
+        Raises:
+            ValueError: it is less than 0, or more than that.
         """
 
         def advance(node: Node, server: Server) -> None:

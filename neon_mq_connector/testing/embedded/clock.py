@@ -6,6 +6,9 @@ import heapq
 import time
 from collections.abc import Callable
 
+#: Some timers begin anew for as long as the clock is moved: a year of them takes some seconds.
+_LONGEST_MOVE = 366 * 86_400
+
 
 class Timer:
     """Something that is to happen at a time of the clock."""
@@ -54,8 +57,8 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Move the clock; what would have happened meanwhile happens now, in its order."""
-        if seconds < 0:
-            raise ValueError(f"the clock moves forward only, not by {seconds} s")
+        if not 0 <= seconds <= _LONGEST_MOVE:
+            raise ValueError(f"the clock moves forward, and a year at most, not by {seconds} s")
         target = self.now() + seconds * 1000
         self._ahead += seconds * 1000
         self._run_until(target)

@@ -217,5 +217,7 @@ def test_the_history_tells_what_became_of_each_message(
 def test_what_a_test_asks_wrongly_is_refused(embedded: EmbeddedBroker) -> None:
     with pytest.raises(ValueError, match="use one of memory, disk"):
         embedded.block("paper")
-    with pytest.raises(ValueError, match="forward only"):
+    with pytest.raises(ValueError, match="forward, and a year at most"):
         embedded.advance(-1)
+    with pytest.raises(ValueError, match="a year at most"):
+        embedded.advance(1e12)
