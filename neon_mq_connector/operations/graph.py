@@ -127,7 +127,8 @@ def add_broker(graph: Graph, management: ManagementAPI, vhost: str) -> None:
         row["name"]: row for row in management.call("GET", "vhosts", vhost, "connections")
     }
     for row in management.call("GET", "consumers", vhost):
-        connection = row.get("channel_details", {}).get("connection_name", "")
+        # an empty list where the channel has just gone
+        connection = (row.get("channel_details") or {}).get("connection_name", "")
         service = _owner(connection, connections.get(connection, {}))
         graph.connect(Node(Kind.QUEUE, row["queue"]["name"]), Node(Kind.SERVICE, service))
 
