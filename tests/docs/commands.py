@@ -84,10 +84,12 @@ def _run_command(typed: Typed, arguments: list[str], programs: Programs) -> None
     check_command(arguments)
     if not arguments or "--help" in arguments:
         return
-    if arguments[0] not in _RUN and not _describes(arguments, programs):
+    finds_errors = arguments[0] == "doctor" and "error " in typed.shown
+    if arguments[0] not in _RUN and not finds_errors and not _describes(arguments, programs):
         return
     program = programs.start(typed.line, ["-m", "neon_mq_connector.cli", *arguments])
     if arguments[0] not in ("run", "listen") or "--count" in arguments:
+        program.ends_with = int(finds_errors)
         program.finish()
     program.expect(typed.shown)
 

@@ -24,6 +24,7 @@ class Program:
     command: str
     process: subprocess.Popen[bytes]
     output_file: Path
+    ends_with: int = 0
 
     @property
     def output(self) -> str:
@@ -40,9 +41,9 @@ class Program:
         eventually(says_it, timeout=PATIENCE)
 
     def finish(self, patience: float = PATIENCE) -> None:
-        """Wait until it has ended well."""
+        """Wait until it has ended as it should."""
         code = self.process.wait(patience)
-        assert code == 0, f"{self.command} ended with {code}:\n{self.output}"
+        assert code == self.ends_with, f"{self.command} ended with {code}:\n{self.output}"
 
     def stop(self, *, well: bool) -> None:
         """End it as a supervisor does; one that has ended by itself must have ended well."""

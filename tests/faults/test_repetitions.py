@@ -121,7 +121,7 @@ def test_a_message_whose_ack_was_lost_is_not_started_again(
     proxy.blackhole()
     release.set()
     eventually(lambda: len(conversation.bodies) == 5, what="they are started, and their acks lost")
-    assert peer.counts(QUEUE) == (0, 4)
+    eventually(lambda: peer.counts(QUEUE) == (0, 4), what="the broker waits for the acks")
     proxy.restore()
     peer.wait_until_settled(QUEUE, timeout=30.0)
     assert sorted(conversation.bodies) == [b"m%d" % number for number in range(5)]
