@@ -69,27 +69,6 @@ class WaitingThread:
                 return answer
 
 
-class ReplyFuture(CancellableFuture[dict[str, Any]]):
-    """The answer to come; when it is cancelled, ``forget`` is called and the answer dropped."""
-
-    def __init__(self, forget: Callable[[], object]) -> None:
-        super().__init__()
-        self._forget: Callable[[], object] | None = forget
-
-    def cancel(self) -> bool:
-        """Wait no longer; the service may still do what it was asked."""
-        cancelled = super().cancel()
-        forget = self._forget
-        if cancelled and forget is not None:
-            forget()
-            self.release()
-        return cancelled
-
-    def release(self) -> None:
-        """Break the circle of references, which would wait for the garbage collector."""
-        self._forget = None
-
-
 class FutureReceiver:
     """A request whose answer comes into a future; it is read on the thread of futures.
 
@@ -102,7 +81,7 @@ class FutureReceiver:
 
     def __init__(self, channel: ReplyChannel, spec: RequestSpec) -> None:
         self.deadline = spec.deadline
-        self.future = ReplyFuture(self._forget)
+        self.future: CancellableFuture[dict[str, Any]] = CancellableFuture(self._forget)
         self._is_late = False
         self._channel = channel
         self._thread = channel.shared.futures

@@ -13,13 +13,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pika
 import pika.exceptions as pika_errors
 
 from neon_mq_connector import tracing
-from neon_mq_connector.client.receivers import FutureReceiver, ReplyFuture, WaitingThread
+from neon_mq_connector.client.receivers import FutureReceiver, WaitingThread
 from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
 from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.reply_stream import ReplyStream
@@ -37,6 +38,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
+from neon_mq_connector.threads.futures import CancellableFuture
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -139,7 +141,7 @@ class RequestClient:
         timeout: float = 30.0,
         exchange: str = "",
         wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> ReplyFuture:
+    ) -> Future[dict[str, Any]]:
         """Send a request and return a future of its answer (of one in parts the first).
 
         Its callbacks run on a thread of the client that serves all futures: they should be short.
@@ -147,7 +149,7 @@ class RequestClient:
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
 
-        def send() -> ReplyFuture:
+        def send() -> CancellableFuture[dict[str, Any]]:
             request = FutureReceiver(self.channel_for(spec), spec)
             request.start()
             return request.future

@@ -10,9 +10,9 @@ from neon_mq_connector.client import ReplyStream, RequestClient
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
 from neon_mq_connector.handlers.parts import Parts
-from neon_mq_connector.handlers.typed_future import TypedFuture
 from neon_mq_connector.service.messaging import MessagingService
 from neon_mq_connector.service.shared_clients import shared_client
+from neon_mq_connector.threads.futures import converted
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -145,7 +145,7 @@ class AskingService(MessagingService):
         options = self._asking(timeout, wire_format)
         name, data, read = question(request_data, queue, Handler)
         future = self._client(vhost or self.vhost).submit(name, data, **options)
-        return future if isinstance(queue, str) else TypedFuture(future, read)
+        return future if isinstance(queue, str) else converted(future, read)
 
     def gather_answers(
         self,

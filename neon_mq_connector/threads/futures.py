@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from queue import Empty
 from typing import Protocol, TypeVar
 
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.mailbox import Mailbox
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _NEVER = float("inf")
@@ -27,15 +29,20 @@ class CancellableFuture(Future[T]):
     """A future whose cancelling wakes those who wait for it at once.
 
     One of the standard library does so when its executor comes to it; here there is none.
+
+    Args:
+        on_cancel: called when it is cancelled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_cancel: Callable[[], object] | None = None) -> None:
         super().__init__()
+        self._on_cancel = on_cancel
         # popping from a list is atomic: the thread that gets the item wakes those who wait
         self._untold = [None]
 
     def cancel(self) -> bool:
         """Wait no longer; what was asked for may still be done."""
+        on_cancel = self._on_cancel
         if not super().cancel():
             return False
         try:
@@ -43,7 +50,34 @@ class CancellableFuture(Future[T]):
         except IndexError:
             return True
         self.set_running_or_notify_cancel()
+        self.release()
+        if on_cancel is not None:
+            on_cancel()
         return True
+
+    def release(self) -> None:
+        """Break a circle of references, which would wait for the garbage collector."""
+        self._on_cancel = None
+
+
+def converted(source: Future[S], convert: Callable[[S], T]) -> Future[T]:
+    """Return a future of what a function makes of a result; to cancel it cancels the source."""
+    future: CancellableFuture[T] = CancellableFuture(source.cancel)
+
+    def take(done: Future[S]) -> None:
+        future.release()
+        if done.cancelled():
+            return
+        with suppress(InvalidStateError):  # it was cancelled meanwhile
+            try:
+                value = convert(done.result())
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+    source.add_done_callback(take)
+    return future
 
 
 class Expiring(Protocol):
