@@ -12,8 +12,9 @@ from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError
+from neon_mq_connector.link import Answer
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
-from neon_mq_connector.publishing.message import Answer, Destination, Flush, Message
+from neon_mq_connector.publishing.message import Destination, Flush, Message
 from neon_mq_connector.threads.errands import Errands
 
 #: So many messages of one round of the loop are written at once.
@@ -43,7 +44,7 @@ class Outbox:
         return not self._errands.is_busy
 
     def send(
-        self, message: Message, answer: Answer, *, timeout: float, flush: Flush = Flush.NOW
+        self, message: Message, answer: Answer[None], *, timeout: float, flush: Flush = Flush.NOW
     ) -> bool:
         """Publish a message after those that were given before.
 
@@ -77,7 +78,7 @@ class Outbox:
 
     # -- the thread ----------------------------------------------------------------------------
 
-    def _post(self, message: Message, answer: Answer, deadline: float) -> None:
+    def _post(self, message: Message, answer: Answer[None], deadline: float) -> None:
         try:
             self._connections.publisher.post(message, answer, deadline, Flush.NOW)
         except BaseException as error:  # it belongs to the coroutine

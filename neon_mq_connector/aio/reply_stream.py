@@ -203,8 +203,8 @@ async def status_of(
 ) -> QueueStatus | None:
     """Return the state of the queue of a request; None where the broker does not tell it soon."""
     answer: LoopFuture[QueueStatus | None] = LoopFuture(loop)
-    look_up(connections, spec, answer.resolve)
+    look_up(connections, spec, answer)
     try:
         return await answer.wait(PATIENCE, TimeoutError)
-    except TimeoutError:
+    except Exception:  # the error of the request says what there is to say
         return None

@@ -2,63 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.errors import RequestTimeoutError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import Waiter
-from neon_mq_connector.topology import DeclareQueue, Queue, QueueStatus
+from neon_mq_connector.errors import RequestTimeoutError, StoppedError
+from neon_mq_connector.link import Answer, Waiter
+from neon_mq_connector.topology import QueueStatus
 
 #: How long the error of a request that is late anyway waits for what the broker says, in seconds.
 PATIENCE = 1.0
 
 
-class _Status:
-    """The state of a queue, for the control connection to answer; none where it is not told."""
-
-    def __init__(self, tell: Callable[[QueueStatus | None], object]) -> None:
-        self._tell = tell
-
-    def resolve(self, status: QueueStatus | None) -> None:
-        self._tell(status)
-
-    def fail(self, _error: BaseException) -> None:
-        self._tell(None)
-
-
 def look_up(
-    connections: Connections, spec: RequestSpec, tell: Callable[[QueueStatus | None], object]
+    connections: Connections, spec: RequestSpec, answer: Answer[QueueStatus | None]
 ) -> None:
     """Ask the broker for the state of the queue of a request; do not wait.
 
     Args:
         connections: how to reach it.
         spec: what was asked.
-        tell: called with the state on the control connection's thread, or with None where the
-            broker does not tell it.
+        answer: gets the state on the control connection's thread, or the error.
     """
     if spec.exchange:  # whose queues are not known
-        tell(None)
+        answer.resolve(None)
         return
-    step = DeclareQueue(Queue(spec.queue), passive=True)
     try:
-        connections.control.submit(
-            lambda connection: connection.perform(step),
-            _Status(tell),
-            timeout=connections.policy.operation_timeout,
+        connections.control.look_up(
+            spec.queue, answer, timeout=connections.policy.operation_timeout
         )
-    except StoppedError:
-        tell(None)
+    except StoppedError as error:
+        answer.fail(error)
 
 
 def status_of(connections: Connections, spec: RequestSpec) -> QueueStatus | None:
     """Return the state of the queue of a request; None where the broker does not tell it soon."""
     waiter: Waiter[QueueStatus | None] = Waiter()
-    look_up(connections, spec, waiter.resolve)
+    look_up(connections, spec, waiter)
     try:
         return waiter.wait(PATIENCE, "looking up the queue")
-    except WaitTimeoutError:
+    except Exception:  # the error of the request says what there is to say
         return None
 
 

@@ -101,8 +101,13 @@ class FutureReceiver:
 
     # -- the control connection's thread -------------------------------------------------------
 
-    def _told(self, status: QueueStatus | None) -> None:
+    def resolve(self, status: QueueStatus | None) -> None:
+        """Take what the broker says of the queue of a request that is late."""
         self._thread.call(partial(self._end_late, status))
+
+    def fail(self, _error: BaseException) -> None:
+        """Take that it says nothing."""
+        self.resolve(None)
 
     # -- the thread of futures -----------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class FutureReceiver:
         self._is_late = True
         self.deadline = time.monotonic() + PATIENCE
         self._thread.expect(self)
-        look_up(self._channel.shared.connections, self._request.spec, self._told)
+        look_up(self._channel.shared.connections, self._request.spec, self)
 
     def _end_late(self, status: QueueStatus | None) -> None:
         if not self.future.done():

@@ -26,6 +26,7 @@ from neon_mq_connector.client.request import (
     read_answer,
 )
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.control.control import performing
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import (
@@ -305,12 +306,10 @@ class ReplyChannel:
         spec = request.spec
         again = _PublishAgain(self, request)
         try:
-            self.shared.connections.control.submit_steps(
-                f"declaring {spec.place}",
-                lambda facts: declare_queue(Queue(spec.queue), facts),
-                again,
-                timeout=time_left(spec.deadline),
+            declare = performing(
+                f"declaring {spec.place}", lambda facts: declare_queue(Queue(spec.queue), facts)
             )
+            self.shared.connections.control.submit(declare, again, timeout=time_left(spec.deadline))
         except MQError as error:
             again.fail(error)
 

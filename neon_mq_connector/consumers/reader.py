@@ -12,7 +12,7 @@ import time
 
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import ReaderGoneError
-from neon_mq_connector.topology import NOT_FOUND, DeclareQueue, Queue, Refusal
+from neon_mq_connector.topology import NOT_FOUND, Refusal
 
 #: How often the broker is asked, in seconds.
 _INTERVAL = 0.5
@@ -49,12 +49,8 @@ class Reader:
             return
         self._due = now + _INTERVAL
         connections = self._session.connections
-        look_up = DeclareQueue(Queue(self._queue), passive=True)
-        connections.control.submit(
-            lambda connection: connection.perform(look_up),
-            self,
-            timeout=connections.policy.operation_timeout,
-        )
+        timeout = connections.policy.operation_timeout
+        connections.control.look_up(self._queue, self, timeout=timeout)
 
     def resolve(self, _value: object) -> None:
         """Take the answer that it exists."""

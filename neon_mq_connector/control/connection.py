@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pika
 import pika.exceptions as pika_errors
@@ -20,7 +20,7 @@ from neon_mq_connector.control.probe import connect
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
 from neon_mq_connector.link.translate import loss_error
-from neon_mq_connector.link.waiter import Waiter
+from neon_mq_connector.link.waiter import Answer, Waiter
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.topology import (
@@ -39,21 +39,12 @@ from neon_mq_connector.topology import (
 LOG = logging.getLogger("neon_mq_connector.control")
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 #: How long the connection is kept without work, in seconds.
 IDLE_TIMEOUT = 30.0
 _PUMP_INTERVAL = 1.0
 #: How long the close of an idle connection may take, in seconds, before it is given up.
 _CLOSE_TIMEOUT = 3.0
-
-
-class Answer(Protocol[T_contra]):
-    """What is told of the end of a job; the first call counts."""
-
-    def resolve(self, value: T_contra) -> object: ...
-
-    def fail(self, error: BaseException) -> object: ...
 
 
 @dataclass(frozen=True)

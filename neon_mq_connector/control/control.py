@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.control.connection import Answer, ControlConnection, Job
+from neon_mq_connector.control.connection import ControlConnection, Job
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError, TopologyError, WaitTimeoutError
-from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.topology import BrokerFacts, QueueStatus, Refusal, Step
+from neon_mq_connector.link.waiter import Answer, Waiter
+from neon_mq_connector.topology import BrokerFacts, DeclareQueue, Queue, QueueStatus, Refusal, Step
 
 LOG = logging.getLogger("neon_mq_connector.control")
 
@@ -108,7 +108,7 @@ class Control:
             TopologyError: the broker refused; the message has its words, and its ``__cause__`` is
                 a `Refusal` whose own cause is pika's exception.
         """
-        return self.run(what, _performing(what, steps), timeout, waiter)
+        return self.run(what, performing(what, steps), timeout, waiter)
 
     def perform_step(
         self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus | None] | None = None
@@ -118,16 +118,10 @@ class Control:
             type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
         )
 
-    def submit_steps(
-        self,
-        what: str,
-        steps: Callable[[BrokerFacts], Generator[Step, Any, T]],
-        answer: Answer[T],
-        *,
-        timeout: float,
-    ) -> None:
-        """Perform the steps of a topology generator as `perform` does, and return as `submit`."""
-        self.submit(_performing(what, steps), answer, timeout=timeout)
+    def look_up(self, queue: str, answer: Answer[QueueStatus | None], *, timeout: float) -> None:
+        """Ask for the status of a queue, and return as `submit`; `Refusal` if there is none."""
+        step = DeclareQueue(Queue(queue), passive=True)
+        self.submit(lambda connection: connection.perform(step), answer, timeout=timeout)
 
     def submit(
         self,
@@ -223,7 +217,7 @@ class Control:
         self._connection.thread.start()
 
 
-def _performing(
+def performing(
     what: str, steps: Callable[[BrokerFacts], Generator[Step, Any, T]]
 ) -> Callable[[ControlConnection], T]:
     """Return an operation that performs steps, and raises `TopologyError` for a refusal."""

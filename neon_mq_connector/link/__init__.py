@@ -20,9 +20,10 @@ from neon_mq_connector.link.events import ChannelEvents, Delivery, LinkState, Ra
 from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.outage import Outage, outage_of
 from neon_mq_connector.link.select_link import SelectLink
-from neon_mq_connector.link.waiter import Waiter
+from neon_mq_connector.link.waiter import Answer, Waiter
 
 __all__ = [
+    "Answer",
     "ChannelEvents",
     "Delivery",
     "EncodedProperties",

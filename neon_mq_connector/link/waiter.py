@@ -8,13 +8,25 @@ one is refused, so that what it brought, such as an open channel, can be release
 from __future__ import annotations
 
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from neon_mq_connector.errors import WaitTimeoutError
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 _LONGEST = 1e6  # seconds; more than a lock can wait for
+
+
+class Answer(Protocol[T_contra]):
+    """What is told how something ended: a waiting thread, a future, a coroutine, a held ack.
+
+    The first call counts; none may wait.
+    """
+
+    def resolve(self, value: T_contra) -> object: ...
+
+    def fail(self, error: BaseException) -> object: ...
 
 
 class Waiter(Generic[T]):

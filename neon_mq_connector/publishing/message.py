@@ -6,7 +6,7 @@ import enum
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pika.spec import BasicProperties
 
@@ -35,14 +35,6 @@ class Flush(enum.Enum):
     SOON = "soon"
     #: When there is enough, or after some milliseconds, or with what is written before.
     HELD = "held"
-
-
-class Answer(Protocol):
-    """What is told of the confirm of a message, or of its failure."""
-
-    def resolve(self, value: None) -> object: ...
-
-    def fail(self, error: BaseException) -> object: ...
 
 
 class Message(NamedTuple):
@@ -126,21 +118,16 @@ class Destination:
         )
 
     def declare(self, facts: BrokerFacts) -> Steps:
-        """Declare the exchange if there is one, and the queue if there is one."""
+        """Declare the exchange if there is one; declare the queue if there is one, and bind it."""
         status = QueueStatus("")
         if self.exchange:
             status = yield from self.declare_exchange()
         if self.queue:
-            status = yield from self.declare_queue(facts)
+            status = yield from declare_queue(Queue(self.queue), facts)
+            if self.exchange:
+                yield Bind(Binding(self.queue, self.exchange, self.queue))
         return status
 
     def declare_exchange(self) -> Steps:
         """Declare the exchange."""
         return declare_exchange(Exchange(self.exchange, self.exchange_type))
-
-    def declare_queue(self, facts: BrokerFacts) -> Steps:
-        """Declare the queue, and bind it where there is an exchange."""
-        status = yield from declare_queue(Queue(self.queue), facts)
-        if self.exchange:
-            yield Bind(Binding(self.queue, self.exchange, self.queue))
-        return status

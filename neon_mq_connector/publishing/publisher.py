@@ -25,7 +25,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import Link, Waiter
+from neon_mq_connector.link import Answer, Link, Waiter
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.confirm_channel import (
@@ -33,7 +33,7 @@ from neon_mq_connector.publishing.confirm_channel import (
     refused_exchange,
     refused_message,
 )
-from neon_mq_connector.publishing.message import Answer, Flush, Message
+from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.topology import Queue, declare_queue
@@ -94,7 +94,7 @@ class Publisher:
             raise self.unconfirmed_in_time(message, timeout) from None
 
     def post(
-        self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.SOON
+        self, message: Message, answer: Answer[None], deadline: float, flush: Flush = Flush.SOON
     ) -> None:
         """Publish, and return; an object is told of the confirm.
 
@@ -123,7 +123,7 @@ class Publisher:
             raise
 
     def post_at_once(
-        self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
+        self, message: Message, answer: Answer[None], deadline: float, flush: Flush = Flush.NOW
     ) -> bool:
         """Publish as `post` does, if nothing has to be waited for.
 

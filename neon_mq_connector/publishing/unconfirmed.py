@@ -14,8 +14,8 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
-from neon_mq_connector.link import Waiter
-from neon_mq_connector.publishing.message import Answer, Flush, Message
+from neon_mq_connector.link import Answer, Waiter
+from neon_mq_connector.publishing.message import Flush, Message
 
 #: How many bytes of bodies may be unconfirmed before a sender has to wait.
 MAX_UNCONFIRMED_BYTES = 32 * 2**20
@@ -49,7 +49,7 @@ class Unconfirmed:
     )
 
     def __init__(
-        self, message: Message, answer: Answer, deadline: float, flush: Flush = Flush.NOW
+        self, message: Message, answer: Answer[None], deadline: float, flush: Flush = Flush.NOW
     ) -> None:
         self.message = message
         self.answer = answer

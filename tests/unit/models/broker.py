@@ -21,8 +21,7 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     PublishTimeoutError,
 )
-from neon_mq_connector.link import ChannelEvents, Waiter
-from neon_mq_connector.publishing.message import Answer
+from neon_mq_connector.link import Answer, ChannelEvents, Waiter
 from neon_mq_connector.publishing.message import Message as Publication
 from neon_mq_connector.topology import BrokerFacts, QueueStatus
 from tests.unit.fakes import as_raw, make_delivery
@@ -66,7 +65,7 @@ class Receipt:
 class Publish:
     """A message that a callback has published and that is not confirmed yet."""
 
-    answer: Answer
+    answer: Answer[None]
     confirmed: bool = False
     failed: bool = False
 
@@ -329,7 +328,7 @@ class ModelPublisher:
             raise PublishTimeoutError("no confirm", may_have_arrived=True)
 
     def post(
-        self, message: Publication, answer: Answer, deadline: float, flush: object = None
+        self, message: Publication, answer: Answer[None], deadline: float, flush: object = None
     ) -> None:
         self._broker.simulation.between("publish")
         if not self.is_connected:
