@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pika.exceptions as pika_errors
+from pika.spec import BasicProperties
 
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.envelope import DIRECT_REPLY_TO, build_properties, new_id
+from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import LinkChannel, Waiter
 from neon_mq_connector.topology import (
@@ -214,10 +215,8 @@ def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
         RequestLostError: the broker did not tell.
     """
     queue = channel.declare_queue(Queue("", exclusive=True), timeout=time_left(deadline)).name
-    properties = build_properties(
-        message_id=new_id(), content_type="text/plain", reply_to=DIRECT_REPLY_TO
-    )
-    channel.publish("", queue, b"", properties)
+    properties = BasicProperties(reply_to=DIRECT_REPLY_TO)
+    channel.send(channel.encode("", queue, b"", properties))
     _method, received, _body = channel.get(queue, True, timeout=time_left(deadline))
     channel.delete_queue(queue, timeout=time_left(deadline))
     if received is None or not received.reply_to:

@@ -174,7 +174,6 @@ class LinkChannel(Protocol):
         *,
         timeout: float,
         auto_ack: bool = False,
-        exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
         started: Callable[[str], object] | None = None,
         waiter: Waiter[Any] | None = None,
@@ -185,7 +184,6 @@ class LinkChannel(Protocol):
             queue: what to consume from.
             timeout: how long to wait for the broker's answer, in seconds.
             auto_ack: whether messages count as acknowledged when they are sent.
-            exclusive: whether this is to be the queue's only consumer.
             arguments: of the consume, such as ``x-priority``.
             started: called on the I/O thread with the consumer tag, before the first message.
             waiter: where the answer goes; another thread may end the wait by failing it.
@@ -297,18 +295,6 @@ class LinkChannel(Protocol):
 
     def flush_soon(self) -> None:
         """Write it soon, together with what is sent until then."""
-
-    def publish(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: bytes,
-        properties: BasicProperties | EncodedProperties,
-        *,
-        mandatory: bool = False,
-        timeout: float = 0.0,
-    ) -> None:
-        """Encode a message and send it; raises as these two do."""
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all up to it."""

@@ -155,13 +155,12 @@ class SelectChannel(LinkChannel):
         *,
         timeout: float,
         auto_ack: bool = False,
-        exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
         started: Callable[[str], object] | None = None,
         waiter: Waiter[Any] | None = None,
     ) -> str:
         def begin(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
-            _consume(channel, queue, arguments, started, done, auto_ack, exclusive)
+            _consume(channel, queue, arguments, started, done, auto_ack)
 
         frame = self._calls.call(f"consuming from queue {queue!r}", begin, timeout, waiter)
         return str(frame.method.consumer_tag)
@@ -232,19 +231,6 @@ class SelectChannel(LinkChannel):
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         self._transport.read_until(done, deadline)
-
-    def publish(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: bytes,
-        properties: BasicProperties | EncodedProperties,
-        *,
-        mandatory: bool = False,
-        timeout: float = 0.0,
-    ) -> None:
-        frames = self.encode(exchange, routing_key, body, properties, mandatory=mandatory)
-        self._transport.send(frames, self, timeout=timeout)
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
         self._transport.send(encode_ack(self._number, delivery_tag, multiple), self)
@@ -364,7 +350,6 @@ def _consume(
     started: Callable[[str], object] | None,
     done: Callable[[Any], None],
     auto_ack: bool = False,
-    exclusive: bool = False,
 ) -> None:
     def answered(frame: pika.frame.Method[Basic.ConsumeOk]) -> None:
         if started is not None:
@@ -375,7 +360,6 @@ def _consume(
         queue,
         ignore,  # messages do not reach pika
         auto_ack=auto_ack,
-        exclusive=exclusive,
         arguments=dict(arguments or {}),
         callback=answered,
     )

@@ -69,17 +69,6 @@ class Mailbox(Generic[T]):
                 if not rang:
                     raise Empty from None
 
-    def get_nowait(self) -> T:
-        """Remove and return the oldest item.
-
-        Raises:
-            queue.Empty: there is none.
-        """
-        try:
-            return self._items.popleft()
-        except IndexError:
-            raise Empty from None
-
     def empty(self) -> bool:
         """Whether nothing waits to be taken."""
         return not self._items
@@ -87,10 +76,6 @@ class Mailbox(Generic[T]):
     def qsize(self) -> int:
         """How many items wait."""
         return len(self._items)
-
-    def waiting(self) -> list[T]:
-        """What waits, the oldest first, as it was at some moment of the call."""
-        return list(self._items)
 
     def _wake_one(self) -> None:
         try:

@@ -63,7 +63,7 @@ class Shot:
             while True:
                 while sum(self.sent) - self.confirmed > IN_FLIGHT and self.channel.is_open:
                     self.ended.wait(0.001)
-                self.channel.publish("", queue, b"", PROPERTIES)
+                self.channel.send(self.channel.encode("", queue, b"", PROPERTIES))
                 self.sent[thread] += 1
                 self.channel.ack(0, multiple=True)  # all that is unsettled: nothing
         except MQError:
@@ -79,7 +79,7 @@ def ack_what_is_unknown(channel: LinkChannel) -> None:
 
 
 def publish_to_nowhere(channel: LinkChannel) -> None:
-    channel.publish(NOWHERE, "", b"", PROPERTIES)
+    channel.send(channel.encode(NOWHERE, "", b"", PROPERTIES))
 
 
 def close(channel: LinkChannel) -> None:
