@@ -12,11 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
-from neon_mq_connector.client import RequestClient
-from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.connections import Connections
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.errors import MQConnectionError
 from neon_mq_connector.link import Outage, outage_of
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
@@ -32,6 +28,13 @@ class ThreadedConnector(MQConnector):
     The first arguments are those of `MQConnector`, the last the key of the service's configurable
     properties.
     """
+
+    # what is protected in services, for the connector that delegates
+    connections_to = MQConnector._connections
+    client_of = MQConnector._client
+    options = MQConnector._asking
+    reach_broker = MQConnector._reach_broker
+    refusal = MQConnector._refusal
 
     def __init__(
         self, config: Mapping[str, Any] | None, service_name: str, property_key: str
@@ -49,34 +52,12 @@ class ThreadedConnector(MQConnector):
             self._callers_loop = CoroutineLoop()
         return self._callers_loop
 
-    def connections_to(self, vhost: str) -> Connections:
-        """Return the connections to a virtual host."""
-        return self._connections(vhost)
-
-    def client_of(self, vhost: str) -> RequestClient:
-        """Return the request client of a virtual host."""
-        return self._client(vhost)
-
-    def options(
-        self, timeout: float | None, wire_format: WireFormat | str | None
-    ) -> dict[str, Any]:
-        """Return the arguments that every request has, by default from the settings."""
-        return self._asking(timeout, wire_format)
-
     def prepare_message(
         self, data: Mapping[str, Any], destination: Destination, expiration: int | None
     ) -> tuple[Destination, EncodedMessage]:
         """Return where a message goes and how it is sent; an answer as its request wants it."""
         destination, prepare = self._sending(destination, expiration)
         return destination, prepare(data)
-
-    def reach_broker(self, timeout: float) -> MQConnectionError | None:
-        """Wait until the broker answers or the time is up; return what is wrong, or None."""
-        return self._reach_broker(timeout)
-
-    def refusal(self) -> MQConnectionError | None:
-        """Return why the broker refuses the service, or None."""
-        return self._refusal()
 
     def begin(self, names: tuple[str, ...] | None) -> None:
         """Begin to run, and start consumers.

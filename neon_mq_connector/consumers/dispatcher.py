@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from pika.spec import Basic, BasicProperties
 
@@ -16,7 +17,7 @@ from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.registration import AckMode, Registration
-from neon_mq_connector.consumers.runner import Acknowledging, CallSoon, RunnerFactory, Running
+from neon_mq_connector.consumers.runner import CallSoon, RunnerFactory, Running
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import time_allowed
@@ -189,7 +190,7 @@ class Dispatcher:
             session.settlement.start(message)
         return delivery
 
-    def returned(self, message: ReceivedMessage, channel: Acknowledging) -> None:
+    def returned(self, message: ReceivedMessage, channel: Any) -> None:
         """Take the end of a callback that has returned.
 
         Args:

@@ -55,12 +55,6 @@ class Running(NamedTuple):
     task: Any = None
 
 
-class Acknowledging(Protocol):
-    """The channel of a callback, as far as its message is acknowledged on it."""
-
-    def basic_ack(self, delivery_tag: int) -> object: ...
-
-
 class MessageHandler(Protocol):
     """What a runner takes messages from, and reports to.
 
@@ -73,7 +67,7 @@ class MessageHandler(Protocol):
     def take_up(self, message: ReceivedMessage) -> Delivery | None:
         """Return the message if its callback is to start now; None otherwise."""
 
-    def returned(self, message: ReceivedMessage, channel: Acknowledging) -> None:
+    def returned(self, message: ReceivedMessage, channel: Any) -> None:
         """Take the end of a callback that has returned; `channel` is the callback's."""
 
     def raised(self, message: ReceivedMessage, error: BaseException) -> None:
