@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar
 import pika.frame
 from pika.spec import Basic, Queue
 
-from neon_mq_connector.consumers.pika_errors import check_names
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.control.connection import ControlConnection
@@ -47,13 +46,7 @@ class BrokerOperations(Generic[AnswerT]):
         job: Callable[[ControlConnection], Any],
         callback: Callable[[Any], object] | None = None,
     ) -> AnswerT:
-        """Have a job done on the control connection.
-
-        Args:
-            what: what is done, for messages.
-            job: what to do; idempotent.
-            callback: called with its result.
-        """
+        """Have a job done on the control connection, and a callback called with its result."""
         raise NotImplementedError
 
     def _run(
@@ -164,7 +157,9 @@ class BrokerOperations(Generic[AnswerT]):
         callback: Callable[[Any], object] | None = None,
         **kwargs: Any,
     ) -> AnswerT:
-        check_names(method, args, kwargs)
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, str):
+                check_name("a queue or exchange", each)
         return self._submit(
             f"{method}{args!r}",
             lambda connection: getattr(connection.channel(), method)(*args, **kwargs),

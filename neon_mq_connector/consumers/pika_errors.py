@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from typing import Any
-
 import pika.exceptions as pika_errors
-from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector.envelope import LONGEST_EXPIRATION
@@ -17,7 +12,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal, check_name
+from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal
 
 
 def as_pika_raises(error: BaseException) -> BaseException:
@@ -61,22 +56,3 @@ def check_properties(properties: BasicProperties) -> None:
                 PRECONDITION_FAILED,
                 f"PRECONDITION_FAILED - invalid header {name}: a list of routing keys is expected",
             )
-
-
-_NAMES = ("queue", "exchange", "destination", "source", "routing_key")
-_signature = functools.lru_cache(inspect.signature)
-
-
-def check_names(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse names that cannot be used, in the arguments for a method of pika's channel.
-
-    Raises:
-        ValueError: a name cannot be used; see `check_name`.
-        TypeError: pika's method takes no such arguments.
-    """
-    given = (
-        _signature(getattr(BlockingChannel, method)).bind_partial(None, *args, **kwargs).arguments
-    )
-    for kind in _NAMES:
-        if isinstance(given.get(kind), str):
-            check_name(kind.replace("_", " "), given[kind])
