@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -101,17 +100,3 @@ def this_binding() -> Binding:
                 _bindings.pop(loop, None)
         binding = _bindings[running] = Binding("requests", CoroutineLoop(running))
     return binding
-
-
-def requests_by(client: RequestClient) -> AsyncRequests:
-    """Return the requests of the running loop by a client.
-
-    Raises:
-        RuntimeError: no loop is running.
-    """
-    return this_binding().requests(client)
-
-
-async def in_thread(function: Callable[[], object], *, timeout: float, what: str) -> None:
-    """Call what may take its time on a thread of our own; see `BlockingCalls.run`."""
-    await this_binding().calls.run(function, timeout=timeout, what=what)

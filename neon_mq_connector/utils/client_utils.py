@@ -115,16 +115,17 @@ async def send_mq_request_async(
     connection. ``stream_callback`` is awaited if it is a coroutine function. When the wait is
     cancelled the answer is dropped.
     """
-    from neon_mq_connector.aio.binding import in_thread, requests_by
+    from neon_mq_connector.aio.binding import this_binding
 
-    asking = _Asking(vhost, target_queue, raise_errors)
+    asking, binding = _Asking(vhost, target_queue, raise_errors), this_binding()
     with asking:
         timeout = _check(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
         if _asker is None:  # the first time: it reads files, and imports what checks them
-            await in_thread(_known_asker, timeout=timeout, what="reading the configuration")
-        requests = requests_by(asking.client())
+            what = "reading the configuration"
+            await binding.calls.run(_known_asker, timeout=timeout, what=what)
+        requests = binding.requests(asking.client())
         try:
             if expect_response:
                 options = asking.options(request_data, response_queue, stream_callback)
@@ -137,7 +138,7 @@ async def send_mq_request_async(
         except Exception as error:
             if _is_of_the_connection(error):
                 what = f"looking for virtual host {vhost!r}"
-                await in_thread(asking.look_for_vhost, timeout=_DEFAULT_TIMEOUT, what=what)
+                await binding.calls.run(asking.look_for_vhost, timeout=_DEFAULT_TIMEOUT, what=what)
             raise
     return {}
 

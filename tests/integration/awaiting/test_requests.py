@@ -12,7 +12,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.aio.binding import requests_by
+from neon_mq_connector.aio.binding import this_binding
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import (
@@ -50,7 +50,7 @@ async def test_each_of_1000_requests_in_flight_gets_its_own_answer(
     asked: Asked, client: RequestClient
 ) -> None:
     asked.may_answer.clear()
-    face = requests_by(client)
+    face = this_binding().requests(client)
     asyncio.get_running_loop().call_later(0.3, asked.may_answer.set)
     assert await squares(face, 1000) == [n**2 for n in range(1000)]
     assert client.late_replies == 0
@@ -62,7 +62,9 @@ async def test_without_a_broker_each_request_says_so(
     connection_params.port = free_port()
 
     client = RequestClient([connection_params], owner="tests")
-    asking = [requests_by(client).request("q", {"n": n}, timeout=30.0) for n in range(20)]
+    asking = [
+        this_binding().requests(client).request("q", {"n": n}, timeout=30.0) for n in range(20)
+    ]
     errors = await asyncio.gather(*asking, return_exceptions=True)
     assert {type(error) for error in errors} == {BrokerUnreachableError}
     await asyncio.to_thread(client.close)
@@ -71,7 +73,7 @@ async def test_without_a_broker_each_request_says_so(
 async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
     asked.may_answer.clear()
     kept, dropped = (
         asyncio.create_task(face.request("square", {"n": n}, timeout=30.0)) for n in (1, 2)
@@ -91,7 +93,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
 async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
     chance = random.Random(7)
     answered = 0
     for _round in range(20):
@@ -114,7 +116,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
 async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
     for awaited in (False, True):
         parts: list[int] = []
 
@@ -149,14 +151,14 @@ async def test_an_answer_that_cannot_be_read_is_said_to_who_awaits_it(
 
     serving = asyncio.create_task(asyncio.to_thread(serve))
     with pytest.raises(DecodeError):
-        await requests_by(client).request("garbage", {"n": 1}, timeout=30.0)
+        await this_binding().requests(client).request("garbage", {"n": 1}, timeout=30.0)
     await serving
 
 
 async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
     names: list[str] = []
     asking = [
         face.request(
@@ -189,7 +191,7 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 ) -> None:
     async def ask() -> None:
         for _ in range(5):
-            assert await squares(requests_by(client), 50) == [n**2 for n in range(50)]
+            assert await squares(this_binding().requests(client), 50) == [n**2 for n in range(50)]
 
     async def main() -> None:
         await asyncio.gather(ask(), *(asyncio.to_thread(LoopRunner(), ask()) for _ in range(2)))
@@ -199,7 +201,7 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 
 
 async def test_a_closed_client_says_so(asked: Asked, client: RequestClient) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
     await face.request("square", {"n": 1}, timeout=30.0)
     waiting = asyncio.create_task(face.request("nobody", {"n": 1}, timeout=30.0))
     await eventually_true(lambda: books(client))
@@ -216,7 +218,7 @@ async def test_a_closed_client_says_so(asked: Asked, client: RequestClient) -> N
 async def test_what_is_no_message_is_refused(
     client: RequestClient, data: Any, error: type[Exception]
 ) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
     with pytest.raises(error):
         await face.request("q", data, timeout=1.0)
     with pytest.raises(error):
@@ -242,7 +244,7 @@ def queues_of(broker: PrivateBroker, vhost: str) -> set[str]:
 async def test_a_block_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    async with requests_by(client).stream("count", {"to": 100}, timeout=30.0) as parts:
+    async with this_binding().requests(client).stream("count", {"to": 100}, timeout=30.0) as parts:
         async for part in parts:
             if part["n"] == 5:
                 break
@@ -258,7 +260,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
     before = asyncio.all_tasks()
-    stream = requests_by(client).stream("count", {"to": 100}, timeout=30.0)
+    stream = this_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
     async for part in stream:
         if part["n"] == 5:
             break
@@ -270,7 +272,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
         async for _ in stream:
             raise LookupError
 
-    stream = requests_by(client).stream("count", {"to": 100}, timeout=30.0)
+    stream = this_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
     with pytest.raises(LookupError):
         await fail()
     name = stream.reply_queue
@@ -281,7 +283,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
 async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    face = requests_by(client)
+    face = this_binding().requests(client)
 
     async def read() -> None:
         async for _ in face.stream("count", {"to": 20}, timeout=30.0):
@@ -307,7 +309,7 @@ async def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
 
     old_service("one", one_and_no_more)
 
-    async with requests_by(client).stream("one", {"n": 1}, timeout=1.0) as parts:
+    async with this_binding().requests(client).stream("one", {"n": 1}, timeout=1.0) as parts:
         assert (await anext(parts))["n"] == 0
         with pytest.raises(RequestTimeoutError, match="'one'"):
             await anext(parts)
@@ -318,7 +320,7 @@ async def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
 async def test_the_loss_of_the_connection_is_told_to_who_reads(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    stream = requests_by(client).stream("nobody", {"n": 1}, timeout=40.0)
+    stream = this_binding().requests(client).stream("nobody", {"n": 1}, timeout=40.0)
     reading = asyncio.create_task(anext(stream))
     await eventually_true(lambda: stream.reply_queue)
     await asyncio.to_thread(drop_connections, broker, vhost, "requests")
@@ -329,7 +331,7 @@ async def test_the_loss_of_the_connection_is_told_to_who_reads(
 async def test_a_second_reader_takes_nothing_from_the_first(
     asked: Asked, client: RequestClient
 ) -> None:
-    stream = requests_by(client).stream("count", {"to": 5}, timeout=30.0)
+    stream = this_binding().requests(client).stream("count", {"to": 5}, timeout=30.0)
 
     async def read() -> list[int]:
         return [part["n"] async for part in stream]
@@ -351,7 +353,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
     old_service("late", count_late)
 
-    async with requests_by(client).stream("late", {"to": 3}, timeout=30.0) as parts:
+    async with this_binding().requests(client).stream("late", {"to": 3}, timeout=30.0) as parts:
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext(parts), 0.05)
@@ -360,7 +362,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
 
 async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> None:
-    async with requests_by(client).stream("nobody", {"n": 1}, timeout=30.0) as parts:
+    async with this_binding().requests(client).stream("nobody", {"n": 1}, timeout=30.0) as parts:
         reading = asyncio.create_task(anext(parts))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):
