@@ -70,12 +70,7 @@ class Header:
 
 
 def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
-    """Make an operation that aiormq and pika have with the same arguments.
-
-    Args:
-        name: of the operation.
-        answer: makes aiormq's answer of pika's.
-    """
+    """Make an operation that both have with the same arguments; ``answer`` converts pika's."""
 
     async def operation(
         self: AiormqChannel,

@@ -139,11 +139,7 @@ def takes_arguments_of(
 
 
 def _on_the_loop(name: str, on_error: Callable[..., object] | None) -> Any:
-    """Make a coroutine function of an error handler: those are called on the loop.
-
-    Raises:
-        TypeError: it yields, so that calling it would do nothing.
-    """
+    """Make a coroutine function of an error handler, which is called on the loop then."""
     if on_error is None or is_coroutine_function(on_error):
         return on_error
     if inspect.isgeneratorfunction(on_error) or inspect.isasyncgenfunction(on_error):

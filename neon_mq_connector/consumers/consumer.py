@@ -250,7 +250,9 @@ class Consumer:
                 return error
             except BaseException as error:
                 LOG.error("queue %r: handling failed", self.queue, exc_info=error)
-                return HandlingError.of(self.queue, error)
+                failure = HandlingError(f"queue {self.queue!r}: handling failed: {error!r}")
+                failure.__cause__ = error
+                return failure
         return None if self._stopping else session.end_reason
 
     def _longest_wait(self, session: Session) -> float:
@@ -313,11 +315,7 @@ class Consumer:
     # -- recovering and ending -----------------------------------------------------------------
 
     def _recover_from(self, error: BaseException) -> bool:
-        """Note an outage and wait before the next attempt.
-
-        Returns:
-            Whether to go on.
-        """
+        """Note an outage and wait before the next attempt; return whether to go on."""
         outages, sessions = self._outages, self._sessions
         final = outages.lost(error)
         self.started.clear()

@@ -225,11 +225,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         return Message("", routing_key, body, properties, mandatory=True, declare_missing=True)
 
     def _expect_confirm(self) -> PendingPublishes:
-        """Note a publish that is about to be made.
-
-        Returns:
-            What is to be told its end; an ack that follows waits for that.
-        """
+        """Note a publish that is to be made; return what is told its end, which acks wait for."""
         with self._session.publishing:
             publishes = self._publishes
             if publishes is None:

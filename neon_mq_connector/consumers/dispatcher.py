@@ -283,10 +283,7 @@ class Dispatcher:
         self._give_up(message, error)
 
     def _is_wanted(self, message: ReceivedMessage, delivery: Delivery) -> bool:
-        """Say whether a message of which there is something to ask is to be handled.
-
-        It is settled if it is not.
-        """
+        """Whether a message of which there is something to ask is to be handled; or settle it."""
         session = message.session
         properties, tag = delivery.properties, delivery.method.delivery_tag
         allowed = time_allowed(properties)

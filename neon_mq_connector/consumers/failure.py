@@ -181,14 +181,7 @@ class FailurePolicy:
             self._kept.clear()
 
     def _park_kept(self, deadline: float | None = None) -> None:
-        """Park what is kept, in order.
-
-        Args:
-            deadline: until when the consumer has to end, if it has, on the monotonic clock.
-
-        Raises:
-            ParkingError: that is not possible; the rest stays.
-        """
+        """Park what is kept, in order, until that raises `ParkingError`; the rest stays."""
         timeout = self._connections.policy.operation_timeout
         try:
             while self._kept:

@@ -29,13 +29,6 @@ class HandlingError(MQError):
     handling too.
     """
 
-    @classmethod
-    def of(cls, queue: str, error: BaseException) -> HandlingError:
-        """Make one of what was raised."""
-        made = cls(f"queue {queue!r}: handling failed: {error!r}")
-        made.__cause__ = error
-        return made
-
 
 class Running(NamedTuple):
     """A callback that is running.
@@ -118,9 +111,6 @@ class CallbackRunner(Protocol):
 
     def is_calling(self) -> bool:
         """Whether it is one of its callbacks that asks."""
-
-    def is_within(self) -> bool:
-        """Whether it is one of its callbacks that asks, or what it has started meanwhile."""
 
     def standstill(self) -> str:
         """Say what keeps all callbacks from running, if something does; asked by one thread."""

@@ -39,11 +39,8 @@ _NOT_KEPT: RawDelivery = (b"", b"", b"")
 class SessionHost(Protocol):
     """What a session asks of its consumer; callable from any thread."""
 
-    @property
-    def registration(self) -> Registration: ...
-
-    @property
-    def flow(self) -> Flow: ...
+    registration: Registration
+    flow: Flow
 
     @property
     def is_stopping(self) -> bool: ...

@@ -124,10 +124,6 @@ class ThreadRunner:
         """Whether it is one of the callbacks that asks."""
         return threading.get_ident() in self._running
 
-    def is_within(self) -> bool:
-        """Whether it is one of the callbacks that asks."""
-        return self.is_calling()
-
     def standstill(self) -> str:
         """Say that workers have ended, and have the consumer's thread start others."""
         ended = [worker for worker in self._workers.copy() if not worker.is_alive()]

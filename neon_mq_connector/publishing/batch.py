@@ -209,11 +209,7 @@ class _Batch:
         return bool(self.count)
 
     def _wait_for_room(self, sent: int) -> int:
-        """Wait until there are not too many without a confirm.
-
-        Returns:
-            How many may have been sent until this has to be asked again.
-        """
+        """Wait until there are not too many; return up to how many need not be asked again."""
         settled = self.count + len(self.failures)
         if sent - settled < _WINDOW:
             return settled + _WINDOW
@@ -222,11 +218,7 @@ class _Batch:
         return sent + _WINDOW // 2
 
     def _wait_until(self, settled: int) -> bool:
-        """Wait until so many are confirmed or failed, as long as there is progress.
-
-        Returns:
-            Whether there are.
-        """
+        """Wait, as long as there is progress, for so many to end; return whether they have."""
         self._publisher.write_out()
         while True:
             self.bell.clear()

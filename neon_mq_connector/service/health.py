@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import dropwhile
@@ -210,14 +209,6 @@ def describe_running(consumers: Mapping[str, BaseConsumerThread]) -> list[Runnin
         for each in thread.consumer.dispatcher.running()
     ]
     return sorted(found, key=lambda each: -each.age)
-
-
-def count_publishes(every: list[Connections]) -> dict[str, int]:
-    """Return what has become of the messages that were published on any of the connections."""
-    counts: Counter[str] = Counter()
-    for connections in every:
-        counts.update(connections.publish_outcomes())
-    return dict(counts)
 
 
 def describe_connections(every: list[Connections]) -> tuple[ConnectionHealth, ...]:

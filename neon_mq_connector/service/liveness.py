@@ -188,11 +188,7 @@ class LivenessWatch:
         return problem
 
     def _ask_broker(self, consumer: Consumer, session: Session) -> tuple[str, int]:
-        """Ask how many consumers and messages the queue has; no consumer means we get nothing.
-
-        Returns:
-            What is wrong, and how many messages could be delivered here.
-        """
+        """Ask the broker what is wrong with the queue, and how much it could deliver here."""
         control, queue = session.connections.control, session.queue
         busy = control.busy_for > _QUERY_TIMEOUT  # it would not come to the question
         if busy or not session.consumer_tag or consumer.registration.queue.exclusive:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,7 +19,6 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.health import (
     Health,
-    count_publishes,
     describe_connections,
     describe_consumer,
 )
@@ -208,13 +208,16 @@ class ConsumerRegistry:
                 reasons.append(problem)
                 stuck.append(problem)
         reasons = [is_off] if is_off else reasons
+        publishes: Counter[str] = Counter()
+        for each in connections:
+            publishes.update(each.publish_outcomes())
         return Health(
             healthy=not reasons,
             reasons=tuple(reasons),
             consumers=consumers,
             connections=describe_connections(connections),
             stuck=tuple(stuck),
-            publishes=count_publishes(connections),
+            publishes=dict(publishes),
         )
 
 
