@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pika
 import pytest
@@ -20,7 +19,7 @@ from tests.faults.conftest import BREAKS, note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
-from tests.support.polling import eventually, never
+from tests.support.polling import eventually
 
 QUEUE = "squares"
 
@@ -113,35 +112,6 @@ def test_an_alarm_holds_up_who_answers_and_nobody_else(
     assert ask(client, QUEUE, range(MANY)) == MANY
     assert set(squares.handled) == set(range(MANY))
     assert answering.check_health()
-
-
-@pytest.mark.own_broker
-def test_requests_that_came_before_an_alarm_are_answered_after_it(
-    answering: MQConnector,
-    client: RequestClient,
-    squares: Squares,
-    peer: Peer,
-    alarm: Alarm,
-) -> None:
-    held = threading.Event()
-    entered = threading.Event()
-
-    def slowly(*arguments: Any) -> None:
-        entered.set()
-        held.wait(60.0)
-        squares(*arguments)
-
-    answering.consumers["squares"].callback_func = slowly
-    futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(30)]
-    assert entered.wait(30.0)
-    eventually(lambda: sum(peer.counts(QUEUE)) == 30, what="the requests are there")
-    with alarm():
-        held.set()
-        eventually(lambda: len(squares.handled) == 30, what="the callbacks have run")
-        never(lambda: sum(peer.counts(QUEUE)) != 30, what="a request is acked too early")
-    assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(30)]
-    assert len(squares.handled) == 30
-    peer.wait_until_settled(QUEUE)
 
 
 @pytest.mark.own_broker

@@ -131,35 +131,6 @@ def test_a_send_during_an_outage_raises_within_its_time_and_knows_that_nothing_w
     assert {"before", "after"} <= set(peer.ids_in(QUEUE))
 
 
-def test_a_request_that_waits_while_the_line_is_cut_does_not_hang(
-    config: dict[str, Any],
-    vhost: str,
-    proxy: FaultProxy,
-    peer: Peer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from neon_mq_connector.utils import client_utils
-
-    monkeypatch.setattr(
-        client_utils,
-        "_default_mq_config",
-        {**config, "users": {"mq_handler": next(iter(config["users"].values()))}},
-    )
-    peer.declare("asked", durable=False)
-    answers: list[Any] = []
-
-    def ask() -> None:
-        answers.append(client_utils.send_mq_request(vhost, {"ask": 1}, "asked", timeout=5))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    eventually(lambda: peer.counts("asked")[0] == 1, what="the request is in the queue")
-    proxy.reset()
-    asking.join(30.0)
-    assert not asking.is_alive(), "the request hangs"
-    assert answers == [{}]
-
-
 def _sends(service: Any, message_id: str) -> bool:
     try:
         service.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
