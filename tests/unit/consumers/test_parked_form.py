@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
@@ -127,6 +127,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(headers=st.dictionaries(st.text(max_size=80) | st.binary(max_size=255), values))
 def test_whatever_the_headers_they_can_be_sent_and_are_bounded(headers: dict[Any, Any]) -> None:
     for form in FORMS:
