@@ -107,7 +107,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", engines, indirect=True)
     if "broker" in metafunc.fixturenames:
         modes = chosen("--broker-modes", _modes_of(metafunc))
-        if metafunc.definition.get_closest_marker("own_broker"):
+        if metafunc.definition.get_closest_marker("embedded_broker"):
+            modes = [EMBEDDED]
+        elif metafunc.definition.get_closest_marker("own_broker"):
             modes = [f"{_OWN}{mode}" for mode in modes]
         metafunc.parametrize("broker", modes, indirect=True, scope="session")
 
@@ -123,6 +125,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--broker") == EMBEDDED:
         return  # what needs RabbitMQ all the same is marked where it stands
     for item in items:
+        if item.get_closest_marker("embedded_broker"):
+            continue
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & {"broker", "start_broker"}:
             item.add_marker(pytest.mark.needs_rabbitmq)
@@ -186,13 +190,25 @@ def own_nodes(request: pytest.FixtureRequest) -> Iterator[BrokerNodes]:
 
 
 @pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest, own_nodes: BrokerNodes) -> RunningBroker:
+def embedded_nodes() -> Iterator[BrokerNodes]:
+    """Embedded brokers of this process."""
+    nodes = BrokerNodes(EMBEDDED)
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture(scope="session")
+def broker(
+    request: pytest.FixtureRequest, own_nodes: BrokerNodes, embedded_nodes: BrokerNodes
+) -> RunningBroker:
     """The session's broker: one that permits transient queues, where no marker says otherwise.
 
     A test that breaks it, or needs more than its address, is marked with `own_broker`: then it is a
     `PrivateBroker`, and started again where the last such test has left it down.
     """
     mode = getattr(request, "param", PERMISSIVE)
+    if mode == EMBEDDED:
+        return embedded_nodes.running(PERMISSIVE)
     is_embedded = request.config.getoption("--broker") == EMBEDDED
     if mode.startswith(_OWN) or is_embedded:  # that one starts in no time, and is not shared
         return own_nodes.running(mode.removeprefix(_OWN))

@@ -95,7 +95,7 @@ class Story:
             self._shop.stop()
             self._client.stop()
             close_shared_clients()
-        left = poll(self._left, lambda found: not found)
+        left = poll(self._left, lambda found: not found, _PATIENCE)
         _check(not left, f"the demo has left behind: {', '.join(left)}")
         yield "stopped", "nothing is left: no thread, no connection"
 

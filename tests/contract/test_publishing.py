@@ -54,7 +54,7 @@ class Loop:
             self.connection.ioloop.add_callback_threadsafe(
                 lambda: self.connection.close() if self.connection.is_open else None
             )
-        self._closed.wait(5)
+        self._closed.wait(30)
         if not self._ended:
             self._thread.join(30.0)
             self.connection.ioloop.close()

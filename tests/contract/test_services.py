@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,8 @@ import pytest
 
 from neon_mq_connector.utils import client_utils
 from tests.contract.peer import Peer
-from tests.contract.services import threaded
 from tests.contract.services.chat import ChatServer
-from tests.contract.services.custom import CustomService
 from tests.contract.services.gateway import Backend, Gateway
-from tests.contract.services.llm import LLMWorker
-from tests.contract.services.notifier import Notifier
 from tests.contract.services.users import UsersService
 from tests.support.polling import eventually
 
@@ -159,56 +154,6 @@ class TestChat:
         eventually(lambda: "chat_said" in named() and len(named()) == 1)
 
 
-class TestLLM:
-    @pytest.fixture
-    def start(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
-        def start(seconds: float) -> Any:
-            return serve(LLMWorker(services_config, vhost, seconds), run_sync=False)
-
-        return start
-
-    @pytest.mark.every_broker
-    def test_a_prompt_is_answered(self, start: Any, ask: Any) -> None:
-        start(0)
-        answer = ask("llm_input", {"query": "hi", "history": [("user", "a"), ("llm", "b")]})
-        assert answer["response"] == "hi (after 2)"
-
-    def test_two_workers_share_slow_work(self, start: Any, ask: Any) -> None:
-        start(0.5)
-        start(0.5)
-        with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda n: ask("llm_input", {"query": str(n)}), range(4)))
-        assert [answer["response"] for answer in answers] == [f"{n} (after 0)" for n in range(4)]
-
-    def test_a_prompt_that_does_not_validate_gets_no_answer(self, start: Any, ask: Any) -> None:
-        worker = start(0)
-        assert ask("llm_input", {"wrong": 1}, timeout=0.5) == {}
-        assert ask("llm_input", {"query": "hi"})["response"] == "hi (after 0)"
-        assert worker.check_health() is True
-
-    def test_its_handler_can_be_tested_without_a_broker(self, dead_config: dict[str, Any]) -> None:
-        worker = LLMWorker(
-            {**dead_config, "users": {"llm_worker": {"user": "u", "password": "p"}}}, "/", 0
-        )
-        assert (
-            worker.handle_request(None, None, None, {"query": "hi"})["response"] == "hi (after 0)"
-        )
-        assert worker.handle_request(None, None, None, {"query": 5}) is None
-
-    def test_stopping_lets_the_running_answer_out(self, start: Any, ask: Any) -> None:
-        worker = start(0.5)
-        answers: list[Any] = []
-        client = threading.Thread(
-            target=lambda: answers.append(ask("llm_input", {"query": "last"})), daemon=True
-        )
-        client.start()
-        eventually(lambda: worker.health().consumers["llm"].running)
-        assert not answers
-        worker.stop()
-        client.join(30.0)
-        assert answers[0]["response"] == "last (after 0)"
-
-
 class TestScript:
     @pytest.mark.every_broker
     def test_it_asks_prints_and_ends_by_itself(
@@ -241,52 +186,6 @@ class TestScript:
         answer = json.loads(output.split("ANSWER ")[-1].splitlines()[0])
         assert answer["echo"]["n"] == 1
         assert note.body["note"] == "done"
-
-
-class TestCustom:
-    @pytest.fixture
-    def service(self, services_config: dict[str, Any], vhost: str, serve: Any) -> Any:
-        services_config["users"]["custom_service"]["custom_properties"] = {"step": 10}
-        return serve(CustomService(services_config, vhost), run_sync=False, run_observer=True)
-
-    def test_properties_and_hooks(self, service: Any, peer: Peer) -> None:
-        assert (service.step, service.label) == (10, "unlabelled")
-        assert service.hooks == ["pre_run", "post_run"]
-        peer.wait_for_consumer("count")
-        peer.publish({"count": 3}, exchange="counting", queue="count")
-        eventually(lambda: service.counted == 30)
-
-    def test_a_dead_consumer_is_restarted_by_its_own_method(self, service: Any, peer: Peer) -> None:
-        peer.wait_for_consumer("count")
-        service.consumers["counter"].join(30.0)
-        eventually(lambda: service.restarts == ["counter"])
-        peer.wait_for_consumer("count")
-        peer.publish({"count": 1}, exchange="counting", queue="count")
-        eventually(lambda: service.counted == 10)
-        assert not [hook for hook in service.hooks if hook.startswith("error")]
-
-    def test_its_own_health_counts(self, service: Any) -> None:
-        service.warm = False
-        assert service.check_health() is False
-
-
-class TestThreaded:
-    @pytest.mark.parametrize("name", ["ConnectorFirst", "ThreadFirst"])
-    @pytest.mark.every_broker
-    def test_jobs_are_done_in_its_own_thread(
-        self, services_config: dict[str, Any], vhost: str, peer: Peer, cleanup: Any, name: str
-    ) -> None:
-        service = getattr(threaded, name)(services_config, vhost)
-        cleanup.callback(service.stop)
-        service.start()
-        reply = peer.queue("reply")
-        peer.wait_for_consumer("jobs")
-        peer.publish({"numbers": [1, 2, 3], "routing_key": reply}, queue="jobs")
-        assert peer.get(reply).body == {"sum": 6, "worker": "threaded-service"}
-        assert service.check_health() is True
-        service.stop()
-        assert not service.is_alive()
-        assert service.check_health() is False
 
 
 class TestGateway:
@@ -327,16 +226,3 @@ class TestGateway:
         assert not [name for name in left if name.startswith("gateway_reply")]
         threads = [thread.name for thread in threading.enumerate()]
         assert not [name for name in threads if "answer" in name]
-
-
-class TestNotifier:
-    @pytest.mark.every_broker
-    def test_each_part_of_the_answer_arrives(
-        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
-    ) -> None:
-        serve(Notifier(services_config, vhost), run_sync=False)
-        for number in range(5):
-            parts: list[Any] = []
-            last = ask("notifier_jobs", {"n": number}, stream_callback=parts.append)
-            assert (last["state"], last["result"]) == ("done", number**2)
-            assert parts[0]["state"] == "taken"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from neon_mq_connector.cli.app import cli
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from tests.docs.pages import ROOT
 from tests.docs.programs import Programs
 
@@ -48,7 +48,7 @@ def read_console(text: str) -> list[Typed]:
     return [Typed(line, "\n".join(shown)) for line, *shown in typed]
 
 
-def run(typed: Typed, programs: Programs, broker: PrivateBroker | None) -> None:
+def run(typed: Typed, programs: Programs, broker: PrivateBroker | EmbeddedBroker | None) -> None:
     """Run a line that is typed, or check that it could be."""
     name, *arguments = typed.words
     if name == "python":
@@ -60,7 +60,7 @@ def run(typed: Typed, programs: Programs, broker: PrivateBroker | None) -> None:
     elif name == "neon-mq":
         _run_command(typed, arguments, programs)
     elif name == "rabbitmqctl":
-        assert broker is not None, typed.line
+        assert isinstance(broker, PrivateBroker), typed.line
         broker.rabbitmqctl(*arguments)
     elif name.startswith("~"):
         pass  # a program in an environment of the reader's own

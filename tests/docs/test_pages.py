@@ -24,7 +24,7 @@ from neon_mq_connector import tracing
 from neon_mq_connector.config import load_settings
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.service.shared_clients import close_shared_clients
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from tests.docs import commands
 from tests.docs.pages import Block, Page, all_pages
 from tests.docs.programs import PATIENCE, Programs, is_shown
@@ -45,6 +45,19 @@ WITH_BROKER = [page for page in PAGES if _NEEDS_BROKER.search(_examples(page))]
 WITHOUT_BROKER = [page for page in PAGES if page not in WITH_BROKER]
 
 
+def _asks_rabbitmq(page: Page) -> bool:
+    return "$ rabbitmqctl" in _examples(page)
+
+
+#: The pages that a newcomer follows, and those that ask RabbitMQ itself. The others show what the
+#: library does on any broker.
+ON_RABBITMQ = [
+    page
+    for page in WITH_BROKER
+    if str(page) in ("README.md", "docs/tutorial.md") or _asks_rabbitmq(page)
+]
+
+
 class Reader:
     """Do what one page says.
 
@@ -59,7 +72,7 @@ class Reader:
         self,
         page: Page,
         programs: Programs,
-        broker: PrivateBroker | None,
+        broker: PrivateBroker | EmbeddedBroker | None,
         printed: Callable[[], str],
     ) -> None:
         self._page = page
@@ -142,65 +155,28 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return so_far
 
 
-@pytest.fixture
-def fresh_broker(broker: PrivateBroker) -> Iterator[PrivateBroker]:
-    """The session's broker with nothing in ``/``, before and after: readers begin there."""
-    _empty(broker)
-    yield broker
-    _empty(broker)
-
-
-def _empty(broker: PrivateBroker) -> None:
-    broker.delete_vhost("/")
-    broker.create_vhost("/")
-
-
-@pytest.fixture
-def write_config(isolated: Path, fresh_broker: PrivateBroker) -> Iterator[Callable[[Page], Path]]:
+def write_config(page: Page, broker: PrivateBroker | EmbeddedBroker, folder: Path) -> Path:
     """Write a configuration for the services that a page has."""
     user, password = f"u{secrets.token_hex(4)}", secrets.token_urlsafe(8)
-    fresh_broker.add_user(user, password, vhosts=("/",))
-
-    def write(page: Page) -> Path:
-        names = {"mq_handler", *_SERVICE_NAMES.findall(_examples(page))}
-        path = isolated / "mq_config.json"
-        path.write_text(
-            json.dumps(
-                {
-                    "server": fresh_broker.host,
-                    "port": fresh_broker.port,
-                    "users": {name: {"user": user, "password": password} for name in names},
-                }
-            )
-        )
-        return path
-
-    yield write
-    fresh_broker.delete_user(user)
+    broker.add_user(user, password, vhosts=("/",))
+    names = {"mq_handler", *_SERVICE_NAMES.findall(_examples(page))}
+    users = {name: {"user": user, "password": password} for name in names}
+    path = folder / "mq_config.json"
+    path.write_text(json.dumps({"server": broker.host, "port": broker.port, "users": users}))
+    return path
 
 
-@pytest.mark.own_broker  # whose virtual host "/" is the page's
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(
-            page, marks=[pytest.mark.needs_rabbitmq] if "$ rabbitmqctl" in _examples(page) else []
-        )
-        for page in WITH_BROKER
-    ],
-    ids=str,
-)
-def test_what_a_page_shows_is_so_on_a_broker(
+def follow(
     page: Page,
-    write_config: Callable[[Page], Path],
-    fresh_broker: PrivateBroker,
+    broker: PrivateBroker | EmbeddedBroker,
     printed: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = write_config(page)
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(config))
-    programs = Programs(config.parent, {})
-    reader = Reader(page, programs, fresh_broker, printed)
+    """Do what a page says, in the present folder."""
+    folder = Path.cwd()
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(write_config(page, broker, folder)))
+    programs = Programs(folder, {})
+    reader = Reader(page, programs, broker, printed)
     try:
         reader.read()
         programs.stop()
@@ -211,6 +187,37 @@ def test_what_a_page_shows_is_so_on_a_broker(
         reader.stop()
         programs.kill()
         close_shared_clients()
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.own_broker  # whose virtual host "/" is the page's
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.needs_rabbitmq] if _asks_rabbitmq(page) else [])
+        for page in WITH_BROKER
+        if page in ON_RABBITMQ
+    ],
+    ids=str,
+)
+def test_what_a_page_shows_is_so_on_a_broker(
+    page: Page,
+    broker: PrivateBroker,
+    printed: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker.delete_vhost("/")  # a reader begins with nothing in it
+    broker.create_vhost("/")
+    follow(page, broker, printed, monkeypatch)
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.parametrize("page", [page for page in WITH_BROKER if page not in ON_RABBITMQ], ids=str)
+def test_what_a_page_shows_is_so_on_the_embedded_broker(
+    page: Page, printed: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedBroker() as broker:
+        follow(page, broker, printed, monkeypatch)
 
 
 @pytest.mark.parametrize("page", WITHOUT_BROKER, ids=str)

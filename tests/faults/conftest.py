@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import pika
@@ -13,7 +14,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.peer import Peer
 from tests.support import leaks
@@ -106,9 +107,11 @@ def client(
 
 @pytest.fixture
 def alarm(
-    request: pytest.FixtureRequest, broker: PrivateBroker
+    request: pytest.FixtureRequest, broker: PrivateBroker | EmbeddedBroker
 ) -> Callable[[], AbstractContextManager[None]]:
     """Have the broker find that it has too little memory."""
+    if isinstance(broker, EmbeddedBroker):
+        return partial(_embedded_alarm, broker)
     assert request.node.get_closest_marker("own_broker"), "mark the test with own_broker"
 
     @contextlib.contextmanager
@@ -122,6 +125,15 @@ def alarm(
         eventually(lambda: not _has_alarm(broker), what="the memory alarm is over")
 
     return raise_alarm
+
+
+@contextlib.contextmanager
+def _embedded_alarm(broker: EmbeddedBroker) -> Iterator[None]:
+    broker.block("memory")
+    try:
+        yield
+    finally:
+        broker.unblock()
 
 
 def _has_alarm(broker: PrivateBroker) -> bool:

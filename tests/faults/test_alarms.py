@@ -116,39 +116,3 @@ def test_a_batch_stops_at_its_bound_during_an_alarm_and_accounts_for_each_messag
                 ledger.confirmed(message_id)
     service.stop()
     peer.close_the_books("sent")
-
-
-def test_a_future_ends_in_time_during_an_alarm_and_says_why(
-    make_service: Callable[..., MQConnector],
-    ledger: Ledger,
-    peer: Peer,
-    alarm: Callable[[], AbstractContextManager[None]],
-) -> None:
-    service: Any = make_service(publish_timeout=1.5)
-    peer.declare("sent")
-    service.send_message({"message_id": "before"}, queue="sent", expiration=None)
-    ledger.sending("before")
-    ledger.confirmed("before")
-    futures: dict[str, Any] = {}
-    with alarm():
-        for number in range(100):
-            message_id = f"m{number}"
-            ledger.sending(message_id)
-            message = {"message_id": message_id, "padding": "x" * 2**20}
-            try:
-                future = service.submit_message(message, queue="sent", expiration=None)
-            except PublishTimeoutError as no_room:
-                ledger.failed(message_id, may_have_arrived=no_room.may_have_arrived)
-                break
-            futures[message_id] = future
-        assert message_id not in futures, "there was room for all"
-        assert 5 < len(futures) < 60
-        for message_id, future in futures.items():
-            error = future.exception(30.0)
-            assert isinstance(error, PublishTimeoutError)
-            assert "memory" in str(error)
-            assert error.may_have_arrived
-            ledger.failed(message_id, may_have_arrived=True)
-    eventually(lambda: peer.counts("sent")[0] == 1 + len(futures), what="none was dropped")
-    service.stop()
-    peer.close_the_books("sent")

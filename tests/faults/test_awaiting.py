@@ -13,7 +13,6 @@ from neon_mq_connector import AsyncMQConnector
 from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
-    PublishError,
     PublishTimeoutError,
     RemoteError,
     RequestLostError,
@@ -22,8 +21,6 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.faults.conftest import CUTS, SERVICE, Cut
-from tests.faults.peer import Peer
-from tests.support.accounting import Ledger
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, arun, eventually_true
 
 __all__ = ["arun"]
@@ -98,34 +95,6 @@ async def ask_until_answered(ask: Callable[..., Any]) -> None:
 def books(service: AsyncMQConnector) -> dict[str, Any]:
     channel = service._threaded.client_of(service.vhost).open_channel
     return {} if channel is None else dict(channel._by_correlation)
-
-
-@CUTS
-async def test_each_message_on_a_line_that_is_cut_is_accounted_for(
-    cut: Cut, make: Make, proxy: FaultProxy, ledger: Ledger, peer: Peer
-) -> None:
-    peer.declare("many")
-
-    async with make() as service:
-
-        async def send(number: int) -> None:
-            message_id = f"m{number}"
-            ledger.sending(message_id)
-            message = {"message_id": message_id, "padding": "x" * 300}
-            try:
-                await service.send_message(message, queue="many", expiration=None)
-            except PublishError as error:
-                ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
-            else:
-                ledger.confirmed(message_id)
-
-        await send(3001)  # a connection that is lost while it opens is another matter
-        sending = [asyncio.create_task(send(number)) for number in range(3000)]
-        await asyncio.sleep(0.1)
-        await asyncio.to_thread(cut, proxy)
-        await asyncio.gather(*sending)
-        await send(3000)
-    peer.close_the_books("many")
 
 
 async def test_a_line_that_goes_dead_costs_the_time_that_was_given(

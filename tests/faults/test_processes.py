@@ -52,7 +52,7 @@ class Process:
     def end(self) -> None:
         if self._popen.poll() is None:
             self._popen.kill()
-            self._popen.wait(10)
+            self._popen.wait(30)
         assert self._popen.stdout is not None
         self._popen.stdout.close()
 
@@ -247,7 +247,7 @@ def killed_beside_its_child(order: dict[str, Any]) -> Iterator[int]:
             child = int(parent.stdout.readline())
         finally:
             parent.kill()
-            parent.wait(10)
+            parent.wait(30)
         yield child
 
 

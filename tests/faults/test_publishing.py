@@ -11,7 +11,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishError
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.faults.conftest import CUTS, HEARTBEAT, Cut
+from tests.faults.conftest import CUTS, Cut
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -68,7 +68,6 @@ class Senders:
 def _confirmed_since(ledger: Ledger, before: int, enough: int) -> None:
     eventually(
         lambda: len(ledger.confirmed_ids) >= before + enough,
-        timeout=15,
         what=f"{enough} more messages are confirmed",
     )
 
@@ -103,7 +102,6 @@ def test_messages_swallowed_by_the_line_are_failed_or_confirmed_but_never_forgot
         stalled = len(ledger.confirmed_ids)
         eventually(
             lambda: len(ledger.confirmed_ids) >= stalled + 100,
-            timeout=2 * HEARTBEAT + 2,
             what="sending goes on after a black hole",
         )
     service.stop()
@@ -129,35 +127,6 @@ def test_a_send_during_an_outage_raises_within_its_time_and_knows_that_nothing_w
     proxy.restore()
     eventually(lambda: _sends(service, "after"), what="sending works again")
     assert {"before", "after"} <= set(peer.ids_in(QUEUE))
-
-
-def test_a_request_that_waits_while_the_line_is_cut_does_not_hang(
-    config: dict[str, Any],
-    vhost: str,
-    proxy: FaultProxy,
-    peer: Peer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from neon_mq_connector.utils import client_utils
-
-    monkeypatch.setattr(
-        client_utils,
-        "_default_mq_config",
-        {**config, "users": {"mq_handler": next(iter(config["users"].values()))}},
-    )
-    peer.declare("asked", durable=False)
-    answers: list[Any] = []
-
-    def ask() -> None:
-        answers.append(client_utils.send_mq_request(vhost, {"ask": 1}, "asked", timeout=5))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    eventually(lambda: peer.counts("asked")[0] == 1, what="the request is in the queue")
-    proxy.reset()
-    asking.join(30.0)
-    assert not asking.is_alive(), "the request hangs"
-    assert answers == [{}]
 
 
 def _sends(service: Any, message_id: str) -> bool:

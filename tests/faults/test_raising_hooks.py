@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector, Retry
-from neon_mq_connector.backoff import OutageBackoff
-from tests.faults.conftest import note, register, run
+from tests.faults.conftest import register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -139,32 +138,6 @@ def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
     works_on()
 
 
-class NamelessCallback:
-    """A callback that cannot be shown."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def __repr__(self) -> str:
-        raise ValueError("no name")
-
-    def __call__(self, _channel: Any, _method: Any, properties: Any, _body: Any) -> None:
-        self._ledger.handled(properties.message_id)
-
-
-def test_a_callback_that_cannot_be_shown_is_called_all_the_same(
-    service: MQConnector,
-    engine: dict[str, Any],
-    ledger: Ledger,
-    peer: Peer,
-    works_on: Callable[[], None],
-) -> None:
-    peer.declare(QUEUE)
-    register(service, QUEUE, NamelessCallback(ledger), ack="on_receipt", **engine)
-    run(service)
-    works_on()
-
-
 def test_calls_and_close_callbacks_that_exit_end_no_consumer(
     service: MQConnector,
     engine: dict[str, Any],
@@ -197,31 +170,3 @@ def test_calls_and_close_callbacks_that_exit_end_no_consumer(
     assert not thread.is_alive()
     assert peer.consumers(QUEUE) == 0
     assert len(called) == 3
-
-
-def test_a_fault_in_handling_one_message_is_an_outage_and_not_the_end(
-    service: MQConnector,
-    engine: dict[str, Any],
-    concurrency: int,
-    ledger: Ledger,
-    peer: Peer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    peer.declare(QUEUE)
-    register(service, QUEUE, note(ledger), concurrency=concurrency, **engine)
-    consumer = service.consumers["it"].consumer
-    consumer._outages.backoff = OutageBackoff(ceiling=0.2)
-    take_up, faults = consumer.dispatcher.take_up, iter([MemoryError("no room")])
-
-    def fail_once(waiting: Any) -> Any:
-        for fault in faults:
-            raise fault
-        return take_up(waiting)
-
-    monkeypatch.setattr(consumer.dispatcher, "take_up", fail_once)
-    run(service)
-    peer.wait_until_handled(peer.send(QUEUE, 3))
-    peer.wait_until_handled(peer.send(QUEUE, 3 * WORKERS, prefix="then"))
-    peer.wait_until_settled(QUEUE)
-    assert service.check_health(), service.health().reasons
-    assert consumer.recoveries == 1

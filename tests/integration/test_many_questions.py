@@ -194,10 +194,10 @@ def test_without_a_count_answers_are_gathered_until_the_time_is_up(
     choir: list[MQConnector], host: MQConnector
 ) -> None:
     began = time.monotonic()
-    answers = host.gather_answers({"sing": 1}, exchange="choir", timeout=2.0)
+    answers = host.gather_answers({"sing": 1}, exchange="choir", timeout=1.0)
     assert time.monotonic() - began > 0.65
     assert len(answers) == 3
-    answers = host.gather_answers({"sing": 1}, exchange="choir", count=4, timeout=2.0)
+    answers = host.gather_answers({"sing": 1}, exchange="choir", count=4, timeout=1.0)
     assert len(answers) == 3
 
 

@@ -110,13 +110,6 @@ def make_service(config: dict[str, Any], vhost: str, received: Received) -> Any:
                 reply = {**reply_to(request, "streams"), "part": part, "is_final": final}
                 publish_reply(channel, request["routing_key"], reply)
 
-        def fails(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            received.add("fails", request)
-            if request.get("fail"):
-                raise ValueError("asked to fail")
-            publish_reply(channel, request["routing_key"], reply_to(request, "fails"))
-
         def counts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
             received.add("counts", b64_to_dict(body))
             channel.basic_ack(delivery_tag=method.delivery_tag)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,40 +102,3 @@ def test_a_queue_that_an_old_client_made_can_be_served(
 
     reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=30)
     assert reply["echo"] == DATA
-
-
-def test_an_old_client_configured_by_ovos_config_is_answered(
-    start_old: Callable[..., OldPeer],
-    serve: Serve,
-    queue: str,
-    config: dict[str, Any],
-    tmp_path: Path,
-) -> None:
-    serve("returns")
-    file = tmp_path / ".config" / "mycroft" / "mycroft.conf"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"MQ": config}))
-    client = start_old("client", home=tmp_path, config=None)
-
-    reply = client.ask("request", target=queue, data={"data": DATA}, timeout=30)
-
-    assert reply["echo"] == DATA
-
-
-def test_old_and_our_clients_are_answered_side_by_side(
-    old_client: OldPeer, request_old: Callable[..., Any], serve: Serve, queue: str
-) -> None:
-    serve("raw")
-
-    def ask_old(number: int) -> Any:
-        return old_client.ask("request", target=queue, data={"data": number}, timeout=30)["echo"]
-
-    def ask_ours(number: int) -> Any:
-        return request_old(queue, {"data": number}, timeout=30)["echo"]
-
-    with ThreadPoolExecutor(8) as pool:
-        old = [pool.submit(ask_old, number) for number in range(4)]
-        ours = [pool.submit(ask_ours, number) for number in range(100, 104)]
-
-    assert [answer.result() for answer in old] == [0, 1, 2, 3]
-    assert [answer.result() for answer in ours] == [100, 101, 102, 103]

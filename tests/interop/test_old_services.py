@@ -7,11 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 
 from tests.interop.messages import DATA, message_id_of
 from tests.interop.old_peers import OldPeer
-from tests.support.polling import eventually
 
 RequestOld = Callable[..., dict[str, Any]]
 WAYS = {
@@ -60,25 +58,3 @@ def test_requests_wait_for_an_old_service_that_comes_late(
         old_service.ask("listen", name=queue, queue=queue, way="raw")
 
         assert answer.result()["echo"] == DATA
-
-
-def test_a_connector_of_ours_sends_to_an_old_service_by_hand(
-    old_service: OldPeer,
-    our_connector: Any,
-    channel: BlockingChannel,
-    vhost: str,
-    queue: str,
-) -> None:
-    channel.queue_declare(queue)
-
-    our_connector.send_message(
-        {"data": DATA, "message_id": "by hand", "routing_key": queue}, vhost=vhost, queue="old_raw"
-    )
-
-    from neon_mq_connector.utils.network_utils import b64_to_dict
-
-    body = eventually(lambda: channel.basic_get(queue, auto_ack=True)[2])
-    assert body is not None
-    reply = b64_to_dict(body)
-    assert reply["message_id"] == "by hand"
-    assert reply["echo"] == DATA

@@ -9,7 +9,6 @@ import pytest
 
 from tests.interop.messages import DATA
 from tests.interop.old_peers import OldPeer
-from tests.interop.our_service import start
 
 Publish = Callable[..., Any]
 
@@ -80,28 +79,3 @@ def test_an_old_consumer_takes_a_queue_and_an_exchange_that_our_publisher_made(
 
     got = old_subscriber.wait_got(2, by=queue)
     assert [each["body"]["number"] for each in got] == [0, 1]
-
-
-def test_an_old_service_takes_a_queue_that_our_publisher_made(
-    old_service: OldPeer, publish: Publish, queue: str
-) -> None:
-    publish("send", {"data": DATA, "message_id": "early"}, queue=queue, expiration=20000)
-
-    old_service.ask("listen", name=queue, queue=queue, way="counts")
-
-    got = old_service.wait_got(body={"data": DATA, "message_id": "early"})
-    assert len(got) == 1
-
-
-def test_an_old_subscriber_takes_an_exchange_that_our_subscriber_made(
-    old_subscriber: OldPeer, our_connector: Any, publish: Publish, vhost: str, exchange: str
-) -> None:
-    our_connector.register_subscriber(
-        "mine", vhost, our_connector.collector("mine"), exchange=exchange
-    )
-    start(our_connector)
-    old_subscriber.ask("subscribe", name=exchange, exchange=exchange)
-
-    publish("publish", {"data": DATA}, exchange=exchange)
-
-    assert old_subscriber.wait_got(by=exchange)[0]["body"]["data"] == DATA

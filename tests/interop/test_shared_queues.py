@@ -68,28 +68,3 @@ def test_an_old_worker_and_ours_share_the_messages_of_a_queue(
     assert not ours & theirs
     assert len(ours) >= 15
     assert len(theirs) >= 15
-
-
-@pytest.mark.parametrize("first", ["old", "ours"])
-def test_an_old_worker_goes_on_alone_when_ours_stops(
-    both_serve: Callable[[str], Any],
-    old_service: OldPeer,
-    old_publisher: OldPeer,
-    received: Received,
-    channel: BlockingChannel,
-    queue: str,
-    first: str,
-) -> None:
-    both_serve(first).stop()
-    eventually(lambda: consumers_of(channel, queue) == 1, what="the old one is alone")
-
-    for number in range(5):
-        old_publisher.ask("send", data={"number": number, "queue": queue}, queue=queue)
-
-    def got_by_old() -> list[int]:
-        bodies = [each["body"] for each in old_service.got(by="counts")]
-        return [body["number"] for body in bodies if body.get("queue") == queue]
-
-    eventually(lambda: len(got_by_old()) >= 5, what="the old one gets all five")
-    assert got_by_old() == [0, 1, 2, 3, 4]
-    assert not received.by("counts")

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
@@ -18,10 +17,8 @@ from neon_mq_connector.link import (
     ChannelEvents,
     Delivery,
     Link,
-    LinkChannel,
     RawDelivery,
     Returned,
-    Waiter,
 )
 from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
 from neon_mq_connector.publishing.publisher import Publisher
@@ -217,19 +214,6 @@ class FakeLink:
         return self.channels[-1]
 
 
-class _IdleChannel:
-    """A pika channel whose methods do nothing but note that they were called."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
-
-    def queue_delete(self, queue: str) -> None:
-        self._note(f"deleting queue {queue!r}")
-
-    def __getattr__(self, method: str) -> Callable[..., None]:
-        return lambda *_arguments, **_options: self._note(method)
-
-
 class FakeControl:
     """A control connection that performs whatever it is asked, at once or when the test lets it."""
 
@@ -252,49 +236,10 @@ class FakeControl:
         steps(self.facts)
         return self.status
 
-    def submit(
-        self, operation: Callable[[Any], Any], answer: Waiter[Any], *, timeout: float
-    ) -> None:
-        try:
-            answer.resolve(operation(self))
-        except BaseException as error:
-            answer.fail(error)
-
-    def channel(self) -> Any:
-        """A channel whose methods do nothing."""
-        return _IdleChannel(self._note)
-
     def _note(self, what: str) -> None:
         self.performed.append(what)
         if self.refusal is not None:
             raise self.refusal
-
-
-@dataclass
-class FakeConnections:
-    """The connections to one virtual host, none of which leaves this process."""
-
-    vhost: str = "/v"
-    owner: str = "fake"
-    control: FakeControl = field(default_factory=FakeControl)
-    publisher: object = None
-    requests: FakeLink = field(default_factory=FakeLink)
-    policy: ConnectionPolicy = field(default_factory=ConnectionPolicy)
-    closed: bool = False
-
-    def close(self, _timeout: float) -> bool:
-        self.closed = True
-        return True
-
-
-def as_channel(channel: FakeChannel) -> LinkChannel:
-    """Let the type checker take it for a channel."""
-    return cast(LinkChannel, channel)
-
-
-def as_connections(connections: FakeConnections) -> Connections:
-    """Let the type checker take them for connections."""
-    return cast(Connections, connections)
 
 
 def make_publisher(link: FakeLink, control: FakeControl) -> Publisher:

@@ -99,14 +99,6 @@ def _durable(queue: Queue) -> Queue:
     return dataclasses.replace(queue, durable=True)
 
 
-@given(wanted=QUEUES)
-def test_a_broker_that_permits_them_gets_exactly_what_was_asked(wanted: Queue) -> None:
-    broker = BrokerModel()
-    status = drive_steps(declare_queue(wanted, BrokerFacts()), broker.perform)
-    assert broker.asked == [DeclareQueue(wanted)]
-    assert not status.adopted
-
-
 @pytest.mark.parametrize("knows", [True, False])
 def test_a_transient_queue_that_survived_is_adopted_where_new_ones_are_refused(
     knows: bool,
@@ -177,30 +169,3 @@ def test_after_attaching_the_queue_is_there_and_bound(
         if exchange_reset:
             assert broker.exchanges[exchange.name] == exchange
     assert any(isinstance(s, DeleteQueue) for s in broker.asked) is queue_reset
-
-
-def test_a_queue_that_the_broker_named_is_found_again() -> None:
-    broker = BrokerModel()
-    steps = attach(Queue("", True), Exchange("x", "fanout"), (), BrokerFacts())
-    first = drive_steps(steps, broker.perform)
-    again = attach(Queue("", True), Exchange("x", "fanout"), (), BrokerFacts(), known_as=first.name)
-    assert drive_steps(again, broker.perform).name == first.name
-    assert len(broker.queues) == 1
-
-
-def test_when_the_queue_that_the_broker_named_is_gone_it_names_another_and_binds_it() -> None:
-    broker = BrokerModel()
-    steps = attach(
-        Queue("", True), Exchange("x", "fanout"), (), BrokerFacts(), known_as="amq.gen-gone"
-    )
-    status = drive_steps(steps, broker.perform)
-    assert status.name != "amq.gen-gone"
-    assert broker.bindings == {(status.name, "x", status.name)}
-
-
-def test_a_driver_passes_on_what_is_not_a_refusal() -> None:
-    def lost(_step: Any) -> None:
-        raise ConnectionResetError("gone")
-
-    with pytest.raises(ConnectionResetError):
-        drive_steps(declare_queue(Queue("a"), BrokerFacts()), lost)

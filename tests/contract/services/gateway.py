@@ -46,7 +46,7 @@ class Gateway(MQConnector):
                 {**request, "routing_key": reply_queue},
                 queue=self.backend_queue,
             )
-            if not answered.wait(5):
+            if not answered.wait(30):
                 return {"error": f"no answer to {request_id}"}
             return {"backend": answers[0], "request_id": request_id}
         finally:

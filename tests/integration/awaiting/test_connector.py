@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector import AsyncMQConnector, MQConnector
 from neon_mq_connector.errors import (
     BrokerUnreachableError,
     RemoteError,
@@ -62,20 +61,6 @@ def test_async_with_runs_and_stops_it(make_async: MakeAsync, arun: LoopRunner) -
 
     arun(main())
     arun(main())
-
-
-def test_what_is_no_coroutine_function_is_refused(make_async: MakeAsync) -> None:
-    service = make_async()
-
-    def function(*_: Any) -> None:
-        pass
-
-    refused = r"consumer 'c': .*function is no coroutine function"
-    with pytest.raises(TypeError, match=refused):
-        service.register_consumer("c", service.vhost, "q", function)
-    with pytest.raises(TypeError, match=refused):
-        service.register_subscriber("c", service.vhost, function, exchange="e")
-    assert not service.consumers
 
 
 @pytest.mark.every_broker
@@ -162,32 +147,6 @@ async def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync) -
     assert own_threads(service) == []
 
 
-def test_what_the_configuration_sets_is_set(make_async: MakeAsync, mq_config: Any) -> None:
-    class Configurable(AsyncMQConnector):
-        property_key = "mine"
-
-        @property
-        def service_configurable_properties(self) -> dict[str, Any]:
-            return {"limit": 3, "name_of_things": "thing"}
-
-    mq_config["users"]["test_service"]["mine"] = {
-        "limit": 5,
-        "sync_period": 77,
-        "vhost_prefix": "pre",
-    }
-    service = make_async(Configurable)
-    assert vars(service)["limit"] == 5
-    assert vars(service)["name_of_things"] == "thing"
-    assert service.sync_period == 77
-    assert service.vhost.startswith("/pre_")
-    service.vhost = "/chat"
-    assert service.vhost == "/pre_chat"
-    assert service.service_config["mine"]["limit"] == 5
-    assert service.mq_credentials.username
-    assert service.mq_credentials.password not in repr(service)
-    assert len(service.service_id) == 32
-
-
 async def test_presence_is_published(make_async: MakeAsync, make_connector: MakeConnector) -> None:
     seen: list[dict[str, Any]] = []
     other = make_connector()
@@ -213,8 +172,8 @@ async def test_without_a_broker_it_does_not_run(make_async: MakeAsync) -> None:
     service = make_async(AsyncAsked, port=free_port()).consume()
     async with Heartbeat() as heartbeat:
         with pytest.raises(BrokerUnreachableError):
-            await service.run(mq_timeout=4)
-    assert heartbeat.beats > 5
+            await service.run(mq_timeout=1)
+    assert heartbeat.beats > 2
     assert not service.started
     assert own_threads(service) == []
 
@@ -308,32 +267,9 @@ async def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
     service.register_consumer("stop", service.vhost, "stop", stop)
     await service.run()
     await service.send_message({"n": 1}, queue="stop")
-    await asyncio.wait_for(went_on.wait(), 5.0)
+    await asyncio.wait_for(went_on.wait(), 60.0)
     await service.stop()
     assert own_threads(service) == []
-
-
-async def test_an_error_handler_is_awaited_whatever_it_is(make_async: MakeAsync) -> None:
-    service, told = make_async(), asyncio.Event()
-
-    async def fail(*_: Any) -> None:
-        raise LookupError
-
-    async def tell(_thread: Any, error: BaseException) -> None:
-        if isinstance(error, LookupError):
-            told.set()
-
-    async def yields(*_: Any) -> Any:
-        yield
-
-    with pytest.raises(TypeError, match=r"'fail': on_error .*yields yields"):
-        service.register_consumer("fail", service.vhost, "fail", fail, yields)
-    service.register_consumer(
-        "fail", service.vhost, "fail", fail, lambda thread, error: tell(thread, error)
-    )
-    async with running(service):
-        await service.send_message({"n": 1}, queue="fail")
-        await asyncio.wait_for(told.wait(), 10.0)
 
 
 async def test_who_awaits_something_when_it_stops_is_told(
@@ -434,7 +370,7 @@ async def test_run_forever_ends_with_a_signal(
     await eventually_true(service.check_health)
     assert (await service.request({"n": 2}, "square"))["square"] == 4
     kill_soon(number)
-    await asyncio.wait_for(forever, 20.0)
+    await asyncio.wait_for(forever, 60.0)
     assert not service.started
     assert own_threads(service) == []
     assert {each: signal.getsignal(each) for each in handlers} == handlers
@@ -474,7 +410,7 @@ async def test_run_forever_ends_when_it_is_stopped_or_cancelled(
     forever = asyncio.create_task(service.run_forever(run_sync=False))
     await eventually_true(service.check_health)
     await service.stop()
-    await asyncio.wait_for(forever, 10.0)
+    await asyncio.wait_for(forever, 60.0)
     forever = asyncio.create_task(service.run_forever(run_sync=False))
     await eventually_true(service.check_health)
     forever.cancel()
@@ -490,14 +426,3 @@ async def test_run_forever_belongs_into_the_main_thread(make_async: MakeAsync) -
 
 
 # -- together with threads -----------------------------------------------------------------------
-
-
-async def test_threaded_connectors_live_beside_it(make_async: MakeAsync, asked: Asked) -> None:
-    async with running(make_async()) as host:
-        threaded = MQConnector(host.config, "test_service")
-        threaded.vhost = host.vhost
-        first, second = await asyncio.gather(
-            asyncio.to_thread(threaded.request, {"n": 2}, "square"),
-            host.request({"n": 3}, "square"),
-        )
-        assert (first["square"], second["square"]) == (4, 9)

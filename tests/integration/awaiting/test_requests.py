@@ -16,23 +16,17 @@ from neon_mq_connector.aio.binding import this_binding
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import (
-    BrokerUnreachableError,
     DecodeError,
     RequestLostError,
-    RequestTimeoutError,
     StoppedError,
 )
 from neon_mq_connector.testing import PrivateBroker
-from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.contract.peer import OldStyleService
 from tests.integration.conftest import (
     Asked,
     count_like_old_services,
-    drop_connections,
-    parts_of,
 )
 from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
-from tests.support.nodes import free_port
 
 StartOldService = Callable[..., OldStyleService]
 
@@ -54,20 +48,6 @@ async def test_each_of_1000_requests_in_flight_gets_its_own_answer(
     asyncio.get_running_loop().call_later(0.3, asked.may_answer.set)
     assert await squares(face, 1000) == [n**2 for n in range(1000)]
     assert client.late_replies == 0
-
-
-async def test_without_a_broker_each_request_says_so(
-    connection_params: pika.ConnectionParameters,
-) -> None:
-    connection_params.port = free_port()
-
-    client = RequestClient([connection_params], owner="tests")
-    asking = [
-        this_binding().requests(client).request("q", {"n": n}, timeout=30.0) for n in range(20)
-    ]
-    errors = await asyncio.gather(*asking, return_exceptions=True)
-    assert {type(error) for error in errors} == {BrokerUnreachableError}
-    await asyncio.to_thread(client.close)
 
 
 async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
@@ -212,25 +192,6 @@ async def test_a_closed_client_says_so(asked: Asked, client: RequestClient) -> N
         await face.request("square", {"n": 1}, timeout=30.0)
 
 
-@pytest.mark.parametrize(
-    "data, error", [("text", TypeError), ([("a", 1)], TypeError), ({}, ValueError)]
-)
-async def test_what_is_no_message_is_refused(
-    client: RequestClient, data: Any, error: type[Exception]
-) -> None:
-    face = this_binding().requests(client)
-    with pytest.raises(error):
-        await face.request("q", data, timeout=1.0)
-    with pytest.raises(error):
-        await face.gather("q", data, timeout=1.0)
-    with pytest.raises(error):
-        face.stream("q", data, timeout=1.0)
-    with pytest.raises(ValueError, match="timeout"):
-        await face.request("q", {"n": 1}, timeout=0)
-    with pytest.raises(ValueError, match="count"):
-        await face.gather("q", {"n": 1}, count=0)
-
-
 # -- several services ----------------------------------------------------------------------------
 
 
@@ -298,48 +259,6 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
             reader.cancel()
         await asyncio.wait(readers)
     await eventually_true(lambda: queues_of(broker, vhost) == before)
-
-
-async def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
-    old_service: StartOldService, client: RequestClient
-) -> None:
-    def one_and_no_more(channel: BlockingChannel, request: dict[str, Any]) -> None:
-        first = next(iter(parts_of({**request, "to": 2})))
-        channel.basic_publish("", request["routing_key"], dict_to_b64(first))
-
-    old_service("one", one_and_no_more)
-
-    async with this_binding().requests(client).stream("one", {"n": 1}, timeout=1.0) as parts:
-        assert (await anext(parts))["n"] == 0
-        with pytest.raises(RequestTimeoutError, match="'one'"):
-            await anext(parts)
-        with pytest.raises(RequestTimeoutError):  # it must not be taken for the end
-            await anext(parts)
-
-
-async def test_the_loss_of_the_connection_is_told_to_who_reads(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
-) -> None:
-    stream = this_binding().requests(client).stream("nobody", {"n": 1}, timeout=40.0)
-    reading = asyncio.create_task(anext(stream))
-    await eventually_true(lambda: stream.reply_queue)
-    await asyncio.to_thread(drop_connections, broker, vhost, "requests")
-    with pytest.raises(RequestLostError):
-        await reading
-
-
-async def test_a_second_reader_takes_nothing_from_the_first(
-    asked: Asked, client: RequestClient
-) -> None:
-    stream = this_binding().requests(client).stream("count", {"to": 5}, timeout=30.0)
-
-    async def read() -> list[int]:
-        return [part["n"] async for part in stream]
-
-    first, second = await asyncio.gather(read(), read(), return_exceptions=True)
-    assert first == [0, 1, 2, 3, 4]
-    assert isinstance(second, RuntimeError)
-    assert await read() == []
 
 
 async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(

@@ -12,11 +12,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
 from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
-from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.awaiting.conftest import own_threads, running
 from tests.integration.conftest import messages_in
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, eventually_true
-from tests.support.polling import eventually
 
 MakeAsync = Callable[..., Any]
 LONG = 60_000
@@ -32,16 +30,6 @@ async def test_messages_that_were_awaited_are_in_the_queue(
         assert len(set(ids)) == 2000
         assert messages_in(channel, "many") == 2000
         assert heartbeat.beats > 1
-
-
-async def test_messages_that_are_sent_one_after_another_arrive_in_order(
-    make_async: MakeAsync, channel: BlockingChannel
-) -> None:
-    async with running(make_async()) as host:
-        for n in range(100):
-            await host.send_message({"n": n}, queue="ordered", expiration=LONG)
-    bodies = [channel.basic_get("ordered", auto_ack=True)[2] for _ in range(100)]
-    assert [b64_to_dict(body or b"")["n"] for body in bodies] == list(range(100))
 
 
 async def test_where_the_publisher_has_no_room_it_is_awaited(
@@ -129,22 +117,3 @@ async def test_what_the_broker_does_not_take_is_said(
         with pytest.raises(ValueError, match="empty"):
             await host.send_message({"n": 1})
         await host.send_message({"n": 1}, queue="q")
-
-
-async def test_callbacks_that_end_in_a_stop_may_send(
-    make_async: MakeAsync, channel: BlockingChannel
-) -> None:
-    host = make_async()
-    runs = asyncio.Event()
-
-    async def late(*_: Any) -> None:
-        runs.set()
-        await asyncio.sleep(0.5)
-        await host.send_message({"n": 1}, queue="afterwards", expiration=LONG)
-
-    host.register_consumer("c", host.vhost, "c", late)
-    async with running(host):
-        await host.send_message({"n": 1}, queue="c")
-        await asyncio.wait_for(runs.wait(), 10.0)
-    assert own_threads(host) == []
-    eventually(lambda: messages_in(channel, "afterwards") == 1)

@@ -154,20 +154,6 @@ def test_what_no_queue_takes_is_raised_when_it_is_awaited_and_may_be_caught(stag
     assert not stage.seen.errors
 
 
-def test_an_operation_may_be_awaited_twice_late_and_by_many(stage: Stage) -> None:
-    async def declare(its: Any, _method: Any) -> set[str]:
-        operation = its.queue_declare("made", durable=True)
-
-        async def wait() -> Any:
-            return await operation
-
-        frames = await asyncio.gather(wait(), wait())
-        await asyncio.sleep(0.01)
-        return {each.method.queue for each in [*frames, await operation]}
-
-    assert stage.play(declare) == {"made"}
-
-
 def test_who_gives_up_waiting_leaves_the_operation_to_others(stage: Stage) -> None:
     async def declare(its: Any, _method: Any) -> str:
         operation = its.queue_declare("made", durable=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
@@ -12,9 +11,8 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import ExponentialBackoff, MQConnector, Retry, create_mq_callback
+from neon_mq_connector import ExponentialBackoff, Retry
 from neon_mq_connector.aio.consumer import AsyncConsumer
-from neon_mq_connector.client import RequestClient
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
 from neon_mq_connector.service.liveness import LivenessWatch
@@ -52,34 +50,6 @@ class Crowd:
             self.inside -= 1
 
 
-class Answering(MQConnector):
-    """Answers by the dict that a coroutine returns, and by that of a function."""
-
-    @create_mq_callback()
-    async def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        await asyncio.sleep(0)
-        return {"square": body["n"] ** 2}
-
-    @create_mq_callback()
-    def double(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"double": body["n"] * 2}
-
-
-def test_coroutines_and_functions_answer_side_by_side(
-    make_connector: MakeConnector, client: RequestClient
-) -> None:
-    service = make_connector(Answering)
-    assert isinstance(service, Answering)
-    service.register_consumer("square", service.vhost, "square", service.square)
-    service.register_consumer("double", service.vhost, "double", service.double)
-    run(service)
-    assert isinstance(service.consumers["square"], AsyncConsumer)
-    assert isinstance(service.consumers["double"], BlockingConsumerThread)
-    for n in range(10):
-        assert client.request("square", {"n": n})["square"] == n**2
-        assert client.request("double", {"n": n})["double"] == n * 2
-
-
 def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
@@ -95,19 +65,6 @@ def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
     assert crowd.most == 20
     connector.stop()
     assert messages_in(channel, "q") == 0
-
-
-def test_no_more_coroutines_run_at_a_time_than_asked_for(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    crowd = Crowd()
-    put(channel, "q", *numbered(20))
-    connector = consume(make_connector(), crowd.stay, ack="on_success", concurrency=3, durable=True)
-    eventually(lambda: connector.health().consumers["c"].waiting == 17)
-    eventually(lambda: crowd.inside == 3)
-    crowd.may_go.set()
-    eventually(lambda: len(crowd.gone) == 20)
-    assert crowd.most == 3
 
 
 # -- what fails --------------------------------------------------------------------------------
@@ -233,7 +190,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     for number in range(3):
         put(channel, "functions", b"%d" % number)
         seen.wait_for(number + 1)
-        eventually(lambda: time.monotonic() > began + 3 * (number + 1))  # noqa: B023
+        eventually(lambda: time.monotonic() > began + 2 * (number + 1))  # noqa: B023
         watch.look()
     complaint = watch.complaints["c"]
     assert "mq-asyncio:test_service is held up by" in complaint
@@ -342,15 +299,6 @@ def test_without_aio_pika_four_arguments_work_and_a_message_says_what_to_install
 # -- its life ----------------------------------------------------------------------------------
 
 
-def test_without_coroutines_there_is_no_loop(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    consume(make_connector(), seen, durable=True)
-    put(channel, "q", b"1")
-    seen.wait_for(1)
-    assert not [each for each in threading.enumerate() if each.name.startswith("mq-asyncio")]
-
-
 def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     connection_params: Any, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -376,31 +324,3 @@ def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     assert consumer.channel.is_closed
     assert not seen.errors
     channel.queue_delete("q")
-
-
-def test_a_function_is_no_callback_for_it() -> None:
-    import pika
-
-    with pytest.raises(TypeError, match="no coroutine function"):
-        AsyncConsumer(pika.ConnectionParameters(), "q", function)
-
-
-def test_where_its_loop_has_ended_a_consumer_says_so(
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    seen: Seen,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def handle(*arguments: Any) -> None:
-        seen(*arguments)
-
-    connector = consume(make_connector(), handle, seen.on_error, ack="on_success", durable=True)
-    assert connector._mq_loop is not None
-    connector._mq_loop.stop(5.0)
-    with caplog.at_level(logging.ERROR):
-        put(channel, "q", b"1")
-        eventually(lambda: not connector.check_health())
-    (reason,) = connector.health().reasons
-    assert "mq-asyncio:test_service has ended" in reason
-    connector.stop()
-    eventually(lambda: messages_in(channel, "q") == 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, Retry
-from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, messages_in, run
 from tests.support.polling import eventually
 
 Message = aio_pika.abc.AbstractIncomingMessage
@@ -250,25 +249,3 @@ def test_what_the_broker_refuses_is_raised_as_aiormq_does(post: Post) -> None:
     post.deliver(ask)
     eventually(lambda: post.connector.health().consumers["c"].handled == 1)
     assert not post.seen.errors
-
-
-def test_while_it_stops_a_message_can_still_be_acknowledged(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    entered, may_go = threading.Event(), threading.Event()
-
-    async def handle(message: Message) -> None:
-        async with message.process():
-            entered.set()
-            while not may_go.is_set():
-                await asyncio.sleep(0.02)
-
-    put(channel, "q", b"1")
-    connector = consume(make_connector(), handle, ack="manual", durable=True)
-    assert entered.wait(30.0)
-    stopping = threading.Thread(target=connector.stop)
-    stopping.start()
-    eventually(lambda: not connector.consumers["c"].is_consumer_alive)
-    may_go.set()
-    stopping.join(30.0)
-    assert messages_in(channel, "q") == 0

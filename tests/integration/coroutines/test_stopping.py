@@ -9,37 +9,12 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import AckMode, MQConnector
-from neon_mq_connector.aio.consumer import AsyncConsumer
+from neon_mq_connector import AckMode
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.integration.coroutines.test_consuming import Crowd, numbered
 from tests.support.polling import eventually
 
 MANY = 100
-
-
-def stop_in_thread(connector: MQConnector) -> threading.Thread:
-    stopping = threading.Thread(target=connector.stop)
-    stopping.start()
-    return stopping
-
-
-@pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
-def test_a_hundred_coroutines_may_end_before_the_connector_does(
-    make_connector: MakeConnector, channel: BlockingChannel, ack: str
-) -> None:
-    crowd = Crowd()
-    put(channel, "q", *numbered(MANY + 30))
-    connector = consume(make_connector(), crowd.stay, ack=ack, prefetch_count=MANY, durable=True)
-    eventually(lambda: crowd.inside == MANY)
-    stopping = stop_in_thread(connector)
-    eventually(lambda: not connector.started)
-    crowd.may_go.set()
-    stopping.join(30.0)
-    assert not stopping.is_alive()
-    assert len(crowd.gone) == MANY
-    assert not crowd.cancelled
-    eventually(lambda: messages_in(channel, "q") == 30)
 
 
 @pytest.mark.parametrize("ack", [AckMode.ON_SUCCESS, AckMode.MANUAL])
@@ -193,39 +168,3 @@ def test_a_coroutine_can_stop_its_own_connector(
     eventually(
         lambda: "mq-asyncio:test_service" not in [each.name for each in threading.enumerate()]
     )
-
-
-def test_one_consumer_stops_and_the_coroutines_of_others_go_on(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    staying, going = Crowd(), Crowd()
-    going.may_go.set()
-    put(channel, "stays", *numbered(3))
-    put(channel, "goes", *numbered(3))
-    connector = make_connector()
-    vhost = connector.vhost
-    connector.register_consumer("stays", vhost, "stays", staying.stay, durable=True)
-    connector.register_consumer("goes", vhost, "goes", going.stay, durable=True)
-    run(connector)
-    eventually(lambda: staying.inside == 3)
-    eventually(lambda: len(going.gone) == 3)
-    connector.stop_consumers(["goes"])
-    staying.may_go.set()
-    eventually(lambda: len(staying.gone) == 3)
-    assert not staying.cancelled
-
-
-def test_a_join_without_a_time_waits_for_what_a_stop_may_take(
-    connection_params: Any, channel: BlockingChannel
-) -> None:
-    crowd = Crowd()
-    put(channel, "q", *numbered(3))
-    consumer = AsyncConsumer(
-        connection_params, "q", crowd.stay, auto_ack=False, name="direct", stop_timeout=1.0
-    )
-    consumer.start()
-    eventually(lambda: crowd.inside == 3)
-    consumer.join()
-    assert not consumer.is_alive()
-    eventually(lambda: messages_in(channel, "q") == 3)
-    channel.queue_delete("q")

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.needs_rabbitmq, pytest.mark.timeout(600)]
 _PATIENCE_SECONDS = 5.0
 
 _few = settings(
-    max_examples=20,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     phases=(Phase.generate,),  # to shrink a program takes longer than a test may

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import AckMode, MQConnector, Retry
-from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector import AckMode, MQConnector
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
@@ -26,7 +25,6 @@ from tests.support.engines import tell_at_once
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
-IN_A_WHILE = Retry(backoff=ExponentialBackoff(first=30.0))
 
 
 def numbered(count: int) -> list[bytes]:
@@ -220,47 +218,6 @@ def test_as_many_callbacks_run_side_by_side_as_asked_for(
 
 
 # -- failures ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [4, 12])
-def test_many_bad_messages_do_not_block_the_good_one_behind_them(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, count: int
-) -> None:
-    def fail_on_bad(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        if body == b"bad":
-            raise ValueError("boom")
-        seen(channel, method, properties, body)
-
-    put(channel, "q", *[b"bad"] * count, b"good")
-    consume(
-        make_connector(),
-        fail_on_bad,
-        ack="on_success",
-        prefetch_count=4,
-        retry=IN_A_WHILE,
-        **engine,
-    )
-    assert seen.wait_for(1) == [b"good"]
-
-
-@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
-def test_a_callback_that_calls_exit_ends_nothing(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    seen: Seen,
-    leave: type[BaseException],
-) -> None:
-    def exit_once(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        seen(channel, method, properties, body)
-        if body == b"0":
-            raise leave
-
-    put(channel, "q", *numbered(2))
-    connector = consume(make_connector(), exit_once, seen.on_error, **engine)
-    assert seen.wait_for(2) == numbered(2)
-    assert connector.check_health()
-    assert [type(error) for error in seen.errors] == [leave]
 
 
 # -- outages -----------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def test_what_is_slow_or_waits_its_turn_is_well(
         put(channel, queue, b"1", b"2", b"3")
     channel.basic_publish("", "s", b"1")
     channel.basic_publish("", "s", b"2")
-    assert entered.wait(10.0)
+    assert entered.wait(30.0)
     watch = LivenessWatch(
         "test-watch", MQSettings.from_config({"stalled_after": 2.0}), connector._registry.running
     )
@@ -191,7 +191,7 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
     release.set()
     eventually(lambda: not watch.standstill(), what="it looks again")
     watch.stop()
-    watch.join(5.0)
+    watch.join(30.0)
     assert "has ended" in watch.standstill()
 
 
@@ -234,7 +234,7 @@ def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
     connector.stop_consumers(["goes"])
     assert connector.check_health(), connector.health().reasons
     assert connector.health().consumers["goes"].state == "stopped"
-    connector.consumers["stays"].join(10.0)  # behind the connector's back
+    connector.consumers["stays"].join(30.0)  # behind the connector's back
     assert not connector.check_health()
     connector.run_consumers()
     eventually(connector.check_health)

@@ -78,15 +78,6 @@ def test_a_message_larger_than_all_may_be_comes_alone() -> None:
     assert flow.wanted(2) == 1
 
 
-def test_small_ones_after_large_ones_are_many_again() -> None:
-    flow = make(prefetch_count=50, inbox_max_bytes=32 * MIB)
-    flow.arrived(50, 50 * 4 * MIB, 1)
-    assert flow.wanted(2) == 8
-    for _ in range(100):
-        flow.arrived(1, 100, 1)
-    assert flow.wanted(2) == 50
-
-
 def test_sizes_that_vary_a_little_change_nothing() -> None:
     flow = make(prefetch_count=50, inbox_max_bytes=32 * MIB)
     flow.arrived(50, 50 * MIB, 30)
@@ -131,35 +122,3 @@ def test_while_a_loss_would_count_it_takes_one_more_than_it_handles() -> None:
     assert flow.wanted(2) == 2
     given.is_unstable = False
     assert flow.wanted(2) == 50
-
-
-def test_held_messages_leave_room_for_others() -> None:
-    flow = make(Given(held=5), prefetch_count=50)
-    flow.note_slow(60.0)
-    assert flow.wanted(2) == 6
-
-
-def test_who_collects_messages_gets_as_many_as_were_asked_for(clock: Clock) -> None:
-    given = Given()
-    flow = make(given, prefetch_count=50, inbox_max_bytes=1000)
-    flow.arrived(1, 500, 1)
-    flow.note_slow(60.0)
-    flow.note_stuck()
-    assert flow.wanted(2) == 50
-    flow.begin(1000, is_ours=True)
-    assert flow.wanted(2) == 50
-    given.is_unstable = True
-    assert flow.wanted(2) == 2
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"x-single-active-consumer": True}, {"x-queue-type": "stream"}], ids=str
-)
-def test_a_consumer_that_would_lose_its_place_has_what_was_asked_for(
-    arguments: dict[str, Any],
-) -> None:
-    flow = make(Given(is_unstable=True), prefetch_count=50, arguments=arguments)
-    flow.arrived(1, 100 * MIB, 1)
-    flow.asked = 20
-    assert flow.wanted(50) == 50
-    assert flow.begin(1000, is_ours=True) == 20

@@ -241,4 +241,4 @@ class ConsumerModel(RuleBasedStateMachine):
 
 
 TestConsumerModel = pytest.mark.timeout(120)(ConsumerModel.TestCase)
-TestConsumerModel.settings = effort(examples=300, steps=15)
+TestConsumerModel.settings = effort(examples=120, steps=15)

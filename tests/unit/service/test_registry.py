@@ -99,50 +99,6 @@ def it() -> Bench:
     return Bench()
 
 
-def test_it_is_started_once_however_often_it_is_asked_for(it: Bench) -> None:
-    it.register()
-    it.start()
-    it.start()
-    assert it.running() == [0]
-    assert len(it.made) == 1
-    assert it.made[0].daemon
-
-
-def test_stopped_and_started_again_it_is_another_thread_of_the_same_make(it: Bench) -> None:
-    it.register()
-    it.start()
-    it.registry.request_stop(("a",))
-    assert it.running() == []
-    assert it.registry.running() == {}
-    it.start()
-    assert it.running() == [1]
-    assert it.thread() is it.made[1]
-
-
-def test_names_that_nobody_registered_are_logged(
-    it: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="neon_mq_connector"):
-        it.start("nobody")
-        assert it.registry.request_stop(("none",)) == []
-    assert "'nobody'" in caplog.text
-    assert "'none'" in caplog.text
-
-
-def test_starting_waits_for_those_that_take_their_time_and_no_longer(it: Bench) -> None:
-    slow = it.register()
-    slow.lifecycle = Lifecycle()
-
-    def start_slowly() -> None:
-        slow.ident = 1
-        slow.lifecycle.move(State.CONNECTING)
-
-    slow.start = start_slowly  # type: ignore[method-assign]
-    began = time.monotonic()
-    it.registry.start(("a",), daemon=True, timeout=0.1)
-    assert time.monotonic() - began > 0.05
-
-
 def test_the_one_that_has_not_ended_is_named(it: Bench, caplog: pytest.LogCaptureFixture) -> None:
     stuck = it.register()
     it.start()
@@ -153,16 +109,6 @@ def test_the_one_that_has_not_ended_is_named(it: Bench, caplog: pytest.LogCaptur
     assert "fake-0" in caplog.text
     stuck.callback_runs = False
     assert wait_for_end(threads, time.monotonic() + 0.05)
-
-
-def test_what_a_consumer_calls_does_not_wait_for_that_consumer(it: Bench) -> None:
-    stuck = it.register()
-    it.start()
-    stuck.callback_runs = stuck.is_calling = True
-    waited: list[None] = []
-    stuck.on_join = lambda: waited.append(None)
-    assert wait_for_end(it.registry.request_stop(("a",)), time.monotonic() + 5.0)
-    assert not waited
 
 
 # -- races: at no time may a consumer run that nobody can stop any more ------------------------
