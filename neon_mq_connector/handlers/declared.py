@@ -93,6 +93,15 @@ class Declared(Generic[RequestT, P, R]):
         unknown = sorted(options.keys() - self._known_options.__annotations__.keys())
         if unknown:
             raise TypeError(f"handler {self.signature.where}: no such option: {', '.join(unknown)}")
+        if options.get("ack") in (AckMode.MANUAL, AckMode.MANUAL.value):
+            raise TypeError(
+                f"handler {self.signature.where}: a handler cannot acknowledge; without ack='manual'"
+                " that is done when it has succeeded"
+            )
+        try:
+            list(string.Formatter().parse(target))
+        except ValueError as error:
+            raise TypeError(f"handler {self.signature.where}: {target!r}: {error}") from None
         functools.update_wrapper(self, function)
         self.__signature__ = self.signature.bound
         self.function = function

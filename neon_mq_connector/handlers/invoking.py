@@ -86,7 +86,7 @@ def send_answer(
 
     Args:
         request: what it answers.
-        result: what was returned; None or an empty dict answers nothing.
+        result: what was returned; of a decorated callback None or an empty dict answers nothing.
         write: makes a dict of it.
         ends: whether parts were sent before, so that this is the last.
 
@@ -98,7 +98,7 @@ def send_answer(
         EncodeError: it cannot be encoded as the request is.
         PublishError: there is no connection to publish on.
     """
-    if result is None or (not result and isinstance(result, dict)):
+    if write is as_dict and (result is None or (not result and isinstance(result, dict))):
         return None
     reply, channel = request.reply, request.channel
     if reply is None or channel is None:
@@ -121,15 +121,19 @@ class PartsSender:
     Args:
         request: what is answered.
         write: makes a dict of a part.
+
+    Attributes:
+        has_sent: whether there was a part.
     """
 
-    __slots__ = ("_is_final", "_reply", "_request", "_write")
+    __slots__ = ("_is_final", "_reply", "_request", "_write", "has_sent")
 
     def __init__(self, request: Incoming, write: Write) -> None:
         self._request = request
         self._write = write
         self._reply = request.reply
         self._is_final = False
+        self.has_sent = False
 
     def send(self, part: Any) -> Any:
         """Send a part.
@@ -142,6 +146,7 @@ class PartsSender:
         """
         data = self._write(part)
         self._is_final = is_final(data)
+        self.has_sent = True
         return self._send(data)
 
     def end(self) -> None:

@@ -283,6 +283,12 @@ class Talking(MQConnector):
             context.reply(Number(n=n))
         return Number(n=upto.n - 1)
 
+    @consumer("reply_alone")
+    def reply_alone(self, upto: Upto, context: Context) -> Number | None:
+        for n in range(upto.n):
+            context.reply(Number(n=n))
+        return None
+
 
 def test_a_generator_answers_in_parts(start: Callable[..., Talking], client: MQConnector) -> None:
     service = start(Talking)
@@ -340,7 +346,9 @@ def config_of_client(client: MQConnector) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.parametrize("queue", ["count", "count_async", "count_itself", "count_by_context"])
+@pytest.mark.parametrize(
+    "queue", ["count", "count_async", "count_itself", "count_by_context", "reply_alone"]
+)
 def test_the_last_part_says_so(
     start: Callable[..., Talking], client: MQConnector, channel: BlockingChannel, queue: str
 ) -> None:
@@ -354,7 +362,7 @@ def test_the_last_part_says_so(
     while not (finals and finals[-1]):
         part = b64_to_dict(receive(channel, "replies")[1])
         finals.append(part.get("is_final") or part["context"]["mq"].get("is_final", False))
-    ends_apart = queue in ("count", "count_async")
+    ends_apart = queue in ("count", "count_async", "reply_alone")
     assert finals == [False] * (2 if ends_apart else 1) + [True]
 
 
@@ -384,6 +392,10 @@ class Strict(MQConnector):
     def of_another_type(self, number: Number) -> Square:
         return number  # type: ignore[return-value]
 
+    @consumer("forgotten", retry=ONCE)
+    def forgotten(self, number: Number) -> Square:
+        return None  # type: ignore[return-value]
+
     @consumer("checked", retry=ONCE)
     def checked(self, number: Number) -> Square:
         return Square(square=number.n**2)
@@ -402,6 +414,7 @@ class Strict(MQConnector):
     [
         ("a_list", {"n": 1}, InvalidAnswerError, "the value is a list"),
         ("of_another_type", {"n": 1}, InvalidAnswerError, "Square is declared"),
+        ("forgotten", {"n": 1}, InvalidAnswerError, "Square is declared, and the value is None"),
         ("checked", {"n": "one"}, InvalidRequestError, "does not fit Number: n: "),
         ("refused", {"n": 1}, RequestRefusedError, "not today"),
     ],
