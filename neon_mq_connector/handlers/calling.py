@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from types import MethodType
 from typing import Any, NamedTuple
 
-from neon_mq_connector.aio.signatures import TAKES_DELIVERY
+from neon_mq_connector.aio.signatures import TAKES_DELIVERY, name_of
 from neon_mq_connector.consumers.attempts import rejections
 from neon_mq_connector.envelope import time_allowed
 from neon_mq_connector.handlers.context import Context, Middleware
@@ -34,7 +34,7 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
         A callback, or a coroutine function that is one.
 
     Raises:
-        TypeError: the signature cannot work.
+        TypeError: the signature cannot work, or not with that middleware.
     """
     types, signature = handler.signature.prepare(), handler.signature
     middleware = tuple(service.middleware)
@@ -50,6 +50,12 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
         callback: Callable[..., Any] = _coroutine_callback(call, handle_async, middleware)
         setattr(callback, TAKES_DELIVERY, True)
     else:
+        for each in middleware:
+            if inspect.isasyncgenfunction(inspect.unwrap(each)):
+                raise TypeError(
+                    f"handler {signature.where}: middleware {name_of(each)} is asynchronous, and "
+                    "the handler is no coroutine function"
+                )
         handle = call.stream if signature.in_parts else call.answer
         callback = _callback(call, handle, middleware)
     return functools.update_wrapper(callback, handler.function)

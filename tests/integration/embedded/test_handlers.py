@@ -522,8 +522,17 @@ class Watched(MQConnector):
         pass
 
 
+def test_asynchronous_middleware_is_not_put_around_a_function(start: Callable[..., Any]) -> None:
+    class Mixed(Watched):
+        middleware = (outer, inner_async)  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match=r"Watched.fail_twice: middleware inner_async is async"):
+        start(Mixed)
+
+
 class WatchedAsync(Watched):
     middleware = (outer, inner_async)  # type: ignore[assignment]
+    on_news = None  # type: ignore[assignment]
 
     @consumer("fail_twice", retry=QUICK)
     async def fail_twice(self, number: Number, context: Context) -> Square:  # type: ignore[override]
