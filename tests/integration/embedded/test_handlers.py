@@ -341,6 +341,17 @@ def test_a_generator_that_nobody_reads_is_closed(
     eventually(lambda: sorted(service.closed) == ["endless", "endless_async"])
 
 
+def test_a_generator_is_closed_whose_reader_was_killed(
+    start: Callable[..., Talking], channel: BlockingChannel
+) -> None:
+    service = start(Talking)
+    channel.queue_declare("neon.reply.of_a_dead_process", durable=True)
+    for queue in ("endless", "endless_async"):
+        request = {"n": 0, "routing_key": "neon.reply.of_a_dead_process"}
+        channel.basic_publish("", queue, dict_to_b64(request))
+    eventually(lambda: sorted(service.closed) == ["endless", "endless_async"])
+
+
 def config_of_client(client: MQConnector) -> dict[str, Any]:
     config: dict[str, Any] = client.config
     return config
