@@ -105,10 +105,9 @@ def create_mq_callback(
                 raise
             return result
 
-        if is_coroutine_function(wrapped):
-            setattr(await_run, TAKES_DELIVERY, True)
-            return await_run
-        return run
+        callback = await_run if is_coroutine_function(wrapped) else run
+        setattr(callback, TAKES_DELIVERY, True)
+        return callback
 
     return decorate if callback is None else decorate(callback)
 

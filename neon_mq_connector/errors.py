@@ -193,7 +193,8 @@ class RemoteError(RequestError):
     def __init__(
         self, type: str, message: str, *, details: Any = None, queue: str, message_id: str
     ) -> None:
-        super().__init__(f"request {message_id} to queue {queue!r} failed: {type}: {message}")
+        told = f"{type}: {message}" if message else type
+        super().__init__(f"request {message_id} to queue {queue!r} failed: {told}")
         self.type = type
         self.message = message
         self.details = details

@@ -1,7 +1,7 @@
 // A service: it answers {"text": ...} with the text in capitals, and {"text": ..., "parts": true}
 // letter by letter.
 //
-// usage: node service.js URL QUEUE
+// usage: node service.js URL QUEUE [durable]
 const amqp = require('amqplib');
 
 // What a request that cannot be answered is answered with.
@@ -60,11 +60,11 @@ function onMessage(channel, message) {
   channel.ack(message);
 }
 
-async function main(url, queue) {
+async function main(url, queue, durable) {
   const connection = await amqp.connect(url);
   const channel = await connection.createChannel();
-  // as services in Python declare it; one that exists otherwise has to be declared as it is
-  await channel.assertQueue(queue, { durable: false });
+  // as services in Python declare it: durable only where the broker refuses others
+  await channel.assertQueue(queue, { durable: durable === 'durable' });
   await channel.prefetch(50);
   await channel.consume(queue, (message) => message && onMessage(channel, message));
   process.on('SIGTERM', () => connection.close());

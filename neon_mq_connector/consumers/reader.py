@@ -3,7 +3,8 @@
 A requester that has stopped reading has deleted its reply queue; one that has gone has no channel
 for direct reply-to any more. In neither case does the broker say so by itself: such answers cannot
 be mandatory, since one to a live direct reply-to is returned as well. But it tells whether a name
-of either kind exists.
+of either kind exists, and whether a queue is consumed: that of a requester whose process was killed
+is there, and is not.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import time
 
 from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX
 from neon_mq_connector.errors import ReaderGoneError
-from neon_mq_connector.topology import NOT_FOUND, Refusal
+from neon_mq_connector.topology import NOT_FOUND, QueueStatus, Refusal
 
 #: How often the broker is asked, in seconds.
 _INTERVAL = 0.5
@@ -52,8 +54,10 @@ class Reader:
         timeout = connections.policy.operation_timeout
         connections.control.look_up(self._queue, self, timeout=timeout)
 
-    def resolve(self, _value: object) -> None:
-        """Take the answer that it exists."""
+    def resolve(self, status: QueueStatus | None) -> None:
+        """Take the answer that it exists; clients of other kinds may read without a consumer."""
+        if status is not None and self._queue.startswith(REPLY_QUEUE_PREFIX):
+            self._is_gone = not status.consumers
 
     def fail(self, error: BaseException) -> None:
         """Take a refusal; another failure says nothing of the reader."""

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from types import MethodType
 from typing import Any, NamedTuple
 
-from neon_mq_connector.aio.signatures import TAKES_DELIVERY
+from neon_mq_connector.aio.signatures import TAKES_DELIVERY, name_of
 from neon_mq_connector.consumers.attempts import rejections
 from neon_mq_connector.envelope import time_allowed
 from neon_mq_connector.handlers.context import Context, Middleware
@@ -17,10 +17,10 @@ from neon_mq_connector.handlers.declared import Declared
 from neon_mq_connector.handlers.invoking import (
     Incoming,
     PartsSender,
-    Write,
     read_request,
     send_answer,
 )
+from neon_mq_connector.handlers.models import MessageType
 
 
 def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[..., Any]:
@@ -34,14 +34,14 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
         A callback, or a coroutine function that is one.
 
     Raises:
-        TypeError: the signature cannot work.
+        TypeError: the signature cannot work, or not with that middleware.
     """
     types, signature = handler.signature.prepare(), handler.signature
     middleware = tuple(service.middleware)
     call = _Call(
         MethodType(handler.function, service),
         None if types.request.is_dict else types.request.read,
-        types.answer.write,
+        types.answer,
         signature.takes_context,
         service,
     )
@@ -50,6 +50,12 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
         callback: Callable[..., Any] = _coroutine_callback(call, handle_async, middleware)
         setattr(callback, TAKES_DELIVERY, True)
     else:
+        for each in middleware:
+            if inspect.isasyncgenfunction(inspect.unwrap(each)):
+                raise TypeError(
+                    f"handler {signature.where}: middleware {name_of(each)} is asynchronous, and "
+                    "the handler is no coroutine function"
+                )
         handle = call.stream if signature.in_parts else call.answer
         callback = _callback(call, handle, middleware)
     return functools.update_wrapper(callback, handler.function)
@@ -61,14 +67,14 @@ class _Call(NamedTuple):
     Attributes:
         function: the method of the connector.
         read: makes what it takes of a dict; None where it takes that.
-        write: makes a dict of what it returns.
+        answer_type: what it returns, or each part of it.
         takes_context: whether it takes the context, too.
         service: the connector.
     """
 
     function: Callable[..., Any]
     read: Callable[[dict[str, Any]], Any] | None
-    write: Write
+    answer_type: MessageType
     takes_context: bool
     service: Any
 
@@ -76,23 +82,36 @@ class _Call(NamedTuple):
         data = request.data if self.read is None else self.read(request.data)
         return self.function(data, context) if self.takes_context else self.function(data)
 
-    def answer(self, request: Incoming, context: Context | None) -> None:
-        result = self._call(request, context)
-        send_answer(request, result, self.write, ends=_has_replied(context))
+    def _send(self, request: Incoming, result: Any, replies: PartsSender | None) -> None:
+        ends, declared = replies is not None and replies.has_sent, self.answer_type
+        if not declared.is_nothing(result):
+            send_answer(request, result, declared.write, ends=ends)
+        elif replies is not None and ends:
+            replies.end()
 
-    def stream(self, request: Incoming, context: Context | None) -> None:
-        sender = PartsSender(request, self.write)
+    def answer(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        self._send(request, self._call(request, context), replies)
+
+    def stream(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        sender = replies or PartsSender(request, self.answer_type.write)
         with closing(self._call(request, context)) as parts:
             for part in parts:
                 sender.send(part)
         sender.end()
 
-    async def answer_async(self, request: Incoming, context: Context | None) -> None:
-        result = await self._call(request, context)
-        send_answer(request, result, self.write, ends=_has_replied(context))
+    async def answer_async(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        self._send(request, await self._call(request, context), replies)
 
-    async def stream_async(self, request: Incoming, context: Context | None) -> None:
-        sender = PartsSender(request, self.write)
+    async def stream_async(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        sender = replies or PartsSender(request, self.answer_type.write)
         async with aclosing(self._call(request, context)) as parts:
             async for part in parts:
                 sent = sender.send(part)
@@ -100,8 +119,8 @@ class _Call(NamedTuple):
                     await sent
         sender.end()
 
-    def context(self, request: Incoming) -> Context:
-        """Make the context of a request."""
+    def context(self, request: Incoming, replies: PartsSender) -> Context:
+        """Make the context of a request, whose `reply` sends by ``replies``."""
         channel = request.channel
         assert channel is not None  # a consumer calls
         assert channel.delivery is not None
@@ -117,45 +136,43 @@ class _Call(NamedTuple):
             attempt=message.attempt + rejections(properties, channel.queue),
             service=self.service,
             deadline=None if allowed is None else message.received + allowed,
-            send=PartsSender(request, self.write).send,
+            send=replies.send,
         )
-
-
-def _has_replied(context: Context | None) -> bool:
-    return context is not None and context.has_replied
 
 
 def _callback(
     call: _Call,
-    handle: Callable[[Incoming, Context | None], None],
+    handle: Callable[[Incoming, Context | None, PartsSender | None], None],
     middleware: Sequence[Middleware],
 ) -> Callable[..., None]:
     def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        handle(read_request(channel, properties, body), None)
+        handle(read_request(channel, properties, body), None, None)
 
     def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
         request = read_request(channel, properties, body)
-        context = call.context(request)
+        replies = PartsSender(request, call.answer_type.write)
+        context = call.context(request, replies)
         with ExitStack() as stack:
             for each in middleware:
                 manager: Any = each(context)
                 stack.enter_context(manager)
-            handle(request, context)
+            handle(request, context, replies)
 
     return with_context if middleware or call.takes_context else plain
 
 
 def _coroutine_callback(
     call: _Call,
-    handle: Callable[[Incoming, Context | None], Any],
+    handle: Callable[[Incoming, Context | None, PartsSender | None], Any],
     middleware: Sequence[Middleware],
 ) -> Callable[..., Any]:
     async def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        await handle(read_request(channel, properties, body), None)
+        await handle(read_request(channel, properties, body), None, None)
 
     async def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
         request = read_request(channel, properties, body)
-        context = call.context(request)
+        replies = PartsSender(request, call.answer_type.write)
+        context = call.context(request, replies)
         async with AsyncExitStack() as stack:
             for each in middleware:
                 manager: Any = each(context)
@@ -163,6 +180,6 @@ def _coroutine_callback(
                     await stack.enter_async_context(manager)
                 else:
                     stack.enter_context(manager)
-            await handle(request, context)
+            await handle(request, context, replies)
 
     return with_context if middleware or call.takes_context else plain

@@ -77,6 +77,8 @@ class Context:
     def reply(self, part: Any) -> None:
         """Send a part of the answer now; what the handler returns is the last one then.
 
+        A handler that returns None has ended the answer.
+
         Args:
             part: a dict, a model or a dataclass. It is dropped where no answer is wanted.
 

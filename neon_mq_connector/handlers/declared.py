@@ -93,6 +93,15 @@ class Declared(Generic[RequestT, P, R]):
         unknown = sorted(options.keys() - self._known_options.__annotations__.keys())
         if unknown:
             raise TypeError(f"handler {self.signature.where}: no such option: {', '.join(unknown)}")
+        if options.get("ack") in (AckMode.MANUAL, AckMode.MANUAL.value):
+            raise TypeError(
+                f"handler {self.signature.where}: a handler cannot acknowledge; leave ack='manual' "
+                "out, and its messages are acknowledged when it has succeeded"
+            )
+        try:
+            list(string.Formatter().parse(target))
+        except ValueError as error:
+            raise TypeError(f"handler {self.signature.where}: {target!r}: {error}") from None
         functools.update_wrapper(self, function)
         self.__signature__ = self.signature.bound
         self.function = function
@@ -243,8 +252,8 @@ def consumer(queue: str, **options: Unpack[ConsumerOptions]) -> _Consume:
     """Declare a method of a connector as the consumer of a queue; `run` registers it.
 
     The method takes one request, and returns the answer: by annotation a pydantic model, a
-    dataclass, a `TypedDict` or a dict each; None answers nothing. A generator answers in parts.
-    Its parameter ``context``, if it has one, is the `Context` of the message.
+    dataclass, a `TypedDict` or a dict each; None answers nothing, where it is declared. A generator
+    answers in parts. Its parameter ``context``, if it has one, is the `Context` of the message.
 
     On the class it is a handler, which may stand for the queue in ``request``; on an instance it
     can be called.

@@ -86,7 +86,7 @@ def send_answer(
 
     Args:
         request: what it answers.
-        result: what was returned; None or an empty dict answers nothing.
+        result: what was returned; of a decorated callback None or an empty dict answers nothing.
         write: makes a dict of it.
         ends: whether parts were sent before, so that this is the last.
 
@@ -98,7 +98,7 @@ def send_answer(
         EncodeError: it cannot be encoded as the request is.
         PublishError: there is no connection to publish on.
     """
-    if result is None or (not result and isinstance(result, dict)):
+    if write is as_dict and (result is None or (not result and isinstance(result, dict))):
         return None
     reply, channel = request.reply, request.channel
     if reply is None or channel is None:
@@ -108,7 +108,7 @@ def send_answer(
             return None  # callbacks that send their answers themselves may return anything
         result = write(result)
     expiration = PART_EXPIRATION if ends else EXPIRATION
-    channel.answer(_answer(request, result, ends), reply, expiration=expiration)
+    channel.answer(_answer(request, result, ends or None), reply, expiration=expiration)
     return None
 
 
@@ -121,15 +121,19 @@ class PartsSender:
     Args:
         request: what is answered.
         write: makes a dict of a part.
+
+    Attributes:
+        has_sent: whether there was a part.
     """
 
-    __slots__ = ("_is_final", "_reply", "_request", "_write")
+    __slots__ = ("_is_final", "_reply", "_request", "_write", "has_sent")
 
     def __init__(self, request: Incoming, write: Write) -> None:
         self._request = request
         self._write = write
         self._reply = request.reply
         self._is_final = False
+        self.has_sent = False
 
     def send(self, part: Any) -> Any:
         """Send a part.
@@ -142,20 +146,21 @@ class PartsSender:
         """
         data = self._write(part)
         self._is_final = is_final(data)
-        return self._send(data)
+        self.has_sent = True
+        return self._send(data, is_final=self._is_final)
 
     def end(self) -> None:
         """Say that this was all, unless the last part has said so itself."""
         if not self._is_final:
-            self._send({}, ends=True)
+            self._send({}, is_final=True)
 
-    def _send(self, data: dict[str, Any], *, ends: bool = False) -> Any:
+    def _send(self, data: dict[str, Any], *, is_final: bool) -> Any:
         channel, reply = self._request.channel, self._reply
         if channel is None or reply is None:
             return None
         if channel.message is not None:
             channel.message.is_partly_answered = True
-        answer = _answer(self._request, data, ends)
+        answer = _answer(self._request, data, is_final)
         return channel.answer(answer, reply, expiration=PART_EXPIRATION)
 
 
@@ -169,14 +174,16 @@ def _by_hand(request: Incoming, result: Any) -> dict[str, Any] | None:
     return _answer(request, answer) if answer else None
 
 
-def _answer(request: Incoming, result: dict[str, Any], ends: bool = False) -> dict[str, Any]:
-    """Return an answer with the id of its request, and whether it is the last part."""
+def _answer(
+    request: Incoming, result: dict[str, Any], is_final: bool | None = None
+) -> dict[str, Any]:
+    """Return an answer with the id of its request, and of a part whether it is the last."""
     context = result.get("context")
     context = dict(context) if isinstance(context, Mapping) else {}
     mq = context.get("mq")
     context["mq"] = mq = dict(mq) if isinstance(mq, Mapping) else {}
     if request.message_id is not None or request.queue:
         mq["message_id"] = request.message_id
-    if ends:
-        mq["is_final"] = True
+    if is_final is not None:
+        mq["is_final"] = is_final
     return {**result, "context": context} if mq or not result else result

@@ -17,7 +17,7 @@ from neon_mq_connector.errors import InvalidAnswerError, InvalidRequestError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-EXPECTED = "a pydantic model, a dataclass, a TypedDict or dict"
+EXPECTED = "a pydantic model with fields, a dataclass, a TypedDict or dict"
 
 #: What a message has for its way; a model that does not declare them does not see them.
 _ENVELOPE = frozenset(("message_id", "routing_key", "context"))
@@ -44,10 +44,13 @@ class MessageType:
         members = _members(annotation)
         for each in members:
             if not (_is_mapping(each) or each is types.NoneType or _is_model(each)):
-                raise TypeError(f"{name_of_type(each)} is neither {EXPECTED}")
+                raise TypeError(f"{name_of_type(each)}; {EXPECTED} is expected")
         self.is_none = all(each is types.NoneType for each in members)
         self.is_dict = all(_is_mapping(each) for each in members)
+        self._may_be_none = self.is_dict or types.NoneType in members
         self._classes = tuple(_class_of(each) for each in members)
+        # nothing but a look at them tells what is in a dict, or in a generic model
+        self._looks_into = dict in self._classes or any(get_args(x) or _origin(x) for x in members)
         names = frozenset().union(*(_field_names(each) for each in members))
         takes_dict = any(_is_mapping(each) for each in members)
         self._left_out = frozenset() if takes_dict else _ENVELOPE - names
@@ -75,7 +78,14 @@ class MessageType:
             try:
                 _ = self._adapter
             except Exception as error:
-                raise TypeError(f"pydantic cannot convert to {self}: {error}") from error
+                reason = str(error).partition("\n")[0]  # more about pydantic than about the type
+                raise TypeError(f"pydantic cannot convert to {self}: {reason}") from error
+
+    def is_nothing(self, value: Any) -> bool:
+        """Whether a value is no answer, and may be: None, or an empty dict of no declared type."""
+        if value is None:
+            return self._may_be_none
+        return self.is_dict and isinstance(value, dict) and not value
 
     def read(self, data: dict[str, Any]) -> Any:
         """Make what is declared of a dict.
@@ -97,11 +107,11 @@ class MessageType:
         """
         if self.is_dict:
             return as_dict(value)
-        if not isinstance(value, self._classes):
+        if value is None or not isinstance(value, self._classes):
             raise InvalidAnswerError(f"{self} is declared, and the value is {_describe(value)}")
         try:
-            if isinstance(value, dict):  # nothing but a look at it tells what is in it
-                value = self._adapter.validate_python(value)
+            if self._looks_into:
+                value = self._adapter.validate_python(value, from_attributes=True)
             return _dump(self._adapter, value)
         except ValueError as error:
             reason = _text(_faults(error)) or error
@@ -145,9 +155,15 @@ def as_dict(value: Any) -> dict[str, Any]:
 
 
 def name_of_type(annotation: Any) -> str:
-    """Return the name of a type, for messages."""
-    is_plain = isinstance(annotation, type) and get_origin(annotation) is None
-    return annotation.__name__ if is_plain else str(annotation)
+    """Return the name of a type, for messages; of a union, the names of its alternatives."""
+    return " | ".join(map(_name, _members(annotation)))
+
+
+def _name(kind: Any) -> str:
+    if kind is types.NoneType:
+        return "None"
+    is_plain = isinstance(kind, type) and get_origin(kind) is None
+    return kind.__name__ if is_plain else str(kind)
 
 
 @functools.lru_cache(maxsize=512)
@@ -183,7 +199,10 @@ def _text(faults: list[dict[str, str]]) -> str:
 
 
 def _describe(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -200,7 +219,12 @@ def _class_of(annotation: Any) -> type:
     kind = get_origin(annotation) or annotation
     if kind is Any or _is_typed_dict(kind):
         return dict
-    return kind if isinstance(kind, type) else object
+    return (_origin(kind) or kind) if isinstance(kind, type) else object
+
+
+def _origin(kind: Any) -> Any:
+    """Return the model that a generic one of pydantic was made of; its values pass for any."""
+    return getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
 
 
 def _is_mapping(annotation: Any) -> bool:

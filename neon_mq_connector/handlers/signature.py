@@ -16,6 +16,8 @@ from collections.abc import (
 from contextlib import suppress
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from neon_mq_connector.aio.signatures import TAKES_DELIVERY
+from neon_mq_connector.handlers.context import Context
 from neon_mq_connector.handlers.models import EXPECTED, MessageType
 
 _ITERATORS = (AsyncIterator, Iterator, AsyncGenerator, Generator, AsyncIterable, Iterable)
@@ -53,8 +55,13 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not inspect.isfunction(function):
-            raise TypeError(f"{function!r} is not a method; {_FORM}")
+            name = getattr(function, "__qualname__", repr(function))
+            raise TypeError(
+                f"handler {name} is not a method but a {type(function).__name__}; {_FORM}"
+            )
         self.where = function.__qualname__
+        if getattr(function, TAKES_DELIVERY, False):
+            raise self._error("it is decorated with create_mq_callback, too; leave that out")
         self._function = function
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())
@@ -82,6 +89,8 @@ class Signature:
             NameError: a name in an annotation means nothing yet.
         """
         hints = get_type_hints(self._function, include_extras=True)
+        if self.takes_context and hints.get("context", Any) not in (Any, Context):
+            raise self._error(f"its context is {hints['context']}; Context is expected")
         request = self._type("it takes", hints.get(self._request_name, Any))
         if request.is_none:
             raise self._error(f"it takes None; {EXPECTED} is expected")
@@ -91,6 +100,8 @@ class Signature:
                 name = _ITERATORS[0 if self.is_async else 1].__name__
                 raise self._error(f"it yields, and returns {returned}; {name}[...] is expected")
             returned = get_args(returned)[0]
+        elif get_origin(returned) in _ITERATORS:
+            raise self._error(f"it returns {returned} and does not yield; a generator is expected")
         return Types(request, self._type("its answer is", returned))
 
     def prepare(self) -> Types:

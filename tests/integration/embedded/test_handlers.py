@@ -283,6 +283,12 @@ class Talking(MQConnector):
             context.reply(Number(n=n))
         return Number(n=upto.n - 1)
 
+    @consumer("reply_alone")
+    def reply_alone(self, upto: Upto, context: Context) -> Number | None:
+        for n in range(upto.n):
+            context.reply(Number(n=n))
+        return None
+
 
 def test_a_generator_answers_in_parts(start: Callable[..., Talking], client: MQConnector) -> None:
     service = start(Talking)
@@ -335,12 +341,25 @@ def test_a_generator_that_nobody_reads_is_closed(
     eventually(lambda: sorted(service.closed) == ["endless", "endless_async"])
 
 
+def test_a_generator_is_closed_whose_reader_was_killed(
+    start: Callable[..., Talking], channel: BlockingChannel
+) -> None:
+    service = start(Talking)
+    channel.queue_declare("neon.reply.of_a_dead_process", durable=True)
+    for queue in ("endless", "endless_async"):
+        request = {"n": 0, "routing_key": "neon.reply.of_a_dead_process"}
+        channel.basic_publish("", queue, dict_to_b64(request))
+    eventually(lambda: sorted(service.closed) == ["endless", "endless_async"])
+
+
 def config_of_client(client: MQConnector) -> dict[str, Any]:
     config: dict[str, Any] = client.config
     return config
 
 
-@pytest.mark.parametrize("queue", ["count", "count_async", "count_itself", "count_by_context"])
+@pytest.mark.parametrize(
+    "queue", ["count", "count_async", "count_itself", "count_by_context", "reply_alone"]
+)
 def test_the_last_part_says_so(
     start: Callable[..., Talking], client: MQConnector, channel: BlockingChannel, queue: str
 ) -> None:
@@ -354,7 +373,7 @@ def test_the_last_part_says_so(
     while not (finals and finals[-1]):
         part = b64_to_dict(receive(channel, "replies")[1])
         finals.append(part.get("is_final") or part["context"]["mq"].get("is_final", False))
-    ends_apart = queue in ("count", "count_async")
+    ends_apart = queue in ("count", "count_async", "reply_alone")
     assert finals == [False] * (2 if ends_apart else 1) + [True]
 
 
@@ -384,6 +403,10 @@ class Strict(MQConnector):
     def of_another_type(self, number: Number) -> Square:
         return number  # type: ignore[return-value]
 
+    @consumer("forgotten", retry=ONCE)
+    def forgotten(self, number: Number) -> Square:
+        return None  # type: ignore[return-value]
+
     @consumer("checked", retry=ONCE)
     def checked(self, number: Number) -> Square:
         return Square(square=number.n**2)
@@ -402,6 +425,7 @@ class Strict(MQConnector):
     [
         ("a_list", {"n": 1}, InvalidAnswerError, "the value is a list"),
         ("of_another_type", {"n": 1}, InvalidAnswerError, "Square is declared"),
+        ("forgotten", {"n": 1}, InvalidAnswerError, "Square is declared, and the value is None"),
         ("checked", {"n": "one"}, InvalidRequestError, "does not fit Number: n: "),
         ("refused", {"n": 1}, RequestRefusedError, "not today"),
     ],
@@ -509,8 +533,17 @@ class Watched(MQConnector):
         pass
 
 
+def test_asynchronous_middleware_is_not_put_around_a_function(start: Callable[..., Any]) -> None:
+    class Mixed(Watched):
+        middleware = (outer, inner_async)  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match=r"Watched.fail_twice: middleware inner_async is async"):
+        start(Mixed)
+
+
 class WatchedAsync(Watched):
     middleware = (outer, inner_async)  # type: ignore[assignment]
+    on_news = None  # type: ignore[assignment]
 
     @consumer("fail_twice", retry=QUICK)
     async def fail_twice(self, number: Number, context: Context) -> Square:  # type: ignore[override]

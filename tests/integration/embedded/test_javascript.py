@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector import MQConnector, consumer, create_mq_callback
 from neon_mq_connector.errors import RemoteError, RequestRefusedError
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
@@ -26,10 +26,9 @@ class Shop(MQConnector):
             raise RequestRefusedError("we have none", type="NoSuchItem", details=body["item"])
         return {"price": 3}
 
-    def parts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        reply = channel.reply()
-        channel.answer({"number": 0, "is_final": False}, reply)
-        channel.answer({"number": 1, "is_final": True}, reply)
+    @consumer("parts_input")
+    def parts(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from ({"number": 0}, {"number": 1})
 
 
 @pytest.fixture
@@ -58,10 +57,9 @@ def test_the_client_asks_a_service_in_python(
     node_folder: Path, embedded: EmbeddedBroker, shop: Shop
 ) -> None:
     shop.register_consumer("price", "/", "price_input", shop.price, ack="on_success")
-    shop.register_consumer("parts", "/", "parts_input", shop.parts)
     shop.run(run_sync=False, run_observer=False)
     code, parts = ask(node_folder, embedded, "parts_input", {"to": 2})
-    assert (code, [each["number"] for each in parts]) == (0, [0, 1])
+    assert (code, [each.get("number") for each in parts]) == (0, [0, 1, None])
     code, answers = ask(node_folder, embedded, "price_input", {"item": "coal"})
     expected = {"type": "NoSuchItem", "message": "we have none", "details": "coal"}
     assert (code, [each["error"] for each in answers]) == (7, [expected])

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from pydantic import BaseModel, RootModel
 
-from neon_mq_connector import AsyncMQConnector, MQConnector, consumer, subscriber
+from neon_mq_connector import (
+    AsyncMQConnector,
+    MQConnector,
+    consumer,
+    create_mq_callback,
+    subscriber,
+)
 from neon_mq_connector.handlers.registering import declared_in, register_handlers
 from tests.unit.handlers.shop import Item, Price, Shop, Upto
 
@@ -22,8 +28,11 @@ class Texts(RootModel[list[str]]):
     """A model of something that is no dict."""
 
 
+def _without_types(self: Any, item: Any) -> Any: ...
 def _without_request(self: Any) -> None: ...
 def _with_more(self: Any, item: Item, more: int) -> None: ...
+def _with_another_context(self: Any, item: Item, context: Item) -> None: ...
+def _returns_an_iterator(self: Any, item: Item) -> Iterator[Item]: ...  # type: ignore[empty-body]
 def _by_keyword(self: Any, *, item: Item) -> None: ...
 def _takes_a_list(self: Any, items: list[Item]) -> None: ...
 def _takes_none(self: Any, item: None) -> None: ...
@@ -43,10 +52,14 @@ def _yields_texts(self: Any, item: Item) -> Iterator[str]:
         (_without_request, "takes self, one request"),
         (_with_more, "takes self, one request"),
         (_by_keyword, "takes self, one request"),
-        (staticmethod(_takes_none), "is not a method"),
+        (staticmethod(_takes_none), "is not a method but a staticmethod"),
+        (Shop.price, "is not a method but a Handler"),
+        (create_mq_callback(_answers_a_list), "with create_mq_callback, too"),
+        (_with_another_context, "Context is expected"),
+        (_returns_an_iterator, "a generator is expected"),
         (_takes_a_list, "it takes list"),
         (_takes_none, "it takes None"),
-        (_answers_a_text, "its answer is str is neither a pydantic model, a dataclass"),
+        (_answers_a_text, "its answer is str; a pydantic model with fields, a data"),
         (_answers_a_list, "its answer is Texts"),
         (_answers_either, "its answer is int"),
         (_answers_a_number, "its answer is int"),
@@ -68,6 +81,10 @@ def test_a_decorator_without_its_parentheses_and_an_unknown_option_are_refused()
         consumer("queue", durabel=True)(Shop.price.function)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="no such option: durable"):
         subscriber("news", durable=True)(Shop.on_news.function)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"Shop.price: a handler cannot acknowledge"):
+        consumer("queue", ack="manual")(Shop.price.function)
+    with pytest.raises(TypeError, match=r"Shop.price: '{oops': expected '}'"):
+        consumer("{oops")(Shop.price.function)
 
 
 def test_a_name_that_means_nothing_is_told_when_the_handler_is_registered() -> None:
@@ -96,11 +113,14 @@ def test_a_handler_is_acknowledged_on_success_unless_it_says_otherwise() -> None
     class Hasty(Shop):
         @consumer("hasty", auto_ack=True)
         def hasty(self, data: dict[str, Any]) -> None: ...
+        @consumer("careful", auto_ack=False)
+        def careful(self, data: dict[str, Any]) -> None: ...
 
     shop = Hasty(CONFIG, "shop")
     register_handlers(shop)
     assert not shop.consumers["price"].auto_ack
     assert shop.consumers["hasty"].auto_ack
+    assert not shop.consumers["careful"].auto_ack
     assert shop.consumers["on_news"].exchange == "news"
 
 
@@ -129,6 +149,26 @@ def test_a_plain_method_in_the_place_of_a_handler_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"Careless.echo overrides the handler Shop.echo"):
         register_handlers(Careless(CONFIG, "shop"))
+
+
+def _wrapped(handler: Any) -> Any:
+    return wraps(handler)(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "members, complaint",
+    [
+        ({"stop": Shop.price}, "Shop.price: a connector needs its own 'stop'"),
+        ({"around": _wrapped(Shop.price)}, "Bad.around is decorated around its handler"),
+        ({"more": consumer("price_input")(_without_types)}, "consume the same queue"),
+    ],
+)
+def test_what_would_not_be_called_as_it_seems_is_refused(
+    members: dict[str, Any], complaint: str
+) -> None:
+    bad: Any = type("Bad", (Shop,), members)
+    with pytest.raises(TypeError, match=complaint):
+        register_handlers(bad(CONFIG, "shop"))
 
 
 def test_an_asyncio_connector_has_coroutines_alone() -> None:

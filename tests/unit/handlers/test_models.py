@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ from typing_extensions import TypedDict
 from neon_mq_connector.errors import InvalidAnswerError, InvalidRequestError
 from neon_mq_connector.handlers.models import MessageType, as_dict
 
+ValueT = TypeVar("ValueT")
 ENVELOPE = {"message_id": "m", "routing_key": "r", "context": {"mq": {}}}
 
 
@@ -35,6 +37,15 @@ class Enveloped(BaseModel):
 @dataclass
 class Point:
     n: int
+
+
+class Boxed(BaseModel, Generic[ValueT]):
+    value: ValueT
+
+
+@dataclass
+class Threaded:
+    thread: threading.Thread
 
 
 class Typed(TypedDict):
@@ -109,3 +120,29 @@ def test_what_cannot_be_dumped_is_no_answer() -> None:
 
     with pytest.raises(InvalidAnswerError, match="does not fit Loose"):
         MessageType(Loose).write(Loose(value=object()))
+
+
+def test_an_answer_may_be_nothing_where_it_is_declared_so() -> None:
+    assert MessageType(Strict | None).is_nothing(None)
+    assert MessageType(dict).is_nothing({})
+    assert not MessageType(Strict).is_nothing(None)
+    assert not MessageType(Typed).is_nothing({})
+    with pytest.raises(InvalidAnswerError, match=r"^Strict is declared, and the value is None"):
+        MessageType(Strict).write(None)
+
+
+def test_a_generic_model_is_taken_as_what_it_was_made_of_if_its_values_fit() -> None:
+    declared = MessageType(Boxed[Boxed[int]])
+    assert declared.write(Boxed(value=Boxed(value=1))) == {"value": {"value": 1}}
+    with pytest.raises(InvalidAnswerError, match=r"Boxed\[Boxed\[int\]\]: value.value: "):
+        declared.write(Boxed(value=Boxed(value="one")))
+
+
+def test_a_type_that_pydantic_refuses_is_told_in_one_line() -> None:
+    with pytest.raises(TypeError, match=r"^pydantic cannot convert to Threaded: [^\n]*$"):
+        MessageType(Threaded).prepare()
+
+
+def test_a_union_is_named_by_its_alternatives() -> None:
+    kinds = Annotated[Strict | Point | None, Field(description="either")]
+    assert str(MessageType(kinds)) == "Strict | Point | None"
