@@ -29,13 +29,21 @@ from neon_mq_connector.errors import (
     RequestError,
     RequestLostError,
     RequestTimeoutError,
+    StoppedError,
     TopologyError,
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, delivery_tag
+from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
 from neon_mq_connector.threads.mailbox import Mailbox
-from neon_mq_connector.topology import BrokerFacts, Queue, QueueStatus, Steps, declare_queue
+from neon_mq_connector.topology import (
+    BrokerFacts,
+    DeleteQueue,
+    Queue,
+    QueueStatus,
+    Steps,
+    declare_queue,
+)
 
 #: What may come: parts, or why there will be no more.
 StreamEvent = Sequence[RawDelivery] | MQError
@@ -127,6 +135,19 @@ class PartsQueue:
 
     # -- calls that do not wait ----------------------------------------------------------------
 
+    def abandon(self) -> None:
+        """Have the queue deleted, and do not wait: the garbage collector calls, on any thread."""
+        self._channel.remove(self._request)
+        if self._parts is None:
+            return
+        self._parts.close_soon()
+        with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
+            self.connections.control.submit(
+                lambda connection: connection.perform(DeleteQueue(self.name)),
+                Waiter(),
+                timeout=_CLOSE_TIMEOUT,
+            )
+
     def take(self, event: StreamEvent) -> None:
         """Take what was received.
 
@@ -187,6 +208,8 @@ class PartsQueue:
 class ReplyStream:
     """Iterate over the parts of an answer, which come into a `PartsQueue`; for one thread."""
 
+    _over = True  # until there is something to close
+
     def __init__(self, channel: ReplyChannel, spec: RequestSpec, prefetch_count: int) -> None:
         self._mail: Mailbox[StreamEvent] = Mailbox()
         self._queue = PartsQueue(channel, spec, prefetch_count, self._mail.put)
@@ -238,6 +261,11 @@ class ReplyStream:
             except Empty:
                 raise queue.late(status_of(queue.connections, queue.spec)) from None
             queue.take(event)
+
+    def __del__(self) -> None:
+        """Close it when a loop over it was left, which has dropped it."""
+        if not self._over:
+            self._queue.abandon()
 
     def __enter__(self) -> ReplyStream:
         """Close it at the end of the block."""

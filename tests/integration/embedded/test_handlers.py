@@ -341,6 +341,15 @@ def test_a_generator_that_nobody_reads_is_closed(
     eventually(lambda: sorted(service.closed) == ["endless", "endless_async"])
 
 
+def test_a_loop_that_is_left_closes_the_generator(
+    start: Callable[..., Talking], client: MQConnector
+) -> None:
+    service = start(Talking)
+    for _part in client.stream(Upto(n=0), Talking.endless, timeout=20.0):
+        break
+    eventually(lambda: service.closed == ["endless"])
+
+
 def test_a_generator_is_closed_whose_reader_was_killed(
     start: Callable[..., Talking], channel: BlockingChannel
 ) -> None:
