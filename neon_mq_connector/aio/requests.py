@@ -34,6 +34,7 @@ from neon_mq_connector.errors import (
     StoppedError,
     WaitTimeoutError,
 )
+from neon_mq_connector.link import ignore
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 
@@ -327,8 +328,4 @@ class AsyncRequests:
     def _end(self, answers: AwaitedAnswers) -> None:
         self._waiting.discard(answers)
         answers.channel.remove(answers.request)
-        answers.request.receive = _drop  # or else the garbage collector would have to free both
-
-
-def _drop(_event: ReplyEvent) -> None:
-    """Take what comes for a request that has ended."""
+        answers.request.receive = ignore  # or else the garbage collector would have to free both
