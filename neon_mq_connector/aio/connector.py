@@ -23,7 +23,7 @@ from neon_mq_connector.handlers.context import Middleware
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
 from neon_mq_connector.service.health import Health
-from neon_mq_connector.service.messaging import DEFAULT_EXPIRATION, destination_of
+from neon_mq_connector.service.messaging import DEFAULT_EXPIRATION
 
 if TYPE_CHECKING:
     import pika
@@ -129,9 +129,9 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         wait is cancelled the message may have been sent, or be sent still.
         """
         vhost, threaded = vhost or self.vhost, self._threaded
-        destination = destination_of(exchange, queue, exchange_type)
+        destination, encode = threaded.sending(exchange, queue, exchange_type, expiration)
         with tracing.publishing(destination.exchange, destination.queue):
-            destination, message = threaded.prepare_message(request_data, destination, expiration)
+            message = encode(request_data)
             if vhost not in self._prepared:
                 await self._prepare(vhost)
             sender = self._lifecycle.binding().sender(threaded.connections_to(vhost))

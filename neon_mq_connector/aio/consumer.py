@@ -6,11 +6,10 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from neon_mq_connector.aio.channel import AwaitableChannel
 from neon_mq_connector.aio.loops import CoroutineLoop, LoopThread
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.aio.signatures import (
@@ -32,7 +31,6 @@ from neon_mq_connector.consumers.runner import (
 )
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError
-from neon_mq_connector.link import Delivery
 
 LOG = logging.getLogger("neon_mq_connector.aio")
 
@@ -188,12 +186,7 @@ class AsyncConsumer(BaseConsumerThread):
 def _invoke_in_form(form: Form, callback: Callable[..., Any]) -> Invoke:
     """Give what calls a callback in the form that it has."""
     if form is Form.DELIVERY:
-
-        def invoke(channel: AwaitableChannel, delivery: Delivery) -> Coroutine[Any, Any, object]:
-            coroutine: Coroutine[Any, Any, object] = callback(channel, *delivery)
-            return coroutine
-
-        return invoke
+        return lambda channel, delivery: callback(channel, *delivery)
     try:
         from neon_mq_connector.aio.messages import make_message
     except ImportError as error:
@@ -201,11 +194,4 @@ def _invoke_in_form(form: Form, callback: Callable[..., Any]) -> Invoke:
             "a callback that takes an aio-pika message needs aio-pika: "
             "pip install neon-mq-connector[aio]"
         ) from error
-
-    def invoke_with_message(
-        channel: AwaitableChannel, delivery: Delivery
-    ) -> Coroutine[Any, Any, object]:
-        coroutine: Coroutine[Any, Any, object] = callback(make_message(channel, delivery))
-        return coroutine
-
-    return invoke_with_message
+    return lambda channel, delivery: callback(make_message(channel, delivery))

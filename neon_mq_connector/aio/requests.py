@@ -34,6 +34,7 @@ from neon_mq_connector.errors import (
     StoppedError,
     WaitTimeoutError,
 )
+from neon_mq_connector.link import ignore
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 
@@ -188,12 +189,11 @@ class AsyncRequests:
         *,
         timeout: float = 30.0,
         wire_format: WireFormat = WireFormat.LEGACY,
-        expiration: float | None = None,
     ) -> str:
         """Do as `RequestClient.send`."""
         with tracing.publishing("", queue):
             encoded = encode_message(
-                data, wire_format=wire_format, expiration=expiration, app_id=self._client.owner
+                data, wire_format=wire_format, expiration=None, app_id=self._client.owner
             )
             return await self._sender.send_and_wait(
                 Destination(queue=queue), encoded, timeout=timeout
@@ -312,7 +312,7 @@ class AsyncRequests:
         self._waiting.add(answers)
         channel, request = answers.channel, answers.request
         channel.add(request)
-        if channel.is_writable:
+        if channel.channel.is_writable:
             channel.publish(request, self._round.next_flush())
             return
         left = time_left(request.spec.deadline)
@@ -323,13 +323,9 @@ class AsyncRequests:
     def _write_out(self) -> None:
         channel = self._client.open_channel
         if channel is not None:
-            channel.flush()
+            channel.channel.flush()
 
     def _end(self, answers: AwaitedAnswers) -> None:
         self._waiting.discard(answers)
         answers.channel.remove(answers.request)
-        answers.request.receive = _drop  # or else the garbage collector would have to free both
-
-
-def _drop(_event: ReplyEvent) -> None:
-    """Take what comes for a request that has ended."""
+        answers.request.receive = ignore  # or else the garbage collector would have to free both

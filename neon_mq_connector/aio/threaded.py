@@ -14,8 +14,6 @@ from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.link import Outage, outage_of
-from neon_mq_connector.publishing.encoded_message import EncodedMessage
-from neon_mq_connector.publishing.message import Destination
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +33,7 @@ class ThreadedConnector(MQConnector):
     options = MQConnector._asking
     reach_broker = MQConnector._reach_broker
     refusal = MQConnector._refusal
+    sending = MQConnector._sending
 
     def __init__(
         self, config: Mapping[str, Any] | None, service_name: str, property_key: str
@@ -51,13 +50,6 @@ class ThreadedConnector(MQConnector):
         if self._callers_loop.has_ended:
             self._callers_loop = CoroutineLoop()
         return self._callers_loop
-
-    def prepare_message(
-        self, data: Mapping[str, Any], destination: Destination, expiration: int | None
-    ) -> tuple[Destination, EncodedMessage]:
-        """Return where a message goes and how it is sent; an answer as its request wants it."""
-        destination, prepare = self._sending(destination, expiration)
-        return destination, prepare(data)
 
     def begin(self, names: tuple[str, ...] | None) -> None:
         """Begin to run, and start consumers.

@@ -15,6 +15,7 @@ from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
+from neon_mq_connector.link import ignore
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.threads.mailbox import Mailbox
@@ -148,8 +149,4 @@ class FutureReceiver:
     def _forget(self) -> None:
         self._thread.forget(self)
         self._channel.remove(self._request)
-        self._request.receive = _drop  # or else the garbage collector would have to free both
-
-
-def _drop(_event: ReplyEvent) -> None:
-    """Ignore what comes for a request that has ended."""
+        self._request.receive = ignore  # or else the garbage collector would have to free both

@@ -111,11 +111,6 @@ class ReplyChannel:
         """Whether requests may be sent on it."""
         return self.channel.is_open
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether `publish` need not wait for the broker to take what was sent before."""
-        return self.channel.is_writable
-
     def open(self, reply_queue: str, deadline: float) -> None:
         """Open it, consume from direct reply-to, and make the reply queue."""
         self.channel = channel = self._link.open_channel(
@@ -188,10 +183,6 @@ class ReplyChannel:
             raise request.lost(error) from error
         except WaitTimeoutError as error:
             raise RequestTimeoutError(f"{request}: not sent: {error}") from error
-
-    def flush(self) -> None:
-        """Write what was held back."""
-        self.channel.flush()
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read answers until something is done, if no more than one request waits for any."""

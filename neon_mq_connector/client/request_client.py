@@ -227,19 +227,15 @@ class RequestClient:
         *,
         timeout: float = 30.0,
         wire_format: WireFormat = WireFormat.LEGACY,
-        expiration: float | None = None,
     ) -> str:
         """Send a message that asks for no answer, wait until the broker has it, return its id.
-
-        Args:
-            expiration: how long it may wait in the queue, in milliseconds; None for ever.
 
         Raises:
             PublishError: the broker did not confirm it.
         """
         with tracing.publishing("", queue):
             encoded = encode_message(
-                data, wire_format=wire_format, expiration=expiration, app_id=self.owner
+                data, wire_format=wire_format, expiration=None, app_id=self.owner
             )
             message = Destination(queue=queue).message(encoded)
             self.connections.publisher.publish(message, timeout=timeout)

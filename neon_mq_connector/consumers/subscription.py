@@ -12,7 +12,7 @@ from neon_mq_connector.consumers.flow import MOST_PREFETCHED, Flow
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.settlement import Settlement
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
-from neon_mq_connector.link import LinkChannel, RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.link import LinkChannel, RawDelivery, Waiter, delivery_tag, ignore
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -136,7 +136,7 @@ class Subscription:
         """
         with contextlib.suppress(StoppedError):
             link = self._channel.link
-            link.submit(partial(self.adjust, _ignore) if exactly else self.adjust)
+            link.submit(partial(self.adjust, ignore) if exactly else self.adjust)
 
     def _hold_acks(self) -> None:
         # of what the broker sends ahead enough must be free for it to go on sending
@@ -227,7 +227,3 @@ class Subscription:
         self._since = self.settlement.newest
         self._is_changing = False
         self.adjust()
-
-
-def _ignore(_: None) -> None:
-    """Take note of nothing."""

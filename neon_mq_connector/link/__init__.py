@@ -16,7 +16,14 @@ from neon_mq_connector.link.decoder import (
     delivery_tag,
 )
 from neon_mq_connector.link.encoder import EncodedProperties, PropertiesTemplate
-from neon_mq_connector.link.events import ChannelEvents, Delivery, LinkState, RawDelivery, Returned
+from neon_mq_connector.link.events import (
+    ChannelEvents,
+    Delivery,
+    LinkState,
+    RawDelivery,
+    Returned,
+    ignore,
+)
 from neon_mq_connector.link.interface import Link, LinkChannel
 from neon_mq_connector.link.outage import Outage, outage_of
 from neon_mq_connector.link.select_link import SelectLink
@@ -41,5 +48,6 @@ __all__ = [
     "decode_delivery",
     "decode_method",
     "delivery_tag",
+    "ignore",
     "outage_of",
 ]

@@ -127,11 +127,6 @@ class UnconfirmedLimit:
             self.release_dropped()
         return self._count
 
-    @property
-    def byte_count(self) -> int:
-        """How many bytes their bodies have."""
-        return self._bytes
-
     def add(self, item: Unconfirmed) -> bool:
         """Count a message, if there is room for it; return whether there was."""
         size = len(item.message.body)

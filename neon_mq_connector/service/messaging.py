@@ -203,9 +203,7 @@ class MessagingService(ConfiguredService):
             TopologyError: the broker refused to declare the exchange or the queue.
             ConfigurationError: there are no credentials for the service.
         """
-        destination, encode = self._sending(
-            destination_of(exchange, queue, exchange_type), expiration
-        )
+        destination, encode = self._sending(exchange, queue, exchange_type, expiration)
         vhost, timeout = vhost or self.vhost, self.settings.publish_timeout
         if connection_props:
             parameters = self._all_parameters(vhost, **connection_props)
@@ -248,9 +246,7 @@ class MessagingService(ConfiguredService):
             PublishError: nothing was sent: no connection, or no room within ``publish_timeout``.
             TypeError, ValueError, TopologyError, ConfigurationError: as for `send_message`.
         """
-        destination, encode = self._sending(
-            destination_of(exchange, queue, exchange_type), expiration
-        )
+        destination, encode = self._sending(exchange, queue, exchange_type, expiration)
         connections = self._connections(vhost or self.vhost)
 
         def send() -> Future[str]:
@@ -305,25 +301,25 @@ class MessagingService(ConfiguredService):
             timeout = self.settings.publish_timeout
         elif not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
-        destination, encode = self._sending(
-            destination_of(exchange, queue, exchange_type), expiration
-        )
+        destination, encode = self._sending(exchange, queue, exchange_type, expiration)
         publisher = self._connections(vhost or self.vhost).publisher
         with tracing.publishing(destination.exchange, destination.queue, single=False):
             return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
 
     def _sending(
         self,
-        destination: Destination,
+        exchange: str | None,
+        queue: str | None,
+        exchange_type: str | ExchangeType,
         expiration: int | None,
     ) -> tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]:
         """Return where messages go and how they are encoded; in a callback they may be answers."""
+        destination = destination_of(exchange, queue, exchange_type)
         reply = answer_in_kind(destination)
         if isinstance(expiration, _Default):
             expiration = self.settings.message_expiration
-            queue, told = destination.queue, self._mq_told
-            if queue not in told and reply is None and not destination.exchange:
-                self._tell_of_expiration(queue, expiration)
+            if destination.queue not in self._mq_told and reply is None and not exchange:
+                self._tell_of_expiration(destination.queue, expiration)
         if reply is None:
             wire_format, correlation_id = WIRE_FORMATS[self.settings.wire_format], None
         else:

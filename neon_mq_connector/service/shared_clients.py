@@ -64,17 +64,13 @@ def _close_at_the_end_of_a_worker() -> None:
         Finalize(None, close_shared_clients, exitpriority=10)
 
 
-def close_shared_clients(timeout: float = 3.0) -> None:
-    """Close the shared clients; the next request makes another.
-
-    Args:
-        timeout: for each, in seconds.
-    """
+def close_shared_clients() -> None:
+    """Close the shared clients; the next request makes another."""
     with _shared_lock:
         clients = list(_shared.values())
         _shared.clear()
     for client in clients:
-        client.close(timeout)
+        client.close()
 
 
 atexit.register(close_shared_clients)

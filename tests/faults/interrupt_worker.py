@@ -69,7 +69,7 @@ def main(order: dict[str, Any]) -> None:
     last = service.send_message({"a": 1}, queue=queue, expiration=None)
     report = {
         "last": last,
-        "bytes": publisher._limit.byte_count,
+        "bytes": publisher._limit._bytes,
         "late": [error for error in others_failed if "in time" in error or "within" in error],
     }
     service.stop()

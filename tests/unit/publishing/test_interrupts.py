@@ -126,7 +126,7 @@ def test_at_whatever_moment_it_is_interrupted_a_publisher_goes_on(
         assert publisher._repairs.wait_until_done(10.0)
         confirm_all(link.channels)
         assert after.future.done()
-        assert (publisher.unconfirmed, publisher._limit.byte_count) == (0, 0), f"moment {moment}"
+        assert (publisher.unconfirmed, publisher._limit._bytes) == (0, 0), f"moment {moment}"
         if not interruption.raised:
             break
         moment += 1
