@@ -311,6 +311,7 @@ def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
 
     async def use_all(its: Any, _method: Any) -> int:
         await its.basic_publish("", "answers", b"")
+        await its.queue_declare("answers", durable=True)
         for purpose in ("publishing", "control"):
             await asyncio.to_thread(drop_connections, broker, vhost, purpose)
         # what leaves on a connection that is ending may be lost, and its error says so
