@@ -129,10 +129,10 @@ class ManagementAPI:
                 )
             raise ManagementError(text, status=error.code) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
+            cause = getattr(error, "reason", None) or error
             raise ManagementError(
-                f"no management interface answers at {self.url} "
-                f"({getattr(error, 'reason', None) or error!r}); enable the plugin "
-                "rabbitmq_management, or give its address with --management URL"
+                f"no management interface answers at {self.url}: {str(cause) or repr(cause)}; "
+                "enable the plugin rabbitmq_management, or give its address with --management URL"
             ) from error
 
     def _authorization(self) -> str:
