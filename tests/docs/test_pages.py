@@ -158,7 +158,8 @@ def write_config(broker: PrivateBroker | EmbeddedBroker, folder: Path) -> Path:
     """Write a configuration as `neon-mq broker --write-config` does."""
     user, password = f"u{secrets.token_hex(4)}", secrets.token_urlsafe(8)
     broker.add_user(user, password, vhosts=("/",))
-    users = dict.fromkeys(("mq_handler", "default"), {"user": user, "password": password})
+    entry = {"user": user, "password": password}
+    users = {"mq_handler": entry, "default": entry}
     path = folder / "mq_config.json"
     path.write_text(json.dumps({"server": broker.host, "port": broker.port, "users": users}))
     return path
