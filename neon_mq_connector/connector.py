@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import logging
 import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -180,7 +181,7 @@ class MQConnector(ServesHealth, TimedService):
                 consumers; the service is stopped. So a container ends with an error.
             BrokerUnreachableError: no broker answers within ``mq_timeout``.
         """
-        kwargs.setdefault("mq_timeout", math.inf)
+        kwargs = {**accepted(self.run, mq_timeout=math.inf), **kwargs}
         with StopSignals(self._mq_stop_waiting.set) as signals:
             self._mq_signals = signals
             try:
@@ -350,6 +351,15 @@ class NeonMQHandler(MQConnector):
         if self.connection.is_open:
             self.connection.close()
         self.stop()
+
+
+def accepted(run: Callable[..., object], **options: Any) -> dict[str, Any]:
+    """Return those options that a `run` takes: that of a subclass may take no keywords."""
+    parameters = inspect.signature(run).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return options
+    names = {each.name for each in parameters}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def _stop_what_runs() -> None:

@@ -259,7 +259,10 @@ def _adopt(look_up: Step, name: str, refusal: Refusal) -> Steps:
         status: QueueStatus = yield look_up
     except Refusal:
         raise refusal from refusal.__cause__
-    LOG.info("%r exists with other properties and is used as it is: %s", name, refusal)
+    if refusal.code == ACCESS_REFUSED:
+        LOG.debug("%r exists and may not be declared by us: %s", name, refusal)
+    else:
+        LOG.info("%r exists with other properties and is used as it is: %s", name, refusal)
     return status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT
 from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.signals import LoopSignals, unless
 from neon_mq_connector.aio.threaded import ReadOnly, Settable, ThreadedConnector, takes_arguments_of
-from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.connector import MQConnector, accepted
 from neon_mq_connector.handlers.context import Middleware
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.health.serving import ServesHealth
@@ -296,10 +297,11 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
             RuntimeError: the loop does not run in the main thread.
             MQError: as `run`; also where the broker refuses a consumer.
         """
+        kwargs = {**accepted(self.run, mq_timeout=math.inf), **kwargs}
         with LoopSignals() as signals:
             try:
                 # a signal may come while it starts
-                if await unless(signals.first, self.run(**{"mq_timeout": float("inf"), **kwargs})):
+                if await unless(signals.first, self.run(**kwargs)):
                     await unless(signals.first, self._lifecycle.wait_for_end())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)

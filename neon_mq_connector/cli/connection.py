@@ -131,11 +131,13 @@ def find_connection(
     settings = MQSettings.from_config(found.config, source=found.name)
     credentials = settings.credentials_for(service)
     entry = {"user": credentials.username, "password": credentials.password}
+    # what is no setting has been told of, and is of no use to the command
+    known = {key: value for key, value in found.section.items() if key not in settings.extra}
     return Connection(
         vhost=vhost or found.vhost or DEFAULT_VHOST,
         source=found.name,
         settings=settings,
-        config={**found.section, "users": {COMMAND: entry}},
+        config={**known, "users": {COMMAND: entry}},
     )
 
 

@@ -49,6 +49,7 @@ def command(
       neon-mq graph --output broker.svg
       neon-mq graph shop.service:Shop --format dot | dot -Tpng > shop.png
     """
+    from neon_mq_connector.control.probe import check
     from neon_mq_connector.operations.drawing import to_dot, to_mermaid, to_svg
     from neon_mq_connector.operations.graph import Graph, add_broker, add_service
     from neon_mq_connector.operations.management import ManagementAPI
@@ -61,6 +62,7 @@ def command(
     if with_broker or not where:
         threaded: Any = getattr(service, "_threaded", service)
         parameters = threaded.get_connection_params(vhost)
+        check([parameters])  # what is wrong with password or virtual host is better told by AMQP
         add_broker(
             graph,
             ManagementAPI.of(parameters, management or threaded.settings.management_url),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import click
+import pika.exceptions as pika_errors
 
 from neon_mq_connector.cli.connection import Connection
-from neon_mq_connector.cli.exchanges import ExchangeKind, find_exchange
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
 from neon_mq_connector.cli.messages import ReceivedMessage, print_message
@@ -17,10 +19,23 @@ from neon_mq_connector.cli.options import checked_name, connection_options
 from neon_mq_connector.cli.terminal import note, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.control.control import Control
+from neon_mq_connector.topology import PRECONDITION_FAILED
 
 _NAME = "listen"
 _PREFETCH = 50
 _LOOK_EVERY = 0.2
+
+_CURRENT_TYPE = re.compile(r"arg 'type'.*current is '(?P<type>[^']+)'")
+
+
+class ExchangeKind(enum.Enum):
+    """How an exchange decides which queues get a message."""
+
+    FANOUT = "fanout"
+    DIRECT = "direct"
+    TOPIC = "topic"
+    HEADERS = "headers"
 
 
 @click.command("listen")
@@ -118,7 +133,7 @@ def _exchange_of(
     connection: Connection, name: str, wanted: ExchangeKind, keys: tuple[str, ...]
 ) -> _Source:
     with connection.control() as control:
-        kind = find_exchange(control, name, wanted, timeout=connection.settings.operation_timeout)
+        kind = _find_exchange(control, name, wanted, timeout=connection.settings.operation_timeout)
     if kind is ExchangeKind.DIRECT and not keys:
         raise CommandError(
             f"exchange {name!r} is a direct one, which delivers by routing key: give --routing-key",
@@ -254,3 +269,39 @@ class Listener:
         if self._attached and not self._stop.is_set:
             self._announced = False  # an outage may be shorter than a look
             warn(f"interrupted, trying again: {error}")
+
+
+def _find_exchange(
+    control: Control, name: str, wanted: ExchangeKind, *, timeout: float
+) -> ExchangeKind:
+    """Look an exchange up; one that does not exist is declared.
+
+    AMQP tells its type only by refusing to declare it with another.
+
+    Args:
+        control: where to ask.
+        name: of the exchange.
+        wanted: the type to declare it with.
+        timeout: seconds.
+
+    Returns:
+        The type that it has. For one of a plugin's types, the wanted one.
+
+    Raises:
+        pika.exceptions.ChannelClosedByBroker: the broker refused, e.g. for lack of permission.
+        MQConnectionError: there is no connection.
+    """
+    try:
+        control.call(
+            f"declaring exchange {name!r}",
+            lambda channel: channel.exchange_declare(name, exchange_type=wanted.value),
+            timeout=timeout,
+        )
+    except pika_errors.ChannelClosedByBroker as refusal:
+        if refusal.reply_code != PRECONDITION_FAILED:
+            raise
+        found = _CURRENT_TYPE.search(refusal.reply_text)
+        kinds = {kind.value: kind for kind in ExchangeKind}
+        # other words: it is of the wanted type and differs elsewhere, in being durable as a rule
+        return kinds.get(found["type"], wanted) if found else wanted
+    return wanted

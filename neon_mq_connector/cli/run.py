@@ -19,7 +19,7 @@ from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
 from neon_mq_connector.cli.logs import debug_option, shown_logs
 from neon_mq_connector.cli.service_class import Service, load_service, make_service
-from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.connector import MQConnector, accepted
 from neon_mq_connector.health.server import HealthServer
 from neon_mq_connector.health.status import status_of
 
@@ -104,7 +104,7 @@ def _run(service: Service) -> None:
         asyncio.run(service.run_forever())
         return
     # a callback that does not end must not keep the process alive
-    service.run_forever(daemonize_consumers=True)
+    service.run_forever(**accepted(service.run, daemonize_consumers=True))
 
 
 def _supervise(

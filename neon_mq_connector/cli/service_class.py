@@ -34,7 +34,8 @@ def load_service(where: str) -> type[Service]:
         CommandError: there is no such module or class, or the module cannot be imported.
     """
     module_name, _, class_name = where.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")):
+    names = module_name.split(".")
+    if names[-1] == "py" or not all(name.isidentifier() for name in names):
         stem = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise _unusable(f"{module_name!r} is not the name of a module; {_FORM} (here: {stem})")
     module = _import(module_name)

@@ -53,6 +53,7 @@ class Worker:
         self._failures = 0
         self._start_at = 0.0
         self._said = "is not started yet"
+        self._has_answered = False
 
     @property
     def is_running(self) -> bool:
@@ -62,6 +63,7 @@ class Worker:
     def start(self) -> None:
         """Start it; also after it has ended for good."""
         self.code = None
+        self._has_answered = False
         self._since = time.monotonic()
         self._process = subprocess.Popen(
             self._command,
@@ -127,8 +129,9 @@ class Worker:
         else:
             try:
                 status = self._fetch()
+                self._has_answered = True
             except (OSError, http.client.HTTPException, ValueError) as error:
-                is_new = time.monotonic() - self._since < _STARTED_WELL
+                is_new = not (self._has_answered or time.monotonic() - self._since >= _STARTED_WELL)
                 reason = "is starting" if is_new else f"does not answer: {error!r}"
                 status = unreachable(name, reason, live=is_new)
         return {**status, "worker": self.number}

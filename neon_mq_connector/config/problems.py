@@ -155,7 +155,7 @@ def warn_of_unknown_keys(settings: Section, *, prefix: str, source: str) -> None
 def _warn(section: Section, misplaced: Mapping[str, str], prefix: str, source: str) -> None:
     known = type(section).model_fields
     for key in section.extra:
-        close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+        close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.75)
         meant = misplaced.get(key.lower()) or (f"is it {close[0]}?" if close else "")
         if meant:
             log.warning("%s%s in %s is no setting: %s", prefix, key, source, meant)

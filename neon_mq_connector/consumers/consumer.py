@@ -330,7 +330,8 @@ class Consumer:
         self.lifecycle.move(State.FAILED if is_failed else State.RECOVERING, str(error))
         if not sessions.note_end(error):
             self._observer.attempt_failed(error)
-        if final or (not outages.was_told and self._observer.is_to_be_told(error)):
+        is_news = outages.is_refused_anew(error) or not outages.was_told
+        if final or (is_news and self._observer.is_to_be_told(error)):
             outages.was_told = True
             self._tell(error)
         if final:

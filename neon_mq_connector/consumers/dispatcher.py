@@ -16,6 +16,7 @@ from neon_mq_connector import metrics, tracing
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
+from neon_mq_connector.consumers.message_fields import fields_of
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.runner import CallSoon, RunnerFactory, Running
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
@@ -29,7 +30,7 @@ from neon_mq_connector.link import (
     decode_method,
     delivery_tag,
 )
-from neon_mq_connector.log_fields import bound_log_fields, log_fields
+from neon_mq_connector.log_fields import bound_log_fields
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -150,7 +151,7 @@ class Dispatcher:
 
     def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Treat a message whose callback's publish was not confirmed as one that failed."""
-        with bound_log_fields(_fields(message)):
+        with bound_log_fields(fields_of(message)):
             self.report(error)
         if self._failures.gives_up(message, error):
             self._answer_error(message, error)
@@ -233,7 +234,7 @@ class Dispatcher:
             message.channel.basic_ack(message.tag)
 
     def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
-        with bound_log_fields(_fields(message)):
+        with bound_log_fields(fields_of(message)):
             self.report(error)
         failures, settlement = self._failures, message.session.settlement
         if self._mode is AckMode.ON_RECEIPT:
@@ -293,7 +294,7 @@ class Dispatcher:
                 "queue %r: request %s dropped, its sender no longer waits",
                 session.queue,
                 properties.message_id,
-                extra=_fields(message),
+                extra=fields_of(message),
             )
             session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
@@ -304,7 +305,7 @@ class Dispatcher:
             LOG.info(
                 "queue %r: a message came again whose ack was lost; dropped",
                 session.queue,
-                extra=_fields(message),
+                extra=fields_of(message),
             )
             session.started.started(message.raw)  # this ack may be lost too
             session.settlement.settle_unopened(tag, Outcome.ACK)
@@ -320,9 +321,3 @@ class Dispatcher:
             return True
         self._give_up(message, DeliveryLimitError(f"queue {session.queue!r}: {reason}"))
         return False
-
-
-def _fields(message: ReceivedMessage) -> dict[str, object]:
-    delivery, session = message.delivery, message.session
-    message_id = None if delivery is None else delivery.properties.message_id
-    return log_fields(session.queue, session.connections.vhost, message_id)

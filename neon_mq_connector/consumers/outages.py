@@ -52,6 +52,7 @@ class Outages:
         self._began: float | None = None
         self._failed = 0
         self.was_told = False
+        self._refused = False
         self._lost_at: float | None = None
 
     def attached(self, queue: str, vhost: str) -> None:
@@ -61,7 +62,7 @@ class Outages:
         self.never_attached = False
         self._began = None
         self._failed = 0
-        self.was_told = False
+        self.was_told = self._refused = False
 
     def stopped(self, queue: str, vhost: str, handled: int, failed: int) -> None:
         """Log the end of a consumer that has consumed."""
@@ -93,6 +94,12 @@ class Outages:
             final = final or 0 <= self._attempts <= self._failed
             self._failed += 1
         return final
+
+    def is_refused_anew(self, error: BaseException) -> bool:
+        """Whether the broker refuses, for the first time in this outage: to wait may not help."""
+        before, refused = self._refused, _is_refused_for_good(error)
+        self._refused = before or refused
+        return refused and not before
 
     def pause(self) -> float:
         """Return how long to wait before the next attempt, in seconds."""

@@ -63,7 +63,8 @@ def connect_error(
             cause, (pika_errors.AuthenticationError, pika_errors.ProbableAuthenticationError)
         ):
             return AuthenticationError(
-                f"{where} refused the password of user {user!r}; check its entry under 'users'"
+                f"{where} refused the password of user {user!r}; check NEON_MQ_URL, or "
+                "its entry under 'users'"
             )
         if isinstance(cause, pika_errors.ProbableAccessDeniedError) or (
             isinstance(cause, pika_errors.ConnectionClosedByBroker)

@@ -48,12 +48,7 @@ def check_clock(
                     return _difference(row["connected_at"] / 1000 - connected)
             time.sleep(_PAUSE)
     except ManagementError as failure:
-        return warning(
-            "management",
-            f"clock and policies are not checked: {failure}",
-            "enable the plugin rabbitmq_management, give the user the tag `management`, or name "
-            "the address with --management",
-        )
+        return warning("management", "clock and policies are not checked", str(failure))
     return skipped("clock", "the management interface does not list our connection")
 
 

@@ -121,11 +121,19 @@ class ManagementAPI:
         except urllib.error.HTTPError as error:
             with error:
                 reason = error.read().decode(errors="replace").strip()
-            raise ManagementError(
-                f"{method} {where}: {error.code} {reason or error.reason}", status=error.code
-            ) from error
+            text = f"{method} {where}: {error.code} {reason or error.reason}"
+            if error.code == HTTPStatus.UNAUTHORIZED:
+                text = (
+                    f"the management interface at {self.url} does not accept user "
+                    f"{self.username!r}; give the user the tag 'management'"
+                )
+            raise ManagementError(text, status=error.code) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ManagementError(f"{method} {where} at {self.url}: {error!r}") from error
+            cause = getattr(error, "reason", None) or error
+            raise ManagementError(
+                f"no management interface answers at {self.url}: {str(cause) or repr(cause)}; "
+                "enable the plugin rabbitmq_management, or give its address with --management URL"
+            ) from error
 
     def _authorization(self) -> str:
         pair = f"{self.username}:{self._password}".encode()

@@ -119,7 +119,7 @@ class QueueReader:
             try:
                 return _rows(api, self.vhost)
             except ManagementError as error:
-                failure = failure if failure and failure.is_refusal else _explained(error, api)
+                failure = failure if failure and failure.is_refusal else _explained(error)
         assert failure is not None
         raise failure
 
@@ -230,23 +230,8 @@ def _rate(row: Mapping[str, Any], event: str) -> float | None:
     return None if rate is None else round(float(rate), 1)
 
 
-def _explained(error: ManagementError, api: ManagementAPI) -> ManagementError:
-    """Say what would make it work."""
-    if error.is_refusal:
-        reason = (
-            f"the management interface at {api.url} does not accept user {api.username!r}; give "
-            "the user the tag 'management', or name the queues"
-        )
-    elif error.status is None:
-        reason = (
-            f"no management interface answers at {api.url}; name the queues, or give its address "
-            "with --management URL"
-        )
-    else:
-        reason = (
-            f"the management interface at {api.url} does not list the queues, it answers "
-            f"{error.status}; name the queues, or give another address with --management URL"
-        )
-    explained = ManagementError(reason, status=error.status)
+def _explained(error: ManagementError) -> ManagementError:
+    """Say what makes it work without the interface."""
+    explained = ManagementError(f"{error}; or name the queues", status=error.status)
     explained.__cause__ = error
     return explained

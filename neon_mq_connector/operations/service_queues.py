@@ -120,6 +120,14 @@ class _Queue:
         except ManagementError as failure:
             yield skipped(f"policies of {self._check}", str(failure))
             return
+        unsettled = row.get("messages_unacknowledged")
+        settled = row.get("message_stats", {}).get("ack_details", {}).get("rate")
+        if unsettled and not settled:
+            yield warning(
+                self._check,
+                f"messages that callbacks have and none has settled lately: {unsettled}",
+                "see where they are: /inflight of the service (neon-mq run --health-port)",
+            )
         for text in surprises(row, dict(self._queue.arguments)):
             yield warning(self._check, text, "declare it in the service too, or remove it")
 

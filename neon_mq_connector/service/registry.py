@@ -18,6 +18,7 @@ from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.health import (
+    ConsumerHealth,
     Health,
     describe_connections,
     describe_consumer,
@@ -192,7 +193,7 @@ class ConsumerRegistry:
             for name, thread in list(self.threads.items())
         }
         reasons = [
-            f"consumer {name!r} is {each.state}: {each.reason}"
+            f"consumer {name!r} is {each.state}: {each.reason}{_held_up(each)}"
             for name, each in consumers.items()
             if (name in started and not each.healthy)
             or (each.state in _ENDED and name not in self.stopped)
@@ -245,3 +246,11 @@ def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> bool
                 thread.queue,
             )
     return all_ended
+
+
+def _held_up(consumer: ConsumerHealth) -> str:
+    """Say what a consumer waits for before it attaches anew: its callbacks run on its thread."""
+    age = consumer.oldest_callback_age
+    if age is None or consumer.state != State.RECOVERING.value:
+        return ""
+    return f"; its oldest callback has been running for {age:.0f} s"

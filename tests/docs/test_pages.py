@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,6 @@ from tests.docs.pages import Block, Page, all_pages
 from tests.docs.programs import PATIENCE, Programs, is_shown
 from tests.support.polling import eventually
 
-#: Names by which a service or a client asks for its entry of the configuration.
-_SERVICE_NAMES = re.compile(r"\((?:None|config), \"(\w+)\"")
 _NEEDS_BROKER = re.compile(r"^(from|import) .*(MQConnector|client_utils|pika)|^\$ ", re.MULTILINE)
 
 PAGES = [page for page in all_pages() if page.blocks()]
@@ -155,12 +154,12 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return so_far
 
 
-def write_config(page: Page, broker: PrivateBroker | EmbeddedBroker, folder: Path) -> Path:
-    """Write a configuration for the services that a page has."""
+def write_config(broker: PrivateBroker | EmbeddedBroker, folder: Path) -> Path:
+    """Write a configuration as `neon-mq broker --write-config` does."""
     user, password = f"u{secrets.token_hex(4)}", secrets.token_urlsafe(8)
     broker.add_user(user, password, vhosts=("/",))
-    names = {"mq_handler", *_SERVICE_NAMES.findall(_examples(page))}
-    users = {name: {"user": user, "password": password} for name in names}
+    entry = {"user": user, "password": password}
+    users = {"mq_handler": entry, "default": entry}
     path = folder / "mq_config.json"
     path.write_text(json.dumps({"server": broker.host, "port": broker.port, "users": users}))
     return path
@@ -174,7 +173,8 @@ def follow(
 ) -> None:
     """Do what a page says, in the present folder."""
     folder = Path.cwd()
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(write_config(page, broker, folder)))
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(write_config(broker, folder)))
+    monkeypatch.syspath_prepend(folder)  # programs import the files beside them
     programs = Programs(folder, {})
     reader = Reader(page, programs, broker, printed)
     try:
@@ -187,6 +187,8 @@ def follow(
         reader.stop()
         programs.kill()
         close_shared_clients()
+        for each in folder.glob("*.py"):  # another page has another one
+            sys.modules.pop(each.stem, None)
 
 
 @pytest.mark.usefixtures("isolated")

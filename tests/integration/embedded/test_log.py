@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import AsyncMQConnector, MQConnector, Retry, create_mq_callback
+from neon_mq_connector import (
+    AsyncMQConnector,
+    MessageFields,
+    MQConnector,
+    Retry,
+    create_mq_callback,
+)
 from neon_mq_connector.errors import (
     AuthenticationError,
     BrokerUnreachableError,
@@ -39,6 +45,7 @@ class Service(MQConnector):
 
     @create_mq_callback()
     def fail(self, body: dict[str, Any]) -> None:
+        logging.getLogger("of_the_user").critical("about to fail")
         raise ValueError("no")
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
@@ -106,6 +113,23 @@ def test_each_queue_and_each_outage_is_told_once(
     assert vars(stopped)["mq_vhost"] == "/"
 
 
+def test_a_refusal_during_an_outage_is_told_once_by_each_consumer(
+    embedded: EmbeddedBroker, make: MakeService, told: pytest.LogCaptureFixture
+) -> None:
+    embedded.add_user("limited", "secret", vhosts=["/"])
+    service = make(users={"default": {"user": "limited", "password": "secret"}})
+    service.register_consumer("a", "/", "a", service.answer)
+    service.run(run_sync=False)
+    embedded.management.permit("limited", "/", read="^$")
+    embedded.close_connections()
+    eventually(lambda: service.health().consumers["a"].recoveries > 5, what="it is tried again")
+    embedded.management.permit("limited", "/")
+    eventually(service.check_health, what="it consumes again")
+    (refused,) = lines(told, "read access to queue 'a'")
+    assert refused.startswith("consumer a: ")
+    assert not lines(told, "exists with other properties")
+
+
 def test_a_service_tells_for_what_it_waits_until_the_broker_is_there(
     told: pytest.LogCaptureFixture,
 ) -> None:
@@ -131,13 +155,14 @@ def test_a_service_tells_for_what_it_waits_until_the_broker_is_there(
 def test_records_of_a_message_carry_its_id(
     make: MakeService, told: pytest.LogCaptureFixture
 ) -> None:
+    told.handler.addFilter(MessageFields())
     service = make()
     service.register_consumer("bad", "/", "bad", service.fail, retry=Retry(attempts=1))
     service.run_consumers()
     service.send_message({"message_id": "m-1"}, queue="bad")
     eventually(lambda: lines(told, "is parked in 'bad.dead'"), what="it is parked")
     about = [vars(each) for each in told.records if vars(each).get("mq_message_id") == "m-1"]
-    assert {each["levelname"] for each in about} == {"ERROR", "WARNING"}
+    assert {each["levelname"] for each in about} == {"CRITICAL", "ERROR", "WARNING"}
     for each in about:
         assert (each["mq_queue"], each["mq_vhost"]) == ("bad", "/")
 

@@ -32,17 +32,21 @@ from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
 class Greeter(MQConnector):
     def __init__(self, config=None, service_name="greeter"):
         super().__init__(config, service_name)
-        self.register_consumer("greet", "/", "greet", self.greet)
+        self.register_consumer("greet", self.vhost, "greet", self.greet)
         self.register_consumer("die", "/", "die", lambda *_: os._exit(9))
 
     @create_mq_callback()
     def greet(self, body):
         return {"said": "hello", "pid": os.getpid()}
 
+class Plain(Greeter):
+    def run(self):
+        super().run()
+
 class Waiter(AsyncMQConnector):
     def __init__(self, config=None, service_name="greeter"):
         super().__init__(config, service_name)
-        self.register_consumer("greet", "/", "greet", self.greet)
+        self.register_consumer("greet", self.vhost, "greet", self.greet)
 
     async def greet(self, channel, method, properties, body):
         from neon_mq_connector.codec import decode_body
@@ -69,7 +73,6 @@ def start(folder: Path) -> Iterator[Start]:
     """Start `neon-mq run` with arguments."""
     started: list[subprocess.Popen[str]] = []
     environment = {
-        **os.environ,
         "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
         "NEON_MQ_CONFIG_PATH": str(folder / "mq.json"),
     }
@@ -78,7 +81,7 @@ def start(folder: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [sys.executable, "-m", "neon_mq_connector.cli", "run", *arguments],
             cwd=folder,
-            env=environment,
+            env={**os.environ, **environment},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -104,7 +107,9 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
     return process.wait(PATIENCE)
 
 
-@pytest.mark.parametrize("where,number", [("greeter:Greeter", 15), ("greeter:Waiter", 2)])
+@pytest.mark.parametrize(
+    "where,number", [("greeter:Greeter", 15), ("greeter:Plain", 15), ("greeter:Waiter", 2)]
+)
 def test_a_service_runs_until_a_signal(
     start: Start, ask: Callable[[], dict[str, Any]], where: str, number: int
 ) -> None:
@@ -170,6 +175,28 @@ def test_what_cannot_work_ends_with_a_line_and_a_code(
     assert process.returncode == code
     assert said in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "arguments", [("greeter:Greeter",), ("greeter:Waiter", "--workers", "2")], ids=" ".join
+)
+@pytest.mark.parametrize(
+    "change,said",
+    [
+        ({"username": "neon", "password": "wrong"}, "password"),
+        ({"vhost": "/missing"}, "'/missing'"),
+    ],
+)
+def test_what_the_broker_refuses_ends_with_a_line_and_a_code(
+    start: Start,
+    embedded: EmbeddedBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    change: dict[str, str],
+    said: str,
+) -> None:
+    monkeypatch.setenv("NEON_MQ_URL", embedded.url(**change))
+    test_what_cannot_work_ends_with_a_line_and_a_code(start, arguments, ExitCode.REFUSED, said)
 
 
 def test_only_sources_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
