@@ -136,6 +136,7 @@ def test_the_queues_of_a_service_are_compared_with_what_exists(
     channel.queue_declare("shop_price", durable=True, arguments={"x-max-length": 3})
     channel.queue_declare("shop_orders", durable=True)
     channel.basic_consume("shop_orders", lambda *_: None)
+    channel.basic_publish("", "shop_orders", b"{}")
     channel.queue_declare("shop_orders.dead", durable=True)
     channel.basic_publish("", "shop_orders.dead", b"{}")
     channel.basic_qos(prefetch_count=1)  # once it is answered the broker has the message
@@ -147,8 +148,9 @@ def test_the_queues_of_a_service_are_compared_with_what_exists(
     assert "consumers: 0" in nobody[1]
     assert "durable: received 'false' but current is 'true'" in durable[1]
     assert "x-max-length 3" in limit[1]
-    consumed, parked = levels(found, "queue 'shop_orders'")
+    consumed, unsettled, parked = levels(found, "queue 'shop_orders'")
     assert consumed == ("ok", "consumers: 1, waiting messages: 0")
+    assert unsettled == ("warning", "messages that callbacks have and none has settled lately: 1")
     assert parked[0] == "warning"
     assert "'shop_orders.dead': 1" in parked[1]
     ((level, message),) = levels(found, "queue 'shop_missing'")
