@@ -18,7 +18,6 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQConnectionError, MQError, PublishError
 from neon_mq_connector.link import ChannelEvents, LinkState, SelectLink
 from tests.support.fake_broker import (
-    FRAME_MAX,
     Conversation,
     FakeBroker,
     Lie,
@@ -110,25 +109,9 @@ def returned(channel: int) -> bytes:
 
 
 LIES_TO_A_CONSUMER: dict[str, tuple[Lie, str]] = {
-    "a frame larger than negotiated": (
-        on_channel(lambda channel: frame(3, channel, b"x", size=FRAME_MAX)),
-        "131080 bytes, 131072 are allowed",
-    ),
     "a frame of 4 GB": (
         on_channel(lambda channel: frame(3, channel, b"x", size=2**32 - 1)),
         "4294967303 bytes, 131072 are allowed",
-    ),
-    "a frame that does not end": (
-        on_channel(lambda channel: frame(8, channel, b"\x00\x00", size=1)),
-        "does not end there",
-    ),
-    "an unknown frame type": (
-        on_channel(lambda channel: frame(7, channel, b"\xce")),
-        "unknown type 7",
-    ),
-    "a method frame of two bytes": (
-        on_channel(lambda channel: frame(1, channel, b"\x00\x3c\xce", size=2)),
-        "too short to say which method",
     ),
     "a method that does not exist": (
         on_channel(lambda channel: frame(1, channel, b"\x00\x3c\x99\x99\xce", size=4)),
@@ -140,10 +123,6 @@ LIES_TO_A_CONSUMER: dict[str, tuple[Lie, str]] = {
         ),
         "malformed arguments of Basic.Deliver",
     ),
-    "a body of an exabyte announced": (
-        on_channel(deliver, header(HUGE)),
-        f"a body of {HUGE} bytes is announced",
-    ),
     "an unroutable message of an exabyte": (
         on_channel(returned, header(HUGE)),
         f"a body of {HUGE} bytes is announced",
@@ -151,17 +130,6 @@ LIES_TO_A_CONSUMER: dict[str, tuple[Lie, str]] = {
     "a body longer than announced": (
         on_channel(deliver, header(3), body(b"four")),
         "longer than the 3 bytes announced",
-    ),
-    "a body without its header": (
-        on_channel(deliver, body(b"four")),
-        "before the content header",
-    ),
-    "a body that belongs to nothing": (on_channel(body(b"four")), "belongs to no message"),
-    "a header that belongs to nothing": (on_channel(header(4)), "belongs to no message"),
-    "a second header": (on_channel(deliver, header(4), header(4)), "second content header"),
-    "a method in place of the body": (
-        on_channel(deliver, header(4), deliver),
-        "before the message ahead of it is complete",
     ),
     "a delivery tag out of the blue": (
         lambda conversation, channel: conversation.deliver(channel, HUGE, b"x"),

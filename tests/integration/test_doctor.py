@@ -12,6 +12,7 @@ from tests.conftest import MQConfig
 from tests.support.polling import eventually
 
 
+@pytest.mark.needs_rabbitmq
 @pytest.mark.refusing_only
 def test_a_policy_and_the_ban_of_transient_queues_are_found(
     broker: RunningBroker, vhost: str, mq_config: MQConfig

@@ -23,6 +23,8 @@ from tests.support.polling import eventually
 from tests.support.vhosts import User
 from tests.unit.cli.conftest import invoke
 
+pytestmark = pytest.mark.needs_rabbitmq
+
 ROOT = Path(__file__).parents[2]
 _MESSAGES = 300
 

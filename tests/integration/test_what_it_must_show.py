@@ -18,7 +18,7 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.conftest import SERVICE, MakeConnector, Seen, consume, messages_in, put, run
+from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
 from tests.support.nodes import free_port
 from tests.support.polling import eventually, never
 
@@ -206,28 +206,6 @@ def test_an_unknown_virtual_host_is_one_clear_error(
     error = _wrong(make_connector(), seen, "/does_not_exist")
     assert isinstance(error, ValueError)
     assert "'/does_not_exist'" in str(error)
-
-
-def test_a_queue_that_another_holds_for_itself_is_one_clear_error(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    channel.queue_declare("q", exclusive=True)
-    connector = make_connector()
-    error = _wrong(connector, seen, connector.vhost)
-    assert "'q'" in str(error)
-    assert "RESOURCE_LOCKED" in str(error)
-
-
-@pytest.mark.every_broker
-def test_a_queue_with_other_properties_is_no_error_at_all(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    channel.queue_declare("q", durable=True, arguments={"x-max-length": 100, "x-max-priority": 3})
-    connector = consume(make_connector(), seen, seen.on_error)
-    put(channel, "q", b"message", declare=False)
-    assert seen.wait_for(1) == [b"message"]
-    assert connector.check_health()
-    assert not seen.errors
 
 
 # -- importing ---------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from queue import Empty
 
@@ -51,33 +50,6 @@ def test_what_is_cancelled_takes_no_result_and_what_has_one_is_undone() -> None:
         failed.fail(ValueError("boom"))
         failed.cancel(undone.append)
         assert undone == ["made"]
-
-    asyncio.run(main())
-
-
-def test_of_several_outcomes_one_is_told_to_be_the_first() -> None:
-    async def main() -> None:
-        for _round in range(200):
-            future: LoopFuture[int] = LoopFuture(this_loop())
-            firsts: list[bool] = []
-            start = threading.Barrier(3)
-
-            def resolve(
-                number: int,
-                future: LoopFuture[int] = future,
-                firsts: list[bool] = firsts,
-                start: threading.Barrier = start,
-            ) -> None:
-                start.wait(30.0)
-                firsts.append(future.resolve(number))
-
-            threads = [threading.Thread(target=resolve, args=(number,)) for number in range(3)]
-            for thread in threads:
-                thread.start()
-            assert await future.wait(30.0, TimeoutError) in range(3)
-            for thread in threads:
-                thread.join()
-            assert sorted(firsts) == [False, False, True]
 
     asyncio.run(main())
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from queue import Queue
 from types import SimpleNamespace
 from typing import cast
 
@@ -159,69 +158,6 @@ def test_threads_that_take_turns_in_any_order(
             simulation.end()
     assert not broker.outstanding
     assert settlement.open_count() == 0
-
-
-@pytest.mark.usefixtures("restless_threads")
-@pytest.mark.parametrize("seed", range(6))
-def test_threads_that_nobody_directs(seed: int) -> None:
-    count, at_once = 1_200, 60
-    broker = BrokersBooks()
-    timers: Queue[Callable[[], None]] = Queue()
-    settlement: Settlement[ReceivedMessage] = Settlement(
-        cast(LinkChannel, broker), "q", lambda _delay, work: timers.put(work)
-    )
-    settlement.hold_up_to(at_once // 3)
-    waiting: Queue[int | None] = Queue()
-    room = threading.Semaphore(at_once)
-    failures: list[BaseException] = []
-
-    def deliver() -> None:
-        for tag in range(1, count + 1):
-            assert room.acquire(timeout=30.0)
-            broker.deliver(1)
-            settlement.delivered(tag, tag)
-            waiting.put(tag)
-            while tag % 10 == 0 and not timers.empty():
-                timers.get()()
-        for _ in range(4):
-            waiting.put(None)
-
-    def handle(chance: random.Random) -> None:
-        kept: list[int] = []
-        tag: int | None = 0
-        while tag is not None or kept:
-            if tag is not None:
-                tag = waiting.get(timeout=30.0)
-            if tag is not None:
-                settlement.start(make_received(make_delivery(tag)))
-                kept.append(tag)
-            if kept and (tag is None or chance.random() < 0.5 or len(kept) > 5):
-                mine = kept.pop(chance.randrange(len(kept)) if chance.random() < 0.2 else 0)
-                outcome = Outcome.NACK_AND_REQUEUE if chance.random() < 0.1 else Outcome.ACK
-                broker.decide(mine, outcome)
-                assert settlement.settle(mine, outcome)
-                room.release()
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    works: list[Callable[[], None]] = [deliver]
-    works += [partial(handle, random.Random(seed * 10 + number)) for number in range(4)]
-    threads = [
-        threading.Thread(target=guarded, args=(work,), name=f"work-{number}")
-        for number, work in enumerate(works)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30.0)
-    assert not failures
-    settlement.flush()
-    assert not broker.outstanding
-    assert len(broker.frames) < count, "acks left singly"
 
 
 @pytest.mark.usefixtures("restless_threads")

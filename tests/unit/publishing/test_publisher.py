@@ -19,7 +19,6 @@ from neon_mq_connector.errors import (
     BrokerUnreachableError,
     ChannelShutError,
     ConnectionLostError,
-    MQError,
     PublishError,
     PublishLostError,
     PublishRejectedError,
@@ -208,61 +207,6 @@ def test_in_any_order_of_events_each_message_ends_once_and_as_the_broker_said(
     for future, error in expected:
         assert future.done()
         assert type(future.exception(0)) is (type(None) if error is None else error)
-
-
-@pytest.mark.parametrize("_round", range(5))
-def test_numbers_are_given_in_the_order_in_which_messages_leave(_round: int, it: Bench) -> None:
-    it.submit(b"first")
-    it.channel.confirms(1)
-    futures: dict[bytes, Future[None]] = {}
-
-    def send(thread: int) -> None:
-        for number in range(100):
-            body = b"%d-%d" % (thread, number)
-            futures[body] = it.submit(body)
-
-    threads = [threading.Thread(target=send, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30.0)
-    assert len(it.channel.published) == 801
-    # the broker nacks every third; exactly those senders are told
-    for tag, sent in enumerate(it.channel.published, 1):
-        if tag == 1:
-            continue
-        it.channel.confirms(tag, nacked=tag % 3 == 0)
-        error = futures[sent.body].exception(0)
-        assert type(error) is (PublishRejectedError if tag % 3 == 0 else type(None))
-
-
-@pytest.mark.parametrize("_round", range(10))
-def test_a_loss_while_many_publish_leaves_nobody_without_an_answer(_round: int, it: Bench) -> None:
-    it.submit(b"first")
-    outcomes: list[BaseException | None] = []
-    futures: list[Future[None]] = []
-
-    def send() -> None:
-        for _ in range(50):
-            try:
-                futures.append(it.submit())
-            except MQError as error:
-                outcomes.append(error)
-
-    threads = [threading.Thread(target=send) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(3):
-        it.channel.shut(ConnectionLostError("lost"))
-        time.sleep(0.001)
-    for thread in threads:
-        thread.join(30.0)
-    for channel in it.link.channels:
-        if channel.error is None and channel.published:
-            channel.confirms(len(channel.published), multiple=True)
-    assert len(futures) + len(outcomes) == 200
-    assert all(future.done() for future in futures)
-    assert it.publisher.flush(0.1)
 
 
 def test_what_is_held_back_is_written_when_there_is_enough_or_asked_for_or_after_a_while(
