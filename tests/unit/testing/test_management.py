@@ -17,7 +17,7 @@ class Recorder(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         refused = "refused" in self.path
-        self.send_response(401 if refused else 200)
+        self.send_response(400 if refused else 200)
         self.end_headers()
         self.wfile.write(b"not you" if refused else json.dumps([self.path]).encode())
 
@@ -47,9 +47,9 @@ def test_a_proxy_of_the_environment_is_not_used(
 
 
 def test_a_refusal_has_its_status_and_reason(client: ManagementClient) -> None:
-    with pytest.raises(ManagementError, match="GET refused: 401 not you") as caught:
+    with pytest.raises(ManagementError, match="GET refused: 400 not you") as caught:
         client.call("GET", "refused")
-    assert caught.value.status == 401
+    assert caught.value.status == 400
 
 
 def test_no_answer_names_the_address_and_no_password() -> None:
