@@ -426,3 +426,40 @@ async def test_run_forever_belongs_into_the_main_thread(make_async: MakeAsync) -
 
 
 # -- together with threads -----------------------------------------------------------------------
+
+
+def test_what_is_no_coroutine_function_is_refused(make_async: MakeAsync) -> None:
+    service = make_async()
+
+    def function(*_: Any) -> None:
+        pass
+
+    refused = r"consumer 'c': .*function is no coroutine function"
+    with pytest.raises(TypeError, match=refused):
+        service.register_consumer("c", service.vhost, "q", function)
+    with pytest.raises(TypeError, match=refused):
+        service.register_subscriber("c", service.vhost, function, exchange="e")
+    assert not service.consumers
+
+
+async def test_an_error_handler_is_awaited_whatever_it_is(make_async: MakeAsync) -> None:
+    service, told = make_async(), asyncio.Event()
+
+    async def fail(*_: Any) -> None:
+        raise LookupError
+
+    async def tell(_thread: Any, error: BaseException) -> None:
+        if isinstance(error, LookupError):
+            told.set()
+
+    async def yields(*_: Any) -> Any:
+        yield
+
+    with pytest.raises(TypeError, match=r"'fail': on_error .*yields yields"):
+        service.register_consumer("fail", service.vhost, "fail", fail, yields)
+    service.register_consumer(
+        "fail", service.vhost, "fail", fail, lambda thread, error: tell(thread, error)
+    )
+    async with running(service):
+        await service.send_message({"n": 1}, queue="fail")
+        await asyncio.wait_for(told.wait(), 10.0)

@@ -18,13 +18,16 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import (
     DecodeError,
     RequestLostError,
+    RequestTimeoutError,
     StoppedError,
 )
 from neon_mq_connector.testing import PrivateBroker
+from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.contract.peer import OldStyleService
 from tests.integration.conftest import (
     Asked,
     count_like_old_services,
+    parts_of,
 )
 from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
 
@@ -295,3 +298,39 @@ def books(client: RequestClient) -> dict[str, Any]:
     """Give what the client has written down of requests that wait."""
     channel = client.open_channel
     return {} if channel is None else dict(channel._by_correlation)
+
+
+@pytest.mark.parametrize(
+    "data, error", [("text", TypeError), ([("a", 1)], TypeError), ({}, ValueError)]
+)
+async def test_what_is_no_message_is_refused(
+    client: RequestClient, data: Any, error: type[Exception]
+) -> None:
+    face = this_binding().requests(client)
+    with pytest.raises(error):
+        await face.request("q", data, timeout=1.0)
+    with pytest.raises(error):
+        await face.gather("q", data, timeout=1.0)
+    with pytest.raises(error):
+        face.stream("q", data, timeout=1.0)
+    with pytest.raises(ValueError, match="timeout"):
+        await face.request("q", {"n": 1}, timeout=0)
+    with pytest.raises(ValueError, match="count"):
+        await face.gather("q", {"n": 1}, count=0)
+
+
+async def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
+    old_service: StartOldService, client: RequestClient
+) -> None:
+    def one_and_no_more(channel: BlockingChannel, request: dict[str, Any]) -> None:
+        first = next(iter(parts_of({**request, "to": 2})))
+        channel.basic_publish("", request["routing_key"], dict_to_b64(first))
+
+    old_service("one", one_and_no_more)
+
+    async with this_binding().requests(client).stream("one", {"n": 1}, timeout=1.0) as parts:
+        assert (await anext(parts))["n"] == 0
+        with pytest.raises(RequestTimeoutError, match="'one'"):
+            await anext(parts)
+        with pytest.raises(RequestTimeoutError):  # it must not be taken for the end
+            await anext(parts)

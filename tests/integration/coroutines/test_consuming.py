@@ -324,3 +324,10 @@ def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     assert consumer.channel.is_closed
     assert not seen.errors
     channel.queue_delete("q")
+
+
+def test_a_function_is_no_callback_for_it() -> None:
+    import pika
+
+    with pytest.raises(TypeError, match="no coroutine function"):
+        AsyncConsumer(pika.ConnectionParameters(), "q", function)
