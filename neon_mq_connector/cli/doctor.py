@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -35,6 +36,12 @@ _WIDEST = 100
     metavar="SECONDS",
     help="How long each step may take (10).",
 )
+@click.option(
+    "--upgrade",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Read a service's files instead, and list what it may notice of this release.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of findings as JSON.")
 @click.pass_context
 def command(
@@ -43,6 +50,7 @@ def command(
     *,
     management: str | None,
     timeout: float,
+    upgrade: Path | None,
     as_json: bool,
     **named: Any,
 ) -> None:
@@ -53,26 +61,46 @@ def command(
     of its consumers, too: those that its constructor registers and its declared handlers. The
     service is constructed and not run.
 
+    With --upgrade it reads sources and configurations that were written for an earlier release, a
+    file or a folder, and lists line by line what does not work, or works otherwise. Nothing is
+    imported, and no broker is needed.
+
     It ends with 1 if there is an error; warnings do not count.
 
     \b
     Examples:
       neon-mq doctor
       neon-mq doctor my_package.service:Greeter
+      neon-mq doctor --upgrade my_package
       neon-mq doctor --json | jq '.[] | select(.level == "error")'
     """
-    from neon_mq_connector.operations.diagnosis import diagnose
-
     shown_logs(ctx).show_nothing()  # the findings say it
-    service, vhost = chosen_service(**named)
-    with progress("examining"):
-        findings = diagnose(service, vhost=vhost, management=management, timeout=timeout)
+    if upgrade is not None:
+        findings = _of_upgrade(upgrade, named["where"])
+    else:
+        from neon_mq_connector.operations.diagnosis import diagnose
+
+        service, vhost = chosen_service(**named)
+        with progress("examining"):
+            findings = diagnose(service, vhost=vhost, management=management, timeout=timeout)
     if as_json:
         print_value([_as_data(each) for each in findings])
+    elif upgrade is not None:
+        for each in findings:
+            remedy = f"; {each.remedy}" if each.remedy else ""
+            click.echo(f"{each.check}: {each.level.value}: {each.message}{remedy}")
     else:
         _print(findings)
     if any(each.level is Level.ERROR for each in findings):
         ctx.exit(ExitCode.FAILED)
+
+
+def _of_upgrade(path: Path, where: str | None) -> list[Finding]:
+    from neon_mq_connector.operations.upgrade import check_upgrade
+
+    if where is not None:
+        raise click.UsageError(f"--upgrade reads files: leave {where} out")
+    return check_upgrade(path)
 
 
 def _as_data(finding: Finding) -> dict[str, str]:

@@ -144,25 +144,33 @@ _MISPLACED = {
 }
 
 
-def warn_of_unknown_keys(settings: Section, *, prefix: str, source: str) -> None:
-    """Log each unknown key that looks like a setting; arguments as for `describe`.
+def unknown_keys(settings: Section) -> Iterator[tuple[str, str]]:
+    """Iterate over the unknown keys that look like a setting, each with what may be meant.
 
     Unknown keys are the service's and no mistake, so a misspelt one would go unnoticed.
     """
-    _warn(settings, _MISPLACED, prefix, source)
+    yield from _unknown(settings, _MISPLACED, "")
 
 
-def _warn(section: Section, misplaced: Mapping[str, str], prefix: str, source: str) -> None:
+def warn_of_unknown_keys(settings: Section, *, prefix: str, source: str) -> None:
+    """Log each unknown key that looks like a setting; arguments as for `describe`."""
+    for key, meant in unknown_keys(settings):
+        log.warning("%s%s in %s is no setting: %s", prefix, key, source, meant)
+
+
+def _unknown(
+    section: Section, misplaced: Mapping[str, str], prefix: str
+) -> Iterator[tuple[str, str]]:
     known = type(section).model_fields
     for key in section.extra:
         close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.75)
         meant = misplaced.get(key.lower()) or (f"is it {close[0]}?" if close else "")
         if meant:
-            log.warning("%s%s in %s is no setting: %s", prefix, key, source, meant)
+            yield f"{prefix}{key}", meant
     for name in known:
         value = getattr(section, name)
         entries = value.items() if isinstance(value, dict) else ()
         within = {name: value, **{f"{name}.{key}": each for key, each in entries}}
         for key, each in within.items():
             if isinstance(each, Section):
-                _warn(each, {}, f"{prefix}{key}.", source)
+                yield from _unknown(each, {}, f"{prefix}{key}.")

@@ -95,7 +95,9 @@ def _run_command(typed: Typed, arguments: list[str], programs: Programs) -> None
 
 
 def _describes(arguments: list[str], programs: Programs) -> bool:
-    """Whether a service is described that is a program of the page."""
+    """Whether a service is described or checked that is a program of the page."""
+    if arguments[0] == "doctor" and "--upgrade" in arguments:
+        return (programs.folder / arguments[-1]).is_file()
     if arguments[0] != "asyncapi":
         return False
     return (programs.folder / f"{arguments[1].partition(':')[0]}.py").is_file()
