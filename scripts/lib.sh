@@ -98,12 +98,14 @@ need_venv_module() {
 
 checksum() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
-# use_environment NAME PYTHON EXTRAS [CONSTRAINTS] : makes the environment $root/NAME with this
-# checkout (editable) and its extras, unless it is there and made from the same; sets `env_bin`.
+# use_environment NAME PYTHON EXTRAS [OPTION...] : makes the environment $root/NAME with this checkout
+# (editable) and its extras, unless it is there and made from the same; sets `env_bin`. Options are
+# pip's, with paths that are relative to $root: --requirement FILE, --constraint FILE.
 use_environment() {
-    local name=$1 python=$2 extras=$3 constraints=${4:-} venv=$root/$1 wanted
+    local name=$1 python=$2 extras=$3 venv=$root/$1 wanted
+    shift 3
     env_bin=$venv/bin
-    wanted=$(wanted_environment "$python" "$extras" "$constraints")
+    wanted=$(wanted_environment "$python" "$extras" "$@")
     is_made "$venv" "$wanted" && return
     need_venv_module "$python"
     (
@@ -114,8 +116,7 @@ use_environment() {
         say "making $name with $("$python" --version) (once)"
         rm -rf "$venv"
         "$python" -m venv "$venv" || exit 1
-        "$env_bin/python" -m pip --disable-pip-version-check install --quiet \
-            ${constraints:+--constraint "$root/$constraints"} \
+        cd "$root" && "$env_bin/python" -m pip --disable-pip-version-check install --quiet "$@" \
             --editable "$root${extras:+[$extras]}" >&2 || exit 1
         printf '%s\n' "$wanted" >"$venv/made-from"
     ) || fail "could not make $name: see above"
@@ -125,10 +126,11 @@ is_made() { [[ -r $1/made-from && $(<"$1/made-from") == "$2" ]]; }
 
 # Everything that decides what is in an environment, as one line.
 wanted_environment() {
-    local python=$1 extras=$2 constraints=$3
+    local python=$1
+    shift
     {
         "$python" -c 'import sys; print(sys.version, sys.base_prefix)'
-        printf '%s\n' "$root" "$extras" "$constraints"
+        printf '%s\n' "$root" "$@"
         cat "$root"/pyproject.toml "$root"/setup.py "$root"/requirements/*.txt \
             "$root"/neon_mq_connector/version.py
     } | checksum | cut -d' ' -f1

@@ -114,7 +114,7 @@ def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_extras_are_there(metadata: Message) -> None:
-    extras = {"aio", "bench", "compare", "dev", "docs", "metrics", "otel", "test"}
+    extras = {"aio", "dev", "metrics", "otel", "test"}
     assert set(metadata.get_all("Provides-Extra", ())) == extras
 
 
