@@ -71,7 +71,7 @@ def command(
     Examples:
       neon-mq doctor
       neon-mq doctor my_package.service:Greeter
-      neon-mq doctor --upgrade my_package
+      neon-mq doctor --upgrade .
       neon-mq doctor --json | jq '.[] | select(.level == "error")'
     """
     shown_logs(ctx).show_nothing()  # the findings say it

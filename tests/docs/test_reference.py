@@ -140,3 +140,48 @@ def test_excerpts_of_examples_stand_in_them() -> None:
     for name, _, text in excerpts:
         example = ROOT / "examples" / "compared" / name.removeprefix("# ")
         assert text in example.read_text(encoding="utf-8"), f"{example.name} has no such\n{text}"
+
+
+#: What shows that a library does as the README says: words of its example.
+_SHOWN = {
+    ("an exception reaches the caller", "this library"): "as a RemoteError",
+    ("an exception reaches the caller", "FastStream"): "An exception answers nothing",
+    ("an exception reaches the caller", "Celery"): "an exception is raised at the client again",
+    ("an exception reaches the caller", "nameko"): "as a RemoteError",
+    ("types of request and answer", "this library"): "(self, item: Item) -> Price",
+    ("types of request and answer", "FastStream"): "price(item: Item)",
+    ("types of request and answer", "Celery"): "pydantic=True",
+    ("tries that are repeated later", "this library"): "retry=Retry(attempts=3",
+    ("a callback may take minutes", "pika"): "would cost the heartbeat",
+    ("a callback may take minutes", "aio-pika"): "async def work",
+    ("a callback may take minutes", "FastStream"): "async def work",
+    ("a callback may take minutes", "nameko"): "run on eventlet",
+}
+_NOTHING = {"–", "you write it"}
+
+
+def test_the_readme_compares_as_the_page_does_and_each_claim_is_shown_or_referred() -> None:
+    page = _table(Page(ROOT / "docs" / "explanation" / "compared.md"))
+    short = _table(Page(ROOT / "README.md"))
+    libraries = [_plain(each) for each in page.pop("")]
+    assert short.pop("") == libraries
+    for row in ("---", "made for"):  # its references stand in the head of the page
+        del short[row]
+    for row, cells in short.items():
+        assert cells == [_plain(each) for each in page[row]], row
+        for library, cell in zip(libraries, page[row], strict=True):
+            if cell in _NOTHING or "](" in cell:
+                continue
+            name = "neon_mq" if library == "this library" else library.lower().replace("-", "_")
+            example = ROOT / "examples" / "compared" / f"with_{name}.py"
+            assert _SHOWN[row, library] in example.read_text(encoding="utf-8"), (row, library)
+
+
+def _table(page: Page) -> dict[str, list[str]]:
+    """Return the rows of the table that compares, by their first cells."""
+    rows = [line.strip("|").split("|") for line in page.text.splitlines() if line.startswith("|")]
+    return {first.strip(): [each.strip() for each in cells] for first, *cells in rows}
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell)
