@@ -6,16 +6,27 @@ import logging
 import sys
 from pathlib import Path
 
-from pictures import answer, consumer_states, layers, settlement, terminal, threads
+from pictures import (
+    answer,
+    consumer_states,
+    failures,
+    layers,
+    settlement,
+    terminal,
+    threads,
+    top,
+)
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 PICTURES = {
     "answer": answer.make,
     "consumer-states": consumer_states.make,
     "demo": terminal.make,
+    "failures": failures.make,
     "layers": layers.make,
     "message-states": settlement.make,
     "threads": threads.make,
+    "top": top.make,
 }
 
 

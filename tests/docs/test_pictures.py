@@ -9,7 +9,7 @@ import pytest
 from pictures.__main__ import FOLDER, PICTURES
 
 
-@pytest.mark.parametrize("name", ["consumer-states", "message-states"])
+@pytest.mark.parametrize("name", ["consumer-states", "failures", "message-states"])
 def test_states_are_drawn_as_they_are(name: str) -> None:
     drawn = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
     assert PICTURES[name]() == drawn, f"bring it up to date: scripts/pictures {name}"
