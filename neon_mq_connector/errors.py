@@ -1,7 +1,5 @@
 """The errors this library raises, and what a caller may do about each.
 
-::
-
     MQError
     ├── ConfigurationError (ValueError)         fix the named key or file
     ├── CodecError (ValueError)
