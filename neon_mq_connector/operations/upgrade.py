@@ -18,7 +18,8 @@ from neon_mq_connector.operations.findings import Finding, error, ok, warning
 from neon_mq_connector.operations.upgrade_source import SourceCheck
 from neon_mq_connector.version import __version__
 
-_SERIES = ".".join(__version__.split(".")[:2])
+_VERSION = tuple(int(each) for each in re.findall(r"\d+", __version__)[:3])
+_BOUND = re.compile(r"(~=|==|<=|<)\s*(\d+(?:\.\d+)*)")
 _USES_US = re.compile(
     r"neon_mq_connector|MQConnector|send_mq_request|register_(consumer|subscriber)"
 )
@@ -89,12 +90,26 @@ def _source(file: Path, text: str) -> list[Finding]:
 def _requirements(file: Path, text: str) -> Iterator[Finding]:
     for number, line in enumerate(text.splitlines(), start=1):
         named = _REQUIREMENT.search(line.partition("#")[0])
-        if named and not re.search(rf"\b{re.escape(_SERIES)}\b", named["range"]):
+        if named and _excludes_us(named["range"]):
             yield warning(
                 f"{file}:{number}",
-                f"the requirement is {named[0].strip()}",
-                f"change it to neon-mq-connector~={_SERIES}",
+                f"{named[0].strip()} excludes this release",
+                f"change it to neon-mq-connector~={_VERSION[0]}.{_VERSION[1]}",
             )
+
+
+def _excludes_us(requirement: str) -> bool:
+    for operator, text in _BOUND.findall(requirement):
+        version = tuple(int(each) for each in text.split("."))
+        if operator in ("~=", "=="):
+            prefix = version[:-1] if operator == "~=" else version
+            if prefix != _VERSION[: len(prefix)]:
+                return True
+        else:
+            bound = (*version, 0, 0)[:3]
+            if bound < _VERSION or (bound == _VERSION and operator == "<"):
+                return True
+    return False
 
 
 def _configuration(file: Path, text: str) -> Iterator[Finding]:

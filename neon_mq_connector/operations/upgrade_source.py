@@ -27,6 +27,7 @@ _Function = _Named | ast.Lambda
 _PACKAGE = re.compile(r"neon_mq_connector(\.\w+)+")
 _REGISTERING = {"register_consumer", "register_subscriber"}
 _SENDING = {"emit_mq_message", "publish_message", "send_message"}
+_REPLACING = {"patch", "setattr", "delattr"}
 _EVALUATING = {"eval", "exec", "literal_eval", "loads"}
 
 
@@ -147,7 +148,8 @@ class SourceCheck:
 
     def _call(self, node: ast.Call) -> Iterator[Finding]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
-        yield from self._replaced(node)
+        if name in _REPLACING:
+            yield from self._replaced(node)
         yield from self._evaluated(node, name)
         yield from self._past_the_library(node, name)
         signature = self._signature(node, name)

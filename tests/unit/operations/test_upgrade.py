@@ -135,13 +135,35 @@ def test_what_is_not_theirs_is_left_out_and_what_cannot_be_read_is_told(tmp_path
     ]
     (tmp_path / "broken.py").write_text("import neon_mq_connector\nprint 'x'\n")
     (tmp_path / "broken.json").write_text('{"MQ": {\n"port": "no"}}')
-    (tmp_path / "requirements.txt").write_text("pika\nneon-mq-connector~=0.7  # old\n")
+    (tmp_path / "requirements.txt").write_text("pika\nneon-mq-connector==0.7.1  # old\n")
     found = {each.check: each.level.value for each in check_upgrade(tmp_path)}
     assert found == {
         f"{tmp_path / 'broken.py'}:2": "error",
         f"{tmp_path / 'broken.json'}:2": "error",
         f"{tmp_path / 'requirements.txt'}:2": "warning",
     }
+
+
+@pytest.mark.parametrize(
+    "requirement, is_found",
+    [
+        ("~=0.7", False),
+        ("~=0.7.1", True),
+        ("[aio]>=0.7,<1", False),
+        (">=0.7,<0.8", True),
+        ("<=0.10", True),
+        ("<0.11", True),
+        ("<=0.11", False),
+        ("==0.11.*", False),
+    ],
+)
+def test_a_requirement_is_found_that_excludes_this_release(
+    tmp_path: Path, requirement: str, is_found: bool
+) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text(f'dependencies = ["neon-mq-connector{requirement}"]\n')
+    found = [each for each in check_upgrade(file) if "excludes" in each.message]
+    assert bool(found) is is_found
 
 
 def test_the_command_prints_a_line_for_each_and_ends_with_1_if_there_is_an_error(
