@@ -327,7 +327,7 @@ class SelectChannel(LinkChannel):
         what = f"{self._link.name}: the channel"
         self.shut(loss_error(self._transport.reader.fault or reason, what=what), reason)
 
-    def shut(self, error: MQError, cause: BaseException) -> None:
+    def shut(self, error: MQError, cause: BaseException | None) -> None:
         """Report that the channel is shut, once, and fail what waits for an answer."""
         if self._calls.error is not None:
             return

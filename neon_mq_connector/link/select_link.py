@@ -331,7 +331,7 @@ class SelectLink(Link):
         self._connection = None
         self.blocked_reason = None
         for channel in list(self._channels):
-            channel.shut(error, error.__cause__ or error)
+            channel.shut(error, error.__cause__)
         if isinstance(error, StoppedError):
             pending, self._pending = self._pending, []
             for _events, waiter in pending:

@@ -122,9 +122,11 @@ def test_a_signal_ends_the_wait_for_a_broker() -> None:
 
 
 SERVICE = """
-    import time
+    import signal, time
     from neon_mq_connector import MQConnector
 
+    # a shell has what it starts in the background ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     service = MQConnector(None, "service")
     service.register_consumer("it", service.vhost, "it", print)
     service.register_subscriber("news", service.vhost, print, exchange="news")
