@@ -33,8 +33,9 @@ DRAIN = 60.0
 #: How often a message may be tried at most: lost lines have it tried anew.
 MOST_TRIES = 60
 #: What the resident memory may grow by in the second half: until then what is kept for use again
-#: is still being filled.
+#: is still being filled. A short run has no such half.
 GROWTH = 0.10
+FEWEST_CALMS = 3
 _MOST_TOLD = 5
 
 
@@ -201,6 +202,8 @@ class Soak:
 
     def _check_memory(self) -> None:
         calms = [v for name, v in self.report.vitals.items() if "calm" in name]
+        if len(calms) < FEWEST_CALMS:
+            return
         middle = calms[len(calms) // 2].resident_mb
         end = self.report.vitals["end"].resident_mb
         if end > middle * (1 + GROWTH):

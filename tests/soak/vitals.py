@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import psutil
 
@@ -22,7 +23,8 @@ class Vitals:
     Attributes:
         threads: of this process.
         sockets: of this process, those that listen included.
-        connections: that the broker has in the virtual host.
+        connections: that the broker has in the virtual host. Control connections do not count: they
+            come with work, and go some time after it.
         queues: in the virtual host, those not included that are made when needed.
         resident_mb: memory of this process.
     """
@@ -53,10 +55,15 @@ def measure(broker: PrivateBroker, vhost: str, uncounted: Set[str]) -> Vitals:
     return Vitals(
         threads=threading.active_count(),
         sockets=len(process.net_connections(kind="all")),
-        connections=len(broker.list_connections(vhost)),
+        connections=sum(not _is_control(row) for row in broker.list_connections(vhost)),
         queues=len(queue_names(broker, vhost) - uncounted),
         resident_mb=round(process.memory_info().rss / 2**20, 1),
     )
+
+
+def _is_control(row: dict[str, Any]) -> bool:
+    name = str((row.get("client_properties") or {}).get("connection_name", ""))
+    return name.endswith(" control")
 
 
 def queue_names(broker: PrivateBroker, vhost: str) -> set[str]:
