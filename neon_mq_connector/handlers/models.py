@@ -95,9 +95,10 @@ class MessageType:
         """
         if self.is_dict:
             return data
-        if not self._left_out.isdisjoint(data):
-            data = {key: value for key, value in data.items() if key not in self._left_out}
-        return validate(self._adapter.validate_python, data, str(self))
+        data = data.copy()
+        for key in self._left_out:
+            data.pop(key, None)
+        return validate(self._adapter.validate_python, data, self)
 
     def write(self, value: Any) -> dict[str, Any]:
         """Make a dict of what is declared.
@@ -118,13 +119,13 @@ class MessageType:
             raise InvalidAnswerError(f"the value does not fit {self}: {reason}") from error
 
 
-def validate(convert: Callable[[dict[str, Any]], Any], data: dict[str, Any], of: str) -> Any:
+def validate(convert: Callable[[dict[str, Any]], Any], data: dict[str, Any], of: object) -> Any:
     """Convert a dict.
 
     Args:
         convert: does so, with pydantic.
         data: the dict.
-        of: the name of the type.
+        of: the type, for the message of an error.
 
     Raises:
         InvalidRequestError: it does not fit; the details say what is wrong, by field.
