@@ -1,6 +1,6 @@
 """A dead letter: what became of a message, and the properties with which it can be sent again.
 
-What a header says came from whoever has put the message there, so no type is relied on.
+A header may come from any sender, so no type is relied on.
 """
 
 from __future__ import annotations
