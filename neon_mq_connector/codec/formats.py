@@ -33,6 +33,10 @@ class WireFormat(enum.Enum):
     LEGACY = "legacy"
     JSON = "json"
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"wire_format={value!r} is neither 'json' nor 'legacy'")
+
 
 def decode_body(
     body: bytes, content_type: str | None = None, *, bounds: Bounds = DEFAULT_BOUNDS

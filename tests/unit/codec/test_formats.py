@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from neon_mq_connector import MQConnector
 from neon_mq_connector.codec import (
     CONTENT_TYPE_JSON,
     CONTENT_TYPE_LEGACY,
@@ -221,3 +222,9 @@ def test_a_message_that_no_peer_could_read_is_refused(wire_format: WireFormat) -
     for wrong in ([], "text", None):
         with pytest.raises(EncodeError, match=f"must be a mapping, not a {type(wrong).__name__}"):
             encode_body(wrong, wire_format)
+
+
+def test_a_format_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    connector = MQConnector({"server": "127.0.0.1", "users": {}}, "asking")
+    with pytest.raises(ValueError, match="wire_format='xml' is neither 'json' nor 'legacy'"):
+        connector.request({"a": 1}, "queue", wire_format="xml")
