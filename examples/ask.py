@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from neon_mq_connector.utils.client_utils import send_mq_request
+from neon_mq_connector import send_mq_request
 
 if __name__ == "__main__":
     text = " ".join(sys.argv[1:]) or "hello"
