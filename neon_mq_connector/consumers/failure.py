@@ -1,7 +1,8 @@
 """What becomes of a message whose callback raised: held and tried again, then parked.
 
 Held messages wait in this process, unsettled, while those behind them are handled. They lose their
-place in the order and take part of the prefetch; when they fill half of it, more are parked early.
+place in the order and take part of the prefetch; when they fill half of it, more are parked early,
+unless it is their answers that a broken line has lost.
 What cannot be parked is kept as well, and parked when that is possible again.
 """
 
@@ -30,6 +31,7 @@ from neon_mq_connector.errors import (
     DecodeError,
     EncodeError,
     InvalidAnswerError,
+    PublishLostError,
     RequestRefusedError,
 )
 from neon_mq_connector.link import Delivery
@@ -219,8 +221,9 @@ class FailurePolicy:
         is_final = message.is_partly_answered or isinstance(error, _LASTING)
         if is_final or tries >= self._registration.retry.attempts:
             return True
-        is_full = self.held >= max(1, self._registration.prefetch_count // 2)
-        return is_full and not self._stopping
+        if self._stopping or isinstance(error, PublishLostError):
+            return False  # with a lost line all answers are lost at once; the prefetch bounds them
+        return self.held >= max(1, self._registration.prefetch_count // 2)
 
     def has_come_back(self, message: ReceivedMessage) -> bool:
         """Whether a message is one that is rejected, and was brought back by dead-lettering."""
