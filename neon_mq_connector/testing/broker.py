@@ -94,7 +94,7 @@ class PrivateBroker(OwnBroker):
 
     # --- the node's life
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 180.0) -> None:
         """Start the node and wait until it takes connections (about 4 s); nothing if it runs.
 
         After `stop` or `kill` it comes back on the same ports with the same data.
@@ -173,7 +173,7 @@ class PrivateBroker(OwnBroker):
         """Return the folder that the node lives in."""
         return self._known()[0].path
 
-    def rabbitmqctl(self, *arguments: str, timeout: float = 60.0) -> str:
+    def rabbitmqctl(self, *arguments: str, timeout: float = 180.0) -> str:
         """Run RabbitMQ's own tool against this node; it takes half a second and more.
 
         Args:

@@ -164,7 +164,7 @@ class OwnBroker(RunningBroker, ABC):
         self.close()
 
     @abstractmethod
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 180.0) -> None:
         """Start the broker and return when it takes connections; nothing if it runs."""
 
     @abstractmethod
@@ -184,7 +184,7 @@ class OwnBroker(RunningBroker, ABC):
     def running(self) -> bool:
         """Whether the broker is there."""
 
-    def restart(self, timeout: float = 60.0) -> None:
+    def restart(self, timeout: float = 180.0) -> None:
         """End the broker in good order and start it again, on the same ports.
 
         Args:
