@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def eventually(
-    probe: Callable[[], T], *, timeout: float = 180.0, interval: float = 0.02, what: str = ""
+    probe: Callable[[], T], *, timeout: float = 120.0, interval: float = 0.02, what: str = ""
 ) -> T:
     """Call until the answer is true, and return that answer.
 
