@@ -17,6 +17,7 @@
     │   ├── PublishLostError (ConnectionError)
     │   ├── PublishTimeoutError (TimeoutError)
     │   ├── PublishRejectedError                nacked by the broker (a full queue, for example)
+    │   ├── PublishRefusedError                 no permission, or too large; so it would be again
     │   ├── UnroutableError (ValueError)        no queue takes messages for that exchange and key
     │   └── PublishBatchError                   some of many: `failures` has an error for each
     ├── RequestError
@@ -125,6 +126,14 @@ class PublishTimeoutError(PublishError, TimeoutError):
 
 class PublishRejectedError(PublishError):
     """The broker answered that it will not take the message."""
+
+
+class PublishRefusedError(PublishError):
+    """The broker refuses the message, and would refuse it again.
+
+    The user may not write to the exchange, and the error says how to allow it; or the message is
+    larger than the broker takes, or claims to come from another user.
+    """
 
 
 class UnroutableError(PublishError, ValueError):

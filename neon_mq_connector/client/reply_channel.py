@@ -48,6 +48,7 @@ from neon_mq_connector.link import (
     correlation_id,
 )
 from neon_mq_connector.publishing.message import Flush
+from neon_mq_connector.publishing.refusals import refusal_of
 from neon_mq_connector.threads.futures import FutureThread
 from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
 
@@ -312,13 +313,14 @@ class ReplyChannel:
 
     def _shut(self, error: MQError) -> None:
         self._error = error
+        refusal = refusal_of(error)
         self._by_message.clear()
         while True:
             try:
                 _number, request = self._by_correlation.popitem()
             except KeyError:
                 return
-            self._link.call_last(request.receive, error)
+            self._link.call_last(request.receive, refusal(request.as_published) or error)
 
 
 class _PublishAgain:

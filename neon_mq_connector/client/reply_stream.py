@@ -26,12 +26,12 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import (
     MQError,
+    PublishError,
     RequestError,
     RequestLostError,
     RequestTimeoutError,
     StoppedError,
     TopologyError,
-    UnroutableError,
     WaitTimeoutError,
 )
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
@@ -159,7 +159,7 @@ class PartsQueue:
             self._channel.remove(self._request)  # it has reached the service
             self._arrived.extend(event)
             return
-        if isinstance(event, (RequestError, UnroutableError, TopologyError)):
+        if isinstance(event, (RequestError, PublishError, TopologyError)):
             raise event
         raise RequestLostError(f"{self}: {event}") from event
 

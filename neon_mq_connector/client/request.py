@@ -25,6 +25,7 @@ from neon_mq_connector.publishing.encoded_message import (
     context_message_id,
     encode_message,
 )
+from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.topology import check_name
 
 #: What a request is told: an answer, or why there will be none.
@@ -130,6 +131,12 @@ class Request:
             reply_queue=reply_queue if direct else "",
             time_allowed=int(milliseconds),
         )
+
+    @property
+    def as_published(self) -> Message:
+        """The request as a publisher would send it."""
+        encoded, spec = self.message, self.spec
+        return Message(spec.exchange, spec.queue, encoded.body, encoded.properties, mandatory=True)
 
     def __str__(self) -> str:
         """Name the request by its id and where it goes."""

@@ -62,6 +62,7 @@ class RequestClient:
     * RequestTimeoutError: no answer in time, or no connection: then it says "not sent".
     * RequestLostError: the connection ended; the service may have got the request.
     * UnroutableError: no queue takes the request.
+    * PublishRefusedError: the user may not write there, or the request is too large.
     * MQConnectionError: there is no connection.
     * RemoteError: the service has failed, or refuses the request.
     * DecodeError: the answer cannot be read.

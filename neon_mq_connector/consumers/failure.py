@@ -32,6 +32,7 @@ from neon_mq_connector.errors import (
     EncodeError,
     InvalidAnswerError,
     PublishLostError,
+    PublishRefusedError,
     RequestRefusedError,
 )
 from neon_mq_connector.link import Delivery
@@ -39,7 +40,13 @@ from neon_mq_connector.link import Delivery
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
 #: What fails with one of these would fail again: the request, or what the callback makes of it.
-_LASTING = (DecodeError, EncodeError, InvalidAnswerError, RequestRefusedError)
+_LASTING = (
+    DecodeError,
+    EncodeError,
+    InvalidAnswerError,
+    PublishRefusedError,
+    RequestRefusedError,
+)
 #: How long a message that was dead-lettered back to its queue waits before it is rejected again.
 _REJECT_AGAIN = ExponentialBackoff()
 

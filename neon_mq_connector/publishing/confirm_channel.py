@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections import deque
 from collections.abc import Callable
-
-import pika.exceptions as pika_errors
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
@@ -21,19 +18,13 @@ from neon_mq_connector.errors import (
     UnroutableError,
 )
 from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, Returned
-from neon_mq_connector.publishing.message import Flush, Message
+from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.publishing.unconfirmed import Unconfirmed
-from neon_mq_connector.topology import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 
 #: So many bytes that are held back are worth a system call.
 _ENOUGH = 32_768
 #: What is held back is written after so many seconds at the latest.
 _LONGEST_HOLD = 0.01
-
-# the broker's words when it closes the channel because of one message
-_EXCHANGE = re.compile(r"exchange '([^']*)'")
-_SIZE = re.compile(r"message size (\d+) is larger than")
-_USER = re.compile(r"user_id property set to '([^']*)'")
 
 
 class ConfirmChannel:
@@ -235,29 +226,3 @@ class ConfirmChannel:
             except KeyError:
                 break
         self._on_end(self, pending[::-1], error)
-
-
-def refused_exchange(error: MQError) -> str | None:
-    """Return the exchange that is missing or forbidden; None for another reason of the end."""
-    found = _EXCHANGE.search(_refusal(error, NOT_FOUND, ACCESS_REFUSED))
-    return found.group(1) if found else None
-
-
-def refused_message(error: MQError) -> Callable[[Message], bool]:
-    """Return a predicate for the message because of which the broker closed the channel."""
-    refusal = _refusal(error, PRECONDITION_FAILED)
-    size = _SIZE.search(refusal)
-    if size:
-        return lambda message: len(message.body) == int(size.group(1))
-    user = _USER.search(refusal)
-    if user:
-        return lambda message: getattr(message.properties, "user_id", None) == user.group(1)
-    return lambda message: False
-
-
-def _refusal(error: MQError, *codes: int) -> str:
-    """Return the broker's words when it closed the channel with one of these codes."""
-    cause = error.__cause__
-    if isinstance(cause, pika_errors.ChannelClosedByBroker) and cause.reply_code in codes:
-        return str(cause.reply_text)
-    return ""

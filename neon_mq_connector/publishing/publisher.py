@@ -19,7 +19,6 @@ from neon_mq_connector.errors import (
     MQError,
     PublishError,
     PublishLostError,
-    PublishRejectedError,
     PublishTimeoutError,
     StoppedError,
     UnroutableError,
@@ -28,12 +27,9 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import Answer, Link, Waiter
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.log_fields import log_fields
-from neon_mq_connector.publishing.confirm_channel import (
-    ConfirmChannel,
-    refused_exchange,
-    refused_message,
-)
+from neon_mq_connector.publishing.confirm_channel import ConfirmChannel
 from neon_mq_connector.publishing.message import Flush, Message
+from neon_mq_connector.publishing.refusals import refusal_of
 from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.topology import Queue, declare_queue
@@ -75,8 +71,9 @@ class Publisher:
 
         Raises:
             UnroutableError: mandatory, and no queue takes it; nothing was stored.
-            PublishRejectedError: the broker would not take it: its queue is full, try later; or it
-                is larger than the broker allows (16 MiB by default).
+            PublishRejectedError: the broker would not take it: its queue is full, try later.
+            PublishRefusedError: the user may not write there, or the message is larger than the
+                broker allows (16 MiB by default).
             PublishTimeoutError: no confirm in time; the message names the alarm if there is one.
             PublishLostError: the connection ended first.
             AuthenticationError, VhostAccessError: the broker refused the connection.
@@ -330,32 +327,20 @@ class Publisher:
         """
         if self._generation is generation:
             self._generation = None
-        missing, refuses = refused_exchange(error), refused_message(error)
-        if missing is not None:
-            self._exchanges.discard(missing)
+        refusal = refusal_of(error)
         culprit_passed = False
         for item in pending:
             message = item.message
-            if missing is not None and message.exchange == missing:
+            if (refused := refusal(message)) is not None:
                 culprit_passed = True
-                if message.declare is not None and not item.declared:
-                    self._declare_and_send(item)
-                    continue
-                self.outcomes.fail(
-                    item, UnroutableError(f"{message}: {error}", may_have_arrived=False)
-                )
-            elif not culprit_passed and refuses(message):
-                culprit_passed = True
-                rejected = PublishRejectedError(f"{message}: {error}", may_have_arrived=False)
-                self.outcomes.fail(item, rejected)
+                self._exchanges.discard(message.exchange)  # it may be missing
+                self._settled(item, refused)
             elif culprit_passed or message.repeatable:
                 self._send_again(item)
-                continue
             else:
                 lost = PublishLostError(f"{message}: {error}", may_have_arrived=True)
                 lost.__cause__ = error
-                self.outcomes.fail(item, lost)
-            self._limit.release(item)
+                self._settled(item, lost)
 
     def _declare_and_send(self, item: Unconfirmed) -> None:
         item.declared = True

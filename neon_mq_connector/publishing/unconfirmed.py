@@ -10,6 +10,7 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     PublishError,
     PublishLostError,
+    PublishRefusedError,
     PublishRejectedError,
     PublishTimeoutError,
     UnroutableError,
@@ -71,6 +72,7 @@ class Outcomes:
     _NAMES: Mapping[type[BaseException], str] = {
         UnroutableError: "unroutable",
         PublishRejectedError: "rejected",
+        PublishRefusedError: "rejected",
         PublishTimeoutError: "timeout",
         PublishLostError: "lost",
     }

@@ -462,14 +462,14 @@ def test_a_user_who_may_do_nothing_is_told_by_every_command(
 ) -> None:
     channel.queue_declare("work", durable=True)
     broker.management.permit(mq_user.name, vhost, configure="^$", write="^$", read="^$")
-    for arguments, code in (
-        (("request", "work", '{"a": 1}'), ExitCode.REFUSED),
-        (("send", "work", '{"a": 1}'), ExitCode.NOT_DELIVERED),
-        (("send", "--exchange", "news", '{"a": 1}'), ExitCode.REFUSED),
-        (("listen", "--exchange", "news"), ExitCode.REFUSED),
+    for arguments in (
+        ("request", "work", '{"a": 1}'),
+        ("send", "work", '{"a": 1}'),
+        ("send", "--exchange", "news", '{"a": 1}'),
+        ("listen", "--exchange", "news"),
     ):
         done = run(*arguments)
-        assert done.exit_code == code, done.stderr
+        assert done.exit_code == ExitCode.REFUSED, done.stderr
         assert "refused" in done.stderr
         assert "Traceback" not in done.stderr
 

@@ -11,7 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.errors import MQError, PublishRejectedError, UnroutableError
+from neon_mq_connector.errors import MQError, PublishRefusedError, UnroutableError
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
@@ -75,7 +75,7 @@ def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
     refused = Message("", "q", body, properties, mandatory=True)
     publisher.publish(message(), timeout=30)
     futures = [submit(publisher, each, timeout=30) for each in (refused, *[message()] * 50)]
-    with pytest.raises(PublishRejectedError, match=reason) as caught:
+    with pytest.raises(PublishRefusedError, match=reason) as caught:
         futures[0].result(30)
     assert caught.value.may_have_arrived is False
     for future in futures[1:]:

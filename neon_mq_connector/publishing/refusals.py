@@ -1,0 +1,85 @@
+"""Which messages the broker refused when it closed a channel because of one of them.
+
+RabbitMQ says what is wrong, and not with which message. So all that are wrong in the same way are
+refused: the broker did not look at those behind the first one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pika.exceptions as pika_errors
+
+from neon_mq_connector.errors import MQError, PublishError, PublishRefusedError, UnroutableError
+from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.topology import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
+
+_EXCHANGE = re.compile(
+    r"(?:topic '(.*)' in )?exchange '(.*)' in vhost '(.*?)'(?: refused for user '(.*)'|$)"
+)
+_SIZE = re.compile(r"message size (\d+) is larger than")
+_USER = re.compile(r"user_id property set to '(.*)' but")
+#: RabbitMQ's name for the exchange whose name is empty.
+_DEFAULT_EXCHANGE = "amq.default"
+
+
+def refusal_of(error: MQError) -> Callable[[Message], PublishError | None]:
+    """Return a function that makes the error for a refused message, and None for another.
+
+    Args:
+        error: why the channel ended.
+    """
+    cause, hint = error.__cause__, ""
+    kind: type[PublishError] = PublishRefusedError
+    is_refused: Callable[[Message], bool] = _none
+    if isinstance(cause, pika_errors.ChannelClosedByBroker):
+        code, text = cause.reply_code, str(cause.reply_text)
+        if code in (NOT_FOUND, ACCESS_REFUSED) and (found := _EXCHANGE.search(text)):
+            is_refused, hint = _to_exchange(*found.groups())
+            if code == NOT_FOUND:
+                kind = UnroutableError
+        elif code == PRECONDITION_FAILED:
+            is_refused = _with_precondition(text)
+
+    def refusal(message: Message) -> PublishError | None:
+        if not is_refused(message):
+            return None
+        failure = kind(f"{message}: {error}{hint}", may_have_arrived=False)
+        failure.__cause__ = error
+        return failure
+
+    return refusal
+
+
+def _none(_message: Message) -> bool:
+    return False
+
+
+def _to_exchange(
+    key: str | None, name: str, vhost: str, user: str | None
+) -> tuple[Callable[[Message], bool], str]:
+    """Return what picks the messages for an exchange, and what grants the user the right to it."""
+    exchange = "" if name == _DEFAULT_EXCHANGE else name
+    hint, where = "", f"-p '{vhost}' '{user}'"
+    if user is not None and key is None:
+        hint = f"set_permissions {where} CONFIGURE WRITE READ, with a WRITE that matches {name!r}"
+    elif user is not None:
+        hint = (
+            f"set_topic_permissions {where} '{name}' WRITE READ, with a WRITE that matches {key!r}"
+        )
+    return (
+        lambda message: message.exchange == exchange and key in (None, message.routing_key),
+        hint and f"; to allow it: rabbitmqctl {hint}",
+    )
+
+
+def _with_precondition(text: str) -> Callable[[Message], bool]:
+    """Return what picks the messages that are too large, or name another user than theirs."""
+    if found := _SIZE.search(text):
+        size = int(found.group(1))
+        return lambda message: len(message.body) == size
+    if found := _USER.search(text):
+        user = found.group(1)
+        return lambda message: getattr(message.properties, "user_id", None) == user
+    return _none
