@@ -15,7 +15,6 @@ from neon_mq_connector.errors import (
     PublishError,
     PublishRefusedError,
     RemoteError,
-    RequestLostError,
     TopologyError,
     VhostAccessError,
 )
@@ -96,6 +95,4 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return exit_code_of(error.__cause__)
     if isinstance(error, QueueNotFoundError):
         return ExitCode.REFUSED
-    if isinstance(error, RequestLostError) and isinstance(error.__cause__, ChannelShutError):
-        return ExitCode.REFUSED  # the broker closed its channel because of it
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)

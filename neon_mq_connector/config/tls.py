@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
+from collections.abc import Hashable
 from pathlib import Path
 
 from pydantic import SecretStr, field_validator
@@ -10,6 +12,9 @@ from pydantic_core.core_schema import ValidationInfo
 
 from neon_mq_connector.config.section import File, Section, problem, setting
 from neon_mq_connector.config.values import mistake
+
+#: The attribute of a context that says what it was made from.
+_MADE_FROM = "_neon_mq_made_from"
 
 
 class TLSSettings(Section):
@@ -101,7 +106,22 @@ def create_ssl_context(tls: TLSSettings) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if tls.cert_file is not None:
         _show(context, tls.cert_file, tls)
+    files = tuple(map(_digest, (tls.ca_file, tls.cert_file, tls.key_file)))
+    setattr(context, _MADE_FROM, (tls.verify, *files))
     return context
+
+
+def identity_of(context: ssl.SSLContext) -> Hashable:
+    """Return what is equal for contexts that `create_ssl_context` made from equal files.
+
+    A context from elsewhere is equal to itself only: it does not tell which certificate it shows.
+    """
+    identity: Hashable = getattr(context, _MADE_FROM, context)
+    return identity
+
+
+def _digest(path: Path | None) -> bytes | None:
+    return None if path is None else hashlib.sha256(path.read_bytes()).digest()
 
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:

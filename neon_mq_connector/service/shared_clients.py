@@ -1,11 +1,11 @@
-"""One request client per process, server, user and virtual host."""
+"""One request client per process, server, user, virtual host and TLS identity."""
 
 from __future__ import annotations
 
 import atexit
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pika
@@ -32,11 +32,10 @@ def shared_client(
     """
     first = parameters[0]
     key = (
-        tuple((each.host, each.port) for each in parameters),
+        tuple((each.host, each.port, _tls_identity(each.ssl_options)) for each in parameters),
         first.virtual_host,
         getattr(first.credentials, "username", None),
         getattr(first.credentials, "password", None),
-        first.ssl_options is not None,
     )
     with _shared_lock:
         client = _shared.get(key)
@@ -45,6 +44,15 @@ def shared_client(
             client = _shared[key] = RequestClient(parameters, owner=owner)
             _close_at_the_end_of_a_worker()
         return client
+
+
+def _tls_identity(options: pika.SSLOptions | None) -> Hashable:
+    """Return whom a connection trusts and what it shows; the same for the same configuration."""
+    if options is None:
+        return None
+    from neon_mq_connector.config.tls import identity_of
+
+    return identity_of(options.context), options.server_hostname
 
 
 def _after_fork() -> None:
