@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 from neon_mq_connector.testing.broker import PrivateBroker
 from neon_mq_connector.testing.folder import NodePorts
+from neon_mq_connector.testing.leash import end_epmd
 from neon_mq_connector.testing.ports import free_ports
-from neon_mq_connector.testing.process import end_epmd
 
 
 class ClusterNode(PrivateBroker):

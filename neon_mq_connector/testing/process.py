@@ -7,35 +7,15 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from neon_mq_connector.testing.ports import LOOPBACK
+from neon_mq_connector.testing import leash
+from neon_mq_connector.testing.leash import end_epmd
 
 _LOG = logging.getLogger("neon_mq_connector.testing")
-
-# Erlang, run by the node beside RabbitMQ. The node's standard input is a pipe whose other end only
-# the parent holds; the kernel closes it however the parent ends, SIGKILL included. So neither a
-# node nor its epmd nor a temporary folder is left behind, and no watcher process is needed.
-_LEASH = """
-spawn(fun Wait() ->
-    case io:get_line("") of
-        Line when is_list(Line); is_binary(Line) -> Wait();
-        _ ->
-            catch begin
-                {{ok, Socket}} = gen_tcp:connect({{127,0,0,1}}, {epmd_port}, [binary]),
-                ok = gen_tcp:send(Socket, <<0, 1, $k>>),
-                receive _ -> ok after 1000 -> ok end
-            end,
-            catch {clean_up},
-            erlang:halt(0)
-    end
-end).
-"""
-
-_EPMD_KILL_REQUEST = b"\x00\x01k"
 
 
 class NodeProcess:
@@ -61,17 +41,11 @@ class NodeProcess:
         remove_with_parent: Path | None = None,
     ) -> None:
         self._epmd_port = None if shares_epmd else epmd_port
-        # again and again: the rest of the node may be writing there still
-        clean_up = (
-            "lists:foldl(fun(_, ok) -> ok; (_, _) -> timer:sleep(20), "
-            f"file:del_dir_r({_erlang_string(remove_with_parent)}) end, error, lists:seq(1, 100))"
-        )
-        leash = _LEASH.format(
-            epmd_port=epmd_port, clean_up=clean_up if remove_with_parent else "ok"
-        )
+        folder = "" if remove_with_parent is None else str(remove_with_parent)
+        leashed = [sys.executable, "-IS", leash.__file__, str(epmd_port), folder]
         with console.open("ab") as output:
             self._popen = subprocess.Popen(
-                [program, "-noshell", "-eval", " ".join(leash.split())],
+                [*leashed, program, "-noinput"],
                 # With this the start script becomes the node instead of waiting beside it, so
                 # signals reach the node itself.
                 env={**environment, "RABBITMQ_ALLOW_INPUT": "1"},
@@ -111,9 +85,10 @@ class NodeProcess:
         if self.exit_code is None:
             self._popen.kill()
             self._popen.wait()
-        if self._popen.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._popen.stdin.close()
+        pipe = self._popen.stdin
+        if pipe is not None and not pipe.closed:
+            with contextlib.suppress(BrokenPipeError), pipe:
+                pipe.write(leash.ENDED)
         if self._epmd_port is not None:
             end_epmd(self._epmd_port)
 
@@ -139,16 +114,3 @@ class Belongings:
         if self.lock is not None:
             os.close(self.lock)
         self.process = self.temporary = self.lock = None
-
-
-def end_epmd(port: int) -> None:
-    """End the port mapper daemon that a node of ours has started on a port of ours."""
-    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1.0) as epmd:
-        epmd.sendall(_EPMD_KILL_REQUEST)
-        while epmd.recv(64):
-            pass
-
-
-def _erlang_string(path: Path | None) -> str:
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -62,7 +62,7 @@ def test_closing_leaves_no_folder_no_process_and_no_port(start_broker: StartBrok
     broker.close()
     broker.close()
     assert not directory.exists()
-    assert not processes_of(directory)
+    eventually(lambda: not processes_of(directory), what="its processes have ended")
     assert port not in listening_ports()
 
 
