@@ -239,6 +239,9 @@ def test_a_client_is_known_by_its_certificate(connect: Connect, tls_broker: TlsB
     service = connect(**tls_broker.certificates.client)
     start_echo(service)
     assert service.request({"text": "hello"}, "echo", timeout=30)["text"] == "hello"
+    stranger = connect(**tls_broker.certificates.strange_client)
+    with pytest.raises(AuthenticationError):  # it does not ask over the connection of the first
+        stranger.request({"text": "hello"}, "echo", timeout=30)
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
