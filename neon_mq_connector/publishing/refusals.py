@@ -30,13 +30,14 @@ def refusal_of(error: MQError) -> Callable[[Message], PublishError | None]:
     Args:
         error: why the channel ended.
     """
-    cause, hint = error.__cause__, ""
+    cause, remedy = error.__cause__, ""
     kind: type[PublishError] = PublishRefusedError
     is_refused: Callable[[Message], bool] = _none
     if isinstance(cause, pika_errors.ChannelClosedByBroker):
         code, text = cause.reply_code, str(cause.reply_text)
         if code in (NOT_FOUND, ACCESS_REFUSED) and (found := _EXCHANGE.search(text)):
-            is_refused, hint = _to_exchange(*found.groups())
+            key, name, vhost, user = found.groups()
+            is_refused, remedy = _to_exchange(key, name), _remedy(key, name, vhost, user)
             if code == NOT_FOUND:
                 kind = UnroutableError
         elif code == PRECONDITION_FAILED:
@@ -45,7 +46,7 @@ def refusal_of(error: MQError) -> Callable[[Message], PublishError | None]:
     def refusal(message: Message) -> PublishError | None:
         if not is_refused(message):
             return None
-        failure = kind(f"{message}: {error}{hint}", may_have_arrived=False)
+        failure = kind(f"{message}: {error}{remedy}", may_have_arrived=False)
         failure.__cause__ = error
         return failure
 
@@ -56,22 +57,19 @@ def _none(_message: Message) -> bool:
     return False
 
 
-def _to_exchange(
-    key: str | None, name: str, vhost: str, user: str | None
-) -> tuple[Callable[[Message], bool], str]:
-    """Return what picks the messages for an exchange, and what grants the user the right to it."""
+def _to_exchange(key: str | None, name: str) -> Callable[[Message], bool]:
     exchange = "" if name == _DEFAULT_EXCHANGE else name
-    hint, where = "", f"-p '{vhost}' '{user}'"
-    if user is not None and key is None:
-        hint = f"set_permissions {where} CONFIGURE WRITE READ, with a WRITE that matches {name!r}"
-    elif user is not None:
-        hint = (
-            f"set_topic_permissions {where} '{name}' WRITE READ, with a WRITE that matches {key!r}"
-        )
-    return (
-        lambda message: message.exchange == exchange and key in (None, message.routing_key),
-        hint and f"; to allow it: rabbitmqctl {hint}",
-    )
+    return lambda message: message.exchange == exchange and key in (None, message.routing_key)
+
+
+def _remedy(key: str | None, name: str, vhost: str, user: str | None) -> str:
+    """Return how to grant a user the right to write, to a topic exchange with a routing key."""
+    if user is None:
+        return ""  # no right is missing
+    what, matched = f"set_permissions -p '{vhost}' '{user}' CONFIGURE", name
+    if key is not None:
+        what, matched = f"set_topic_permissions -p '{vhost}' '{user}' '{name}'", key
+    return f"; to allow it: rabbitmqctl {what} WRITE READ, with a WRITE that matches {matched!r}"
 
 
 def _with_precondition(text: str) -> Callable[[Message], bool]:
