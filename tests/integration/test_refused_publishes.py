@@ -1,4 +1,4 @@
-"""Publishes that the broker refuses: whoever has sent one is told why, and others do not suffer."""
+"""Publishes that the broker refuses: their senders are told why, and others do not suffer."""
 
 from __future__ import annotations
 
