@@ -22,13 +22,8 @@ from neon_mq_connector.aio.signatures import (
 from neon_mq_connector.aio.tasks import Invoke, TaskRunner
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
+from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.registration import Registration
-from neon_mq_connector.consumers.runner import (
-    CallbackRunner,
-    CallSoon,
-    MessageHandler,
-    RunnerFactory,
-)
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError
 
@@ -111,27 +106,23 @@ class AsyncConsumer(BaseConsumerThread):
 
     # -- making the consumer -------------------------------------------------------------------
 
-    def _new_runner(self, registration: Registration, connections: Connections) -> RunnerFactory:
+    def _new_runner(
+        self, registration: Registration, connections: Connections, dispatcher: Dispatcher
+    ) -> TaskRunner:
         if self._loop is None:
             self._loop = LoopThread(f"mq-asyncio:{self.name}")
-        loop = self._loop
-        outbox = self._outbox = Outbox(connections, f"mq-outbox:{self.name}")
-
-        def make(handler: MessageHandler, call_soon: CallSoon) -> CallbackRunner:
-            self._runner = TaskRunner(
-                self._invoke,
-                handler,
-                call_soon,
-                concurrency=registration.concurrency,
-                loop=loop,
-                outbox=outbox,
-                callback_name=name_of(self.callback_func),
-                queue=self._queue,
-                stop_timeout=self._stop_timeout,
-            )
-            return self._runner
-
-        return make
+        self._outbox = Outbox(connections, f"mq-outbox:{self.name}")
+        self._runner = TaskRunner(
+            self._invoke,
+            dispatcher,
+            concurrency=registration.concurrency,
+            loop=self._loop,
+            outbox=self._outbox,
+            callback_name=name_of(self.callback_func),
+            queue=self._queue,
+            stop_timeout=self._stop_timeout,
+        )
+        return self._runner
 
     def _call(self, *arguments: Any) -> Any:
         # looked up for each message: services replace it

@@ -18,14 +18,9 @@ from neon_mq_connector.aio.channel import AwaitableChannel, ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.delivery_channel import current_channel
+from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.reply_route import reply_route
-from neon_mq_connector.consumers.runner import (
-    CallbacksEndedError,
-    CallSoon,
-    MessageHandler,
-    Running,
-    raise_error,
-)
+from neon_mq_connector.consumers.runner import CallbacksEndedError, Running
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import Delivery
@@ -72,8 +67,7 @@ class TaskRunner:
 
     Args:
         invoke: makes the coroutine of a message.
-        handler: whose messages are handled.
-        call_soon: has the consumer's thread call something.
+        dispatcher: whose messages are handled.
         concurrency: how many may run at a time.
         loop: where they run.
         outbox: does what their channels may have to wait for.
@@ -87,8 +81,7 @@ class TaskRunner:
     def __init__(
         self,
         invoke: Invoke,
-        handler: MessageHandler,
-        call_soon: CallSoon,
+        dispatcher: Dispatcher,
         *,
         concurrency: int,
         loop: CoroutineLoop,
@@ -99,8 +92,7 @@ class TaskRunner:
     ) -> None:
         self._running: dict[int, tuple[ReceivedMessage, int, asyncio.Task[None] | None]] = {}
         self._invoke = invoke
-        self._handler = handler
-        self._call_soon = call_soon
+        self._dispatcher = dispatcher
         self._concurrency = concurrency
         self._loop = loop
         self._stop_timeout = stop_timeout
@@ -121,7 +113,7 @@ class TaskRunner:
         try:
             self._loop.call(self._start_waiting)
         except StoppedError as error:
-            self._call_soon(partial(raise_error, CallbacksEndedError(str(error))))
+            self._dispatcher.fail(CallbacksEndedError(str(error)))
 
     def aside(self, call: Callable[[], object]) -> None:
         """Have a call made on the consumer's thread; until then it counts as a running callback.
@@ -129,7 +121,7 @@ class TaskRunner:
         So no more fail than that thread can deal with.
         """
         self._asides += 1
-        self._call_soon(partial(self._make, call))
+        self._dispatcher.call_soon(partial(self._make, call))
 
     def running(self) -> list[Running]:
         """List the callbacks that are running."""
@@ -160,16 +152,17 @@ class TaskRunner:
             self._patience = patience
 
     def _report(self, error: BaseException) -> None:
+        dispatcher = self._dispatcher
         if self._loop.is_loop_thread:
-            self._call_soon(partial(self._handler.report, error))  # the user may wait in it
+            dispatcher.call_soon(partial(dispatcher.report, error))  # the user may wait in it
         else:
-            self._handler.report(error)
+            dispatcher.report(error)
 
     def standstill(self) -> str:
         """Say what keeps all callbacks from running, if something does; asked by one thread."""
         if self._loop.has_ended:
             reason = f"the asyncio loop {self._loop.name} has ended"
-            self._call_soon(partial(raise_error, CallbacksEndedError(reason)))
+            self._dispatcher.fail(CallbacksEndedError(reason))
             return reason
         self.held_up_for = held_up = self._loop.blocked_for()
         with suppress(StoppedError):
@@ -224,8 +217,8 @@ class TaskRunner:
 
     def _start_waiting(self) -> None:
         """Start what waits, as far as there is room."""
-        handler, running = self._handler, self._running
-        backlog = handler.backlog
+        dispatcher, running = self._dispatcher, self._running
+        backlog = dispatcher.backlog
         self._is_starting = True
         try:
             while len(running) + self._asides < self._concurrency:
@@ -234,11 +227,11 @@ class TaskRunner:
                 except IndexError:
                     return
                 try:
-                    delivery = handler.take_up(message)
+                    delivery = dispatcher.take_up(message)
                     if delivery is not None:
                         self._start(message, delivery)
                 except BaseException as error:  # its message must go back
-                    self._call_soon(partial(raise_error, error))
+                    self._dispatcher.fail(error)
         finally:
             self._is_starting = False
 
@@ -271,16 +264,16 @@ class TaskRunner:
                     message.channel = channel
                     self._raised(message, error)
                 else:
-                    self._handler.returned(message, channel)
+                    self._dispatcher.returned(message, channel)
         finally:
             channel.callback_over()
             self._ended(number)
 
     def _raised(self, message: ReceivedMessage, error: BaseException) -> None:
         if self._is_cancelling and isinstance(error, asyncio.CancelledError):
-            self._handler.cancelled(message, error)
+            self._dispatcher.cancelled(message, error)
         else:
-            self._handler.raised(message, error)
+            self._dispatcher.raised(message, error)
 
     def _ended(self, number: int) -> None:
         message, _thread_id, _task = self._running.pop(number)
@@ -288,12 +281,12 @@ class TaskRunner:
         if self._patience is not None:
             if not self._running:
                 self._idle.set()
-        elif self._handler.backlog and not self._is_starting:
+        elif self._dispatcher.backlog and not self._is_starting:
             self._start_waiting()
 
     def _made(self) -> None:
         self._asides -= 1
-        if self._handler.backlog and not self._is_starting:
+        if self._dispatcher.backlog and not self._is_starting:
             self._start_waiting()
 
     def _look_if_idle(self) -> None:

@@ -24,7 +24,11 @@ from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.outages import ConsumerObserver, Outages
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, Registration
-from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingError, RunnerFactory
+from neon_mq_connector.consumers.runner import (
+    CallbackRunner,
+    CallbacksEndedError,
+    HandlingError,
+)
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.deadline import time_left
@@ -65,7 +69,7 @@ class Consumer:
         self,
         registration: Registration,
         connections: Connections,
-        new_runner: RunnerFactory,
+        new_runner: Callable[[Dispatcher], CallbackRunner],
         *,
         report: Callable[[BaseException], None],
         started: threading.Event,
@@ -204,7 +208,7 @@ class Consumer:
         if not self.lifecycle.move(State.CONNECTING):
             return
         try:
-            self.dispatcher.start()
+            self.dispatcher.runner.start()
             while not self._stopping:
                 try:
                     error = self._serve(self._attach())
@@ -356,7 +360,8 @@ class Consumer:
 
     def _finish(self) -> None:
         self.started.clear()
-        self.dispatcher.finish()
+        self.dispatcher.stop_starting()
+        self.dispatcher.runner.finish()
         sessions, deadline = self._sessions, time.monotonic() + self._stop_timeout
         try:
             self._call_what_is_left()

@@ -14,6 +14,7 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
 from neon_mq_connector.consumers.consumer import Consumer
+from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.outages import ConsumerObserver
 from neon_mq_connector.consumers.registration import (
     AckMode,
@@ -22,7 +23,7 @@ from neon_mq_connector.consumers.registration import (
     Registration,
     dead_queue_name,
 )
-from neon_mq_connector.consumers.runner import RunnerFactory
+from neon_mq_connector.consumers.runner import CallbackRunner
 from neon_mq_connector.consumers.workers import ThreadRunner
 from neon_mq_connector.errors import (
     BrokerUnreachableError,
@@ -230,17 +231,18 @@ class BaseConsumerThread(threading.Thread):
         return Consumer(
             registration,
             self._connections,
-            self._new_runner(registration, self._connections),
+            partial(self._new_runner, registration, self._connections),
             report=self._report,
             started=self._consumer_started,
             observer=self._make_observer(),
             callback_name=name_of(self.callback_func),
         )
 
-    def _new_runner(self, registration: Registration, connections: Connections) -> RunnerFactory:
-        """Say what runs the callbacks."""
-        return partial(
-            ThreadRunner, self._call_back, concurrency=registration.concurrency, name=self.name
+    def _new_runner(
+        self, registration: Registration, connections: Connections, dispatcher: Dispatcher
+    ) -> CallbackRunner:
+        return ThreadRunner(
+            self._call_back, dispatcher, concurrency=registration.concurrency, name=self.name
         )
 
     def _make_observer(self) -> ConsumerObserver:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from pika.spec import Basic, BasicProperties
 
@@ -18,7 +18,7 @@ from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.message_fields import fields_of
 from neon_mq_connector.consumers.registration import AckMode, Registration
-from neon_mq_connector.consumers.runner import CallSoon, RunnerFactory, Running
+from neon_mq_connector.consumers.runner import CallbackRunner, Running
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import time_allowed
@@ -40,30 +40,30 @@ class DeliveryLimitError(MQError):
 
 
 class Dispatcher:
-    """Keep the messages that wait, have their callbacks run, and settle what those leave.
+    """Hand messages to their callbacks, and settle them when those have ended.
 
     `_stopped` is set once, by any thread.
-
-    Attributes:
-        backlog: the messages that wait, for the runner to take; any thread may take from it.
-        report: tells of an exception.
 
     Args:
         registration: how messages are acknowledged.
         failures: deals with messages whose callback raised.
-        new_runner: makes what runs the callbacks.
+        new_runner: makes the runner of the callbacks.
         report: told of each exception.
-        call_soon: has the consumer's thread call something.
+        call_soon: calls a function on the consumer's thread.
+
+    Attributes:
+        backlog: the messages whose callback is to start; any thread may take from it.
+        report, call_soon: as given.
     """
 
     def __init__(
         self,
         registration: Registration,
         failures: FailurePolicy,
-        new_runner: RunnerFactory,
+        new_runner: Callable[[Dispatcher], CallbackRunner],
         *,
         report: Callable[[BaseException], None],
-        call_soon: CallSoon,
+        call_soon: Callable[[Callable[[], object]], None],
     ) -> None:
         self.handled = 0
         self.failed = 0
@@ -79,8 +79,9 @@ class Dispatcher:
         self._hides_messages = registration.hide_error_messages
         self._failures = failures
         self.report = report
+        self.call_soon = call_soon
         self._stopped = False
-        self.runner = new_runner(self, call_soon)
+        self.runner = new_runner(self)
 
     @property
     def counts_deliveries(self) -> bool:
@@ -92,10 +93,6 @@ class Dispatcher:
 
     # -- the consumer's thread -----------------------------------------------------------------
 
-    def start(self) -> None:
-        """Make ready."""
-        self.runner.start()
-
     def retry_due(self) -> None:
         """Try again what is due; drop what was delivered on a session that has ended."""
         failures = self._failures
@@ -103,11 +100,6 @@ class Dispatcher:
         while not self._stopped and (message := failures.pop_due()) is not None:
             self.backlog.append(message)
             self.runner.work_off(1)
-
-    def finish(self) -> None:
-        """Wait until no callback runs."""
-        self.stop_starting()
-        self.runner.finish()
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -121,6 +113,10 @@ class Dispatcher:
         self._stopped = True
         self._failures.stop_holding()
         self.runner.stop_starting()
+
+    def fail(self, error: BaseException) -> None:
+        """Raise an error on the consumer's thread, which ends the attachment to the queue."""
+        self.call_soon(partial(_raise, error))
 
     def running(self) -> list[Running]:
         """List the callbacks that are running, the oldest first."""
@@ -159,7 +155,7 @@ class Dispatcher:
         else:
             self._failures.try_again(message)
 
-    # -- the runner ----------------------------------------------------------------------------
+    # -- called by the runner ------------------------------------------------------------------
 
     def take_up(self, message: ReceivedMessage) -> Delivery | None:
         """Note that the callback of a message starts now, if it is to run at all.
@@ -321,3 +317,7 @@ class Dispatcher:
             return True
         self._give_up(message, DeliveryLimitError(f"queue {session.queue!r}: {reason}"))
         return False
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

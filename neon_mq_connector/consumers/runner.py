@@ -1,32 +1,22 @@
-"""What runs callbacks, and what it runs them for.
-
-Callbacks run on threads (`workers`) or as coroutines (`aio.tasks`); which messages reach them, and
-what follows, is decided by a `Dispatcher`. Each knows the other by the protocols here.
-"""
+"""The interface by which a dispatcher has callbacks run: on threads, or as coroutines."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.errors import MQError, StoppedError
-from neon_mq_connector.link import Delivery
-
-#: Has the consumer's thread call something.
-CallSoon = Callable[[Callable[[], object]], None]
 
 
 class CallbacksEndedError(StoppedError):
-    """What runs the callbacks has ended, and will run none any more."""
+    """The workers or the loop that run the callbacks have ended; no callback runs any more."""
 
 
 class HandlingError(MQError):
-    """Handling a message failed where it has no reason to, which is treated as an outage.
+    """Handling a message failed by a fault of this library, which is treated as an outage.
 
-    The broker delivers again what it was about. To end because of one message would end the others'
-    handling too.
+    The broker delivers again what was unsettled. To end the consumer because of one message would
+    end the handling of all others too.
     """
 
 
@@ -48,78 +38,42 @@ class Running(NamedTuple):
     task: Any = None
 
 
-class MessageHandler(Protocol):
-    """What a runner takes messages from, and reports to.
-
-    Attributes:
-        backlog: the messages whose callback is to start; any thread may take from it.
-    """
-
-    backlog: deque[ReceivedMessage]
-
-    def take_up(self, message: ReceivedMessage) -> Delivery | None:
-        """Return the message if its callback is to start now; None otherwise."""
-
-    def returned(self, message: ReceivedMessage, channel: Any) -> None:
-        """Take the end of a callback that has returned; `channel` is the callback's."""
-
-    def raised(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Take the end of a callback that has raised."""
-
-    def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Take the end of a callback that a stop has cancelled."""
-
-    def report(self, error: BaseException) -> None:
-        """Tell the user of an error."""
-
-
 class CallbackRunner(Protocol):
-    """Run callbacks for the messages in the backlog of a handler.
+    """Run callbacks for the messages in the backlog of a dispatcher.
 
     Attributes:
+        never_waits: whether `work_off` may be called on an I/O thread.
         held_up_for: for how long the loop of its callbacks had stood still when `standstill` was
             called last, in seconds.
     """
 
+    never_waits: bool
     held_up_for: float
 
-    @property
-    def never_waits(self) -> bool:
-        """Whether `work_off` may be called on an I/O thread."""
-
     def running(self) -> list[Running]:
-        """List the callbacks that are running; on any thread."""
+        """List the callbacks that are running; any thread may ask."""
 
     def start(self) -> None:
-        """Make ready; called on the consumer's thread."""
+        """Start what runs callbacks; called on the consumer's thread."""
 
     def work_off(self, count: int) -> None:
-        """Handle what is in the backlog, or see to it that it is handled.
+        """Handle the messages in the backlog, or have other threads do so.
 
         Args:
             count: how many messages were added to it for this call.
         """
 
     def aside(self, call: Callable[[], object]) -> None:
-        """Make a call that may wait for the broker, where it holds up no more than it has to."""
+        """Make a call that may wait for the broker, on a thread that may wait."""
 
     def stop_starting(self) -> None:
-        """Take note that no callback is to start any more; on any thread."""
+        """Note that no callback starts any more; any thread may call this."""
 
     def finish(self) -> None:
         """Wait until no callback runs; called on the consumer's thread."""
 
     def is_calling(self) -> bool:
-        """Whether it is one of its callbacks that asks."""
+        """Whether the caller is one of the callbacks."""
 
     def standstill(self) -> str:
-        """Say what keeps all callbacks from running, if something does; asked by one thread."""
-
-
-#: Makes what runs the callbacks of a handler.
-RunnerFactory = Callable[[MessageHandler, CallSoon], CallbackRunner]
-
-
-def raise_error(error: BaseException) -> NoReturn:
-    """Raise an error: to be called on the thread that deals with it."""
-    raise error
+        """Return what keeps all callbacks from running, or an empty text; one thread asks."""

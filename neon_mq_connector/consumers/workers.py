@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 from neon_mq_connector import tracing
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.delivery_channel import current_channel
+from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.registration import MessageCallback
 from neon_mq_connector.consumers.reply_route import reply_route
-from neon_mq_connector.consumers.runner import CallSoon, MessageHandler, Running, raise_error
+from neon_mq_connector.consumers.runner import Running
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.threads.mailbox import Mailbox
 
@@ -29,8 +30,7 @@ class ThreadRunner:
 
     Args:
         callback: called with ``(channel, method, properties, body)``.
-        handler: whose messages are handled.
-        call_soon: has the consumer's thread call something.
+        dispatcher: whose messages are handled.
         concurrency: 1 for the consumer's thread, or how many workers there are.
         name: of the workers, with a number behind it.
     """
@@ -38,8 +38,7 @@ class ThreadRunner:
     def __init__(
         self,
         callback: MessageCallback,
-        handler: MessageHandler,
-        call_soon: CallSoon,
+        dispatcher: Dispatcher,
         *,
         concurrency: int,
         name: str,
@@ -48,8 +47,7 @@ class ThreadRunner:
         self.held_up_for = 0.0
         self._running: dict[int, ReceivedMessage] = {}
         self._callback = callback
-        self._handler = handler
-        self._call_soon = call_soon
+        self._dispatcher = dispatcher
         self._concurrency = concurrency
         self._name = name
         self._work: Mailbox[bool | None] = Mailbox()
@@ -74,7 +72,7 @@ class ThreadRunner:
             for _ in range(count):
                 self._work.put(True)
             return
-        backlog = self._handler.backlog
+        backlog = self._dispatcher.backlog
         while count > 0:
             try:
                 message = backlog.popleft()
@@ -129,7 +127,7 @@ class ThreadRunner:
         ended = [worker for worker in self._workers.copy() if not worker.is_alive()]
         if not ended or self._stopping:
             return ""
-        self._call_soon(partial(self._replace, ended))
+        self._dispatcher.call_soon(partial(self._replace, ended))
         return f"{len(ended)} of {self._concurrency} workers had ended; others take their places"
 
     # -- the consumer's thread or a worker -----------------------------------------------------
@@ -139,7 +137,7 @@ class ThreadRunner:
         call()
 
     def _work_loop(self) -> None:
-        backlog = self._handler.backlog
+        backlog = self._dispatcher.backlog
         while True:
             try:
                 if self._work.get() is None:
@@ -151,12 +149,12 @@ class ThreadRunner:
                 self._handle(message)
                 del message  # not to keep it alive while waiting for the next
             except BaseException as error:  # the consumer's thread does with it what it always does
-                self._call_soon(partial(raise_error, error))
+                self._dispatcher.fail(error)
 
     def _handle(self, message: ReceivedMessage) -> bool:
         """Call the callback with a message; return whether it was to be called."""
-        handler = self._handler
-        delivery = handler.take_up(message)
+        dispatcher = self._dispatcher
+        delivery = dispatcher.take_up(message)
         if delivery is None:
             return False
         method, properties, body = delivery
@@ -174,9 +172,9 @@ class ThreadRunner:
                         self._refuse(result)
                 except BaseException as error:  # sys.exit() in one must not end the consumer unseen
                     message.channel = channel
-                    handler.raised(message, error)
+                    dispatcher.raised(message, error)
                 else:
-                    handler.returned(message, channel)
+                    dispatcher.returned(message, channel)
         finally:
             current_channel.reset(token)
             del self._running[thread_id]
