@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neon_mq_connector.aio.connector import AsyncMQConnector
     from neon_mq_connector.backoff import ExponentialBackoff
     from neon_mq_connector.connector import MQConnector
-    from neon_mq_connector.consumers.message_fields import MessageFields
+    from neon_mq_connector.consumers.delivery_channel import MessageFields
     from neon_mq_connector.consumers.registration import AckMode, Retry
     from neon_mq_connector.decoded_callback import create_mq_callback
     from neon_mq_connector.errors import InvalidRequestError, RemoteError, RequestRefusedError
@@ -50,7 +50,7 @@ _WHERE = {
     "ExponentialBackoff": "backoff",
     "InvalidRequestError": "errors",
     "MQConnector": "connector",
-    "MessageFields": "consumers.message_fields",
+    "MessageFields": "consumers.delivery_channel",
     "RemoteError": "errors",
     "RequestRefusedError": "errors",
     "Retry": "consumers.registration",

@@ -8,9 +8,7 @@ log.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,7 +49,7 @@ class ChannelHost:
     report: Callable[[BaseException], object]
 
 
-class AwaitableChannel(DeliveryChannel[Operation, Done]):
+class AwaitableChannel(DeliveryChannel):
     """Stand in for the pika channel of one delivery, in callbacks that are coroutines.
 
     Every operation may be called by any thread, and awaited on the loop. Settling is done by the
@@ -260,7 +258,7 @@ class FurtherAwaitableChannel(AwaitableChannel):
         self._get_unawaited().end()  # it belongs to no callback that would come to know later
 
 
-class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
+class AwaitableConnection(DeliveryConnection):
     """Stand in for the connection of one consumer, in callbacks that are coroutines.
 
     Args:
@@ -280,18 +278,6 @@ class AwaitableConnection(DeliveryConnection[FurtherAwaitableChannel, Done]):
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call a function on the loop; any thread may ask for it."""
         self._host.loop.call(callback)
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
-        """Call a function on the loop after a delay in seconds; any thread may ask for it."""
-
-        def call() -> None:
-            with suppress(StoppedError):  # the loop has ended meanwhile
-                self.add_callback_threadsafe(callback)
-
-        timer = threading.Timer(delay, call)
-        timer.daemon = True
-        timer.start()
-        return timer
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:
         """Call a function on the loop once, when the consumer is detached.

@@ -21,7 +21,6 @@ from aiormq.abc import DeliveredMessage
 from pika.spec import BasicProperties
 
 from neon_mq_connector.aio.channel import AwaitableChannel
-from neon_mq_connector.aio.operation import Done
 from neon_mq_connector.link import Delivery
 
 _REFUSALS: dict[int, type[aiormq_errors.ChannelClosed]] = {
@@ -123,17 +122,17 @@ class AiormqChannel:
 
     # -- settling: done by the call ------------------------------------------------------------
 
-    def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = True) -> Done:
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = True) -> Any:
         """Acknowledge; what the callback has published is confirmed before the ack leaves."""
         return self.channel.basic_ack(delivery_tag, multiple)
 
     def basic_nack(
         self, delivery_tag: int, multiple: bool = False, requeue: bool = True, wait: bool = True
-    ) -> Done:
+    ) -> Any:
         """Requeue a message, or have the broker drop or dead-letter it."""
         return self.channel.basic_nack(delivery_tag, multiple, requeue)
 
-    def basic_reject(self, delivery_tag: int, *, requeue: bool = True, wait: bool = True) -> Done:
+    def basic_reject(self, delivery_tag: int, *, requeue: bool = True, wait: bool = True) -> Any:
         """Reject a message: requeue it, or have the broker drop or dead-letter it."""
         return self.channel.basic_reject(delivery_tag, requeue)
 

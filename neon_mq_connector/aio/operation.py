@@ -9,8 +9,8 @@ from typing import Any
 
 from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.consumers.broker_operations import as_pika_raises
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
-from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.publishing.publisher import Publisher

@@ -1,36 +1,39 @@
-"""What a callback's channel asks of the broker, and what the broker may refuse.
+"""The operations of a callback's channel that the broker answers, and may refuse.
 
-It goes to the control connection, where a refusal harms nobody else, and is raised as pika's
-exceptions.
+They go to the control connection, where a refusal harms nobody else, and raise pika's exceptions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
+import pika.exceptions as pika_errors
 import pika.frame
-from pika.spec import Basic, Queue
+from pika.spec import Basic, BasicProperties, Queue
 
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.control.connection import ControlConnection
-from neon_mq_connector.envelope import is_direct_reply_name
+from neon_mq_connector.envelope import LONGEST_EXPIRATION, is_direct_reply_name
+from neon_mq_connector.errors import (
+    PublishRejectedError,
+    TopologyError,
+    UnroutableError,
+    WaitTimeoutError,
+)
+from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal, check_name, declare_queue
 from neon_mq_connector.topology import Queue as QueueSpec
-from neon_mq_connector.topology import check_name, declare_queue
-
-#: What an operation returns: the broker's answer, or something that it may be awaited by.
-AnswerT = TypeVar("AnswerT")
 
 # older releases of pika have no generic class there
 FrameCallback = Callable[["pika.frame.Method[Any]"], object]
 
 
-class BrokerOperations(Generic[AnswerT]):
+class BrokerOperations:
     """pika's operations that the broker answers, each written once for functions and coroutines.
 
-    What they return is waited for (`CallbackChannel`) or may be awaited (`AwaitableChannel`).
+    In a `CallbackChannel` they return pika's answer, in an `AwaitableChannel` its awaitable.
     """
 
     __slots__ = ("_session", "route")
@@ -45,8 +48,8 @@ class BrokerOperations(Generic[AnswerT]):
         what: str,
         job: Callable[[ControlConnection], Any],
         callback: Callable[[Any], object] | None = None,
-    ) -> AnswerT:
-        """Have a job done on the control connection, and a callback called with its result."""
+    ) -> Any:
+        """Do a job on the control connection, and call a callback with its result."""
         raise NotImplementedError
 
     def _run(
@@ -54,12 +57,12 @@ class BrokerOperations(Generic[AnswerT]):
         what: str,
         function: Callable[[], Any],
         callback: Callable[[Any], object] | None = None,
-    ) -> AnswerT:
-        """Call a function that waits for the broker; the rest is as for `_submit`."""
+    ) -> Any:
+        """Call a function that waits for the broker, and a callback with its result."""
         raise NotImplementedError
 
-    def _answered(self, what: str, answer: Any, callback: FrameCallback | None) -> AnswerT:
-        """Give an answer for which the broker need not be asked."""
+    def _answered(self, what: str, answer: Any, callback: FrameCallback | None) -> Any:
+        """Return an answer for which the broker need not be asked."""
         raise NotImplementedError
 
     @property
@@ -77,7 +80,7 @@ class BrokerOperations(Generic[AnswerT]):
         auto_delete: bool = False,
         arguments: dict[str, Any] | None = None,
         callback: FrameCallback | None = None,
-    ) -> AnswerT:
+    ) -> Any:
         """Declare a queue; one that exists with other properties is used as it is.
 
         The answer is pika's frame; its ``method`` has ``queue``, ``message_count`` and
@@ -115,38 +118,38 @@ class BrokerOperations(Generic[AnswerT]):
 
         return self._submit(what, declare_as_asked, callback)
 
-    def queue_delete(self, queue: str, *args: Any, **kwargs: Any) -> AnswerT:
+    def queue_delete(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         """Delete a queue, as pika does."""
         if self._answers_directly(queue):
             frame = pika.frame.Method(1, Queue.DeleteOk(0))
             return self._answered("queue_delete", frame, kwargs.get("callback"))
         return self._control("queue_delete", queue, *args, **kwargs)
 
-    def queue_bind(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def queue_bind(self, *args: Any, **kwargs: Any) -> Any:
         """Bind a queue to an exchange, as pika does."""
         return self._control("queue_bind", *args, **kwargs)
 
-    def queue_unbind(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def queue_unbind(self, *args: Any, **kwargs: Any) -> Any:
         """Unbind a queue from an exchange, as pika does."""
         return self._control("queue_unbind", *args, **kwargs)
 
-    def queue_purge(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def queue_purge(self, *args: Any, **kwargs: Any) -> Any:
         """Remove the ready messages of a queue, as pika does."""
         return self._control("queue_purge", *args, **kwargs)
 
-    def exchange_declare(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def exchange_declare(self, *args: Any, **kwargs: Any) -> Any:
         """Declare an exchange, as pika does."""
         return self._control("exchange_declare", *args, **kwargs)
 
-    def exchange_delete(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def exchange_delete(self, *args: Any, **kwargs: Any) -> Any:
         """Delete an exchange, as pika does."""
         return self._control("exchange_delete", *args, **kwargs)
 
-    def exchange_bind(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def exchange_bind(self, *args: Any, **kwargs: Any) -> Any:
         """Bind an exchange to another, as pika does."""
         return self._control("exchange_bind", *args, **kwargs)
 
-    def exchange_unbind(self, *args: Any, **kwargs: Any) -> AnswerT:
+    def exchange_unbind(self, *args: Any, **kwargs: Any) -> Any:
         """Unbind an exchange from another, as pika does."""
         return self._control("exchange_unbind", *args, **kwargs)
 
@@ -156,7 +159,7 @@ class BrokerOperations(Generic[AnswerT]):
         *args: Any,
         callback: Callable[[Any], object] | None = None,
         **kwargs: Any,
-    ) -> AnswerT:
+    ) -> Any:
         for each in (*args, *kwargs.values()):
             if isinstance(each, str):
                 check_name("a queue or exchange", each)
@@ -177,7 +180,7 @@ class BrokerOperations(Generic[AnswerT]):
         prefetch_count: int = 0,
         global_qos: bool = False,
         callback: FrameCallback | None = None,
-    ) -> AnswerT:
+    ) -> Any:
         """Change how many messages the broker sends ahead to this consumer.
 
         A count for the whole channel (``global_qos``) comes to the same: it has one consumer, and
@@ -194,7 +197,7 @@ class BrokerOperations(Generic[AnswerT]):
 
     def basic_get(
         self, queue: str, auto_ack: Any = False, callback: Callable[..., object] | None = None
-    ) -> AnswerT:
+    ) -> Any:
         """Take one message from a queue.
 
         The answer is ``(method, properties, body)``; three times None when the queue is empty.
@@ -233,3 +236,46 @@ def _declared(queue: str, messages: int, consumers: int) -> pika.frame.Method[An
     return pika.frame.Method(
         1, Queue.DeclareOk(queue=queue, message_count=messages, consumer_count=consumers)
     )
+
+
+def as_pika_raises(error: BaseException) -> BaseException:
+    """Return the exception that pika would raise; the error itself where pika has none for it."""
+    if isinstance(error, WaitTimeoutError):
+        raised: BaseException = pika_errors.AMQPConnectionError(str(error))
+    elif isinstance(error, UnroutableError):
+        raised = pika_errors.UnroutableError([])
+    elif isinstance(error, PublishRejectedError):
+        raised = pika_errors.NackError([])
+    else:
+        refusal = error.__cause__ if isinstance(error, TopologyError) else error
+        if isinstance(refusal, Refusal) and refusal.__cause__ is not None:
+            return refusal.__cause__
+        return error
+    raised.__cause__ = error
+    return raised
+
+
+def check_properties(properties: BasicProperties) -> None:
+    """Check properties for which a broker would close the channel, on which others publish too.
+
+    Raises:
+        pika.exceptions.ChannelClosedByBroker: as a channel of the callback's own would raise.
+    """
+    expiration, headers = properties.expiration, properties.headers
+    if isinstance(expiration, str) and not (
+        expiration.isascii() and expiration.isdigit() and int(expiration) <= LONGEST_EXPIRATION
+    ):
+        raise pika_errors.ChannelClosedByBroker(
+            PRECONDITION_FAILED,
+            f"PRECONDITION_FAILED - invalid expiration '{expiration}': a number of milliseconds, "
+            f"from 0 to {LONGEST_EXPIRATION}, as text",
+        )
+    for name in ("CC", "BCC") if headers else ():
+        keys = headers.get(name)
+        if keys is not None and not (
+            isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        ):
+            raise pika_errors.ChannelClosedByBroker(
+                PRECONDITION_FAILED,
+                f"PRECONDITION_FAILED - invalid header {name}: a list of routing keys is expected",
+            )

@@ -1,30 +1,30 @@
-"""The channel and the connection that callbacks get which are functions: operations are waited for.
+"""The channel and the connection that callbacks get which are functions.
 
-They look like pika's and serve both of its styles: that of `BlockingConnection`, whose methods
-return what they have done, and that of `SelectConnection`, whose methods are given what to call
-then. What is given is called before the method returns, in the calling thread; so a callback that
-fails in it has failed.
+They look like pika's and serve both of its styles: methods return the broker's answer, as those of
+a `BlockingConnection` do, and call a ``callback`` with it, as those of a `SelectConnection` do. It
+is called before the method returns, in the calling thread: what it raises fails the message.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm
 
-from neon_mq_connector.consumers.broker_operations import FrameCallback
+from neon_mq_connector.consumers.broker_operations import FrameCallback, as_pika_raises
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
-from neon_mq_connector.consumers.pika_errors import as_pika_raises
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import CloseCallback, Session
 from neon_mq_connector.control.connection import ControlConnection
+from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     MQConnectionError,
     PublishRejectedError,
@@ -32,13 +32,13 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import Delivery
+from neon_mq_connector.link import Delivery, ignore
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Refusal
 
 
-class CallbackChannel(DeliveryChannel[Any, None]):
+class CallbackChannel(DeliveryChannel):
     """Stand in for the pika channel of one delivery, in callbacks that are functions.
 
     Args:
@@ -68,7 +68,7 @@ class CallbackChannel(DeliveryChannel[Any, None]):
         self._answers_here = None
         self._reader = None
         self.has_acked = False
-        self._confirms: _Confirms | None = None
+        self._confirms: _Confirms | None = None  # None: publishes are not waited for
 
     @property
     def connection(self) -> CallbackConnection:
@@ -90,9 +90,9 @@ class CallbackChannel(DeliveryChannel[Any, None]):
 
         Args:
             ack_nack_callback: called with the frame of each confirm; a nack raises all the same.
-            callback: called when that is so.
+            callback: called with pika's frame, before this returns.
         """
-        self._confirms = _Confirms(ack_nack_callback)
+        self._confirms = _Confirms(ack_nack_callback or ignore, itertools.count(1))
         if callback is not None:
             callback(pika.frame.Method(1, Confirm.SelectOk()))
 
@@ -119,7 +119,7 @@ class CallbackChannel(DeliveryChannel[Any, None]):
         if self._confirms is None:
             self._publish(message)
         else:
-            self._confirms.publish(self._session, message, self._timeout)
+            self._publish_and_wait(message, self._confirms)
 
     def _publish(self, message: Message) -> None:
         if self._may_answer_here(message) and self._answer_here(message):
@@ -135,6 +135,19 @@ class CallbackChannel(DeliveryChannel[Any, None]):
         except BaseException:
             publishes.resolve(None)  # there is nothing that an ack would have to wait for
             raise
+
+    def _publish_and_wait(self, message: Message, confirms: _Confirms) -> None:
+        def tell(kind: type[Basic.Ack | Basic.Nack]) -> None:
+            confirms.callback(pika.frame.Method(1, kind(next(confirms.numbers))))
+
+        try:
+            self._session.connections.publisher.publish(message, timeout=self._timeout)
+        except PublishRejectedError as error:
+            tell(Basic.Nack)
+            raise as_pika_raises(error) from error
+        except UnroutableError as error:
+            raise as_pika_raises(error) from error
+        tell(Basic.Ack)
 
     def _report(self, error: BaseException) -> None:
         self._session.report_publish(error)
@@ -188,7 +201,7 @@ class FurtherChannel(CallbackChannel):
     _closes_alone = True
 
 
-class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
+class CallbackConnection(DeliveryConnection):
     """Stand in for the connection of one consumer, in callbacks that are functions.
 
     `_calls` and `_on_close` are deques, which any thread may append to; the consumer's thread takes
@@ -211,61 +224,43 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
 
     @property
     def has_close_callbacks(self) -> bool:
-        """Whether there is something to call when the consumer is detached."""
+        """Whether a function is to be called when the consumer is detached."""
         return bool(self._on_close)
 
     @property
     def ioloop(self) -> CallbackConnection:
-        """What has the methods for calls of a `SelectConnection`'s loop: this object."""
+        """This object, which has the methods of a `SelectConnection`'s loop that make calls."""
         return self
 
     # -- calls for the consumer's thread -------------------------------------------------------
 
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
-        """Have the consumer's thread call something between two messages."""
+        """Call a function on the consumer's thread, between two messages."""
         self._calls.append(callback)
         self._called.set()
         self._session.wake()
 
     add_callback = add_callback_threadsafe
 
-    def call_later(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
-        """Have the consumer's thread call something after a delay in seconds."""
-        timer = threading.Timer(delay, self.add_callback_threadsafe, (callback,))
-        timer.daemon = True
-        timer.start()
-        return timer
-
     def process_data_events(self, time_limit: float | None = 0) -> None:
-        """Call what `add_callback_threadsafe` was given; heartbeats need no help.
+        """Call the functions that `add_callback_threadsafe` was given.
 
         Args:
-            time_limit: how long to wait for something to call, in seconds; None for until there is
-                something, a minute at most.
+            time_limit: how long to wait for one, in seconds; None for a minute.
         """
-        deadline = time.monotonic() + (60.0 if time_limit is None else max(0.0, time_limit))
-        while not self.run_calls():
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._called.wait(left):
-                return
+        deadline = time.monotonic() + (60.0 if time_limit is None else time_limit)
+        while not self.run_calls() and self._called.wait(time_left(deadline)):
+            pass
 
     def sleep(self, duration: float) -> None:
-        """Wait while calling what `add_callback_threadsafe` is given.
-
-        Args:
-            duration: seconds.
-        """
+        """Wait for so many seconds, and call the functions that are given meanwhile."""
         deadline = time.monotonic() + duration
-        while (left := deadline - time.monotonic()) > 0:
+        while left := time_left(deadline):
             self._called.wait(left)
             self.run_calls()
 
     def run_calls(self) -> bool:
-        """Call what waits to be called.
-
-        Returns:
-            Whether there was anything.
-        """
+        """Call the functions that wait; return whether there was one."""
         self._called.clear()
         any_called = False
         while True:
@@ -279,15 +274,15 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
     # -- the end -------------------------------------------------------------------------------
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:
-        """Have the consumer's thread call something once, when this is closed.
+        """Call a function on the consumer's thread when the consumer is detached.
 
         Args:
-            callback: called with this connection and the reason, an `MQError` as a rule.
+            callback: called once, with this connection and the reason, an `MQError` as a rule.
         """
         self._on_close.append(callback)
 
     def closed(self, reason: BaseException) -> None:
-        """Call what is to be called when this is closed; on the consumer's thread."""
+        """Call the functions that wait for the end; on the consumer's thread."""
         while self._on_close:
             callback = self._on_close.popleft()
             with Guard("queue %r: a call at the end of its connection", self._session.queue):
@@ -295,33 +290,14 @@ class CallbackConnection(DeliveryConnection[CallbackChannel, None]):
 
 
 def add_stand_ins(session: Session) -> Session:
-    """Give a session the channel and the connection that users see of it."""
+    """Give a session the channel and the connection that users see; return it."""
     session.connection = CallbackConnection(session)
     session.channel = CallbackChannel(session)
     return session
 
 
-class _Confirms:
-    """The confirms of one channel, each of which is waited for; used by one thread at a time."""
+class _Confirms(NamedTuple):
+    """What `confirm_delivery` was given, and the numbers of the confirms to come."""
 
-    __slots__ = ("_callback", "_count")
-
-    def __init__(self, callback: FrameCallback | None) -> None:
-        self._callback = callback
-        self._count = 0
-
-    def publish(self, session: Session, message: Message, timeout: float) -> None:
-        """Publish and wait for the confirm, and tell of it."""
-        try:
-            session.connections.publisher.publish(message, timeout=timeout)
-        except UnroutableError as error:
-            raise as_pika_raises(error) from error
-        except PublishRejectedError as error:
-            self._tell(Basic.Nack)
-            raise as_pika_raises(error) from error
-        self._tell(Basic.Ack)
-
-    def _tell(self, kind: type[Basic.Ack | Basic.Nack]) -> None:
-        self._count += 1
-        if self._callback is not None:
-            self._callback(pika.frame.Method(1, kind(self._count)))
+    callback: FrameCallback
+    numbers: Iterator[int]

@@ -1,27 +1,30 @@
 """The channel of a delivery: pika's operations, each written once for functions and coroutines.
 
-Each kind of operation goes where it belongs: settlements to where the message came, publishes to
-the publishing connection, and whatever the broker may refuse to the control connection, where a
-refusal harms nobody else. Refusals are raised as pika's exceptions, as callbacks written for pika
-expect.
+Settlements go to the channel on which the message came, publishes to the publishing connection, and
+what the broker may refuse to the control connection, where a refusal harms nobody else. Refusals
+are raised as pika's exceptions.
 
-Two classes derive from `DeliveryChannel`: in callbacks that are functions an operation is waited
+Two classes derive from `DeliveryChannel`. In callbacks that are functions an operation is waited
 for (`callback_channel`), in coroutines it may be awaited (`aio.channel`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn
 
 import pika.frame
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.codec import WireFormat, decode_body
-from neon_mq_connector.consumers.broker_operations import AnswerT, BrokerOperations, FrameCallback
+from neon_mq_connector.consumers.broker_operations import (
+    BrokerOperations,
+    FrameCallback,
+    check_properties,
+)
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
-from neon_mq_connector.consumers.pika_errors import check_properties
 from neon_mq_connector.consumers.reader import Reader
 from neon_mq_connector.consumers.reply_route import (
     EXPIRATION,
@@ -37,25 +40,22 @@ from neon_mq_connector.errors import DecodeError
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.message import Destination, Message
 
-#: What an operation returns that is done by the call.
-DoneT = TypeVar("DoneT")
 
-
-class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
+class DeliveryChannel(BrokerOperations):
     """Stand in for the pika channel of one delivery; any thread may call its methods.
 
-    It belongs to one generation of the consuming channel: once that is shut, settlements are
-    dropped (the broker delivers again), publishes and declares go on.
+    It belongs to one session: once that is over, settlements are dropped, since the broker delivers
+    again. Publishes and declares go on.
 
-    One is made for each message. So there is no constructor here that another would have to call:
-    a class that derives sets the attributes, and those of `__slots__` that it uses.
+    One is made for each message, so a derived class sets all attributes itself: a constructor here
+    would be one call more.
 
     Attributes:
-        delivery: the message; None where the channel belongs to none.
-        message: the same, from its arrival on; set by what calls the callback.
-        has_answered: whether something was sent to where the request is answered.
-        route: how it may be answered directly, if it may.
-        has_acked: whether its callback has acknowledged a message.
+        delivery: the message as it is read; None for a channel of no message.
+        message: the message from its arrival on; set before the callback is called.
+        has_answered: whether an answer to the message was sent.
+        route: how the message may be answered directly, if it may.
+        has_acked: whether the callback has acknowledged a message.
     """
 
     __slots__ = (
@@ -73,14 +73,14 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     #: Whether `close` closes this channel, and not the consumer.
     _closes_alone: ClassVar[bool] = False
 
-    # whether answers leave where their request came; None as long as there was none
+    # whether answers leave on the channel of their request; None before the first answer
     _answers_here: bool | None
     _closed: bool
     _publishes: PendingPublishes | None  # owned by the session's lock `publishing`
-    _reader: Reader | None  # of the answer; None as long as there was none
-    # what the message names for its answer, and its format; None as long as it was not read
+    _reader: Reader | None  # of the answer; None before the first answer
+    # the reply queue that the body names, and the body's format; None before it was read
     _request: tuple[object, WireFormat] | None
-    _done: DoneT
+    _done: Any  # what an operation returns that is done by the call
     delivery: Delivery | None
     has_acked: bool
     message: ReceivedMessage | None
@@ -89,15 +89,15 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     # -- for the classes that derive -----------------------------------------------------------
 
     def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Make a call of the user's, where such calls are made."""
+        """Call a function of the user's, where callbacks are called."""
         raise NotImplementedError
 
     def _publish(self, message: Message) -> Any:
-        """Publish a message, whose confirm an ack waits for."""
+        """Publish a message; an ack that follows waits for its confirm."""
         raise NotImplementedError
 
     def _report(self, error: BaseException) -> None:
-        """Tell of a publish that failed and that no ack waits for."""
+        """Report a publish that failed and that no ack waits for."""
         raise NotImplementedError
 
     # -- state ---------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     @property
     def channel_number(self) -> int:
-        """The number of the generation; AMQP's own number is the library's business."""
+        """The number of the session; AMQP's own number is not shown."""
         return self._session.number
 
     @property
@@ -128,7 +128,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         tag = self._session.consumer_tag
         return [tag] if tag and self._session.is_open else []
 
-    def close(self, reply_code: int = 0, reply_text: str = "Normal shutdown") -> DoneT:
+    def close(self, reply_code: int = 0, reply_text: str = "Normal shutdown") -> Any:
         """Stop this consumer; other consumers are not disturbed.
 
         A channel that ``connection.channel()`` has made is closed alone.
@@ -140,7 +140,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         return self._done
 
     def add_on_close_callback(self, callback: Callable[[Any, Any], object]) -> None:
-        """Have something called when the consumer is detached.
+        """Call a function when the consumer is detached.
 
         Args:
             callback: called with this channel and the reason, an `MQError` as a rule.
@@ -151,7 +151,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     # -- settling ------------------------------------------------------------------------------
 
-    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> DoneT:
+    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> Any:
         """Acknowledge; what this callback has published is confirmed before the ack leaves."""
         self.has_acked = True
         self._settle(delivery_tag, Outcome.ACK, multiple)
@@ -159,40 +159,40 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     def basic_nack(
         self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True
-    ) -> DoneT:
+    ) -> Any:
         """Give a message back, or have it dropped or dead-lettered."""
         self._settle(delivery_tag, Outcome.NACK_AND_REQUEUE if requeue else Outcome.NACK, multiple)
         return self._done
 
-    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> DoneT:
+    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> Any:
         """Fail a message: back to its queue, or dropped or dead-lettered."""
         self._settle(delivery_tag, Outcome.REJECT_AND_REQUEUE if requeue else Outcome.REJECT, False)
         return self._done
 
-    def basic_recover(self, requeue: bool = True, callback: Any = None) -> DoneT:
-        """Give back everything that was handed to a callback and is not settled."""
+    def basic_recover(self, requeue: bool = True, callback: Any = None) -> Any:
+        """Give back all messages that were handed to a callback and are not settled."""
         self._settle(0, Outcome.NACK_AND_REQUEUE, True)
         return self._done
 
     def _settle(self, tag: int, outcome: Outcome, multiple: bool) -> None:
         session = self._session
+        settlement = session.settlement
         if not self._publishes and not multiple:
-            if not session.settlement.settle(tag, outcome):
+            if not settlement.settle(tag, outcome):
                 session.nothing_to_settle(tag)
             return
-        claimed = session.settlement.claim(tag, multiple=multiple)
-        if not claimed:
-            if not multiple:
-                session.nothing_to_settle(tag)
-            return
-        if outcome is Outcome.ACK:
+        claimed = settlement.claim(tag, multiple=multiple)
+        publishes = None
+        if claimed and outcome is Outcome.ACK:
             with session.publishing:
                 publishes, self._publishes = self._publishes, None
-            if publishes is not None:
-                publishes.ack_when_confirmed(claimed)
-                return
+        if publishes is not None:
+            publishes.ack_when_confirmed(claimed)
+            return
         for each in claimed:
-            session.settlement.send(each, outcome)
+            settlement.send(each, outcome)
+        if not claimed and not multiple:
+            session.nothing_to_settle(tag)
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         return Message("", routing_key, body, properties, mandatory=True, declare_missing=True)
 
     def _expect_confirm(self) -> PendingPublishes:
-        """Note a publish that is to be made; return what is told its end, which acks wait for."""
+        """Note a publish that is about to be made; return what its confirm is told to."""
         with self._session.publishing:
             publishes = self._publishes
             if publishes is None:
@@ -236,10 +236,9 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
     # -- answering -----------------------------------------------------------------------------
 
     def _may_answer_here(self, message: Message) -> bool:
-        """Whether a message is an answer that may leave where its request came.
+        """Whether a message is an answer that may leave on the channel of its request, unconfirmed.
 
-        That is as safe as a confirm. All answers to one request go the same way, so that they stay
-        in order.
+        All answers to one request go the same way, so that they stay in order.
         """
         if message.exchange or not is_direct_reply_name(message.routing_key):
             return False
@@ -252,24 +251,22 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         return self._answers_here
 
     def note_request(self, body: object, queue: object, wire_format: WireFormat) -> None:
-        """Note what the message says, so that it is not decoded again for its answer.
+        """Note what was read of the message, so that it is not decoded again for its answer.
 
         Args:
-            body: what was decoded; nothing is noted if it is not the body of the message.
+            body: what was decoded; ignored if it is not the body of this message.
             queue: what it names as ``routing_key``.
-            wire_format: the format it is in.
+            wire_format: its format.
         """
         if self.delivery is not None and self.delivery.body is body:
             self._request = (queue, wire_format)
 
     def reply(self, queue: str | None = None) -> Reply | None:
-        """Return how the request is answered.
+        """Return how the request is answered; None when its sender wants no answer.
 
         Args:
-            queue: where something is about to be sent, which may be the answer.
-
-        Returns:
-            None when that does not answer it, or when its sender wants no answer.
+            queue: the queue that a message is about to be sent to: None is returned if it is not
+                the one where the answer is expected.
         """
         delivery = self.delivery
         if delivery is None:
@@ -298,18 +295,18 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
         """Publish the answer to the request, or a part; an ack that follows waits for its confirm.
 
         Args:
-            data: what it says.
+            data: the answer.
             reply: how it is sent.
             expiration: how long it may wait in a queue, in milliseconds.
             error: for an error answer: the name of the exception.
 
         Returns:
-            In a coroutine what may be awaited: the confirm.
+            In a coroutine an awaitable of the confirm.
 
         Raises:
             EncodeError: the data has no representation in the format of the request.
             PublishError: there is no connection to publish on.
-            ReaderGoneError: there were parts before, and they are not read any more.
+            ReaderGoneError: there were parts before, and they are no longer read.
         """
         self.has_answered = True
         if self._reader is None:
@@ -323,14 +320,14 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
     # -- consuming -----------------------------------------------------------------------------
 
-    def basic_cancel(self, consumer_tag: str = "", callback: FrameCallback | None = None) -> DoneT:
+    def basic_cancel(self, consumer_tag: str = "", callback: FrameCallback | None = None) -> Any:
         """Stop this consumer."""
         self._session.stop_consumer()
         if callback is not None:
             callback(pika.frame.Method(1, Basic.CancelOk(consumer_tag)))
         return self._done
 
-    def stop_consuming(self, consumer_tag: str | None = None) -> DoneT:
+    def stop_consuming(self, consumer_tag: str | None = None) -> Any:
         """Stop this consumer."""
         self._session.stop_consumer()
         return self._done
@@ -344,19 +341,17 @@ class DeliveryChannel(BrokerOperations[AnswerT], Generic[AnswerT, DoneT]):
 
 
 #: The channel of the message that the running callback handles; None elsewhere.
-current_channel: ContextVar[DeliveryChannel[Any, Any] | None] = ContextVar(
-    "current_channel", default=None
-)
+current_channel: ContextVar[DeliveryChannel | None] = ContextVar("current_channel", default=None)
 
 
 def answer_in_kind(destination: Destination) -> Reply | None:
-    """Return how a message is sent that answers the request which the running callback handles.
+    """Return how a message is sent that answers the running callback's request.
 
     Args:
         destination: where the message goes.
 
     Returns:
-        None when it is no answer.
+        How it is sent; None when it is no answer.
     """
     channel = current_channel.get()
     if channel is None or destination.exchange or not destination.queue:
@@ -367,8 +362,28 @@ def answer_in_kind(destination: Destination) -> Reply | None:
     return reply
 
 
+class MessageFields(logging.Filter):
+    """Add ``mq_queue``, ``mq_vhost`` and ``mq_message_id`` to the records that callbacks log.
+
+    It drops none, and is added to a handler, since records of all loggers come there.
+
+    Example:
+        >>> handler = logging.StreamHandler()
+        >>> handler.addFilter(MessageFields())
+        >>> logging.basicConfig(level=logging.INFO, handlers=[handler])
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields where a callback is running and the record has none; return True."""
+        channel = current_channel.get()
+        if channel is not None and channel.message is not None:
+            for name, value in channel.message.log_fields.items():
+                vars(record).setdefault(name, value)
+        return True
+
+
 def _copy(properties: BasicProperties | None) -> BasicProperties:
-    """Copy properties, as `copy.copy` does in ten times the time."""
+    """Copy properties; `copy.copy` takes ten times as long."""
     copied = BasicProperties.__new__(BasicProperties if properties is None else type(properties))
     copied.__dict__.update(vars(BasicProperties() if properties is None else properties))
     return copied

@@ -1,33 +1,36 @@
-"""The connection that a delivery's channel seems to have."""
+"""The connection that a delivery's channel seems to have; the real ones are shared."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any
 
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.session import Session
-
-#: What an operation returns that is done by the call.
-DoneT = TypeVar("DoneT")
-ChannelT = TypeVar("ChannelT")
+from neon_mq_connector.errors import StoppedError
 
 
-class DeliveryConnection(Generic[ChannelT, DoneT]):
-    """Stand in for the connection of one consumer; the real ones are shared and stay out of reach.
+class DeliveryConnection:
+    """Stand in for the connection of one consumer.
 
     Args:
         session: the generation of its channel.
     """
 
-    _done: DoneT
+    _done: Any  # what an operation returns that is done by the call
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def _new_channel(self) -> ChannelT:
+    def _new_channel(self) -> Any:
+        raise NotImplementedError
+
+    def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
+        """Call a function where callbacks are called."""
         raise NotImplementedError
 
     @property
@@ -49,7 +52,7 @@ class DeliveryConnection(Generic[ChannelT, DoneT]):
         self,
         channel_number: int | None = None,
         on_open_callback: Callable[[Any], object] | None = None,
-    ) -> ChannelT:
+    ) -> Any:
         """Make another channel, for publishing and declaring; its `close` closes it alone.
 
         Args:
@@ -68,11 +71,23 @@ class DeliveryConnection(Generic[ChannelT, DoneT]):
             on_open_callback(channel)
         return channel
 
-    def close(self, reply_code: int = 200, reply_text: str = "Normal shutdown") -> DoneT:
+    def close(self, reply_code: int = 200, reply_text: str = "Normal shutdown") -> Any:
         """Stop this consumer; other consumers are not disturbed."""
         self._session.stop_consumer()
         return self._done
 
-    def remove_timeout(self, timeout_id: Any) -> None:
-        """Forget a `call_later`."""
+    def call_later(self, delay: float, callback: Callable[[], object]) -> threading.Timer:
+        """Call a function after a delay in seconds, as `add_callback_threadsafe` does."""
+
+        def call() -> None:
+            with suppress(StoppedError):  # the asyncio loop has ended meanwhile
+                self.add_callback_threadsafe(callback)
+
+        timer = threading.Timer(delay, call)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def remove_timeout(self, timeout_id: threading.Timer) -> None:
+        """Cancel a `call_later`."""
         timeout_id.cancel()

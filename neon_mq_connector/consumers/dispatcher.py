@@ -16,7 +16,6 @@ from neon_mq_connector import metrics, tracing
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
-from neon_mq_connector.consumers.message_fields import fields_of
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.runner import CallbackRunner, Running
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
@@ -147,7 +146,7 @@ class Dispatcher:
 
     def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Treat a message whose callback's publish was not confirmed as one that failed."""
-        with bound_log_fields(fields_of(message)):
+        with bound_log_fields(message.log_fields):
             self.report(error)
         if self._failures.gives_up(message, error):
             self._answer_error(message, error)
@@ -230,7 +229,7 @@ class Dispatcher:
             message.channel.basic_ack(message.tag)
 
     def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
-        with bound_log_fields(fields_of(message)):
+        with bound_log_fields(message.log_fields):
             self.report(error)
         failures, settlement = self._failures, message.session.settlement
         if self._mode is AckMode.ON_RECEIPT:
@@ -290,7 +289,7 @@ class Dispatcher:
                 "queue %r: request %s dropped, its sender no longer waits",
                 session.queue,
                 properties.message_id,
-                extra=fields_of(message),
+                extra=message.log_fields,
             )
             session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
@@ -301,7 +300,7 @@ class Dispatcher:
             LOG.info(
                 "queue %r: a message came again whose ack was lost; dropped",
                 session.queue,
-                extra=fields_of(message),
+                extra=message.log_fields,
             )
             session.started.started(message.raw)  # this ack may be lost too
             session.settlement.settle_unopened(tag, Outcome.ACK)

@@ -1,7 +1,6 @@
 """One attachment of a consumer to its queue, and the messages that came on it.
 
-A session ends with its channel. What callbacks still do with the channel of an ended session is
-told apart from what they do with the next one.
+A session ends with its channel. Delivery tags of an ended session are never settled on the next.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from neon_mq_connector.consumers.settlement import Settlement
 from neon_mq_connector.consumers.subscription import Subscription
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import Delivery, Link, LinkChannel, RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.threads.guard import Guard
 
@@ -63,19 +63,20 @@ class SessionHost(Protocol):
 class ReceivedMessage:
     """A message from its arrival to its settlement.
 
-    Owned by the thread that has taken it from the backlog, or has claimed it.
+    Owned by the thread that has taken it from the backlog, or has claimed it. Times are on the
+    monotonic clock, in seconds.
 
     Attributes:
-        session: where it came.
+        session: the session on which it came.
         raw: the message as it came.
-        delivery: the same, decoded; None before its callback starts.
-        received: when it came, on the monotonic clock, in seconds.
-        arrived: the same, or when it was due for another try.
-        started: when its callback was started, on the same clock.
-        attempt: which try this is, from 1.
-        channel: that of a callback which has raised; None before.
+        delivery: the message decoded; None before its callback starts.
+        received: when it came.
+        arrived: when it came, or was due for another try.
+        started: when its callback was started.
+        attempt: the number of this try, from 1.
+        channel: the channel of its callback, once that has raised.
         is_partly_answered: whether parts of its answer were sent; another try would repeat them.
-        trace: the context of its callback's span; None where there is none.
+        trace: the context of its callback's span, if there is one.
     """
 
     __slots__ = (
@@ -91,8 +92,7 @@ class ReceivedMessage:
         "trace",
     )
 
-    # of a class that knows this one
-    channel: Any
+    channel: Any  # its class imports this module
     trace: Any
 
     def __init__(
@@ -117,28 +117,31 @@ class ReceivedMessage:
         """Its id, as its sender has set it; None before its callback starts."""
         return None if self.delivery is None else self.delivery.properties.message_id
 
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What log records say of it, as `log_fields` returns it."""
+        session = self.session
+        return log_fields(session.queue, session.connections.vhost, self.message_id)
+
 
 class Session:
-    """One generation of the consuming channel of one queue; callable from any thread.
+    """One generation of the consuming channel of one queue; any thread may call its methods.
 
     Attributes:
-        connection: the stand-in for its connection that users get; made with the session.
-        channel: the stand-in for its channel.
-        publishing: the lock that owns what callbacks have published and is not confirmed.
-        more_follows: whether the next callback is about to be called when the one that is running
-            returns, or others run beside it, so that what it publishes need not leave alone.
-            Written by the thread that starts them; a hint for any that publishes.
-        is_calling: whether the consumer's thread makes calls that a user has handed to it.
+        connection, channel: what users get as its connection and its channel.
+        publishing: the lock that owns the unconfirmed publishes of callbacks.
+        more_follows: whether another callback runs or is about to, so that a publish may be written
+            together with those that follow. Set by the thread that starts callbacks; a hint.
+        is_calling: whether the consumer's thread calls functions that a user has handed to it.
         takes_answers: whether answers may leave on the channel of this session.
-        is_ours: whether the queue is as the registration says, and not as somebody else made it.
+        is_ours: whether the queue exists as the registration describes it.
         end_reason: why the session is over; owned by the consumer's thread.
         finishing: the waiter for the end of its consumer.
-        started: what was acknowledged on receipt.
-        lost: the same of the session before, whose acks the broker may not have read.
+        started: the messages that were acknowledged on receipt.
+        lost: those of the session before, whose acks the broker may not have read.
     """
 
-    # of classes that know this one
-    connection: Any
+    connection: Any  # their classes import this module
     channel: Any
 
     def __init__(
@@ -205,7 +208,7 @@ class Session:
         return self.subscription.prefetch
 
     def nothing_to_settle(self, tag: int) -> None:
-        """Say in the log that a callback settles what it cannot, if it ought not to."""
+        """Warn that a callback settles a message that it cannot settle."""
         if self._host.registration.ack is not AckMode.ON_RECEIPT:
             LOG.warning(
                 "queue %r: delivery %s is settled already or was never delivered here; ignored",
@@ -214,11 +217,11 @@ class Session:
             )
 
     def stop_consumer(self) -> None:
-        """Stop the consumer that this session belongs to, without waiting."""
+        """Stop the consumer of this session, without waiting."""
         self._host.request_stop(reason="a callback has closed its channel")
 
     def wake(self) -> None:
-        """Have the consumer's thread look at the calls that wait for it."""
+        """Let the consumer's thread make the calls that a user has handed to it."""
         self._host.call_soon(self._run_calls)
 
     def _run_calls(self) -> None:
@@ -229,19 +232,19 @@ class Session:
         self.is_calling = False
 
     def publish_failed(self, messages: list[ReceivedMessage], error: BaseException) -> None:
-        """Have the consumer deal with messages whose ack hung on a publish that failed."""
+        """Let the consumer deal with messages whose ack waited for a publish that failed."""
         for each in messages:
             self._host.call_soon(partial(self._host.publish_failed, each, error))
 
     def report_publish(self, error: BaseException) -> None:
-        """Tell of a publish that failed and that no ack waits for."""
+        """Report a publish that failed and that no ack waits for."""
         self._host.report(error)
 
     def may_answer(self, tag: int) -> bool:
-        """Whether an answer may leave on the channel on which its request came, with no confirm.
+        """Whether an answer may leave on the channel of its request, without a confirm.
 
-        The broker takes what comes on a channel in order: it does not get the request's ack without
-        the answer, if that ack is still to come. Under an alarm it would read neither.
+        The broker reads a channel in order: it does not get the request's ack without the answer,
+        if that ack is still to come. During an alarm it would read neither.
 
         Args:
             tag: the delivery tag of the request.
@@ -254,7 +257,7 @@ class Session:
         return self.link.blocked_reason is None and self.is_writable
 
     def answer(self, message: Message, timeout: float) -> None:
-        """Send an answer on the channel on which its request came.
+        """Send an answer on the channel of its request.
 
         Args:
             message: for a direct reply-to.
@@ -273,7 +276,7 @@ class Session:
 
     def get(self, queue: str, auto_ack: bool) -> tuple[Any, Any, Any]:
         """Take one message from a queue; raises as pika does when there is no such queue."""
-        # a queue that is missing closes the channel it is asked on, which must not be this one
+        # a missing queue would close this channel: ask for it on the control connection
         self.channel.queue_declare(queue, passive=True)
         answer = self._link_channel.get(
             queue, auto_ack, timeout=self.connections.policy.operation_timeout
@@ -286,8 +289,8 @@ class Session:
     # -- the end -------------------------------------------------------------------------------
 
     def ended(self, error: MQError) -> None:
-        """Have the consumer recover: the broker has ended its consumer, or the channel is shut."""
-        self.finishing.fail(error)  # the broker may not confirm any more that its consumer ends
+        """Let the consumer recover: the broker has ended its consumer, or the channel is shut."""
+        self.finishing.fail(error)  # the broker confirms no cancel any more
         self._host.session_ended(self, error)
 
     def note_end(self, error: MQError) -> None:
@@ -296,12 +299,12 @@ class Session:
             self.end_reason = error
 
     def end(self) -> None:
-        """Make sure that the channel is closed, without waiting."""
+        """Close the channel, if it is open, without waiting."""
         self.settlement.flush()
         self._link_channel.close_soon()
 
     def fail(self, error: MQError) -> None:
-        """Close the channel without waiting, and have the consumer recover from an error."""
+        """Close the channel without waiting, and let the consumer recover from an error."""
         self.end()
         self._host.session_ended(self, error)
 

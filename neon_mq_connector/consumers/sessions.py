@@ -18,18 +18,18 @@ _OPEN_TIMEOUT = 120.0
 
 
 class Sessions:
-    """Make and end sessions, and tell those who want to know of it.
+    """Make and end the sessions of a consumer.
 
     Owned by the consumer's thread, but for `stop`.
 
     Args:
         host: the consumer.
         connections: how to reach the broker.
-        observer: hears how the connection fares.
+        observer: told of sessions that are opened and closed.
 
     Attributes:
-        latest: the session of the last attachment; its channel tells whether it is over.
-        former: the one before a move, until all that came there is settled.
+        latest: the session of the last attachment, which may be over.
+        former: the session before a move, until all its messages are settled.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Sessions:
     ) -> None:
         self.latest: Session | None = None
         self.former: Session | None = None
-        self._opened: Session | None = None  # the one that the observer knows to be open
+        self._opened: Session | None = None  # as the observer knows
         self._host = host
         self._connections = connections
         self._observer = observer
-        self._waiter: Waiter[Any] = Waiter()  # what a stop has to end
+        self._waiter: Waiter[Any] = Waiter()  # a stop ends it
 
     @property
     def queue(self) -> str:
@@ -50,7 +50,7 @@ class Sessions:
         return self._host.registration.queue.name if latest is None else latest.queue
 
     def stop(self) -> None:
-        """Have no more sent, and end what waits for the broker; on any thread."""
+        """Cancel the consumer, and end the wait for the broker; any thread may call this."""
         if self.latest is not None:
             self.latest.subscription.cancel()
         self._waiter.fail(self._stopped())
@@ -58,11 +58,11 @@ class Sessions:
     # -- attaching -----------------------------------------------------------------------------
 
     def attach(self, *, reset: bool, answering: bool) -> Session:
-        """Open a channel, make what is to be consumed from, and consume.
+        """Open a channel, declare what is consumed, and consume.
 
         Args:
             reset: whether the registration's resets are still to be done.
-            answering: whether answers are to leave on the channel on which their requests come.
+            answering: whether answers are to leave on the channel of their requests.
 
         Returns:
             The session, consuming.
@@ -115,7 +115,11 @@ class Sessions:
                 takes_answers=answering,
                 is_ours=not status.adopted,
             )
-            made.append(self._use(session))
+            # the latest before messages can come on it
+            before, self.latest = self.latest, add_stand_ins(session)
+            if before is not None:
+                session.lost = before.started or before.lost
+            made.append(session)
             prefetch = host.flow.begin(status.messages, is_ours=session.is_ours)
             session.subscription.start(
                 prefetch, connections.policy.operation_timeout, self._new_waiter
@@ -124,13 +128,6 @@ class Sessions:
             if channel.is_open:  # the broker may have begun to deliver
                 channel.close_soon()
             raise
-        return session
-
-    def _use(self, session: Session) -> Session:
-        """Have a session be the latest, before messages can come on it."""
-        before, self.latest = self.latest, add_stand_ins(session)
-        if before is not None:
-            session.lost = before.started or before.lost
         return session
 
     def _new_waiter(self) -> Waiter[Any]:
@@ -146,24 +143,23 @@ class Sessions:
     # -- moving --------------------------------------------------------------------------------
 
     def may_move(self, session: Session) -> bool:
-        """Whether a session may be left for the answering connection, if that is open.
-
-        If it is not it is opened soon.
-        """
-        if session is not self.latest or session.takes_answers or self.former is not None:
-            return False
-        if not session.is_ours or session.connection.has_close_callbacks:
-            return False  # the queue may vanish meanwhile; or the move would be taken for a loss
+        """Whether a session may be left for the answering connection; that is opened if need be."""
+        is_settled = session is self.latest and not session.takes_answers and self.former is None
+        # else the queue might vanish meanwhile, or a user take the move for a loss
+        is_harmless = session.is_ours and not session.connection.has_close_callbacks
         is_consuming = session.is_open and session.consumer_tag
-        return bool(is_consuming) and self._connections.is_ready_for_answers()
+        if not (is_settled and is_harmless and is_consuming):
+            return False
+        return self._connections.is_ready_for_answers()
 
     def leave(self, session: Session) -> None:
-        """Have no more sent on a session; what is unsettled stays there.
+        """Cancel the consumer of a session; its unsettled messages are settled there.
 
-        All that was sent is here when this returns: so the order of the queue is kept.
+        When this returns, all messages that the broker has sent are here: the order of the queue is
+        kept.
 
         Raises:
-            MQError: the session has ended, or it is a stop.
+            MQError: the session has ended, or the consumer is stopping.
         """
         waiter = session.finishing = self._new_waiter()
         try:
@@ -177,11 +173,11 @@ class Sessions:
 
     @property
     def move_failed(self) -> bool:
-        """Whether the session before a move was left and no other has been opened since."""
+        """Whether the latest session was left for a move and no other was opened since."""
         return self.former is not None and self._opened is self.former
 
     def look_at_former(self) -> None:
-        """Close the session of before a move if all is settled there, or its channel is shut."""
+        """Close the session before a move if all is settled there, or its channel is shut."""
         former = self.former
         if former is not None:
             former.settlement.flush()
@@ -189,7 +185,7 @@ class Sessions:
                 self.end_former()
 
     def end_former(self) -> None:
-        """Close the session of before a move, if there is one."""
+        """Close the session before a move, if there is one."""
         former, self.former = self.former, None
         if former is not None:
             former.end()
@@ -199,16 +195,12 @@ class Sessions:
     # -- the end -------------------------------------------------------------------------------
 
     def end_latest(self) -> None:
-        """Make sure that the latest session is over; the one of before a move goes on."""
+        """Close the latest session; one that was left for a move goes on."""
         if self.latest is not None and self.latest is not self.former:
             self.latest.end()
 
     def note_end(self, error: BaseException) -> bool:
-        """Tell that the session which was opened is closed.
-
-        Returns:
-            Whether there was one.
-        """
+        """Tell the observer that the session is closed; return whether there was an open one."""
         session, self._opened = self._opened, None
         if session is None:
             return False

@@ -1,4 +1,4 @@
-"""The consumer of one channel: how it starts and ends, and how its prefetch is changed."""
+"""The broker's consumer on one channel: how it starts and ends, and how its prefetch changes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _ADJUST_TIMEOUT = 1.0
 
 
 class Subscription:
-    """Have a queue's messages sent to a channel, as many ahead as are wanted.
+    """Consume a queue on a channel, with the prefetch count that is wanted now.
 
     Owned by the I/O thread, but for `prefetch` until the consumer has started.
 
     Args:
-        channel: where the messages come.
-        queue: its name.
+        channel: the channel to consume on.
+        queue: the name of the queue.
         registration: how it is consumed.
-        settlement: of what comes.
-        flow: how many messages the broker is to send ahead.
+        settlement: of the messages that come.
+        flow: chooses the prefetch count.
 
     Attributes:
-        consumer_tag: of the consumer, or of the last of them; empty while there is none.
+        consumer_tag: of the newest consumer; empty while there is none.
         prefetch: how many messages the broker may send ahead.
     """
 
@@ -57,18 +57,18 @@ class Subscription:
         self._is_changing = False
         self._former_tag = ""
         self._former_prefetch = 0
-        self._since = 0  # what came until then may be of former consumers
+        self._since = 0  # messages up to this tag may be those of former consumers
         self._when_adjusted: list[Callable[[None], object]] = []
 
     # -- the consumer's own thread -------------------------------------------------------------
 
     def start(self, prefetch: int, timeout: float, new_waiter: Callable[[], Waiter[Any]]) -> None:
-        """Start the flow of deliveries.
+        """Start to consume.
 
         Args:
             prefetch: how many messages the broker sends ahead.
             timeout: for each of the two steps, in seconds.
-            new_waiter: makes the waiter of each, so that a stop can end it.
+            new_waiter: makes the waiter of each step, which a stop ends.
 
         Raises:
             MQError: the broker refused, or did not answer; it may have begun to deliver.
@@ -85,11 +85,11 @@ class Subscription:
         )
 
     def finish(self, timeout: float, waiter: Waiter[Any]) -> None:
-        """Have the broker send no more, and wait until all that it has sent is here.
+        """Cancel the consumer, and wait until all messages that the broker has sent are here.
 
         Args:
             timeout: for the broker's answer, in seconds.
-            waiter: of the answer, so that a stop can end it.
+            waiter: of the answer; a stop ends it.
 
         Raises:
             MQError: there was no answer.
@@ -101,16 +101,16 @@ class Subscription:
     # -- any thread ----------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ask the broker to send no more, without waiting."""
+        """Cancel the consumer, without waiting."""
         with contextlib.suppress(StoppedError):
             self._channel.link.submit(self._cancel)
 
     def set_prefetch(self, count: int) -> None:
-        """Change how many messages the broker sends ahead, as a callback has asked for.
+        """Change how many messages the broker sends ahead, as a callback asks for.
 
-        It returns when that is so, or soon: while messages come without a pause and are handled as
-        quickly, a smaller number can wait. Where another consumer would change what the queue does,
-        it holds from the next session on.
+        It returns when the broker has changed it, or after a second: while messages come without a
+        pause and are handled as quickly, a smaller number has to wait. Where another consumer would
+        change what the queue does, the count holds from the next session on.
 
         Args:
             count: how many; 0 for as many as there can be.
@@ -129,17 +129,17 @@ class Subscription:
             self._channel.wait_for("changing the prefetch", self.adjust, timeout=_ADJUST_TIMEOUT)
 
     def adjust_soon(self, *, exactly: bool = False) -> None:
-        """Have the I/O thread look whether another prefetch is wanted.
+        """Let the I/O thread change the prefetch if another is wanted.
 
         Args:
-            exactly: whatever is unsettled now.
+            exactly: change it whatever is unsettled now.
         """
         with contextlib.suppress(StoppedError):
             link = self._channel.link
             link.submit(partial(self.adjust, ignore) if exactly else self.adjust)
 
     def _hold_acks(self) -> None:
-        # of what the broker sends ahead enough must be free for it to go on sending
+        # held acks count against the prefetch: enough must be left for the broker to go on sending
         self.settlement.hold_up_to(1 if self._acks_on_receipt else self.prefetch // 3)
 
     # -- I/O thread ----------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Subscription:
         self._channel.cancel_all(ended)
 
     def delivered(self, batch: Sequence[RawDelivery]) -> None:
-        """Note what has come, and what it says of the prefetch that is wanted."""
+        """Note messages that have come, and change the prefetch if another is wanted now."""
         first, last = delivery_tag(batch[0][0]), delivery_tag(batch[-1][0])
         if last - first + 1 == len(batch):
             self.settlement.delivered(first, last)
@@ -170,14 +170,15 @@ class Subscription:
             self.adjust()
 
     def adjust(self, done: Callable[[None], object] | None = None) -> None:
-        """Have the broker send ahead as many messages as are wanted now; it does not wait.
+        """Change the prefetch if another is wanted now, without waiting.
 
         A prefetch count applies to consumers that start after it (RabbitMQ, "Consumer Prefetch").
-        So another consumer starts, and then this one ends. What comes for it meanwhile is handled
-        like all else. If a change is under way, what is wanted when it is done follows.
+        So another consumer starts, and then this one ends; the messages of both are handled. If a
+        change is under way, the next follows it.
 
         Args:
-            done: called when it is so; what is unsettled now comes on top then.
+            done: called when the prefetch is as wanted. Then the messages that are unsettled now
+                do not count against it.
         """
         if done is not None:
             self._when_adjusted.append(done)
@@ -203,14 +204,14 @@ class Subscription:
             self._end_former_if_quiet(-1)
 
     def _end_former_if_quiet(self, newest: int) -> None:
-        """End the former consumer if nothing has come for a while.
+        """Cancel the former consumer if nothing has come for a while; else look again later.
 
-        A quorum queue takes back what is on its way to a consumer that is cancelled, and counts it
-        as delivered (seen on RabbitMQ 4.0). Nothing is on its way when nothing comes, or when both
-        consumers have all that they may have.
+        A quorum queue takes back messages that are on their way to a consumer that is cancelled,
+        and counts them as delivered (seen on RabbitMQ 4.0). None is on its way when nothing comes,
+        or when both consumers have all that they may have.
 
         Args:
-            newest: the tag of the last delivery, a while ago.
+            newest: the tag of the last delivery at the time of the last look.
         """
         if self._former_tag and self.settlement.newest == newest:
             self._end_former()

@@ -27,7 +27,7 @@ class Incoming(NamedTuple):
     """
 
     data: dict[str, Any]
-    channel: DeliveryChannel[Any, Any] | None
+    channel: DeliveryChannel | None
     queue: Any
     message_id: Any
 
@@ -44,7 +44,7 @@ class Incoming(NamedTuple):
         return None if channel is None else channel.reply(queue or None)
 
 
-def running_channel(body: Any) -> DeliveryChannel[Any, Any] | None:
+def running_channel(body: Any) -> DeliveryChannel | None:
     """Return the channel of the running callback, if it is called with this body."""
     channel = current_channel.get()
     if channel is None or channel.delivery is None or channel.delivery.body is not body:
