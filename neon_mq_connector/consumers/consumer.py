@@ -21,7 +21,7 @@ from neon_mq_connector.consumers.consumed_queue import detach
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow
-from neon_mq_connector.consumers.outages import ConsumerObserver, Outages
+from neon_mq_connector.consumers.outages import Outages
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.runner import (
@@ -34,7 +34,7 @@ from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQError, StoppedError
 from neon_mq_connector.lifecycle import Lifecycle, State
-from neon_mq_connector.link import RawDelivery
+from neon_mq_connector.link import RawDelivery, ignore
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.mailbox import Mailbox
 
@@ -61,8 +61,10 @@ class Consumer:
         report: called with each error that a user should know of: once per outage, and for each
             callback that raised.
         started: set while it consumes.
-        observer: hears how the connection fares.
         callback_name: what to call the callback in messages.
+        call_hook: called with the name of a hook of `SelectConsumerThread` and its arguments; with
+            hooks the consumer never changes its connection by itself.
+        told_after: see `Outages`.
     """
 
     def __init__(
@@ -73,8 +75,9 @@ class Consumer:
         *,
         report: Callable[[BaseException], None],
         started: threading.Event,
-        observer: ConsumerObserver | None = None,
         callback_name: str = "",
+        call_hook: Callable[..., object] = ignore,
+        told_after: Callable[[], int] = int,
     ) -> None:
         self.callback_name = callback_name
         self.registration = registration
@@ -83,8 +86,8 @@ class Consumer:
         self.started = started
         self.recoveries = 0
         self._connections = connections
-        self._observer = observer or ConsumerObserver()
-        self._sessions = Sessions(self, connections, self._observer)
+        self._call_hook = call_hook
+        self._sessions = Sessions(self, connections, call_hook)
         self._inbox: Mailbox[Callable[[], object]] = Mailbox()
         self._stopping = False
         self._over = False
@@ -92,7 +95,9 @@ class Consumer:
         self._ending = threading.RLock()
         self._stop_timeout = _CLOSE_TIMEOUT
         self._stop_reason = ""
-        self._outages = Outages(registration.restart_attempts, connections.policy.backoff)
+        self._outages = Outages(
+            registration.restart_attempts, connections.policy.backoff, told_after
+        )
         self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
         self._answering = AnsweringPolicy(registration)
         self._trouble: ParkingError | None = None  # as the state tells it
@@ -168,7 +173,7 @@ class Consumer:
 
     def answered(self, session: Session) -> None:
         """Take note of an answer that has left by the publishing connection."""
-        if self._observer.bears_moves and self._answering.answered():
+        if self._call_hook is ignore and self._answering.answered():
             self.call_soon(partial(self._move, session))
 
     def _log_move(self, before: Any, after: Any) -> None:
@@ -332,11 +337,11 @@ class Consumer:
             self.recoveries += 1
         is_failed = final or outages.needs_patience
         self.lifecycle.move(State.FAILED if is_failed else State.RECOVERING, str(error))
-        if not sessions.note_end(error):
-            self._observer.attempt_failed(error)
-        is_news = outages.is_refused_anew(error) or not outages.was_told
-        if final or (is_news and self._observer.is_to_be_told(error)):
-            outages.was_told = True
+        if not sessions.note_end(error) and outages.attempt_failed(error):
+            before = sessions.latest
+            connection = None if before is None else before.connection
+            self._call_hook("on_connection_fail", connection, error)
+        if outages.is_to_be_told(error) or final:
             self._tell(error)
         if final:
             return False

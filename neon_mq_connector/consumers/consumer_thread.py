@@ -15,7 +15,6 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.dispatcher import Dispatcher
-from neon_mq_connector.consumers.outages import ConsumerObserver
 from neon_mq_connector.consumers.registration import (
     AckMode,
     ErrorCallback,
@@ -222,7 +221,7 @@ class BaseConsumerThread(threading.Thread):
 
     # -- making the consumer -------------------------------------------------------------------
 
-    def _make_consumer(self) -> Consumer:
+    def _make_consumer(self, **hooks: Any) -> Consumer:
         if self._connections is None:
             params = self.connection_params
             several = params if isinstance(params, Sequence) else (params,)
@@ -234,8 +233,8 @@ class BaseConsumerThread(threading.Thread):
             partial(self._new_runner, registration, self._connections),
             report=self._report,
             started=self._consumer_started,
-            observer=self._make_observer(),
             callback_name=name_of(self.callback_func),
+            **hooks,
         )
 
     def _new_runner(
@@ -244,9 +243,6 @@ class BaseConsumerThread(threading.Thread):
         return ThreadRunner(
             self._call_back, dispatcher, concurrency=registration.concurrency, name=self.name
         )
-
-    def _make_observer(self) -> ConsumerObserver:
-        return ConsumerObserver()
 
     def _describe(self) -> Registration:
         queue = self._queue

@@ -1,7 +1,7 @@
 """Tell the sender of a request that it has failed, or is refused.
 
-The answer goes the way of any other: on the callback's channel, in the format of the request, under
-its correlation id. It is sent only to senders that can read it. Others see what they always saw.
+The answer is sent like any other: on the callback's channel, in the format of the request, under
+its correlation id. Senders that cannot read error answers are sent none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.reply_route import EXPIRATION, PART_EXPIRATION, Reply, reply_route
+from neon_mq_connector.consumers.reply_route import EXPIRATION, PART_EXPIRATION, reply_route
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.envelope import ACCEPTS_ERRORS, REPLY_QUEUE
 from neon_mq_connector.errors import DecodeError, RequestRefusedError
@@ -30,25 +30,32 @@ def answer_error(message: ReceivedMessage, error: BaseException, *, hide_message
     """Send an error answer, if the sender of a message can read one; do not wait for its confirm.
 
     Args:
-        message: what has failed for the last time; its channel is the one that was published on.
+        message: a message that has failed for the last time.
         error: why.
-        hide_message: tell what the exception says only where it was raised to be told.
+        hide_message: leave out the text of an exception that is no `RequestRefusedError`.
 
     Returns:
         Whether the request alone is at fault, and its sender was told: there is nothing to park.
     """
     delivery = message.delivery
     assert delivery is not None  # it was decoded before it could fail
-    channel = message.channel
-    if channel is None:
+    if message.channel is None:
         route = reply_route(delivery.properties)
-        channel = message.channel = CallbackChannel(message.session, delivery, route)
+        message.channel = CallbackChannel(message.session, delivery, route)
+    is_at_fault = isinstance(error, RequestRefusedError)
     try:
-        request = _read(delivery)
-        reply = channel.reply()
+        request = decode_body(delivery.body, delivery.properties.content_type)[0]
+    except DecodeError:
+        request, is_at_fault = {}, is_at_fault or isinstance(error, DecodeError)
+    try:
+        reply = message.channel.reply()
         if reply is None or not _accepts_errors(delivery, request):
             return False
-        _send(channel, reply, delivery, request, error, hide_message)
+        answer = _describe(error, _id_of(delivery, request), hide_message)
+        # it may come behind parts that a slow reader has not read, in a queue of the reader's own
+        expiration = EXPIRATION if reply.declares else PART_EXPIRATION
+        kind = answer["error"]["type"]
+        message.channel.answer(answer, reply, expiration=expiration, error=kind)
     except Exception as failure:  # the message is dealt with all the same
         LOG.warning(
             "queue %r: the sender is not told of %s: %s",
@@ -57,68 +64,46 @@ def answer_error(message: ReceivedMessage, error: BaseException, *, hide_message
             failure,
         )
         return False
-    is_unreadable = request is None and isinstance(error, DecodeError)
-    return is_unreadable or isinstance(error, RequestRefusedError)
+    return is_at_fault
 
 
-def _read(delivery: Delivery) -> dict[str, Any] | None:
-    """Decode a request; return None for one that cannot be read."""
-    try:
-        return decode_body(delivery.body, delivery.properties.content_type)[0]
-    except DecodeError:
-        return None
-
-
-def _accepts_errors(delivery: Delivery, request: dict[str, Any] | None) -> bool:
+def _accepts_errors(delivery: Delivery, request: dict[str, Any]) -> bool:
     """Whether the sender says that it reads error answers, or writes in another language."""
     headers = delivery.properties.headers or {}
     if headers.get(ACCEPTS_ERRORS):
         return True
     # earlier releases, which do not read them, name a reply queue
-    return REPLY_QUEUE not in headers and not (request or {}).get("routing_key")
+    return REPLY_QUEUE not in headers and not request.get("routing_key")
 
 
-def _send(
-    channel: Any,
-    reply: Reply,
-    delivery: Delivery,
-    request: dict[str, Any] | None,
-    error: BaseException,
-    hide_message: bool,
-) -> None:
-    message_id = _id_of(delivery, request)
+def _describe(error: BaseException, message_id: Any, hide_message: bool) -> dict[str, Any]:
     refused = error if isinstance(error, RequestRefusedError) else None
-    kind = _bounded(type(error).__name__ if refused is None else refused.type, _LONGEST_TYPE)
-    told = "" if hide_message and refused is None else _bounded(error, _LONGEST_MESSAGE)
-    data = {
+    kind = type(error).__name__ if refused is None else refused.type
+    told = "" if hide_message and refused is None else error
+    return {
         "error": {
-            "type": kind,
-            "message": told,
+            "type": _bounded(kind, _LONGEST_TYPE),
+            "message": _bounded(told, _LONGEST_MESSAGE),
             "details": None if refused is None else _plain(refused.details),
         },
         "message_id": message_id,
         "context": {"mq": {"message_id": message_id}},
         "is_final": True,
     }
-    # it may come behind parts that a slow reader has not read, in a queue of the reader's own
-    expiration = EXPIRATION if reply.declares else PART_EXPIRATION
-    channel.answer(data, reply, expiration=expiration, error=kind)
 
 
-def _id_of(delivery: Delivery, request: dict[str, Any] | None) -> Any:
+def _id_of(delivery: Delivery, request: dict[str, Any]) -> Any:
     """Return the id of a request; the correlation id of one that has none."""
-    properties, message_id = delivery.properties, None
-    if request is not None:
-        message_id = request.get("message_id")
-        if message_id is None:
-            message_id = context_message_id(request)
+    message_id = request.get("message_id")
     if message_id is None:
-        message_id = properties.message_id or properties.correlation_id
+        message_id = context_message_id(request)
+    if message_id is None:
+        message_id = delivery.properties.message_id or delivery.properties.correlation_id
     return message_id
 
 
 def _bounded(value: object, length: int) -> str:
-    """Return a text of what may have none, cut, and without what is no Unicode."""
+    """Return the text of a value, cut and valid as Unicode; empty where it has none."""
     try:
         text = str(value)
     except Exception:
@@ -127,7 +112,7 @@ def _bounded(value: object, length: int) -> str:
 
 
 def _plain(details: object) -> Any:
-    """Return details as every format can send them; what is too long, as the start of its JSON."""
+    """Return details in types that every format has; long ones as the start of their JSON."""
     if details is None:
         return None
     try:

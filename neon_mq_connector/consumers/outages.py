@@ -1,17 +1,18 @@
-"""The outages of a consumer: which attempts count, how long to pause, and who hears of them."""
+"""The outages of a consumer: which attempts count, how long to pause, and when users are told."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingError
-from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.errors import (
     AuthenticationError,
     BrokerUnreachableError,
+    ChannelShutError,
     ConnectionLostError,
     MQConnectionError,
     PublishLostError,
@@ -28,41 +29,46 @@ _STABLE_AFTER = 10.0
 
 
 class Outages:
-    """What is remembered of the attempts to consume. Owned by the consumer's thread.
+    """Count and time the attempts to consume. Owned by the consumer's thread.
 
     Args:
-        attempts: how many may fail in a row, those at which no broker was there not counted; below
+        attempts: how many may fail in a row, not counting those at which no broker was there; below
             0 for any number.
-        backoff: says how long to pause.
+        backoff: the pauses between them.
+        told_after: returns how many attempts to connect must have failed in a row before the user
+            is told of an outage.
 
     Attributes:
         never_attached: whether no attempt has succeeded yet.
-        was_told: whether the user has heard of this outage, of which he is told once.
-        needs_patience: whether a quick attempt would meet what the last one has met.
-        backoff: the same.
+        needs_patience: whether the next attempt has to wait for as long as possible.
+        backoff: as given.
         refusal: why the broker refuses the connection for good, if it does.
     """
 
-    def __init__(self, attempts: int, backoff: OutageBackoff) -> None:
+    def __init__(
+        self, attempts: int, backoff: OutageBackoff, told_after: Callable[[], int]
+    ) -> None:
         self.never_attached = True
         self.needs_patience = False
         self.backoff = backoff
         self.refusal: MQConnectionError | None = None
         self._attempts = attempts
+        self._told_after = told_after
         self._began: float | None = None
         self._failed = 0
-        self.was_told = False
+        self._unconnected = 0
+        self._was_told = False
         self._refused = False
         self._lost_at: float | None = None
 
     def attached(self, queue: str, vhost: str) -> None:
-        """Note the end of an outage, or that there was none; the log tells of what is news."""
+        """Note that the consumer consumes; log it where it did not before."""
         if self.never_attached or self._began is not None:
             LOG.info("consuming %r on %r", queue, vhost, extra=log_fields(queue, vhost))
         self.never_attached = False
         self._began = None
-        self._failed = 0
-        self.was_told = self._refused = False
+        self._failed = self._unconnected = 0
+        self._was_told = self._refused = False
 
     def stopped(self, queue: str, vhost: str, handled: int, failed: int) -> None:
         """Log the end of a consumer that has consumed."""
@@ -72,10 +78,10 @@ class Outages:
             LOG.info("queue %r on %r: stopped, %s", queue, vhost, counts, extra=fields)
 
     def lost(self, error: BaseException) -> bool:
-        """Note that a connection was lost, or an attempt has failed.
+        """Note that the consumer was detached, or an attempt has failed.
 
         Returns:
-            Whether to go on has no sense.
+            Whether the consumer has to give up.
         """
         # while the broker is away nothing can be parked; it is tried again when it is back
         cannot_park = isinstance(error, ParkingError) and not isinstance(
@@ -95,11 +101,22 @@ class Outages:
             self._failed += 1
         return final
 
-    def is_refused_anew(self, error: BaseException) -> bool:
-        """Whether the broker refuses, for the first time in this outage: to wait may not help."""
-        before, refused = self._refused, _is_refused_for_good(error)
-        self._refused = before or refused
-        return refused and not before
+    def attempt_failed(self, error: BaseException) -> bool:
+        """Note that an attempt to attach has failed; return whether a hook is called for it."""
+        if not _is_of_the_connection(error):
+            return False
+        self._unconnected += 1
+        return self._unconnected <= max(1, self._told_after())
+
+    def is_to_be_told(self, error: BaseException) -> bool:
+        """Whether the user is to be told of an error: once per outage, and of a first refusal."""
+        is_first_refusal = not self._refused and _is_refused_for_good(error)
+        self._refused = self._refused or is_first_refusal
+        if self._was_told and not is_first_refusal:
+            return False
+        is_told = not _is_of_the_connection(error) or self._unconnected >= self._told_after()
+        self._was_told = self._was_told or is_told
+        return is_told
 
     def pause(self) -> float:
         """Return how long to wait before the next attempt, in seconds."""
@@ -113,35 +130,13 @@ class Outages:
         return lost_at is not None and time.monotonic() - lost_at < _STABLE_AFTER
 
 
-class ConsumerObserver:
-    """Hear of the connection of one consumer, on the consumer's thread; methods must not raise.
-
-    This one takes no notice, and has each outage told as soon as it begins.
-    """
-
-    #: Whether the consumer may change its connection by itself, without being `closed`.
-    bears_moves = True
-
-    def opened(self, session: Session) -> None:
-        """Take note that the consumer is attached; no message has been handled yet."""
-
-    def attempt_failed(self, error: BaseException) -> None:
-        """Take note that an attempt to attach has failed."""
-
-    def closed(self, session: Session, error: BaseException) -> None:
-        """Take note that what was opened is closed, by an outage or a stop."""
-
-    def is_to_be_told(self, error: BaseException) -> bool:
-        """Say whether the user is to be told of an outage now; asked until the answer is yes.
-
-        Args:
-            error: what the outage began with, or what the latest attempt has met.
-        """
-        return True
+def _is_of_the_connection(error: BaseException) -> bool:
+    """Whether there is no connection; a channel may be shut while there is one."""
+    return isinstance(error, MQConnectionError) and not isinstance(error, ChannelShutError)
 
 
 def _is_refused_for_good(error: BaseException) -> bool:
-    """Say whether the broker is up and this user may not do what a first attach needs."""
+    """Whether the broker is up and this user may not do what a first attach needs."""
     if refused_for_good(error):
         return True
     cause: BaseException | None = error

@@ -6,6 +6,7 @@ A message is parked when the broker has confirmed it there, and only then settle
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 from pika.exceptions import ChannelClosedByBroker
 
@@ -29,19 +30,18 @@ class ParkingError(MQError):
     """A message that failed could not be parked; the message says why."""
 
 
-class Parking:
-    """Park the failed messages of one queue; called on its consumer's threads.
+class Parking(NamedTuple):
+    """Where the failed messages of one queue are parked.
 
-    Args:
+    Attributes:
         queue: the queue the messages come from.
-        dead_queue: where they go.
+        dead_queue: the queue they are published to.
         max_length: how many messages that queue holds before the oldest is dropped.
     """
 
-    def __init__(self, queue: str, dead_queue: str, max_length: int = 10_000) -> None:
-        self.queue = queue
-        self.dead_queue = dead_queue
-        self._spec = Queue(dead_queue, durable=True, arguments={"x-max-length": max_length})
+    queue: str
+    dead_queue: str
+    max_length: int
 
     def park(self, connections: Connections, failed: FailedMessage, timeout: float) -> None:
         """Publish a message to the dead-letter queue and wait until it is there.
@@ -57,6 +57,8 @@ class Parking:
         Raises:
             ParkingError: the message is not parked, and must not be acknowledged.
         """
+        arguments = {"x-max-length": self.max_length}
+        spec = Queue(self.dead_queue, durable=True, arguments=arguments)
         error: BaseException | None = None
         for form in FORMS:
             message = Message(
@@ -65,7 +67,7 @@ class Parking:
                 failed.delivery.body,
                 parked_properties(failed, self.queue, form),
                 mandatory=True,
-                declare=lambda facts: declare_queue(self._spec, facts),
+                declare=lambda facts: declare_queue(spec, facts),
             )
             try:
                 with tracing.parking(self.dead_queue, failed.delivery.properties):

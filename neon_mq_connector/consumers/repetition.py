@@ -1,4 +1,4 @@
-"""Which deliveries come again although their callback has started.
+"""Recognise deliveries that come again although their callback has started.
 
 Of messages that are acknowledged when their callback starts, the broker may not have read the last
 acks when a session was lost; it delivers those once more. Nothing on the wire says that it is the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from pika.spec import BasicProperties
 
@@ -21,20 +21,15 @@ from neon_mq_connector.link import RawDelivery, decode_delivery
 _BROKERS_HEADERS = ("x-delivery-count", "x-acquired-count")
 
 
-class _Digest(NamedTuple):
-    """What is kept of a delivery: all but its body, of which the size and the hash are."""
-
-    arguments: bytes
-    header: bytes
-    size: int
-    body_hash: int
+#: What is kept of a delivery: the arguments, the header, and the size and the hash of the body.
+_Digest = tuple[bytes, bytes, int, int]
 
 
 class StartedDeliveries:
-    """The last deliveries of one session whose callback has started, and those where it never did.
+    """The last deliveries of one session whose callback has started, or will never start.
 
-    `started` and `never_started` are for any thread; they append. The lock owns what is left to be
-    recognised, which is made up at the first question.
+    Any thread may call its methods. The lock owns `_left`, the keys that are not recognised yet; it
+    is made at the first question.
 
     Args:
         size: how many are kept: as many as the broker may count as unacknowledged.
@@ -58,10 +53,10 @@ class StartedDeliveries:
         self._never_started.append(_digest(message))
 
     def recognise(self, message: RawDelivery) -> bool:
-        """Say whether a message that comes again was started on this session, once for each.
+        """Whether a message that comes again was started on this session; True once for each.
 
-        Where several messages are equal it cannot be known which of them comes again; then it is
-        none: none may be lost.
+        Of several equal messages it cannot be known which comes again. Then it is False: none may
+        be lost.
         """
         key = _key(_digest(message))
         with self._lock:
@@ -75,15 +70,16 @@ class StartedDeliveries:
 
 def _digest(message: RawDelivery) -> _Digest:
     arguments, header, body = message
-    return _Digest(arguments, header, len(body), hash(body))
+    return arguments, header, len(body), hash(body)
 
 
 def _key(digest: _Digest) -> tuple[str, str, BasicProperties | None, int, int]:
     """Return what is the same whenever a message is delivered."""
+    arguments, header, size, body_hash = digest
     try:
-        method, properties, _ = decode_delivery((digest.arguments, digest.header, b""))
+        method, properties, _ = decode_delivery((arguments, header, b""))
     except FrameError:
-        return "", "", None, digest.size, digest.body_hash  # never started
+        return "", "", None, size, body_hash  # never started
     headers = properties.headers or {}
     properties.headers = {k: v for k, v in headers.items() if k not in _BROKERS_HEADERS}
-    return method.exchange, method.routing_key, properties, digest.size, digest.body_hash
+    return method.exchange, method.routing_key, properties, size, body_hash

@@ -6,10 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
-from neon_mq_connector.consumers.outages import ConsumerObserver
-from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.errors import ChannelShutError, MQConnectionError
 from neon_mq_connector.threads.guard import Guard
 
 
@@ -54,48 +52,15 @@ class SelectConsumerThread(BaseConsumerThread):
         That is once per outage, and once for a stop while it is open.
         """
 
-    def _make_observer(self) -> ConsumerObserver:
-        return _Hooks(self)
+    def _make_consumer(self, **hooks: Any) -> Consumer:
+        return super()._make_consumer(
+            call_hook=self._call_hook, told_after=lambda: self.max_connection_failed_attempts
+        )
 
-
-class _Hooks(ConsumerObserver):
-    """Call the hooks of a consumer thread. `_failed` is owned by that thread."""
-
-    bears_moves = False  # they tell of the one connection
-
-    def __init__(self, thread: SelectConsumerThread) -> None:
-        self._thread = thread
-        self._failed = 0
-
-    def opened(self, session: Session) -> None:
-        self._failed = 0
-        self._call("on_connected", session.connection)
-        self._call("on_channel_open", session.channel)
-
-    def attempt_failed(self, error: BaseException) -> None:
-        if not _is_of_the_connection(error):
-            return
-        self._failed += 1
-        if self._failed <= max(1, self._thread.max_connection_failed_attempts):
-            self._call("on_connection_fail", self._thread.connection, error)
-
-    def closed(self, session: Session, error: BaseException) -> None:
-        self._call("on_close", session.connection, error)
-
-    def is_to_be_told(self, error: BaseException) -> bool:
-        if not _is_of_the_connection(error):
-            return True
-        return self._failed >= self._thread.max_connection_failed_attempts
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        with Guard("consumer %s: its hook %s", self._thread.name, name):
-            hook = getattr(self._thread, name)
+    def _call_hook(self, name: str, *arguments: Any) -> None:
+        with Guard("consumer %s: its hook %s", self.name, name):
+            hook = getattr(self, name)
             hook(*_as_many_as_it_takes(hook, arguments))
-
-
-def _is_of_the_connection(error: BaseException) -> bool:
-    """Say whether there is no connection; a channel may be shut while there is one."""
-    return isinstance(error, MQConnectionError) and not isinstance(error, ChannelShutError)
 
 
 def _as_many_as_it_takes(

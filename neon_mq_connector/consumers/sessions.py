@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.callback_channel import add_stand_ins
 from neon_mq_connector.consumers.consumed_queue import declare
-from neon_mq_connector.consumers.outages import ConsumerObserver
 from neon_mq_connector.consumers.session import Session, SessionHost
 from neon_mq_connector.errors import MQError, StoppedError
 from neon_mq_connector.link import ChannelEvents, Waiter
@@ -25,7 +25,7 @@ class Sessions:
     Args:
         host: the consumer.
         connections: how to reach the broker.
-        observer: told of sessions that are opened and closed.
+        call_hook: called with the name of a hook of `SelectConsumerThread` and its arguments.
 
     Attributes:
         latest: the session of the last attachment, which may be over.
@@ -33,14 +33,14 @@ class Sessions:
     """
 
     def __init__(
-        self, host: SessionHost, connections: Connections, observer: ConsumerObserver
+        self, host: SessionHost, connections: Connections, call_hook: Callable[..., object]
     ) -> None:
         self.latest: Session | None = None
         self.former: Session | None = None
-        self._opened: Session | None = None  # as the observer knows
+        self._opened: Session | None = None  # as the hooks were told
         self._host = host
         self._connections = connections
-        self._observer = observer
+        self._call_hook = call_hook
         self._waiter: Waiter[Any] = Waiter()  # a stop ends it
 
     @property
@@ -72,7 +72,8 @@ class Sessions:
         """
         session = self._open(reset=reset, answering=answering and self._connections.may_answer)
         self._opened = session
-        self._observer.opened(session)
+        self._call_hook("on_connected", session.connection)
+        self._call_hook("on_channel_open", session.channel)
         return session
 
     def _open(self, *, reset: bool, answering: bool) -> Session:
@@ -200,10 +201,10 @@ class Sessions:
             self.latest.end()
 
     def note_end(self, error: BaseException) -> bool:
-        """Tell the observer that the session is closed; return whether there was an open one."""
+        """Tell users that the session is closed; return whether there was an open one."""
         session, self._opened = self._opened, None
         if session is None:
             return False
         session.connection.closed(error)
-        self._observer.closed(session, error)
+        self._call_hook("on_close", session.connection, error)
         return True
