@@ -1,10 +1,10 @@
-"""How often a message was tried before, as far as that is known.
+"""How often a message was tried before, as far as its headers tell.
 
 Two counts come with messages: ``x-delivery-count`` from quorum queues, and ``x-death`` from
 dead-lettering. Neither is the number of tries of a callback: on RabbitMQ 4.0 a lost connection
-counts as a delivery for every message that was only sent ahead (from 4.3 on only rejects do). And
-any sender may forge them: the broker replaces them when it delivers again, or dead-letters. So they
-are believed only as far as they can be true, and may only make the tries fewer.
+counts as a delivery for every message that was only sent ahead (from 4.3 on only rejects do). Any
+sender may forge them, since the broker replaces them only when it delivers again or dead-letters.
+So they are believed as far as they can be true, and only make the tries fewer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TIMED_OUT = re.compile(r"delivery acknowledgement .* timed out. Timeout value u
 
 
 def delivery_count(delivery: Delivery) -> int:
-    """Read how often a quorum queue has delivered a message before; 0 for other queues."""
+    """Return how often a quorum queue has delivered a message before; 0 for other queues."""
     headers = delivery.properties.headers
     if not headers or not delivery.method.redelivered:
         return 0
@@ -36,7 +36,7 @@ def delivery_count(delivery: Delivery) -> int:
 
 
 def rejections(properties: BasicProperties, queue: str) -> int:
-    """Read how often a message was rejected from a queue and came back by dead-lettering."""
+    """Return how often a message was rejected from a queue and came back by dead-lettering."""
     deaths = (properties.headers or {}).get("x-death")
     if not isinstance(deaths, list):
         return 0
@@ -52,7 +52,7 @@ def rejections(properties: BasicProperties, queue: str) -> int:
 
 
 def delivery_limit(queue_arguments: Mapping[str, Any]) -> int | None:
-    """Say after how many deliveries a quorum queue drops a message.
+    """Return after how many deliveries a quorum queue drops a message.
 
     Args:
         queue_arguments: as the queue was declared here. An operator may have declared it otherwise,
@@ -66,37 +66,12 @@ def delivery_limit(queue_arguments: Mapping[str, Any]) -> int | None:
 
 
 def ack_timeout(error: BaseException) -> float | None:
-    """Read from the end of a channel how long the broker has waited for an ack in vain, if it did.
+    """Return for how many seconds the broker has waited for an ack before it closed the channel.
 
-    Returns:
-        Seconds; None when the channel ended for another reason.
+    None when the channel ended for another reason.
     """
     cause = error.__cause__
     found = (
         _TIMED_OUT.search(cause.reply_text) if isinstance(cause, ChannelClosedByBroker) else None
     )
     return int(found.group(1)) / 1000 if found else None
-
-
-class LateAcks:
-    """How often the broker has waited in vain for the ack of a message that it delivers again.
-
-    Only what this process remembers keeps the callback from being called for ever. Written by one
-    thread, read by any; each entry has cost the broker's whole patience, so there are few.
-    """
-
-    def __init__(self) -> None:
-        self._counts: dict[object, int] = {}
-
-    def add(self, delivery: Delivery) -> None:
-        """Note that it was so for a message."""
-        key = _fingerprint(delivery)
-        self._counts[key] = self._counts.get(key, 0) + 1
-
-    def count(self, delivery: Delivery) -> int:
-        """Say how often it was so for a message."""
-        return self._counts.get(_fingerprint(delivery), 0) if self._counts else 0
-
-
-def _fingerprint(delivery: Delivery) -> object:
-    return delivery.properties.message_id, len(delivery.body), hash(delivery.body)

@@ -305,7 +305,7 @@ class Dispatcher:
             session.started.started(message.raw)  # this ack may be lost too
             session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
-        count, late = delivery_count(delivery), self._failures.late_acks.count(delivery)
+        count, late = delivery_count(delivery), self._failures.late_acks(message)
         self.highest_delivery_count = max(self.highest_delivery_count, count)
         limit = self._delivery_limit
         if late >= self._max_tries:

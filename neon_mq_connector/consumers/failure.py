@@ -1,9 +1,9 @@
 """What becomes of a message whose callback raised: held and tried again, then parked.
 
 Held messages wait in this process, unsettled, while those behind them are handled. They lose their
-place in the order and take part of the prefetch; when they fill half of it, more are parked early,
-unless it is their answers that a broken line has lost.
-What cannot be parked is kept as well, and parked when that is possible again.
+place in the order and take part of the prefetch. When they fill half of it, more are parked early,
+unless they failed because a broken line has lost their answers. Messages that cannot be parked are
+kept, and parked as soon as that is possible.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import itertools
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.attempts import LateAcks, ack_timeout, rejections
+from neon_mq_connector.consumers.attempts import ack_timeout, rejections
 from neon_mq_connector.consumers.parked_form import FailedMessage
 from neon_mq_connector.consumers.parking import Parking, ParkingError
 from neon_mq_connector.consumers.registration import Registration
@@ -51,18 +51,9 @@ _LASTING = (
 _REJECT_AGAIN = ExponentialBackoff()
 
 
-class _Held(NamedTuple):
-    """A message that waits, unsettled; of two that are due, the one that was held first.
-
-    Attributes:
-        due: until when, on the monotonic clock, in seconds.
-        number: for the order.
-        message: the message; its `attempt` is the next one, 0 when it is to be rejected.
-    """
-
-    due: float
-    number: int
-    message: ReceivedMessage
+#: A message that waits, unsettled: until when, on the monotonic clock; a number for the order; and
+#: the message. Its `attempt` is the next one, 0 when it is to be rejected.
+_Held = tuple[float, int, ReceivedMessage]
 
 
 class _Kept(NamedTuple):
@@ -80,18 +71,17 @@ class _Kept(NamedTuple):
 class FailurePolicy:
     """Decide on failed messages, and keep those that are tried again or cannot be parked.
 
-    `_lock` owns `_held` and `_kept`; only the consumer's thread takes out of them. `late_acks` is
-    written by the I/O thread.
+    `_lock` owns `_held` and `_kept`; only the consumer's thread takes out of them. `_late_acks` is
+    written by the I/O thread; each entry costs the broker's whole patience, so there are few.
 
     Args:
         registration: the policy and the name of the dead-letter queue.
         connections: how to reach that queue.
-        wake: has the consumer's thread look at what is due.
+        wake: wakes the consumer's thread, which then looks at what is due.
 
     Attributes:
         parked: how many messages were parked.
         trouble: why nothing can be parked, while that is so.
-        late_acks: which messages were not acknowledged in the broker's time.
     """
 
     def __init__(
@@ -99,7 +89,7 @@ class FailurePolicy:
     ) -> None:
         self.parked = 0
         self.trouble: ParkingError | None = None
-        self.late_acks = LateAcks()
+        self._late_acks: Counter[object] = Counter()
         self._registration = registration
         self._connections = connections
         self._wake = wake
@@ -127,19 +117,19 @@ class FailurePolicy:
     def next_due(self) -> float | None:
         """In how many seconds there is something to do; None when nothing waits."""
         with self._lock:
-            times = [self._held[0].due] if self._held else []
+            times = [self._held[0][0]] if self._held else []
             if self._kept:
                 times.append(self._park_at)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def pop_due(self) -> ReceivedMessage | None:
-        """Take out a message that is to be tried again now; None when there is none.
+        """Remove and return a message that is to be tried again now; None when there is none.
 
-        What is to be rejected is. What came on a session that has ended is dropped.
+        Messages that are due to be rejected are. Those of a session that has ended are dropped.
         """
         while True:
             with self._lock:
-                if not self._held or self._held[0].due > time.monotonic():
+                if not self._held or self._held[0][0] > time.monotonic():
                     return None
                 due, _number, message = heapq.heappop(self._held)
             if not message.session.is_attached:
@@ -150,19 +140,19 @@ class FailurePolicy:
             message.session.settlement.send(message, Outcome.REJECT)
 
     def park_due(self) -> None:
-        """Park what is kept, if it is time to try that again."""
+        """Park the messages that are kept, if it is time to try that again."""
         if self._kept and time.monotonic() >= self._park_at:
             with contextlib.suppress(ParkingError):  # it is kept on, and the trouble shows
                 self._park_kept()
 
     def before_attach(self) -> None:
-        """Have what is kept parked soon; at once if there is too much of it.
+        """Forget what the broker delivers again, and park what is kept if no more may be kept.
 
         Raises:
-            ParkingError: there still is.
+            ParkingError: it cannot be parked.
         """
         with self._lock:
-            self._held = [each for each in self._held if each.message.session.is_attached]
+            self._held = [each for each in self._held if each[2].session.is_attached]
             heapq.heapify(self._held)
             self._kept = deque(each for each in self._kept if not _was_taken_back(each))
         self._park_at = 0.0
@@ -172,17 +162,18 @@ class FailurePolicy:
             self._park_kept()
 
     def release(self, deadline: float) -> None:
-        """Give back what is not acknowledged; what is gets a last chance to be parked.
+        """Give back unsettled messages; try for the last time to park those that are acknowledged.
 
         Args:
             deadline: until when the consumer has to end, on the monotonic clock.
         """
         with self._lock:
-            held, self._held = self._held, []
-            kept, self._kept = self._kept, deque(x for x in self._kept if x.message is None)
-        for message in (*(each.message for each in held), *(each.message for each in kept)):
-            if message is not None:
-                message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
+            unsettled = [message for _due, _number, message in self._held]
+            unsettled += [each.message for each in self._kept if each.message is not None]
+            self._held = []
+            self._kept = deque(each for each in self._kept if each.message is None)
+        for message in unsettled:
+            message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
         try:
             self._park_kept(deadline)
         except ParkingError as error:
@@ -190,7 +181,7 @@ class FailurePolicy:
             self._kept.clear()
 
     def _park_kept(self, deadline: float | None = None) -> None:
-        """Park what is kept, in order, until that raises `ParkingError`; the rest stays."""
+        """Park the messages that are kept, in order, until one cannot be."""
         timeout = self._connections.policy.operation_timeout
         try:
             while self._kept:
@@ -211,15 +202,19 @@ class FailurePolicy:
     # -- any thread ----------------------------------------------------------------------------
 
     def session_ended(self, session: Session, error: BaseException) -> None:
-        """Note for which ack the broker has waited in vain, if that has ended a session."""
+        """Note which message was not acknowledged in time, if that has ended a session."""
         waited, oldest = ack_timeout(error), session.settlement.oldest()
         if waited is None or oldest is None:
             return
         if time.monotonic() - oldest.started > waited / 2:
-            self.late_acks.add(_delivery(oldest))
+            self._late_acks[_fingerprint(oldest)] += 1
+
+    def late_acks(self, message: ReceivedMessage) -> int:
+        """Return how often the broker has waited in vain for the ack of a message."""
+        return self._late_acks[_fingerprint(message)] if self._late_acks else 0
 
     def stop_holding(self) -> None:
-        """From now on give a failed message back instead of holding it."""
+        """Give failed messages back from now on, instead of holding them."""
         self._stopping = True
 
     def gives_up(self, message: ReceivedMessage, error: BaseException) -> bool:
@@ -233,12 +228,12 @@ class FailurePolicy:
         return self.held >= max(1, self._registration.prefetch_count // 2)
 
     def has_come_back(self, message: ReceivedMessage) -> bool:
-        """Whether a message is one that is rejected, and was brought back by dead-lettering."""
+        """Whether a message was rejected before and brought back by dead-lettering."""
         is_rejected = self._parking is None or self._registration.reject_when_unparkable
         return is_rejected and _rejections(message) > 0
 
     def try_again(self, message: ReceivedMessage) -> None:
-        """Hold a message that was claimed by the caller until its next try."""
+        """Hold a message until its next try; the caller has claimed it."""
         if self._stopping:
             message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
         else:
@@ -246,31 +241,11 @@ class FailurePolicy:
             self._hold(message, delay, message.attempt + 1)
 
     def give_up(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Park a message that is not to be tried (again), or have the broker dead-letter it.
-
-        It was claimed by the caller.
-        """
-        tries = message.attempt + _rejections(message)
-        tries = max(tries, self.late_acks.count(_delivery(message)))
-        self._give_up(message, error, tries)
-
-    def failed_acknowledged(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Park a message that was acknowledged on receipt, now or as soon as that is possible."""
-        if self._parking is not None:
-            failed = FailedMessage.of(_delivery(message), error, 1)
-            self._park_or_keep(message.session, _Kept(failed, None))
-
-    def _hold(self, message: ReceivedMessage, delay: float, attempt: int) -> None:
-        message.attempt = attempt
-        with self._lock:
-            held = _Held(time.monotonic() + delay, next(self._numbers), message)
-            heapq.heappush(self._held, held)
-        self._wake()
-
-    def _give_up(self, message: ReceivedMessage, error: BaseException, tries: int) -> None:
+        """Park a message, or reject it where nothing is parked; the caller has claimed it."""
         if self._parking is None:
             self._reject(message)
             return
+        tries = max(message.attempt + _rejections(message), self.late_acks(message))
         kept = _Kept(FailedMessage.of(_delivery(message), error, tries), message)
         if not self._registration.reject_when_unparkable:
             self._park_or_keep(message.session, kept)
@@ -281,10 +256,23 @@ class FailurePolicy:
             LOG.error("%s; it is rejected", failure)
             self._reject(message)
 
-    def _reject(self, message: ReceivedMessage) -> None:
-        """Reject a message; one that came back by dead-lettering after a while only.
+    def failed_acknowledged(self, message: ReceivedMessage, error: BaseException) -> None:
+        """Park a message that was acknowledged on receipt, or keep it until that is possible."""
+        if self._parking is not None:
+            failed = FailedMessage.of(_delivery(message), error, 1)
+            self._park_or_keep(message.session, _Kept(failed, None))
 
-        All that wait so are among the prefetch: it would else be a loop as fast as the broker.
+    def _hold(self, message: ReceivedMessage, delay: float, attempt: int) -> None:
+        message.attempt = attempt
+        with self._lock:
+            due = time.monotonic() + delay
+            heapq.heappush(self._held, (due, next(self._numbers), message))
+        self._wake()
+
+    def _reject(self, message: ReceivedMessage) -> None:
+        """Reject a message; one that came back by dead-lettering is held before.
+
+        Rejected at once it would be a loop as fast as the broker. Here the prefetch bounds it.
         """
         deaths = _rejections(message)
         if deaths and not self._stopping:
@@ -293,7 +281,7 @@ class FailurePolicy:
             message.session.settlement.send(message, Outcome.REJECT)
 
     def _park_or_keep(self, session: Session, kept: _Kept) -> None:
-        """Park a message, or keep it; the consumer pauses when there is no room for more."""
+        """Park a message or keep it; the consumer pauses when there is no room for more."""
         policy, trouble, now = self._connections.policy, self.trouble, time.monotonic()
         if trouble is None:
             try:
@@ -315,7 +303,7 @@ class FailurePolicy:
             session.fail(full)  # from here on no callback starts
 
     def _is_full(self) -> bool:
-        """Whether no more is to be kept; what is not acknowledged is among the prefetch."""
+        """Whether no more may be kept; the prefetch bounds those that are not acknowledged."""
         registration = self._registration
         with self._lock:
             acknowledged = sum(each.message is None for each in self._kept)
@@ -338,6 +326,11 @@ def _was_taken_back(kept: _Kept) -> bool:
 def _delivery(message: ReceivedMessage) -> Delivery:
     assert message.delivery is not None  # it was decoded before it could fail
     return message.delivery
+
+
+def _fingerprint(message: ReceivedMessage) -> object:
+    _method, properties, body = _delivery(message)
+    return properties.message_id, len(body), hash(body)
 
 
 def _rejections(message: ReceivedMessage) -> int:
