@@ -1,7 +1,7 @@
-"""Which acknowledgements may leave as one: an `ack` with ``multiple`` covers every lower tag.
+"""Send acks that follow each other as one: an ack with ``multiple`` covers every lower tag.
 
-It may be sent only when every lower tag of the channel is settled or acknowledged by it. Acking 2
-to 5 while 1 is still being handled would acknowledge 1 too.
+So it may be sent only when every lower tag of the channel is settled or acknowledged by it. Acking
+2 to 5 while 1 is still being handled would acknowledge 1 too.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from neon_mq_connector.errors import FrameError
 
-#: Each tag in between is gone through; a gap is what was given back unseen.
+#: How many tags may be missing between two deliveries; `_advance` goes through each of them.
 _LARGEST_GAP = 2**20
 
 
 class AckCoalescer:
-    """Hold acks back while they follow each other without a gap; all else is sent as it comes.
+    """Hold acks back while they follow each other without a gap; send all others at once.
 
-    Not for several threads: its owner has a lock.
+    Its owner has to lock it.
 
     Args:
         send: sends ``(delivery tag, multiple)``.
@@ -55,7 +55,7 @@ class AckCoalescer:
         return len(self._unsettled)
 
     def unsent_count(self, since: int) -> int:
-        """How many were delivered after a tag for which nothing has been sent."""
+        """How many deliveries after a tag no outcome was sent for."""
         return sum(1 for tag in self._unsettled if tag > since) + self.held
 
     def ack(self, tag: int) -> None:
@@ -73,13 +73,13 @@ class AckCoalescer:
             self.flush()
 
     def settled_otherwise(self, tag: int) -> None:
-        """Note that a delivery is about to be rejected or given back; what is held back leaves."""
+        """Note that a delivery is about to be rejected or requeued; send the acks held back."""
         self.flush()
         self._unsettled.discard(tag)
         self._advance()
 
     def flush(self) -> None:
-        """Send what is held back."""
+        """Send the acks that are held back."""
         held, self.held = self.held, 0
         if held:
             self._send(self._last_held, held > 1)

@@ -1,9 +1,8 @@
-"""When a consumer is to attach to the answering connection.
+"""When a consumer attaches to the answering connection.
 
 Most consumers share a connection that never publishes, so that an alarm of the broker cannot hold
-up their acknowledgements. One whose callbacks answer many requests is better off where an answer
-leaves by the channel on which its request came (`Session.answer`), on a connection shared with
-consumers of that kind only. Which ones are shows when they do it.
+up their acknowledgements. A consumer whose callbacks answer many requests moves to the answering
+connection, where answers leave on the channel of their requests (`Session.answer`).
 """
 
 from __future__ import annotations
@@ -40,11 +39,7 @@ class AnsweringPolicy:
         self._since = 0.0
 
     def answered(self) -> bool:
-        """Note an answer that has left by the publishing connection.
-
-        Returns:
-            Whether it is the last of so many that a move is worth it.
-        """
+        """Note an answer that has left by the publishing connection; return whether to move."""
         if not self._is_allowed:
             return False
         now = time.monotonic()
@@ -54,10 +49,10 @@ class AnsweringPolicy:
         return self._count == _MANY
 
     def lost(self, error: BaseException) -> None:
-        """Look at why a session there has ended: what the broker refuses is not to be tried again.
+        """Stay on the consuming connection from now on, if the broker has refused an answer.
 
-        A message that it refuses closes the channel, or the connection; the request would come
-        again, and again be answered so. On the publishing connection a refusal is told apart.
+        A refused message closes the channel, or the connection, and the request comes again. On the
+        publishing connection a refusal concerns the one message.
         """
         cause = error.__cause__
         if isinstance(cause, pika_errors.ChannelClosedByBroker) or (
@@ -68,7 +63,7 @@ class AnsweringPolicy:
 
 
 def _may_move(registration: Registration) -> bool:
-    """Whether the queue may be without its consumer for a moment, and answers precede acks."""
+    """Whether the queue may lose its consumer for a moment, and answers precede acks."""
     queue = registration.queue
     gone_without = queue.exclusive or queue.auto_delete or "x-expires" in queue.arguments
     is_bound = gone_without or is_bound_to_its_place(registration)

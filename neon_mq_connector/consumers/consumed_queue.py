@@ -1,9 +1,8 @@
-"""Declare what a consumer consumes from, and delete what is to go with it."""
+"""Declare the queue of a consumer, and delete it where it is the consumer's alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 import pika.exceptions as pika_errors
@@ -62,7 +61,7 @@ def declare(
     reset: bool,
     new_waiter: Callable[[], Waiter[Any]],
 ) -> QueueStatus:
-    """Make what is to be consumed from.
+    """Declare a queue, and the exchange that it is bound to.
 
     A durable queue is declared on the channel that is to consume. For one whose node is down
     RabbitMQ (4.0) answers after 67 s and reads nothing else from that channel meanwhile: on the
@@ -70,13 +69,13 @@ def declare(
     the connection, and is declared on the control connection.
 
     Args:
-        registration: what that is.
+        registration: the queue, the exchange and the bindings.
         connections: how to reach the broker.
-        channel: the one that is to consume; it is shut if a durable queue was refused on it and
-            taken as it is.
-        known_as: the name the queue had before, when the broker chose it.
+        channel: the channel that is to consume. It is shut if a durable queue was refused on it and
+            is used as it is.
+        known_as: the name that the broker has chosen for the queue before.
         reset: whether the registration's resets are still to be done.
-        new_waiter: makes the waiter of each step, so that a stop can end it.
+        new_waiter: makes the waiter of each step, which a stop ends.
 
     Raises:
         MQError: the broker refused, or did not answer.
@@ -102,12 +101,8 @@ def declare(
         return declared
 
     def run(step: Step) -> Any:
-        if channel.is_open and isinstance(step, DeclareQueue):
-            declare = partial(channel.declare_queue, step.queue, passive=step.passive)
-            return _refusable(partial(declare, timeout=timeout, waiter=new_waiter()))
-        if channel.is_open and isinstance(step, Bind):
-            bind = partial(channel.bind_queue, step.binding)
-            return _refusable(partial(bind, timeout=timeout, waiter=new_waiter()))
+        if channel.is_open and isinstance(step, (DeclareQueue, Bind)):
+            return _perform(channel, step, timeout, new_waiter())
         return control.perform_step(step, timeout=timeout, waiter=new_waiter())
 
     try:
@@ -122,9 +117,14 @@ def declare(
         raise TopologyError(f"{what}: the broker refused: {refusal}{hint}") from refusal
 
 
-def _refusable(operation: Callable[[], Any]) -> Any:
+def _perform(
+    channel: LinkChannel, step: DeclareQueue | Bind, timeout: float, waiter: Waiter[Any]
+) -> Any:
     try:
-        return operation()
+        if isinstance(step, Bind):
+            return channel.bind_queue(step.binding, timeout=timeout, waiter=waiter)
+        passive = step.passive
+        return channel.declare_queue(step.queue, passive=passive, timeout=timeout, waiter=waiter)
     except MQError as error:
         cause = error.__cause__
         if isinstance(cause, pika_errors.ChannelClosedByBroker):

@@ -1,7 +1,7 @@
 """A consumer of one queue: it attaches, handles what comes, and attaches again after a loss.
 
-`run` is called by one thread, the consumer's own. What other threads want of it is an event in its
-inbox: a function that it calls. Messages wait in the backlog of the dispatcher.
+`run` is called by one thread, the consumer's own. Other threads put events into its inbox:
+functions, which it calls. Messages wait in the backlog of the dispatcher.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Consumer:
     Args:
         registration: what to consume and how.
         connections: how to reach the broker.
-        new_runner: makes what runs the callbacks.
+        new_runner: makes the runner of the callbacks.
         report: called with each error that a user should know of: once per outage, and for each
             callback that raised.
         started: set while it consumes.
@@ -140,11 +140,11 @@ class Consumer:
         return self._stopping
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Have the consumer's thread call something."""
+        """Call a function on the consumer's thread."""
         self._inbox.put(call)
 
     def request_stop(self, timeout: float = _CLOSE_TIMEOUT, *, reason: str = "") -> None:
-        """Have the consumer stop, without waiting: no callback starts any more.
+        """Stop the consumer, without waiting: no callback starts any more.
 
         Args:
             timeout: how long the consumer may wait for the broker's answers then, in seconds.
@@ -163,16 +163,16 @@ class Consumer:
         self.call_soon(_wake_up)
 
     def reattach(self, session: Session, reason: str) -> None:
-        """Have the consumer attach anew: it was found that it gets nothing.
+        """Attach anew, since the consumer was found to get no messages.
 
         Args:
-            session: the one that was looked at; nothing is done when it is over.
+            session: the session that was looked at; ignored when it is over.
             reason: what was found, for health and logs.
         """
         self.call_soon(partial(session.note_end, ConnectionLostError(reason)))
 
     def answered(self, session: Session) -> None:
-        """Take note of an answer that has left by the publishing connection."""
+        """Note an answer that has left by the publishing connection."""
         if self._call_hook is ignore and self._answering.answered():
             self.call_soon(partial(self._move, session))
 
@@ -183,10 +183,10 @@ class Consumer:
     # -- the I/O threads -----------------------------------------------------------------------
 
     def arrived(self, session: Session, batch: Sequence[RawDelivery]) -> None:
-        """Take messages in."""
-        session.subscription.delivered(batch)  # before any of it can be settled
+        """Put messages into the backlog, and wake what handles them."""
+        session.subscription.delivered(batch)  # before any of them can be settled
         self.dispatcher.arrived(session, batch)
-        # a runner that never waits spares waking another thread for it
+        # to wake another thread would be in vain for a runner that never waits
         link, runner = session.link, self.dispatcher.runner
         if runner.never_waits:
             link.call_last(runner.work_off, len(batch))
@@ -196,7 +196,7 @@ class Consumer:
         link.delay_reads(session.settlement.unsettled_count() * each)
 
     def session_ended(self, session: Session, error: MQError) -> None:
-        """Take the end of a session; a callback may still be running."""
+        """Note that a session is over; callbacks may still be running."""
         self.call_soon(partial(session.note_end, error))
         self.failures.session_ended(session, error)
         if session is self.session:
@@ -209,7 +209,7 @@ class Consumer:
     # -- the consumer's thread -----------------------------------------------------------------
 
     def run(self) -> None:
-        """Consume until stopped, or until going on has no sense; returns, never raises."""
+        """Consume until stopped, or until the consumer has to give up; never raises."""
         if not self.lifecycle.move(State.CONNECTING):
             return
         try:
@@ -279,9 +279,9 @@ class Consumer:
             return _wake_up
 
     def _widen(self, session: Session) -> None:
-        """Look whether a prefetch that is smaller than was asked for is still right.
+        """Raise a prefetch that is smaller than was asked for, if that is right by now.
 
-        Callbacks that have left all that may come unsettled may wait for more of it.
+        Callbacks that have left a whole prefetch unsettled may be waiting for more messages.
         """
         is_stuck = (
             self._leaves_all_unsettled(session)
@@ -299,20 +299,20 @@ class Consumer:
         return is_manual and session.settlement.open_count() >= session.prefetch
 
     def _move(self, session: Session) -> None:
-        """Leave a session, and have the loop attach to the answering connection."""
-        if self.failures.held:
+        """Leave a session; the loop then attaches to the answering connection."""
+        # callbacks that leave messages unsettled may rely on their prefetch, which would double
+        leaves_unsettled = session.settlement.open_count() > len(self.dispatcher.runner.running())
+        if self.failures.held or leaves_unsettled:
             return
-        if session.settlement.open_count() > len(self.dispatcher.runner.running()):
-            return  # callbacks leave messages unsettled: the prefetch bounds what is done with them
         try:
-            if self._sessions.may_move(session):  # or the next of many answers asks again
+            if self._sessions.may_move(session):  # else the next of many answers asks again
                 self._sessions.leave(session)
                 self._answering.is_wanted = True
         except MQError as error:  # the end of the session is in the inbox
             LOG.debug("consumer of queue %r: not moved: %s", self.queue, error)
 
     def _note_trouble(self, trouble: ParkingError | None) -> None:
-        """Be failed while what fails cannot be parked, although the rest is handled."""
+        """Set the state to failed while messages cannot be parked, though others are handled."""
         before, self._trouble = self._trouble, trouble
         if trouble is None:
             self.lifecycle.move(State.CONSUMING, only_from=(State.FAILED,))
@@ -350,13 +350,13 @@ class Consumer:
         return not self._stopping
 
     def _pause(self, seconds: float) -> None:
-        """Wait for a stop; events that come meanwhile are called, no message is started."""
+        """Wait for so many seconds, or for a stop; call events meanwhile, but start no message."""
         deadline = time.monotonic() + seconds
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+        while not self._stopping and (left := time_left(deadline)):
             self._call_guarded(self._next_event(left))
 
     def _call_guarded(self, event: Callable[[], object]) -> None:
-        with self._guard, contextlib.suppress(CallbacksEndedError):  # it shows again
+        with self._guard, contextlib.suppress(CallbacksEndedError):  # it is raised again later
             event()
 
     def _tell(self, error: BaseException) -> None:
@@ -398,10 +398,10 @@ class Consumer:
             self._outages.stopped(self.queue, self.vhost, *counts)
 
     def _call_what_is_left(self) -> None:
-        """Call the events that wait: calls of users, and publishes that have failed."""
+        """Call the events that wait: functions of users, and publishes that have failed."""
         while not self._inbox.empty():
             self._call_guarded(self._next_event(0.0))
 
 
 def _wake_up() -> None:
-    """Do nothing: the loop looks at everything after each event."""
+    """Do nothing; after each event the loop looks for all that is due."""

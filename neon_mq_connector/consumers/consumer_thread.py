@@ -1,4 +1,4 @@
-"""What consumer threads have in common: a `threading.Thread` around one `Consumer`."""
+"""The base class of consumer threads: a `threading.Thread` around one `Consumer`."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _CLOSE_TIMEOUT = 5.0
 
 
 def default_error_handler(thread: Any, exception: BaseException) -> None:
-    """Log what went wrong in a consumer.
+    """Log an error of a consumer.
 
     Args:
         thread: the consumer's thread.
-        exception: what went wrong.
+        exception: the error.
     """
     name = getattr(thread, "name", None) or str(thread)
     of_an_outage = isinstance(exception, (BrokerUnreachableError, ConnectionLostError))
@@ -54,7 +54,7 @@ def default_error_handler(thread: Any, exception: BaseException) -> None:
         # an outage is logged where it is noticed, once and not by every consumer
         LOG.debug("consumer %s: %s", name, exception)
         return
-    # what the broker or the network did is said in one line; a callback's fault needs its trace
+    # errors of the broker or the network are one line; those of a callback need their traceback
     trace = None if isinstance(exception, MQError) else exception
     vhost = thread.consumer.vhost if isinstance(thread, BaseConsumerThread) else ""
     LOG.error(
@@ -71,12 +71,13 @@ class BaseConsumerThread(threading.Thread):
     """Consume one queue on a thread of its own; its callbacks run there, one after another.
 
     Made by `MQConnector.register_consumer`, it shares the connector's connections. Constructed
-    directly it owns its connections, opened by `start` and closed by `join`. Either may be done by
-    any thread.
+    directly it owns its connections, opened by `start` and closed by `join`. Any thread may call
+    these.
 
     Args:
         connection_params: where to connect; several for a cluster.
-        queue: the queue's name; empty has the broker choose one, which then is ours alone.
+        queue: the queue's name; empty for a queue that the broker names, which is this consumer's
+            alone.
         callback_func: called with ``(channel, method, properties, body)`` for each message.
         error_func: called with this thread and an exception: once per outage, and for each callback
             that raised.
@@ -87,9 +88,10 @@ class BaseConsumerThread(threading.Thread):
         exchange_reset: delete the exchange before the first attach.
         exchange_type: the type of that exchange.
         args: passed on to `threading.Thread`.
-        registration: instead of all of the above but the callbacks: everything in one value.
+        registration: a description of the consumer, in place of the arguments above but the
+            connection and the callbacks.
         connections: connections to share.
-        owns_connections: close them when the consumer ends.
+        owns_connections: whether to close them when the consumer ends.
         kwargs: passed on to `threading.Thread`.
     """
 
@@ -169,7 +171,7 @@ class BaseConsumerThread(threading.Thread):
 
     @property
     def consumer(self) -> Consumer:
-        """What does the work."""
+        """The consumer that this thread runs."""
         with self._construction:
             if self._consumer is None:
                 made = self._make_consumer()
@@ -179,12 +181,12 @@ class BaseConsumerThread(threading.Thread):
 
     @property
     def is_calling(self) -> bool:
-        """Whether it is this thread or one of its callbacks that asks; it must not wait for it."""
+        """Whether the caller is this thread or one of its callbacks, and must not wait for it."""
         return self is threading.current_thread() or self.consumer.dispatcher.runner.is_calling()
 
     @property
     def can_start(self) -> bool:
-        """Whether `start` has sense: it was not started yet, and its connections are not closed."""
+        """Whether it can be started: it was not yet, and its connections are not closed."""
         shared = self._connections
         return self.ident is None and self.is_consumer_alive and not (shared and shared.is_closed)
 
@@ -199,7 +201,7 @@ class BaseConsumerThread(threading.Thread):
             self._end()
 
     def _end(self) -> None:
-        """Close what is this consumer's alone; it has stopped consuming."""
+        """Close the connections that are this consumer's own; called when it has stopped."""
         if self._owns_connections and self._connections is not None:
             self._connections.close(_CLOSE_TIMEOUT)
 
@@ -208,7 +210,7 @@ class BaseConsumerThread(threading.Thread):
         self.consumer.request_stop()
 
     def join(self, timeout: float | None = None) -> None:
-        """Stop consuming and wait for it; a second time does no harm.
+        """Stop consuming and wait until the consumer has ended; may be called again.
 
         Args:
             timeout: how long to wait at most, in seconds; None for until a running callback
@@ -272,11 +274,7 @@ class BaseConsumerThread(threading.Thread):
 
 
 def known_type(exchange_type: str | ExchangeType | None) -> ExchangeType | str:
-    """Give pika's member for the type of an exchange; a plugin's type stays text.
-
-    Args:
-        exchange_type: the type; None for direct.
-    """
+    """Return pika's member for the type of an exchange (direct for None), or a plugin's name."""
     name = type_name(exchange_type)
     try:
         return ExchangeType(name)
@@ -285,18 +283,15 @@ def known_type(exchange_type: str | ExchangeType | None) -> ExchangeType | str:
 
 
 def type_name(exchange_type: str | ExchangeType | None) -> str:
-    """Give the name of the type of an exchange; direct for None."""
+    """Return the name of the type of an exchange; direct for None."""
     return str(getattr(exchange_type, "value", exchange_type) or "direct")
 
 
 def own_queue(name: str, expires: float = SUBSCRIBER_EXPIRES) -> Queue:
-    """Describe a queue that is one consumer's alone: it survives an outage, not a crash.
+    """Describe a queue that is one consumer's alone: it survives an outage, but no crash.
 
     Args:
-        name: its name; empty has the broker choose one.
+        name: its name; empty for one that the broker chooses.
         expires: after how long without a consumer the broker deletes it, in seconds (300).
-
-    Returns:
-        The queue: durable, and deleted by the broker when unused for a while.
     """
     return Queue(name, durable=True, arguments={"x-expires": int(expires * 1000)})

@@ -1,4 +1,4 @@
-"""Decide for each message whether its callback is to run, and what follows when it has."""
+"""Decide for each message whether its callback runs, and what follows when it has ended."""
 
 from __future__ import annotations
 
@@ -70,12 +70,9 @@ class Dispatcher:
         self.last_message: float | None = None
         self.highest_delivery_count = 0
         self.backlog: deque[ReceivedMessage] = deque()
+        self._registration = registration
         self._mode = registration.ack
         self._label = registration.label
-        self._is_quorum = registration.queue.arguments.get("x-queue-type") == "quorum"
-        self._delivery_limit = delivery_limit(registration.queue.arguments)
-        self._max_tries = registration.retry.attempts
-        self._hides_messages = registration.hide_error_messages
         self._failures = failures
         self.report = report
         self.call_soon = call_soon
@@ -88,12 +85,13 @@ class Dispatcher:
 
         A quorum queue counts that, and drops what it has counted often (RabbitMQ 4.0).
         """
-        return self._is_quorum or self.highest_delivery_count > 0
+        arguments = self._registration.queue.arguments
+        return arguments.get("x-queue-type") == "quorum" or self.highest_delivery_count > 0
 
     # -- the consumer's thread -----------------------------------------------------------------
 
     def retry_due(self) -> None:
-        """Try again what is due; drop what was delivered on a session that has ended."""
+        """Try messages again that are due, and park what can be parked again."""
         failures = self._failures
         failures.park_due()
         while not self._stopped and (message := failures.pop_due()) is not None:
@@ -103,12 +101,12 @@ class Dispatcher:
     # -- any thread ----------------------------------------------------------------------------
 
     def arrived(self, session: Session, batch: Sequence[RawDelivery]) -> None:
-        """Put messages into the backlog, in their order; the runner is to work them off."""
+        """Append messages to the backlog, for the runner."""
         now = time.monotonic()
         self.backlog.extend([ReceivedMessage(session, raw, now) for raw in batch])
 
     def stop_starting(self) -> None:
-        """Start no callback any more; what was not started goes back when the channel closes."""
+        """Start no callback any more; the broker takes the others back with the channel."""
         self._stopped = True
         self._failures.stop_holding()
         self.runner.stop_starting()
@@ -122,14 +120,7 @@ class Dispatcher:
         return sorted(self.runner.running(), key=lambda each: each.since)
 
     def give_back_older(self, seconds: float) -> int:
-        """Return to the broker what has waited here for long and is not started, in its order.
-
-        Args:
-            seconds: for how long.
-
-        Returns:
-            How many messages were given back.
-        """
+        """Requeue messages that have waited here for so many seconds, in order; return how many."""
         before = time.monotonic() - seconds
         count, backlog = 0, self.backlog
         with contextlib.suppress(IndexError):  # no more waits
@@ -145,22 +136,21 @@ class Dispatcher:
         return count
 
     def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Treat a message whose callback's publish was not confirmed as one that failed."""
+        """Treat a message as failed, since a publish of its callback was not confirmed."""
         with bound_log_fields(message.log_fields):
             self.report(error)
         if self._failures.gives_up(message, error):
-            self._answer_error(message, error)
-            self._failures.give_up(message, error)
+            self._answer_and_give_up(message, error)
         else:
             self._failures.try_again(message)
 
     # -- called by the runner ------------------------------------------------------------------
 
     def take_up(self, message: ReceivedMessage) -> Delivery | None:
-        """Note that the callback of a message starts now, if it is to run at all.
+        """Note that the callback of a message starts now, unless it is not to run.
 
         Returns:
-            The message; None when its callback is not to run: all is done that is to be done then.
+            The message; None when its callback is not to run, and the message was dealt with.
         """
         session = message.session
         if self._stopped or not session.is_attached:
@@ -175,9 +165,8 @@ class Dispatcher:
             except FrameError as error:
                 self._unreadable(message, error)
                 return None
-            # of most messages there is nothing to ask
-            suspect = delivery.properties.headers or delivery.method.redelivered
-            if suspect and not self._is_wanted(message, delivery):
+            may_be_unwanted = delivery.properties.headers or delivery.method.redelivered
+            if may_be_unwanted and not self._is_wanted(message, delivery):
                 return None
         if self._mode is AckMode.ON_RECEIPT:
             session.started.started(message.raw)
@@ -187,11 +176,11 @@ class Dispatcher:
         return delivery
 
     def returned(self, message: ReceivedMessage, channel: Any) -> None:
-        """Take the end of a callback that has returned.
+        """Acknowledge the message of a callback that has returned, where that is its ack mode.
 
         Args:
-            message: what it was called with.
-            channel: the callback's, which knows what it has published.
+            message: the message.
+            channel: the callback's channel, which knows what it has published.
         """
         self.handled += 1
         if (durations := metrics.callback_seconds) is not None:
@@ -200,7 +189,7 @@ class Dispatcher:
             channel.basic_ack(message.tag)
 
     def raised(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Take the end of a callback that has raised."""
+        """Deal with the message of a callback that has raised."""
         if isinstance(error, ReaderGoneError):
             self._nobody_reads(message)
             return
@@ -212,9 +201,9 @@ class Dispatcher:
         self.runner.aside(partial(self._deal_with, message, error))
 
     def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Take the end of a callback that a stop has cancelled: its message goes back.
+        """Requeue the message of a callback that a stop has cancelled.
 
-        One that was acknowledged before cannot; it has failed.
+        One that was acknowledged on receipt has failed.
         """
         if self._mode is AckMode.ON_RECEIPT:
             self.raised(message, error)
@@ -222,10 +211,10 @@ class Dispatcher:
             message.session.settlement.settle(message.tag, Outcome.NACK_AND_REQUEUE)
 
     def _nobody_reads(self, message: ReceivedMessage) -> None:
-        """Take the end of a callback whose answer is not read any more: it is done."""
+        """Acknowledge the message of a callback that has ended since its answer is not read."""
         LOG.info("queue %r: an answer is read no longer; its callback ends", message.session.queue)
         self.returned(message, message.channel)
-        if message.session.settlement.is_open(message.tag):  # which its callback was to acknowledge
+        if message.session.settlement.is_open(message.tag):  # its callback was to acknowledge it
             message.channel.basic_ack(message.tag)
 
     def _deal_with(self, message: ReceivedMessage, error: BaseException) -> None:
@@ -242,31 +231,31 @@ class Dispatcher:
         elif not failures.gives_up(message, error):
             if settlement.claim(message.tag):
                 failures.try_again(message)
-        # answered while it is open: so the answer can follow parts that went out on its channel
+        # answered before it is settled: so the answer can follow parts on its request's channel
         elif self._answer_error(message, error):
             message.channel.basic_ack(message.tag)
         elif settlement.claim(message.tag):
             failures.give_up(message, error)
 
     def _answer_error(self, message: ReceivedMessage, error: BaseException) -> bool:
-        """Tell the sender, but not each time that a message comes round; see `answer_error`."""
+        """Send the error answer, once for a message that dead-lettering brings back."""
         if self._failures.has_come_back(message):
             return False
-        return answer_error(message, error, hide_message=self._hides_messages)
+        return answer_error(message, error, hide_message=self._registration.hide_error_messages)
 
     def _give_up(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Have a message parked that no callback is to see."""
+        """Park a message without calling its callback."""
         settlement = message.session.settlement
         settlement.start(message)
         if settlement.claim(message.tag):
-            self.runner.aside(partial(self._park_untried, message, error))
+            self.runner.aside(partial(self._answer_and_give_up, message, error))
 
-    def _park_untried(self, message: ReceivedMessage, error: BaseException) -> None:
+    def _answer_and_give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         self._answer_error(message, error)
         self._failures.give_up(message, error)
 
     def _unreadable(self, message: ReceivedMessage, error: FrameError) -> None:
-        """Park a message whose properties make no sense: any sender can make such a one."""
+        """Park a message whose properties cannot be decoded."""
         arguments, raw_properties, body = message.raw
         try:
             method = decode_method(arguments)
@@ -279,7 +268,7 @@ class Dispatcher:
         self._give_up(message, error)
 
     def _is_wanted(self, message: ReceivedMessage, delivery: Delivery) -> bool:
-        """Whether a message of which there is something to ask is to be handled; or settle it."""
+        """Whether the callback of a message is to run; otherwise the message is settled here."""
         session = message.session
         properties, tag = delivery.properties, delivery.method.delivery_tag
         allowed = time_allowed(properties)
@@ -307,8 +296,8 @@ class Dispatcher:
             return False
         count, late = delivery_count(delivery), self._failures.late_acks(message)
         self.highest_delivery_count = max(self.highest_delivery_count, count)
-        limit = self._delivery_limit
-        if late >= self._max_tries:
+        limit = delivery_limit(self._registration.queue.arguments)
+        if late >= self._registration.retry.attempts:
             reason = f"its ack came too late for the broker {late} times"
         elif count and limit is not None and limit - 1 <= count <= limit:  # or else it is forged
             reason = f"delivered {count} times before; the broker drops a message after {limit}"

@@ -1,7 +1,7 @@
-"""How many messages the broker sends ahead: as many as were asked for, or as few as are wise.
+"""How many messages the broker sends ahead: as many as were asked for, or fewer.
 
-The number is changed while messages flow (`Session.adjust`), so the queue never is without its
-consumer and nothing is given back.
+The number is changed while messages flow (`Subscription.adjust`), so that the queue always has its
+consumer and no message is given back.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable
 
 from neon_mq_connector.consumers.registration import Registration
 
-#: What every RabbitMQ takes (`max_message_size` of 4.0): until sizes are known, the size assumed.
+#: The size that is assumed until sizes are known: `max_message_size` of RabbitMQ 4.0.
 _LARGEST_MESSAGE = 16 * 2**20
 #: The mean is one of at least so many messages.
 _SHORTEST_WINDOW = 10
-#: What AMQP's "no limit" is bounded to.
+#: The prefetch count that stands for AMQP's "no limit".
 MOST_PREFETCHED = 65_535
 
 
 def is_bound_to_its_place(registration: Registration) -> bool:
-    """Whether to start another consumer changes what the queue delivers, or to whom."""
+    """Whether starting another consumer changes what the queue delivers, or to which consumer."""
     arguments = registration.queue.arguments
     is_stream = arguments.get("x-queue-type") == "stream"
     return is_stream or bool(arguments.get("x-single-active-consumer"))
@@ -29,21 +29,21 @@ def is_bound_to_its_place(registration: Registration) -> bool:
 class Flow:
     """Choose the prefetch count of a consumer.
 
-    Messages that wait here are to stay within ``inbox_max_bytes``: so the prefetch count times the
-    mean size of the last messages must. A message may be as large as it wants, so each session
-    begins with few, and takes more once it has seen some.
+    Messages that wait here must stay within ``inbox_max_bytes``, and so must the prefetch count
+    times the mean size of the last messages. Since messages may be large, a session begins with
+    few, and takes more once it has seen some.
 
-    The sizes are owned by the session's I/O thread. The rest is set by any thread.
+    The sizes are owned by the session's I/O thread. Any thread sets the rest.
 
     Args:
-        registration: what was asked for.
-        held: how many messages are held for another try; they take part of the prefetch.
-        is_unstable: whether a lost connection would count against what was sent ahead.
+        registration: the prefetch count and the bytes that were asked for.
+        held: returns how many messages are held for another try; they take part of the prefetch.
+        is_unstable: whether a lost connection would count against messages that were sent ahead.
 
     Attributes:
         asked: the prefetch count that was asked for.
         can_change: whether the prefetch may change while a session lasts.
-        is_unstable: as it was given.
+        is_unstable: as given.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Flow:
         """Return the prefetch count of a new session.
 
         Args:
-            messages: how many wait in the queue; if they are few their sizes show in time.
+            messages: how many wait in the queue; where they are few, their sizes are seen in time.
             is_ours: whether the queue is as it was registered. Otherwise it may have a single
-                active consumer, whose place would be lost: it begins with the full number.
+                active consumer, whose place a change would cost: it begins with the full number.
         """
         self._seen, self._mean = 0, 0.0
         few = max(1, self._max_bytes // _LARGEST_MESSAGE)
@@ -85,25 +85,22 @@ class Flow:
         Args:
             count: how many.
             size: of their bodies in all, in bytes.
-            unsettled: how many messages there are now that are not settled. They stay whatever the
-                prefetch of the next consumer is: the two together may fill the room twice.
+            unsettled: how many messages are unsettled now. They stay whatever the prefetch of the
+                next consumer is: the two together may take twice the bytes.
         """
         window = max(_SHORTEST_WINDOW, self.asked // 2)
         self._seen = seen = min(self._seen + count, window)
         self._mean += (size / count - self._mean) * min(1.0, count / seen)
         in_all = int(self._max_bytes / max(1.0, self._mean))
         room = max(1, min(in_all, 2 * in_all - unsettled))
-        if in_all < self._fits or room >= 2 * self._fits:  # not to and fro for a little
+        if in_all < self._fits or room >= 2 * self._fits:  # small changes are not worth it
             self._fits = room
 
     def note_slow(self, seconds: float) -> bool:
-        """Take no more than can be handled at once, for some time.
-
-        Args:
-            seconds: from now on.
+        """Take no more than can be handled at once, for so many seconds.
 
         Returns:
-            Whether that is news.
+            Whether it was not so already.
         """
         now = time.monotonic()
         is_news = self._slow_until < now
@@ -111,19 +108,19 @@ class Flow:
         return is_news
 
     def note_stuck(self) -> None:
-        """Take as many as were asked for, from now on: callbacks settle none before they have them.
+        """Take as many as were asked for from now on, but for the time after a lost connection.
 
-        Only the time after a lost connection is an exception: it ends by itself.
+        Callbacks collect messages, and settle none before they have so many.
         """
         self._collects = self._collects or self._limit() < self.asked
 
     def wanted(self, present: int, unsettled: int = 0) -> int:
-        """Return what the prefetch count of a session is to be now.
+        """Return the prefetch count that a session is to have now.
 
         Args:
-            present: what it is.
-            unsettled: how many messages the present consumer has. Those and what may come for the
-                next one are not to be more than was asked for.
+            present: the one that it has.
+            unsettled: how many messages are unsettled. Together with the prefetch of the next
+                consumer they must not be more than was asked for.
         """
         if not self.can_change:
             return present

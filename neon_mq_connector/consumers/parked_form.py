@@ -1,7 +1,7 @@
-"""The form in which a failed message is parked: one that no broker refuses.
+"""The form in which a failed message is parked, which no broker refuses.
 
-What routes, delays or expires a message would do so again, and a header may be one that cannot be
-sent. So only what nothing acts on stays where it was; the rest is kept as data, within bounds.
+Properties and headers that route, delay or expire a message would do so again, and others cannot be
+sent. So those that nothing acts on stay as they are; the rest is kept as data, within bounds.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _LONGEST_TEXT = 512
 
 
 class Form(NamedTuple):
-    """How much is told of a failed message, in bytes.
+    """How many bytes of a failed message's description are kept.
 
     Attributes:
-        original: of the sender's headers, and of properties that are not kept as such.
+        original: of the sender's headers, and of properties that are kept as data.
         error: of the text of the exception.
         traceback: of its traceback.
     """
@@ -45,20 +45,20 @@ class Form(NamedTuple):
     traceback: int
 
 
-#: The forms, to be tried in this order. The last fits into a frame of 4,096 bytes, the smallest
-#: `frame_max` that AMQP allows, however long names and ids are; the one before it as a rule.
+#: The forms, in the order in which they are tried. The last fits into a frame of 4,096 bytes, the
+#: smallest `frame_max` that AMQP allows, however long names and ids are; the second mostly does.
 FORMS = (Form(6_000, 1_000, 8_000), Form(1_200, 300, 500), Form(0, 300, 500))
 
 
 class FailedMessage(NamedTuple):
-    """A message that is to be parked, and what is told of its failure.
+    """A message that is to be parked, and its failure.
 
     Attributes:
         delivery: the message.
         attempts: how often it was tried.
         error: class and text of the exception.
-        traceback: where it was raised. The exception itself would keep its frames alive.
-        at: when, in seconds since 1970.
+        traceback: its traceback as text; the exception itself would keep its frames alive.
+        at: when it failed, in seconds since 1970.
     """
 
     delivery: Delivery
@@ -85,10 +85,10 @@ def parked_properties(failed: FailedMessage, queue: str, form: Form) -> BasicPro
     Args:
         failed: the message.
         queue: the queue it was consumed from.
-        form: how much is told.
+        form: how much of its description is kept.
 
     Returns:
-        The properties: persistent, never expiring, and nothing in them that a broker acts on.
+        The properties: persistent, without expiration, and with nothing that a broker acts on.
     """
     method, original, _body = failed.delivery
     headers: dict[str, Any] = {
@@ -118,7 +118,7 @@ def parked_properties(failed: FailedMessage, queue: str, form: Form) -> BasicPro
 
 
 def _add_original(headers: dict[str, Any], original: BasicProperties, room: int) -> None:
-    """Add what the sender said, as far as there is room."""
+    """Add the sender's headers and properties, as far as there is room."""
     aside = {
         name: value
         for name in _SET_ASIDE
@@ -168,7 +168,7 @@ def _is_shallow(value: Any, levels: int = _DEEPEST) -> bool:
 
 
 def _size(table: Mapping[str, Any]) -> int | None:
-    """Say how many bytes the content of a table takes; None where it cannot be encoded."""
+    """Return how many bytes the content of a table takes; None where it cannot be encoded."""
     try:
         return encode_table([], dict(table)) - 4
     except Exception:  # whatever pika meets: 2**63, a decimal of 40 digits, an unknown type
@@ -176,18 +176,16 @@ def _size(table: Mapping[str, Any]) -> int | None:
 
 
 def cut(text: str, size: int) -> str:
-    """Give the start of a text: so many bytes as UTF-8, of whole characters."""
+    """Return the start of a text: so many bytes as UTF-8, of whole characters."""
     return _encoded(text)[:size].decode("utf-8", "ignore")
 
 
 def _end(text: str, size: int) -> str:
-    """Give the end of a text, in the same way."""
     return _encoded(text)[-size:].decode("utf-8", "ignore")
 
 
 def _encoded(text: str) -> bytes:
-    """Encode a text, with what is no Unicode written out: a name of a file may have it."""
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")  # names of files may have lone surrogates
 
 
 def _as_text(value: Any) -> str:

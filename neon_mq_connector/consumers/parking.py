@@ -1,4 +1,4 @@
-"""Where messages go that cannot be handled: a durable queue that an operator can see and replay.
+"""Park messages that cannot be handled, in a durable queue that an operator can see and replay.
 
 A message is parked when the broker has confirmed it there, and only then settled.
 """
@@ -46,8 +46,8 @@ class Parking(NamedTuple):
     def park(self, connections: Connections, failed: FailedMessage, timeout: float) -> None:
         """Publish a message to the dead-letter queue and wait until it is there.
 
-        The queue is declared when the message comes back: one that a user with more rights has
-        made is used as it is.
+        The queue is declared when the message is returned, so one that exists needs no permission
+        to declare it.
 
         Args:
             connections: how to reach the broker.
@@ -72,7 +72,7 @@ class Parking(NamedTuple):
             try:
                 with tracing.parking(self.dead_queue, failed.delivery.properties):
                     connections.publisher.publish(message, timeout=timeout)
-            except Exception as refusal:  # also what cannot be put on the wire
+            except Exception as refusal:  # also of pika, for what cannot be put on the wire
                 error = refusal
                 if not _another_form_may_do(refusal):
                     break
@@ -96,7 +96,7 @@ class Parking(NamedTuple):
 
 
 def _another_form_may_do(error: BaseException) -> bool:
-    """Whether there is hope that a message is taken at once, with fewer and smaller headers."""
+    """Whether the message may be taken with fewer and smaller headers."""
     if isinstance(error, UnroutableError):
         return error.__cause__ is None  # the queue was deleted since; else its declare was refused
     if isinstance(error, PublishLostError):

@@ -1,4 +1,4 @@
-"""What a callback has published without a confirm yet, and the acks that wait for it.
+"""The unconfirmed publishes of a callback, and the acks that wait for them.
 
 An ack that follows publishes of the same callback leaves when they are confirmed: so a request is
 not acknowledged before its answer is safe. If one of them fails, its message counts as failed.
@@ -13,13 +13,13 @@ from neon_mq_connector.consumers.settlement import Outcome
 
 
 class PendingPublishes:
-    """The publishes of one callback up to its next ack; the publisher tells it the end of each.
+    """The publishes of one callback up to its next ack; the publisher's `Answer` for each of them.
 
-    The session's lock `publishing` owns its state, and which of them a channel adds to.
+    The session's lock `publishing` owns its state.
 
     Args:
-        session: whose messages are acked, and which is told of acks that have failed.
-        report: told of each failure that no ack waits for, at once.
+        session: the session of the messages that are acked.
+        report: told of each failure that no ack waits for.
     """
 
     __slots__ = ("_errors", "_messages", "_report", "_session", "_unconfirmed")
@@ -32,7 +32,7 @@ class PendingPublishes:
         self._messages: list[ReceivedMessage] | None = None
 
     def __bool__(self) -> bool:
-        """Whether an ack has to wait, or would be wrong."""
+        """Whether an ack has to wait, or must not be sent."""
         return self._unconfirmed > 0 or bool(self._errors)
 
     @property
@@ -45,33 +45,32 @@ class PendingPublishes:
         self._unconfirmed += 1
 
     def ack_when_confirmed(self, messages: list[ReceivedMessage]) -> None:
-        """Send acks once all publishes are confirmed; if one is not, the messages have failed."""
+        """Acknowledge messages once all publishes are confirmed; else they have failed."""
         with self._session.publishing:
             self._messages = messages
         self._settle_if_ended()
 
     def forgive(self, error: BaseException) -> None:
-        """Have no ack fail because of an error: the callback knows of it."""
+        """Forget an error, since the callback has caught it: no ack fails because of it."""
         with self._session.publishing:
             if self._messages is None:
                 self._errors = [each for each in self._errors if each is not error]
 
     def resolve(self, value: None) -> None:
-        """Take a confirm, or the news that a publish was not made after all."""
+        """Note a confirm, or that a publish was not made after all."""
         with self._session.publishing:
             self._unconfirmed -= 1
         if self._messages is not None:
             self._settle_if_ended()
 
     def fail(self, error: BaseException) -> None:
-        """Take the failure of a publish."""
+        """Note that a publish has failed."""
         with self._session.publishing:
             self._unconfirmed -= 1
             self._errors.append(error)
             is_unknown = self._messages is None
         if is_unknown:
-            # nothing is acked on the strength of it (yet): the failure is at least told
-            self._report(error)
+            self._report(error)  # no ack depends on it, so far
         else:
             self._settle_if_ended()
 

@@ -1,10 +1,10 @@
-"""Whether anybody still reads an answer that is sent in parts.
+"""Whether an answer that is sent in parts is still read.
 
 A requester that has stopped reading has deleted its reply queue; one that has gone has no channel
-for direct reply-to any more. In neither case does the broker say so by itself: such answers cannot
-be mandatory, since one to a live direct reply-to is returned as well. But it tells whether a name
-of either kind exists, and whether a queue is consumed: that of a requester whose process was killed
-is there, and is not.
+for direct reply-to any more. The broker tells of neither by itself: such answers cannot be
+mandatory, since one to a live direct reply-to is returned as well. But a passive declare tells
+whether the name exists, and whether the queue has a consumer, which it has not where the process of
+the requester was killed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _INTERVAL = 0.5
 
 
 class Reader:
-    """Who reads the parts of one answer; used by one thread at a time.
+    """The reader of the parts of one answer; used by one thread at a time.
 
     `_is_gone` is set by the control connection's thread.
 
     Args:
-        session: where the request came.
-        queue: where the parts go: a reply queue, or a direct reply-to name.
+        session: the session on which the request came.
+        queue: the reply queue or direct reply-to name that the parts are sent to.
     """
 
     __slots__ = ("_due", "_is_gone", "_queue", "_session")
@@ -39,10 +39,10 @@ class Reader:
         self._is_gone = False
 
     def check(self) -> None:
-        """Ask the broker now and then, without waiting for what it says.
+        """Ask the broker from time to time, without waiting for its answer.
 
         Raises:
-            ReaderGoneError: it has said that nobody reads the parts.
+            ReaderGoneError: it has answered that the parts are not read.
         """
         if self._is_gone:
             raise ReaderGoneError(f"the parts of an answer to {self._queue!r} are read no longer")
@@ -55,10 +55,10 @@ class Reader:
         connections.control.look_up(self._queue, self, timeout=timeout)
 
     def resolve(self, status: QueueStatus | None) -> None:
-        """Take the answer that it exists; clients of other kinds may read without a consumer."""
+        """Note that the name exists; clients of other kinds may read without a consumer."""
         if status is not None and self._queue.startswith(REPLY_QUEUE_PREFIX):
             self._is_gone = not status.consumers
 
     def fail(self, error: BaseException) -> None:
-        """Take a refusal; another failure says nothing of the reader."""
+        """Note that the name does not exist, if that is the error."""
         self._is_gone = isinstance(error, Refusal) and error.code == NOT_FOUND

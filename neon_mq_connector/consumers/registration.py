@@ -1,4 +1,4 @@
-"""What is registered: a queue, what it is bound to, and how its messages are handled."""
+"""What is registered: a queue, its bindings, and how its messages are handled."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def bounded_name(name: str, suffix: str) -> str:
         suffix: what to append; of a name that is too long it stays whole.
 
     Returns:
-        Both together. Where that is too long, as many whole characters of the name as fit, and the
-        start of its SHA-256 in their place: so different names stay different.
+        Both together. Where that is too long, the end of the name is replaced by the start of its
+        SHA-256: so different names stay different.
     """
     encoded = str(name).encode("utf-8", "surrogatepass")
     room = _LONGEST_NAME - len(suffix.encode())
@@ -78,8 +78,8 @@ class Retry:
         attempts: how often it is tried in all (3).
         backoff: the delays between attempts (1 s, doubling).
         park: publish it to the dead-letter queue of its queue when the attempts are used up (True);
-            otherwise it is rejected, and the broker drops or dead-letters it. One that comes back
-            so is held before it is rejected again, from 1 s to a minute.
+            otherwise it is rejected, and the broker drops or dead-letters it. A message that
+            dead-lettering brings back is held before it is rejected again, from 1 s to a minute.
     """
 
     attempts: int = 3
@@ -96,13 +96,10 @@ class Retry:
             )
 
     def delay(self, attempt: int) -> float:
-        """Say how long to wait after a failed attempt; by the default where `backoff` fails.
+        """Return the seconds to wait after a failed attempt; the default's where `backoff` fails.
 
         Args:
-            attempt: how many have failed, from 1.
-
-        Returns:
-            Seconds.
+            attempt: how many attempts have failed, from 1.
         """
         with Guard("the delay of a Retry's backoff"):
             delay = float(self.backoff.delay(attempt))
@@ -162,10 +159,7 @@ class Registration:
 
     @property
     def label(self) -> str:
-        """The queue in metrics: its name, or where that is made up what it stands for.
-
-        A name for each start of a service would be a new time series for each.
-        """
+        """The name of the queue in metrics; a name that is generated for each start has another."""
         if not self.delete_on_stop:
             return self.queue.name
         if self.dead_queue is not None:

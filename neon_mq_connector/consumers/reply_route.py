@@ -1,9 +1,9 @@
 """How a request may be answered: the queue its body names, or the direct reply-to of its sender.
 
-A requester of ours names both: ``reply_to`` and ``correlation_id`` as AMQP properties, and in a
-header the queue that the body's ``routing_key`` names. A callback that publishes to that queue
-then reaches the requester directly; nothing is declared. That queue can only be a reply queue of
-this library: else any requester could have sent to itself what is meant for another service.
+A requester of this library names both: ``reply_to`` and ``correlation_id`` as AMQP properties, and
+in a header the queue that the body's ``routing_key`` names. What a callback publishes to that queue
+goes to the requester directly, and nothing is declared. That queue can only be a reply queue of
+this library: else a requester could divert what is meant for another service.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Message
 
-#: Every broker takes so many bytes; one that finds a message too large closes the channel.
+#: The size that every broker takes; for a larger message one may close the channel.
 _LARGEST_ANSWER = 65_536
 #: How long an answer may wait in the reply queue, in milliseconds.
 EXPIRATION = 1000
-#: The same for a part of an answer, of which a slow reader has many in its queue.
+#: The same for a part of an answer: a slow reader has many in its queue.
 PART_EXPIRATION = 3_600_000
 
 
@@ -50,11 +50,8 @@ class ReplyRoute(NamedTuple):
 def reply_route(properties: BasicProperties) -> ReplyRoute | None:
     """Read from a request's properties how it may be answered directly.
 
-    Args:
-        properties: of the request.
-
     Returns:
-        The route, or None when the requester only knows queues, or has named one of its choice.
+        The route; None when the requester only knows queues, or has named a queue of its choice.
     """
     headers = properties.headers
     reply_to = properties.reply_to
@@ -76,8 +73,7 @@ class Reply(NamedTuple):
         queue: the reply queue, or the direct reply-to name of the requester.
         wire_format: the format in which the request came.
         correlation_id: what the answer must carry; None for its own message id.
-        declares: whether the queue is declared if it is missing, as old requesters expect it. A
-            queue that is named by ``reply_to`` is its requester's own.
+        declares: whether the queue is declared if it is missing, as old requesters expect.
     """
 
     queue: str
@@ -101,7 +97,7 @@ def reply_to(
         wire_format: the format in which it came.
 
     Returns:
-        None where its sender wants no answer.
+        How it is answered; None where its sender wants no answer.
     """
     correlation_id = properties.correlation_id
     if isinstance(routing_key, str) and routing_key:
@@ -112,7 +108,7 @@ def reply_to(
     queue = properties.reply_to
     if not queue:
         return None
-    # what AMQP peers expect where they have sent no correlation id
+    # AMQP peers that send no correlation id expect the message id
     return Reply(queue, wire_format, correlation_id or properties.message_id, declares=False)
 
 
@@ -127,7 +123,7 @@ def make_answer(
     """Encode an answer.
 
     Args:
-        data: what it says.
+        data: the answer.
         reply: how it is sent.
         app_id: the name of the service.
         expiration: how long it may wait in a queue, in milliseconds.
@@ -158,12 +154,12 @@ def make_answer(
 
 
 def is_harmless(message: Message) -> bool:
-    """Whether there is nothing in a message for which a broker would close the channel."""
+    """Whether no broker closes the channel because of a message."""
     properties = message.properties
     if len(message.body) > _LARGEST_ANSWER:
         return False
     if isinstance(properties, EncodedProperties):
-        return True  # made here, with nothing of that kind
+        return True  # they have none of the following
     headers = properties.headers
     return (
         properties.user_id is None

@@ -1,4 +1,4 @@
-"""`SelectConsumerThread`: the consumer thread with hooks for what becomes of its connection."""
+"""`SelectConsumerThread`: the consumer thread with hooks for its connection."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from neon_mq_connector.threads.guard import Guard
 class SelectConsumerThread(BaseConsumerThread):
     """Consume one queue, and call hooks when its connection opens, fails and closes.
 
-    It differs from `BlockingConsumerThread` in two ways. The four ``on_...`` methods are called,
-    with the arguments that pika gives to such callbacks; and ``error_func`` is told of a lost
-    connection only when `max_connection_failed_attempts` attempts to connect again have failed.
-    What has nothing to do with the connection is told at once: a callback that raised, a queue that
-    cannot be declared, a consumer that the broker has ended.
+    It differs from `BlockingConsumerThread` in two ways. The four ``on_...`` methods are called
+    with the arguments that pika gives to such callbacks. And ``error_func`` is called for a lost
+    connection only when `max_connection_failed_attempts` attempts to connect again have failed; for
+    all other errors it is called at once.
 
-    A hook may be overridden, or replaced on the instance, by anything that takes as many of the
-    arguments as it wants. It is looked up when it is called. That is done on this thread, between
+    A hook may be overridden, or replaced on the instance, by a callable that takes as many of the
+    arguments as it wants. It is looked up when it is called. It is called on this thread, between
     two messages: a slow hook holds up this consumer and nothing else. What it raises is logged.
 
-    However often connecting fails, the first time too, it is tried again for as long as the
-    consumer is not stopped: it stays alive. Only when the broker is up and refuses the first
-    connection (credentials, virtual host) does the consumer fail at once.
+    However often connecting fails, the first time too, the consumer stays alive and tries again
+    until it is stopped. Only when the broker is up and refuses the first connection (credentials,
+    virtual host) does it fail at once.
     """
 
-    #: How many attempts to connect have failed in a row when ``error_func`` is told of an outage; 0
-    #: has it told when the outage begins.
+    #: How many attempts to connect must have failed in a row before ``error_func`` is called for an
+    #: outage; 0 for at once.
     max_connection_failed_attempts: int = 3
 
     def on_connected(self, *args: Any, **kwargs: Any) -> None:

@@ -145,11 +145,11 @@ class Sessions:
 
     def may_move(self, session: Session) -> bool:
         """Whether a session may be left for the answering connection; that is opened if need be."""
-        is_settled = session is self.latest and not session.takes_answers and self.former is None
+        is_first = session is self.latest and not session.takes_answers and self.former is None
         # else the queue might vanish meanwhile, or a user take the move for a loss
         is_harmless = session.is_ours and not session.connection.has_close_callbacks
         is_consuming = session.is_open and session.consumer_tag
-        if not (is_settled and is_harmless and is_consuming):
+        if not (is_first and is_harmless and is_consuming):
             return False
         return self._connections.is_ready_for_answers()
 

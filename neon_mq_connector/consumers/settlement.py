@@ -1,7 +1,7 @@
-"""Which deliveries of one generation of a consuming channel are open, and how they are settled.
+"""The unsettled deliveries of one consuming channel, and how they are settled.
 
 A delivery tag means something only on the channel on which it came, and may be settled once. The
-broker closes a channel on which a tag is settled twice; so every settlement passes through here.
+broker closes a channel on which a tag is settled twice, so every settlement passes through here.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Settlement(Generic[MessageT]):
     """Open deliveries of one channel; every method may be called from any thread.
 
     `_lock` owns the state. A delivery is *open* from the moment its callback starts until it is
-    claimed; who claims it sends exactly one outcome, now or later. Acks that follow
-    each other leave as one: `hold_up_to` of them, or those of 10 ms, or what there is at `flush`.
+    claimed. The thread that has claimed it sends exactly one outcome, now or later. Acks that
+    follow each other leave as one: up to `hold_up_to` of them, and after 10 ms at the latest.
 
     Args:
-        channel: where the deliveries came.
+        channel: the channel on which the deliveries came.
         queue: the name of their queue, for messages.
-        later: has some thread call something after a number of seconds.
+        later: calls a function on some thread after a number of seconds.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Settlement(Generic[MessageT]):
         self._flush_is_due = False
 
     def hold_up_to(self, count: int) -> None:
-        """Say how many acks may be held back; 1 for none."""
+        """Set how many acks may be held back; 1 for none."""
         with self._lock:
             self._acks.limit = max(1, count)
 
@@ -87,18 +87,14 @@ class Settlement(Generic[MessageT]):
             self._acks.delivered(first, last)
 
     def start(self, message: MessageT) -> None:
-        """Note that a message is handed to its callback.
-
-        Args:
-            message: what is open from now on; one that is tried again was claimed when it failed.
-        """
+        """Note that a message is handed to its callback, which may settle it from now on."""
         tag = message.tag
         if message.attempt == 1 and tag <= self._acks.newest:
             self._open[tag] = message
             return
         with self._lock:
             self._open[tag] = message
-            if message.attempt > 1:
+            if message.attempt > 1:  # it was claimed when it failed
                 self._claimed -= 1
             elif tag > self._acks.newest:
                 self._acks.delivered(tag, tag)
@@ -112,7 +108,7 @@ class Settlement(Generic[MessageT]):
         return len(self._open)
 
     def unsettled_count(self) -> int:
-        """How many were delivered and are not settled, about: a hint."""
+        """How many were delivered and are not settled, about."""
         return self._acks.unsettled_count()
 
     @property
@@ -121,12 +117,12 @@ class Settlement(Generic[MessageT]):
         return self._acks.newest
 
     def call_if_unsent(self, count: int, since: int, call: Callable[[], object]) -> None:
-        """Call something if nothing was sent for so many deliveries, and before something is.
+        """Call a function if so many deliveries after a tag are unsettled, before one is settled.
 
         Args:
             count: how many.
-            since: only deliveries after this tag count.
-            call: must not wait.
+            since: the tag.
+            call: the function; it must not wait.
         """
         with self._lock:
             if self._acks.unsent_count(since) >= count:
@@ -138,14 +134,14 @@ class Settlement(Generic[MessageT]):
             return min(list(self._open.values()), key=lambda each: each.started, default=None)
 
     def claim(self, tag: int, *, multiple: bool = False) -> list[MessageT]:
-        """Take the right to settle a delivery, or all open ones up to it.
+        """Claim a delivery, or all open ones up to it: only the caller may settle them then.
 
         Args:
             tag: the delivery tag; with ``multiple``, 0 means all.
-            multiple: take all that were handed to a callback up to this tag.
+            multiple: claim all that were handed to a callback up to this tag.
 
         Returns:
-            What the caller now has to settle, by tag; empty when that was claimed before.
+            The messages that the caller has to settle, by tag; empty when none is open.
         """
         with self._lock:
             if multiple:
@@ -157,10 +153,7 @@ class Settlement(Generic[MessageT]):
             return [self._open.pop(each) for each in tags]
 
     def wait_until_sent(self, timeout: float) -> bool:
-        """Wait until every claim has been followed by its outcome.
-
-        Args:
-            timeout: how long at most, in seconds.
+        """Wait until an outcome was sent for every claim, for so many seconds at most.
 
         Returns:
             Whether that is so.
@@ -169,12 +162,12 @@ class Settlement(Generic[MessageT]):
             return self._changed.wait_for(lambda: self._claimed <= 0, timeout)
 
     def settle_unopened(self, tag: int, outcome: Outcome) -> None:
-        """Settle a delivery that no callback may settle, as it was never open."""
+        """Settle a delivery that was never open, so that no callback can settle it."""
         with self._lock:
             self._send(tag, outcome)
 
     def send(self, message: MessageT, outcome: Outcome) -> None:
-        """Tell the broker of a delivery that was claimed.
+        """Settle a message that was claimed.
 
         On a channel that is shut nothing is sent: the broker has taken the delivery back.
         """
@@ -189,11 +182,7 @@ class Settlement(Generic[MessageT]):
             tracing.tracer.settled(self._queue, outcome.value, message)
 
     def settle(self, tag: int, outcome: Outcome) -> bool:
-        """Claim a delivery and send its outcome.
-
-        Returns:
-            Whether there was anything to settle.
-        """
+        """Claim a delivery and settle it; return whether it was open."""
         with self._lock:
             message = self._open.pop(tag, None)
             if message is None:

@@ -1,4 +1,4 @@
-"""Callbacks that are functions: called on the consumer's thread, or by workers side by side."""
+"""Run callbacks that are functions: on the consumer's thread, or on workers side by side."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from neon_mq_connector.threads.mailbox import Mailbox
 class ThreadRunner:
     """Call a function for each message, one after another or on workers side by side.
 
-    Workers take from the backlog, each time that there is an item in `_work`: True for a message,
-    None when one of them is to end. `_running` has one key per thread. `_workers` is owned by the
-    consumer's thread, and copied by the one that looks for those that have ended; `_stopping` is
-    set once, by any thread.
+    A worker takes a message from the backlog for each True in `_work`, and ends at a None.
+    `_running` has one key per thread. `_workers` is owned by the consumer's thread; `standstill`
+    copies it. `_stopping` is set once, by any thread.
 
     Args:
         callback: called with ``(channel, method, properties, body)``.
@@ -63,7 +62,7 @@ class ThreadRunner:
             self._start_worker()
 
     def work_off(self, count: int) -> None:
-        """Handle what is in the backlog, or have the workers do it.
+        """Handle the messages in the backlog, or let the workers do so.
 
         Args:
             count: how many messages were added to it for this call.
@@ -79,7 +78,7 @@ class ThreadRunner:
             except IndexError:
                 return  # it was given back
             message.session.more_follows = bool(backlog)
-            # what a lost session has left here must not hold up what came later
+            # messages of a lost session do not count: those that came later must not wait
             count -= self._handle(message)
 
     def finish(self) -> None:
@@ -92,7 +91,7 @@ class ThreadRunner:
         self._workers.clear()
 
     def _start_worker(self) -> None:
-        # a daemon where this thread is one, which it may be since it was made
+        # as this thread, it may be a daemon
         name = f"{self._name}-{next(self._numbers)}"
         worker = threading.Thread(target=self._work_loop, name=name)
         worker.start()
@@ -100,7 +99,7 @@ class ThreadRunner:
 
     def _replace(self, ended: list[threading.Thread]) -> None:
         for worker in ended:
-            if worker in self._workers:  # another look may have found the same
+            if worker in self._workers:  # or it was replaced already
                 self._workers.remove(worker)
                 self._running.pop(worker.ident or 0, None)
                 self._start_worker()
@@ -108,7 +107,7 @@ class ThreadRunner:
     # -- any thread ----------------------------------------------------------------------------
 
     def stop_starting(self) -> None:
-        """Take note that no callback is to start any more: workers that end are not missed."""
+        """Note that no callback starts any more: workers that end are not replaced."""
         self._stopping = True
 
     def running(self) -> list[Running]:
@@ -123,7 +122,7 @@ class ThreadRunner:
         return threading.get_ident() in self._running
 
     def standstill(self) -> str:
-        """Say that workers have ended, and have the consumer's thread start others."""
+        """Report workers that have ended, and let the consumer's thread replace them."""
         ended = [worker for worker in self._workers.copy() if not worker.is_alive()]
         if not ended or self._stopping:
             return ""
@@ -133,7 +132,7 @@ class ThreadRunner:
     # -- the consumer's thread or a worker -----------------------------------------------------
 
     def aside(self, call: Callable[[], object]) -> None:
-        """Make a call here: the thread that handled the message sees to what comes of it."""
+        """Make a call on this thread, which may wait."""
         call()
 
     def _work_loop(self) -> None:
@@ -147,12 +146,12 @@ class ThreadRunner:
                 except IndexError:
                     continue  # it was given back
                 self._handle(message)
-                del message  # not to keep it alive while waiting for the next
-            except BaseException as error:  # the consumer's thread does with it what it always does
+                del message  # or it would be kept alive while this waits for the next
+            except BaseException as error:  # a fault of ours: the consumer's thread deals with it
                 self._dispatcher.fail(error)
 
     def _handle(self, message: ReceivedMessage) -> bool:
-        """Call the callback with a message; return whether it was to be called."""
+        """Call the callback with a message; return whether it was called."""
         dispatcher = self._dispatcher
         delivery = dispatcher.take_up(message)
         if delivery is None:
