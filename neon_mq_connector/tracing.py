@@ -1,7 +1,7 @@
-"""Spans for what is sent, asked, handled, settled and parked, by OpenTelemetry's conventions.
+"""Spans of messages and requests, by OpenTelemetry's conventions for messaging.
 
-OpenTelemetry is never imported here: where the program has set a tracer provider, it is there
-already. `tracer` is None otherwise, and then nothing costs more than a look at it.
+OpenTelemetry is only used where the program has imported it and set a tracer provider. Otherwise
+`tracer` is None, and a span costs no more than a look at it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from neon_mq_connector.envelope import is_reply_name
 from neon_mq_connector.version import __version__
@@ -22,27 +22,9 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 _NAME = "neon_mq_connector"
 #: The name of a destination that no two messages have in common.
 _TEMPORARY = "(temporary)"
-#: The span of the message that is being sent, which gets its id; None where there is none or many.
+#: The span of the one message that is being sent, which gets its id.
 _sending: ContextVar[Any] = ContextVar("neon_mq_connector.sending", default=None)
 _is_off = False
-
-
-class Sent(NamedTuple):
-    """What a span of a sender tells.
-
-    Attributes:
-        name: what is done.
-        kind: of the span.
-        exchange: where it goes.
-        routing_key: the routing key, or the name of the queue.
-        single: whether it is one message, whose id the span has.
-    """
-
-    name: str
-    kind: str
-    exchange: str
-    routing_key: str
-    single: bool = True
 
 
 class Tracer:
@@ -69,21 +51,17 @@ class Tracer:
         self._propagate.inject(headers)
         return headers
 
-    @contextmanager
-    def sending(self, sent: Sent) -> Iterator[None]:
-        """Have a span while a message is sent, or a request waits for its answer."""
-        with self._sent_span(sent):
-            yield
-
-    def submitting(self, sent: Sent, submit: Callable[[], FutureT]) -> FutureT:
-        """Call what returns a future, and have a span until that is done."""
+    def submitting(
+        self, name: str, exchange: str, routing_key: str, submit: Callable[[], FutureT]
+    ) -> FutureT:
+        """Call a function that returns a future, in a span that ends with the future."""
 
         def ended(future: Future[Any]) -> None:
             if not future.cancelled() and (error := future.exception()) is not None:
                 self._note(span, error)
             span.end()
 
-        with self._sent_span(sent, ends=False) as span:
+        with self.sending(name, exchange, routing_key, ends=False) as span:
             try:
                 future = submit()
             except BaseException:
@@ -93,8 +71,19 @@ class Tracer:
         return future
 
     @contextmanager
-    def _sent_span(self, sent: Sent, *, ends: bool = True) -> Iterator[Any]:
-        name, kind, exchange, routing_key, single = sent
+    def sending(
+        self, name: str, exchange: str, routing_key: str, *, single: bool = True, ends: bool = True
+    ) -> Iterator[Any]:
+        """Run a block in the span of what it sends.
+
+        Args:
+            name: ``"publish"`` or ``"request"``.
+            exchange: where it goes.
+            routing_key: the routing key, or the name of the queue.
+            single: whether it is one message, whose id the span gets.
+            ends: whether the span ends with the block.
+        """
+        kind = "PRODUCER" if name == "publish" else "CLIENT"
         shown = place = ":".join(filter(None, (exchange, routing_key))) or "amq.default"
         attributes = _operation(name, "send", place, routing_key)
         if not exchange and is_reply_name(routing_key):
@@ -109,7 +98,7 @@ class Tracer:
 
     @contextmanager
     def processing(self, message: Any) -> Iterator[None]:
-        """Have a span while a callback runs, in the trace of its message."""
+        """Run a callback in a span, in the trace of its message."""
         queue = message.session.queue
         method, properties, body = message.delivery
         attributes = _operation("process", "process", *_source(queue, method))
@@ -124,7 +113,7 @@ class Tracer:
 
     @contextmanager
     def parking(self, queue: str, properties: Any) -> Iterator[None]:
-        """Have a span while a message is parked, which may be long after its callback."""
+        """Park a message in a span; that may be long after its callback."""
         attributes = _operation("park", "send", queue, queue)
         if properties.message_id:
             attributes["messaging.message.id"] = properties.message_id
@@ -134,7 +123,7 @@ class Tracer:
             yield
 
     def settled(self, queue: str, outcome: str, message: Any) -> None:
-        """Make a span of the outcome of a message, perhaps after its callback, for a confirm."""
+        """Make a span of the outcome of a message, which may come after its callback."""
         attributes = _operation(outcome, "settle", queue, "")
         attributes["messaging.rabbitmq.message.delivery_tag"] = message.tag
         with self._span(f"{outcome} {queue}", "CLIENT", attributes, message.trace):
@@ -175,13 +164,13 @@ class Tracer:
         span.set_status(self._trace.StatusCode.ERROR, str(error))
 
     def _context_of(self, properties: Any) -> Any:
-        """Return the trace that a message carries; what is no text is no trace."""
+        """Return the trace that a message carries in its headers that are texts."""
         headers = properties.headers or {}
         texts = {name: value for name, value in headers.items() if isinstance(value, str)}
         return self._propagate.extract(texts, self._no_context)
 
 
-#: What makes spans; None where there are none to be made.
+#: Makes the spans; None where there are none.
 tracer: Tracer | None = None
 
 
@@ -189,7 +178,7 @@ def begin(*, wanted: bool = True) -> None:
     """Make spans from now on, if the program has set a tracer provider.
 
     Args:
-        wanted: False to make none in this process any more.
+        wanted: False to make none in this process from now on.
     """
     global tracer, _is_off
     _is_off = _is_off or not wanted
@@ -206,36 +195,31 @@ def begin(*, wanted: bool = True) -> None:
 def publishing(
     exchange: str, routing_key: str, *, single: bool = True
 ) -> AbstractContextManager[None]:
-    """Have a span while a message is sent, or with ``single=False`` many are."""
+    """Return the span of a block that sends a message, or with ``single=False`` many."""
     if tracer is None:
         return _NOTHING
-    return tracer.sending(Sent("publish", "PRODUCER", exchange, routing_key, single))
+    return tracer.sending("publish", exchange, routing_key, single=single)
 
 
 def requesting(exchange: str, queue: str) -> AbstractContextManager[None]:
-    """Have a span from a request to its answer."""
-    if tracer is None:
-        return _NOTHING
-    return tracer.sending(Sent("request", "CLIENT", exchange, queue))
+    """Return the span of a block that sends a request and waits for its answer."""
+    return _NOTHING if tracer is None else tracer.sending("request", exchange, queue)
 
 
 def submitting(
     name: str, exchange: str, routing_key: str, submit: Callable[[], FutureT]
 ) -> FutureT:
-    """Call what sends a message, or a request, and have a span until its future is done."""
-    if tracer is None:
-        return submit()
-    kind = "PRODUCER" if name == "publish" else "CLIENT"
-    return tracer.submitting(Sent(name, kind, exchange, routing_key), submit)
+    """Call a function that sends a message or a request, in a span until its future is done."""
+    return submit() if tracer is None else tracer.submitting(name, exchange, routing_key, submit)
 
 
 def processing(message: Any) -> AbstractContextManager[None]:
-    """Have a span while the callback of a `ReceivedMessage` runs."""
+    """Return the span of the callback of a `ReceivedMessage`."""
     return _NOTHING if tracer is None else tracer.processing(message)
 
 
 def parking(queue: str, properties: Any) -> AbstractContextManager[None]:
-    """Have a span while a message is parked."""
+    """Return the span in which a message is parked."""
     return _NOTHING if tracer is None else tracer.parking(queue, properties)
 
 
