@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 from neon_mq_connector.codec.bounds import (
@@ -143,13 +144,22 @@ def _outside_strings(text: str) -> tuple[int, str]:
         text = text.replace("\\\\", "x").replace('\\"', "x")
     strings = 0
     done = []
-    rest: str | None = text
-    while rest is not None:
-        pieces = rest.split('"', PIECES_AT_ONCE)
-        rest = pieces.pop() if len(pieces) > PIECES_AT_ONCE else None
+    for pieces in split_at(text, '"'):
         strings += sum(map(free.__lt__, map(len, pieces[1::2])))
         done.append("".join(pieces[::2]))
     return strings, "".join(done)
+
+
+def split_at(text: str, quote: str) -> Iterator[list[str]]:
+    """Split a text at its quotes, some at a time: a large text has millions.
+
+    Each list has an even number of pieces, so the next begins outside of a string again.
+    """
+    rest: str | None = text
+    while rest is not None:
+        pieces = rest.split(quote, PIECES_AT_ONCE)
+        rest = pieces.pop() if len(pieces) > PIECES_AT_ONCE else None
+        yield pieces
 
 
 def _check_depth(outside: str, bounds: Bounds) -> None:

@@ -25,14 +25,12 @@ from typing import Any, Final
 
 from neon_mq_connector.codec.bounds import (
     DEFAULT_BOUNDS,
-    PIECES_AT_ONCE,
-    SMALL,
     BoundExceededError,
     Bounds,
     check_body,
     check_text,
 )
-from neon_mq_connector.codec.jsontext import parse_json, scan
+from neon_mq_connector.codec.jsontext import parse_json, scan, split_at
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 
@@ -64,23 +62,18 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
         EncodeError: the dict has no `repr`: it is nested too deep, or holds an integer that is too
             long. Send less, or that value as a string.
     """
-    return _write(data, is_literal=False)
+    return write_repr(data, is_literal=False)
 
 
-def write_literals(data: dict[Any, Any]) -> bytes:
-    """Write a dict as `dict_to_b64` does, whose `repr` is known to be made of literals."""
-    return _write(data, is_literal=True)
-
-
-def _write(data: dict[Any, Any], is_literal: bool) -> bytes:
+def write_repr(data: dict[Any, Any], *, is_literal: bool) -> bytes:
+    """Write a dict as `dict_to_b64` does, faster where its `repr` is made of literals only."""
     try:
         text = repr(data)
     except RecursionError:
         raise EncodeError("the message is nested too deep for the legacy format") from None
     except ValueError as error:
         raise EncodeError(f"the message cannot be written in the legacy format: {error}") from error
-    # what `json.dumps` and `base64.b64encode` come to for a string; large texts are let go early.
-    # Literals have no control characters, so most of them need no second look in JSON
+    # literals have no control characters, so most of them are the same in JSON
     if is_literal and "\\" not in text and '"' not in text and text.isascii():
         text = f'"{text}"'
     else:
@@ -213,29 +206,10 @@ def _to_single_quotes(text: str) -> str | None:
 
 def _swap(text: str) -> str:
     """Swap quotes and constants in a text in which every apostrophe delimits a string."""
-    if len(text) > SMALL:
-        return _swap_piecewise(text)
-    swapped = text
-    for word, constant in _CONSTANTS:
-        if word in swapped:
-            *before, last = swapped.split(word)
-            in_string = False
-            for piece in before:
-                in_string ^= piece.count("'") % 2 == 1
-                if in_string:
-                    return _swap_piecewise(text)
-            swapped = constant.join((*before, last))
-    return swapped.replace("'", '"')
-
-
-def _swap_piecewise(text: str) -> str:
+    if "None" not in text and "True" not in text and "False" not in text:
+        return text.replace("'", '"')
     done = []
-    rest: str | None = text
-    while rest is not None:
-        # Not all at once: a large text has millions of pieces. Their number being even, what is
-        # left begins outside of a string.
-        pieces = rest.split("'", PIECES_AT_ONCE)
-        rest = pieces.pop() if len(pieces) > PIECES_AT_ONCE else None
+    for pieces in split_at(text, "'"):
         outside = "'".join(pieces[::2])
         for word, constant in _CONSTANTS:
             outside = outside.replace(word, constant)
