@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from neon_mq_connector.aio.signatures import TAKES_DELIVERY, is_coroutine_function, name_of
 from neon_mq_connector.connector import MQConnector
@@ -82,10 +82,10 @@ def create_mq_callback(
         @functools.wraps(wrapped)
         def run(*args: Any) -> Any:
             try:
-                call = _read(args, taken, request_model)
-                result = wrapped(*call.owner, **call.keywords)
-                if (answer := send_answer(call.request, result)) is not None:
-                    _send_by_hand(call, answer)
+                owner, keywords, request = _read(args, taken, request_model)
+                result = wrapped(*owner, **keywords)
+                if (answer := send_answer(request, result)) is not None:
+                    _send_by_hand(answer, request.queue, *owner[:1])
             except Exception:
                 if logged(args):
                     return None
@@ -95,10 +95,10 @@ def create_mq_callback(
         @functools.wraps(wrapped)
         async def await_run(*args: Any) -> Any:
             try:
-                call = _read(args, taken, request_model)
-                result = await wrapped(*call.owner, **call.keywords)
-                if (answer := send_answer(call.request, result)) is not None:
-                    await _send_by_hand_async(call, answer)
+                owner, keywords, request = _read(args, taken, request_model)
+                result = await wrapped(*owner, **keywords)
+                if (answer := send_answer(request, result)) is not None:
+                    await _send_by_hand_async(answer, request.queue, *owner[:1])
             except Exception:
                 if logged(args):
                     return None
@@ -112,27 +112,18 @@ def create_mq_callback(
     return decorate if callback is None else decorate(callback)
 
 
-class _Call(NamedTuple):
-    """What a function is about to be called with.
-
-    Attributes:
-        owner: whose method it is; empty where it is no method.
-        keywords: the arguments.
-        request: what was read.
-    """
-
-    owner: tuple[Any, ...]
-    keywords: dict[str, Any]
-    request: Incoming
-
-
-def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _Call:
+def _read(
+    args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any
+) -> tuple[tuple[Any, ...], dict[str, Any], Incoming]:
     """Read a request.
 
     Args:
         args: the arguments of a callback, after its ``self`` if it is a method.
         taken: the names of those that the function takes, and their indices.
         model: the pydantic model of the ``body``; None for a dict.
+
+    Returns:
+        The ``self`` (empty where there is none), the function's keyword arguments, the request.
 
     Raises:
         TypeError: these are not the arguments of a callback.
@@ -150,23 +141,20 @@ def _read(args: tuple[Any, ...], taken: list[tuple[str, int]], model: Any) -> _C
     values[-1] = request.data
     if model is not None:
         values[-1] = validate(model.model_validate, request.data, name_of_type(model))
-    return _Call(args[:count], {name: values[index] for name, index in taken}, request)
+    return args[:count], {name: values[index] for name, index in taken}, request
 
 
-def _send_by_hand(call: _Call, answer: dict[str, Any]) -> None:
-    owner = call.owner[0] if call.owner else None
+def _send_by_hand(answer: dict[str, Any], queue: str, owner: Any = None) -> None:
     if isinstance(owner, MQConnector):
-        owner.send_message(answer, vhost=owner.vhost, queue=call.request.queue)
+        owner.send_message(answer, vhost=owner.vhost, queue=queue)
 
 
-async def _send_by_hand_async(call: _Call, answer: dict[str, Any]) -> None:
-    owner: Any = call.owner[0] if call.owner else None
+async def _send_by_hand_async(answer: dict[str, Any], queue: str, owner: Any = None) -> None:
+    send: Any = getattr(owner, "send_message", None)
     if isinstance(owner, MQConnector):
         import asyncio  # there is a loop, so it is imported already
 
         # it waits for the broker, and the loop has other callbacks to run
-        await asyncio.to_thread(_send_by_hand, call, answer)
-        return
-    send = getattr(owner, "send_message", None)
-    if send is not None and is_coroutine_function(send):
-        await send(answer, vhost=owner.vhost, queue=call.request.queue)
+        await asyncio.to_thread(_send_by_hand, answer, queue, owner)
+    elif is_coroutine_function(send):
+        await send(answer, vhost=owner.vhost, queue=queue)

@@ -1,4 +1,4 @@
-"""From pydantic's list of errors to one line that says what to do. No secret is repeated."""
+"""Describe pydantic's list of errors in one line that says what to do and repeats no secret."""
 
 from __future__ import annotations
 
@@ -144,23 +144,24 @@ _MISPLACED = {
 }
 
 
-def unknown_keys(settings: Section) -> Iterator[tuple[str, str]]:
-    """Iterate over the unknown keys that look like a setting, each with what may be meant.
-
-    Unknown keys are the service's and no mistake, so a misspelt one would go unnoticed.
-    """
-    yield from _unknown(settings, _MISPLACED, "")
-
-
 def warn_of_unknown_keys(settings: Section, *, prefix: str, source: str) -> None:
     """Log each unknown key that looks like a setting; arguments as for `describe`."""
     for key, meant in unknown_keys(settings):
         log.warning("%s%s in %s is no setting: %s", prefix, key, source, meant)
 
 
-def _unknown(
-    section: Section, misplaced: Mapping[str, str], prefix: str
+def unknown_keys(
+    section: Section, misplaced: Mapping[str, str] = _MISPLACED, prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
+    """Iterate over the unknown keys that look like a setting, each with what may be meant.
+
+    Unknown keys are the service's and no mistake, so a misspelt one would go unnoticed.
+
+    Args:
+        section: the settings, or a section of them.
+        misplaced: keys that are no settings here, each with what may be meant.
+        prefix: the key of the section with a dot behind it.
+    """
     known = type(section).model_fields
     for key in section.extra:
         close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.75)
@@ -173,4 +174,4 @@ def _unknown(
         within = {name: value, **{f"{name}.{key}": each for key, each in entries}}
         for key, each in within.items():
             if isinstance(each, Section):
-                yield from _unknown(each, {}, f"{prefix}{key}.")
+                yield from unknown_keys(each, {}, f"{prefix}{key}.")
