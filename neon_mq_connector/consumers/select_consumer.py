@@ -67,13 +67,9 @@ def _as_many_as_it_takes(
 ) -> tuple[Any, ...]:
     """Leave out the last arguments if a hook has no parameters for them."""
     try:
-        signature = inspect.signature(hook)
+        kinds = [each.kind for each in inspect.signature(hook).parameters.values()]
     except (TypeError, ValueError):  # written in C, as a rule
         return arguments
-    for count in range(len(arguments), 0, -1):
-        try:
-            signature.bind(*arguments[:count])
-        except TypeError:
-            continue
-        return arguments[:count]
-    return ()
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return arguments
+    return arguments[: sum(kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)]
