@@ -17,7 +17,6 @@ from typing import Any
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.answering import AnsweringPolicy
-from neon_mq_connector.consumers.consumed_queue import detach
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow
@@ -379,10 +378,8 @@ class Consumer:
                     self.failures.release(deadline)
                     if not time_left(deadline):
                         break
-            sessions.end_former()
-            if sessions.latest is not None:
-                detach(self.registration, self._connections, sessions.latest, deadline)
-                sessions.latest.end()
+            sessions.detach(deadline)
+            sessions.end_latest()
         except MQError as error:
             LOG.debug("consumer of queue %r: closing: %s", self.queue, error)
         finally:

@@ -1,20 +1,35 @@
-"""The sessions of one consumer: the latest, and for a while the one before a move."""
+"""Attach a consumer to its queue, and detach it: its sessions, one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
+import pika.exceptions as pika_errors
+
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.callback_channel import add_stand_ins
-from neon_mq_connector.consumers.consumed_queue import declare
 from neon_mq_connector.consumers.session import Session, SessionHost
-from neon_mq_connector.errors import MQError, StoppedError
-from neon_mq_connector.link import ChannelEvents, Waiter
+from neon_mq_connector.deadline import time_left
+from neon_mq_connector.errors import MQError, StoppedError, TopologyError
+from neon_mq_connector.link import ChannelEvents, LinkChannel, Waiter
+from neon_mq_connector.topology import (
+    RESOURCE_LOCKED,
+    Bind,
+    BrokerFacts,
+    DeclareQueue,
+    QueueStatus,
+    Refusal,
+    Step,
+    drive_steps,
+)
+from neon_mq_connector.topology import attach as attach_steps
 
 #: How long opening a channel may take, in seconds: it includes waiting for a connection.
 _OPEN_TIMEOUT = 120.0
+#: How long each step of detaching waits for the broker at least, in seconds.
+_LEAST_WAIT = 0.1
 
 
 class Sessions:
@@ -103,9 +118,7 @@ class Sessions:
         )
         channel = open_channel()
         try:
-            status = declare(
-                host.registration, connections, channel, queue, reset, self._new_waiter
-            )
+            status = self._declare(channel, reset=reset)
             if not channel.is_open:  # the queue was refused on it, and is used as it is
                 channel = open_channel()
             session = Session(
@@ -130,6 +143,58 @@ class Sessions:
                 channel.close_soon()
             raise
         return session
+
+    def _declare(self, channel: LinkChannel, *, reset: bool) -> QueueStatus:
+        """Declare the queue, and the exchange that it is bound to.
+
+        A durable queue is declared on the channel that is to consume. For one whose node is down
+        RabbitMQ (4.0) answers after 67 s and reads nothing else from that channel meanwhile: on the
+        control connection all other queues would wait. A transient one may be refused with the end
+        of the connection, and is declared on the control connection.
+
+        Args:
+            channel: the channel that is to consume. It is shut if a durable queue was refused on it
+                and is used as it is.
+            reset: whether the registration's resets are still to be done.
+        """
+        registration, known_as = self._host.registration, self.queue
+        queue = registration.queue
+        control, timeout = self._connections.control, self._connections.policy.operation_timeout
+        what = f"declaring queue {known_as!r}"
+
+        def steps(facts: BrokerFacts) -> Generator[Step, Any, QueueStatus]:
+            return attach_steps(
+                queue,
+                registration.exchange,
+                registration.routing_keys,
+                facts,
+                queue_reset=reset and registration.queue_reset,
+                exchange_reset=reset and registration.exchange_reset,
+                # an exclusive queue is gone with the connection that had it
+                known_as="" if queue.name or queue.exclusive else known_as,
+            )
+
+        def run(step: Step) -> Any:
+            waiter = self._new_waiter()
+            if channel.is_open and isinstance(step, (DeclareQueue, Bind)):
+                return _perform(channel, step, timeout, waiter)
+            return control.perform_step(step, timeout=timeout, waiter=waiter)
+
+        if queue.transient:
+            status: QueueStatus = control.perform(
+                what, steps, timeout=timeout, waiter=self._new_waiter()
+            )
+            return status
+        try:
+            return drive_steps(steps(control.facts), run)
+        except Refusal as refusal:
+            hint = (
+                " (another connection holds it; if that was this service's own lost connection, "
+                "the broker lets go of it soon)"
+                if refusal.code == RESOURCE_LOCKED
+                else ""
+            )
+            raise TopologyError(f"{what}: the broker refused: {refusal}{hint}") from refusal
 
     def _new_waiter(self) -> Waiter[Any]:
         waiter: Waiter[Any] = Waiter()
@@ -196,7 +261,7 @@ class Sessions:
     # -- the end -------------------------------------------------------------------------------
 
     def end_latest(self) -> None:
-        """Close the latest session; one that was left for a move goes on."""
+        """Close the channel of the latest session; one that was left for a move goes on."""
         if self.latest is not None and self.latest is not self.former:
             self.latest.end()
 
@@ -208,3 +273,43 @@ class Sessions:
         session.connection.closed(error)
         self._call_hook("on_close", session.connection, error)
         return True
+
+    def detach(self, deadline: float) -> None:
+        """Close the channels, and delete the queue if it is the consumer's alone.
+
+        Args:
+            deadline: until when to wait for the broker, on the monotonic clock.
+
+        Raises:
+            MQError: the broker did not answer, or there is no connection; the queue, if it was to
+                be deleted, expires by itself.
+        """
+        self.end_former()
+        session, registration = self.latest, self._host.registration
+        if session is None:
+            return
+        session.close(max(_LEAST_WAIT, time_left(deadline)))
+        if registration.delete_on_stop and not registration.queue.exclusive:
+            try:
+                self._connections.control.call(
+                    f"deleting queue {session.queue!r}",
+                    lambda channel: channel.queue_delete(session.queue),
+                    timeout=max(_LEAST_WAIT, time_left(deadline)),
+                )
+            except pika_errors.AMQPError as error:
+                raise TopologyError(f"queue {session.queue!r} is not deleted: {error}") from error
+
+
+def _perform(
+    channel: LinkChannel, step: DeclareQueue | Bind, timeout: float, waiter: Waiter[Any]
+) -> Any:
+    try:
+        if isinstance(step, Bind):
+            return channel.bind_queue(step.binding, timeout=timeout, waiter=waiter)
+        passive = step.passive
+        return channel.declare_queue(step.queue, passive=passive, timeout=timeout, waiter=waiter)
+    except MQError as error:
+        cause = error.__cause__
+        if isinstance(cause, pika_errors.ChannelClosedByBroker):
+            raise Refusal(cause.reply_code, cause.reply_text) from error
+        raise
