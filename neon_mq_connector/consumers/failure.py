@@ -22,7 +22,7 @@ from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attempts import ack_timeout, rejections
 from neon_mq_connector.consumers.parked_form import FailedMessage
-from neon_mq_connector.consumers.parking import Parking, ParkingError
+from neon_mq_connector.consumers.parking import ParkingError, park
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
@@ -100,12 +100,7 @@ class FailurePolicy:
         self._park_at = 0.0
         self._numbers = itertools.count()
         self._stopping = False
-        dead_queue = registration.dead_queue
-        self._parking = (
-            Parking(registration.queue.name, dead_queue, registration.parked_max_length)
-            if dead_queue and registration.retry.park
-            else None
-        )
+        self._parks = bool(registration.dead_queue and registration.retry.park)
 
     @property
     def held(self) -> int:
@@ -229,7 +224,7 @@ class FailurePolicy:
 
     def has_come_back(self, message: ReceivedMessage) -> bool:
         """Whether a message was rejected before and brought back by dead-lettering."""
-        is_rejected = self._parking is None or self._registration.reject_when_unparkable
+        is_rejected = not self._parks or self._registration.reject_when_unparkable
         return is_rejected and _rejections(message) > 0
 
     def try_again(self, message: ReceivedMessage) -> None:
@@ -242,7 +237,7 @@ class FailurePolicy:
 
     def give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         """Park a message, or reject it where nothing is parked; the caller has claimed it."""
-        if self._parking is None:
+        if not self._parks:
             self._reject(message)
             return
         tries = max(message.attempt + _rejections(message), self.late_acks(message))
@@ -258,7 +253,7 @@ class FailurePolicy:
 
     def failed_acknowledged(self, message: ReceivedMessage, error: BaseException) -> None:
         """Park a message that was acknowledged on receipt, or keep it until that is possible."""
-        if self._parking is not None:
+        if self._parks:
             failed = FailedMessage.of(_delivery(message), error, 1)
             self._park_or_keep(message.session, _Kept(failed, None))
 
@@ -311,8 +306,7 @@ class FailurePolicy:
         return acknowledged >= registration.prefetch_count or size >= registration.inbox_max_bytes
 
     def _park(self, kept: _Kept, timeout: float) -> None:
-        assert self._parking is not None
-        self._parking.park(self._connections, kept.failed, timeout)
+        park(self._registration, self._connections, kept.failed, timeout)
         self.parked += 1
         if kept.message is not None:
             kept.message.session.settlement.send(kept.message, Outcome.ACK)
