@@ -16,7 +16,6 @@ from queue import Empty
 from typing import Any
 
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.answering import AnsweringPolicy
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.failure import FailurePolicy
 from neon_mq_connector.consumers.flow import Flow
@@ -98,7 +97,6 @@ class Consumer:
             registration.restart_attempts, connections.policy.backoff, told_after
         )
         self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
-        self._answering = AnsweringPolicy(registration)
         self._trouble: ParkingError | None = None  # as the state tells it
         self.failures = FailurePolicy(registration, connections, partial(self.call_soon, _wake_up))
         self.dispatcher = Dispatcher(
@@ -172,7 +170,7 @@ class Consumer:
 
     def answered(self, session: Session) -> None:
         """Note an answer that has left by the publishing connection."""
-        if self._call_hook is ignore and self._answering.answered():
+        if self._call_hook is ignore and self._sessions.answering.answered():
             self.call_soon(partial(self._move, session))
 
     def _log_move(self, before: Any, after: Any) -> None:
@@ -231,9 +229,7 @@ class Consumer:
 
     def _attach(self) -> Session:
         self.failures.before_attach()
-        session = self._sessions.attach(
-            reset=self._outages.never_attached, answering=self._answering.is_wanted
-        )
+        session = self._sessions.attach(reset=self._outages.never_attached)
         self._outages.attached(self.queue, self.vhost)
         self.lifecycle.move(State.CONSUMING)
         self._trouble = None
@@ -306,7 +302,6 @@ class Consumer:
         try:
             if self._sessions.may_move(session):  # else the next of many answers asks again
                 self._sessions.leave(session)
-                self._answering.is_wanted = True
         except MQError as error:  # the end of the session is in the inbox
             LOG.debug("consumer of queue %r: not moved: %s", self.queue, error)
 
@@ -327,11 +322,7 @@ class Consumer:
         outages, sessions = self._outages, self._sessions
         final = outages.lost(error)
         self.started.clear()
-        sessions.end_latest()
-        if sessions.move_failed:
-            self._answering.is_wanted = False
-        elif self._answering.is_wanted:
-            self._answering.lost(error)
+        sessions.lost(error)
         if not final:
             self.recoveries += 1
         is_failed = final or outages.needs_patience

@@ -9,6 +9,7 @@ from typing import Any
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.answering import AnsweringPolicy
 from neon_mq_connector.consumers.callback_channel import add_stand_ins
 from neon_mq_connector.consumers.session import Session, SessionHost
 from neon_mq_connector.deadline import time_left
@@ -43,6 +44,7 @@ class Sessions:
         call_hook: called with the name of a hook of `SelectConsumerThread` and its arguments.
 
     Attributes:
+        answering: decides on which connection the consumer attaches.
         latest: the session of the last attachment, which may be over.
         former: the session before a move, until all its messages are settled.
     """
@@ -50,6 +52,7 @@ class Sessions:
     def __init__(
         self, host: SessionHost, connections: Connections, call_hook: Callable[..., object]
     ) -> None:
+        self.answering = AnsweringPolicy(host.registration)
         self.latest: Session | None = None
         self.former: Session | None = None
         self._opened: Session | None = None  # as the hooks were told
@@ -72,12 +75,11 @@ class Sessions:
 
     # -- attaching -----------------------------------------------------------------------------
 
-    def attach(self, *, reset: bool, answering: bool) -> Session:
+    def attach(self, *, reset: bool) -> Session:
         """Open a channel, declare what is consumed, and consume.
 
         Args:
             reset: whether the registration's resets are still to be done.
-            answering: whether answers are to leave on the channel of their requests.
 
         Returns:
             The session, consuming.
@@ -85,7 +87,8 @@ class Sessions:
         Raises:
             MQError: some step failed; nothing is left open.
         """
-        session = self._open(reset=reset, answering=answering and self._connections.may_answer)
+        answering = self.answering.is_wanted and self._connections.may_answer
+        session = self._open(reset=reset, answering=answering)
         self._opened = session
         self._call_hook("on_connected", session.connection)
         self._call_hook("on_channel_open", session.channel)
@@ -236,11 +239,7 @@ class Sessions:
             session.fail(error)
             raise
         self.former = session
-
-    @property
-    def move_failed(self) -> bool:
-        """Whether the latest session was left for a move and no other was opened since."""
-        return self.former is not None and self._opened is self.former
+        self.answering.is_wanted = True
 
     def look_at_former(self) -> None:
         """Close the session before a move if all is settled there, or its channel is shut."""
@@ -260,8 +259,16 @@ class Sessions:
 
     # -- the end -------------------------------------------------------------------------------
 
+    def lost(self, error: BaseException) -> None:
+        """Close the channel of the latest session, and note why; one that was left goes on."""
+        self.end_latest()
+        if self.former is not None and self._opened is self.former:
+            self.answering.is_wanted = False  # the move has failed
+        elif self.answering.is_wanted:
+            self.answering.lost(error)
+
     def end_latest(self) -> None:
-        """Close the channel of the latest session; one that was left for a move goes on."""
+        """Close the channel of the latest session, unless it was left for a move."""
         if self.latest is not None and self.latest is not self.former:
             self.latest.end()
 
