@@ -52,8 +52,8 @@ class ConnectionPolicy:
 class Connections:
     """The connections of one set of parameters; every method may be called from any thread.
 
-    `_lock` owns the links; it is reentrant, since a signal handler may interrupt its holder to stop
-    the service. After `fork` the child drops what it inherited and opens its own.
+    `_lock` owns what was opened. It is reentrant, since a signal handler may interrupt its holder
+    to stop the service. After `fork` the child drops what it inherited and opens its own.
 
     Args:
         parameters: one entry per server of the cluster, alike but for host and port.
@@ -75,11 +75,8 @@ class Connections:
         self._lock = threading.RLock()
         self._closed = False
         self._exclusive: set[str] = set()
+        self._links: dict[str, Link] = {}  # by purpose
         self._control: Control | None = None
-        self._consuming: list[Link] = []
-        self._answering: list[Link] = []
-        self._publishing: Link | None = None
-        self._requests: Link | None = None
         self._publisher: Publisher | None = None
         self._futures: FutureThread | None = None
         forking.register(self)
@@ -101,7 +98,7 @@ class Connections:
     @property
     def consuming(self) -> Link:
         """The connection that consumes."""
-        return self._consuming_link(0, answering=False)
+        return self._link("io", "consuming")
 
     @property
     def may_answer(self) -> bool:
@@ -109,12 +106,12 @@ class Connections:
         return all(link.blocked_reason is None for link in self.links())
 
     def is_ready_for_answers(self) -> bool:
-        """Whether the connection for answers is there; if not, it is opened soon, without waiting.
+        """Whether the answering connection is open; if not, open it without waiting.
 
         Raises:
             StoppedError: the connections were closed.
         """
-        return self._consuming_link(0, answering=True).open_soon()
+        return self._link("io-answers", "answering").open_soon()
 
     def open_consuming_channel(
         self,
@@ -124,20 +121,22 @@ class Connections:
         new_waiter: Callable[[], Waiter[Any]],
         answering: bool = False,
     ) -> LinkChannel:
-        """Open a channel to consume on; when a connection has all that it may have, on one more.
+        """Open a channel to consume on, on one more connection when the others are full.
 
         Args:
             events: where the channel reports what happens on it.
             timeout: how long to wait at most, in seconds, for each connection.
-            new_waiter: makes the waiter of each attempt, so that another thread can end it.
+            new_waiter: makes the waiter of each attempt, which another thread may end.
             answering: whether answers are to leave on it too.
 
         Raises:
             MQConnectionError, StoppedError, WaitTimeoutError: as `Link.open_channel`.
         """
-        number = 0
+        thread, purpose = ("io-answers", "answering") if answering else ("io", "consuming")
+        number = 1
         while True:
-            link = self._consuming_link(number, answering)
+            suffix = f"-{number}" if number > 1 else ""
+            link = self._link(f"{thread}{suffix}", f"{purpose}{suffix}")
             try:
                 return link.open_channel(events, timeout=timeout, waiter=new_waiter())
             except MQError as error:
@@ -145,24 +144,10 @@ class Connections:
                     raise
                 number += 1
 
-    def _consuming_link(self, number: int, answering: bool) -> Link:
-        thread, purpose = ("io-answers", "answering") if answering else ("io", "consuming")
-        with self._lock:
-            self._check()
-            links = self._answering if answering else self._consuming
-            while len(links) <= number:
-                suffix = f"-{len(links) + 1}" if links else ""
-                links.append(self._link(f"{thread}{suffix}", f"{purpose}{suffix}"))
-            return links[number]
-
     @property
     def requests(self) -> Link:
         """The connection of a request client."""
-        with self._lock:
-            self._check()
-            if self._requests is None:
-                self._requests = self._link("requests", "requests")
-            return self._requests
+        return self._link("requests", "requests")
 
     @property
     def publisher(self) -> Publisher:
@@ -170,8 +155,7 @@ class Connections:
         with self._lock:
             self._check()
             if self._publisher is None:
-                self._publishing = self._link("publisher", "publishing")
-                self._publisher = Publisher(self._publishing, self.control)
+                self._publisher = Publisher(self._link("publisher", "publishing"), self.control)
             return self._publisher
 
     @property
@@ -196,8 +180,7 @@ class Connections:
 
     def links(self) -> list[Link]:
         """List the links that exist, for health."""
-        every = (self._publishing, self._requests, *self._consuming, *self._answering)
-        return [link for link in every if link is not None]
+        return list(self._links.values())
 
     def publish_outcomes(self) -> dict[str, int]:
         """Return how many messages were confirmed, and how many failed in which way."""
@@ -226,15 +209,19 @@ class Connections:
         return all(ended)
 
     def _link(self, thread: str, purpose: str) -> Link:
-        return SelectLink(
-            f"mq-{thread}:{self.vhost}",
-            self._named(purpose),
-            backoff=self.policy.backoff,
-            on_silence=self._silence,
-        )
+        with self._lock:
+            self._check()
+            if purpose not in self._links:
+                self._links[purpose] = SelectLink(
+                    f"mq-{thread}:{self.vhost}",
+                    self._named(purpose),
+                    backoff=self.policy.backoff,
+                    on_silence=self._silence,
+                )
+            return self._links[purpose]
 
     def _silence(self, reason: str) -> None:
-        """End the control connection too: it is to the same broker."""
+        """Give up the control connection too, which is to the same broker."""
         control = self._control
         if control is not None:
             control.distrust(f"another connection to the same broker is dead: {reason}")
@@ -251,9 +238,7 @@ class Connections:
         forking.keep(self._control, self._publisher, self._futures, *self.links())
         self._lock = threading.RLock()
         self._control = self._publisher = self._futures = None
-        self._publishing = self._requests = None
-        self._consuming = []
-        self._answering = []
+        self._links = {}
 
 
 def name_connection(
