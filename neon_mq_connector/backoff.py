@@ -1,6 +1,7 @@
-"""How long to wait before trying again. Values only: nothing here sleeps.
+"""How long to wait before trying again.
 
-Its users wait on their own stop event or on their loop's timer, so that no delay holds up a stop.
+Nothing here sleeps: callers wait on their stop event or their loop's timer, so that no delay holds
+up a stop.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
      │         └─────────────┴──────┬──────┴──► FAILED ──► RECOVERING (it is tried again)
      └──────────► STOPPED ◄─── STOPPING (from every state that runs)
 
-The table below is the only place that says which moves exist. A move that is not in it is a race
-that was lost (a stop that came first, as a rule) and is refused, not raised.
+The table below has all legal moves. A move that is not in it has lost a race, as a rule to a stop.
+It is refused, and no error is raised.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ class Lifecycle:
     def move(
         self, to: State, reason: str = "", *, only_from: Collection[State] | None = None
     ) -> bool:
-        """Go to another state if the table allows it.
+        """Change to another state if the table allows it.
 
         Args:
             to: the new state.
             reason: why, for health and logs.
-            only_from: the states in which the caller's news is still of interest; None for all.
+            only_from: the states from which to move; None for all.
 
         Returns:
             Whether the move was made.

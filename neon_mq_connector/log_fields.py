@@ -1,4 +1,4 @@
-"""What log records of queues and messages carry beside their text."""
+"""The fields that log records of queues and messages have beside their text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _bound: ContextVar[dict[str, object] | None] = ContextVar("neon_mq_log_fields", 
 def log_fields(
     queue: str = "", vhost: str = "", message_id: str | None = None
 ) -> dict[str, object]:
-    """Return the argument ``extra`` of a log call: what is known, and what is bound.
+    """Return the argument ``extra`` of a log call: these fields, and the bound ones.
 
     Args:
         queue: becomes ``mq_queue``.
@@ -25,7 +25,7 @@ def log_fields(
 
 @contextmanager
 def bound_log_fields(fields: dict[str, object]) -> Iterator[None]:
-    """Have all records that are made with `log_fields` in a ``with`` block carry these, too."""
+    """Add fields to all records that are logged with `log_fields` in a ``with`` block."""
     token = _bound.set(fields)
     try:
         yield

@@ -1,7 +1,7 @@
-"""How long callbacks and requests take, counted into buckets once something wants to read it.
+"""Histograms of how long callbacks and requests take, for the whole process.
 
-All other figures are counts that exist anyway. These two cost some time per message, so they are
-kept only after `enable`; they are those of the process.
+All other metrics are counts that exist anyway. These two cost some time per message, so they are
+kept only after `enable`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 #: Upper bounds of the buckets, in seconds; what takes longer is counted behind the last.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-#: Under which name durations are kept when there are too many names.
+#: The name under which durations are kept when there are too many names.
 OTHER = "other"
 _MOST_NAMES = 200
 
@@ -50,7 +50,7 @@ class Durations:
         }
 
 
-#: By queue, from the start of a callback to its end; None while nobody reads them.
+#: By queue, from the start of a callback to its end; None before `enable`.
 callback_seconds: Durations | None = None
 #: By queue, from sending a request to its last answer, or to its error.
 request_seconds: Durations | None = None

@@ -1,12 +1,12 @@
 """Exchanges, queues and bindings as data, and how to declare them on any broker.
 
-Declaring is a generator of steps: it yields what the broker is to be asked and is sent the answer,
-or thrown a `Refusal`. A driver performs the steps on whatever kind of connection it has, so that
-all of them do the same. The rules (source: RabbitMQ's "Queues" and "Deprecated features" pages):
+Declaring is a generator of steps: it yields what the broker is to be asked, and is sent the answer
+or thrown a `Refusal`. A driver performs the steps on the kind of connection that it has, so that
+the rules are the same on all (source: RabbitMQ's "Queues" and "Deprecated features" pages):
 
 * A broker may refuse transient non-exclusive queues (541, or 540 on some releases; it closes the
   connection). Neither its version nor its capabilities tell. So: try, and remember the refusal.
-* A queue or exchange that exists with other properties (406) is taken as it is.
+* A queue or exchange that exists with other properties (406) is used as it is.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue as it is to be declared; an empty name has the broker choose one."""
+    """A queue as it is to be declared; for an empty name the broker chooses one."""
 
     name: str
     durable: bool = False
@@ -164,7 +164,7 @@ class QueueStatus:
         name: the queue's name, also where the broker chose it.
         messages: how many are ready in it.
         consumers: how many consumers it has.
-        adopted: whether it existed with other properties and was taken as it is.
+        adopted: whether it existed with other properties and is used as it is.
     """
 
     name: str
@@ -240,10 +240,7 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
 
 
 def declare_exchange(exchange: Exchange) -> Steps:
-    """Declare an exchange, or take the one that exists with other properties.
-
-    An exchange of another *type* is taken too: publishers may have had reasons; it is logged.
-    """
+    """Declare an exchange, or use the one that exists with other properties, even another type."""
     try:
         yield DeclareExchange(exchange)
     except Refusal as refusal:
@@ -252,7 +249,7 @@ def declare_exchange(exchange: Exchange) -> Steps:
 
 
 def _adopt(look_up: Step, name: str, refusal: Refusal) -> Steps:
-    """Take what exists with other properties, or was made by a user with more rights."""
+    """Use what exists with other properties, or may not be declared by this user."""
     if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
         raise refusal
     try:
@@ -267,7 +264,7 @@ def _adopt(look_up: Step, name: str, refusal: Refusal) -> Steps:
 
 
 def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:
-    """Look up the queue that the broker named before; if it is gone the broker names another."""
+    """Look up the queue that the broker has named before; declare another if it is gone."""
     if known_as:
         try:
             status: QueueStatus = yield DeclareQueue(replace(queue, name=known_as), passive=True)

@@ -1,7 +1,7 @@
-"""What all sections of the settings have in common, and how one setting is declared.
+"""The base class of all sections of the settings, and how a setting is declared.
 
-A setting is declared once: its type, default, unit, bounds and description stand together, and both
-the messages of errors and the reference page are made from them.
+A setting's type, default, unit, bounds and description stand together. The messages of errors and
+the reference page are made from them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def problem(text: str) -> PydanticCustomError:
 
 
 class Section(BaseModel):
-    """A section of the settings: frozen, with unknown keys kept and none of them shown.
+    """A frozen section of the settings.
 
-    A key whose value is null is as good as left out, unless null has a meaning. Unknown keys belong
-    to the service: they are in `extra`, unchanged, and only their names are in the ``repr``, for
-    they may be secret.
+    A key whose value is null counts as left out, unless null has a meaning. Unknown keys belong to
+    the service: they are in `extra`, unchanged. Only their names are in the ``repr``, since their
+    values may be secret.
     """
 
     model_config = ConfigDict(

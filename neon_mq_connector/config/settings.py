@@ -222,7 +222,7 @@ class MQSettings(Tuning):
         raise mistake(self._without_credentials(service_name))
 
     def _without_credentials(self, service_name: str) -> str:
-        """Say what a service, or a script, has to be given to log in."""
+        """Return the message for a service, or a script, that has no credentials."""
         kind = "client" if service_name == CLIENT_ENTRY else "service"
         names = ", ".join(sorted(self.users)) or "no service at all"
         entries = f"{self._prefix}users.{service_name} or {self._prefix}users.{DEFAULT_ENTRY}"

@@ -1,4 +1,4 @@
-"""TLS: which certificates to trust and to show, and the `ssl.SSLContext` made from that."""
+"""The settings of TLS, and the `ssl.SSLContext` that is made from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MADE_FROM = "_neon_mq_made_from"
 
 
 class TLSSettings(Section):
-    """How to encrypt the connection to the broker and know it for the right one."""
+    """How to encrypt the connection to the broker and authenticate the broker."""
 
     enabled: bool = setting(
         True,

@@ -47,7 +47,7 @@ class BrokerURL:
 
 
 class _Problem(ValueError):
-    """A reason that quotes nothing."""
+    """A reason that quotes nothing of the URL."""
 
 
 def parse_url(text: str) -> BrokerURL:

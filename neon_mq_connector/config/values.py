@@ -1,4 +1,4 @@
-"""Values of a configuration and of the environment, and the words for what is wrong in one."""
+"""Values of a configuration and of the environment, and the words of errors about them."""
 
 from __future__ import annotations
 
