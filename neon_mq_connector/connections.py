@@ -152,11 +152,15 @@ class Connections:
     @property
     def publisher(self) -> Publisher:
         """The connection that publishes, and its confirms."""
-        with self._lock:
-            self._check()
-            if self._publisher is None:
-                self._publisher = Publisher(self._link("publisher", "publishing"), self.control)
-            return self._publisher
+        publisher = self._publisher
+        if publisher is None or self._closed:
+            with self._lock:
+                self._check()
+                if self._publisher is None:
+                    link = self._link("publisher", "publishing")
+                    self._publisher = Publisher(link, self.control)
+                publisher = self._publisher
+        return publisher
 
     @property
     def futures(self) -> FutureThread:

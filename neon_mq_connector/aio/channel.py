@@ -56,15 +56,12 @@ class AwaitableChannel(DeliveryChannel):
     call; to await it is allowed and does nothing more.
 
     Args:
-        session: the generation of the consuming channel.
-        host: what it shares with others.
-        delivery: the message; None for none.
-        route: how it may be answered directly.
+        session, delivery, route: as for `DeliveryChannel`.
+        host: what it shares with the other channels of its consumer.
     """
 
-    __slots__ = ("_host", "_unawaited")
-
     _done = DONE
+    _unawaited: Unawaited | None = None
 
     def __init__(
         self,
@@ -73,19 +70,8 @@ class AwaitableChannel(DeliveryChannel):
         delivery: Delivery | None = None,
         route: ReplyRoute | None = None,
     ) -> None:
-        self._session = session
-        self.delivery = delivery
-        self.message = None
-        self.route = route
-        self.has_answered = False
-        self._closed = False
-        self._request = None
-        self._publishes = None
-        self._answers_here = None
-        self._reader = None
-        self.has_acked = False
+        super().__init__(session, delivery, route)
         self._host = host
-        self._unawaited: Unawaited | None = None
 
     @property
     def is_attached(self) -> bool:
@@ -250,7 +236,6 @@ class AwaitableChannel(DeliveryChannel):
 class FurtherAwaitableChannel(AwaitableChannel):
     """A channel on which nothing is consumed."""
 
-    __slots__ = ()
     _closes_alone = True
 
     def __init__(self, session: Session, host: ChannelHost) -> None:

@@ -36,8 +36,6 @@ class BrokerOperations:
     In a `CallbackChannel` they return pika's answer, in an `AwaitableChannel` its awaitable.
     """
 
-    __slots__ = ("_session", "route")
-
     _session: Session
     route: ReplyRoute | None
 

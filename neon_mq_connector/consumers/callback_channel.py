@@ -21,7 +21,6 @@ from pika.spec import Basic, BasicProperties, Confirm
 from neon_mq_connector.consumers.broker_operations import FrameCallback, as_pika_raises
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
-from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import CloseCallback, Session
 from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.deadline import time_left
@@ -32,43 +31,17 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import Delivery, ignore
+from neon_mq_connector.link import ignore
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import Refusal
 
 
 class CallbackChannel(DeliveryChannel):
-    """Stand in for the pika channel of one delivery, in callbacks that are functions.
-
-    Args:
-        session: the generation of the consuming channel.
-        delivery: the message; None for none.
-        route: how it may be answered directly.
-    """
-
-    __slots__ = ("_confirms",)
+    """Stand in for the pika channel of one delivery, in callbacks that are functions."""
 
     _done = None
-
-    def __init__(
-        self,
-        session: Session,
-        delivery: Delivery | None = None,
-        route: ReplyRoute | None = None,
-    ) -> None:
-        self._session = session
-        self.delivery = delivery
-        self.message = None
-        self.route = route
-        self.has_answered = False
-        self._closed = False
-        self._request = None
-        self._publishes = None
-        self._answers_here = None
-        self._reader = None
-        self.has_acked = False
-        self._confirms: _Confirms | None = None  # None: publishes are not waited for
+    _confirms: _Confirms | None = None  # None: publishes are not waited for
 
     @property
     def connection(self) -> CallbackConnection:
@@ -197,7 +170,6 @@ class CallbackChannel(DeliveryChannel):
 class FurtherChannel(CallbackChannel):
     """A channel on which nothing is consumed."""
 
-    __slots__ = ()
     _closes_alone = True
 
 

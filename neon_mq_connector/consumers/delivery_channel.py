@@ -29,11 +29,12 @@ from neon_mq_connector.consumers.reader import Reader
 from neon_mq_connector.consumers.reply_route import (
     EXPIRATION,
     Reply,
+    ReplyRoute,
     is_harmless,
     make_answer,
     reply_to,
 )
-from neon_mq_connector.consumers.session import ReceivedMessage
+from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
@@ -47,44 +48,40 @@ class DeliveryChannel(BrokerOperations):
     It belongs to one session: once that is over, settlements are dropped, since the broker delivers
     again. Publishes and declares go on.
 
-    One is made for each message, so a derived class sets all attributes itself: a constructor here
-    would be one call more.
+    Args:
+        session: the session of the message, or of the consumer where there is no message.
+        delivery: the message as it is read; None for a channel of no message.
+        route: how the message may be answered directly, if it may.
 
     Attributes:
-        delivery: the message as it is read; None for a channel of no message.
+        delivery, route: as given.
         message: the message from its arrival on; set before the callback is called.
         has_answered: whether an answer to the message was sent.
-        route: how the message may be answered directly, if it may.
         has_acked: whether the callback has acknowledged a message.
     """
 
-    __slots__ = (
-        "_answers_here",
-        "_closed",
-        "_publishes",
-        "_reader",
-        "_request",
-        "delivery",
-        "has_acked",
-        "has_answered",
-        "message",
-    )
-
     #: Whether `close` closes this channel, and not the consumer.
     _closes_alone: ClassVar[bool] = False
-
-    # whether answers leave on the channel of their request; None before the first answer
-    _answers_here: bool | None
-    _closed: bool
-    _publishes: PendingPublishes | None  # owned by the session's lock `publishing`
-    _reader: Reader | None  # of the answer; None before the first answer
-    # the reply queue that the body names, and the body's format; None before it was read
-    _request: tuple[object, WireFormat] | None
     _done: Any  # what an operation returns that is done by the call
-    delivery: Delivery | None
-    has_acked: bool
-    message: ReceivedMessage | None
-    has_answered: bool
+
+    # one channel is made for each message: so what it starts with stands in the class
+    message: ReceivedMessage | None = None
+    has_answered = False
+    has_acked = False
+    _closed = False
+    # whether answers leave on the channel of their request; None before the first answer
+    _answers_here: bool | None = None
+    _publishes: PendingPublishes | None = None  # owned by the session's lock `publishing`
+    _reader: Reader | None = None  # of the answer; None before the first answer
+    # the reply queue that the body names, and the body's format; None before it was read
+    _request: tuple[object, WireFormat] | None = None
+
+    def __init__(
+        self, session: Session, delivery: Delivery | None = None, route: ReplyRoute | None = None
+    ) -> None:
+        self._session = session
+        self.delivery = delivery
+        self.route = route
 
     # -- for the classes that derive -----------------------------------------------------------
 

@@ -71,7 +71,8 @@ class Dispatcher:
         self.highest_delivery_count = 0
         self.backlog: deque[ReceivedMessage] = deque()
         self._registration = registration
-        self._mode = registration.ack
+        self._acks_on_receipt = registration.ack is AckMode.ON_RECEIPT
+        self._acks_on_success = registration.ack is AckMode.ON_SUCCESS
         self._label = registration.label
         self._failures = failures
         self.report = report
@@ -154,7 +155,7 @@ class Dispatcher:
         """
         session = message.session
         if self._stopped or not session.is_attached:
-            if self._mode is AckMode.ON_RECEIPT:
+            if self._acks_on_receipt:
                 session.started.never_started(message.raw)
             return None  # the broker takes it back with the channel
         self.last_message = message.started = time.monotonic()
@@ -168,7 +169,7 @@ class Dispatcher:
             may_be_unwanted = delivery.properties.headers or delivery.method.redelivered
             if may_be_unwanted and not self._is_wanted(message, delivery):
                 return None
-        if self._mode is AckMode.ON_RECEIPT:
+        if self._acks_on_receipt:
             session.started.started(message.raw)
             session.settlement.settle_unopened(delivery.method.delivery_tag, Outcome.ACK)
         else:
@@ -185,7 +186,7 @@ class Dispatcher:
         self.handled += 1
         if (durations := metrics.callback_seconds) is not None:
             durations.observe(self._label, time.monotonic() - message.started)
-        if self._mode is AckMode.ON_SUCCESS and message.session.settlement.is_open(message.tag):
+        if self._acks_on_success and message.session.settlement.is_open(message.tag):
             channel.basic_ack(message.tag)
 
     def raised(self, message: ReceivedMessage, error: BaseException) -> None:
@@ -205,7 +206,7 @@ class Dispatcher:
 
         One that was acknowledged on receipt has failed.
         """
-        if self._mode is AckMode.ON_RECEIPT:
+        if self._acks_on_receipt:
             self.raised(message, error)
         else:
             message.session.settlement.settle(message.tag, Outcome.NACK_AND_REQUEUE)
@@ -221,7 +222,7 @@ class Dispatcher:
         with bound_log_fields(message.log_fields):
             self.report(error)
         failures, settlement = self._failures, message.session.settlement
-        if self._mode is AckMode.ON_RECEIPT:
+        if self._acks_on_receipt:
             # acknowledged before it failed, by callbacks that were not written to be repeated
             if not self._answer_error(message, error):
                 failures.failed_acknowledged(message, error)
@@ -282,7 +283,7 @@ class Dispatcher:
             )
             session.settlement.settle_unopened(tag, Outcome.ACK)
             return False
-        if self._mode is AckMode.ON_RECEIPT:
+        if self._acks_on_receipt:
             lost = session.lost if delivery.method.redelivered else None
             if lost is None or not lost.recognise(message.raw):
                 return True
