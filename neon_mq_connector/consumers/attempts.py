@@ -44,11 +44,10 @@ def rejections(properties: BasicProperties, queue: str) -> int:
         death.get("count")
         for death in deaths[:_MOST_DEATHS]
         if isinstance(death, Mapping)
-        and death.get("queue") == queue
-        and death.get("reason") == "rejected"
+        and (death.get("queue"), death.get("reason")) == (queue, "rejected")
     ]
-    whole = [count for count in counts if isinstance(count, int) and count > 0]
-    return min(_MOST_REJECTIONS, max(whole, default=0))
+    highest = max((count for count in counts if isinstance(count, int)), default=0)
+    return min(_MOST_REJECTIONS, max(0, highest))
 
 
 def delivery_limit(queue_arguments: Mapping[str, Any]) -> int | None:

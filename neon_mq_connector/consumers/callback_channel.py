@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm
@@ -41,7 +41,8 @@ class CallbackChannel(DeliveryChannel):
     """Stand in for the pika channel of one delivery, in callbacks that are functions."""
 
     _done = None
-    _confirms: _Confirms | None = None  # None: publishes are not waited for
+    #: Told of each confirm by its kind; None where publishes are not waited for.
+    _confirmed: Callable[[type[Basic.Ack | Basic.Nack]], object] | None = None
 
     @property
     def connection(self) -> CallbackConnection:
@@ -65,7 +66,7 @@ class CallbackChannel(DeliveryChannel):
             ack_nack_callback: called with the frame of each confirm; a nack raises all the same.
             callback: called with pika's frame, before this returns.
         """
-        self._confirms = _Confirms(ack_nack_callback or ignore, itertools.count(1))
+        self._confirmed = partial(_confirmed, ack_nack_callback or ignore, itertools.count(1))
         if callback is not None:
             callback(pika.frame.Method(1, Confirm.SelectOk()))
 
@@ -89,10 +90,17 @@ class CallbackChannel(DeliveryChannel):
             pika.exceptions.UnroutableError, pika.exceptions.NackError: after `confirm_delivery`.
         """
         message = self._message(exchange, routing_key, body, properties, mandatory)
-        if self._confirms is None:
+        if self._confirmed is None:
             self._publish(message)
-        else:
-            self._publish_and_wait(message, self._confirms)
+            return
+        try:
+            self._session.connections.publisher.publish(message, timeout=self._timeout)
+        except PublishRejectedError as error:
+            self._confirmed(Basic.Nack)
+            raise as_pika_raises(error) from error
+        except UnroutableError as error:
+            raise as_pika_raises(error) from error
+        self._confirmed(Basic.Ack)
 
     def _publish(self, message: Message) -> None:
         if self._may_answer_here(message) and self._answer_here(message):
@@ -108,19 +116,6 @@ class CallbackChannel(DeliveryChannel):
         except BaseException:
             publishes.resolve(None)  # there is nothing that an ack would have to wait for
             raise
-
-    def _publish_and_wait(self, message: Message, confirms: _Confirms) -> None:
-        def tell(kind: type[Basic.Ack | Basic.Nack]) -> None:
-            confirms.callback(pika.frame.Method(1, kind(next(confirms.numbers))))
-
-        try:
-            self._session.connections.publisher.publish(message, timeout=self._timeout)
-        except PublishRejectedError as error:
-            tell(Basic.Nack)
-            raise as_pika_raises(error) from error
-        except UnroutableError as error:
-            raise as_pika_raises(error) from error
-        tell(Basic.Ack)
 
     def _report(self, error: BaseException) -> None:
         self._session.report_publish(error)
@@ -268,8 +263,7 @@ def add_stand_ins(session: Session) -> Session:
     return session
 
 
-class _Confirms(NamedTuple):
-    """What `confirm_delivery` was given, and the numbers of the confirms to come."""
-
-    callback: FrameCallback
-    numbers: Iterator[int]
+def _confirmed(
+    callback: FrameCallback, numbers: Iterator[int], kind: type[Basic.Ack | Basic.Nack]
+) -> None:
+    callback(pika.frame.Method(1, kind(next(numbers))))
