@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.config.legacy import Configuration, load_neon_mq_config
 from neon_mq_connector.config.sources import Source, find_source
-from neon_mq_connector.config.values import Credentials, Endpoint, env_flag, env_path
+from neon_mq_connector.config.values import Credentials, Endpoint, env_flag
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.settings import MQSettings, UserSettings, load_settings
@@ -44,7 +44,6 @@ __all__ = [
     "UserSettings",
     "create_ssl_context",
     "env_flag",
-    "env_path",
     "find_source",
     "load_neon_mq_config",
     "load_settings",

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from neon_mq_connector.config.url import URL_VARIABLE, parse_url
-from neon_mq_connector.config.values import env_path, kind_of, mistake
+from neon_mq_connector.config.values import expand, kind_of, mistake
 
 log = logging.getLogger("neon_mq_connector.config")
 
@@ -115,9 +115,9 @@ def _find_elsewhere() -> Source | None:
     url = os.environ.get(URL_VARIABLE, "").strip()
     if url:
         return _from_url(url)
-    named = env_path(CONFIG_PATH_VARIABLE)
-    if named is not None:
-        return Source(str(named), read_json(named, f"; {CONFIG_PATH_VARIABLE} names it"))
+    if named := os.environ.get(CONFIG_PATH_VARIABLE, "").strip():
+        path = expand(named)
+        return Source(str(path), read_json(path, f"; {CONFIG_PATH_VARIABLE} names it"))
     for path in default_files():
         if _is_there(path):
             return Source(str(path), read_json(path))
@@ -137,10 +137,11 @@ def _from_url(text: str) -> Source:
 
 def default_files() -> Iterator[Path]:
     """Iterate over the files that are looked for without being named, in their order."""
-    directory = config_directory()
-    if directory is not None:
-        yield directory / "neon" / "mq_config.json"
-    home = home_directory()
+    home, named = home_directory(), os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(named):
+        yield Path(named) / "neon" / "mq_config.json"
+    elif home is not None:
+        yield home / ".config" / "neon" / "mq_config.json"
     if home is not None:
         yield home / ".local" / "share" / "neon" / "credentials.json"
 
@@ -152,15 +153,6 @@ def home_directory() -> Path | None:
     """
     home = os.path.expanduser("~")
     return Path(home) if os.path.isabs(home) else None
-
-
-def config_directory() -> Path | None:
-    """Return the directory for configuration files: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
-    named = os.environ.get("XDG_CONFIG_HOME", "")
-    if os.path.isabs(named):
-        return Path(named)
-    home = home_directory()
-    return home / ".config" if home else None
 
 
 def _is_there(path: Path) -> bool:

@@ -105,16 +105,6 @@ def env_flag(name: str, default: bool = False) -> bool:
     )
 
 
-def env_path(name: str) -> Path | None:
-    """Read a path from an environment variable.
-
-    Returns:
-        The path, with a leading ``~`` expanded; None when the variable is not set or blank.
-    """
-    text = os.environ.get(name, "").strip()
-    return expand(text) if text else None
-
-
 def expand(text: str | Path) -> Path:
     """Expand a leading ``~`` where that is possible; leave the path alone where it is not."""
     return Path(os.path.expanduser(text))
