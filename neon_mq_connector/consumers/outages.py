@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -41,7 +42,6 @@ class Outages:
     Attributes:
         never_attached: whether no attempt has succeeded yet.
         needs_patience: whether the next attempt has to wait for as long as possible.
-        backoff: as given.
         refusal: why the broker refuses the connection for good, if it does.
     """
 
@@ -50,7 +50,7 @@ class Outages:
     ) -> None:
         self.never_attached = True
         self.needs_patience = False
-        self.backoff = backoff
+        self._backoff = backoff
         self.refusal: MQConnectionError | None = None
         self._attempts = attempts
         self._told_after = told_after
@@ -59,7 +59,7 @@ class Outages:
         self._unconnected = 0
         self._was_told = False
         self._refused = False
-        self._lost_at: float | None = None
+        self._lost_at = -math.inf
 
     def attached(self, queue: str, vhost: str) -> None:
         """Note that the consumer consumes; log it where it did not before."""
@@ -120,14 +120,14 @@ class Outages:
 
     def pause(self) -> float:
         """Return how long to wait before the next attempt, in seconds."""
-        if self.needs_patience or self._began is None or self._lost_at is None:
-            return self.backoff.ceiling
-        return self.backoff.delay(self._lost_at - self._began)
+        began = self._lost_at if self._began is None else self._began
+        if self.needs_patience:
+            return self._backoff.ceiling
+        return self._backoff.delay(self._lost_at - began)
 
     def is_unstable(self) -> bool:
         """Whether a connection was lost a short while ago."""
-        lost_at = self._lost_at
-        return lost_at is not None and time.monotonic() - lost_at < _STABLE_AFTER
+        return time.monotonic() - self._lost_at < _STABLE_AFTER
 
 
 def _is_of_the_connection(error: BaseException) -> bool:
