@@ -240,7 +240,7 @@ class Consumer:
         """Handle events until the session ends; return why, or None for a stop or a move."""
         dispatcher, failures, sessions = self.dispatcher, self.failures, self._sessions
         while not self._stopping and session is not sessions.former and session.end_reason is None:
-            sessions.look_at_former()
+            sessions.end_former_if_settled()
             last_message = dispatcher.last_message
             event = self._next_event(self._longest_wait(session))
             try:

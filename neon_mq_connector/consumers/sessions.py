@@ -241,7 +241,7 @@ class Sessions:
         self.former = session
         self.answering.is_wanted = True
 
-    def look_at_former(self) -> None:
+    def end_former_if_settled(self) -> None:
         """Close the session before a move if all is settled there, or its channel is shut."""
         former = self.former
         if former is not None:
