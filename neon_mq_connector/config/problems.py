@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from neon_mq_connector.config.section import PROBLEM, Section
+from neon_mq_connector.config.section import PROBLEM, Section, notes
 from neon_mq_connector.config.values import kind_of
 
 log = logging.getLogger("neon_mq_connector.config")
@@ -84,13 +84,6 @@ def section_of(field: FieldInfo) -> type[Section] | None:
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
     return None
-
-
-def notes(field: FieldInfo) -> dict[str, str]:
-    """Return what a setting is declared with: expects, unit and group."""
-    extra = field.json_schema_extra
-    said = extra if isinstance(extra, dict) else {}
-    return {name: str(said.get(name, "")) for name in ("expects", "unit", "group")}
 
 
 def _shown(value: Any, key: str, config: Mapping[str, Any]) -> str:

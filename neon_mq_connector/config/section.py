@@ -44,7 +44,7 @@ class Section(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        left_out = {name for name, field in cls.model_fields.items() if not _takes_null(field)}
+        left_out = {name for name, field in cls.model_fields.items() if not notes(field)["null"]}
         return {str(k): v for k, v in data.items() if v is not None or str(k) not in left_out}
 
     @property
@@ -89,9 +89,11 @@ def setting(
     )
 
 
-def _takes_null(field: FieldInfo) -> bool:
-    notes = field.json_schema_extra
-    return isinstance(notes, dict) and bool(notes.get("null"))
+def notes(field: FieldInfo) -> dict[str, str]:
+    """Return what a setting is declared with: expects, unit, group and null."""
+    extra = field.json_schema_extra
+    said = extra if isinstance(extra, dict) else {}
+    return {name: str(said.get(name, "")) for name in ("expects", "unit", "group", "null")}
 
 
 def seconds(default: float | None, *, zero: bool = False, **more: Any) -> Any:

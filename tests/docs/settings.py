@@ -13,8 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from neon_mq_connector.config import MQSettings, TLSSettings, UserSettings
-from neon_mq_connector.config.problems import notes
-from neon_mq_connector.config.section import Section
+from neon_mq_connector.config.section import Section, notes
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "configuration.md"
