@@ -87,7 +87,7 @@ class AwaitableChannel(DeliveryChannel):
         self._host.loop.call(callback, *arguments)
 
     def callback_over(self) -> None:
-        """Take note that the callback has ended: what it has not awaited it never will."""
+        """Report the failures that the callback has not awaited; called when it has ended."""
         if self._unawaited is not None:
             self._unawaited.end()
 
@@ -233,16 +233,6 @@ class AwaitableChannel(DeliveryChannel):
         )
 
 
-class FurtherAwaitableChannel(AwaitableChannel):
-    """A channel on which nothing is consumed."""
-
-    _closes_alone = True
-
-    def __init__(self, session: Session, host: ChannelHost) -> None:
-        super().__init__(session, host)
-        self._get_unawaited().end()  # it belongs to no callback that would come to know later
-
-
 class AwaitableConnection(DeliveryConnection):
     """Stand in for the connection of one consumer, in callbacks that are coroutines.
 
@@ -257,8 +247,10 @@ class AwaitableConnection(DeliveryConnection):
         super().__init__(session)
         self._host = host
 
-    def _new_channel(self) -> FurtherAwaitableChannel:
-        return FurtherAwaitableChannel(self._session, self._host)
+    def _new_channel(self) -> AwaitableChannel:
+        channel = AwaitableChannel(self._session, self._host)
+        channel._get_unawaited().end()  # there is no callback that would await its operations
+        return channel
 
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call a function on the loop; any thread may ask for it."""

@@ -162,12 +162,6 @@ class CallbackChannel(DeliveryChannel):
         return answer
 
 
-class FurtherChannel(CallbackChannel):
-    """A channel on which nothing is consumed."""
-
-    _closes_alone = True
-
-
 class CallbackConnection(DeliveryConnection):
     """Stand in for the connection of one consumer, in callbacks that are functions.
 
@@ -187,7 +181,7 @@ class CallbackConnection(DeliveryConnection):
         self._on_close: deque[CloseCallback] = deque()
 
     def _new_channel(self) -> CallbackChannel:
-        return FurtherChannel(self._session)
+        return CallbackChannel(self._session)
 
     @property
     def has_close_callbacks(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import pika.frame
 from pika.spec import Basic, BasicProperties
@@ -58,16 +58,16 @@ class DeliveryChannel(BrokerOperations):
         message: the message from its arrival on; set before the callback is called.
         has_answered: whether an answer to the message was sent.
         has_acked: whether the callback has acknowledged a message.
+        closes_alone: whether `close` closes this channel, and not the consumer.
     """
 
-    #: Whether `close` closes this channel, and not the consumer.
-    _closes_alone: ClassVar[bool] = False
     _done: Any  # what an operation returns that is done by the call
 
     # one channel is made for each message: so what it starts with stands in the class
     message: ReceivedMessage | None = None
     has_answered = False
     has_acked = False
+    closes_alone = False
     _closed = False
     # whether answers leave on the channel of their request; None before the first answer
     _answers_here: bool | None = None
@@ -130,7 +130,7 @@ class DeliveryChannel(BrokerOperations):
 
         A channel that ``connection.channel()`` has made is closed alone.
         """
-        if self._closes_alone:
+        if self.closes_alone:
             self._closed = True
         else:
             self._session.stop_consumer()

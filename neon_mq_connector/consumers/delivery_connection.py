@@ -67,6 +67,7 @@ class DeliveryConnection:
                 f"the connection of the consumer of queue {self._session.queue!r} is closed"
             )
         channel = self._new_channel()
+        channel.closes_alone = True
         if on_open_callback is not None:
             on_open_callback(channel)
         return channel
