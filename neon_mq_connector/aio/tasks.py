@@ -99,7 +99,7 @@ class TaskRunner:
         self._task_name = f"callback {callback_name} of queue {queue!r}"
         self._host = ChannelHost(loop, outbox, callback_name, self._report)
         self._numbers = itertools.count()
-        self._asides = 0
+        self._blocking = 0
         self.held_up_for = 0.0
         self._is_starting = False
         self._is_cancelling = False
@@ -115,12 +115,12 @@ class TaskRunner:
         except StoppedError as error:
             self._dispatcher.fail(CallbacksEndedError(str(error)))
 
-    def aside(self, call: Callable[[], object]) -> None:
-        """Have a call made on the consumer's thread; until then it counts as a running callback.
+    def run_blocking(self, call: Callable[[], object]) -> None:
+        """Make a call on the consumer's thread; until it is made it counts as a running callback.
 
-        So no more fail than that thread can deal with.
+        So no more callbacks fail than that thread can deal with.
         """
-        self._asides += 1
+        self._blocking += 1
         self._dispatcher.call_soon(partial(self._make, call))
 
     def running(self) -> list[Running]:
@@ -221,7 +221,7 @@ class TaskRunner:
         backlog = dispatcher.backlog
         self._is_starting = True
         try:
-            while len(running) + self._asides < self._concurrency:
+            while len(running) + self._blocking < self._concurrency:
                 try:
                     message = backlog.popleft()
                 except IndexError:
@@ -285,7 +285,7 @@ class TaskRunner:
             self._start_waiting()
 
     def _made(self) -> None:
-        self._asides -= 1
+        self._blocking -= 1
         if self._dispatcher.backlog and not self._is_starting:
             self._start_waiting()
 

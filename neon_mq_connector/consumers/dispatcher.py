@@ -199,7 +199,7 @@ class Dispatcher:
             durations.observe(self._label, time.monotonic() - message.started)
         if tracing.tracer is not None:
             tracing.tracer.failed(error)
-        self.runner.aside(partial(self._deal_with, message, error))
+        self.runner.run_blocking(partial(self._deal_with, message, error))
 
     def cancelled(self, message: ReceivedMessage, error: BaseException) -> None:
         """Requeue the message of a callback that a stop has cancelled.
@@ -249,7 +249,7 @@ class Dispatcher:
         settlement = message.session.settlement
         settlement.start(message)
         if settlement.claim(message.tag):
-            self.runner.aside(partial(self._answer_and_give_up, message, error))
+            self.runner.run_blocking(partial(self._answer_and_give_up, message, error))
 
     def _answer_and_give_up(self, message: ReceivedMessage, error: BaseException) -> None:
         self._answer_error(message, error)
@@ -263,7 +263,7 @@ class Dispatcher:
         except FrameError:  # a sender may choose any bytes for a routing key, too
             method = Basic.Deliver("", delivery_tag(arguments), False, "", "")
         self.failed += 1
-        self.runner.aside(partial(self.report, error))
+        self.runner.run_blocking(partial(self.report, error))
         properties = BasicProperties(headers={"neon-unreadable": raw_properties})
         message.delivery = Delivery(method, properties, body)
         self._give_up(message, error)

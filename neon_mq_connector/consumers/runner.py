@@ -63,7 +63,7 @@ class CallbackRunner(Protocol):
             count: how many messages were added to it for this call.
         """
 
-    def aside(self, call: Callable[[], object]) -> None:
+    def run_blocking(self, call: Callable[[], object]) -> None:
         """Make a call that may wait for the broker, on a thread that may wait."""
 
     def stop_starting(self) -> None:

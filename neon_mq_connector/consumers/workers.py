@@ -131,7 +131,7 @@ class ThreadRunner:
 
     # -- the consumer's thread or a worker -----------------------------------------------------
 
-    def aside(self, call: Callable[[], object]) -> None:
+    def run_blocking(self, call: Callable[[], object]) -> None:
         """Make a call on this thread, which may wait."""
         call()
 
