@@ -44,10 +44,10 @@ def answer_error(message: ReceivedMessage, error: BaseException, *, hide_message
         message.channel = CallbackChannel(message.session, delivery, route)
     is_at_fault = isinstance(error, RequestRefusedError)
     try:
-        request = decode_body(delivery.body, delivery.properties.content_type)[0]
-    except DecodeError:
-        request, is_at_fault = {}, is_at_fault or isinstance(error, DecodeError)
-    try:
+        try:
+            request = decode_body(delivery.body, delivery.properties.content_type)[0]
+        except DecodeError:
+            request, is_at_fault = {}, is_at_fault or isinstance(error, DecodeError)
         reply = message.channel.reply()
         if reply is None or not _accepts_errors(delivery, request):
             return False
