@@ -56,9 +56,13 @@ class ShownLogs:
     def show_service(self, label: str) -> None:
         """Show the log of a service, the library's and its own, from INFO on.
 
+        What callbacks log has the fields of their message, for a formatter of the service's own.
+
         Args:
             label: what each line begins with, after the time.
         """
+        from neon_mq_connector.consumers.delivery_channel import MessageFields
+
         ours, _ = self._loggers
         for logger in self._loggers:
             logger.removeHandler(self._handler)
@@ -66,7 +70,11 @@ class ShownLogs:
         ours.setLevel(logging.NOTSET)
         text = _LONG if self.debugging else "%(asctime)s %(levelname)s %(name)s: %(message)s"
         level = logging.DEBUG if self.debugging else logging.INFO
-        logging.basicConfig(level=level, format=text.replace(" ", f" {label}", 1))
+        handler = logging.StreamHandler()
+        handler.addFilter(MessageFields())
+        logging.basicConfig(
+            level=level, format=text.replace(" ", f" {label}", 1), handlers=[handler]
+        )
 
     def _is_news(self, record: logging.LogRecord) -> bool:
         return self.debugging or not record.name.startswith("neon_mq_connector.link")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,8 +27,12 @@ ROOT = Path(__file__).parents[3]
 PATIENCE = 60.0
 
 SERVICE = """
+import logging
 import os
 from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
+
+form = logging.Formatter("%(mq_message_id)s: %(message)s", defaults={"mq_message_id": "-"})
+logging.getLogger().handlers[0].setFormatter(form)
 
 class Greeter(MQConnector):
     def __init__(self, config=None, service_name="greeter"):
@@ -37,6 +42,7 @@ class Greeter(MQConnector):
 
     @create_mq_callback()
     def greet(self, body):
+        logging.getLogger("of_the_user").warning("greeting")
         return {"said": "hello", "pid": os.getpid()}
 
 class Plain(Greeter):
@@ -49,6 +55,7 @@ class Waiter(AsyncMQConnector):
         self.register_consumer("greet", self.vhost, "greet", self.greet)
 
     async def greet(self, channel, method, properties, body):
+        logging.getLogger("of_the_user").warning("greeting")
         from neon_mq_connector.codec import decode_body
         request, _ = decode_body(body, properties.content_type)
         answer = {"said": "hello", "pid": os.getpid(), "message_id": request["message_id"]}
@@ -116,6 +123,9 @@ def test_a_service_runs_until_a_signal(
     process = start(where)
     assert ask()["pid"] == process.pid
     assert end(process, number) == ExitCode.OK
+    assert process.stderr is not None
+    # the handler of the command says which message it was
+    assert re.search(r"^\w[\w-]+: greeting$", process.stderr.read(), re.MULTILINE)
 
 
 def test_workers_are_started_anew_and_one_endpoint_speaks_for_all(
