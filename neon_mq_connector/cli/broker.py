@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from neon_mq_connector.cli.connection import DEFAULT_USER
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.logs import debug_option
-from neon_mq_connector.cli.options import named
-from neon_mq_connector.cli.terminal import note, progress
+from neon_mq_connector.cli.options import DEFAULT_USER, named
+from neon_mq_connector.cli.terminal import note, print_json, progress
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.config.url import DEFAULT_ENTRY
 
@@ -123,8 +122,6 @@ def command(
         raise click.UsageError("--service NAME and --force go with --write-config")
     if embedded and (directory is not None or management_port is not None):
         raise click.UsageError("--directory and --management-port go without --embedded")
-    if write_config is not None:
-        _check_config_file(write_config, force)
     if directory is not None:
         _check_directory(directory)
     from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
@@ -141,90 +138,72 @@ def command(
     else:
         broker = PrivateBroker(**common, directory=directory, management_port=management_port)
         kind = "private broker"
-    with StopRequest() as stop, closing(broker):
+    with StopRequest() as stop, _config_file(write_config, force), closing(broker):
         with progress(f"starting the {kind}"):
             broker.start()
             for vhost in vhosts:
                 broker.create_vhost(vhost)
-        with _written(write_config, broker, services, force):
-            _print_where(broker, vhosts, write_config, as_json=as_json)
-            while not stop.wait(_LOOK_EVERY):
-                if not broker.running:
-                    raise CommandError(
-                        f"the {kind} has ended by itself; with --directory its log stays there",
-                        ExitCode.NO_BROKER,
-                    )
+        if write_config is not None:
+            _write_config(write_config, broker, services)
+        _print_where(broker, vhosts, write_config, as_json=as_json)
+        while not stop.wait(_LOOK_EVERY):
+            if not broker.running:
+                raise CommandError(
+                    f"the {kind} has ended by itself; with --directory its log stays there",
+                    ExitCode.NO_BROKER,
+                )
         with progress(f"stopping the {kind}"):
             broker.close()
     note(f"the {kind} is gone")
 
 
 def _check_directory(path: Path) -> None:
-    """Have the folder made now: what the node says of one that it cannot write fills a screen."""
+    """Make the folder now: what the node says of one that it cannot write fills a screen."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(
-            f"--directory: {path} cannot be made: {_reason(error)}", ExitCode.USAGE
-        ) from error
+        raise _unusable("--directory", path, f"cannot be made: {_reason(error)}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise CommandError(f"--directory: {path} cannot be written: no permission", ExitCode.USAGE)
-
-
-def _check_config_file(path: Path, force: bool) -> None:
-    """Refuse before the node is there what would be refused then; it is written when it runs."""
-    folder = path.absolute().parent
-    if os.path.lexists(path) and not force:
-        raise _exists_already(path)
-    if not folder.is_dir():
-        raise CommandError(f"--write-config: {folder} is not a folder: make it", ExitCode.USAGE)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(
-            f"--write-config: {path} cannot be written: no permission for its folder",
-            ExitCode.USAGE,
-        )
-
-
-def _exists_already(path: Path) -> CommandError:
-    return CommandError(
-        f"--write-config: {path} exists already: remove it, name another, or add --force",
-        ExitCode.USAGE,
-    )
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+        raise _unusable("--directory", path, "cannot be written: no permission")
 
 
 @contextmanager
-def _written(
-    path: Path | None, broker: OwnBroker, services: tuple[str, ...], force: bool
-) -> Iterator[None]:
-    """Keep a configuration file as long as the node runs; only this user may read it."""
+def _config_file(path: Path | None, force: bool) -> Iterator[None]:
+    """Make a file that only this user may read, before the node is there; remove it at the end."""
     if path is None:
         yield
         return
+    try:
+        if force:
+            path.unlink(missing_ok=True)
+        path.touch(0o600, exist_ok=False)
+    except FileExistsError as error:
+        problem = "exists already: remove it, name another, or add --force"
+        raise _unusable("--write-config", path, problem) from error
+    except OSError as error:
+        problem = f"cannot be written: {_reason(error)}"
+        raise _unusable("--write-config", path, problem) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write_config(path: Path, broker: OwnBroker, services: tuple[str, ...]) -> None:
     user = {"user": broker.username, "password": broker.password}
     users = dict.fromkeys((*services, DEFAULT_USER, DEFAULT_ENTRY), user)
     settings: dict[str, Any] = {"server": broker.host, "port": broker.port, "users": users}
     if broker.address.management_port:
         settings["management_url"] = broker.management_url
-    config = {"MQ": settings}
-    try:
-        if force:
-            path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(to_json(config, pretty=True) + "\n")
-    except FileExistsError as error:
-        raise _exists_already(path) from error
-    except OSError as error:
-        raise CommandError(
-            f"--write-config: {path} cannot be written: {_reason(error)}", ExitCode.USAGE
-        ) from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    path.write_text(to_json({"MQ": settings}, pretty=True) + "\n")
+
+
+def _unusable(option: str, path: Path, problem: str) -> CommandError:
+    return CommandError(f"{option}: {path} {problem}", ExitCode.USAGE)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _print_where(
@@ -244,7 +223,7 @@ def _print_where(
             "refuses_transient": broker.refuse_transient,
             "pid": getattr(broker, "pid", os.getpid()),
         }
-        click.echo(to_json(where, pretty=False))
+        print_json(where)
         return
     lines = [
         *(("URL" if vhost == "/" else f"URL of {vhost}", url) for vhost, url in urls.items()),

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from neon_mq_connector.cli.connection import DEFAULT_USER
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
-from neon_mq_connector.cli.options import broker_options, chosen_connection
+from neon_mq_connector.cli.options import (
+    DEFAULT_USER,
+    broker_options,
+    chosen_connection,
+    chosen_source,
+)
 from neon_mq_connector.cli.service_class import Service, load_service, make_service
-from neon_mq_connector.config.sources import read_json
-from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.handlers.registering import declared_in
 
@@ -76,32 +77,19 @@ def chosen_service(
     """
     if where is None:
         connection = chosen_connection(url, config_file, user, vhost)
-        return connection.connector(MQConnector, user or DEFAULT_USER), connection.vhost
-    ctx = click.get_current_context()
-    if ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT and config_file is not None:
-        url = None
-    if url is not None and config_file is not None:
-        raise click.UsageError("--url and --config say the same: give one of them")
-    config = None
-    if config_file is not None:
-        config = read_json(config_file)
-    elif url is not None:
-        connection = chosen_connection(url, None, user, vhost)
-        (entry,) = connection.config["users"].values()
-        config = {**connection.config, "users": {"default": entry}}
+        return connection.connector(user or DEFAULT_USER), connection.vhost
+    source = chosen_source(url, config_file)
     kind = load_service(where)
     try:
-        service = make_service(kind, user, config)
-        if vhost is None and url is not None:
-            vhost = url.vhost
-        if vhost is not None:
-            service.vhost = vhost
+        service = make_service(kind, user, None if source is None else source.config)
+        if named := vhost or (source.vhost if source else ""):
+            service.vhost = named
         for handler in declared_in(kind).values():
             handler.signature.prepare()
         if pre_run:
             called: Any = service.pre_run()
-            if inspect.isawaitable(called):
-                asyncio.run(_finished(called))
+            if inspect.iscoroutine(called):
+                asyncio.run(called)
     except (MQError, CommandError):
         raise
     except Exception as error:
@@ -110,7 +98,3 @@ def chosen_service(
             f"{where} cannot be used: {type(error).__name__}: {reason}", ExitCode.USAGE
         ) from error
     return service, service.vhost
-
-
-async def _finished(call: Any) -> None:
-    await call

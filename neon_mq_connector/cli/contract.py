@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 import click
 
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.logs import debug_option
 from neon_mq_connector.cli.terminal import print_value
-
-if TYPE_CHECKING:
-    from neon_mq_connector.contract.compare import Change
 
 
 @click.command("contract", short_help="Tell whether a new contract breaks callers.")
@@ -37,19 +34,12 @@ def command(ctx: click.Context, /, *, old: str, new: str, as_json: bool) -> None
 
     changes = compare(read_document(old), read_document(new))
     if as_json:
-        data = [
-            {"where": each.where, "what": each.what, "breaking": each.breaking} for each in changes
-        ]
-        print_value(data)
+        print_value([asdict(each) for each in changes])
+    elif not changes:
+        click.echo("no changes")
     else:
-        _print(changes)
+        for change in changes:
+            word, colour = ("breaking", "red") if change.breaking else ("compatible", "green")
+            click.echo(f"{click.style(f'{word:<12}', fg=colour)}{change}")
     if any(each.breaking for each in changes):
         ctx.exit(ExitCode.FAILED)
-
-
-def _print(changes: list[Change]) -> None:
-    for change in changes:
-        word, colour = ("breaking", "red") if change.breaking else ("compatible", "green")
-        click.echo(f"{click.style(f'{word:<12}', fg=colour)}{change}")
-    if not changes:
-        click.echo("no changes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
 import click
 
@@ -11,14 +11,10 @@ from neon_mq_connector.cli.connection import Connection
 from neon_mq_connector.cli.dead_output import print_letter, print_queues
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.failures import CommandError
-from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.messages import printable
 from neon_mq_connector.cli.options import checked_name, connection_options, management_option
-from neon_mq_connector.cli.terminal import note, progress, warn
+from neon_mq_connector.cli.terminal import note, print_json, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
-
-if TYPE_CHECKING:
-    from neon_mq_connector.operations.dead_letter import DeadLetter
 
 _QUEUE = click.argument("queue", callback=checked_name)
 _ID = click.option("--id", "message_id", metavar="ID", help="Only the message with this id.")
@@ -169,9 +165,6 @@ def replay_command(
     if to is not None and publish:
         raise click.UsageError("--to and --publish say where to send: give one of them")
 
-    def announce(letter: DeadLetter) -> None:
-        note(f"replaying {printable(letter.id)}")
-
     with StopRequest() as stop:
         done = replay(
             connection.parameters(),
@@ -180,14 +173,13 @@ def replay_command(
             count=count,
             to=to,
             publish=publish,
-            on_letter=announce,
-            stopped=lambda: stop.is_set,
+            on_letter=lambda letter: note(f"replaying {printable(letter.id)}"),
+            stopped=stop.is_set,
             timeout=connection.settings.operation_timeout,
             publish_timeout=connection.settings.publish_timeout,
         )
-    left = [{"id": each.id, "reason": each.reason} for each in done.left]
     if as_json:
-        _print_json({"queue": done.queue, "replayed": done.replayed, "left": left})
+        print_json(asdict(done))
     else:
         click.echo(f"replayed: {done.replayed}")
         by_reason: dict[str, list[str]] = {}
@@ -240,20 +232,16 @@ def discard_command(
             connection.parameters(),
             queue,
             id=message_id,
-            stopped=lambda: stop.is_set,
+            stopped=stop.is_set,
             timeout=connection.settings.operation_timeout,
         )
     if as_json:
-        _print_json({"discarded": discarded})
+        print_json({"discarded": discarded})
     else:
         click.echo(f"discarded: {discarded}")
     if not discarded:
         _check_found(queue, message_id)
     _end_if(stop)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(to_json(value, pretty=False))
 
 
 def _some(ids: list[str]) -> str:
@@ -269,5 +257,5 @@ def _check_found(queue: str, message_id: str | None) -> None:
 
 
 def _end_if(stop: StopRequest) -> None:
-    if stop.is_set:
+    if stop.is_set():
         click.get_current_context().exit(ExitCode.INTERRUPTED)

@@ -10,7 +10,7 @@ import click
 
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.messages import printable
-from neon_mq_connector.cli.terminal import is_terminal, print_value
+from neon_mq_connector.cli.terminal import print_json, print_pretty
 
 if TYPE_CHECKING:
     from neon_mq_connector.operations.dead_letter import DeadLetter
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 def print_queues(states: Sequence[QueueState], *, as_json: bool) -> None:
     """Print dead-letter queues."""
     if as_json:
-        rows = [
-            {"queue": each.queue, "messages": each.ready, "consumers": each.consumers}
-            for each in states
-        ]
-        click.echo(to_json(rows, pretty=False))
+        print_json(
+            [
+                {"queue": each.queue, "messages": each.ready, "consumers": each.consumers}
+                for each in states
+            ]
+        )
         return
     width = max(len("MESSAGES"), *(len(f"{each.ready:,}") for each in states))
     click.secho(f"{'MESSAGES':>{width}}  QUEUE", bold=True)
@@ -64,7 +65,7 @@ def print_letter(letter: DeadLetter, *, as_json: bool) -> None:
         BrokenPipeError: nobody reads any more.
     """
     if as_json:
-        click.echo(to_json(as_dict(letter), pretty=False))
+        print_json(as_dict(letter))
         return
     click.secho(printable(letter.error or "the reason is not known"), fg="red", bold=True)
     for name, value in (
@@ -82,8 +83,6 @@ def print_letter(letter: DeadLetter, *, as_json: bool) -> None:
         click.echo(f"  {printable(line)}")
     if letter.body is None:
         click.echo(f"base64: {base64.b64encode(letter.raw).decode()}")
-    elif is_terminal():
-        print_value(letter.body)
     else:
-        click.echo(to_json(letter.body, pretty=True))
+        print_pretty(letter.body)
     click.echo()

@@ -7,9 +7,8 @@ from contextlib import closing
 
 import click
 
-from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.logs import debug_option, shown_logs
-from neon_mq_connector.cli.terminal import progress
+from neon_mq_connector.cli.terminal import print_json, progress
 
 _LABEL_WIDTH = 9
 
@@ -57,6 +56,6 @@ def command(ctx: click.Context, *, rabbitmq: bool, refuse_transient: bool, as_js
                 click.echo(f"{click.style(f'{label:<{_LABEL_WIDTH}}', bold=True)}  {text}")
     seconds = round(time.monotonic() - began, 2)
     if as_json:
-        click.echo(to_json({"ok": True, "steps": steps, "seconds": seconds}, pretty=False))
+        print_json({"ok": True, "steps": steps, "seconds": seconds})
     else:
         click.echo(f"\nThat took {seconds:.1f} s.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ def command(
     """
     shown_logs(ctx).show_nothing()  # the findings say it
     if upgrade is not None:
-        findings = _of_upgrade(upgrade, named["where"])
+        from neon_mq_connector.operations.upgrade import check_upgrade
+
+        if named["where"] is not None:
+            raise click.UsageError(f"--upgrade reads files: leave {named['where']} out")
+        findings = check_upgrade(upgrade)
     else:
         from neon_mq_connector.operations.diagnosis import diagnose
 
@@ -84,7 +89,7 @@ def command(
         with progress("examining"):
             findings = diagnose(service, vhost=vhost, management=management, timeout=timeout)
     if as_json:
-        print_value([_as_data(each) for each in findings])
+        print_value([asdict(each) for each in findings])
     elif upgrade is not None:
         for each in findings:
             remedy = f"; {each.remedy}" if each.remedy else ""
@@ -93,23 +98,6 @@ def command(
         _print(findings)
     if any(each.level is Level.ERROR for each in findings):
         ctx.exit(ExitCode.FAILED)
-
-
-def _of_upgrade(path: Path, where: str | None) -> list[Finding]:
-    from neon_mq_connector.operations.upgrade import check_upgrade
-
-    if where is not None:
-        raise click.UsageError(f"--upgrade reads files: leave {where} out")
-    return check_upgrade(path)
-
-
-def _as_data(finding: Finding) -> dict[str, str]:
-    return {
-        "check": finding.check,
-        "level": finding.level.value,
-        "message": finding.message,
-        "remedy": finding.remedy,
-    }
 
 
 def _print(findings: Iterable[Finding]) -> None:

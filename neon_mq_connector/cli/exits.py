@@ -4,21 +4,6 @@ from __future__ import annotations
 
 import enum
 
-import pika.exceptions as pika_errors
-
-from neon_mq_connector.errors import (
-    AuthenticationError,
-    ChannelShutError,
-    ConfigurationError,
-    MQConnectionError,
-    MQError,
-    PublishError,
-    PublishRefusedError,
-    RemoteError,
-    TopologyError,
-    VhostAccessError,
-)
-
 
 class ExitCode(enum.IntEnum):
     """How a command ended.
@@ -52,47 +37,42 @@ class ExitCode(enum.IntEnum):
         return member
 
 
-# The first class that fits decides, so a class stands before those it derives from.
-_BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
-    (ConfigurationError, ExitCode.CONFIGURATION),
-    (AuthenticationError, ExitCode.REFUSED),
-    (VhostAccessError, ExitCode.REFUSED),
-    (TopologyError, ExitCode.REFUSED),
-    (ChannelShutError, ExitCode.REFUSED),
-    (PublishRefusedError, ExitCode.REFUSED),
-    (PublishError, ExitCode.NOT_DELIVERED),
-    (MQConnectionError, ExitCode.NO_BROKER),
-    (ConnectionError, ExitCode.NO_BROKER),
-    (RemoteError, ExitCode.REMOTE),
-    (MQError, ExitCode.FAILED),
-    (pika_errors.AMQPChannelError, ExitCode.REFUSED),
-    (pika_errors.AMQPConnectionError, ExitCode.NO_BROKER),
-    (ValueError, ExitCode.USAGE),
-    (OSError, ExitCode.FAILED),
-)
+#: By the names of classes: most of their modules need not be imported.
+_BY_ERROR = {
+    "ConfigurationError": ExitCode.CONFIGURATION,
+    "AuthenticationError": ExitCode.REFUSED,
+    "VhostAccessError": ExitCode.REFUSED,
+    "TopologyError": ExitCode.REFUSED,
+    "ChannelShutError": ExitCode.REFUSED,
+    "QueueNotFoundError": ExitCode.REFUSED,
+    "PublishRefusedError": ExitCode.REFUSED,
+    "PublishError": ExitCode.NOT_DELIVERED,
+    "MQConnectionError": ExitCode.NO_BROKER,
+    "PrivateBrokerError": ExitCode.NO_BROKER,
+    "ConnectionError": ExitCode.NO_BROKER,
+    "RequestLostError": ExitCode.NO_BROKER,
+    "RemoteError": ExitCode.REMOTE,
+    "MQError": ExitCode.FAILED,
+    "AMQPChannelError": ExitCode.REFUSED,
+    "AMQPConnectionError": ExitCode.NO_BROKER,
+    "ValueError": ExitCode.USAGE,
+    "OSError": ExitCode.FAILED,
+}
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Tell with which code an error ends the command.
+    """Return the code with which an error ends the command.
 
     Args:
-        error: what was raised.
+        error: what was raised; its nearest class that is known counts.
 
     Returns:
-        The code; `ExitCode.INTERNAL` for what nobody expected.
+        The code; `ExitCode.INTERNAL` for an error of no known class.
     """
-    # imported here: only who has such an error needs the modules
-    from neon_mq_connector.operations.dead_letters import ReplayInterruptedError
-    from neon_mq_connector.operations.management import ManagementError
-    from neon_mq_connector.operations.queues import QueueNotFoundError
-    from neon_mq_connector.testing import PrivateBrokerError
-
-    if isinstance(error, PrivateBrokerError):
-        return ExitCode.NO_BROKER
-    if isinstance(error, ManagementError):
-        return ExitCode.NO_BROKER if error.status is None else ExitCode.REFUSED
-    if isinstance(error, ReplayInterruptedError) and error.__cause__ is not None:
-        return exit_code_of(error.__cause__)
-    if isinstance(error, QueueNotFoundError):
-        return ExitCode.REFUSED
-    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)
+    name, cause = type(error).__name__, error.__cause__
+    if name == "ManagementError":
+        return ExitCode.NO_BROKER if getattr(error, "status", None) is None else ExitCode.REFUSED
+    if name == "ReplayInterruptedError" and cause is not None:
+        return exit_code_of(cause)
+    names = (kind.__name__ for kind in type(error).__mro__)
+    return next((_BY_ERROR[each] for each in names if each in _BY_ERROR), ExitCode.INTERNAL)

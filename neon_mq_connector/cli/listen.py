@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import pika.exceptions as pika_errors
+from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.cli.connection import Connection
 from neon_mq_connector.cli.exits import ExitCode
@@ -18,8 +18,7 @@ from neon_mq_connector.cli.messages import ReceivedMessage, print_message
 from neon_mq_connector.cli.options import checked_name, connection_options
 from neon_mq_connector.cli.terminal import note, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
-from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.control.control import Control
+from neon_mq_connector.operations.queues import open_control
 from neon_mq_connector.topology import PRECONDITION_FAILED
 
 _NAME = "listen"
@@ -27,15 +26,6 @@ _PREFETCH = 50
 _LOOK_EVERY = 0.2
 
 _CURRENT_TYPE = re.compile(r"arg 'type'.*current is '(?P<type>[^']+)'")
-
-
-class ExchangeKind(enum.Enum):
-    """How an exchange decides which queues get a message."""
-
-    FANOUT = "fanout"
-    DIRECT = "direct"
-    TOPIC = "topic"
-    HEADERS = "headers"
 
 
 @click.command("listen")
@@ -58,8 +48,8 @@ class ExchangeKind(enum.Enum):
 @click.option(
     "--type",
     "exchange_type",
-    type=click.Choice([each.value for each in ExchangeKind]),
-    default=ExchangeKind.FANOUT.value,
+    type=click.Choice(["fanout", "direct", "topic", "headers"]),
+    default="fanout",
     show_default=True,
     help="The type to declare the exchange with, if it does not exist.",
 )
@@ -108,51 +98,57 @@ def command(
             "--make-queue is for --queue: an exchange is made where it is missing"
         )
     with progress(f"connecting to {connection.where}"):
-        connection.check()
-        source = (
-            _exchange_of(connection, exchange, ExchangeKind(exchange_type), routing_keys)
-            if exchange
-            else _queue_of(connection, queue or "", make=make_queue)
-        )
-
-    def show(message: ReceivedMessage) -> None:
-        print_message(message, as_json=as_json, with_headers=with_headers)
-
-    Listener(connection, source, show, count=count).run()
+        if exchange:
+            described, arguments = _exchange(connection, exchange, exchange_type, routing_keys)
+        else:
+            described, arguments = _queue(connection, queue or "", make=make_queue)
+    Listener(connection, described, as_json=as_json, with_headers=with_headers, count=count).run(
+        arguments
+    )
 
 
-class _Source(dict[str, Any]):
-    """Arguments of `register_consumer`, with words for what is listened to."""
-
-    def __init__(self, described: str, **arguments: Any) -> None:
-        super().__init__(arguments)
-        self.described = described
-
-
-def _exchange_of(
-    connection: Connection, name: str, wanted: ExchangeKind, keys: tuple[str, ...]
-) -> _Source:
-    with connection.control() as control:
-        kind = _find_exchange(control, name, wanted, timeout=connection.settings.operation_timeout)
-    if kind is ExchangeKind.DIRECT and not keys:
+def _exchange(
+    connection: Connection, name: str, wanted: str, keys: tuple[str, ...]
+) -> tuple[str, dict[str, Any]]:
+    """Return what is listened to, in words and as arguments of `register_consumer`."""
+    kind = _exchange_type(connection, name, wanted)
+    if kind == ExchangeType.direct.value and not keys:
         raise CommandError(
             f"exchange {name!r} is a direct one, which delivers by routing key: give --routing-key",
             ExitCode.USAGE,
         )
-    if kind is ExchangeKind.TOPIC:
+    if kind == ExchangeType.topic.value:
         keys = keys or ("#",)
-    return _Source(
-        f"{kind.value} exchange {name!r}",
-        queue="",
-        exchange=name,
-        exchange_type=kind.value,
-        routing_keys=keys,
-    )
+    arguments = {"queue": "", "exchange": name, "exchange_type": kind, "routing_keys": keys}
+    return f"{kind} exchange {name!r}", arguments
 
 
-def _queue_of(connection: Connection, name: str, *, make: bool) -> _Source:
-    with connection.control() as control:
-        status = connection.find_queue(control, name)
+def _exchange_type(connection: Connection, name: str, wanted: str) -> str:
+    """Declare an exchange, and return the type that it has.
+
+    AMQP tells the type of one that exists only by refusing to declare it with another. For one of a
+    plugin's types the wanted one is returned.
+    """
+    try:
+        with open_control(connection.parameters()) as control:
+            control.call(
+                f"declaring exchange {name!r}",
+                lambda channel: channel.exchange_declare(name, exchange_type=wanted),
+                timeout=connection.settings.operation_timeout,
+            )
+    except pika_errors.ChannelClosedByBroker as refusal:
+        if refusal.reply_code != PRECONDITION_FAILED:
+            raise
+        # other words: it is of the wanted type and differs elsewhere, in being durable as a rule
+        found = _CURRENT_TYPE.search(refusal.reply_text)
+        if found and found["type"] in {each.value for each in ExchangeType}:
+            return found["type"]
+    return wanted
+
+
+def _queue(connection: Connection, name: str, *, make: bool) -> tuple[str, dict[str, Any]]:
+    """Return the queue in words, and as arguments of `register_consumer`."""
+    status = connection.find_queue(name)
     if status is None:
         if not make:
             raise CommandError(
@@ -164,99 +160,90 @@ def _queue_of(connection: Connection, name: str, *, make: bool) -> _Source:
     elif status.consumers:
         warn(f"queue {name!r} has {status.consumers} more consumers: messages are shared out")
     warn(f"each message is taken from queue {name!r}: nobody else gets it")
-    return _Source(f"queue {name!r}", queue=name)
+    return f"queue {name!r}", {"queue": name}
 
 
 class Listener:
     """Consume and print until a signal comes, enough was printed, or nobody reads any more.
 
-    `_printing` owns the count; callbacks hold it while they print.
+    `_printing` owns the count and the failure; callbacks hold it while they print.
     """
 
     def __init__(
         self,
         connection: Connection,
-        source: _Source,
-        show: Callable[[ReceivedMessage], object],
+        described: str,
         *,
+        as_json: bool,
+        with_headers: bool,
         count: int | None,
     ) -> None:
-        self._connection = connection
-        self._source = source
-        self._show = show
+        self._described = described
+        self._where = f"{described} on {connection.where}, virtual host {connection.vhost!r}"
+        self._vhost = connection.vhost
+        self._as_json = as_json
+        self._with_headers = with_headers
         self._left = count
         self._stop = StopRequest()
         self._printing = threading.Lock()
         self._failure: Exception | None = None
-        self._attached = False
+        self._has_consumed = False
         self._announced = False
-        self._connector = connection.connector(MQConnector)
+        self._connector = connection.connector()
 
-    def run(self) -> None:
+    def run(self, arguments: Mapping[str, Any]) -> None:
         """Listen; returns in good order.
 
+        Args:
+            arguments: for `register_consumer`.
+
         Raises:
-            CommandError: the broker would not let us consume.
+            CommandError: the broker refuses the consumer.
         """
         self._connector.register_consumer(
             _NAME,
-            self._connection.vhost,
+            self._vhost,
             callback=self._on_message,
             on_error=self._on_error,
             ack="manual",
             prefetch_count=1 if self._left else _PREFETCH,
-            **self._source,
+            **arguments,
         )
         with self._stop:
             try:
-                with progress(f"subscribing to {self._source.described}"):
+                with progress(f"subscribing to {self._described}"):
                     self._connector.run_consumers()
-                self._must_consume()
                 self._watch()
             finally:
                 self._connector.stop()
         if self._failure is not None:
             raise self._failure
 
-    def _must_consume(self) -> None:
-        # the library would try again for ever; here somebody looks on who can do something
-        consumer = self._connector.consumers[_NAME]
-        if not consumer.is_consuming and not self._stop.is_set:
-            self._stop.set()
-            raise CommandError(
-                f"{self._source.described}: {consumer.snapshot.reason}", ExitCode.REFUSED
-            )
-        self._attached = True
-
     def _watch(self) -> None:
         consumer = self._connector.consumers[_NAME]
-        where = f"{self._source.described} on {self._connection.where}{self._shown_vhost()}"
-        while not self._stop.is_set:
-            consuming = consumer.is_consuming
-            if consuming and not self._announced:
-                self._announced = True
-                note(f"listening to {where}; Ctrl-C ends it")
-            elif not consuming and not consumer.is_consumer_alive:
-                raise CommandError(f"{where}: {consumer.snapshot.reason}", ExitCode.REFUSED)
+        while not self._stop.is_set():
+            if consumer.is_consuming:
+                self._has_consumed = True
+                if not self._announced:
+                    self._announced = True
+                    note(f"listening to {self._where}; Ctrl-C ends it")
+            elif not (self._has_consumed and consumer.is_consumer_alive):
+                # it would try again for ever; here is a user who can do something at once
+                raise CommandError(f"{self._where}: {consumer.snapshot.reason}", ExitCode.REFUSED)
             self._stop.wait(_LOOK_EVERY)
-
-    def _shown_vhost(self) -> str:
-        return f", virtual host {self._connection.vhost!r}"
 
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         with self._printing:
-            if self._stop.is_set:
+            if self._stop.is_set():
                 return  # not acknowledged: it goes back when the channel closes
             message = ReceivedMessage(
                 bytes(body), method.exchange, method.routing_key, properties, method.redelivered
             )
             try:
-                self._show(message)
-            except BrokenPipeError:
-                self._stop.set()
-                return
+                print_message(message, as_json=self._as_json, with_headers=self._with_headers)
             except Exception as error:
-                self._failure = error
+                if not isinstance(error, BrokenPipeError):  # nobody reads any more
+                    self._failure = error
                 self._stop.set()
                 return
             channel.basic_ack(method.delivery_tag)
@@ -266,42 +253,6 @@ class Listener:
                     self._stop.set()
 
     def _on_error(self, _thread: Any, error: BaseException) -> None:
-        if self._attached and not self._stop.is_set:
+        if self._has_consumed and not self._stop.is_set():
             self._announced = False  # an outage may be shorter than a look
             warn(f"interrupted, trying again: {error}")
-
-
-def _find_exchange(
-    control: Control, name: str, wanted: ExchangeKind, *, timeout: float
-) -> ExchangeKind:
-    """Look an exchange up; one that does not exist is declared.
-
-    AMQP tells its type only by refusing to declare it with another.
-
-    Args:
-        control: where to ask.
-        name: of the exchange.
-        wanted: the type to declare it with.
-        timeout: seconds.
-
-    Returns:
-        The type that it has. For one of a plugin's types, the wanted one.
-
-    Raises:
-        pika.exceptions.ChannelClosedByBroker: the broker refused, e.g. for lack of permission.
-        MQConnectionError: there is no connection.
-    """
-    try:
-        control.call(
-            f"declaring exchange {name!r}",
-            lambda channel: channel.exchange_declare(name, exchange_type=wanted.value),
-            timeout=timeout,
-        )
-    except pika_errors.ChannelClosedByBroker as refusal:
-        if refusal.reply_code != PRECONDITION_FAILED:
-            raise
-        found = _CURRENT_TYPE.search(refusal.reply_text)
-        kinds = {kind.value: kind for kind in ExchangeKind}
-        # other words: it is of the wanted type and differs elsewhere, in being durable as a rule
-        return kinds.get(found["type"], wanted) if found else wanted
-    return wanted

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from neon_mq_connector.cli.json_output import to_json
-from neon_mq_connector.cli.terminal import is_terminal, print_value
+from neon_mq_connector.cli.terminal import print_json, print_pretty
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.errors import DecodeError
 
@@ -76,7 +76,7 @@ def print_message(message: ReceivedMessage, *, as_json: bool, with_headers: bool
     """
     described = message.as_dict()
     if as_json:
-        click.echo(to_json(described, pretty=False))
+        print_json(described)
         return
     origin = f"exchange {message.exchange}" if message.exchange else "queue"
     time = message.time.astimezone()
@@ -96,7 +96,5 @@ def print_message(message: ReceivedMessage, *, as_json: bool, with_headers: bool
             click.echo(f"  {printable(str(name))}: {to_json(value, pretty=False)}")
     if described["body"] is None:
         click.echo(f"  not readable: {described['error']}\n  base64: {described['base64']}")
-    elif is_terminal():
-        print_value(described["body"])
     else:
-        click.echo(to_json(described["body"], pretty=True))
+        print_pretty(described["body"])

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from neon_mq_connector.cli.connection import DEFAULT_USER, Connection, find_connection
+from neon_mq_connector.cli.connection import COMMAND, Connection
 from neon_mq_connector.cli.failures import FROM_URL, remember_source
 from neon_mq_connector.cli.logs import debug_option
-from neon_mq_connector.config.url import URL_VARIABLE, BrokerURL, parse_url
+from neon_mq_connector.config.sources import Source, default_files, find_source, read_json
+from neon_mq_connector.config.url import BrokerURL, parse_url
+from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.topology import check_name
+
+DEFAULT_USER = "mq_handler"
 
 Command = Callable[..., Any]
 
@@ -75,7 +78,6 @@ _OPTIONS = (
     click.option(
         "--url",
         callback=_read_url,
-        envvar=URL_VARIABLE,
         metavar="URL",
         help="Broker, user and virtual host: amqp://user:password@host:port/vhost, amqps:// with "
         "TLS. In the variable NEON_MQ_URL it is not seen in lists of processes.",
@@ -137,27 +139,47 @@ def connection_options(function: Command) -> Command:
     return command
 
 
-def chosen_connection(
-    url: BrokerURL | None, config_file: Path | None, user: str | None, vhost: str | None
-) -> Connection:
-    """Make of the options' values what they mean.
+def chosen_source(url: BrokerURL | None, config_file: Path | None) -> Source | None:
+    """Return the configuration that the options name; None where they name none.
 
     Raises:
         click.UsageError: both --url and --config are given.
-        ConfigurationError: what they name cannot be used.
+        ConfigurationError: the file cannot be used.
     """
-    ctx = click.get_current_context()
-    from_environment = ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
-    if url is not None and config_file is not None:
-        if not from_environment:
-            raise click.UsageError("--url and --config say the same: give one of them")
-        url = None  # what is written goes before what is in the environment
-    connection = find_connection(
-        url=url,
-        config_file=config_file,
-        user=user,
-        vhost=vhost,
-        source=URL_VARIABLE if from_environment else FROM_URL,
+    if config_file is None:
+        return None if url is None else Source(FROM_URL, url.to_config(), url.vhost)
+    if url is not None:
+        raise click.UsageError("--url and --config say the same: give one of them")
+    return Source(str(config_file), read_json(config_file))
+
+
+def chosen_connection(
+    url: BrokerURL | None, config_file: Path | None, user: str | None, vhost: str | None
+) -> Connection:
+    """Return the connection that the values of the options lead to.
+
+    Raises:
+        click.UsageError: both --url and --config are given.
+        ConfigurationError: a value cannot be used, or there are no credentials.
+    """
+    from neon_mq_connector.config.settings import MQSettings
+
+    source = chosen_source(url, config_file) or find_source()
+    if source is None:
+        raise ConfigurationError(
+            "there is no configuration that says where the broker is and how to log in there; "
+            "set NEON_MQ_URL=amqp://user:password@host:port/vhost, or give that as --url, or "
+            "give --config FILE, or write "
+            f"{next(default_files(), 'a file, and name it with NEON_MQ_CONFIG_PATH')}"
+        )
+    remember_source(click.get_current_context(), source.name)
+    settings = MQSettings.from_config(source.config, source=source.name)
+    credentials = settings.credentials_for(user or DEFAULT_USER)
+    entry = {"user": credentials.username, "password": credentials.password}
+    # what is no setting has been warned of, and is of no use to the command
+    known = {key: value for key, value in source.section.items() if key not in settings.extra}
+    return Connection(
+        vhost=vhost or source.vhost or "/",
+        settings=settings,
+        config={**known, "users": {COMMAND: entry}},
     )
-    remember_source(ctx, connection.source)
-    return connection

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from neon_mq_connector.cli.messages import printable
 
@@ -73,11 +73,6 @@ def table(states: Sequence[QueueState], width: int | None = None) -> list[str]:
         "  ".join([_shortened(name, longest).ljust(longest), *map(str.rjust, row, widths)])
         for name, row in zip(names, rows, strict=True)
     ]
-
-
-def as_dicts(states: Iterable[QueueState]) -> list[dict[str, Any]]:
-    """Return queues as JSON has them."""
-    return [asdict(each) for each in states]
 
 
 def _cell(value: int | float | None) -> str:

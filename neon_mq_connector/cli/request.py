@@ -16,7 +16,6 @@ from neon_mq_connector.cli.options import Seconds, checked_name, connection_opti
 from neon_mq_connector.cli.terminal import print_value, progress, warn
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.errors import RemoteError
-from neon_mq_connector.topology import QueueStatus
 
 
 @click.command("request", short_help="Ask a service and print its answer.")
@@ -68,8 +67,10 @@ def command(
       neon-mq request my_queue @question.json --vhost /llm --timeout 120
       echo '{"text": "hello"}' | neon-mq request my_queue - | jq .text
     """
+    from neon_mq_connector.client import RequestClient
+
     with progress(f"connecting to {connection.where}"):
-        status = _find(connection, queue)
+        status = connection.find_queue(queue)
     if status is None and not wait_for_queue:
         raise CommandError(
             f"there is no queue {queue!r} in virtual host {connection.vhost!r} at "
@@ -79,32 +80,6 @@ def command(
         )
     if status is not None and not status.consumers:
         warn(f"no service consumes queue {queue!r} now; the request waits in it")
-    _ask(
-        connection,
-        queue,
-        data,
-        timeout=timeout or connection.settings.request_timeout,
-        stream=stream,
-        wire_format=WireFormat(wire_format or connection.settings.wire_format),
-    )
-
-
-def _find(connection: Connection, queue: str) -> QueueStatus | None:
-    with connection.control() as control:
-        return connection.find_queue(control, queue)
-
-
-def _ask(
-    connection: Connection,
-    queue: str,
-    data: dict[str, Any],
-    *,
-    timeout: float,
-    stream: bool,
-    wire_format: WireFormat,
-) -> None:
-    from neon_mq_connector.client import RequestClient
-
     with (
         closing(RequestClient(connection.parameters(), owner=COMMAND)) as client,
         progress(f"waiting for an answer from {queue!r}") as end_progress,
@@ -118,16 +93,12 @@ def _ask(
             answer = client.request(
                 queue,
                 data,
-                timeout=timeout,
-                wire_format=wire_format,
+                timeout=timeout or connection.settings.request_timeout,
+                wire_format=WireFormat(wire_format or connection.settings.wire_format),
                 on_part=on_part if stream else None,
             )
         except RemoteError as error:
-            raise CommandError(_in_words(error), ExitCode.REMOTE) from error
+            details = "" if error.details is None else f"\n{json.dumps(error.details, indent=2)}"
+            raise CommandError(f"{error}{details}", ExitCode.REMOTE) from error
     if not stream:
         print_value(answer)
-
-
-def _in_words(error: RemoteError) -> str:
-    details = "" if error.details is None else f"\n{json.dumps(error.details, indent=2)}"
-    return f"{error}{details}"

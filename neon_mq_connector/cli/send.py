@@ -12,6 +12,7 @@ from neon_mq_connector.cli.options import Seconds, checked_name, connection_opti
 from neon_mq_connector.cli.terminal import note, progress
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.control.probe import check
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.topology import check_name
@@ -74,14 +75,15 @@ def command(
         app_id=COMMAND,
     )
     with progress(f"sending to {connection.where}"):
-        connection.check()
+        if exchange:
+            check(connection.parameters())
+        elif connection.find_queue(key) is None:
+            note(f"queue {key!r} did not exist in virtual host {connection.vhost!r}; it is made")
         connections = Connections(connection.parameters(), owner=COMMAND)
         try:
             destination = Destination(exchange or "", key, exchange_type)
             message = destination.message(encoded)
-            if not exchange:
-                _note_a_new_queue(connection, connections, key)
-            elif key:
+            if exchange and key:
                 # the queue is not declared: it would be there though nobody listens
                 message = message._replace(declare=lambda _: destination.declare_exchange())
             connections.publisher.publish(message, timeout=connection.settings.publish_timeout)
@@ -110,8 +112,3 @@ def _split(
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
     return keys[0], data
-
-
-def _note_a_new_queue(connection: Connection, connections: Connections, queue: str) -> None:
-    if connection.find_queue(connections.control, queue) is None:
-        note(f"queue {queue!r} did not exist in virtual host {connection.vhost!r}; it is made")

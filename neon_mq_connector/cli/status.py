@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 
 import click
 
 from neon_mq_connector.cli.connection import Connection
-from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.options import checked_name, connection_options, management_option
-from neon_mq_connector.cli.queue_table import as_dicts, table, without_parked
-from neon_mq_connector.cli.terminal import is_terminal, note, progress
+from neon_mq_connector.cli.queue_table import table, without_parked
+from neon_mq_connector.cli.terminal import is_terminal, note, print_json, progress
 
 
 @click.command("status", short_help="Show queues: who consumes, what waits, what is parked.")
@@ -39,7 +39,7 @@ def command(
     ):
         states = reader.states(queues)
     if as_json:
-        click.echo(to_json({"queues": as_dicts(states)}, pretty=False))
+        print_json({"queues": [asdict(each) for each in states]})
         return
     if not states:
         note(f"there are no queues in virtual host {connection.vhost!r}")

@@ -7,65 +7,66 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from neon_mq_connector.cli.json_output import to_json
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 #: A spinner is shown for what takes longer, in seconds.
 SPINNER_AFTER = 0.4
 
 
 def is_terminal(*, error: bool = False) -> bool:
-    """Tell whether somebody looks at standard output, or at standard error."""
+    """Whether standard output, or standard error, is a terminal."""
     return bool((sys.stderr if error else sys.stdout).isatty())
 
 
-def make_console(*, error: bool = False) -> Console:
-    """Make what draws tables and colours; plain text where nobody looks."""
-    from rich.console import Console
-
-    return Console(stderr=error, highlight=False, soft_wrap=False)
-
-
 def note(text: str) -> None:
-    """Tell the user something that is no result."""
+    """Print something that is no result on standard error."""
     click.secho(text, err=True, dim=True)
 
 
 def warn(text: str) -> None:
-    """Tell the user something that may matter."""
+    """Print a warning on standard error."""
     click.secho(f"Warning: {text}", err=True, fg="yellow")
 
 
-def print_value(value: Any, *, one_line: bool = False) -> None:
-    """Print a value as JSON: pretty in colours on a terminal, otherwise in one line."""
-    if one_line or not is_terminal():
-        click.echo(to_json(value, pretty=False))
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(to_json(value, pretty=False))
+
+
+def print_pretty(value: Any) -> None:
+    """Print a value as JSON in several lines; in colours on a terminal."""
+    if not is_terminal():
+        click.echo(to_json(value, pretty=True))
         return
+    from rich.console import Console
     from rich.highlighter import JSONHighlighter
     from rich.text import Text
 
     text = Text(to_json(value, pretty=True))
     JSONHighlighter().highlight(text)
     # lines stay whole, so that they can be copied
-    make_console().print(text, soft_wrap=True)
+    Console().print(text, soft_wrap=True)
+
+
+def print_value(value: Any) -> None:
+    """Print a value as JSON: pretty on a terminal, otherwise in one line."""
+    (print_pretty if is_terminal() else print_json)(value)
 
 
 @contextmanager
 def progress(doing: str, *, plain: bool = False) -> Iterator[Callable[[], None]]:
-    """Show that something is going on, if it takes long enough to be noticed.
+    """Show a spinner for what takes long enough to be noticed.
 
     Args:
-        doing: what, e.g. ``"waiting for an answer"``.
-        plain: say it in a line of its own where there is no terminal.
+        doing: what is done, e.g. ``"waiting for an answer"``.
+        plain: print a line where there is no terminal.
 
     Yields:
-        What ends it before the block does, so that something can be printed.
+        A function that ends the spinner before the block does, so that something can be printed.
     """
     if not is_terminal(error=True):
         if plain:
@@ -92,6 +93,7 @@ def _spin(doing: str, over: threading.Event) -> None:
     began = time.monotonic()
     if over.wait(SPINNER_AFTER):
         return
+    from rich.console import Console
     from rich.live import Live
     from rich.spinner import Spinner
     from rich.text import Text
@@ -100,7 +102,7 @@ def _spin(doing: str, over: threading.Event) -> None:
     # not redirected: what the command prints meanwhile must not end up on standard error
     with Live(
         spinner,
-        console=make_console(error=True),
+        console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,

@@ -143,7 +143,7 @@ class _Top:
     def _wait(self, interval: float, states: list[QueueState]) -> bool:
         """Wait and obey keys; return whether to go on."""
         until = time.monotonic() + interval
-        while not self._stop.is_set:
+        while not self._stop.is_set():
             left = until - time.monotonic()
             if left <= 0:
                 return True

@@ -10,7 +10,6 @@ from neon_mq_connector.contract.schemas import (
     IS_ERROR,
     STREAM,
     Document,
-    SchemaChange,
     changes,
     resolve,
 )
@@ -50,49 +49,40 @@ def compare(old: Document, new: Document) -> list[Change]:
     before, after = _operations(old), _operations(new)
     found: list[Change] = []
     for key, operation in before.items():
-        name = _name(key)
+        _, name = key
         if key not in after:
             found.append(Change(name, "it is gone", breaking=True))
         else:
-            found += _Pair(name, old, new).compare(operation, after[key])
-    found += [Change(_name(key), "it is new", breaking=False) for key in after if key not in before]
+            found += _changes(name, (old, operation), (new, after[key]))
+    found += [Change(key[1], "it is new", breaking=False) for key in after if key not in before]
     return sorted(found, key=lambda each: not each.breaking)
 
 
-class _Pair:
-    """An operation in the old document and in the new one."""
-
-    def __init__(self, name: str, old: Document, new: Document) -> None:
-        self._name = name
-        self._old = old
-        self._new = new
-
-    def compare(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-        """Compare what comes in and what goes out."""
-        sends = old["action"] == "send"
-        yield from self._payloads("event" if sends else "request", sends, old, new)
-        if "reply" in old and "reply" not in new:
-            yield Change(self._name, "it is not answered any more", breaking=True)
-        elif "reply" in new and "reply" not in old:
-            yield Change(self._name, "it is answered now", breaking=False)
-        elif "reply" in new:
-            if old["reply"].get(STREAM, False) != new["reply"].get(STREAM, False):
-                way = "in parts" if new["reply"].get(STREAM) else "in one part"
-                yield Change(self._name, f"the answer comes {way} now", breaking=True)
-            yield from self._payloads("answer", True, old["reply"], new["reply"])
-
-    def _payloads(
-        self, kind: str, outgoing: bool, old: Mapping[str, Any], new: Mapping[str, Any]
-    ) -> Iterator[Change]:
-        before, after = _payload(self._old, old), _payload(self._new, new)
-        for change in changes(self._old, before, self._new, after):
-            yield Change(
-                f"{self._name}, {kind}{change.path}", change.text, _breaks(change, outgoing)
-            )
+#: An operation, or its reply, with the document that it is in.
+_Part = tuple[Document, Mapping[str, Any]]
 
 
-def _breaks(change: SchemaChange, outgoing: bool) -> bool:
-    return change.widens if outgoing else change.narrows
+def _changes(name: str, old: _Part, new: _Part) -> Iterator[Change]:
+    """Compare what comes in and what goes out."""
+    sends = old[1]["action"] == "send"
+    yield from _payload_changes(f"{name}, {'event' if sends else 'request'}", sends, old, new)
+    before, after = old[1].get("reply"), new[1].get("reply")
+    if before is None or after is None:
+        if before is not None:
+            yield Change(name, "it is not answered any more", breaking=True)
+        elif after is not None:
+            yield Change(name, "it is answered now", breaking=False)
+        return
+    if before.get(STREAM, False) != after.get(STREAM, False):
+        way = "in parts" if after.get(STREAM) else "in one part"
+        yield Change(name, f"the answer comes {way} now", breaking=True)
+    yield from _payload_changes(f"{name}, answer", True, (old[0], before), (new[0], after))
+
+
+def _payload_changes(where: str, outgoing: bool, old: _Part, new: _Part) -> Iterator[Change]:
+    for change in changes(old[0], _payload(*old), new[0], _payload(*new)):
+        breaking = change.widens if outgoing else change.narrows
+        yield Change(f"{where}{change.path}", change.text, breaking)
 
 
 def _operations(document: Document) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -111,10 +101,6 @@ def _address(channel: Mapping[str, Any]) -> str:
         exchange = amqp.get("exchange", {}).get("name", "")
         return f"exchange {exchange!r}"
     return f"queue {channel.get('address')!r}"
-
-
-def _name(key: tuple[str, str]) -> str:
-    return key[1]
 
 
 def _payload(document: Document, operation: Mapping[str, Any]) -> Any:

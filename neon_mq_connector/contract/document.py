@@ -6,10 +6,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
-from neon_mq_connector.contract.models import Models
 from neon_mq_connector.contract.schemas import IS_ERROR, STREAM, Document
 from neon_mq_connector.envelope import ACCEPTS_ERRORS, ERROR
 from neon_mq_connector.handlers.declared import Declared, Subscriber
@@ -17,6 +16,7 @@ from neon_mq_connector.handlers.registering import declared_in
 
 _BINDING = "0.3.0"
 _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
+_Mode = Literal["validation", "serialization"]
 
 
 def describe(service: Any) -> Document:
@@ -45,21 +45,21 @@ class _Description:
         self._channels: Document = {}
         self._operations: Document = {}
         self._messages: Document = {}
+        self._payloads: dict[tuple[str, _Mode], Document] = {}
 
     def document(self) -> Document:
         """Make the document."""
         handlers = [getattr(self._service, name) for name in declared_in(type(self._service))]
-        models = Models(each.signature.prepare() for each in handlers)
+        schemas = self._make_payloads(handlers)
         for handler in handlers:
-            self._add_handler(handler, models)
+            self._add_handler(handler)
         declared = {each.name for each in handlers}
         for name, thread in self._service.consumers.items():
             if name not in declared:
                 self._add_consumer(name, thread.consumer.registration)
-        answered = any("reply" in each for each in self._operations.values())
-        if answered:
-            self._messages["error"] = _error_message()
-        schemas = {**models.schemas, **({"NeonError": _ERROR_SCHEMA} if answered else {})}
+        if any("reply" in each for each in self._operations.values()):
+            self._messages["error"] = _ERROR_MESSAGE
+            schemas["NeonError"] = _ERROR_SCHEMA
         return {
             "asyncapi": "3.0.0",
             "info": self._info(),
@@ -75,6 +75,29 @@ class _Description:
             },
         }
 
+    def _make_payloads(self, handlers: list[Declared[Any, Any, Any]]) -> Document:
+        """Make the schemas of requests and answers; return those of the models in them, by name.
+
+        A model is there twice where it has another schema as a request than as an answer, as one
+        with computed fields has.
+        """
+        inputs: list[tuple[str, _Mode, Any]] = []
+        for handler in handlers:
+            types = handler.signature.prepare()
+            inputs += [
+                (handler.name, "validation", types.request.adapter),
+                (handler.name, "serialization", types.answer.adapter),
+            ]
+        inputs = [each for each in inputs if each[2] is not None]
+        if not inputs:
+            return {}
+        from pydantic import TypeAdapter
+
+        self._payloads, found = TypeAdapter.json_schemas(
+            inputs, ref_template="#/components/schemas/{model}"
+        )
+        return dict(found.get("$defs", {}))
+
     def _info(self) -> Document:
         kind = type(self._service)
         info = {"title": self._service.service_name, "version": _version_of(kind)}
@@ -84,42 +107,32 @@ class _Description:
     def _servers(self) -> Iterator[tuple[str, Document]]:
         settings = self._service.settings
         for number, endpoint in enumerate(settings.endpoints, 1):
-            name = "broker" if number == 1 else f"broker-{number}"
-            yield (
-                name,
-                {
-                    "host": str(endpoint),
-                    "protocol": "amqps" if settings.tls.enabled else "amqp",
-                    "protocolVersion": "0-9-1",
-                    "pathname": f"/{quote(self._vhost, safe='')}",
-                    "security": [_reference("components", "securitySchemes", "user")],
-                },
-            )
+            server = {
+                "host": str(endpoint),
+                "protocol": "amqps" if settings.tls.enabled else "amqp",
+                "protocolVersion": "0-9-1",
+                "pathname": f"/{quote(self._vhost, safe='')}",
+                "security": [_reference("components", "securitySchemes", "user")],
+            }
+            yield "broker" if number == 1 else f"broker-{number}", server
 
     # -- what is consumed ----------------------------------------------------------------------
 
-    def _add_handler(self, handler: Declared[Any, Any, Any], models: Models) -> None:
+    def _add_handler(self, handler: Declared[Any, Any, Any]) -> None:
         request, answer = handler.signature.prepare()
-        message = self._message(handler.name, "request", models.request(request), str(request))
+        message = self._message(handler.name, "request", str(request))
         message["traits"] = [_reference("components", "messageTraits", "request")]
         if isinstance(handler, Subscriber):
-            operation = self._receive(
-                handler.name, handler.exchange, self._exchange(handler.exchange, "fanout"), "event"
-            )
+            binding = self._exchange(handler.exchange, "fanout")
+            operation = self._receive(handler.name, handler.exchange, binding)
+            operation["tags"] = [{"name": "subscription"}]
         else:
-            options = handler.options
-            operation = self._receive(
-                handler.name,
-                handler.target,
-                self._queue(
-                    handler.target,
-                    durable=options.get("durable", False),
-                    exclusive=options.get("queue_exclusive", False),
-                ),
-                "request",
-            )
+            durable = handler.options.get("durable", False)
+            exclusive = handler.options.get("queue_exclusive", False)
+            binding = self._queue(handler.target, durable=durable, exclusive=exclusive)
+            operation = self._receive(handler.name, handler.target, binding)
             if not answer.is_none:
-                self._message(handler.name, "answer", models.answer(answer), str(answer))
+                self._message(handler.name, "answer", str(answer))
                 operation["reply"] = self._reply(handler)
         text = inspect.cleandoc(handler.function.__doc__ or "")
         if text:
@@ -130,14 +143,14 @@ class _Description:
     def _add_consumer(self, name: str, registration: Any) -> None:
         """Add a consumer whose callback says nothing of types."""
         queue, exchange = registration.queue, registration.exchange
-        self._message(name, "request", {"type": "object"})
+        self._message(name, "request")
         if registration.delete_on_stop and exchange is not None:
-            self._receive(name, exchange.name, self._exchange(exchange.name, exchange.type), "")
+            self._receive(name, exchange.name, self._exchange(exchange.name, exchange.type))
         else:
             binding = self._queue(queue.name, durable=queue.durable, exclusive=queue.exclusive)
-            self._receive(name, queue.name or None, binding, "")
+            self._receive(name, queue.name or None, binding)
 
-    def _receive(self, name: str, address: str | None, binding: Document, kind: str) -> Document:
+    def _receive(self, name: str, address: str | None, binding: Document) -> Document:
         """Add a channel and the operation that receives from it."""
         channel = _identifier(address or name)
         entry = self._channels.setdefault(
@@ -145,13 +158,11 @@ class _Description:
         )
         key = _identifier(f"{name}.request")
         entry["messages"][key] = _reference("components", "messages", key)
-        operation = {
+        operation: Document = {
             "action": "receive",
             "channel": _reference("channels", channel),
             "messages": [_reference("channels", channel, "messages", key)],
         }
-        if kind == "event":
-            operation["tags"] = [{"name": "subscription"}]
         self._operations[_identifier(name)] = operation
         return operation
 
@@ -181,9 +192,11 @@ class _Description:
             reply[STREAM] = True
         return reply
 
-    def _message(self, name: str, role: str, payload: Document, title: str = "") -> Document:
+    def _message(self, name: str, role: str, title: str = "") -> Document:
         key = _identifier(f"{name}.{role}")
-        message = {"name": key, "payload": payload}
+        mode: _Mode = "validation" if role == "request" else "serialization"
+        payload = self._payloads.get((name, mode), {"type": "object"})
+        message: Document = {"name": key, "payload": payload}
         if title.isidentifier() and "$ref" in payload:
             message["title"] = title
         self._messages[key] = message
@@ -268,19 +281,16 @@ _ERROR_SCHEMA = {
         "context": {"type": "object"},
     },
 }
-
-
-def _error_message() -> Document:
-    return {
-        "name": "error",
-        "title": "Error",
-        "summary": "Instead of an answer, when the request has failed for the last time.",
-        "headers": {
-            "type": "object",
-            "required": [ERROR],
-            "properties": {ERROR: {"type": "string", "description": "The name of the exception."}},
-        },
-        "correlationId": _CORRELATION,
-        "payload": _reference("components", "schemas", "NeonError"),
-        IS_ERROR: True,
-    }
+_ERROR_MESSAGE = {
+    "name": "error",
+    "title": "Error",
+    "summary": "Instead of an answer, when the request has failed for the last time.",
+    "headers": {
+        "type": "object",
+        "required": [ERROR],
+        "properties": {ERROR: {"type": "string", "description": "The name of the exception."}},
+    },
+    "correlationId": _CORRELATION,
+    "payload": _reference("components", "schemas", "NeonError"),
+    IS_ERROR: True,
+}

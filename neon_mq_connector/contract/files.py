@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-Document = dict[str, Any]
+from neon_mq_connector.contract.schemas import Document
 
 
 def read_document(path: str | Path) -> Document:
@@ -34,15 +33,12 @@ def read_document(path: str | Path) -> Document:
 
 def to_yaml(document: Document) -> str:
     """Write a document as YAML, in the order it has."""
-    text: str = yaml.safe_dump(_without_shared_parts(document), sort_keys=False, allow_unicode=True)
+    # a part that occurs twice would be written as an alias
+    unshared = json.loads(json.dumps(document))
+    text: str = yaml.safe_dump(unshared, sort_keys=False, allow_unicode=True)
     return text
 
 
 def to_json(document: Document) -> str:
     """Write a document as JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _without_shared_parts(document: Document) -> Any:
-    # YAML would write a part that occurs twice as an alias
-    return json.loads(json.dumps(document))

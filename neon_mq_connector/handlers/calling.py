@@ -131,12 +131,12 @@ class _Call(NamedTuple):
         return Context(
             str(request.message_id or properties.correlation_id or ""),
             channel.queue,
-            headers=properties.headers,
+            headers=properties.headers or {},
             redelivered=bool(method.redelivered),
             attempt=message.attempt + rejections(properties, channel.queue),
             service=self.service,
             deadline=None if allowed is None else message.received + allowed,
-            send=replies.send,
+            _send=replies.send,
         )
 
 

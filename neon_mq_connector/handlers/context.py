@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Context:
     """A message that a handler handles; any thread may use it.
 
@@ -27,41 +29,16 @@ class Context:
         has_replied: whether `reply` was called.
     """
 
-    __slots__ = (
-        "_logger",
-        "_send",
-        "attempt",
-        "deadline",
-        "has_replied",
-        "headers",
-        "message_id",
-        "queue",
-        "redelivered",
-        "service",
-    )
-
-    def __init__(
-        self,
-        message_id: str = "",
-        queue: str = "",
-        *,
-        headers: Mapping[str, Any] | None = None,
-        redelivered: bool = False,
-        attempt: int = 1,
-        service: Any = None,
-        deadline: float | None = None,
-        send: Callable[[Any], object] | None = None,
-    ) -> None:
-        self.message_id = message_id
-        self.queue = queue
-        self.headers: Mapping[str, Any] = headers or {}
-        self.redelivered = redelivered
-        self.attempt = attempt
-        self.service = service
-        self.deadline = deadline
-        self.has_replied = False
-        self._send = send
-        self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+    message_id: str = ""
+    queue: str = ""
+    _: KW_ONLY
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    redelivered: bool = False
+    attempt: int = 1
+    service: Any = None
+    deadline: float | None = None
+    has_replied: bool = field(default=False, init=False)
+    _send: Callable[[Any], object] | None = None
 
     def __repr__(self) -> str:
         """Name the message by its id and its queue."""
@@ -93,11 +70,8 @@ class Context:
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """The logger of the service's module; its lines begin with the id of the message."""
-        if self._logger is None:
-            logger = logging.getLogger(type(self.service).__module__)
-            extra = {"message_id": self.message_id, "queue": self.queue}
-            self._logger = _BoundLogger(logger, extra)
-        return self._logger
+        logger = logging.getLogger(type(self.service).__module__)
+        return _BoundLogger(logger, {"message_id": self.message_id, "queue": self.queue})
 
 
 class _BoundLogger(logging.LoggerAdapter):  # type: ignore[type-arg] # no generic before 3.11

@@ -5,7 +5,7 @@ Nothing is counted here: each scrape reads the counts that the connector keeps a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,17 @@ _GAUGES = {
 _HISTOGRAMS = {
     "callback_seconds": "How long callbacks take.",
     "request_seconds": "How long requests take, until their last answer or their error.",
+}
+#: By name: the help text, and the labels beside that of the worker.
+_COUNTERS = {
+    "messages": ("Messages by outcome.", ("queue", "outcome")),
+    "recoveries": ("How often consumers had to recover.", ("queue",)),
+    "publishes": ("Published messages by outcome.", ("outcome",)),
+}
+_STATES = {
+    **{name: (text, ("queue",)) for name, text in _GAUGES.items()},
+    "consumer_up": ("Whether it consumes.", ("consumer", "queue")),
+    "connection_up": ("Whether it is open.", ("connection",)),
 }
 
 
@@ -52,83 +63,55 @@ class _Collector:
 
     def __init__(self, statuses: Sequence[Status]) -> None:
         self._statuses = statuses
+        self._first = ("worker",) if any("worker" in each for each in statuses) else ()
 
     def collect(self) -> Iterator[Metric]:
         """Make each metric of the counts of all processes."""
-        first = ("worker",) if any("worker" in status for status in self._statuses) else ()
-        by_queue = (*first, "queue")
-        messages = _Family("messages", "Messages by outcome.", (*by_queue, "outcome"))
-        recoveries = _Family("recoveries", "How often consumers had to recover.", by_queue)
-        publishes = _Family("publishes", "Published messages by outcome.", (*first, "outcome"))
-        gauges = {name: _Family(name, text, by_queue) for name, text in _GAUGES.items()}
-        consumers = _Family("consumer_up", "Whether it consumes.", (*first, "consumer", "queue"))
-        connections = _Family("connection_up", "Whether it is open.", (*first, "connection"))
-        histograms = {name: _Family(name, text, by_queue) for name, text in _HISTOGRAMS.items()}
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        values: dict[str, dict[tuple[str, ...], float]] = {}
         for status in self._statuses:
-            worker = (str(status["worker"]),) if first else ()
-            for each in status["consumers"]:
-                queue = each["label"]
-                for outcome in _OUTCOMES:
-                    messages.add(*worker, queue, outcome, value=each[outcome])
-                recoveries.add(*worker, queue, value=each["recoveries"])
-                for name, gauge in gauges.items():
-                    gauge.add(*worker, queue, value=each[name])
-                consumers.add(*worker, each["name"], queue, value=each["healthy"])
-            for each in status["connections"]:
-                connections.add(*worker, each["name"], value=each["state"] == "open")
-            for outcome, count in status["publishes"].items():
-                publishes.add(*worker, outcome, value=count)
-            for name, family in histograms.items():
-                for queue, durations in status[name].items():
-                    family.histograms.update({(*worker, queue): durations})
-        for family in (messages, recoveries, publishes):
-            yield family.counter()
-        for family in (*gauges.values(), consumers, connections):
-            yield family.gauge()
-        for family in histograms.values():
-            yield family.histogram()
-
-
-class _Family:
-    """One metric, with a value for each set of labels."""
-
-    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
-        self._arguments = (f"neon_mq_{name}", text)
-        self._labels = labels
-        self._values: dict[tuple[str, ...], float] = {}
-        self.histograms: dict[tuple[str, ...], Mapping[str, Any]] = {}
-
-    def add(self, *labels: str, value: float) -> None:
-        """Add to the value of some labels: two consumers may have one queue."""
-        self._values[labels] = self._values.get(labels, 0.0) + value
-
-    def counter(self) -> Metric:
-        """Return it as a counter."""
-        from prometheus_client.core import CounterMetricFamily
-
-        metric: Metric = self._filled(CounterMetricFamily)
-        return metric
-
-    def gauge(self) -> Metric:
-        """Return it as a gauge."""
-        from prometheus_client.core import GaugeMetricFamily
-
-        metric: Metric = self._filled(GaugeMetricFamily)
-        return metric
-
-    def histogram(self) -> Metric:
-        """Return it as a histogram."""
-        from prometheus_client.core import HistogramMetricFamily
-
-        metric = HistogramMetricFamily(*self._arguments, labels=self._labels)
+            for name, labels, value in _values(status):
+                # added, since two consumers may have one queue
+                sums, key = values.setdefault(name, {}), (*self._worker(status), *labels)
+                sums[key] = sums.get(key, 0.0) + value
+        kind: Any
+        for kind, declared in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _STATES)):
+            for name, (text, labels) in declared.items():
+                metric = kind(f"neon_mq_{name}", text, labels=(*self._first, *labels))
+                for key, value in values.get(name, {}).items():
+                    metric.add_metric(key, value)
+                yield metric
         bounds = [*map(str, BOUNDS), "+Inf"]
-        for labels, durations in self.histograms.items():
-            buckets = list(zip(bounds, accumulate(durations["counts"]), strict=True))
-            metric.add_metric(labels, buckets=buckets, sum_value=durations["sum"])
-        return metric
+        for name, text in _HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(
+                f"neon_mq_{name}", text, labels=(*self._first, "queue")
+            )
+            for status in self._statuses:
+                for queue, durations in status[name].items():
+                    buckets = list(zip(bounds, accumulate(durations["counts"]), strict=True))
+                    key = (*self._worker(status), queue)
+                    histogram.add_metric(key, buckets=buckets, sum_value=durations["sum"])
+            yield histogram
 
-    def _filled(self, kind: Any) -> Any:
-        metric = kind(*self._arguments, labels=self._labels)
-        for labels, value in self._values.items():
-            metric.add_metric(labels, value)
-        return metric
+    def _worker(self, status: Status) -> tuple[str, ...]:
+        return (str(status["worker"]),) if self._first else ()
+
+
+def _values(status: Status) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    """List the counts of a process: the metric, its labels, and the value."""
+    for each in status["consumers"]:
+        queue = each["label"]
+        for outcome in _OUTCOMES:
+            yield "messages", (queue, outcome), each[outcome]
+        for name in ("recoveries", *_GAUGES):
+            yield name, (queue,), each[name]
+        yield "consumer_up", (each["name"], queue), each["healthy"]
+    for each in status["connections"]:
+        yield "connection_up", (each["name"],), each["state"] == "open"
+    for outcome, count in status["publishes"].items():
+        yield "publishes", (outcome,), count

@@ -6,7 +6,8 @@ up by a passive declare, which needs no permission and knows no unacked messages
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +181,16 @@ def list_queues(
     """Return the queues of a virtual host; see `QueueReader` and its `states`."""
     with QueueReader(parameters, management=management, timeout=timeout) as reader:
         return reader.states(names)
+
+
+@contextmanager
+def open_control(parameters: Sequence[pika.ConnectionParameters]) -> Iterator[Control]:
+    """Give a control connection, which is opened when it is first used and closed at the end."""
+    control = Control(f"mq-control:{parameters[0].virtual_host}", parameters)
+    try:
+        yield control
+    finally:
+        control.close(_CLOSE_TIMEOUT)
 
 
 def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> QueueStatus | None:

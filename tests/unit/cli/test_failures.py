@@ -245,24 +245,20 @@ def test_a_private_broker_says_that_its_folder_cannot_be_written(
 
 
 def test_a_configuration_that_cannot_be_written_is_told_before_there_is_a_node(
-    run: Run, no_node: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, no_node: None, tmp_path: Path
 ) -> None:
     (tmp_path / "there.json").write_text("{}")
     (tmp_path / "dangling.json").symlink_to("nowhere")
     for place, words in (
         ("there.json", "exists already"),
         ("dangling.json", "exists already"),
-        ("missing/mq.json", "missing is not a folder: make it"),
-        ("there.json/mq.json", "there.json is not a folder"),
+        ("missing/mq.json", "cannot be written: no such file or directory"),
+        ("there.json/mq.json", "cannot be written: not a directory"),
     ):
         done = run("broker", "--write-config", str(tmp_path / place))
         assert done.exit_code == ExitCode.USAGE
         assert words in one_line(done.stderr)
     assert (tmp_path / "there.json").read_text() == "{}"
-    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
-    done = run("broker", "--write-config", "mq.json")
-    assert done.exit_code == ExitCode.USAGE
-    assert "no permission for its folder" in one_line(done.stderr)
 
 
 def test_what_nobody_expects_has_a_code_of_its_own_and_no_traceback(
@@ -270,10 +266,10 @@ def test_what_nobody_expects_has_a_code_of_its_own_and_no_traceback(
 ) -> None:
     from neon_mq_connector.cli import options
 
-    def fail(**_: object) -> None:
+    def fail() -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(options, "find_connection", fail)
+    monkeypatch.setattr(options, "find_source", fail)
     done = run(*ASK)
     assert done.exit_code == ExitCode.INTERNAL
     assert one_line(done.stderr) == (
@@ -284,10 +280,10 @@ def test_what_nobody_expects_has_a_code_of_its_own_and_no_traceback(
 def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from neon_mq_connector.cli import options
 
-    def interrupt(**_: object) -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(options, "find_connection", interrupt)
+    monkeypatch.setattr(options, "find_source", interrupt)
     assert run(*ASK).exit_code == ExitCode.INTERRUPTED
 
 
