@@ -29,7 +29,9 @@ _DELIVERY_COUNT = "x-delivery-count"
 _KEPT = (
     "content_type",
     "content_encoding",
+    "priority",
     "correlation_id",
+    "reply_to",
     "message_id",
     "timestamp",
     "type",
@@ -98,14 +100,12 @@ class DeadLetter:
             if not _NOT_AGAIN.fullmatch(name)
             and (name not in as_sent or name.lower().startswith("x-"))
         }
-        priority, reply_to = aside.get("priority", own.priority), aside.get("reply_to")
-        return BasicProperties(
-            headers={**headers, envelope.REPLAYED: self.replayed + 1},
-            delivery_mode=envelope.PERSISTENT,
-            priority=priority if isinstance(priority, int) else None,
-            reply_to=_text(reply_to) or own.reply_to,
-            **{name: getattr(own, name) for name in _KEPT},
-        )
+        copied = copied_properties(own)
+        copied.headers = {**headers, envelope.REPLAYED: self.replayed + 1}
+        priority = aside.get("priority", own.priority)
+        copied.priority = priority if isinstance(priority, int) else None
+        copied.reply_to = _text(aside.get("reply_to")) or own.reply_to
+        return copied
 
 
 def copied_properties(properties: BasicProperties) -> BasicProperties:
@@ -114,8 +114,6 @@ def copied_properties(properties: BasicProperties) -> BasicProperties:
     return BasicProperties(
         headers=headers,
         delivery_mode=envelope.PERSISTENT,
-        priority=properties.priority,
-        reply_to=properties.reply_to,
         **{name: getattr(properties, name) for name in _KEPT},
     )
 

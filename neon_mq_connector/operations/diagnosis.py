@@ -15,14 +15,19 @@ from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import AuthenticationError, MQError, VhostAccessError
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.operations.findings import Finding, Level, error, ok, skipped, warning
-from neon_mq_connector.operations.managed import check_clock
-from neon_mq_connector.operations.management import ManagementAPI
+from neon_mq_connector.operations.management import ManagementAPI, ManagementError
+from neon_mq_connector.operations.queues import open_control
 from neon_mq_connector.operations.reaching import check_server
 from neon_mq_connector.operations.service_queues import check_queues
-from neon_mq_connector.operations.trying import Trial, opened
+from neon_mq_connector.operations.trying import Trial
 from neon_mq_connector.threads.quiet import quiet_pika
 
 _CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked")
+_PAUSE = 0.5
+#: A new connection is listed after some seconds.
+_LISTED_WITHIN = 7.0
+#: A difference that matters to nobody, in seconds; to open a connection may take as long.
+_CLOCK_DIFFERENCE = 5.0
 
 
 def diagnose(
@@ -79,7 +84,7 @@ def _findings(
     if not reached:
         yield skipped("password", "no server can be reached")
         return
-    with opened(reached) as control:
+    with open_control(reached) as control:
         try:
             facts = control.call("logging in", _facts, timeout=3 * timeout)
         except (MQError, pika_errors.AMQPError) as failure:
@@ -94,10 +99,10 @@ def _findings(
         if not isinstance(management, ManagementAPI):
             management = ManagementAPI.of(reached[0], management or service.settings.management_url)
             management.timeout = timeout
-        clock = check_clock(management, vhost, name, connected)
+        clock = _check_clock(management, vhost, name, connected)
         yield clock
     # another connection: an alarm blocks the first one, and would keep its queues
-    with opened(reached) as control:
+    with open_control(reached) as control:
         again = Trial(control, service.service_name, reached[0], timeout)
         yield from again.permissions(trial.obstacle)
         yield again.transient_queues()
@@ -154,3 +159,33 @@ def _about_the_broker(
             f"no heartbeat, {lines}; a connection that is cut off is not noticed",
             "set `heartbeat` in the configuration, and on the broker, to 60",
         )
+
+
+def _check_clock(
+    management: ManagementAPI, vhost: str, connection_name: str, connected: float
+) -> Finding:
+    """Compare the clock of the broker with ours, by when it says that a connection was opened.
+
+    The finding is about ``"management"`` where that does not answer.
+    """
+    deadline = time.monotonic() + _LISTED_WITHIN
+    try:
+        while time.monotonic() < deadline:
+            for row in management.call("GET", "vhosts", vhost, "connections"):
+                if row.get("user_provided_name") == connection_name:
+                    return _clock_difference(row["connected_at"] / 1000 - connected)
+            time.sleep(_PAUSE)
+    except ManagementError as failure:
+        return warning("management", "clock and policies are not checked", str(failure))
+    return skipped("clock", "the management interface does not list our connection")
+
+
+def _clock_difference(seconds: float) -> Finding:
+    if abs(seconds) <= _CLOCK_DIFFERENCE:
+        return ok("clock", f"that of the broker is ours, within {_CLOCK_DIFFERENCE:g} s")
+    way = "ahead of" if seconds > 0 else "behind"
+    return warning(
+        "clock",
+        f"that of the broker is {abs(seconds):.0f} s {way} ours",
+        "have both machines follow a time server (NTP)",
+    )

@@ -8,23 +8,12 @@ from html import escape
 
 from neon_mq_connector.operations.graph import Graph, Kind, Node
 
-_MERMAID = {
-    Kind.CLIENT: ("([", "])"),
-    Kind.EXCHANGE: ("{{", "}}"),
-    Kind.QUEUE: ("[(", ")]"),
-    Kind.SERVICE: ("[", "]"),
-}
-_DOT = {
-    Kind.CLIENT: "oval",
-    Kind.EXCHANGE: "hexagon",
-    Kind.QUEUE: "cylinder",
-    Kind.SERVICE: "box",
-}
-_FILL = {
-    Kind.CLIENT: "#e8f0e8",
-    Kind.EXCHANGE: "#fbeed5",
-    Kind.QUEUE: "#e3ecf7",
-    Kind.SERVICE: "#e3f4e1",
+#: The brackets of Mermaid, the shape of DOT, and the colour and the radius of SVG.
+_SHAPES = {
+    Kind.CLIENT: ("([", "])", "oval", "#e8f0e8", 18),
+    Kind.EXCHANGE: ("{{", "}}", "hexagon", "#fbeed5", 4),
+    Kind.QUEUE: ("[(", ")]", "cylinder", "#e3ecf7", 18),
+    Kind.SERVICE: ("[", "]", "box", "#e3f4e1", 4),
 }
 _HEIGHT, _GAP, _MARGIN, _BETWEEN = 36, 18, 24, 120
 _LETTER = 7.6  # of a monospaced font of 13 pixels, and a little more
@@ -36,7 +25,7 @@ def to_mermaid(graph: Graph) -> str:
     ids = _numbered(graph)
     lines = ["flowchart LR"]
     for node, name in ids.items():
-        left, right = _MERMAID[node.kind]
+        left, right, *_ = _SHAPES[node.kind]
         lines.append(f'    {name}{left}"{_mermaid_text(node.name)}"{right}')
     for edge in graph.edges:
         label = f'|"{_mermaid_text(edge.label)}"|' if edge.label else ""
@@ -49,7 +38,7 @@ def to_dot(graph: Graph) -> str:
     ids = _numbered(graph)
     lines = ["digraph {", "    rankdir=LR", '    node [fontname="sans-serif"]']
     for node, name in ids.items():
-        lines.append(f"    {name} [label={_dot_text(node.name)}, shape={_DOT[node.kind]}]")
+        lines.append(f"    {name} [label={_dot_text(node.name)}, shape={_SHAPES[node.kind][2]}]")
     for edge in graph.edges:
         label = f" [label={_dot_text(edge.label)}]" if edge.label else ""
         lines.append(f"    {ids[edge.source]} -> {ids[edge.target]}{label}")
@@ -107,11 +96,11 @@ class _Picture:
         for edge in self._graph.edges:
             yield self._curve(edge.source, edge.target, edge.label)
         for node, (left, top, width) in self._boxes.items():
-            radius = _HEIGHT / 2 if node.kind in (Kind.CLIENT, Kind.QUEUE) else 4
+            *_, fill, radius = _SHAPES[node.kind]
             yield (
                 f"<g><title>{node.kind.name.lower()} {escape(node.name)}</title>"
                 f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_HEIGHT}" '
-                f'rx="{radius:g}" fill="{_FILL[node.kind]}" stroke="#667"/>'
+                f'rx="{radius}" fill="{fill}" stroke="#667"/>'
                 f'<text x="{left + width / 2:.1f}" y="{top + _HEIGHT / 2 + 4.5:.1f}" '
                 f'text-anchor="middle" fill="#223">{escape(_shown(node.name))}</text></g>'
             )

@@ -6,7 +6,7 @@ import dis
 import enum
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -43,12 +43,12 @@ class Edge:
     label: str = ""
 
 
-@dataclass
 class Graph:
     """Nodes, and the ways of messages between them; what is added twice is there once."""
 
-    _nodes: dict[Node, None] = field(default_factory=dict)
-    _edges: dict[Edge, None] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._nodes: dict[Node, None] = {}
+        self._edges: dict[Edge, None] = {}
 
     @property
     def nodes(self) -> list[Node]:
@@ -62,12 +62,12 @@ class Graph:
 
     def add(self, node: Node) -> Node:
         """Add a node."""
-        self._nodes.setdefault(node)
+        self._nodes[node] = None
         return node
 
     def connect(self, source: Node, target: Node, label: str = "") -> None:
         """Add an edge, with its nodes."""
-        self._edges.setdefault(Edge(self.add(source), self.add(target), label))
+        self._edges[Edge(self.add(source), self.add(target), label)] = None
 
 
 def add_service(graph: Graph, service: Any) -> None:

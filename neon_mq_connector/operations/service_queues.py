@@ -14,9 +14,8 @@ from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
-from neon_mq_connector.operations.managed import surprises
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
-from neon_mq_connector.operations.trying import opened
+from neon_mq_connector.operations.queues import open_control
 from neon_mq_connector.topology import (
     NOT_FOUND,
     PRECONDITION_FAILED,
@@ -29,6 +28,16 @@ from neon_mq_connector.topology import (
     Step,
 )
 
+#: What changes the way of messages, by its name in policies; as an argument it begins with `x-`.
+_EFFECTS = {
+    "message-ttl": "messages that wait longer (ms) are dropped or dead-lettered",
+    "max-length": "of more messages some are dropped or refused",
+    "max-length-bytes": "of more bytes some messages are dropped or refused",
+    "expires": "the queue is deleted when it is unused for so long (ms)",
+    "delivery-limit": "a message that comes back more often is dropped or dead-lettered",
+    "single-active-consumer": "only one consumer at a time gets messages",
+    "dead-letter-exchange": "what is rejected or expires goes to this exchange",
+}
 _DIFFERENCE = re.compile(r"inequivalent arg '(?P<what>[^']+)'.*?(?P<values>received .*)", re.DOTALL)
 
 
@@ -54,7 +63,7 @@ def check_queues(
         there = [copy.copy(server) for server in servers]
         for each in there:
             each.virtual_host = vhost
-        with opened(there) as control:
+        with open_control(there) as control:
             for registration in registrations:
                 try:
                     yield from _Queue(control, registration, vhost, timeout).findings(management)
@@ -112,9 +121,10 @@ class _Queue:
             yield warning(self._check, counts, "start the service")
         yield from self._differences(self._check, DeclareQueue(self._queue), "queue")
         if management is not None:
-            yield from self._surprises(management)
+            yield from self._managed(management)
 
-    def _surprises(self, management: ManagementAPI) -> Iterator[Finding]:
+    def _managed(self, management: ManagementAPI) -> Iterator[Finding]:
+        """Find what only the management interface tells: idle callbacks, and policies."""
         try:
             row = management.call("GET", "queues", self._vhost, self._queue.name)
         except ManagementError as failure:
@@ -128,7 +138,18 @@ class _Queue:
                 f"messages that callbacks have and none has settled lately: {unsettled}",
                 "see where they are: /inflight of the service (neon-mq run --health-port)",
             )
-        for text in surprises(row, dict(self._queue.arguments)):
+        policy = row.get("effective_policy_definition") or {}
+        arguments = row.get("arguments") or {}
+        for key, effect in _EFFECTS.items():
+            argument = f"x-{key}"
+            if argument in dict(self._queue.arguments):
+                continue
+            if key in policy:
+                text = f"policy {row.get('policy')!r} has {key} {policy[key]!r}: {effect}"
+            elif argument in arguments:
+                text = f"it exists with {argument} {arguments[argument]!r}: {effect}"
+            else:
+                continue
             yield warning(self._check, text, "declare it in the service too, or remove it")
 
     def _differences(self, check: str, step: Step, kind: str) -> Iterator[Finding]:

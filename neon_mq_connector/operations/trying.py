@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -20,17 +19,6 @@ from neon_mq_connector.operations.findings import Finding, error, ok, skipped, w
 from neon_mq_connector.topology import INTERNAL_ERROR, NOT_IMPLEMENTED
 
 _PUMP_INTERVAL = 0.05
-_CLOSE_TIMEOUT = 2.0
-
-
-@contextmanager
-def opened(servers: Sequence[pika.ConnectionParameters]) -> Iterator[Control]:
-    """Give a control connection, which is opened when it is first used."""
-    control = Control("mq-doctor", servers)
-    try:
-        yield control
-    finally:
-        control.close(_CLOSE_TIMEOUT)
 
 
 class Trial:
@@ -72,14 +60,14 @@ class Trial:
             yield error("alarms", f"a message is not taken: {failure}", "look at the broker's log")
         else:
             self.obstacle = reason
-            if reason:
-                yield error(
-                    "alarms",
-                    f"the broker takes no messages: {reason}",
-                    "free memory or disk space on its node, or raise its limit",
-                )
-            else:
+            if not reason:
                 yield ok("alarms", "none; the broker takes messages")
+                return
+            yield error(
+                "alarms",
+                f"the broker takes no messages: {reason}",
+                "free memory or disk space on its node, or raise its limit",
+            )
 
     def permissions(self, obstacle: str) -> Iterator[Finding]:
         """Try what needs permissions, and the way of a request and its answer.
@@ -98,7 +86,11 @@ class Trial:
         self._try("tidy up", lambda channel: channel.exchange_delete(self._name), "")
         read = self._try("read", self._read, "messages may be taken from queues")
         yield read
-        yield skipped("reply", "the queue cannot be read") if read.remedy else self._reply()
+        if read.remedy:
+            yield skipped("reply", "the queue cannot be read")
+        else:
+            answer = "a request and its answer took {:.1f} ms"
+            yield self._try("reply", self._measure_reply, answer)
 
     def transient_queues(self) -> Finding:
         """Find out whether the broker permits queues that are neither durable nor exclusive.
@@ -130,12 +122,12 @@ class Trial:
 
     def _try(self, check: str, operation: Callable[[BlockingChannel], Any], done: str) -> Finding:
         try:
-            self._call(f"trying to {check}", operation)
+            result = self._call(f"trying to {check}", operation)
         except pika_errors.ChannelClosedByBroker as refusal:
             return error(check, refusal.reply_text, self._rights)
         except (pika_errors.AMQPError, MQError) as failure:
             return error(check, str(failure) or repr(failure), "look at the broker's log")
-        return ok(check, done)
+        return ok(check, done.format(result))
 
     def _configure(self, channel: BlockingChannel) -> None:
         channel.queue_declare(self._name, exclusive=True)
@@ -168,14 +160,8 @@ class Trial:
             self._pump(channel, lambda: reasons or returned)
         return reasons[0] if reasons else ""
 
-    def _reply(self) -> Finding:
-        try:
-            seconds = self._call("asking ourselves", self._ask)
-        except (pika_errors.AMQPError, MQError) as failure:
-            return error("reply", f"no answer over direct reply-to: {failure}", self._rights)
-        return ok("reply", f"a request and its answer took {seconds * 1000:.1f} ms")
-
-    def _ask(self, channel: BlockingChannel) -> float:
+    def _measure_reply(self, channel: BlockingChannel) -> float:
+        """Send a request to ourselves and answer it; return how long that took, in ms."""
         answers: list[bytes] = []
 
         def answer(_: Any, _method: Any, properties: BasicProperties, body: bytes) -> None:
@@ -188,7 +174,7 @@ class Trial:
         began = time.perf_counter()
         channel.basic_publish("", self._name, b"{}", BasicProperties(reply_to=DIRECT_REPLY_TO))
         self._pump(channel, lambda: answers)
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) * 1000
 
     def _pump(self, channel: BlockingChannel, is_over: Callable[[], Any]) -> None:
         """Serve the connection until something has come; its control gives it up in time."""
