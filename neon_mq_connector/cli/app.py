@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import report
+from neon_mq_connector.cli.exits import ExitCode, report
 from neon_mq_connector.cli.logs import debug_option, shown_logs
 from neon_mq_connector.version import __version__
 

@@ -8,18 +8,12 @@ from typing import Any
 import click
 
 from neon_mq_connector.cli.chosen_service import chosen_service, service_options
-from neon_mq_connector.cli.output_file import form_of, output_option, write_result
+from neon_mq_connector.cli.output_file import output_options, write_result
 
 
 @click.command("asyncapi", short_help="Describe a service as an AsyncAPI document.")
 @service_options(required=True)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["yaml", "json", "html"]),
-    help="How to write it; html is a page for people.  [default: by the name of the file, or yaml]",
-)
-@output_option
+@output_options("yaml", "json", "html", help="How to write it; html is a page for people.")
 def command(*, form: str | None, output: Path | None, **named: Any) -> None:
     """Describe what a service takes and answers, as an AsyncAPI 3 document.
 
@@ -37,7 +31,6 @@ def command(*, form: str | None, output: Path | None, **named: Any) -> None:
     from neon_mq_connector.contract.files import to_json, to_yaml
     from neon_mq_connector.contract.html import to_html
 
-    writers = {"yaml": to_yaml, "json": to_json, "html": to_html}
-    write = writers[form or form_of(output, writers, "yaml")]
     service, _ = chosen_service(**named)
-    write_result(write(describe(service)), output)
+    writers = {"yaml": to_yaml, "json": to_json, "html": to_html}
+    write_result(describe(service), writers, form, output)

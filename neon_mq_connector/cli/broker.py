@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.logs import debug_option
 from neon_mq_connector.cli.options import DEFAULT_USER, named

@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.options import (
     DEFAULT_USER,
     broker_options,

@@ -9,8 +9,7 @@ import click
 
 from neon_mq_connector.cli.connection import Connection
 from neon_mq_connector.cli.dead_output import print_letter, print_queues
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.messages import printable
 from neon_mq_connector.cli.options import checked_name, connection_options, management_option
 from neon_mq_connector.cli.terminal import note, print_json, progress, warn
@@ -104,18 +103,15 @@ def show_command(
     letters = show(
         connection.parameters(),
         queue,
-        count=count if message_id is None else None,
+        id=message_id,
+        count=count,
         timeout=connection.settings.operation_timeout,
     )
-    shown = 0
+    shown = False
     with closing(letters):
         for letter in letters:
-            if message_id not in (None, letter.id):
-                continue
             print_letter(letter, as_json=as_json)
-            shown += 1
-            if shown == count:
-                break
+            shown = True
     if not shown:
         _check_found(queue, message_id)
         note(f"there are no dead letters of queue {queue!r}")

@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.consumers.registration import Retry, dead_queue_name

@@ -9,7 +9,7 @@ import click
 
 from neon_mq_connector.cli.chosen_service import chosen_service, service_options
 from neon_mq_connector.cli.options import management_option
-from neon_mq_connector.cli.output_file import form_of, output_option, write_result
+from neon_mq_connector.cli.output_file import output_options, write_result
 
 
 @click.command("graph", short_help="Draw exchanges, queues and services.")
@@ -21,13 +21,7 @@ from neon_mq_connector.cli.output_file import form_of, output_option, write_resu
     help="With classes: add what is on the broker. Without that is all there is.",
 )
 @management_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["mermaid", "dot", "svg"]),
-    help="How to draw it.  [default: by the name of the file, or mermaid]",
-)
-@output_option
+@output_options("mermaid", "dot", "svg", help="How to draw it.")
 def command(
     *,
     where: tuple[str, ...],
@@ -68,5 +62,5 @@ def command(
             ManagementAPI.of(parameters, management or threaded.settings.management_url),
             vhost,
         )
-    draw = {"mermaid": to_mermaid, "dot": to_dot, "svg": to_svg}
-    write_result(draw[form or form_of(output, draw, "mermaid")](graph), output)
+    writers = {"mermaid": to_mermaid, "dot": to_dot, "svg": to_svg}
+    write_result(graph, writers, form, output)

@@ -14,11 +14,6 @@ FILE_MARK = "@"
 _SHOWN = 60
 
 
-def read_argument(_ctx: click.Context, _argument: click.Parameter, value: str) -> dict[str, Any]:
-    """Read an argument as `read_object` does; for click, as its callback."""
-    return read_object(value)
-
-
 def read_object(value: str) -> dict[str, Any]:
     """Read a JSON object.
 

@@ -12,8 +12,7 @@ import pika.exceptions as pika_errors
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.cli.connection import Connection
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.messages import ReceivedMessage, print_message
 from neon_mq_connector.cli.options import checked_name, connection_options
 from neon_mq_connector.cli.terminal import note, progress, warn

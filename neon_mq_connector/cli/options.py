@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from neon_mq_connector.cli.connection import COMMAND, Connection
-from neon_mq_connector.cli.failures import FROM_URL, remember_source
+from neon_mq_connector.cli.exits import FROM_URL, remember_source
 from neon_mq_connector.cli.logs import debug_option
 from neon_mq_connector.config.sources import Source, default_files, find_source, read_json
 from neon_mq_connector.config.url import BrokerURL, parse_url

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from neon_mq_connector.cli.connection import COMMAND, Connection
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
-from neon_mq_connector.cli.json_input import read_argument
+from neon_mq_connector.cli.exits import CommandError, ExitCode
+from neon_mq_connector.cli.json_input import read_object
 from neon_mq_connector.cli.options import Seconds, checked_name, connection_options
 from neon_mq_connector.cli.terminal import print_value, progress, warn
 from neon_mq_connector.codec import WireFormat
@@ -20,7 +19,7 @@ from neon_mq_connector.errors import RemoteError
 
 @click.command("request", short_help="Ask a service and print its answer.")
 @click.argument("queue", callback=checked_name)
-@click.argument("data", metavar="JSON", callback=read_argument)
+@click.argument("data", metavar="JSON", callback=lambda _ctx, _argument, value: read_object(value))
 @click.option(
     "--timeout",
     type=Seconds(min=0, min_open=True, max=86400),

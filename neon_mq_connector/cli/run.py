@@ -15,8 +15,7 @@ from contextlib import ExitStack
 import click
 
 from neon_mq_connector import metrics
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.logs import debug_option, shown_logs
 from neon_mq_connector.cli.service_class import Service, load_service, make_service
 from neon_mq_connector.connector import MQConnector, accepted

@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from neon_mq_connector.aio.connector import AsyncMQConnector
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.connector import MQConnector
 
 Service: TypeAlias = MQConnector | AsyncMQConnector

@@ -79,22 +79,18 @@ class DeadLetterReader:
                 self.give_back()
         self.connections.close(_CLOSE_TIMEOUT)
 
-    def deliveries(self, count: int | None = None) -> Iterator[Delivery]:
-        """Get the messages that were there when the first was got, so many at most."""
-        got = 0
-        end = count
-        while end is None or got < end:
+    def deliveries(self) -> Iterator[Delivery]:
+        """Get the messages that were there when the first was got."""
+        left: int | None = None
+        while left != 0:
             delivery = self._run("getting a message", self._get)
             if delivery is None:
                 return
             self.has_begun = True
             if not self._is_dead_letter(delivery):
                 return
-            got += 1
-            if got == 1:
-                # a passive declare may tell late how many are in a quorum queue
-                there = 1 + delivery.method.message_count
-                end = there if count is None else min(count, there)
+            # a passive declare may tell late how many are in a quorum queue
+            left = delivery.method.message_count if left is None else left - 1
             yield delivery
 
     def take(self, delivery: Delivery) -> None:

@@ -6,7 +6,7 @@ ends, however that ends, is back in its place in the queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pika
@@ -19,13 +19,10 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
+from neon_mq_connector.link import Delivery
 from neon_mq_connector.operations.dead_letter import DeadLetter
 from neon_mq_connector.operations.dead_letter_reader import DeadLetterReader, find_dead_queue
-from neon_mq_connector.operations.queues import (
-    DEAD_SUFFIX,
-    QueueReader,
-    QueueState,
-)
+from neon_mq_connector.operations.queues import DEAD_SUFFIX, QueueReader, QueueState
 from neon_mq_connector.publishing.message import Message
 
 _TIMEOUT = 15.0
@@ -107,6 +104,7 @@ def show(
     parameters: Sequence[pika.ConnectionParameters],
     queue: str,
     *,
+    id: str | None = None,
     count: int | None = None,
     timeout: float = _TIMEOUT,
 ) -> Generator[DeadLetter, None, None]:
@@ -117,6 +115,7 @@ def show(
     Args:
         parameters: how to reach the broker, one entry per server.
         queue: a dead-letter queue, or the queue that it belongs to.
+        id: only messages with this `DeadLetter.id`.
         count: how many at most; those that are there when it begins by default.
         timeout: how long the broker may take for an answer, in seconds.
 
@@ -125,8 +124,8 @@ def show(
         MQConnectionError: there is no connection, or it was lost.
     """
     with DeadLetterReader(parameters, queue, timeout) as reader:
-        for delivery in reader.deliveries(count):
-            yield DeadLetter.of(delivery)
+        for delivery, letter in _letters(reader, id, count):
+            yield letter
             reader.leave(delivery)
 
 
@@ -178,12 +177,8 @@ def replay(
         with reader:
             if to == reader.queue:
                 raise ValueError(f"queue {to!r} is where the dead letters are: name another one")
-            for delivery in reader.deliveries():
+            for delivery, letter in _letters(reader, id, count, stopped):
                 doubtful = None  # the broker has read the last ack before it answered
-                letter = DeadLetter.of(delivery)
-                if id not in (None, letter.id):
-                    reader.leave(delivery)
-                    continue
                 on_letter(letter)
                 try:
                     message = _message(letter, reader.queue, to, publish)
@@ -200,8 +195,6 @@ def replay(
                 else:
                     replayed += 1
                     reader.take(delivery)
-                if replayed + len(left) == count or stopped():
-                    break
             reader.give_back()
     except (MQError, AMQPError) as error:
         if not reader.has_begun:
@@ -244,16 +237,30 @@ def discard(
     """
     discarded = 0
     with DeadLetterReader(parameters, queue, timeout) as reader:
-        for delivery in reader.deliveries():
-            if id in (None, DeadLetter.of(delivery).id):
-                reader.take(delivery)
-                discarded += 1
-            else:
-                reader.leave(delivery)
-            if stopped():
-                break
+        for delivery, _ in _letters(reader, id, None, stopped):
+            reader.take(delivery)
+            discarded += 1
         reader.give_back()
     return discarded
+
+
+def _letters(
+    reader: DeadLetterReader,
+    id: str | None,
+    count: int | None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Delivery, DeadLetter]]:
+    """Get the dead letters with an id, or all, so many at most; leave others where they are."""
+    got = 0
+    for delivery in reader.deliveries():
+        letter = DeadLetter.of(delivery)
+        if id in (None, letter.id):
+            yield delivery, letter
+            got += 1
+        else:
+            reader.leave(delivery)
+        if got == count or stopped():
+            return
 
 
 def _message(letter: DeadLetter, dead_queue: str, to: str | None, publish: bool) -> Message:

@@ -103,11 +103,15 @@ class QueueReader:
         """
         # what is wrong with password or virtual host is better told by AMQP
         self.control.call("connecting", lambda _: None, timeout=self.timeout)
-        wanted = list(dict.fromkeys(names))
-        if wanted:
-            return self._named(wanted)
-        rows = self.rows()
-        return [self._listed(name, rows) for name in sorted(rows)]
+        found = [self._must_find(name) for name in dict.fromkeys(names)]
+        try:
+            rows = self.rows()
+        except ManagementError:
+            if not found:
+                raise
+            rows = {}
+        found = found or [self._listed(name, rows[name]) for name in sorted(rows)]
+        return [self._state(each, rows) for each in found]
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """Return what the management interface tells of each queue, by its name.
@@ -127,27 +131,21 @@ class QueueReader:
     def _find(self, queue: str) -> QueueStatus | None:
         return find_queue(self.control, queue, timeout=self.timeout)
 
-    def _named(self, names: list[str]) -> list[QueueState]:
-        found = {name: self._find(name) for name in names}
-        for name, status in found.items():
-            if status is None:
-                raise QueueNotFoundError(
-                    f"there is no queue {name!r} in virtual host {self.vhost!r}; name another "
-                    "queue or virtual host"
-                )
-        try:
-            rows = self.rows()
-        except ManagementError:
-            rows = {}
-        return [self._state(status, rows) for status in found.values() if status is not None]
+    def _must_find(self, name: str) -> QueueStatus:
+        status = self._find(name)
+        if status is None:
+            raise QueueNotFoundError(
+                f"there is no queue {name!r} in virtual host {self.vhost!r}; name another queue or "
+                "virtual host"
+            )
+        return status
 
-    def _listed(self, name: str, rows: Mapping[str, Mapping[str, Any]]) -> QueueState:
-        row = rows[name]
+    def _listed(self, name: str, row: Mapping[str, Any]) -> QueueStatus:
         consumers = row.get("consumers")
         if consumers is None:  # too new for the interface to know
             status = self._find(name)
             consumers = 0 if status is None else status.consumers
-        return self._state(QueueStatus(name, _ready(row), consumers), rows)
+        return QueueStatus(name, _ready(row), consumers)
 
     def _state(self, status: QueueStatus, rows: Mapping[str, Mapping[str, Any]]) -> QueueState:
         name = status.name

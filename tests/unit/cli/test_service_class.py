@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from neon_mq_connector import AsyncMQConnector, MQConnector
-from neon_mq_connector.cli.exits import ExitCode
-from neon_mq_connector.cli.failures import CommandError
+from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.service_class import load_service, make_service
 
 ONE = """
