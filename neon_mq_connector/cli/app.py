@@ -1,4 +1,4 @@
-"""The command with its subcommands, and what becomes of an error that none of them expects."""
+"""The command with its subcommands, and what happens to an error that none of them handles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CommandGroup(click.Group):
     """Import a command when it is asked for, and turn errors into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the commands in the order in which one comes to need them."""
+        """List the commands in the order in which they are needed."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -50,7 +50,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; one that is misspelt is answered with those that it resembles."""
+        """Find a command; the error of a misspelt one names those that it resembles."""
         known = self.list_commands(ctx)  # that of click knows only what is imported
         if args[0] not in known and (close := difflib.get_close_matches(args[0], known)):
             meant = " or ".join(map(repr, close))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neon_mq_connector.testing.running import OwnBroker
 
 _PORT = click.IntRange(1, 65535)
-_LOOK_EVERY = 0.2
+_POLL_INTERVAL = 0.2
 #: What is written where no other file is named, in the current folder.
 CONFIG_FILE = "mq_config.json"
 
@@ -42,6 +42,7 @@ CONFIG_FILE = "mq_config.json"
 )
 @click.option(
     "--user",
+    "username",
     default="neon",
     show_default=True,
     callback=named,
@@ -92,17 +93,14 @@ CONFIG_FILE = "mq_config.json"
 def command(
     *,
     embedded: bool,
-    port: int | None,
     management_port: int | None,
-    user: str,
-    password: str | None,
     vhosts: tuple[str, ...],
-    refuse_transient: bool,
     directory: Path | None,
     write_config: Path | None,
     force: bool,
     services: tuple[str, ...],
     as_json: bool,
+    **common: Any,
 ) -> None:
     """Run a RabbitMQ of your own until Ctrl-C.
 
@@ -125,12 +123,6 @@ def command(
         _check_directory(directory)
     from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 
-    common: dict[str, Any] = {
-        "refuse_transient": refuse_transient,
-        "port": port,
-        "username": user,
-        "password": password,
-    }
     broker: OwnBroker
     if embedded:
         broker, kind = EmbeddedBroker(**common), "embedded broker"
@@ -145,7 +137,7 @@ def command(
         if write_config is not None:
             _write_config(write_config, broker, services)
         _print_where(broker, vhosts, write_config, as_json=as_json)
-        while not stop.wait(_LOOK_EVERY):
+        while not stop.wait(_POLL_INTERVAL):
             if not broker.running:
                 raise CommandError(
                     f"the {kind} has ended by itself; with --directory its log stays there",

@@ -1,4 +1,4 @@
-"""What happens in `neon-mq demo`: a shop takes orders, and things go wrong."""
+"""The steps of `neon-mq demo`: a shop answers orders, one fails, and the broker is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neon_mq_connector.testing.polling import poll
 from neon_mq_connector.testing.running import OwnBroker
 
 _QUEUE = "demo_orders"
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 Step = tuple[str, str]
 
@@ -80,7 +80,7 @@ class Story:
         self._client = MQConnector(config, "client")
 
     def tell(self) -> Iterator[Step]:
-        """Go through all of it, and tell each step when it is done.
+        """Perform the steps; yield each when it is done.
 
         Raises:
             CommandError: a step did not go as it should.
@@ -94,7 +94,7 @@ class Story:
             self._shop.stop()
             self._client.stop()
             close_shared_clients()
-        left = poll(self._left, lambda found: not found, _PATIENCE)
+        left = poll(self._left, lambda found: not found, _TIMEOUT)
         _check(not left, f"the demo has left behind: {', '.join(left)}")
         yield "stopped", "nothing is left: no thread, no connection"
 
@@ -107,7 +107,7 @@ class Story:
 
     def _ask(self) -> str:
         began = time.monotonic()
-        answer = self._client.request(_TEA, Shop.orders, timeout=_PATIENCE)
+        answer = self._client.request(_TEA, Shop.orders, timeout=_TIMEOUT)
         return f"{answer.model_dump_json()} after {(time.monotonic() - began) * 1000:.1f} ms"
 
     def _fail(self) -> Iterator[Step]:
@@ -126,7 +126,7 @@ class Story:
         self._shop.prices["coffee"] = 4.5
         dead_letters.replay(parameters, _QUEUE)
         try:
-            while self._shop.answers.get(timeout=_PATIENCE) != Price(price=13.5):
+            while self._shop.answers.get(timeout=_TIMEOUT) != Price(price=13.5):
                 pass
         except Empty:
             _check(False, "the message that was replayed is not handled")
@@ -149,7 +149,7 @@ class Story:
 
 
 def _wait(condition: Callable[[], bool], complaint: str) -> None:
-    _check(poll(condition, bool, _PATIENCE), complaint)
+    _check(poll(condition, bool, _TIMEOUT), complaint)
 
 
 def _check(condition: bool, complaint: str) -> None:

@@ -107,12 +107,12 @@ def exit_code_of(error: BaseException) -> ExitCode:
 
 
 def remember_source(ctx: click.Context, source: str) -> None:
-    """Note where the address of the broker came from, to be named if it turns out wrong."""
+    """Keep where the address of the broker came from, for the message of an error."""
     ctx.meta[_SOURCE] = source
 
 
 def report(error: Exception, ctx: click.Context) -> ExitCode:
-    """Say on standard error what went wrong.
+    """Print on standard error what went wrong.
 
     Args:
         error: what was raised.

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from neon_mq_connector.config.values import kind_of
+
 STANDARD_INPUT = "-"
 FILE_MARK = "@"
 _SHOWN = 60
@@ -47,7 +49,8 @@ def _parse(text: str, origin: str) -> dict[str, Any]:
         raise click.BadParameter(f"{origin}: {error}") from error
     if not isinstance(data, dict):
         raise click.BadParameter(
-            f'{origin}: a message is an object, such as {{"text": "hello"}}; this is {_kind(data)}'
+            f'{origin}: a message is an object, such as {{"text": "hello"}}; '
+            f"this is {kind_of(data)}"
         )
     if not data:
         raise click.BadParameter(f"{origin}: the object is empty, there is nothing to send")
@@ -74,7 +77,7 @@ def _refuse(name: str) -> NoReturn:
 
 
 def _located(error: json.JSONDecodeError, origin: str) -> str:
-    """Say where JSON ends, and show that place with a mark under it."""
+    """Return the message of an error, with the place in the text and a mark under it."""
     reason = error.msg[:1].lower() + error.msg[1:]
     message = f"{origin} is not JSON at line {error.lineno}, column {error.colno}: {reason}"
     lines = error.doc.splitlines()
@@ -84,8 +87,3 @@ def _located(error: json.JSONDecodeError, origin: str) -> str:
     start = max(0, error.colno - _SHOWN)
     shown = "".join(c if c.isprintable() else " " for c in line[start : start + _SHOWN + 10])
     return f"{message}\n  {shown}\n  {' ' * (error.colno - 1 - start)}^"
-
-
-def _kind(value: object) -> str:
-    kinds = {list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
-    return kinds.get(type(value), "a number")

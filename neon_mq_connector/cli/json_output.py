@@ -1,4 +1,4 @@
-"""What came over the wire as JSON that any program reads, and that is safe on a terminal."""
+"""Write received values as JSON that any program can read and that is safe on a terminal."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from neon_mq_connector.topology import PRECONDITION_FAILED
 
 _NAME = "listen"
 _PREFETCH = 50
-_LOOK_EVERY = 0.2
+_POLL_INTERVAL = 0.2
 
 _CURRENT_TYPE = re.compile(r"arg 'type'.*current is '(?P<type>[^']+)'")
 
@@ -229,7 +229,7 @@ class Listener:
             elif not (self._has_consumed and consumer.is_consumer_alive):
                 # it would try again for ever; here is a user who can do something at once
                 raise CommandError(f"{self._where}: {consumer.snapshot.reason}", ExitCode.REFUSED)
-            self._stop.wait(_LOOK_EVERY)
+            self._stop.wait(_POLL_INTERVAL)
 
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         with self._printing:

@@ -1,4 +1,4 @@
-"""What of the library's log is shown: its warnings, or with `--debug` everything."""
+"""The log on standard error: warnings of the library, or with `--debug` everything."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class ShownLogs:
     """Show warnings of the library on standard error, until the context is left.
 
-    Nothing is shown of what a command tells by itself: what becomes of connections, in the words of
-    the library and of pika.
+    What the library and pika log of connections is left out: commands report that themselves.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class ShownLogs:
         ours.setLevel(logging.WARNING)
         pikas.setLevel(logging.CRITICAL + 1)
         self._handler.setFormatter(_AsNotes())
-        self._handler.addFilter(self._is_news)
+        self._handler.addFilter(self._is_shown)
         return self
 
     def show_nothing(self) -> None:
@@ -76,7 +75,7 @@ class ShownLogs:
             level=level, format=text.replace(" ", f" {label}", 1), handlers=[handler]
         )
 
-    def _is_news(self, record: logging.LogRecord) -> bool:
+    def _is_shown(self, record: logging.LogRecord) -> bool:
         return self.debugging or not record.name.startswith("neon_mq_connector.link")
 
     def __exit__(
@@ -106,7 +105,7 @@ class _ToStandardError(logging.Handler):
 
 
 def shown_logs(ctx: click.Context) -> ShownLogs:
-    """Give the logs of this call of the command; they are shown from the first time on."""
+    """Return the logs of this call of the command; they are shown from the first call on."""
     logs = ctx.meta.get(_LOGS)
     if not isinstance(logs, ShownLogs):
         logs = ctx.meta[_LOGS] = ctx.find_root().with_resource(ShownLogs())

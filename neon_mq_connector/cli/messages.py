@@ -59,12 +59,12 @@ class ReceivedMessage:
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal might obey instead of showing it."""
+    """Replace characters that a terminal might obey instead of showing them."""
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def print_message(message: ReceivedMessage, *, as_json: bool, with_headers: bool = False) -> None:
-    """Print a message, and have it seen at once also in a pipe.
+    """Print a message, and flush it.
 
     Args:
         message: what came.

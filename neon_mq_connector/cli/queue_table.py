@@ -40,7 +40,7 @@ _NARROWEST = 10
 
 
 def without_parked(states: Sequence[QueueState]) -> list[QueueState]:
-    """Leave out each dead-letter queue whose queue is there and tells how many are parked."""
+    """Leave out each dead-letter queue whose queue is listed with the number of parked messages."""
     from neon_mq_connector.consumers.registration import dead_queue_name
 
     told = {dead_queue_name(each.queue) for each in states}

@@ -115,7 +115,7 @@ def _supervise(
     health_port: int | None,
     health_host: str | None,
 ) -> int:
-    """Run the same command in other processes, and answer for all of them."""
+    """Run the same command in other processes; return the exit code for all of them."""
     from neon_mq_connector.cli.supervisor import Supervisor
     from neon_mq_connector.cli.worker import Worker, statuses_of
 
@@ -135,7 +135,7 @@ def _supervise(
             host = health_host or settings.health_host
             server = _listen(lambda: HealthServer(lambda: statuses_of(workers), host, port), port)
             stack.callback(server.close)
-        return Supervisor(workers, reload=reload, patience=settings.stop_timeout + _GRACE).run()
+        return Supervisor(workers, reload=reload, stop_timeout=settings.stop_timeout + _GRACE).run()
 
 
 def _listen(serve: Callable[[], HealthServer], port: int) -> HealthServer:
@@ -151,7 +151,7 @@ def _listen(serve: Callable[[], HealthServer], port: int) -> HealthServer:
 
 
 def _end_with_the_supervisor() -> None:
-    """Stop the service when the supervisor has ended, however that was: a pipe from it closes."""
+    """Stop the service when the supervisor has ended in any way, which closes a pipe from it."""
 
     def wait() -> None:
         while os.read(0, 1):

@@ -95,7 +95,7 @@ def command(
 def _split(
     arguments: tuple[str, ...], exchange: str | None, exchange_type: str
 ) -> tuple[str, dict[str, Any]]:
-    """Tell queue and message apart; to a fanout exchange there is no queue."""
+    """Return the routing key and the message; the key is empty for a fanout exchange."""
     *keys, text = arguments
     data = read_object(text)
     if exchange and exchange_type == _FANOUT:

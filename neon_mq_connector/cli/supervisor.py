@@ -1,7 +1,8 @@
-"""Keep several processes of a service running, and stop all of them in good order."""
+"""Keep several processes of a service running, and stop all of them together."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -11,12 +12,12 @@ from pathlib import Path
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.cli.worker import Worker
+from neon_mq_connector.operations.upgrade import own_files
 
 LOG = logging.getLogger("neon_mq_connector.cli")
 
-_LOOK_EVERY = 0.1
-_LOOK_AT_FILES_EVERY = 1.0
-_NO_SOURCES = {"node_modules", "site-packages", "__pycache__"}
+_POLL_INTERVAL = 0.1
+_RELOAD_INTERVAL = 1.0
 
 
 class Supervisor:
@@ -26,13 +27,13 @@ class Supervisor:
         workers: what is supervised.
         reload: whether to start all anew when a Python file below the working directory changes;
             one that another start would not mend waits for that.
-        patience: how long they may take to stop, in seconds.
+        stop_timeout: how long they may take to stop, in seconds.
     """
 
-    def __init__(self, workers: Sequence[Worker], *, reload: bool, patience: float) -> None:
+    def __init__(self, workers: Sequence[Worker], *, reload: bool, stop_timeout: float) -> None:
         self._workers = workers
         self._changes = SourceChanges(Path.cwd()) if reload else None
-        self._patience = patience
+        self._stop_timeout = stop_timeout
 
     def run(self) -> int:
         """Run until a signal comes or all have ended for good, and return the exit code.
@@ -43,8 +44,8 @@ class Supervisor:
             with StopRequest() as stop:
                 for worker in self._workers:
                     worker.start()
-                while not stop.wait(_LOOK_EVERY):
-                    code = self._look()
+                while not stop.wait(_POLL_INTERVAL):
+                    code = self._poll()
                     if code is not None:
                         self._stop_all()
                         return code
@@ -54,15 +55,15 @@ class Supervisor:
             for worker in self._workers:
                 worker.kill()
 
-    def _look(self) -> int | None:
-        """Look at each worker once; return the exit code where all is over."""
-        if self._changes is not None and (path := self._changes.look()):
+    def _poll(self) -> int | None:
+        """Check each worker once; return the exit code if all have ended for good."""
+        if self._changes is not None and (path := self._changes.poll()):
             LOG.info("%s has changed, starting anew", path)
             self._stop_all()
             for worker in self._workers:
                 worker.start()
         for worker in self._workers:
-            worker.look()
+            worker.poll()
         codes = [worker.code for worker in self._workers]
         if self._changes is not None:
             return None
@@ -75,7 +76,7 @@ class Supervisor:
         """Stop all; return whether none had to be killed."""
         for worker in self._workers:
             worker.ask_to_stop()
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._stop_timeout
         left = list(self._workers)
         while left := [worker for worker in left if not worker.has_stopped()]:
             if time.monotonic() >= deadline:
@@ -83,7 +84,7 @@ class Supervisor:
                 for worker in left:
                     worker.kill()
                 return False
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_INTERVAL)
         return True
 
 
@@ -91,35 +92,26 @@ class SourceChanges:
     """Notice when Python files below a folder change, come or go.
 
     Args:
-        folder: where to look; hidden folders, virtual environments and installed packages are
-            left out.
+        folder: where to look; see `own_files`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._times = dict(self._found())
-        self._look_at = time.monotonic() + _LOOK_AT_FILES_EVERY
+        self._poll_at = time.monotonic() + _RELOAD_INTERVAL
 
-    def look(self) -> str:
-        """Return a path that has changed; empty when none has, or it is too early to look."""
-        if time.monotonic() < self._look_at:
+    def poll(self) -> str:
+        """Return a path that has changed; empty if none has, or within a second."""
+        if time.monotonic() < self._poll_at:
             return ""
         times = dict(self._found())
         changed = sorted(times.items() ^ self._times.items())
         self._times = times
-        self._look_at = time.monotonic() + _LOOK_AT_FILES_EVERY
+        self._poll_at = time.monotonic() + _RELOAD_INTERVAL
         return os.path.relpath(changed[0][0], self._folder) if changed else ""
 
     def _found(self) -> Iterator[tuple[str, int]]:
-        for folder, folders, files in os.walk(self._folder):
-            if "pyvenv.cfg" in files:
-                folders.clear()
-                continue
-            folders[:] = (each for each in folders if each[0] != "." and each not in _NO_SOURCES)
-            for name in files:
-                if name.endswith(".py"):
-                    path = os.path.join(folder, name)
-                    try:
-                        yield path, os.stat(path).st_mtime_ns
-                    except FileNotFoundError:  # an editor has just replaced it
-                        continue
+        for path in own_files(self._folder):
+            if path.suffix == ".py":
+                with contextlib.suppress(FileNotFoundError):  # an editor has just replaced it
+                    yield str(path), path.stat().st_mtime_ns

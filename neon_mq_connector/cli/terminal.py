@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from neon_mq_connector.cli.json_output import to_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 #: A spinner is shown for what takes longer, in seconds.
 SPINNER_AFTER = 0.4
@@ -73,39 +75,38 @@ def progress(doing: str, *, plain: bool = False) -> Iterator[Callable[[], None]]
             click.echo(f"{doing} ...", err=True)
         yield lambda: None
         return
-    over = threading.Event()
-    spinner = threading.Thread(
-        target=_spin, args=(doing, over), name="neon-mq-progress", daemon=True
-    )
+    shown: list[Progress] = []
+
+    def show() -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        text = TextColumn("{task.description}", markup=False)
+        # not redirected: what the command prints meanwhile must not end up on standard error
+        spinner = Progress(
+            SpinnerColumn(),
+            text,
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        spinner.add_task(doing, total=None)
+        spinner.start()
+        shown.append(spinner)
+
+    timer = threading.Timer(SPINNER_AFTER, show)
+    timer.name, timer.daemon = "neon-mq-progress", True
 
     def end() -> None:
-        over.set()
-        spinner.join(timeout=2.0)
+        timer.cancel()
+        timer.join(timeout=2.0)
+        while shown:
+            shown.pop().stop()
 
-    spinner.start()
+    timer.start()
     try:
         yield end
     finally:
         end()
-
-
-def _spin(doing: str, over: threading.Event) -> None:
-    began = time.monotonic()
-    if over.wait(SPINNER_AFTER):
-        return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.text import Text
-
-    spinner = Spinner("dots", Text(doing))
-    # not redirected: what the command prints meanwhile must not end up on standard error
-    with Live(
-        spinner,
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ):
-        while not over.wait(0.5):
-            spinner.update(text=Text(f"{doing} ({time.monotonic() - began:.0f} s)"))

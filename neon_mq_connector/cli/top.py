@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 _BY_KEY = {column.key: column for column in (QUEUE, *COLUMNS)}
 _KEYS = f"q quits, {' '.join(_BY_KEY)} sort"
-_OTHER_SCREEN, _THIS_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_ALTERNATE_SCREEN, _MAIN_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _REVERSE, _PLAIN = "\x1b[7m", "\x1b[0m"
 #: A signal is noticed within so many seconds.
-_LOOK_EVERY = 0.2
+_POLL_INTERVAL = 0.2
 
 
 @click.command("top", short_help="Show the queues live.")
@@ -125,7 +125,7 @@ class _Top:
         self._queues = queues
         self._column = column
         self._stop = stop
-        self._trouble = ""
+        self._error = ""
 
     def run(self, states: list[QueueState], interval: float, count: int | None) -> None:
         """Show queues until a key or a signal ends it; an outage is shown and waited out."""
@@ -135,19 +135,19 @@ class _Top:
             if not self._wait(interval, states) or looks == count:
                 return
             try:
-                states, self._trouble = _states(self._reader, self._queues), ""
+                states, self._error = _states(self._reader, self._queues), ""
             except MQError as error:
-                self._trouble = str(error)
+                self._error = str(error)
             looks += 1
 
     def _wait(self, interval: float, states: list[QueueState]) -> bool:
-        """Wait and obey keys; return whether to go on."""
+        """Wait, and handle keys; return whether to go on."""
         until = time.monotonic() + interval
         while not self._stop.is_set():
             left = until - time.monotonic()
             if left <= 0:
                 return True
-            if not select.select([sys.stdin], [], [], min(left, _LOOK_EVERY))[0]:
+            if not select.select([sys.stdin], [], [], min(left, _POLL_INTERVAL))[0]:
                 continue
             keys = os.read(sys.stdin.fileno(), 32).decode(errors="replace").lower()
             if not keys or "q" in keys:
@@ -159,7 +159,7 @@ class _Top:
     def _draw(self, states: list[QueueState]) -> None:
         size = shutil.get_terminal_size()
         heading, *lines = table(sorted_states(states, self._column), size.columns)
-        title = f"{time.strftime('%H:%M:%S')}  {self._where}  {self._trouble or _KEYS}"
+        title = f"{time.strftime('%H:%M:%S')}  {self._where}  {self._error or _KEYS}"
         heading = heading.replace(self._column.title, f"{_PLAIN}{self._column.title}{_REVERSE}", 1)
         shown = [title[: size.columns], f"{_REVERSE}{heading}{_PLAIN}", *lines]
         text = f"{_END_OF_LINE}\r\n".join(shown[: size.lines])
@@ -174,13 +174,13 @@ def _states(reader: QueueReader, queues: tuple[str, ...]) -> list[QueueState]:
 
 @contextlib.contextmanager
 def _screen() -> Iterator[None]:
-    """Use the terminal's other screen, without echo; keys come at once."""
+    """Use the alternate screen of the terminal, without echo and line buffering."""
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)
-        sys.stdout.write(_OTHER_SCREEN)
+        sys.stdout.write(_ALTERNATE_SCREEN)
         yield
     finally:
-        sys.stdout.write(_THIS_SCREEN)
+        sys.stdout.write(_MAIN_SCREEN)
         sys.stdout.flush()
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -1,4 +1,4 @@
-"""One of the processes that run a service side by side, as their supervisor sees it."""
+"""A supervised process that runs a service, side by side with others."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LOG = logging.getLogger("neon_mq_connector.cli")
 _STARTED_WELL = 30.0
 _ANSWER_TIMEOUT = 3.0
 _BACKOFF = ExponentialBackoff(first=1.0, ceiling=30.0)
-#: Ends that another start would not change.
-_FOR_GOOD = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.CONFIGURATION)
+#: Exit codes that another start would not change.
+_FINAL_CODES = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.CONFIGURATION)
 
 
 class Worker:
@@ -52,13 +52,8 @@ class Worker:
         self._since = 0.0
         self._failures = 0
         self._start_at = 0.0
-        self._said = "is not started yet"
+        self._reason = "is not started yet"
         self._has_answered = False
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a process."""
-        return self._process is not None
 
     def start(self) -> None:
         """Start it; also after it has ended for good."""
@@ -73,8 +68,8 @@ class Worker:
         )
         LOG.info("worker %d is process %d", self.number, self._process.pid)
 
-    def look(self) -> None:
-        """Note its end, and start it anew when it is time to."""
+    def poll(self) -> None:
+        """Check whether it has ended, and start it anew when it is time."""
         process, now = self._process, time.monotonic()
         if process is None:
             if self.code is None and now >= self._start_at:
@@ -84,18 +79,18 @@ class Worker:
         if code is None:
             return
         self._release(process)
-        if code == ExitCode.OK or code in _FOR_GOOD:
-            self.code, self._said = code, f"has ended with exit code {code}"
-            LOG.info("worker %d %s", self.number, self._said)
+        if code == ExitCode.OK or code in _FINAL_CODES:
+            self.code, self._reason = code, f"has ended with exit code {code}"
+            LOG.info("worker %d %s", self.number, self._reason)
             return
         self._failures = 1 if now - self._since >= _STARTED_WELL else self._failures + 1
         delay = _BACKOFF.delay(self._failures)
         self._start_at = now + delay
-        self._said = f"has ended with {_in_words(code)}; it is started anew in {delay:g} s"
-        LOG.error("worker %d %s", self.number, self._said)
+        self._reason = f"has ended with {_in_words(code)}; it is started anew in {delay:g} s"
+        LOG.error("worker %d %s", self.number, self._reason)
 
     def ask_to_stop(self) -> None:
-        """Have it stop in good order."""
+        """Send it SIGTERM."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -104,7 +99,7 @@ class Worker:
         process = self._process
         if process is not None and process.poll() is not None:
             self._release(process)
-            self._said = "was stopped"
+            self._reason = "was stopped"
         return self._process is None
 
     def kill(self) -> None:
@@ -122,10 +117,10 @@ class Worker:
     # -- any thread ----------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """Return its state as it tells it, or that it does not."""
+        """Return the status that it reports, or that it reports none."""
         name = "neon-mq run"
-        if not self.is_running:
-            status = unreachable(name, self._said, live=True)
+        if self._process is None:
+            status = unreachable(name, self._reason, live=True)
         else:
             try:
                 status = self._fetch()
@@ -149,7 +144,7 @@ class Worker:
 
 
 def statuses_of(workers: Sequence[Worker]) -> list[Status]:
-    """Return the states of all, asked at once."""
+    """Return the statuses of all, asked at the same time."""
     with ThreadPoolExecutor(len(workers), thread_name_prefix="neon-mq-health") as pool:
         return list(pool.map(Worker.status, workers))
 

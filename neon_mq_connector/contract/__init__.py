@@ -1,1 +1,1 @@
-"""What a service takes and gives as a document, and what changes between two of them."""
+"""Services as AsyncAPI documents, and what changes between two of them."""

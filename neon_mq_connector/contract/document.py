@@ -29,7 +29,7 @@ def describe(service: Any) -> Document:
         service: an `MQConnector` or `AsyncMQConnector`; it is not run.
 
     Returns:
-        The document, made of what JSON has. There is no user and no password in it.
+        The document, of JSON types. There is no user and no password in it.
 
     Raises:
         ConfigurationError: the configuration cannot be used.

@@ -1,4 +1,4 @@
-"""Show an AsyncAPI document as one page for people, with nothing to load."""
+"""Write an AsyncAPI document as one HTML page, which loads nothing else."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class SchemaChange:
     Attributes:
         path: where, such as ``.items[].price``; empty for the whole.
         text: what has changed.
-        narrows: whether a value that was valid may be none any more.
-        widens: whether a value may be valid that was none, or lack what each valid one had.
+        narrows: whether a value that was valid may be invalid now.
+        widens: whether a value that was invalid may be valid now, or a valid one lack a field.
     """
 
     path: str

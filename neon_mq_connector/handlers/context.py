@@ -1,4 +1,4 @@
-"""What a handler may want to know of the message that it handles, and what stands around it."""
+"""The context of the message that a handler handles, and the type of middleware."""
 
 from __future__ import annotations
 

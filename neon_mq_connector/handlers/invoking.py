@@ -1,4 +1,4 @@
-"""Read a request, and send what a function of it returns; of decorated callbacks and handlers."""
+"""Read requests and send answers, for decorated callbacks and handlers."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def send_answer(
 class PartsSender:
     """Send the parts of an answer, each as soon as it is there; used by one thread at a time.
 
-    The end is told by a message of its own, without contents: nothing waits for the part that
-    follows it. Nothing is sent where no answer is wanted.
+    The end is a message of its own, without contents, so that no part waits for the next one.
+    Nothing is sent where no answer is wanted.
 
     Args:
         request: what is answered.
@@ -150,7 +150,7 @@ class PartsSender:
         return self._send(data, is_final=self._is_final)
 
     def end(self) -> None:
-        """Say that this was all, unless the last part has said so itself."""
+        """Send the end of the answer, unless the last part was marked as final."""
         if not self._is_final:
             self._send({}, is_final=True)
 

@@ -1,4 +1,4 @@
-"""What handlers declare to take and to answer, and the way from a dict to that and back.
+"""The types that handlers declare, and the conversion of dicts to them and back.
 
 Models of pydantic, dataclasses and `TypedDict` are converted by pydantic, which is imported when
 the first of them is used. In both wire formats a model is sent as it is in JSON, by its aliases.
@@ -10,7 +10,7 @@ import functools
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from neon_mq_connector.errors import InvalidAnswerError, InvalidRequestError
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 EXPECTED = "a pydantic model with fields, a dataclass, a TypedDict or dict"
 
-#: What a message has for its way; a model that does not declare them does not see them.
-_ENVELOPE = frozenset(("message_id", "routing_key", "context"))
+#: Fields of the envelope; a model that does not declare them does not get them.
+ENVELOPE = frozenset(("message_id", "routing_key", "context"))
 #: How many faults an error's text names; all are in its details.
-_MOST_FAULTS = 5
+_MAX_FAULTS = 5
 
 
 class MessageType:
@@ -32,8 +32,8 @@ class MessageType:
         annotation: as it is declared, resolved; `Any` for none.
 
     Attributes:
-        is_dict: whether a message is handed over as the dict that it is.
-        is_none: whether there is nothing to hand over.
+        is_dict: whether a message is passed on as a dict.
+        is_none: whether there is no message.
 
     Raises:
         TypeError: no message can be of that type.
@@ -41,19 +41,15 @@ class MessageType:
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
-        members = _members(annotation)
-        for each in members:
-            if not (_is_mapping(each) or each is types.NoneType or _is_model(each)):
-                raise TypeError(f"{name_of_type(each)}; {EXPECTED} is expected")
-        self.is_none = all(each is types.NoneType for each in members)
-        self.is_dict = all(_is_mapping(each) for each in members)
-        self._may_be_none = self.is_dict or types.NoneType in members
-        self._classes = tuple(_class_of(each) for each in members)
-        # nothing but a look at them tells what is in a dict, or in a generic model
-        self._looks_into = dict in self._classes or any(get_args(x) or _origin(x) for x in members)
-        names = frozenset().union(*(_field_names(each) for each in members))
-        takes_dict = any(_is_mapping(each) for each in members)
-        self._left_out = frozenset() if takes_dict else _ENVELOPE - names
+        members = [_member(each) for each in _members(annotation)]
+        self._classes = tuple(each.kind for each in members)
+        self.is_none = all(each is types.NoneType for each in self._classes)
+        self.is_dict = all(each.is_mapping for each in members)
+        self._may_be_none = self.is_dict or types.NoneType in self._classes
+        self._needs_validation = any(each.is_open for each in members)
+        takes_dict = any(each.is_mapping for each in members)
+        names = frozenset().union(*(each.names for each in members))
+        self._left_out = frozenset() if takes_dict else ENVELOPE - names
 
     def __str__(self) -> str:
         """Return its name."""
@@ -65,11 +61,11 @@ class MessageType:
 
     @property
     def adapter(self) -> TypeAdapter[Any] | None:
-        """What pydantic knows of it; None where nothing is said but that it is a dict, or None."""
+        """The adapter of pydantic; None for a dict of any content, and for None."""
         return None if self.is_dict or self.is_none else self._adapter
 
     def prepare(self) -> None:
-        """Do now what the first message would have to wait for.
+        """Make the adapter now, so that the first message does not wait for it.
 
         Raises:
             TypeError: pydantic cannot convert to it.
@@ -88,7 +84,7 @@ class MessageType:
         return self.is_dict and isinstance(value, dict) and not value
 
     def read(self, data: dict[str, Any]) -> Any:
-        """Make what is declared of a dict.
+        """Convert a dict to what is declared.
 
         Raises:
             InvalidRequestError: the dict does not fit.
@@ -101,7 +97,7 @@ class MessageType:
         return validate(self._adapter.validate_python, data, self)
 
     def write(self, value: Any) -> dict[str, Any]:
-        """Make a dict of what is declared.
+        """Convert what is declared to a dict.
 
         Raises:
             InvalidAnswerError: the value is of another type.
@@ -111,7 +107,7 @@ class MessageType:
         if value is None or not isinstance(value, self._classes):
             raise InvalidAnswerError(f"{self} is declared, and the value is {_describe(value)}")
         try:
-            if self._looks_into:
+            if self._needs_validation:
                 value = self._adapter.validate_python(value, from_attributes=True)
             return _dump(self._adapter, value)
         except ValueError as error:
@@ -194,7 +190,7 @@ def _faults(error: ValueError) -> list[dict[str, str]]:
 
 
 def _text(faults: list[dict[str, str]]) -> str:
-    texts = [": ".join(filter(None, (x["field"], x["message"]))) for x in faults[:_MOST_FAULTS]]
+    texts = [": ".join(filter(None, (x["field"], x["message"]))) for x in faults[:_MAX_FAULTS]]
     more = len(faults) - len(texts)
     return "; ".join([*texts, f"{more} more"] if more else texts)
 
@@ -216,46 +212,50 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (types.NoneType if annotation is None else annotation,)
 
 
-def _class_of(annotation: Any) -> type:
+class _Member(NamedTuple):
+    """One alternative of a declared type.
+
+    Attributes:
+        kind: the class of its values.
+        is_mapping: whether they are dicts of any content.
+        is_open: whether a value may be of the class and not fit: a dict, or a generic model.
+        names: what a model has in a message.
+    """
+
+    kind: type
+    is_mapping: bool = False
+    is_open: bool = False
+    names: frozenset[str] = frozenset()
+
+
+def _member(annotation: Any) -> _Member:
     kind = get_origin(annotation) or annotation
-    if kind is Any or _is_typed_dict(kind):
-        return dict
-    return (_origin(kind) or kind) if isinstance(kind, type) else object
-
-
-def _origin(kind: Any) -> Any:
-    """Return the model that a generic one of pydantic was made of; its values pass for any."""
-    return getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
-
-
-def _is_mapping(annotation: Any) -> bool:
-    kind = get_origin(annotation) or annotation
+    is_generic = bool(get_args(annotation))
     if kind is Any:
-        return True
-    is_class = isinstance(kind, type) and not _is_typed_dict(kind)
-    return is_class and issubclass(kind, Mapping) and not _is_model(kind)
+        return _Member(dict, is_mapping=True, is_open=True)
+    if hasattr(kind, "__required_keys__") and hasattr(kind, "__total__"):  # a TypedDict
+        return _Member(dict, is_open=True, names=frozenset(kind.__annotations__))
+    if isinstance(kind, type):
+        if hasattr(kind, "model_validate") and not getattr(kind, "__pydantic_root_model__", False):
+            fields: Mapping[str, Any] = getattr(kind, "model_fields", {})
+            aliases = (getattr(each, "validation_alias", None) for each in fields.values())
+            names = frozenset({*fields, *(each for each in aliases if isinstance(each, str))})
+            # a value of a generic model passes for any that is made of it
+            origin = getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
+            return _Member(origin or kind, is_open=is_generic or bool(origin), names=names)
+        if is_dataclass(kind):
+            return _Member(kind, is_open=is_generic, names=frozenset(kind.__dataclass_fields__))
+        if issubclass(kind, Mapping):
+            return _Member(kind, is_mapping=True, is_open=is_generic or kind is dict)
+        if kind is types.NoneType:
+            return _Member(kind)
+    raise TypeError(f"{name_of_type(annotation)}; {EXPECTED} is expected")
 
 
-def _is_model(annotation: Any) -> bool:
-    kind = get_origin(annotation) or annotation
-    if not isinstance(kind, type):
+@functools.lru_cache(maxsize=512)
+def _is_model(kind: Any) -> bool:
+    try:
+        member = _member(kind)
+    except TypeError:
         return False
-    if hasattr(kind, "model_validate"):
-        return not getattr(kind, "__pydantic_root_model__", False)
-    return is_dataclass(kind) or _is_typed_dict(kind)
-
-
-def _is_typed_dict(kind: Any) -> bool:
-    return hasattr(kind, "__required_keys__") and hasattr(kind, "__total__")
-
-
-def _field_names(annotation: Any) -> frozenset[str]:
-    """List the members that a model has in a message."""
-    kind = get_origin(annotation) or annotation
-    fields = getattr(kind, "model_fields", None)
-    if isinstance(fields, Mapping):
-        aliases = (getattr(each, "validation_alias", None) for each in fields.values())
-        return frozenset({*fields, *(alias for alias in aliases if isinstance(alias, str))})
-    if isinstance(kind, type) and is_dataclass(kind):
-        return frozenset(kind.__dataclass_fields__)
-    return frozenset(getattr(kind, "__annotations__", ()) if _is_typed_dict(kind) else ())
+    return not member.is_mapping and kind is not types.NoneType

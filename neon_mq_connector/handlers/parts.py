@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from neon_mq_connector.client.request import is_final
+from neon_mq_connector.handlers.models import ENVELOPE
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.reply_stream import AsyncReplyStream
@@ -14,13 +15,10 @@ if TYPE_CHECKING:
 
 PartT = TypeVar("PartT")
 
-#: What the message has that ends an answer of a generator.
-_OF_THE_END = frozenset(("message_id", "routing_key", "context"))
-
 
 def _is_end(part: Mapping[str, Any]) -> bool:
-    """Whether a part has no contents: it only says that those before were all."""
-    return part.keys() <= _OF_THE_END and is_final(part)
+    """Whether a part only says that those before it were all."""
+    return part.keys() <= ENVELOPE and is_final(part)
 
 
 class Parts(Generic[PartT]):

@@ -1,4 +1,4 @@
-"""Register what a connector's class declares."""
+"""Register the handlers that the class of a connector declares."""
 
 from __future__ import annotations
 

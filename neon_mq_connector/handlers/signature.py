@@ -1,4 +1,4 @@
-"""What the signature of a handler says: what it takes, what it answers, and how it is run."""
+"""The signature of a handler: what it takes, what it answers, and how it is called."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Signature:
 
     @functools.cached_property
     def types(self) -> Types:
-        """What it takes and answers.
+        """The types of the request and of the answer.
 
         Raises:
             TypeError: no message can be of that type.

@@ -1,4 +1,4 @@
-"""The answers of the endpoint, by path."""
+"""The responses of the endpoint, by path."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from neon_mq_connector.health.prometheus import CONTENT_TYPE, metrics_text
 from neon_mq_connector.health.status import Status, merged_verdict
 
-#: Returns the state of each process that the endpoint speaks for.
-Look = Callable[[], Sequence[Status]]
+#: Returns the status of each process that the endpoint speaks for.
+ReadStatuses = Callable[[], Sequence[Status]]
 
 _PATHS = ("/", "/live", "/ready", "/inflight", "/metrics", "/status")
 
@@ -25,19 +25,19 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def answer(path: str, look: Look) -> Answer:
-    """Return the answer to a request.
+def answer(path: str, read_statuses: ReadStatuses) -> Answer:
+    """Return the response to a request.
 
     Args:
         path: what was asked for.
-        look: returns the states.
+        read_statuses: returns the statuses of the processes.
     """
     path = path.partition("?")[0]
     if path == "/":
         return Answer(200, "text/html; charset=utf-8", _page())
     if path not in _PATHS:
         return _json(404, {"error": f"there is nothing at {path}", "paths": _PATHS})
-    statuses = look()
+    statuses = read_statuses()
     if path in ("/live", "/ready"):
         key = path[1:]
         well, reasons = merged_verdict(statuses, key)

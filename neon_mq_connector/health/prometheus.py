@@ -1,4 +1,4 @@
-"""The state in the text format of Prometheus; prometheus-client is imported when it is asked for.
+"""Metrics in the text format of Prometheus; prometheus-client is imported when they are wanted.
 
 Nothing is counted here: each scrape reads the counts that the connector keeps anyway.
 """
@@ -59,7 +59,7 @@ def metrics_text(statuses: Sequence[Status]) -> bytes:
 
 
 class _Collector:
-    """What prometheus-client asks for metrics."""
+    """A collector of prometheus-client."""
 
     def __init__(self, statuses: Sequence[Status]) -> None:
         self._statuses = statuses

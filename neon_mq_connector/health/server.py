@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any
 
-from neon_mq_connector.health.answers import Answer, Look, answer
+from neon_mq_connector.health.answers import Answer, ReadStatuses, answer
 from neon_mq_connector.threads import forking
 
 LOG = logging.getLogger("neon_mq_connector.health")
@@ -19,8 +19,8 @@ LOG = logging.getLogger("neon_mq_connector.health")
 #: How long a client may take to send its request, or to read, at a time, in seconds.
 _CLIENT_TIMEOUT = 5.0
 #: How many requests are answered at a time; another connection is closed at once.
-_MOST_REQUESTS = 16
-_LOOK_AGAIN = 0.25
+_MAX_REQUESTS = 16
+_POLL_INTERVAL = 0.25
 _CLOSE_TIMEOUT = 2.0
 
 
@@ -28,7 +28,7 @@ class HealthServer:
     """Serve until `close`, on daemon threads.
 
     Args:
-        look: returns the states; called for each request, on its thread.
+        read_statuses: returns the statuses; called for each request, on its thread.
         host: the address to listen on; an IPv6 one too.
         port: the port; 0 for a free one.
         sock: a socket that listens already, instead of both.
@@ -43,7 +43,7 @@ class HealthServer:
 
     def __init__(
         self,
-        look: Look,
+        read_statuses: ReadStatuses,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
@@ -51,10 +51,10 @@ class HealthServer:
     ) -> None:
         if sock is None:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            sock = socket.create_server((host, port), family=family, backlog=_MOST_REQUESTS)
+            sock = socket.create_server((host, port), family=family, backlog=_MAX_REQUESTS)
         forking.close_in_child(sock)
         self.host, self.port = sock.getsockname()[:2]
-        self._server = _Server(sock, lambda path: answer(path, look))
+        self._server = _Server(sock, lambda path: answer(path, read_statuses))
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="mq-health", daemon=True)
         self._thread.start()
@@ -66,7 +66,7 @@ class HealthServer:
         return f"http://{host}:{self.port}/"
 
     def close(self) -> None:
-        """Serve no more; a second time does no harm."""
+        """Stop serving; a second time does no harm."""
         self._closed = True
         if self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_TIMEOUT)
@@ -78,9 +78,9 @@ class HealthServer:
 
 
 class _Server(ThreadingTCPServer):
-    """What accepts connections; `http.server` would look up the name of the host."""
+    """A server that does not look up its own name, as those of `http.server` do."""
 
-    timeout = _LOOK_AGAIN
+    timeout = _POLL_INTERVAL
     daemon_threads = True
     block_on_close = False
 
@@ -89,7 +89,7 @@ class _Server(ThreadingTCPServer):
         self.socket.close()
         self.socket = sock
         self.respond = respond
-        self._free = threading.Semaphore(_MOST_REQUESTS)
+        self._free = threading.Semaphore(_MAX_REQUESTS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):

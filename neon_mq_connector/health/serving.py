@@ -1,4 +1,4 @@
-"""The part of a connector that serves its state, alike for functions and coroutines."""
+"""The part of both connectors that serves their status over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG = logging.getLogger("neon_mq_connector.health")
 
 
 class HasSettings(Observed, Protocol):
-    """A connector that may be configured to be looked at."""
+    """A connector with the settings of the endpoint."""
 
     _mq_health_server: HealthServer | None
 
@@ -59,10 +59,10 @@ class ServesHealth:
         return HealthServer(lambda: (status_of(self),), host, port)
 
     def _serve_configured_health(self: HasSettings) -> None:
-        """Serve where the settings say.
+        """Serve at the address of the settings, if they have one.
 
         Raises:
-            ConfigurationError: that cannot be listened on.
+            ConfigurationError: the address cannot be listened on.
         """
         host, port = self.settings.health_host, self.settings.health_port
         if port is None or self._mq_health_server is not None:

@@ -1,4 +1,4 @@
-"""The state of one process as data: what all answers of the endpoint are made of."""
+"""The status of one process as data, from which the endpoint makes all its responses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Protocol, TypeAlias
 from neon_mq_connector import metrics
 from neon_mq_connector.service.health import Health, describe_running
 
-#: As JSON; see `status_of`, and `unreachable` for a process that does not tell it.
+#: As JSON; see `status_of`, and `unreachable` for a process that does not report one.
 Status: TypeAlias = dict[str, Any]
 
 
 class Observed(Protocol):
-    """A connector, as far as it is looked at."""
+    """What `status_of` reads of a connector."""
 
     @property
     def service_name(self) -> str: ...
@@ -58,12 +58,12 @@ def status_of(connector: Observed) -> Status:
 
 
 def unreachable(service: str, reason: str, *, live: bool) -> Status:
-    """Return the state of a process that does not tell it.
+    """Return the status of a process that does not report one.
 
     Args:
         service: what to call it.
         reason: why.
-        live: whether it is being mended, so that nothing is to be restarted.
+        live: whether it is being started already, so that nothing needs to restart it.
     """
     return {
         "service": service,

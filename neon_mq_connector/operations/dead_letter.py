@@ -1,6 +1,6 @@
-"""A dead letter: what became of a message, and the properties with which it can be sent again.
+"""A dead letter: why a message failed, and the properties to send it again with.
 
-A header may come from any sender, so no type is relied on.
+Headers may come from any sender, so the type of each is checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from neon_mq_connector.codec import decode_body
 from neon_mq_connector.errors import DecodeError
 from neon_mq_connector.link import Delivery
 
-#: What a broker writes itself, or acts on once more: a `CC` would reach other queues again.
+#: Headers that a broker writes, or would act on again: with `CC` other queues would get it again.
 _NOT_AGAIN = re.compile(
     r"(cc|bcc|neon-.*|x-(death|first-death-.*|last-death-.*|delivery-count|acquired-count|delay))",
     re.IGNORECASE,
@@ -45,13 +45,13 @@ class DeadLetter:
 
     Attributes:
         id: its message id; where it has none, ``sha256:`` and the start of its body's hash.
-        queue: the queue it came from; None where it does not tell.
+        queue: the queue it came from; None if that is not known.
         exchange: the exchange it was published to; empty for the default one.
         routing_key: its routing key.
         error: class and text of the exception, or why the broker has dead-lettered it.
         traceback: where the exception was raised; None for a message that the broker has
             dead-lettered.
-        attempts: how often it was tried; None where it does not tell.
+        attempts: how often it was tried; None if that is not known.
         parked_at: when that was, in UTC.
         replayed: how often it was replayed before.
         headers: its sender's headers.
@@ -81,7 +81,7 @@ class DeadLetter:
 
     @cached_property
     def body(self) -> Any:
-        """The body as it can be read: a dict; else a text; None where it is neither."""
+        """The body: a dict, else a text; None if it is neither."""
         return _readable(self.raw, self.properties.content_type)
 
     def original_properties(self) -> BasicProperties:

@@ -1,4 +1,4 @@
-"""Get dead letters one by one, and give back to their queue what is not taken out of it."""
+"""Get dead letters one by one, and give back to their queue those that are not taken."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class DeadLetterReader:
         self._run("acknowledging", lambda connection: self._ack(connection, delivery))
 
     def leave(self, delivery: Delivery) -> None:
-        """Have a message stay; it is given back at the end."""
+        """Leave a message in the queue; it is given back at the end."""
         if delivery_count(delivery) < _RENEW_FROM:
             return
         LOG.info("queue %r: a message was looked at often and is put to its end", self.queue)
@@ -126,7 +126,7 @@ class DeadLetterReader:
         self.queue = status.name
 
     def _is_dead_letter(self, delivery: Delivery) -> bool:
-        """Whether it is one; messages of a queue that is at work are no business of ours."""
+        """Whether it is one; the messages of a queue in use are left alone."""
         if self.queue.endswith(DEAD_SUFFIX):
             return True
         return DeadLetter.of(delivery).queue is not None
@@ -137,7 +137,7 @@ class DeadLetterReader:
     def _get(self, connection: ControlConnection) -> Delivery | None:
         if self._channel is None:
             self._channel = connection.channel()
-            connection.keep_open = True  # however long somebody reads
+            connection.keep_open = True  # reading may take long
         got: Any = self._same(connection).basic_get(self.queue)
         return None if got[0] is None else Delivery(*got)
 

@@ -26,7 +26,7 @@ _CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify", "
 _PAUSE = 0.5
 #: A new connection is listed after some seconds.
 _LISTED_WITHIN = 7.0
-#: A difference that matters to nobody, in seconds; to open a connection may take as long.
+#: A difference that does not matter, in seconds; opening a connection may take as long.
 _CLOCK_DIFFERENCE = 5.0
 
 
@@ -112,7 +112,7 @@ def _findings(
 
 
 def _refused(failure: Exception, user: str, vhost: str) -> Iterator[Finding]:
-    """Say what the broker has refused at the login."""
+    """Return what the broker has refused at the login, with its remedy."""
     if isinstance(failure, VhostAccessError):
         yield ok("password", "accepted")
         yield error(
@@ -133,7 +133,7 @@ def _refused(failure: Exception, user: str, vhost: str) -> Iterator[Finding]:
 
 
 def _facts(channel: BlockingChannel) -> tuple[dict[str, Any], pika.connection.Parameters]:
-    """Return what the broker tells of itself, and what was negotiated."""
+    """Return the properties of the server, and what was negotiated with it."""
     connection = channel.connection._impl  # pika has no public name for either
     return dict(connection.server_properties or {}), connection.params
 

@@ -1,4 +1,4 @@
-"""What a check has found, and what would mend it."""
+"""Findings: the result of a check, and what would fix it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Finding:
     Attributes:
         check: what was looked at, such as ``"port"`` or ``"queue 'greet_input'"``.
         level: how bad it is.
-        message: what is the case.
-        remedy: what would mend it; empty where there is nothing to mend.
+        message: what was found.
+        remedy: what would fix it; empty if nothing is wrong.
     """
 
     check: str
@@ -32,20 +32,20 @@ class Finding:
 
 
 def ok(check: str, message: str) -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding of something that works."""
     return Finding(check, Level.OK, message)
 
 
 def warning(check: str, message: str, remedy: str = "") -> Finding:
-    """Return a finding that may matter."""
+    """Return a finding of something that may matter."""
     return Finding(check, Level.WARNING, message, remedy)
 
 
 def error(check: str, message: str, remedy: str = "") -> Finding:
-    """Return a finding that has to be mended."""
+    """Return a finding of something that does not work."""
     return Finding(check, Level.ERROR, message, remedy)
 
 
 def skipped(check: str, reason: str) -> Finding:
-    """Return a finding that something was not looked at."""
+    """Return a finding of something that was not checked."""
     return Finding(check, Level.WARNING, f"not checked: {reason}")

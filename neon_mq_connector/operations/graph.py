@@ -18,7 +18,7 @@ _OURS = "neon-mq-connector "
 
 
 class Kind(enum.IntEnum):
-    """What a node is; in this order messages pass through them, as a rule."""
+    """The kinds of nodes, in the order in which messages usually pass through them."""
 
     CLIENT = 0
     EXCHANGE = 1
@@ -36,7 +36,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A way of messages, with what stands beside it."""
+    """A path of messages, with its label."""
 
     source: Node
     target: Node
@@ -44,7 +44,7 @@ class Edge:
 
 
 class Graph:
-    """Nodes, and the ways of messages between them; what is added twice is there once."""
+    """Nodes and the edges between them; adding one again does nothing."""
 
     def __init__(self) -> None:
         self._nodes: dict[Node, None] = {}
@@ -134,7 +134,7 @@ def add_broker(graph: Graph, management: ManagementAPI, vhost: str) -> None:
 
 
 def _owner(name: str, row: Mapping[str, Any]) -> str:
-    """Return the service that a connection belongs to, or whatever name the connection has."""
+    """Return the service that a connection belongs to, or else the name of the connection."""
     properties = row.get("client_properties") or {}
     given = str(properties.get("connection_name") or row.get("user") or name)
     if str(properties.get("product_version", "")).startswith(_OURS):

@@ -31,17 +31,17 @@ class QueueNotFoundError(MQError):
 
 @dataclass(frozen=True)
 class QueueState:
-    """A queue as the broker tells of it.
+    """The state of a queue, as the broker reports it.
 
     Attributes:
         queue: its name.
         consumers: how many consumers it has.
         ready: how many messages wait in it.
-        unacked: how many are delivered and not settled; None where the broker does not tell.
+        unacked: how many are delivered and not settled; None if that is not known.
         parked: how many messages are in its dead-letter queue; in one itself, as many as are ready.
-        type: ``classic``, ``quorum`` or ``stream``; None where the broker does not tell.
-        published: messages a second that come in; None where the broker does not tell.
-        delivered: messages a second that go out; None where the broker does not tell.
+        type: ``classic``, ``quorum`` or ``stream``; None if that is not known.
+        published: messages a second that come in; None if that is not known.
+        delivered: messages a second that go out; None if that is not known.
     """
 
     queue: str
@@ -55,7 +55,7 @@ class QueueState:
 
 
 class QueueReader:
-    """Look queues up; each call shows them as they are then. Used by one thread at a time.
+    """Read the states of queues, at each call anew; used by one thread at a time.
 
     Args:
         parameters: how to reach the broker, one entry per server.
@@ -101,7 +101,7 @@ class QueueReader:
             ManagementError: none is named, and the interface refuses or does not answer.
             MQConnectionError: there is no connection to the broker.
         """
-        # what is wrong with password or virtual host is better told by AMQP
+        # AMQP tells a wrong password from a wrong virtual host, HTTP does not
         self.control.call("connecting", lambda _: None, timeout=self.timeout)
         found = [self._must_find(name) for name in dict.fromkeys(names)]
         try:
@@ -114,7 +114,7 @@ class QueueReader:
         return [self._state(each, rows) for each in found]
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
-        """Return what the management interface tells of each queue, by its name.
+        """Return the rows of the management interface, by the names of the queues.
 
         Raises:
             ManagementError: it refuses or does not answer.
@@ -183,7 +183,7 @@ def list_queues(
 
 @contextmanager
 def open_control(parameters: Sequence[pika.ConnectionParameters]) -> Iterator[Control]:
-    """Give a control connection, which is opened when it is first used and closed at the end."""
+    """Return a control connection for a ``with`` block; it is opened when it is first used."""
     control = Control(f"mq-control:{parameters[0].virtual_host}", parameters)
     try:
         yield control
@@ -240,7 +240,7 @@ def _rate(row: Mapping[str, Any], event: str) -> float | None:
 
 
 def _explained(error: ManagementError) -> ManagementError:
-    """Say what makes it work without the interface."""
+    """Return the error with what would work without the interface."""
     explained = ManagementError(f"{error}; or name the queues", status=error.status)
     explained.__cause__ = error
     return explained

@@ -1,4 +1,4 @@
-"""Check the way to a broker before anybody logs in: its name, its port, its certificate."""
+"""Check whether a server can be reached: its name, its port and its certificate."""
 
 from __future__ import annotations
 

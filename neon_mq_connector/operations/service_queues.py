@@ -153,7 +153,7 @@ class _Queue:
             yield warning(self._check, text, "declare it in the service too, or remove it")
 
     def _differences(self, check: str, step: Step, kind: str) -> Iterator[Finding]:
-        """Declare what exists: the broker tells how it differs, and makes nothing."""
+        """Declare what exists already: the refusal says how it differs, and nothing is made."""
         try:
             self._control.perform_step(step, timeout=self._timeout)
         except Refusal as refusal:

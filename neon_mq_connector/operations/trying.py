@@ -1,4 +1,4 @@
-"""Try what a service does, on a queue and an exchange of our own that go with the connection."""
+"""Try what a service needs to do, on a queue and an exchange that are deleted afterwards."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Trial:
         )
 
     def alarms(self) -> Iterator[Finding]:
-        """Find out whether the broker takes messages; if not, it reads nothing more here."""
+        """Check whether the broker takes messages; if not, it reads no more from here."""
         try:
             reason = self._call("publishing", self._blocked_reason)
         except pika_errors.ChannelClosedByBroker as refusal:
@@ -144,9 +144,9 @@ class Trial:
         channel.basic_get(self._name, auto_ack=True)
 
     def _blocked_reason(self, channel: BlockingChannel) -> str:
-        """Publish to nobody; return why the broker blocks the connection, or an empty text.
+        """Publish to no queue; return why the broker blocks the connection, or an empty string.
 
-        It says so some time after the first message; it reads no second one then.
+        It is blocked some time after the first message, and a second one is not read.
         """
         reasons: list[str] = []
         returned: list[object] = []
@@ -177,7 +177,7 @@ class Trial:
         return (time.perf_counter() - began) * 1000
 
     def _pump(self, channel: BlockingChannel, is_over: Callable[[], Any]) -> None:
-        """Serve the connection until something has come; its control gives it up in time."""
+        """Process events until something has come; the deadline of the job ends the wait."""
         while not is_over():
             channel.connection.process_data_events(_PUMP_INTERVAL)
             if not channel.is_open:

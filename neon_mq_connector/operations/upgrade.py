@@ -64,19 +64,22 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for folder, folders, names in os.walk(path):
-        if "pyvenv.cfg" in names:
+    for file in own_files(path):
+        is_read = file.suffix in {".py", ".json"} or _LISTS_REQUIREMENTS.search(file.name)
+        if is_read and file.is_file():
+            yield file
+
+
+def own_files(folder: Path) -> Iterator[Path]:
+    """Iterate over the files of a project; hidden, installed and built ones are left out."""
+    for name, folders, files in os.walk(folder):
+        if "pyvenv.cfg" in files:
             folders.clear()
             continue
         folders[:] = sorted(
             each for each in folders if each not in _NOT_THEIRS and not each.startswith(".")
         )
-        for name in sorted(names):
-            file = Path(folder, name)
-            if file.is_file() and (
-                file.suffix in {".py", ".json"} or _LISTS_REQUIREMENTS.search(name)
-            ):
-                yield file
+        yield from (Path(name, each) for each in sorted(files))
 
 
 def _source(file: Path, text: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What in a Python source, written for an earlier release, works otherwise now or not at all."""
+"""Find what a Python source relies on that has changed since earlier releases, or is gone."""
 
 from __future__ import annotations
 

@@ -210,19 +210,19 @@ def test_what_the_broker_refuses_ends_with_a_line_and_a_code(
 
 
 def test_only_sources_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neon_mq_connector.cli.supervisor._LOOK_AT_FILES_EVERY", 0.0)
+    monkeypatch.setattr("neon_mq_connector.cli.supervisor._RELOAD_INTERVAL", 0.0)
     for name in ("env/pyvenv.cfg", "env/lib/a.py", ".hidden/a.py", "part/a.py", "part/a.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     changes = SourceChanges(tmp_path)
     for name in ("env/lib/a.py", ".hidden/a.py", "part/a.txt"):
         os.utime(tmp_path / name, (1, 1))
-        assert changes.look() == ""
+        assert changes.poll() == ""
     os.utime(tmp_path / "part" / "a.py", (1, 1))
-    assert changes.look() == os.path.join("part", "a.py")
-    assert changes.look() == ""
+    assert changes.poll() == os.path.join("part", "a.py")
+    assert changes.poll() == ""
     (tmp_path / "new.py").write_text("")
-    assert changes.look() == "new.py"
+    assert changes.poll() == "new.py"
 
 
 def _code(port: int, path: str) -> int:
