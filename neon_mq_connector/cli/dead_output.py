@@ -55,15 +55,7 @@ def as_dict(letter: DeadLetter) -> dict[str, Any]:
 
 
 def print_letter(letter: DeadLetter, *, as_json: bool) -> None:
-    """Print a dead letter.
-
-    Args:
-        letter: the dead letter.
-        as_json: as one line of JSON.
-
-    Raises:
-        BrokenPipeError: nobody reads any more.
-    """
+    """Print a dead letter, in one line if it is JSON."""
     if as_json:
         print_json(as_dict(letter))
         return

@@ -60,11 +60,7 @@ _COFFEE = {"item": "coffee", "amount": 3}
 
 
 class Story:
-    """A service and a client on a broker; used by one thread.
-
-    Args:
-        broker: the broker, which runs.
-    """
+    """A service and a client on a broker that runs; used by one thread."""
 
     def __init__(self, broker: OwnBroker) -> None:
         user = {"user": broker.username, "password": broker.password}

@@ -53,12 +53,7 @@ class ExitCode(enum.IntEnum):
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked for.
-
-    Args:
-        message: what is wrong, and what would make it work.
-        code: how the command ends.
-    """
+    """A command cannot do what it was asked for; the message says what would make it work."""
 
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
@@ -89,14 +84,7 @@ _BY_ERROR = {
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Return the code with which an error ends the command.
-
-    Args:
-        error: what was raised; its nearest class that is known counts.
-
-    Returns:
-        The code; `ExitCode.INTERNAL` for an error of no known class.
-    """
+    """Return the exit code for an error; `ExitCode.INTERNAL` for one of no known class."""
     name, cause = type(error).__name__, error.__cause__
     if name == "ManagementError":
         return ExitCode.NO_BROKER if getattr(error, "status", None) is None else ExitCode.REFUSED
@@ -112,15 +100,7 @@ def remember_source(ctx: click.Context, source: str) -> None:
 
 
 def report(error: Exception, ctx: click.Context) -> ExitCode:
-    """Print on standard error what went wrong.
-
-    Args:
-        error: what was raised.
-        ctx: the context of the command.
-
-    Returns:
-        How the command ends.
-    """
+    """Print on standard error what went wrong, and return the exit code."""
     code = error.code if isinstance(error, CommandError) else exit_code_of(error)
     click.echo(f"Error: {_in_words(error, code, ctx.meta.get(_SOURCE))}", err=True)
     return code

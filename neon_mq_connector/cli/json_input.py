@@ -17,13 +17,10 @@ _SHOWN = 60
 
 
 def read_object(value: str) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object that is not empty.
 
     Args:
         value: the text itself, ``@FILE``, or ``-`` for standard input.
-
-    Returns:
-        The object as a dict, not empty.
 
     Raises:
         click.BadParameter: it is no such object; the message shows the place.

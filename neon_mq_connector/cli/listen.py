@@ -191,14 +191,7 @@ class Listener:
         self._connector = connection.connector()
 
     def run(self, arguments: Mapping[str, Any]) -> None:
-        """Listen; returns in good order.
-
-        Args:
-            arguments: for `register_consumer`.
-
-        Raises:
-            CommandError: the broker refuses the consumer.
-        """
+        """Listen until the end; raises `CommandError` if the broker refuses the consumer."""
         self._connector.register_consumer(
             _NAME,
             self._vhost,

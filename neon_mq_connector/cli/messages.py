@@ -64,16 +64,7 @@ def printable(text: str) -> str:
 
 
 def print_message(message: ReceivedMessage, *, as_json: bool, with_headers: bool = False) -> None:
-    """Print a message, and flush it.
-
-    Args:
-        message: what came.
-        as_json: as one line of JSON, which has the headers in any case.
-        with_headers: with its headers, each on a line.
-
-    Raises:
-        BrokenPipeError: nobody reads any more.
-    """
+    """Print a message, in one line if it is JSON, which has the headers in any case."""
     described = message.as_dict()
     if as_json:
         print_json(described)

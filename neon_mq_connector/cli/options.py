@@ -41,15 +41,7 @@ class Seconds(click.FloatRange):
 
 
 def checked_name(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Refuse the name of a queue or exchange, or a routing key, that AMQP has no room for.
-
-    Args:
-        param: what it was given for.
-        value: one, several, or None.
-
-    Raises:
-        click.BadParameter: it has more than 255 bytes.
-    """
+    """Refuse a name, or one of several, that AMQP does not allow."""
     for name in (value,) if isinstance(value, str) else value or ():
         try:
             check_name((param.name or "").rstrip("s").replace("_", " "), name)

@@ -40,10 +40,7 @@ def write_result(
         value: the result.
         writers: make a text of it, by the name of the form; the first is the default.
         form: the value of `--format`; by default the name of the file says it.
-        output: the file.
-
-    Raises:
-        CommandError: the file cannot be written.
+        output: the value of `--output`.
     """
     suffix = "" if output is None else output.suffix.lstrip(".").lower()
     text = writers[form or (suffix if suffix in writers else next(iter(writers)))](value)

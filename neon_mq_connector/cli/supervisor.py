@@ -89,11 +89,7 @@ class Supervisor:
 
 
 class SourceChanges:
-    """Notice when Python files below a folder change, come or go.
-
-    Args:
-        folder: where to look; see `own_files`.
-    """
+    """Notice when Python files below a folder change, come or go."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

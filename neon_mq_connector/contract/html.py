@@ -23,11 +23,7 @@ a { color: var(--accent); }
 
 
 def to_html(document: Document) -> str:
-    """Write an AsyncAPI document as a page.
-
-    Args:
-        document: as `describe` makes it, or as `read_document` reads it.
-    """
+    """Write an AsyncAPI document, of `describe` or `read_document`, as a page."""
     return "\n".join(_Page(document).lines()) + "\n"
 
 

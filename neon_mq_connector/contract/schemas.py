@@ -73,14 +73,7 @@ def resolve(document: Document, value: Any) -> Mapping[str, Any]:
 def changes(
     old_document: Document, old: Schema, new_document: Document, new: Schema
 ) -> Iterator[SchemaChange]:
-    """Find out what has changed from one schema to another.
-
-    Args:
-        old_document: where references of the old schema lead.
-        old: the old schema.
-        new_document: where references of the new schema lead.
-        new: the new schema.
-    """
+    """Find out what has changed from one schema to another, each with its document."""
     return _Comparison(old_document, new_document).compare("", old, new)
 
 

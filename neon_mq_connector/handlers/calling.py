@@ -59,15 +59,7 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
 
 
 class _Call(NamedTuple):
-    """How a handler is called.
-
-    Attributes:
-        function: the method of the connector.
-        signature: of the method.
-        types: what it takes and answers.
-        service: the connector.
-        middleware: what stands around each call.
-    """
+    """How a handler is called: the method of the connector, its types, and the middleware."""
 
     function: Callable[..., Any]
     signature: Signature

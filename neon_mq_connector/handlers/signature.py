@@ -25,12 +25,7 @@ _FORM = "a handler takes self, one request and, if it wants one, a parameter nam
 
 
 class Types(NamedTuple):
-    """The types of a handler.
-
-    Attributes:
-        request: what it takes.
-        answer: what it returns, or each part of it.
-    """
+    """The type that a handler takes, and that of its answer, or of each part of it."""
 
     request: MessageType
     answer: MessageType

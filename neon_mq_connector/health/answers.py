@@ -26,12 +26,7 @@ class Answer(NamedTuple):
 
 
 def answer(path: str, read_statuses: ReadStatuses) -> Answer:
-    """Return the response to a request.
-
-    Args:
-        path: what was asked for.
-        read_statuses: returns the statuses of the processes.
-    """
+    """Return the response to a request for a path."""
     path = path.partition("?")[0]
     if path == "/":
         return Answer(200, "text/html; charset=utf-8", _page())

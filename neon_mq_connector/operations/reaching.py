@@ -18,12 +18,7 @@ _RENEW_WITHIN_DAYS = 30
 
 
 def check_server(parameters: pika.ConnectionParameters, timeout: float) -> Iterator[Finding]:
-    """Check whether a server can be reached; ends with the first error.
-
-    Args:
-        parameters: how to connect to it.
-        timeout: for each step that asks the network, in seconds.
-    """
+    """Check whether a server can be reached, within seconds for each step, up to an error."""
     host, port = parameters.host, parameters.port
     where = f"{host}:{port}"
     try:

@@ -32,15 +32,7 @@ _EVALUATING = {"eval", "exec", "literal_eval", "loads"}
 
 
 class SourceCheck:
-    """Check one source; see `findings`.
-
-    Args:
-        name: the name of the file.
-        text: its content.
-
-    Raises:
-        SyntaxError, ValueError: it is not Python.
-    """
+    """Check one source, a file of a name; raises `SyntaxError`, `ValueError` if it is no Python."""
 
     def __init__(self, name: str, text: str) -> None:
         self._name = name
