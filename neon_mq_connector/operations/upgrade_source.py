@@ -55,32 +55,34 @@ class SourceCheck:
 
     def _index(self) -> None:
         for node in ast.walk(self._tree):  # from the outside to the inside: the last one is nearest
-            if isinstance(node, ast.ClassDef):
-                self._class_of.update(dict.fromkeys(ast.walk(node), node))
-            elif isinstance(node, _Function):
-                self._function_of.update(dict.fromkeys(ast.walk(node), node))
-                if not isinstance(node, ast.Lambda):
-                    self._functions.setdefault(node.name, []).append(node)
-                    self._own.add(node.name)
-            elif isinstance(node, ast.Try) and node.handlers:
-                self._tried.update(each for line in node.body for each in ast.walk(line))
-            elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-                self._own.add(node.attr)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self._own.add(node.id)
+            match node:
+                case ast.ClassDef():
+                    self._class_of.update(dict.fromkeys(ast.walk(node), node))
+                case ast.Try(body=body, handlers=[_, *_]):
+                    self._tried.update(each for line in body for each in ast.walk(line))
+                case ast.Attribute(attr=name, ctx=ast.Store() | ast.Del()):
+                    self._own.add(name)
+                case ast.Name(id=name, ctx=ast.Store()):
+                    self._own.add(name)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                    self._function_of.update(dict.fromkeys(ast.walk(node), node))
+                    if not isinstance(node, ast.Lambda):
+                        self._functions.setdefault(node.name, []).append(node)
+                        self._own.add(node.name)
 
     def _of_node(self, node: ast.AST) -> Iterator[Finding]:
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from self._imported(node, node.module, [each.name for each in node.names])
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from self._imported(node, alias.name, [])
-        elif isinstance(node, ast.Attribute):
-            yield from self._attribute(node)
-        elif isinstance(node, ast.ClassDef) and _is_connector(node):
-            yield from self._overridden(node)
-        elif isinstance(node, ast.Call):
-            yield from self._call(node)
+        match node:
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                yield from self._imported(node, module, [each.name for each in names])
+            case ast.Import(names=names):
+                for alias in names:
+                    yield from self._imported(node, alias.name, [])
+            case ast.Attribute():
+                yield from self._attribute(node)
+            case ast.ClassDef() if _is_connector(node):
+                yield from self._overridden(node)
+            case ast.Call():
+                yield from self._call(node)
 
     # --- names
 
@@ -88,15 +90,12 @@ class SourceCheck:
         if module.split(".")[0] != "neon_mq_connector":
             return
         for dotted in [f"{module}.{name}" for name in names if name != "*"] or [module]:
-            problem = unresolved(dotted)
-            if problem:
-                yield self._error(
-                    node, f"{dotted} cannot be imported: {problem}", instead_of(dotted)
-                )
+            if problem := unresolved(dotted):
+                text = f"{dotted} cannot be imported: {problem}"
+                yield self._error(node, text, instead_of(dotted))
         for name in CHANGED_CLASSES.keys() & set(names):
-            yield self._warning(
-                node, f"{name}: {CHANGED_CLASSES[name][0]}", CHANGED_CLASSES[name][1]
-            )
+            change, remedy = CHANGED_CLASSES[name]
+            yield self._warning(node, f"{name}: {change}", remedy)
 
     def _attribute(self, node: ast.Attribute) -> Iterator[Finding]:
         owner, name = node.value, node.attr
@@ -109,7 +108,7 @@ class SourceCheck:
         if not name.startswith("_") or name.endswith("__") or name in LENT | self._own:
             return
         around = self._class_of.get(node)
-        is_ours = around is not None and _is_connector(around) and _is(owner, "self")
+        is_ours = _is_connector(around) and ast.unparse(owner) == "self"
         is_consumer = isinstance(owner, ast.Subscript) and "consumers" in ast.unparse(owner.value)
         if is_ours or is_consumer or name.startswith("_MQConnector__"):
             yield self._warning(
@@ -121,10 +120,14 @@ class SourceCheck:
     def _overridden(self, connector: ast.ClassDef) -> Iterator[Finding]:
         """Find attributes and methods that MQConnector has under the same name."""
         for node in ast.walk(connector):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                name = node.attr if _is(node.value, "self") else ""
-            else:
-                name = node.name if isinstance(node, _Named) and node in connector.body else ""
+            match node:
+                case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
+                    pass
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    if node not in connector.body:
+                        continue
+                case _:
+                    continue
             if name in private_names() or name == "settings":
                 yield self._error(
                     node, f"{name} is an attribute of MQConnector, too", "give it another name"
@@ -151,12 +154,12 @@ class SourceCheck:
         if problem:
             yield self._error(node, f"{name}: {problem}", "correct the call")
         for key in arguments.keys() & {"queue", "exchange", "vhost", "target_queue"}:
-            value = arguments[key]
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                try:
-                    check_name(key, value.value)
-                except ValueError as wrong:
-                    yield self._error(node, str(wrong))
+            match arguments[key]:
+                case ast.Constant(str(value)):
+                    try:
+                        check_name(key, value)
+                    except ValueError as wrong:
+                        yield self._error(node, str(wrong))
         if name in _REGISTERING:
             of_subscriber = name == "register_subscriber"
             parked = "<service>.<exchange>.dead" if of_subscriber else "<queue>.dead"
@@ -175,8 +178,7 @@ class SourceCheck:
         receiver = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
         if name in self._own and receiver != "super()":
             return None
-        around = self._class_of.get(node)
-        in_connector = around is not None and _is_connector(around)
+        in_connector = _is_connector(self._class_of.get(node))
         names_it = any(each.arg == "request_data" for each in node.keywords)
         if (name in _REGISTERING and receiver not in {"", "MQConnector"}) or (
             name in _SENDING and ((in_connector and receiver in {"self", "super()"}) or names_it)
@@ -228,22 +230,22 @@ class SourceCheck:
 
     def _meant(self, given: ast.expr | None) -> ast.FunctionDef | None:
         """Return the function that an argument names, if there is one such and nothing wraps it."""
-        name = ""
-        if isinstance(given, ast.Attribute) and _is(given.value, "self"):
-            name = given.attr
-        elif isinstance(given, ast.Name):
-            name = given.id
-        found = self._functions.get(name, [])
+        match given:
+            case ast.Name(name) | ast.Attribute(value=ast.Name("self"), attr=name):
+                found = self._functions.get(name, [])
+            case _:
+                return None
         if len(found) != 1 or not isinstance(found[0], ast.FunctionDef):
             return None
-        is_plain = all(_is(each, "staticmethod") for each in found[0].decorator_list)
+        is_plain = all(ast.unparse(each) == "staticmethod" for each in found[0].decorator_list)
         return found[0] if is_plain else None
 
     def _replaced(self, node: ast.Call) -> Iterator[Finding]:
-        first = node.args[0] if node.args else None
-        if not isinstance(first, ast.Constant) or not _PACKAGE.fullmatch(str(first.value)):
-            return
-        dotted = str(first.value)
+        match node.args:
+            case [ast.Constant(str(dotted)), *_] if _PACKAGE.fullmatch(dotted):
+                pass
+            case _:
+                return
         if problem := unresolved(dotted):
             yield self._error(node, f"{dotted} is not there: {problem}", instead_of(dotted))
         elif dotted.rpartition(".")[2] not in REPLACEABLE:
@@ -297,12 +299,9 @@ class SourceCheck:
         return warning(f"{self._name}:{getattr(node, 'lineno', 1)}", message, remedy)
 
 
-def _is(node: ast.expr, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _is_connector(node: ast.ClassDef) -> bool:
-    return any(ast.unparse(base).endswith(("MQConnector", "NeonMQHandler")) for base in node.bases)
+def _is_connector(node: ast.ClassDef | None) -> bool:
+    bases = [] if node is None else node.bases
+    return any(ast.unparse(base).endswith(("MQConnector", "NeonMQHandler")) for base in bases)
 
 
 def _parameters(function: _Function) -> set[str]:
