@@ -273,6 +273,16 @@ def test_discard_deletes_what_is_asked_for_and_nothing_without_yes(
     assert ids_in(channel, "work.dead") == []
 
 
+def test_a_stop_ends_a_replay_and_a_discard_after_the_message_at_hand(
+    embedded: EmbeddedBroker, channel: BlockingChannel
+) -> None:
+    park(channel, "a", "b", "c")
+    parameters = [_parameters(embedded)]
+    assert dead_letters.replay(parameters, "work", stopped=lambda: True).replayed == 1
+    assert dead_letters.discard(parameters, "work", stopped=lambda: True) == 1
+    assert (ids_in(channel, "work"), ids_in(channel, "work.dead")) == (["a"], ["c"])
+
+
 def test_what_fails_again_during_a_replay_is_not_replayed_once_more(
     embedded: EmbeddedBroker, channel: BlockingChannel
 ) -> None:

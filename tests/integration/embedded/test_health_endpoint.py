@@ -87,10 +87,12 @@ def test_a_service_at_work_is_seen(service: MQConnector) -> None:
 def test_metrics_are_what_prometheus_reads(service: MQConnector) -> None:
     parser = pytest.importorskip("prometheus_client.parser", reason="needs prometheus-client")
     service.register_subscriber("news", "/", lambda *_: None, exchange="news")
+    service.register_consumer("again", "/", "quick", lambda *_: None)
     service.run(run_sync=False)
     with closing(service.serve_health()) as server:
-        service.send_message({"some": "thing"}, vhost="/", queue="quick")
-        eventually(lambda: service.health().consumers["quick"].handled)
+        for _ in range(2):
+            service.send_message({"some": "thing"}, vhost="/", queue="quick")
+        eventually(lambda: all(service.health().consumers[x].handled for x in ("quick", "again")))
         code, text = fetch(server.port, "/metrics")
     assert code == 200
     found = {
@@ -99,12 +101,12 @@ def test_metrics_are_what_prometheus_reads(service: MQConnector) -> None:
         for each in family.samples
     }
     quick = ("queue", "quick")
-    assert found["neon_mq_messages_total", ("outcome", "handled"), quick] == 1
-    assert found["neon_mq_publishes_total", ("outcome", "confirmed")] == 1
+    assert found["neon_mq_messages_total", ("outcome", "handled"), quick] == 2
+    assert found["neon_mq_publishes_total", ("outcome", "confirmed")] == 2
     assert found["neon_mq_consumer_up", ("consumer", "quick"), quick] == 1
     assert found["neon_mq_connection_up", ("connection", "mq-io:/")] == 1
-    assert found["neon_mq_callback_seconds_count", quick] == 1
-    assert found["neon_mq_callback_seconds_bucket", ("le", "+Inf"), quick] == 1
+    assert found["neon_mq_callback_seconds_count", quick] == 2
+    assert found["neon_mq_callback_seconds_bucket", ("le", "+Inf"), quick] == 2
     assert found["neon_mq_consumer_up", ("consumer", "news"), ("queue", "watched.news")] == 1
     for name in ("running", "waiting", "unsettled", "held", "recoveries_total"):
         assert found[f"neon_mq_{name}", quick] == 0

@@ -67,3 +67,8 @@ def test_of_a_chain_of_deaths_the_first_queue_and_the_last_time_are_told() -> No
     assert read.error == "dead-lettered by the broker: rejected"
     assert (read.attempts, read.parked_at) == (3, last.replace(tzinfo=timezone.utc))
     assert read.original_properties().headers == {"neon-replayed": 1}
+
+
+def test_a_message_of_the_brokers_keeps_its_priority_and_its_reply_queue() -> None:
+    again = letter({"x-death": []}, priority=3, reply_to="answers").original_properties()
+    assert (again.priority, again.reply_to) == (3, "answers")
