@@ -11,6 +11,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -97,8 +98,9 @@ def command(
         with progress(f"connecting to {connection.where}"):
             states = _states(reader, queues)
         if is_terminal() and sys.stdin.isatty():
+            where = f"{connection.where} {connection.vhost}"
             with _screen():
-                _Top(connection, reader, queues, column, stop).run(states, interval, count)
+                _Top(where, reader, queues, column, stop).run(states, interval, count)
             return
         for number in range(count or 1):
             if number:
@@ -109,23 +111,16 @@ def command(
             click.echo("\n".join(table(sorted_states(states, column))))
 
 
+@dataclass
 class _Top:
     """The screen; used by one thread."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        reader: QueueReader,
-        queues: tuple[str, ...],
-        column: Column,
-        stop: StopRequest,
-    ) -> None:
-        self._where = f"{connection.where} {connection.vhost}"
-        self._reader = reader
-        self._queues = queues
-        self._column = column
-        self._stop = stop
-        self._error = ""
+    where: str
+    reader: QueueReader
+    queues: tuple[str, ...]
+    column: Column
+    stop: StopRequest
+    error: str = ""
 
     def run(self, states: list[QueueState], interval: float, count: int | None) -> None:
         """Show queues until a key or a signal ends it; an outage is shown and waited out."""
@@ -135,15 +130,15 @@ class _Top:
             if not self._wait(interval, states) or looks == count:
                 return
             try:
-                states, self._error = _states(self._reader, self._queues), ""
+                states, self.error = _states(self.reader, self.queues), ""
             except MQError as error:
-                self._error = str(error)
+                self.error = str(error)
             looks += 1
 
     def _wait(self, interval: float, states: list[QueueState]) -> bool:
         """Wait, and handle keys; return whether to go on."""
         until = time.monotonic() + interval
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             left = until - time.monotonic()
             if left <= 0:
                 return True
@@ -152,15 +147,15 @@ class _Top:
             keys = os.read(sys.stdin.fileno(), 32).decode(errors="replace").lower()
             if not keys or "q" in keys:
                 return False
-            self._column = next((_BY_KEY[key] for key in keys if key in _BY_KEY), self._column)
+            self.column = next((_BY_KEY[key] for key in keys if key in _BY_KEY), self.column)
             self._draw(states)
         return False
 
     def _draw(self, states: list[QueueState]) -> None:
         size = shutil.get_terminal_size()
-        heading, *lines = table(sorted_states(states, self._column), size.columns)
-        title = f"{time.strftime('%H:%M:%S')}  {self._where}  {self._error or _KEYS}"
-        heading = heading.replace(self._column.title, f"{_PLAIN}{self._column.title}{_REVERSE}", 1)
+        heading, *lines = table(sorted_states(states, self.column), size.columns)
+        title = f"{time.strftime('%H:%M:%S')}  {self.where}  {self.error or _KEYS}"
+        heading = heading.replace(self.column.title, f"{_PLAIN}{self.column.title}{_REVERSE}", 1)
         shown = [title[: size.columns], f"{_REVERSE}{heading}{_PLAIN}", *lines]
         text = f"{_END_OF_LINE}\r\n".join(shown[: size.lines])
         sys.stdout.write(f"{_HOME}{text}{_END_OF_LINE}{_END_OF_SCREEN}")
