@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -11,16 +12,20 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
 from neon_mq_connector import metrics
 from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.logs import debug_option, shown_logs
-from neon_mq_connector.cli.service_class import Service, load_service, make_service
+from neon_mq_connector.cli.service_class import load_service, make_service
 from neon_mq_connector.connector import MQConnector, accepted
 from neon_mq_connector.health.server import HealthServer
 from neon_mq_connector.health.status import status_of
+
+if TYPE_CHECKING:
+    from neon_mq_connector.config.settings import MQSettings
 
 LOG = logging.getLogger("neon_mq_connector.cli")
 
@@ -89,16 +94,10 @@ def command(
         metrics.enable()
         sock = socket.socket(fileno=health_fd)
         service._mq_health_server = HealthServer(lambda: (status_of(service),), sock=sock)
-    elif health_port is not None:
-        host = health_host or service.settings.health_host
-        # stopped with the service, and instead of one that the settings ask for
-        service._mq_health_server = _listen(
-            lambda: service.serve_health(host, health_port), health_port
+    else:  # it is closed when the service stops
+        service._mq_health_server = _serve_health(
+            service.serve_health, service.settings, health_host, health_port
         )
-    _run(service)
-
-
-def _run(service: Service) -> None:
     if not isinstance(service, MQConnector):
         asyncio.run(service.run_forever())
         return
@@ -120,7 +119,6 @@ def _supervise(
     from neon_mq_connector.cli.worker import Worker, statuses_of
 
     settings = MQConnector(None, name or where).settings
-    port = settings.health_port if health_port is None else health_port
     command = [sys.executable, "-m", "neon_mq_connector.cli", "run", where]
     if name:
         command += ["--name", name]
@@ -131,16 +129,29 @@ def _supervise(
             Worker(number, command, stack.enter_context(socket.create_server((_LOOPBACK, 0))))
             for number in range(1, count + 1)
         ]
-        if port is not None:
-            host = health_host or settings.health_host
-            server = _listen(lambda: HealthServer(lambda: statuses_of(workers), host, port), port)
+        server = _serve_health(
+            functools.partial(HealthServer, lambda: statuses_of(workers)),
+            settings,
+            health_host,
+            health_port,
+        )
+        if server is not None:
             stack.callback(server.close)
         return Supervisor(workers, reload=reload, stop_timeout=settings.stop_timeout + _GRACE).run()
 
 
-def _listen(serve: Callable[[], HealthServer], port: int) -> HealthServer:
+def _serve_health(
+    serve: Callable[[str, int], HealthServer],
+    settings: MQSettings,
+    host: str | None,
+    port: int | None,
+) -> HealthServer | None:
+    """Serve the status at the address of the options, or else of the settings, if there is one."""
+    port = settings.health_port if port is None else port
+    if port is None:
+        return None
     try:
-        server = serve()
+        server = serve(host or settings.health_host, port)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CommandError(

@@ -128,6 +128,17 @@ def test_a_service_runs_until_a_signal(
     assert re.search(r"^\w[\w-]+: greeting$", process.stderr.read(), re.MULTILINE)
 
 
+def test_an_address_for_the_health_of_a_service_goes_with_the_port_of_its_settings(
+    start: Start, folder: Path
+) -> None:
+    port = free_port()
+    config = json.loads((folder / "mq.json").read_text())
+    (folder / "mq.json").write_text(json.dumps({**config, "health_port": port}))
+    process = start("greeter:Greeter", "--health-host", "127.0.0.2")
+    assert process.stderr is not None
+    assert any(f"http://127.0.0.2:{port}/" in line for line in process.stderr)
+
+
 def test_workers_are_started_anew_and_one_endpoint_speaks_for_all(
     start: Start, folder: Path
 ) -> None:
