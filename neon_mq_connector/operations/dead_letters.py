@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pika
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError
 
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -185,7 +185,7 @@ def replay(
                     doubtful = letter.id
                     reader.connections.publisher.publish(message, timeout=publish_timeout)
                 except (MQConnectionError, PublishLostError, PublishTimeoutError) as error:
-                    if _is_refused(error) or not getattr(error, "may_have_arrived", False):
+                    if not getattr(error, "may_have_arrived", False):
                         doubtful = None
                     raise
                 except Exception as error:  # also what pika cannot encode
@@ -200,7 +200,7 @@ def replay(
         if not reader.has_begun:
             raise
         told = f"; message {doubtful} may be in both queues" if doubtful else ""
-        if isinstance(error, (MQConnectionError, PublishLostError)) and not _is_refused(error):
+        if isinstance(error, (MQConnectionError, PublishLostError)):
             told += "; if the broker was killed, those before it may be, too"
         raise ReplayInterruptedError(
             f"the replay of {reader.queue!r} was interrupted after {replayed} messages{told}: "
@@ -277,11 +277,6 @@ def _message(letter: DeadLetter, dead_queue: str, to: str | None, publish: bool)
     if not key and not exchange:
         raise UnroutableError("it does not tell where it came from", may_have_arrived=False)
     return Message(exchange, key, letter.raw, letter.original_properties(), mandatory=True)
-
-
-def _is_refused(error: BaseException) -> bool:
-    """Whether the broker has closed the channel because of the message, the only one on it."""
-    return isinstance(getattr(error.__cause__, "__cause__", None), ChannelClosedByBroker)
 
 
 def _why(error: Exception, letter: DeadLetter) -> str:
