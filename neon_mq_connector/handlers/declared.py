@@ -242,12 +242,6 @@ class _Consume(Protocol):
     ) -> Handler[RequestT, AnswerT, P, AnswerT]: ...
 
 
-class _Subscribe(Protocol):
-    def __call__(
-        self, function: Callable[Concatenate[Any, RequestT, P], R], /
-    ) -> Subscriber[RequestT, P, R]: ...
-
-
 def consumer(queue: str, **options: Unpack[ConsumerOptions]) -> _Consume:
     """Declare a method of a connector as the consumer of a queue; `run` registers it.
 
@@ -283,7 +277,9 @@ def consumer(queue: str, **options: Unpack[ConsumerOptions]) -> _Consume:
     return cast("_Consume", declare)
 
 
-def subscriber(exchange: str, **options: Unpack[SubscriberOptions]) -> _Subscribe:
+def subscriber(
+    exchange: str, **options: Unpack[SubscriberOptions]
+) -> Callable[[Callable[Concatenate[Any, RequestT, P], R]], Subscriber[RequestT, P, R]]:
     """Declare a method of a connector as a subscriber of a fanout exchange; see `consumer`.
 
     Args:
@@ -296,8 +292,4 @@ def subscriber(exchange: str, **options: Unpack[SubscriberOptions]) -> _Subscrib
     """
     if not isinstance(exchange, str):
         raise TypeError(f'subscriber({exchange!r}): write @subscriber("name of the exchange")')
-
-    def declare(function: Callable[..., Any]) -> Any:
-        return Subscriber(function, exchange, options)
-
-    return cast("_Subscribe", declare)
+    return lambda function: Subscriber(function, exchange, options)

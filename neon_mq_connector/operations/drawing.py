@@ -109,15 +109,14 @@ class _Picture:
     def _curve(self, source: Node, target: Node, label: str) -> str:
         left, top, width = self._boxes[source]
         other_left, other_top, other_width = self._boxes[target]
-        forward = other_left >= left
-        start, end = (left + width, other_left) if forward else (left, other_left + other_width)
-        y, other_y = top + _HEIGHT / 2, other_top + _HEIGHT / 2
-        if not forward:  # beside the way of what is consumed
-            y, other_y = y + 8, other_y + 8
-        if left == other_left:
-            start, end = left + width, other_left + other_width
+        forward, same_column = other_left >= left, other_left == left
+        start = left + width if forward else left
+        end = other_left if forward and not same_column else other_left + other_width
+        # one that goes back is drawn beside the one that goes forward
+        down = _HEIGHT / 2 + (0 if forward else 8)
+        y, other_y = top + down, other_top + down
         bend = _BETWEEN / 2 if forward else -_BETWEEN / 2
-        turn = bend if left == other_left else -bend
+        turn = bend if same_column else -bend
         path = f"M{start:.1f} {y:.1f}C{start + bend:.1f} {y:.1f} {end + turn:.1f} {other_y:.1f} "
         dash = "" if forward else ' stroke-dasharray="5 4"'
         line = (
