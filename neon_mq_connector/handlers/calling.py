@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from types import MethodType
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from neon_mq_connector.handlers.invoking import (
     read_request,
     send_answer,
 )
-from neon_mq_connector.handlers.signature import Signature, Types
+from neon_mq_connector.handlers.models import MessageType
 
 
 def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[..., Any]:
@@ -36,61 +36,90 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
     Raises:
         TypeError: the signature cannot work, or not with that middleware.
     """
-    signature = handler.signature
+    types, signature = handler.signature.prepare(), handler.signature
+    middleware = tuple(service.middleware)
     call = _Call(
         MethodType(handler.function, service),
-        signature,
-        signature.prepare(),
+        None if types.request.is_dict else types.request.read,
+        types.answer,
+        signature.takes_context,
         service,
-        tuple(service.middleware),
     )
     if signature.is_async:
-        callback: Callable[..., Any] = _coroutine_callback(call)
+        handle_async = call.stream_async if signature.in_parts else call.answer_async
+        callback: Callable[..., Any] = _coroutine_callback(call, handle_async, middleware)
         setattr(callback, TAKES_DELIVERY, True)
     else:
-        for each in call.middleware:
+        for each in middleware:
             if inspect.isasyncgenfunction(inspect.unwrap(each)):
                 raise TypeError(
                     f"handler {signature.where}: middleware {name_of(each)} is asynchronous, and "
                     "the handler is no coroutine function"
                 )
-        callback = _callback(call)
+        handle = call.stream if signature.in_parts else call.answer
+        callback = _callback(call, handle, middleware)
     return functools.update_wrapper(callback, handler.function)
 
 
 class _Call(NamedTuple):
-    """How a handler is called: the method of the connector, its types, and the middleware."""
+    """How a handler is called.
+
+    Attributes:
+        function: the method of the connector.
+        read: converts a dict to what it takes; None where it takes the dict.
+        answer_type: what it returns, or each part of it.
+        takes_context: whether it takes the context, too.
+        service: the connector.
+    """
 
     function: Callable[..., Any]
-    signature: Signature
-    types: Types
+    read: Callable[[dict[str, Any]], Any] | None
+    answer_type: MessageType
+    takes_context: bool
     service: Any
-    middleware: tuple[Middleware, ...]
 
-    def begin(
-        self, channel: Any, properties: Any, body: Any
-    ) -> tuple[Incoming, Context | None, PartsSender | None]:
-        """Read a request; return it with its context and the sender of its parts, if needed."""
-        request = read_request(channel, properties, body)
-        needs_context = bool(self.middleware) or self.signature.takes_context
-        if not (needs_context or self.signature.in_parts):
-            return request, None, None
-        replies = PartsSender(request, self.types.answer.write)
-        return request, self._context(request, replies) if needs_context else None, replies
+    def _call(self, request: Incoming, context: Context | None) -> Any:
+        data = request.data if self.read is None else self.read(request.data)
+        return self.function(data, context) if self.takes_context else self.function(data)
 
-    def invoke(self, request: Incoming, context: Context | None) -> Any:
-        data = self.types.request.read(request.data)
-        return self.function(data, context) if self.signature.takes_context else self.function(data)
-
-    def send(self, request: Incoming, result: Any, replies: PartsSender | None) -> None:
-        """Send what the handler has returned, if it is an answer; end those sent in parts."""
-        ends, declared = replies is not None and replies.has_sent, self.types.answer
+    def _send(self, request: Incoming, result: Any, replies: PartsSender | None) -> None:
+        ends, declared = replies is not None and replies.has_sent, self.answer_type
         if not declared.is_nothing(result):
             send_answer(request, result, declared.write, ends=ends)
         elif replies is not None and ends:
             replies.end()
 
-    def _context(self, request: Incoming, replies: PartsSender) -> Context:
+    def answer(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        self._send(request, self._call(request, context), replies)
+
+    def stream(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        sender = replies or PartsSender(request, self.answer_type.write)
+        with closing(self._call(request, context)) as parts:
+            for part in parts:
+                sender.send(part)
+        sender.end()
+
+    async def answer_async(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        self._send(request, await self._call(request, context), replies)
+
+    async def stream_async(
+        self, request: Incoming, context: Context | None, replies: PartsSender | None
+    ) -> None:
+        sender = replies or PartsSender(request, self.answer_type.write)
+        async with aclosing(self._call(request, context)) as parts:
+            async for part in parts:
+                sent = sender.send(part)
+                if inspect.isawaitable(sent):  # a slow broker slows the generator down
+                    await sent
+        sender.end()
+
+    def context(self, request: Incoming, replies: PartsSender) -> Context:
         """Return the context of a request, whose `reply` sends by ``replies``."""
         channel = request.channel
         assert channel is not None  # a consumer calls
@@ -111,55 +140,41 @@ class _Call(NamedTuple):
         )
 
 
-def _callback(call: _Call) -> Callable[..., None]:
-    def handle(request: Incoming, context: Context | None, replies: PartsSender | None) -> None:
-        result = call.invoke(request, context)
-        if not call.signature.in_parts:
-            call.send(request, result, replies)
-            return
-        assert replies is not None
-        with closing(result) as parts:
-            for part in parts:
-                replies.send(part)
-        replies.end()
+def _callback(
+    call: _Call,
+    handle: Callable[[Incoming, Context | None, PartsSender | None], None],
+    middleware: Sequence[Middleware],
+) -> Callable[..., None]:
+    def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        handle(read_request(channel, properties, body), None, None)
 
-    def callback(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        request, context, replies = call.begin(channel, properties, body)
-        if context is None or not call.middleware:
-            handle(request, context, replies)
-            return
+    def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        request = read_request(channel, properties, body)
+        replies = PartsSender(request, call.answer_type.write)
+        context = call.context(request, replies)
         with ExitStack() as stack:
-            for each in call.middleware:
+            for each in middleware:
                 manager: Any = each(context)
                 stack.enter_context(manager)
             handle(request, context, replies)
 
-    return callback
+    return with_context if middleware or call.takes_context else plain
 
 
-def _coroutine_callback(call: _Call) -> Callable[..., Any]:
-    async def handle(
-        request: Incoming, context: Context | None, replies: PartsSender | None
-    ) -> None:
-        result = call.invoke(request, context)
-        if not call.signature.in_parts:
-            call.send(request, await result, replies)
-            return
-        assert replies is not None
-        async with aclosing(result) as parts:
-            async for part in parts:
-                sent = replies.send(part)
-                if inspect.isawaitable(sent):  # a slow broker slows the generator down
-                    await sent
-        replies.end()
+def _coroutine_callback(
+    call: _Call,
+    handle: Callable[[Incoming, Context | None, PartsSender | None], Any],
+    middleware: Sequence[Middleware],
+) -> Callable[..., Any]:
+    async def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        await handle(read_request(channel, properties, body), None, None)
 
-    async def callback(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        request, context, replies = call.begin(channel, properties, body)
-        if context is None or not call.middleware:
-            await handle(request, context, replies)
-            return
+    async def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        request = read_request(channel, properties, body)
+        replies = PartsSender(request, call.answer_type.write)
+        context = call.context(request, replies)
         async with AsyncExitStack() as stack:
-            for each in call.middleware:
+            for each in middleware:
                 manager: Any = each(context)
                 if hasattr(manager, "__aenter__"):
                     await stack.enter_async_context(manager)
@@ -167,4 +182,4 @@ def _coroutine_callback(call: _Call) -> Callable[..., Any]:
                     stack.enter_context(manager)
             await handle(request, context, replies)
 
-    return callback
+    return with_context if middleware or call.takes_context else plain
