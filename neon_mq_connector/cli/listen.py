@@ -163,7 +163,7 @@ def _queue(connection: Connection, name: str, *, make: bool) -> tuple[str, dict[
 
 
 class Listener:
-    """Consume and print until a signal comes, enough was printed, or nobody reads any more.
+    """Consume and print until a signal comes, enough was printed, or the output is closed.
 
     `_printing` owns the count and the failure; callbacks hold it while they print.
     """
@@ -234,7 +234,7 @@ class Listener:
             try:
                 print_message(message, as_json=self._as_json, with_headers=self._with_headers)
             except Exception as error:
-                if not isinstance(error, BrokenPipeError):  # nobody reads any more
+                if not isinstance(error, BrokenPipeError):  # the reader of the pipe has gone
                     self._failure = error
                 self._stop.set()
                 return

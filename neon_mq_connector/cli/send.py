@@ -84,7 +84,7 @@ def command(
             destination = Destination(exchange or "", key, exchange_type)
             message = destination.message(encoded)
             if exchange and key:
-                # the queue is not declared: it would be there though nobody listens
+                # the queue is not declared: it would exist though nothing consumes it
                 message = message._replace(declare=lambda _: destination.declare_exchange())
             connections.publisher.publish(message, timeout=connection.settings.publish_timeout)
         finally:

@@ -142,7 +142,7 @@ class PartsSender:
             What a coroutine awaits before it makes the next part, or None.
 
         Raises:
-            Exception: as `send_answer`, and when nobody reads the answer any more.
+            Exception: as `send_answer`, and when the reply queue is gone.
         """
         data = self._write(part)
         self._is_final = is_final(data)
