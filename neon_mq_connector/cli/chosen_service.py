@@ -58,20 +58,15 @@ def chosen_service(
     Consumers that it registers in its constructor are registered then, and its declared handlers.
 
     Args:
-        where: ``module:Class``; None for a connector that logs in as `user`.
-        url: the value of `--url`; by default its configuration says where its broker is.
-        config_file: its configuration.
-        user: the name of the service, which is its entry under ``users``.
-        vhost: its virtual host.
-        pre_run: whether to call `pre_run`, which may do more than to register.
+        where: ``module:Class``; None for a connector that logs in as `user`. The other arguments
+            are the values of `service_options`.
 
     Returns:
         The service, and the virtual host to look at.
 
     Raises:
         click.UsageError: both --url and --config are given.
-        CommandError: there is no such class, it cannot be constructed so, or one of its handlers
-            cannot work, as it is declared.
+        CommandError: there is no such class, it cannot be constructed, or a handler cannot work.
         ConfigurationError: the configuration cannot be used.
     """
     if where is None:
