@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,20 +36,9 @@ def print_queues(states: Sequence[QueueState], *, as_json: bool) -> None:
 
 def as_dict(letter: DeadLetter) -> dict[str, Any]:
     """Describe a dead letter; of a body that is no text its bytes are given."""
-    parked_at = letter.parked_at
-    described = {
-        "id": letter.id,
-        "queue": letter.queue,
-        "exchange": letter.exchange,
-        "routing_key": letter.routing_key,
-        "error": letter.error,
-        "traceback": letter.traceback,
-        "attempts": letter.attempts,
-        "replayed": letter.replayed,
-        "parked_at": None if parked_at is None else parked_at.isoformat(),
-        "headers": dict(letter.headers),
-        "body": letter.body,
-    }
+    shown = [each.name for each in fields(letter) if each.name not in ("raw", "properties")]
+    described = {name: getattr(letter, name) for name in (*shown, "body")}
+    described["parked_at"] = letter.parked_at and letter.parked_at.isoformat()
     if letter.body is None:
         described["base64"] = base64.b64encode(letter.raw).decode()
     return described

@@ -14,6 +14,9 @@ from neon_mq_connector.cli.terminal import print_json, print_pretty
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.errors import DecodeError
 
+#: The AMQP properties that are shown.
+_SHOWN = ("message_id", "correlation_id", "app_id", "content_type", "headers")
+
 
 @dataclass(frozen=True)
 class ReceivedMessage:
@@ -41,11 +44,7 @@ class ReceivedMessage:
         about = {
             "exchange": self.exchange,
             "routing_key": self.routing_key,
-            "message_id": properties.message_id,
-            "correlation_id": properties.correlation_id,
-            "app_id": properties.app_id,
-            "content_type": properties.content_type,
-            "headers": properties.headers,
+            **{name: getattr(properties, name) for name in _SHOWN},
             "redelivered": self.redelivered,
             "time": self.time.isoformat(timespec="milliseconds"),
         }
