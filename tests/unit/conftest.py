@@ -7,15 +7,26 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 
-#: How many values a property is tried with; MODEL_EFFORT multiplies it, as it does for the models.
-_EXAMPLES = 50
+#: Multiplies how many values a property is tried with and how many sequences a model is.
+_EFFORT = int(os.environ.get("MODEL_EFFORT", "0"))
 
-settings.register_profile(
-    "unit", max_examples=_EXAMPLES * max(1, int(os.environ.get("MODEL_EFFORT", "0"))), deadline=None
-)
+settings.register_profile("unit", max_examples=50 * max(1, _EFFORT), deadline=None)
 settings.load_profile("unit")
+
+
+def effort(*, examples: int, steps: int = 50) -> settings:
+    """Make the settings of a model: always the same cases, or new ones with MODEL_EFFORT set."""
+    return settings(
+        max_examples=examples * max(1, _EFFORT),
+        stateful_step_count=steps,
+        derandomize=_EFFORT == 0,
+        database=None,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @pytest.fixture

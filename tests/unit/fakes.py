@@ -20,9 +20,8 @@ from neon_mq_connector.link import (
     RawDelivery,
     Returned,
 )
-from neon_mq_connector.link.encoder import EncodedProperties, encode_publish
 from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.topology import BrokerFacts, QueueStatus
+from neon_mq_connector.topology import BrokerFacts
 
 
 def make_delivery(
@@ -58,8 +57,6 @@ class Published:
     exchange: str
     routing_key: str
     body: bytes
-    properties: BasicProperties
-    mandatory: bool
 
     def __len__(self) -> int:
         return len(self.body)
@@ -68,92 +65,38 @@ class Published:
 class FakeChannel:
     """A channel of a link that writes down what it is told, and reports what the test says."""
 
-    def __init__(self, events: ChannelEvents | None = None) -> None:
-        self.events = events or ChannelEvents()
+    def __init__(self, events: ChannelEvents) -> None:
+        self.events = events
         self.link = FakeLink()
         self.published: list[Published] = []
-        self.settled: list[tuple[str, int, bool]] = []
-        self.consuming: list[str] = []
-        self.cancelled: list[str] = []
         self.error: MQError | None = None
         self.closed = False
-        self._lock = threading.Lock()
 
     @property
     def is_open(self) -> bool:
         return self.error is None and not self.closed
 
-    def _check(self) -> None:
+    def encode(
+        self, exchange: str, routing_key: str, body: bytes, _properties: object, *, mandatory: bool
+    ) -> Published:
+        return Published(exchange, routing_key, body)
+
+    def send(self, frames: Published, *, flush: bool) -> None:
         if self.error is not None:
             raise self.error
-
-    def encode(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: bytes,
-        properties: BasicProperties | EncodedProperties,
-        *,
-        mandatory: bool = False,
-    ) -> Published:
-        if isinstance(properties, EncodedProperties):
-            encoded, properties = properties, BasicProperties()
-            properties.decode(encoded)
-        encode_publish(
-            1, exchange, routing_key, properties, body, mandatory=mandatory, frame_max=131_072
-        )
-        return Published(exchange, routing_key, body, properties, mandatory)
-
-    def send(self, frames: Published, *, timeout: float = 0.0, flush: bool = True) -> None:
-        self._check()
-        with self._lock:
-            self.published.append(frames)
+        self.published.append(frames)
 
     def flush(self) -> None:
         pass
 
     def read_until(self, done: Any, deadline: float) -> None:
-        """Leave reading to whoever makes the answers."""
+        """Leave reading to the test, which makes the answers."""
 
     def flush_soon(self) -> None:
         pass
 
-    def ack(self, tag: int, multiple: bool = False) -> None:
-        self._settle("multiple ack" if multiple else "ack", tag, False)
-
-    def reject(self, tag: int, *, requeue: bool) -> None:
-        self._settle("reject", tag, requeue)
-
-    def nack(self, tag: int, *, requeue: bool) -> None:
-        self._settle("nack", tag, requeue)
-
-    def _settle(self, kind: str, tag: int, requeue: bool) -> None:
-        self._check()
-        with self._lock:
-            self.settled.append((kind, tag, requeue))
-
     def confirm(self, *, timeout: float) -> None:
-        self._check()
-
-    def consume(
-        self, queue: str, started: Callable[[str], object] | None = None, **_options: Any
-    ) -> str:
-        self._check()
-        self.consuming.append(queue)
-        tag = f"tag of {queue}"
-        if started is not None:
-            started(tag)
-        return tag
-
-    def cancel(self, tag: str, ended: Callable[[object], None] = lambda _: None) -> None:
-        self.cancelled.append(tag)
-        ended(None)
-
-    def cancel_all(self, ended: object = None) -> None:
-        self.cancelled.append("all")
-
-    def close(self, *, timeout: float) -> None:
-        self.closed = True
+        pass
 
     def close_soon(self) -> None:
         self.closed = True
@@ -167,10 +110,7 @@ class FakeChannel:
         """Give back the message that was published as this one, counted from 1."""
         sent = self.published[number - 1]
         method = Basic.Return(312, "NO_ROUTE", sent.exchange, sent.routing_key)
-        self.events.returned(Returned(method, sent.properties, sent.body))
-
-    def delivers(self, *deliveries: Delivery) -> None:
-        self.events.deliveries([as_raw(each) for each in deliveries])
+        self.events.returned(Returned(method, BasicProperties(), sent.body))
 
     def shut(self, error: MQError, cause: BaseException | None = None) -> None:
         error.__cause__ = cause
@@ -205,9 +145,6 @@ class FakeLink:
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         call(argument)
 
-    def delay_reads(self, seconds: float) -> None:
-        pass
-
     @property
     def channel(self) -> FakeChannel:
         """The newest channel."""
@@ -218,28 +155,15 @@ class FakeControl:
     """A control connection that performs whatever it is asked, at once or when the test lets it."""
 
     def __init__(self) -> None:
-        self.name = "mq-control:fake"
-        self.performed: list[str] = []
-        self.manual = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.refusal: BaseException | None = None
-        self.status = QueueStatus("q")
-        self.facts = BrokerFacts()
 
-    def call(self, what: str, operation: Any, *, timeout: float, **_: Any) -> Any:
-        self._note(what)
-        return None
-
-    def perform(self, what: str, steps: Any, *, timeout: float, **_: Any) -> QueueStatus:
-        self._note(what)
-        while self.manual:
-            time.sleep(0.001)
-        steps(self.facts)
-        return self.status
-
-    def _note(self, what: str) -> None:
-        self.performed.append(what)
+    def perform(self, what: str, steps: Any, *, timeout: float) -> None:
+        self.may_answer.wait(30.0)
         if self.refusal is not None:
             raise self.refusal
+        steps(BrokerFacts())
 
 
 def make_publisher(link: FakeLink, control: FakeControl) -> Publisher:

@@ -244,8 +244,8 @@ class SimulatedQueue:
         return list(self._items)
 
 
-class SimulatedCondition:
-    """Take the place of a `Condition`; nobody stands still inside of it but those who wait."""
+class SimulatedLock:
+    """Take the place of a lock that is held only for moments; no task stands still with it."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -256,6 +256,10 @@ class SimulatedCondition:
 
     def __exit__(self, *_: object) -> None:
         self._simulation.locked -= 1
+
+
+class SimulatedCondition(SimulatedLock):
+    """Take the place of a `Condition`."""
 
     def notify_all(self) -> None:
         pass
@@ -266,20 +270,6 @@ class SimulatedCondition:
             return self._simulation.wait("condition", predicate, timeout)
         finally:
             self._simulation.locked += 1
-
-
-class SimulatedLock:
-    """Take the place of a lock that is held only for moments."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
-
-    def __enter__(self) -> None:
-        self._simulation.between("lock")
-        self._simulation.locked += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._simulation.locked -= 1
 
 
 class SimulatedThread:

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from neon_mq_connector.consumers.registration import AckMode
 from neon_mq_connector.errors import PublishLostError, PublishTimeoutError, TopologyError
+from tests.unit.conftest import effort
 from tests.unit.models.bench import STEPS, Bench, Setup
-from tests.unit.models.effort import effort
 
 #: What services do, and what nobody should.
 SCRIPT = st.one_of(

@@ -61,12 +61,12 @@ def it() -> Bench:
 
 
 def test_flushing_waits_for_a_message_whose_queue_is_still_being_declared(it: Bench) -> None:
-    it.control.manual = True
+    it.control.may_answer.clear()
     future = it.submit(b"m", declare_missing=True)
     it.channel.returns(1)
     it.channel.confirms(1)
     assert not it.publisher.flush(0.05)
-    it.control.manual = False
+    it.control.may_answer.set()
     it.repair()
     it.channel.confirms(2)
     assert future.result(0) is None
