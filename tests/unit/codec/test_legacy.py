@@ -107,10 +107,7 @@ def test_characters_that_are_not_base64_are_not_skipped(damage: bytes) -> None:
         b64_to_dict(body[:40] + damage * 4 + body[40:])
 
 
-@pytest.mark.parametrize(
-    "text,what",
-    [("[1]", "list"), ("'a'", "str"), ("(1, 2)", "tuple"), ("1", "int"), ("{1}", "set")],
-)
+@pytest.mark.parametrize("text, what", [("[1]", "list"), ("'a'", "str"), ("{1}", "set")])
 def test_something_else_than_a_dict_is_refused_by_name(text: str, what: str) -> None:
     with pytest.raises(DecodeError, match=f"must be a dict, not a {what}"):
         b64_to_dict(body_of(text))

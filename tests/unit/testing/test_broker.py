@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neon_mq_connector.testing import BrokerProgramsNotFoundError, PrivateBroker, PrivateBrokerError
-from neon_mq_connector.testing import broker as broker_module
+from neon_mq_connector.testing import PrivateBroker, PrivateBrokerError
 
 
 def test_making_one_starts_nothing(tmp_path: Path) -> None:
@@ -23,14 +22,3 @@ def test_making_one_starts_nothing(tmp_path: Path) -> None:
 def test_what_is_not_known_before_the_start_says_so(name: str) -> None:
     with pytest.raises(PrivateBrokerError, match=r"call start\(\) first"):
         getattr(PrivateBroker(), name)
-
-
-def test_starting_without_rabbitmq_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def find() -> None:
-        raise BrokerProgramsNotFoundError("install it")
-
-    monkeypatch.setattr(broker_module, "find_broker_programs", find)
-    with pytest.raises(BrokerProgramsNotFoundError, match="install it"):
-        PrivateBroker().start()

@@ -24,12 +24,6 @@ class Recorder:
         self.prefetch_limit = 0
         self.prefetched = 0
         self.held: list[tuple[Consumer, Entry]] = []
-        self.lost: list[str] = []
-
-    @property
-    def bodies(self) -> list[bytes]:
-        """The bodies of what was delivered."""
-        return [entry.message.body for _, entry in self.held]
 
     @property
     def tags(self) -> list[str]:
@@ -40,7 +34,7 @@ class Recorder:
         self.held.append((consumer, entry))
 
     def cancelled(self, consumer: Consumer) -> None:
-        self.lost.append(consumer.tag)
+        pass
 
 
 def new_vhost() -> VirtualHost:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from neon_mq_connector.testing.embedded.errors import AMQPError
 from tests.unit.testing.embedded.models import (
     Recorder,
     consume,
@@ -69,20 +68,6 @@ def test_consumers_are_served_in_turn_by_priority_and_prefetch() -> None:
     assert outlet.tags[5:] == ["first"]
 
 
-def test_a_client_that_does_not_read_gets_nothing_more() -> None:
-    queue = declare(new_vhost(), "q")
-    slow, quick = Recorder(), Recorder()
-    consume(queue, slow)
-    consume(queue, quick)
-    slow.congested = True
-    publish(queue, b"1", b"2")
-    assert (slow.bodies, quick.bodies) == ([], [b"1", b"2"])
-    slow.congested = False
-    queue.wake()
-    publish(queue, b"3", b"4")
-    assert len(slow.bodies) == len(quick.bodies) - 2 == 1
-
-
 def test_a_single_active_consumer_is_followed_by_the_next() -> None:
     queue = declare(new_vhost(), "q", single_active_consumer=True)
     outlet = Recorder()
@@ -92,39 +77,6 @@ def test_a_single_active_consumer_is_followed_by_the_next() -> None:
     queue.remove_consumer(active)
     publish(queue, b"3")
     assert outlet.tags == ["active", "active", "waiting"]
-
-
-def test_an_exclusive_consumer_keeps_others_away() -> None:
-    queue = declare(new_vhost(), "q")
-    consumer = consume(queue, Recorder())
-    consumer.exclusive = True
-    queue.active = consumer
-    with pytest.raises(AMQPError, match="queue 'q' in vhost '/' in exclusive use"):
-        consume(queue, Recorder())
-
-
-def test_what_a_channel_held_comes_back_when_it_ends() -> None:
-    queue = declare(new_vhost(), "q")
-    outlet, other = Recorder(), Recorder()
-    consumer = consume(queue, outlet)
-    publish(queue, b"1", b"2")
-    queue.leave([consumer], [entry for _, entry in outlet.held])
-    assert (queue.unacknowledged, waiting(queue)) == (0, [b"1", b"2"])
-    consume(queue, other)
-    assert other.bodies == [b"1", b"2"]
-
-
-def test_messages_expire_in_the_order_of_their_time() -> None:
-    vhost = new_vhost()
-    second = declare(vhost, "second", message_ttl=500)
-    first = declare(
-        vhost, "first", message_ttl=1000, dead_letter_exchange="", dead_letter_routing_key="second"
-    )
-    publish(first, b"x")
-    vhost.clock.advance(1.2)
-    assert (len(first.ready), len(second.ready)) == (0, 1)
-    vhost.clock.advance(0.5)
-    assert len(second.ready) == 0
 
 
 def test_a_dead_letter_that_comes_round_is_dropped_unless_it_was_rejected() -> None:
@@ -138,38 +90,6 @@ def test_a_dead_letter_that_comes_round_is_dropped_unless_it_was_rejected() -> N
     queue.reject([entry])
     (entry,) = queue.ready
     assert [(death.reason, death.times) for death in entry.message.deaths] == [("rejected", 1)]
-
-
-def test_a_quorum_queue_limits_how_often_a_message_comes_back() -> None:
-    vhost = new_vhost()
-    letters = declare(vhost, "letters")
-    queue = declare(
-        vhost,
-        "q",
-        queue_type="quorum",
-        delivery_limit=1,
-        dead_letter_exchange="",
-        dead_letter_routing_key="letters",
-    )
-    publish(queue, b"1", b"2")
-    for _ in range(2):
-        entry = queue.get(no_ack=False)
-        assert entry is not None
-        assert entry.message.body == b"1"
-        queue.requeue([entry])
-    assert (waiting(queue), waiting(letters)) == ([b"2"], [b"1"])
-    assert letters.ready.take() is not None
-    assert vhost.ledger.stored > 0
-
-
-def test_a_queue_that_is_deleted_tells_its_consumers() -> None:
-    vhost = new_vhost()
-    outlet = Recorder()
-    consume(declare(vhost, "q"), outlet)
-    assert vhost.delete_queue("q", None) == 0
-    assert outlet.lost == []
-    vhost.clock.run_due()
-    assert outlet.lost == ["c"]
 
 
 def test_nothing_stays_in_the_books_when_all_is_consumed() -> None:
