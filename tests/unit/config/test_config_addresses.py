@@ -27,8 +27,8 @@ ANYTHING = st.recursive(
 @given(HOSTS, PORTS)
 def test_a_server_is_read_alike_from_each_form(host: str, port: int) -> None:
     both = ServerAddress(host, port)
-    assert parse_address(f"{host}:{port}") == both
-    assert parse_address(f" {host}:{port} ") == both
+    assert parse_address(str(Endpoint(host, port))) == both
+    assert parse_address(f" {host}:{port}\n") == both
     assert parse_address({"server": host, "port": port}) == both
     assert parse_address({"server": host, "port": str(port), "weight": 3}) == both
     assert parse_address(host) == ServerAddress(host)
@@ -41,17 +41,9 @@ def test_an_ipv6_address_is_read_alike_from_each_form(
     address: ipaddress.IPv6Address, port: int
 ) -> None:
     host = str(address)
-    assert parse_address(f"[{host}]:{port}") == ServerAddress(host, port)
+    assert parse_address(str(Endpoint(host, port))) == ServerAddress(host, port)
     assert parse_address({"server": f"[{host}]", "port": port}) == ServerAddress(host, port)
     assert parse_address(f"[{host}]") == parse_address(host) == ServerAddress(host)
-
-
-@given(st.ip_addresses(v=6) | HOSTS, PORTS)
-def test_an_endpoint_is_written_as_it_can_be_read(
-    host: ipaddress.IPv6Address | str, port: int
-) -> None:
-    endpoint = Endpoint(str(host), port)
-    assert parse_address(str(endpoint)) == ServerAddress(endpoint.host, endpoint.port)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +62,6 @@ def test_an_endpoint_is_written_as_it_can_be_read(
         ("me@mq", "URL"),
         ("mq1,mq2", "several"),
         ("mq one", "host name"),
-        ("mq\n", None),
         ("mq/vhost", "host name"),
         ("x" * 254, "host name"),
         (5672, "not a server"),
@@ -81,10 +72,7 @@ def test_an_endpoint_is_written_as_it_can_be_read(
         ({"server": "mq", "port": True}, "port"),
     ],
 )
-def test_what_is_no_server_is_refused_with_a_reason(value: Any, words: str | None) -> None:
-    if words is None:
-        assert parse_address(value) == ServerAddress("mq")
-        return
+def test_what_is_no_server_is_refused_with_a_reason(value: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         parse_address(value)
     assert "secret" not in str(caught.value)

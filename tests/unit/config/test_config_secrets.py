@@ -79,7 +79,7 @@ def test_no_secret_is_in_an_error_about_credentials() -> None:
         assert SECRET not in shown(caught.value)
 
 
-@pytest.mark.parametrize("write", [repr, str, lambda s: f"{s}", lambda s: f"{s!r}"])
+@pytest.mark.parametrize("write", [repr, str])
 def test_no_secret_is_in_a_repr(write: Callable[[Any], str]) -> None:
     settings = MQSettings.from_config(CONFIG)
     things = [
@@ -105,15 +105,9 @@ def test_no_secret_is_logged(config_file: Path, caplog: pytest.LogCaptureFixture
     assert SECRET not in caplog.text
 
 
-def test_a_short_password_does_not_hide_numbers_that_hold_its_digits() -> None:
-    with pytest.raises(ConfigurationError, match="70000 is not a port"):
-        MQSettings.from_config({"port": 70000, "users": {"a": {"user": "u", "password": "7"}}})
-
-
-def test_a_number_that_is_a_password_is_not_repeated() -> None:
-    for password in ("70000", 70000):
-        with pytest.raises(ConfigurationError) as caught:
-            MQSettings.from_config(
-                {"port": 70000, "pin": 1, "users": {"a": {"password": password}}}
-            )
-        assert "70000" not in str(caught.value)
+@pytest.mark.parametrize("password, is_told", [("7", True), ("70000", False), (70000, False)])
+def test_a_number_is_told_unless_it_is_a_password(password: Any, is_told: bool) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        MQSettings.from_config({"port": 70000, "pin": 1, "users": {"a": {"password": password}}})
+    assert ("70000 is not a port" in str(caught.value)) is is_told
+    assert ("70000" in str(caught.value)) is is_told

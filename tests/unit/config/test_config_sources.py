@@ -78,25 +78,15 @@ def test_xdg_config_home_is_followed(
     assert load_settings().server == "xdg"
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("content", ['{"MQ": {"server": "mq"}, "other": 1}', '{"server": "mq"}'])
 def test_mq_is_unwrapped_in_every_source(
-    wrapped: bool,
-    config_file: Path,
-    credentials_file: Path,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    content: str, home: Path, credentials_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def content(server: str) -> dict[str, Any]:
-        return {"MQ": {"server": server}, "other": 1} if wrapped else {"server": server}
-
-    assert load_settings(content("passed")).server == "passed"
-    for path, server in ((credentials_file, "credentials"), (config_file, "config")):
-        path.write_text(json.dumps(content(server)))
-        assert load_settings().server == server
-        assert load_neon_mq_config() == {"server": server}
-    (home / "named").write_text(json.dumps(content("named")))
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(home / "named"))
-    assert load_settings().server == "named"
+    assert load_settings(json.loads(content)).server == "mq"
+    credentials_file.write_text(content)
+    assert load_neon_mq_config() == {"server": load_settings().server} == {"server": "mq"}
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(credentials_file))
+    assert load_settings().server == "mq"
 
 
 def test_any_mapping_may_be_passed(home: Path) -> None:
@@ -104,14 +94,14 @@ def test_any_mapping_may_be_passed(home: Path) -> None:
     assert load_settings(passed).server == "mq"
 
 
-@pytest.mark.parametrize("passed", [[1], "text", 5, ("a",), [], ""])
+@pytest.mark.parametrize("passed", ["text", []])
 def test_anything_else_that_is_passed_is_refused(home: Path, passed: Any) -> None:
     with pytest.raises(ConfigurationError, match="the dict passed to the constructor"):
         load_settings(passed)
 
 
 def test_a_section_that_is_null_is_an_empty_one(config_file: Path) -> None:
-    config_file.write_text('{"MQ": null}')
+    config_file.write_bytes(b'\xef\xbb\xbf{"MQ": null}')  # a byte order mark does no harm
     assert load_settings().server == "localhost"
     assert load_neon_mq_config() == {}
 
@@ -146,11 +136,6 @@ def test_a_file_with_bad_content_is_one_error_that_names_it(
     config_file.write_bytes(content)
     write(credentials_file, "not to be used instead")
     assert words in refused(config_file)
-
-
-def test_a_byte_order_mark_does_no_harm(config_file: Path) -> None:
-    config_file.write_bytes(b'\xef\xbb\xbf{"server": "mq"}')
-    assert load_settings().server == "mq"
 
 
 def test_a_directory_is_no_file(
@@ -196,22 +181,18 @@ def test_a_home_that_may_not_be_entered_is_passed_over(
     assert "mq_config.json" in caplog.text
 
 
-@pytest.mark.parametrize("broken", ["/does/not/exist", "/dev/null", "relative", ""])
-def test_a_broken_home_is_no_home(home: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", broken)
-    assert load_settings().server == "localhost"
-    with pytest.raises(ConfigurationError, match="add users"):
-        load_settings().credentials_for("some_service")
-
-
-def test_no_configuration_at_all_gives_the_defaults(home: Path, config_file: Path) -> None:
+@pytest.mark.parametrize("broken", ["/does/not/exist", "/dev/null", "relative", "", None])
+def test_without_any_configuration_or_home_the_defaults_are_used(
+    home: Path, broken: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broken is not None:
+        monkeypatch.setenv("HOME", broken)
     assert find_source() is None
     assert load_neon_mq_config() == {}
-    settings = load_settings()
-    assert [str(endpoint) for endpoint in settings.endpoints] == ["localhost:5672"]
-    with pytest.raises(ConfigurationError) as caught:
-        settings.credentials_for("some_service")
-    assert f"{config_file}, which does not exist" in str(caught.value)
+    assert load_settings().server == "localhost"
+    place = "add users" if broken is not None else f"{home}/.config/neon/mq_config.json, which"
+    with pytest.raises(ConfigurationError, match=place):
+        load_settings().credentials_for("some_service")
 
 
 def test_the_plain_dict_of_ovos_config_is_a_copy(ovos: Callable[[Any], None]) -> None:
