@@ -88,16 +88,10 @@ def test_the_name_of_the_file_says_how_to_draw(run: Run, tmp_path: Path) -> None
     assert "asks" in texts
 
 
-@pytest.fixture
-def strange() -> Graph:
-    graph = Graph()
-    names = ['a "quoted" <name>', "b&b", "ü" * 300]
-    for name in names:
-        graph.connect(Node(Kind.EXCHANGE, name), Node(Kind.QUEUE, name), '"<key>"')
-    return graph
-
-
-def test_names_are_escaped_in_each_form(strange: Graph) -> None:
+def test_names_are_escaped_in_each_form() -> None:
+    strange = Graph()
+    for name in ('a "quoted" <name>', "b&b", "ü" * 300):
+        strange.connect(Node(Kind.EXCHANGE, name), Node(Kind.QUEUE, name), '"<key>"')
     root = ElementTree.fromstring(to_svg(strange))
     assert any(each.text == 'a "quoted" <name>' for each in root.iter())
     assert r'label="a \"quoted\" <name>"' in to_dot(strange)
@@ -119,13 +113,6 @@ def test_without_a_management_interface_it_says_so(run: Run) -> None:
 def test_what_is_registered_in_pre_run_is_there_if_it_is_called(run: Run, tmp_path: Path) -> None:
     assert "shop_late" not in graph_of(run, tmp_path)
     assert "shop_late" in graph_of(run, tmp_path, "--pre-run")
-
-
-def test_two_places_for_the_broker_are_refused(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(CONFIG)
-    done = run("graph", "email", "--url", "amqp://a:b@127.0.0.1/", "--config", "config.json")
-    assert done.exit_code == 2
-    assert "give one of them" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -150,3 +137,10 @@ def test_a_service_that_cannot_be_used_is_an_error_of_usage(
         assert done.exit_code == 2, done.stderr
         assert problem in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_two_places_for_the_broker_are_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(CONFIG)
+    done = run("graph", "email", "--url", "amqp://a:b@127.0.0.1/", "--config", "config.json")
+    assert done.exit_code == 2
+    assert "give one of them" in done.stderr

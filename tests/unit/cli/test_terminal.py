@@ -27,15 +27,6 @@ def look_at_standard_error(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return screen
 
 
-def test_a_spinner_is_shown_for_what_takes_long_and_ends_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    screen = look_at_standard_error(monkeypatch)
-    with terminal.progress("waiting for [red]you[/red]"):
-        eventually(lambda: "waiting for [red]you[/red]" in screen.getvalue())
-    assert not [each for each in threading.enumerate() if each.name == "neon-mq-progress"]
-
-
 def test_no_spinner_is_shown_for_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = look_at_standard_error(monkeypatch)
     with terminal.progress("quick"):
@@ -43,15 +34,18 @@ def test_no_spinner_is_shown_for_what_is_quick(monkeypatch: pytest.MonkeyPatch) 
     assert screen.getvalue() == ""
 
 
-def test_results_do_not_end_up_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spinner_on_standard_error_is_shown_for_what_takes_long_and_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     screen = look_at_standard_error(monkeypatch)
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
-    with terminal.progress("working"):
-        eventually(lambda: "working" in screen.getvalue())
+    with terminal.progress("[red]working[/red]"):
+        eventually(lambda: "[red]working[/red]" in screen.getvalue())
         terminal.print_value({"text": "result"})
     assert out.getvalue() == '{"text":"result"}\n'
     assert "result" not in screen.getvalue()
+    assert not [each for each in threading.enumerate() if each.name == "neon-mq-progress"]
 
 
 def test_where_nobody_looks_there_is_a_line_if_any(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,10 @@ class Boxed(BaseModel, Generic[ValueT]):
     value: ValueT
 
 
+class Loose(BaseModel):
+    value: Any
+
+
 @dataclass
 class Threaded:
     thread: threading.Thread
@@ -106,20 +110,13 @@ def test_a_request_that_does_not_fit_says_where() -> None:
         (Any, [1]),
         (dict, "text"),
         (Any, Strict),
+        (Loose, Loose(value=object())),
     ],
     ids=str,
 )
 def test_a_value_of_another_type_is_no_answer(kind: Any, value: Any) -> None:
     with pytest.raises(InvalidAnswerError):
         MessageType(kind).write(value)
-
-
-def test_what_cannot_be_dumped_is_no_answer() -> None:
-    class Loose(BaseModel):
-        value: Any
-
-    with pytest.raises(InvalidAnswerError, match="does not fit Loose"):
-        MessageType(Loose).write(Loose(value=object()))
 
 
 def test_an_answer_may_be_nothing_where_it_is_declared_so() -> None:
