@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -117,42 +118,39 @@ def test_changed_bytes_give_a_delivery_or_the_one_error(
         everything(changed, changed)
 
 
-@pytest.mark.parametrize("properties", [FULL, BasicProperties(headers={"x": {"y": "z"}})])
-def test_properties_cut_short_are_refused_wherever_it_is(properties: BasicProperties) -> None:
-    _, header, _ = frames.raw(Basic.Deliver("", 0, False, "", ""), properties)
-    for length in range(len(header)):
-        refuses(header[:length], "malformed properties")
-    decode_delivery((METHOD, header, b""))
+HEADER = b"".join(FULL.encode())
+NESTED = b"".join(BasicProperties(headers={"x": {"y": "z"}}).encode())
 
 
-def test_arguments_cut_short_are_refused_wherever_it_is() -> None:
-    decode_delivery((METHOD, b"\x00\x00", b""))
-    for length in range(len(METHOD)):
-        with pytest.raises(FrameError, match="malformed arguments"):
-            decode_delivery((METHOD[:length], b"\x00\x00", b""))
-
-
-def test_a_correlation_id_cut_short_is_refused() -> None:
-    _, header, _ = frames.raw(Basic.Deliver("", 0, False, "", ""), FULL)
-    stop = header.index(b"\x014\x05there") + 2
-    assert correlation_id(header[:stop]) == "4"
-    for length in range(stop):
-        with pytest.raises(FrameError):
-            correlation_id(header[:length])
+@pytest.mark.parametrize(
+    "read, encoded",
+    [
+        (lambda method: decode_delivery((method, b"\x00\x00", b"")), METHOD),
+        (lambda header: decode_delivery((METHOD, header, b"")), HEADER),
+        (lambda header: decode_delivery((METHOD, header, b"")), NESTED),
+        (correlation_id, HEADER[: HEADER.index(b"\x014\x05there") + 2]),
+    ],
+    ids=["arguments", "properties", "nested headers", "a correlation id"],
+)
+def test_what_is_cut_short_is_refused_wherever_it_is(
+    read: Callable[[bytes], object], encoded: bytes
+) -> None:
+    read(encoded)
+    for length in range(len(encoded)):
+        with pytest.raises(FrameError, match="malformed"):
+            read(encoded[:length])
 
 
 def test_text_that_is_no_text_is_refused() -> None:
-    _, header, _ = frames.raw(Basic.Deliver("", 0, False, "", ""), FULL)
     strings = ["application/json", "utf-8", "4", "there", "5000", "6", "t", "u", "a", "c"]
     for value in strings:
         encoded = bytes((len(value),)) + value.encode()
-        refuses(
-            header.replace(encoded, encoded[:1] + b"\xff" * len(value), 1), "malformed properties"
-        )
+        header = HEADER.replace(encoded, encoded[:1] + b"\xff" * len(value), 1)
+        refuses(header, "malformed properties")
     for name in (b"\x03tag", b"\x08exchange", b"\x03key"):
         method = METHOD.replace(name, name[:1] + b"\xff" * (len(name) - 1))
         with pytest.raises(FrameError, match="malformed arguments"):
-            decode_delivery((method, header, b""))
+            decode_delivery((method, HEADER, b""))
 
 
 def test_tables_nested_10000_deep_are_refused() -> None:

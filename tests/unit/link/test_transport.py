@@ -238,9 +238,6 @@ def test_senders_that_wait_are_refused_when_the_gate_is_shut_or_the_connection_e
     assert set(refused) <= {SHUT}
 
 
-# -- reading -----------------------------------------------------------------------------------
-
-
 # -- the end -----------------------------------------------------------------------------------
 
 
