@@ -20,40 +20,6 @@ def soon() -> float:
     return time.monotonic() + 30.0
 
 
-def test_a_result_that_is_not_waited_for_does_not_wake_the_loop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def main() -> None:
-        loop = this_loop()
-        calls: list[object] = []
-        monkeypatch.setattr(loop, "call", calls.append)
-        future: LoopFuture[int] = LoopFuture(loop)
-        assert future.resolve(1)
-        assert not future.fail(ValueError("too late"))
-        assert await future.wait(30.0, TimeoutError) == 1
-        assert not calls
-
-    asyncio.run(main())
-
-
-def test_what_is_cancelled_takes_no_result_and_what_has_one_is_undone() -> None:
-    async def main() -> None:
-        undone: list[str] = []
-        first: LoopFuture[str] = LoopFuture(this_loop())
-        first.cancel(undone.append)
-        assert first.is_done
-        assert not first.resolve("made")
-        second: LoopFuture[str] = LoopFuture(this_loop())
-        second.resolve("made")
-        second.cancel(undone.append)
-        failed: LoopFuture[str] = LoopFuture(this_loop())
-        failed.fail(ValueError("boom"))
-        failed.cancel(undone.append)
-        assert undone == ["made"]
-
-    asyncio.run(main())
-
-
 def test_a_wait_for_an_event_ends_in_time_or_is_cancelled_and_loses_nothing() -> None:
     async def main() -> None:
         mailbox: LoopMailbox[str] = LoopMailbox(this_loop())

@@ -149,15 +149,6 @@ def test_every_call_is_made_or_refused_while_it_stops(loop: CoroutineLoop) -> No
 # -- a thread of ours --------------------------------------------------------------------------
 
 
-def test_calls_from_before_the_stop_are_made(thread: LoopThread) -> None:
-    made: list[int] = []
-    thread.start(5.0)
-    for number in range(1_000):
-        thread.call(made.append, number)
-    assert thread.stop(5.0)
-    assert made == list(range(1_000))
-
-
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_task_that_exits_ends_nothing(
     thread: LoopThread, error: type[BaseException], caplog: pytest.LogCaptureFixture

@@ -95,9 +95,3 @@ def test_nothing_that_draws_or_validates_is_imported_for_help() -> None:
     assert "click" in imported
     assert not {"rich", "pydantic", "rich_click", "ovos_config"} & set(imported)
     assert "neon_mq_connector.testing" not in imported
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_a_module_of_its_own(name: str) -> None:
-    module = importlib.import_module(f"neon_mq_connector.cli.{name}")
-    assert module.command is command_named(name)

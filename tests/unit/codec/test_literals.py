@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
 
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError
-from tests.unit.codec.oracle import REFUSED, literal_eval, literals, near_literals, same
-
-
-def _read(text: str) -> Any:
-    try:
-        return parse_literal(text)
-    except DecodeError:
-        return REFUSED
-
-
-@given(literals)
-def test_any_value_comes_back_from_its_repr(value: Any) -> None:
-    assert same(parse_literal(repr(value)), value)
-
-
-@settings(max_examples=400)
-@given(near_literals)
-@example("{'a': '\\'', \"b\": '\\\"'}")
-@example("{'k': \"'\\\\\"}")
-def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:
-    found, expected = _read(text), literal_eval(text)
-    if found is not REFUSED and expected is not REFUSED:
-        assert same(found, expected)
+from tests.unit.codec.oracle import REFUSED, literal_eval, same
 
 
 @pytest.mark.parametrize(
@@ -52,7 +28,22 @@ def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:
 def test_all_spellings_of_a_value_are_read(text: str) -> None:
     expected = literal_eval(text)
     assert expected is not REFUSED
-    assert same(parse_literal(text), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # those about unknown escapes
+        assert same(parse_literal(text), expected)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("[inf, -inf]", "[inf, -inf]"),
+        ("(inf-infj)", "(inf-infj)"),
+        ("[nan, -nan, (nan+nanj), (1-nanj)]", "[nan, nan, (nan+nanj), (1+nanj)]"),
+        ("[true, false, null]", "[True, False, None]"),
+    ],
+)
+def test_what_repr_or_json_writes_beyond_literals_is_read_too(text: str, value: str) -> None:
+    assert repr(parse_literal(text)) == value
 
 
 @pytest.mark.parametrize(
@@ -65,35 +56,8 @@ def test_all_spellings_of_a_value_are_read(text: str) -> None:
 )
 def test_what_repr_never_writes_is_refused(text: str) -> None:
     assert literal_eval(text) is not REFUSED
-    assert _read(text) is REFUSED
-
-
-@pytest.mark.parametrize(
-    "text,value",
-    [
-        ("[inf, -inf]", [float("inf"), -float("inf")]),
-        ("(inf-infj)", complex(float("inf"), -float("inf"))),
-        ("[true, false, null]", [True, False, None]),
-    ],
-)
-def test_what_repr_or_json_writes_beyond_literals_is_read_too(text: str, value: Any) -> None:
-    assert parse_literal(text) == value
-
-
-def test_nan_is_read_in_floats_and_complex_numbers() -> None:
-    value = parse_literal("[nan, -nan, (nan+nanj), (1-nanj)]")
-    assert [repr(each) for each in value] == ["nan", "nan", "(nan+nanj)", "(1+nanj)"]
-
-
-def test_unknown_escapes_are_read_without_a_warning() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert parse_literal(r"['\q', b'\q', b'\377', '\あ']") == [
-            "\\q",
-            b"\\q",
-            b"\xff",
-            "\\あ",
-        ]
+    with pytest.raises(DecodeError):
+        parse_literal(text)
 
 
 @pytest.mark.parametrize("length", [63, 64, 65, 4095, 4097, 65534, 65535, 65536, 65537, 200_001])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,51 +31,45 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@dataclass
-class Given:
-    """What else a flow looks at."""
-
-    held: int = 0
-    is_unstable: bool = False
-
-
-def make(given: Given | None = None, **options: Any) -> Flow:
-    given = given or Given()
-    queue = Queue("q", arguments=options.pop("arguments", {}))
-    flow = Flow(Registration(queue, **options), lambda: given.held, lambda: given.is_unstable)
+def make(is_unstable: Callable[[], bool] = lambda: False, **options: Any) -> Flow:
+    flow = Flow(Registration(Queue("q"), **options), lambda: 0, is_unstable)
     flow.begin(1000, is_ours=True)
     return flow
 
 
-def test_it_begins_with_few_and_takes_all_when_the_first_were_small() -> None:
-    flow = make(prefetch_count=50)
-    assert flow.wanted(2) == 2
-    flow.arrived(1, 500, 1)
-    assert flow.wanted(2) == 50
+#: How many messages came, how large they are together, and how many are here.
+Arrival = tuple[int, int, int]
 
 
-def test_what_is_here_and_what_may_come_are_not_more_than_was_asked_for() -> None:
-    flow = make(prefetch_count=50)
-    flow.arrived(2, 1000, 2)
-    assert flow.wanted(2, unsettled=2) == 48
-    assert flow.wanted(48, unsettled=1) == 48
-    assert flow.wanted(48, unsettled=0) == 50
-
-
-def test_large_messages_are_few() -> None:
-    flow = make(prefetch_count=50, inbox_max_bytes=32 * MIB)
-    flow.arrived(2, 2 * MIB, 2)
-    assert flow.wanted(2) == 32
-    flow.arrived(32, 32 * 8 * MIB, 34)
-    assert flow.wanted(2) == 1  # there are more than enough
-    flow.arrived(20, 20 * 8 * MIB, 2)
-    assert flow.wanted(2) == 4
-
-
-def test_a_message_larger_than_all_may_be_comes_alone() -> None:
-    flow = make(prefetch_count=50, inbox_max_bytes=1000)
-    flow.arrived(1, 10_000, 1)
-    assert flow.wanted(2) == 1
+@pytest.mark.parametrize(
+    "most, arrivals, steps",
+    [
+        (32 * MIB, [], {(2, 0): 2}),
+        (32 * MIB, [(1, 500, 1)], {(2, 0): 50}),
+        (32 * MIB, [(2, 1000, 2)], {(2, 2): 48, (48, 1): 48, (48, 0): 50}),
+        (32 * MIB, [(2, 2 * MIB, 2)], {(2, 0): 32}),
+        (32 * MIB, [(32, 32 * 8 * MIB, 34)], {(2, 0): 1}),
+        (32 * MIB, [(32, 32 * 8 * MIB, 34), (20, 20 * 8 * MIB, 2)], {(2, 0): 4}),
+        (1000, [(1, 10_000, 1)], {(2, 0): 1}),
+    ],
+    ids=[
+        "it begins with few",
+        "it takes all when the first were small",
+        "what is unsettled and what may come are not more than was asked for",
+        "large messages are few",
+        "there are more than enough",
+        "there are few again",
+        "a message larger than all may be comes alone",
+    ],
+)
+def test_as_many_are_wanted_as_fit(
+    most: int, arrivals: list[Arrival], steps: dict[tuple[int, int], int]
+) -> None:
+    flow = make(prefetch_count=50, inbox_max_bytes=most)
+    for arrival in arrivals:
+        flow.arrived(*arrival)
+    for (now, unsettled), wanted in steps.items():
+        assert flow.wanted(now, unsettled=unsettled) == wanted
 
 
 def test_sizes_that_vary_a_little_change_nothing() -> None:
@@ -116,9 +110,9 @@ def test_while_callbacks_are_slow_it_takes_what_can_be_handled_at_once(clock: Cl
 
 
 def test_while_a_loss_would_count_it_takes_one_more_than_it_handles() -> None:
-    given = Given(is_unstable=True)
-    flow = make(given, prefetch_count=50)
+    losses = [True]
+    flow = make(lambda: bool(losses), prefetch_count=50)
     flow.arrived(1, 100, 1)
     assert flow.wanted(2) == 2
-    given.is_unstable = False
+    losses.clear()
     assert flow.wanted(2) == 50

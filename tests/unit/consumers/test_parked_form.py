@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
@@ -14,7 +12,6 @@ from neon_mq_connector.consumers.parked_form import FORMS, FailedMessage, Form, 
 from neon_mq_connector.envelope import (
     PARKED_CUT,
     PARKED_ERROR,
-    PARKED_EXPIRATION,
     PARKED_ORIGINAL,
     PARKED_TRACEBACK,
 )
@@ -41,27 +38,6 @@ def park(
 ) -> BasicProperties:
     failed = FailedMessage.of(make_delivery(1, b"", original, **delivery), error or boom(), 1)
     return parked_properties(failed, delivery.get("queue", "q"), form)
-
-
-def test_what_routes_delays_or_expires_is_kept_as_data() -> None:
-    headers = {
-        "CC": ["q"],
-        "BCC": ["q"],
-        "x-delay": 5_000,
-        "x-death": [{"queue": "q.dead", "count": 7}],
-        "neon-reply-queue": "neon.reply.x",
-        "at": datetime(2026, 1, 1, tzinfo=timezone.utc),
-    }
-    properties = {"reply_to": "r", "user_id": "u", "priority": 3, "delivery_mode": 1}
-    parked = park(BasicProperties(expiration="1000", **properties, headers=headers))
-    assert parked.expiration is None
-    assert parked.reply_to is None
-    assert parked.user_id is None
-    assert parked.priority is None
-    assert parked.headers[PARKED_EXPIRATION] == "1000"
-    assert parked.headers["at"] == headers.pop("at")
-    assert not set(headers) & set(parked.headers)
-    assert parked.headers[PARKED_ORIGINAL] == {**properties, "headers": headers}
 
 
 def test_a_message_that_was_parked_before_tells_of_the_last_failure_and_of_what_it_was() -> None:
@@ -91,35 +67,6 @@ def test_an_error_that_cannot_be_printed_is_told_by_its_name() -> None:
     assert headers[PARKED_ERROR] == "UnprintableError"
 
 
-@pytest.mark.parametrize("form", FORMS[2:])
-def test_the_last_form_fits_into_the_smallest_frame_whatever_there_is(form: Form) -> None:
-    longest = "ä" * 127
-    original = BasicProperties(
-        **dict.fromkeys(
-            (
-                "message_id",
-                "type",
-                "app_id",
-                "content_type",
-                "content_encoding",
-                "correlation_id",
-                "expiration",
-                "reply_to",
-                "user_id",
-                "cluster_id",
-            ),
-            longest,
-        ),
-        timestamp=2**63,
-        headers={"h": 1},
-    )
-    failed = FailedMessage.of(
-        make_delivery(1, b"", original, exchange=longest, routing_key=longest), boom(longest * 9), 1
-    )
-    encoded = encode_properties(parked_properties(failed, longest, form))
-    assert len(encoded) <= SMALLEST_FRAME
-
-
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.decimals(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=20), inner),
@@ -129,7 +76,17 @@ values = st.recursive(
 
 @settings(max_examples=30)
 @given(headers=st.dictionaries(st.text(max_size=80) | st.binary(max_size=255), values))
-def test_whatever_the_headers_they_can_be_sent_and_are_bounded(headers: dict[Any, Any]) -> None:
+def test_whatever_there_is_can_be_sent_in_a_bounded_form(headers: dict[Any, Any]) -> None:
     for form in FORMS:
         encoded = encode_properties(park(BasicProperties(headers=headers), form))
         assert len(encoded) <= sum(form) + 1_000
+    longest = "ä" * 127
+    texts = (
+        *("message_id", "type", "app_id", "content_type", "content_encoding", "correlation_id"),
+        *("expiration", "reply_to", "user_id", "cluster_id"),
+    )
+    original = BasicProperties(**dict.fromkeys(texts, longest), timestamp=2**63, headers=headers)
+    delivery = make_delivery(1, b"", original, exchange=longest, routing_key=longest)
+    failed = FailedMessage.of(delivery, boom(longest * 9), 1)
+    for form in FORMS[2:]:
+        assert len(encode_properties(parked_properties(failed, longest, form))) <= SMALLEST_FRAME

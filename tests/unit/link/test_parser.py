@@ -175,17 +175,6 @@ def _of(number: int, seen: list[Any]) -> list[Any]:
     ]
 
 
-def test_a_stream_may_be_cut_at_every_byte() -> None:
-    uncut = Stream()
-    taken = uncut.feed(EVERYTHING)
-    assert taken == len(EVERYTHING) - len(uncut.passed)
-    for cut in range(len(EVERYTHING) + 1):
-        stream = Stream()
-        assert stream.feed(EVERYTHING[:cut], EVERYTHING[cut:]) == taken
-        for number in range(4):
-            assert _of(number, stream.seen) == _of(number, uncut.seen)
-
-
 def test_what_nobody_asked_for_goes_to_pika() -> None:
     stream = Stream()
     for sink in stream.sinks.values():
@@ -207,7 +196,7 @@ def test_messages_of_other_channels_may_come_between_the_frames_of_one() -> None
 # -- the order of events --------------------------------------------------------------------------
 
 
-def test_messages_come_before_what_follows_them_on_their_channel() -> None:
+def test_messages_come_before_what_follows_them_and_a_close_is_told_before_pika_has_it() -> None:
     stream = Stream()
     cancel = method_frame(1, Basic.Cancel("consumer"))
     answer = method_frame(2, Basic.CancelOk("consumer"))
@@ -221,6 +210,8 @@ def test_messages_come_before_what_follows_them_on_their_channel() -> None:
             message(1, 3),
             answer,
             message(1, 4, b""),
+            message(2, 2),
+            CLOSE,
         )
     )
     assert stream.seen == [
@@ -231,17 +222,9 @@ def test_messages_come_before_what_follows_them_on_their_channel() -> None:
         (2, "deliveries", [1]),
         answer,
         (1, "deliveries", [3, 4]),
-    ]
-
-
-def test_a_channel_hears_of_its_close_before_pika_and_after_its_messages() -> None:
-    stream = Stream()
-    stream.feed(_whole(message(1, 1), message(2, 1), CLOSE))
-    assert stream.seen == [
-        (1, "deliveries", [1]),
         (1, "closing"),
         CLOSE,
-        (2, "deliveries", [1]),
+        (2, "deliveries", [2]),
     ]
 
 
