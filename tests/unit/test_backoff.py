@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,25 +14,15 @@ SHARES = st.floats(min_value=0, max_value=1)
 @given(age=AGES, chance=SHARES)
 def test_an_outage_is_waited_out_between_floor_and_ceiling(age: float, chance: float) -> None:
     backoff = OutageBackoff()
-    assert backoff.floor <= backoff.delay(age, lambda: chance) <= backoff.ceiling
+    assert backoff.floor <= backoff.delay(age, lambda: chance) <= backoff.ceiling == 30.0
 
 
 @given(age=st.floats(min_value=0, max_value=200), chance=SHARES)
 def test_a_delay_is_half_to_whole_of_its_share_of_the_outage(age: float, chance: float) -> None:
     backoff = OutageBackoff(floor=0.0, ceiling=1e9)
     assert 0.075 * age - 1e-9 <= backoff.delay(age, lambda: chance) <= 0.15 * age + 1e-9
-
-
-def test_after_a_short_outage_the_next_attempt_comes_within_a_second() -> None:
-    assert all(OutageBackoff().delay(5.0) < 1.0 for _ in range(100))
-
-
-def test_many_clients_do_not_come_back_in_step() -> None:
-    assert len({OutageBackoff().delay(60.0) for _ in range(50)}) > 10
-
-
-def test_even_a_long_outage_is_looked_at_every_half_minute() -> None:
-    assert OutageBackoff().delay(86_400.0, lambda: 1.0) == 30.0
+    # many clients do not come back in step
+    assert age < 1 or len({backoff.delay(age) for _ in range(50)}) > 10
 
 
 def test_delays_between_attempts_double_up_to_the_ceiling() -> None:
@@ -49,10 +36,3 @@ def test_delays_between_attempts_double_up_to_the_ceiling() -> None:
 )
 def test_no_number_of_attempts_breaks_the_ceiling(attempt: int, factor: float) -> None:
     assert 0 < ExponentialBackoff(factor=factor).delay(attempt) <= 60.0
-
-
-@pytest.mark.parametrize("value", [OutageBackoff(), ExponentialBackoff()])
-def test_a_policy_is_a_value(value: object) -> None:
-    assert value == type(value)()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        value.ceiling = 1.0  # type: ignore[attr-defined]

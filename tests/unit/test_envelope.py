@@ -15,7 +15,6 @@ from neon_mq_connector.envelope import (
     build_properties,
     is_direct_reply_name,
     is_reply_name,
-    new_id,
     time_allowed,
 )
 
@@ -50,20 +49,6 @@ def test_any_expiration_is_one_that_a_broker_takes(value: float) -> None:
 def test_an_expiration_that_a_broker_refuses_is_refused_here(value: Any) -> None:
     with pytest.raises(ValueError, match="expiration="):
         build_properties(message_id="m", content_type="x", expiration=value)
-
-
-def test_what_is_built_can_be_put_on_the_wire() -> None:
-    properties = build_properties(
-        message_id=new_id(),
-        content_type="application/json",
-        app_id="service",
-        reply_to="amq.rabbitmq.reply-to",
-        expiration=1000,
-        headers={"neon-reply-queue": "q", "neon-time-allowed": 30_000},
-    )
-    decoded = BasicProperties()
-    decoded.decode(b"".join(properties.encode()))
-    assert decoded == properties
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
-from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -71,16 +70,6 @@ def wheel(checkout: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-@pytest.fixture(scope="module")
-def metadata(wheel: zipfile.ZipFile) -> Message:
-    return message_from_bytes(wheel.read(dist_info(wheel, "METADATA")))
-
-
-def dist_info(wheel: zipfile.ZipFile, name: str) -> str:
-    (found,) = (each for each in wheel.namelist() if each.endswith(f".dist-info/{name}"))
-    return found
-
-
 def read_requirements(name: str) -> list[Requirement]:
     lines = (REQUIREMENTS / name).read_text().splitlines()
     return [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
@@ -90,13 +79,18 @@ def test_setup_py_tells_the_version(checkout: Path) -> None:
     assert python("setup.py", "--version", cwd=checkout).strip() == __version__
 
 
-def test_the_wheel_has_the_version_the_license_and_the_marker_for_types(
-    wheel: zipfile.ZipFile, metadata: Message
-) -> None:
+def test_the_wheel_says_what_it_is_and_brings_the_command(wheel: zipfile.ZipFile) -> None:
+    def read(name: str) -> bytes:
+        (found,) = (each for each in wheel.namelist() if each.endswith(f".dist-info/{name}"))
+        return wheel.read(found)
+
+    metadata = message_from_bytes(read("METADATA"))
     assert (metadata["Name"], metadata["Version"]) == ("neon-mq-connector", __version__)
     assert metadata["License"] == "BSD-3-Clause"
-    assert "neon_mq_connector/py.typed" in wheel.namelist()
+    extras = {"aio", "dev", "metrics", "otel", "test"}
+    assert set(metadata.get_all("Provides-Extra", ())) == extras
     assert any(name.endswith("LICENSE.md") for name in wheel.namelist())
+    assert "neon-mq = neon_mq_connector.cli:main" in read("entry_points.txt").decode()
 
 
 def test_the_wheel_has_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> None:
@@ -106,16 +100,6 @@ def test_the_wheel_has_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> 
         "neon_mq_connector/py.typed",
         "neon_mq_connector/health/page.html",
     }
-
-
-def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
-    entry_points = wheel.read(dist_info(wheel, "entry_points.txt")).decode()
-    assert "neon-mq = neon_mq_connector.cli:main" in entry_points
-
-
-def test_the_extras_are_there(metadata: Message) -> None:
-    extras = {"aio", "dev", "metrics", "otel", "test"}
-    assert set(metadata.get_all("Provides-Extra", ())) == extras
 
 
 def test_everything_imported_is_required() -> None:

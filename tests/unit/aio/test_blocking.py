@@ -20,134 +20,119 @@ def calls_of(size: int = 8) -> BlockingCalls:
     return BlockingCalls("mq-await:test", CoroutineLoop(asyncio.get_running_loop()), size)
 
 
-def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> None:
-    async def main() -> None:
-        calls = calls_of()
-        go_on = threading.Event()
-        undone: list[str] = []
+class Work:
+    """A call that goes on until the test says so, and what was undone of it."""
 
-        def work() -> str:
-            go_on.wait(30.0)
-            return "made"
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.begun: list[None] = []
+        self.undone: list[str] = []
 
-        with pytest.raises(WaitTimeoutError, match="working: not done within"):
-            await calls.run(work, timeout=0.05, what="working", undo=undone.append)
-        cancelled = asyncio.create_task(
-            calls.run(work, timeout=10, what="working", undo=undone.append)
-        )
-        await asyncio.sleep(0.05)
-        cancelled.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await cancelled
-        assert not await calls.wait_until_done(0.05)
-        assert undone == []
-        go_on.set()
-        await eventually_true(lambda: undone == ["made", "made"])
-        assert await calls.wait_until_done(5.0)
-
-    asyncio.run(main())
+    def __call__(self) -> str:
+        self.begun.append(None)
+        self.go_on.wait(30.0)
+        return "made"
 
 
-def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone(
+async def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> None:
+    calls = calls_of()
+    work = Work()
+    with pytest.raises(WaitTimeoutError, match="working: not done within"):
+        await calls.run(work, timeout=0.05, what="working", undo=work.undone.append)
+    cancelled = asyncio.create_task(
+        calls.run(work, timeout=10, what="working", undo=work.undone.append)
+    )
+    await eventually_true(lambda: len(work.begun) == 2)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert not await calls.wait_until_done(0.05)
+    assert work.undone == []
+    work.go_on.set()
+    await eventually_true(lambda: work.undone == ["made", "made"])
+    assert await calls.wait_until_done(5.0)
+
+
+async def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def main() -> None:
-        calls = calls_of()
-        go_on = threading.Event()
-        undone: list[str] = []
+    calls = calls_of()
+    work = Work()
+    running = asyncio.create_task(
+        calls.run(work, timeout=10, what="working", undo=work.undone.append)
+    )
+    wake = LoopFuture._wake
 
-        def work() -> str:
-            go_on.wait(30.0)
-            return "made"
+    def wake_and_cancel(future: LoopFuture[Any]) -> None:
+        wake(future)
+        running.cancel()  # the task has not come to look at its result
 
-        running = asyncio.create_task(
-            calls.run(work, timeout=10, what="working", undo=undone.append)
-        )
-        wake = LoopFuture._wake
-
-        def wake_and_cancel(future: LoopFuture[Any]) -> None:
-            wake(future)
-            running.cancel()  # the task has not come to look at its result
-
-        monkeypatch.setattr(LoopFuture, "_wake", wake_and_cancel)
-        await asyncio.sleep(0)  # it waits
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        await eventually_true(lambda: undone == ["made"])
-
-    asyncio.run(main())
+    monkeypatch.setattr(LoopFuture, "_wake", wake_and_cancel)
+    await asyncio.sleep(0)  # it waits
+    work.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await eventually_true(lambda: work.undone == ["made"])
 
 
-def test_a_call_that_several_wait_for_is_made_once_and_outlives_those_who_give_up() -> None:
-    async def main() -> None:
-        calls = calls_of()
-        go_on = threading.Event()
-        made: list[int] = []
+async def test_a_call_that_several_wait_for_is_made_once_and_outlives_those_who_give_up() -> None:
+    calls = calls_of()
+    go_on = threading.Event()
+    made: list[int] = []
 
-        def work() -> None:
-            go_on.wait(30.0)
-            made.append(1)
-            raise LookupError
+    def work() -> None:
+        go_on.wait(30.0)
+        made.append(1)
+        raise LookupError
 
-        future = calls.begin(work)
+    future = calls.begin(work)
 
-        def share(timeout: float) -> asyncio.Task[None]:
-            return asyncio.create_task(wait_for(future, timeout, "working"))
+    def share(timeout: float) -> asyncio.Task[None]:
+        return asyncio.create_task(wait_for(future, timeout, "working"))
 
-        tasks = [share(10.0) for _ in range(5)]
-        with pytest.raises(WaitTimeoutError, match="working"):
-            await share(0.05)
-        tasks.pop().cancel()
-        await asyncio.sleep(0)
-        go_on.set()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(each) for each in outcomes] == [LookupError] * 4
-        assert made == [1]
-
-    asyncio.run(main())
+    tasks = [share(10.0) for _ in range(5)]
+    with pytest.raises(WaitTimeoutError, match="working"):
+        await share(0.05)
+    tasks.pop().cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [LookupError] * 4
+    assert made == [1]
 
 
-def test_what_has_not_begun_when_nobody_waits_any_more_is_not_done() -> None:
-    async def main() -> None:
-        calls = calls_of(1)
-        go_on = threading.Event()
-        done: list[int] = []
-        first = asyncio.create_task(calls.run(lambda: go_on.wait(30.0), timeout=10, what="x"))
-        await asyncio.sleep(0)
-        second = asyncio.create_task(calls.run(lambda: done.append(2), timeout=10, what="x"))
-        third = asyncio.create_task(calls.run(lambda: done.append(3), timeout=10, what="x"))
-        await asyncio.sleep(0)
-        fourth = asyncio.create_task(
-            calls.run(lambda: done.append(4), timeout=10, what="x", in_any_case=True)
-        )
-        await asyncio.sleep(0)
-        for task in (second, fourth):
-            task.cancel()
-        await asyncio.wait([second, fourth])
-        go_on.set()
-        await asyncio.gather(first, third)
-        await eventually_true(lambda: done == [3, 4])
-
-    asyncio.run(main())
+async def test_what_has_not_begun_when_nobody_waits_any_more_is_not_done() -> None:
+    calls = calls_of(1)
+    go_on = threading.Event()
+    done: list[int] = []
+    first = asyncio.create_task(calls.run(lambda: go_on.wait(30.0), timeout=10, what="x"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(calls.run(lambda: done.append(2), timeout=10, what="x"))
+    third = asyncio.create_task(calls.run(lambda: done.append(3), timeout=10, what="x"))
+    await asyncio.sleep(0)
+    fourth = asyncio.create_task(
+        calls.run(lambda: done.append(4), timeout=10, what="x", in_any_case=True)
+    )
+    await asyncio.sleep(0)
+    for task in (second, fourth):
+        task.cancel()
+    await asyncio.wait([second, fourth])
+    go_on.set()
+    await asyncio.gather(first, third)
+    await eventually_true(lambda: done == [3, 4])
 
 
 def test_what_ends_after_its_loop_is_undone_all_the_same() -> None:
-    go_on = threading.Event()
-    undone: list[str] = []
-
-    def work() -> str:
-        go_on.wait(30.0)
-        return "made"
+    work = Work()
 
     async def main() -> None:
         calls = calls_of()
         running = asyncio.create_task(
-            calls.run(work, timeout=10, what="working", undo=undone.append)
+            calls.run(work, timeout=10, what="working", undo=work.undone.append)
         )
-        await asyncio.sleep(0.02)
+        await eventually_true(lambda: work.begun)
         running.cancel()
 
     asyncio.run(main())
-    go_on.set()
-    eventually(lambda: undone == ["made"])
+    work.go_on.set()
+    eventually(lambda: work.undone == ["made"])

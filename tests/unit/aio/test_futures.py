@@ -20,22 +20,19 @@ def soon() -> float:
     return time.monotonic() + 30.0
 
 
-def test_a_wait_for_an_event_ends_in_time_or_is_cancelled_and_loses_nothing() -> None:
-    async def main() -> None:
-        mailbox: LoopMailbox[str] = LoopMailbox(this_loop())
-        with pytest.raises(Empty):
-            await mailbox.get(time.monotonic() + 0.01)
-        with pytest.raises(Empty):
-            await mailbox.get(time.monotonic() - 1.0)
-        waiting = asyncio.create_task(mailbox.get(soon()))
-        await asyncio.sleep(0)
-        mailbox.put_here("it")
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert await mailbox.get(soon()) == "it"
-
-    asyncio.run(main())
+async def test_a_wait_for_an_event_ends_in_time_or_is_cancelled_and_loses_nothing() -> None:
+    mailbox: LoopMailbox[str] = LoopMailbox(this_loop())
+    with pytest.raises(Empty):
+        await mailbox.get(time.monotonic() + 0.01)
+    with pytest.raises(Empty):
+        await mailbox.get(time.monotonic() - 1.0)
+    waiting = asyncio.create_task(mailbox.get(soon()))
+    await asyncio.sleep(0)
+    mailbox.put_here("it")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await mailbox.get(soon()) == "it"
 
 
 def test_what_comes_after_the_end_of_the_loop_is_dropped() -> None:

@@ -37,38 +37,33 @@ def make(is_unstable: Callable[[], bool] = lambda: False, **options: Any) -> Flo
     return flow
 
 
-#: How many messages came, how large they are together, and how many are here.
-Arrival = tuple[int, int, int]
-
-
 @pytest.mark.parametrize(
-    "most, arrivals, steps",
+    "most, steps",
     [
-        (32 * MIB, [], {(2, 0): 2}),
-        (32 * MIB, [(1, 500, 1)], {(2, 0): 50}),
-        (32 * MIB, [(2, 1000, 2)], {(2, 2): 48, (48, 1): 48, (48, 0): 50}),
-        (32 * MIB, [(2, 2 * MIB, 2)], {(2, 0): 32}),
-        (32 * MIB, [(32, 32 * 8 * MIB, 34)], {(2, 0): 1}),
-        (32 * MIB, [(32, 32 * 8 * MIB, 34), (20, 20 * 8 * MIB, 2)], {(2, 0): 4}),
-        (1000, [(1, 10_000, 1)], {(2, 0): 1}),
+        (32 * MIB, [((), 2, 0, 2), ((1, 500, 1), 2, 0, 50)]),
+        (32 * MIB, [((2, 1000, 2), 2, 2, 48), ((), 48, 1, 48), ((), 48, 0, 50)]),
+        (
+            32 * MIB,
+            [
+                ((2, 2 * MIB, 2), 2, 0, 32),
+                ((32, 32 * 8 * MIB, 34), 2, 0, 1),  # there are more than enough
+                ((20, 20 * 8 * MIB, 2), 2, 0, 4),
+            ],
+        ),
+        (1000, [((1, 10_000, 1), 2, 0, 1)]),
     ],
     ids=[
-        "it begins with few",
-        "it takes all when the first were small",
+        "it begins with few and takes all when the first were small",
         "what is unsettled and what may come are not more than was asked for",
         "large messages are few",
-        "there are more than enough",
-        "there are few again",
         "a message larger than all may be comes alone",
     ],
 )
-def test_as_many_are_wanted_as_fit(
-    most: int, arrivals: list[Arrival], steps: dict[tuple[int, int], int]
-) -> None:
+def test_as_many_are_wanted_as_fit(most: int, steps: list[tuple[Any, int, int, int]]) -> None:
     flow = make(prefetch_count=50, inbox_max_bytes=most)
-    for arrival in arrivals:
-        flow.arrived(*arrival)
-    for (now, unsettled), wanted in steps.items():
+    for arrival, now, unsettled, wanted in steps:
+        if arrival:
+            flow.arrived(*arrival)
         assert flow.wanted(now, unsettled=unsettled) == wanted
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial, wraps
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from pydantic import BaseModel, RootModel
+from pydantic import RootModel
 
 from neon_mq_connector import (
     AsyncMQConnector,
@@ -229,19 +228,3 @@ def test_a_request_of_another_type_is_refused_where_it_is_made() -> None:
         shop.request(Upto(n=1), shop.parts)
     with pytest.raises(TypeError, match="cannot be asked so"):
         shop.stream(Item(name="tea"), Shop.price)
-
-
-def test_options_and_models_need_no_pydantic_class() -> None:
-    @dataclasses.dataclass
-    class Wide:
-        message_id: str
-        base: BaseModel | None = None
-
-    class Keeper(MQConnector):
-        @consumer("{service_name}.wide", durable=True, arguments={"x-max-length": 3})
-        def keep(self, wide: Any) -> Any:
-            return Wide(wide["message_id"])
-
-    keeper = Keeper(CONFIG, "shop")
-    register_handlers(keeper)
-    assert keeper.consumers["keep"].queue == "shop.wide"

@@ -9,24 +9,16 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
-from neon_mq_connector.errors import MQError
-from neon_mq_connector.link.events import RawDelivery
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.transport import StreamTransport, TlsTransport
 from tests.support.polling import eventually
 
 CERTIFICATE = Path(__file__).parent / "certificates" / "localhost.pem"
-
-
-class Gate:
-    """What a channel is to the transport."""
-
-    def __init__(self) -> None:
-        self.refusal: MQError | None = None
 
 
 class Protocol(AbstractStreamProtocol):
@@ -53,19 +45,6 @@ class Protocol(AbstractStreamProtocol):
         self.frames.append(data)
 
 
-class Sink:
-    """Take a channel's place."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[RawDelivery]] = []
-        self.deliveries: Callable[[list[RawDelivery]], None] | None = self.batches.append
-        self.confirms: Callable[[int, bool, bool], None] | None = None
-        self.is_closing = False
-
-    def closing(self) -> None:
-        self.is_closing = True
-
-
 class Line:
     """A transport on a loop of its own, and the other end, which reads when it is told to."""
 
@@ -81,7 +60,7 @@ class Line:
         self.loop = Loop(self.outbox)
         kind = TlsTransport if tls else StreamTransport
         self.transport = kind(ours, self.protocol, self.loop, self.taken.append)
-        self.gate = Gate()
+        self.gate = SimpleNamespace(refusal=None)  # what a channel is to the transport
         self.received = bytearray()
         self.may_read = threading.Event()
         self.to_say: deque[bytes] = deque()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pika.spec import Basic, Channel
@@ -15,7 +16,7 @@ from pika.spec import Basic, Channel
 from neon_mq_connector.link import reader as reader_module
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, method_frame
-from tests.unit.link.line import Gate, Line, Sink
+from tests.unit.link.line import Line
 
 
 def confirm(tag: int) -> bytes:
@@ -27,7 +28,7 @@ class Books:
 
     def __init__(self, line: Line) -> None:
         self.entries: list[tuple[Any, int]] = []
-        self.sink = Sink()
+        self.sink = Mock()
         self.sink.confirms = lambda tag, _multiple, _nacked: self.note(tag)
         line.transport.reader.parser.channels[1] = self.sink
         line.protocol.data_received = self.note  # type: ignore[method-assign,assignment]
@@ -175,7 +176,7 @@ def test_what_waits_to_be_written_leaves_while_a_thread_reads() -> None:
     try:
         reader = reading_thread(line, lambda: False, seconds=5.0)
         size = 4 * 2**20
-        line.transport.send(b"x" * size, Gate())
+        line.transport.send(b"x" * size, line.gate)
         line.has_received(size)
         assert line.transport.reader.lease.is_held
         assert reader.is_alive()

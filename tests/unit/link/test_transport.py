@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,7 +24,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import transport as transport_module
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT
-from tests.unit.link.line import Gate, Line, Sink
+from tests.unit.link.line import Line
 
 SHUT = ChannelShutError("as the test says")
 _piece = struct.Struct(">IHI")  # size of what follows, who sent it, their how manieth
@@ -148,7 +150,7 @@ def test_both_ends_talk_at_the_same_time(narrow: Line) -> None:
 def test_nothing_follows_the_frame_that_closes_a_channel_while_threads_send_on_it(
     narrow: Line, round_: int
 ) -> None:
-    other, marker = Gate(), 9
+    other, marker = SimpleNamespace(refusal=None), 9
     sent = [0] * 4
 
     def send(sender: int) -> None:
@@ -244,12 +246,12 @@ def test_senders_that_wait_are_refused_when_the_gate_is_shut_or_the_connection_e
 def test_a_sender_that_is_interrupted_ends_the_connection(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel = line.transport.reader.parser.channels[1] = Sink()
+    channel = line.transport.reader.parser.channels[1] = Mock()
     with monkeypatch.context() as patch:
         patch.setattr(line.transport, "_socket", Interrupting(line.transport._socket))
         with pytest.raises(KeyboardInterrupt):
             line.transport.send(b"one", line.gate)
-        assert channel.is_closing, "at once: what the thread sends next is refused, not lost"
+        assert channel.closing.called, "at once: what the thread sends next is refused, not lost"
         (error,) = eventually(lambda: line.protocol.lost)
     assert isinstance(error, ConnectionLostError)
 
