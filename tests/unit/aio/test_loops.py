@@ -21,13 +21,6 @@ def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEve
     return LoopRunner(request.param).new_loop
 
 
-@pytest.fixture
-def thread(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[LoopThread]:
-    thread = LoopThread("mq-asyncio:tests", new_loop)
-    yield thread
-    assert thread.stop(5.0)
-
-
 @pytest.fixture(params=["a thread of ours", "the caller's"])
 def loop(
     request: pytest.FixtureRequest, new_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -146,16 +139,16 @@ def test_every_call_is_made_or_refused_while_it_stops(loop: CoroutineLoop) -> No
     assert set(map(id, made)) == set(map(id, accepted))
 
 
-# -- a thread of ours --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_task_that_exits_ends_nothing(
-    thread: LoopThread, error: type[BaseException], caplog: pytest.LogCaptureFixture
+def test_a_task_that_exits_ends_no_thread_of_ours(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def leave() -> None:
         raise error
 
+    thread = LoopThread("mq-asyncio:tests", new_loop)
     thread.start(5.0)
     tasks: list[asyncio.Task[None]] = []
     thread.call(lambda: tasks.append(thread.loop.create_task(leave())))
@@ -163,9 +156,7 @@ def test_a_task_that_exits_ends_nothing(
     assert isinstance(tasks[0].exception(), error)
     assert on(thread, lambda: "still here") == "still here"
     assert "broke out" in caplog.text
-
-
-# -- the caller's ------------------------------------------------------------------------------
+    assert thread.stop(5.0)
 
 
 def test_a_loop_that_its_owner_has_closed_refuses_calls(

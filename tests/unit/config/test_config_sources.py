@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -138,29 +139,20 @@ def test_a_file_with_bad_content_is_one_error_that_names_it(
     assert words in refused(config_file)
 
 
-def test_a_directory_is_no_file(
-    config_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config_file.mkdir()
-    assert "directory" in refused(config_file)
-    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(home))
-    assert "directory" in refused(home)
-
-
 @pytest.mark.parametrize("named", [True, False])
-def test_a_file_that_may_not_be_read_is_an_error(
-    named: bool, config_file: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("problem", ["directory", "permission denied"])
+def test_a_file_that_cannot_be_read_is_an_error(
+    named: bool, problem: str, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(config_file, "mq")
     if named:
         monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(config_file))
-
-    # Permissions mean nothing to root, as whom tests run in containers.
-    def deny(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", deny)
-    assert "permission denied" in refused(config_file)
+    if problem == "directory":
+        config_file.mkdir()
+    else:  # permissions mean nothing to root, as whom tests run in containers
+        write(config_file, "mq")
+        denied = PermissionError(13, "Permission denied", str(config_file))
+        monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=denied))
+    assert problem in refused(config_file)
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(40, "loop")])

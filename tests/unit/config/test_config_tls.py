@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +9,13 @@ import pytest
 from neon_mq_connector.config import MQSettings, TLSSettings, create_ssl_context
 from neon_mq_connector.errors import ConfigurationError
 
-OPENSSL = shutil.which("openssl")
-needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificates")
 FILE = "/etc/neon/mq.json"
 PASSWORD = "hunter2-correct-horse"
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A self-signed certificate for `mq.example`."""
-
-    cert: Path
-    key: Path
-    locked_key: Path
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    directory = tmp_path_factory.mktemp("tls")
-    made = Certificate(directory / "cert.pem", directory / "key.pem", directory / "locked.pem")
-    _openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-days", "2", "-subj", "/CN=mq.example", "-addext", "subjectAltName=DNS:mq.example"),
-        *("-keyout", str(made.key), "-out", str(made.cert)),
-    )
-    _openssl(
-        *("pkey", "-in", str(made.key), "-aes256", "-passout", f"pass:{PASSWORD}"),
-        *("-out", str(made.locked_key)),
-    )
-    return made
-
-
-def _openssl(*arguments: str) -> None:
-    assert OPENSSL is not None
-    subprocess.run([OPENSSL, *arguments], check=True, capture_output=True, timeout=60)
+CERTIFICATES = Path(__file__).parents[1] / "link" / "certificates"
+#: A certificate that signs itself, with its key.
+CERTIFICATE = str(CERTIFICATES / "localhost.pem")
+#: The same key under `PASSWORD`.
+LOCKED_KEY = str(CERTIFICATES / "locked.key")
 
 
 def tls_of(value: Any) -> TLSSettings:
@@ -63,40 +33,26 @@ def test_certificate_and_name_are_checked_unless_told_otherwise() -> None:
     assert not lax.check_hostname
 
 
-@needs_openssl
-def test_a_named_authority_is_the_only_one_trusted(certificate: Certificate) -> None:
-    context = create_ssl_context(tls_of({"ca_file": str(certificate.cert)}))
+def test_a_named_authority_is_the_only_one_trusted() -> None:
+    context = create_ssl_context(tls_of({"ca_file": CERTIFICATE}))
     assert context.cert_store_stats()["x509"] == 1
 
 
-@needs_openssl
-def test_a_certificate_with_its_key_is_loaded(certificate: Certificate, tmp_path: Path) -> None:
-    both = tmp_path / "both.pem"
-    both.write_bytes(certificate.cert.read_bytes() + certificate.key.read_bytes())
-    cert = str(certificate.cert)
-    for section in (
-        {"cert_file": cert, "key_file": str(certificate.key)},
-        {"cert_file": cert, "key_file": str(certificate.locked_key), "key_password": PASSWORD},
-        {"cert_file": str(both)},
-    ):
-        create_ssl_context(tls_of(section))
+@pytest.mark.parametrize(
+    "key", [{}, {"key_file": CERTIFICATE}, {"key_file": LOCKED_KEY, "key_password": PASSWORD}]
+)
+def test_a_certificate_with_its_key_is_loaded(key: dict[str, str]) -> None:
+    create_ssl_context(tls_of({"cert_file": CERTIFICATE, **key}))
 
 
-@needs_openssl
 @pytest.mark.parametrize("password", [None, "wrong"])
 def test_a_locked_key_without_its_password_is_an_error_and_nobody_is_asked(
-    password: str | None, certificate: Certificate
+    password: str | None,
 ) -> None:
-    tls = tls_of(
-        {
-            "cert_file": str(certificate.cert),
-            "key_file": str(certificate.locked_key),
-            "key_password": password,
-        }
-    )
+    tls = tls_of({"cert_file": CERTIFICATE, "key_file": LOCKED_KEY, "key_password": password})
     with pytest.raises(ConfigurationError, match="key_password") as caught:
         create_ssl_context(tls)
-    assert str(certificate.locked_key) in str(caught.value)
+    assert LOCKED_KEY in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no certificate", b"\xff\0\xfe"])
