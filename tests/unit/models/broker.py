@@ -118,18 +118,14 @@ class ModelChannel:
         self.told.update(covered)
 
     def reject(self, tag: int, *, requeue: bool) -> None:
-        self._refuse(tag, requeue)
-
-    def nack(self, tag: int, *, requeue: bool) -> None:
-        self._refuse(tag, requeue)
-
-    def _refuse(self, tag: int, requeue: bool) -> None:
         if not requeue:
             self._broker.may_drop(self, tag)
         self._send(
             f"refuse {tag}", lambda: self._settle(tag, False, "back" if requeue else "dropped")
         )
         self.told.add(tag)
+
+    nack = reject
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._broker.outbox.append((self, work))
@@ -348,10 +344,6 @@ class ModelConnections:
     vhost: str = "/v"
     policy: ConnectionPolicy = field(default_factory=ConnectionPolicy)
 
-    @property
-    def consuming(self) -> ModelConnections:
-        return self
-
     def open_consuming_channel(
         self,
         events: ChannelEvents,
@@ -360,18 +352,12 @@ class ModelConnections:
         new_waiter: Callable[[], Waiter[Any]],
         answering: bool = False,
     ) -> ModelChannel:
-        return self.open_channel(events, timeout=timeout, waiter=new_waiter())
-
-    def open_channel(
-        self, events: ChannelEvents, *, timeout: float, waiter: Waiter[Any]
-    ) -> ModelChannel:
-        channel = ModelChannel(self.broker, events)
+        channel, waiter = ModelChannel(self.broker, events), new_waiter()
 
         def opened() -> None:
             if waiter.resolve(channel):
                 self.broker.channels.append(channel)
 
-        assert isinstance(waiter, SimulatedWaiter)
         self.broker.openings.append(opened)
         opened_channel: ModelChannel = waiter.wait(timeout, "open a channel")
         return opened_channel

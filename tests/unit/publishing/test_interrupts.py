@@ -44,11 +44,12 @@ class Interruption:
         self._before: dict[FrameType, str] = {}
 
     def __enter__(self) -> Interruption:
+        self._tracer_before = sys.gettrace()
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._tracer_before)
 
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
         if _PACKAGE not in frame.f_globals.get("__name__", ""):
