@@ -9,11 +9,7 @@ import pika
 import pytest
 
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.connections import Connections
-from neon_mq_connector.envelope import build_properties
-from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
-from neon_mq_connector.publishing.encoded_message import EncodedMessage
-from neon_mq_connector.publishing.message import Destination
+from neon_mq_connector.errors import RequestTimeoutError
 
 
 @pytest.fixture
@@ -45,18 +41,3 @@ def test_a_request_that_could_not_be_sent_in_time_says_so(
 ) -> None:
     with pytest.raises(RequestTimeoutError, match=r"request to (queue 'q'|exchange 'e'): not sent"):
         call(client)  # type: ignore[operator]
-
-
-def test_a_message_whose_exchange_was_not_declared_in_time_says_so(
-    server: pika.ConnectionParameters,
-) -> None:
-    connections = Connections([server])
-    properties = build_properties(message_id="1", content_type="text/plain")
-    destination = Destination(exchange="e", exchange_type="fanout")
-    message = destination.message(EncodedMessage("1", b"{}", properties))
-    try:
-        with pytest.raises(PublishTimeoutError, match="not sent") as caught:
-            connections.publisher.publish(message, timeout=0.3)
-        assert caught.value.may_have_arrived is False
-    finally:
-        connections.close(0.2)

@@ -6,25 +6,10 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector.cli.messages import ReceivedMessage, print_message
-from neon_mq_connector.codec import dict_to_b64
 
 
 def received(raw: bytes, **properties: object) -> ReceivedMessage:
     return ReceivedMessage(raw, "news", "key", BasicProperties(**properties), redelivered=False)
-
-
-def test_a_line_of_json_has_the_body_and_where_it_came_from(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    print_message(
-        received(dict_to_b64({"text": "hi", "message_id": "m1"}), app_id="svc"), as_json=True
-    )
-    line = json.loads(capsys.readouterr().out)
-    assert line["body"] == {"text": "hi", "message_id": "m1"}
-    assert line["format"] == "legacy"
-    assert (line["exchange"], line["routing_key"], line["app_id"]) == ("news", "key", "svc")
-    assert line["message_id"] == "m1"
-    assert line["time"].endswith("+00:00")
 
 
 def test_a_body_that_cannot_be_read_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def test_a_request_that_does_not_fit_says_where() -> None:
         (Any, [1]),
         (dict, "text"),
         (Any, Strict),
-        (Loose, Loose(value=object())),
+        pytest.param(Loose, Loose(value=object()), id="what cannot be dumped"),
     ],
     ids=str,
 )

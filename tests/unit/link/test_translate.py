@@ -22,21 +22,23 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
 
 
-def translated(error: BaseException, vhost: str = "/neon") -> MQConnectionError:
-    return connect_error(error, where="host:5672", user="me", vhost=vhost)
+def translated(error: BaseException) -> MQConnectionError:
+    return connect_error(error, where="host:5672", user="me", vhost="/neon")
 
 
-def test_a_broker_that_is_full_is_tried_again() -> None:
-    error = pika_errors.ConnectionClosedByBroker(
-        530, "NOT_ALLOWED - access to vhost '/neon' refused: connection limit (5) is reached"
-    )
-    assert not refused_for_good(translated(error))
-
-
-@pytest.mark.parametrize("vhost", ["/unlimited", "/rate_limit"])
-def test_a_missing_virtual_host_may_have_any_name(vhost: str) -> None:
-    error = pika_errors.ConnectionClosedByBroker(530, f"NOT_ALLOWED - vhost {vhost} not found")
-    assert isinstance(translated(error, vhost), VhostAccessError)
+@pytest.mark.parametrize(
+    "said, is_for_good",
+    [
+        ("access to vhost '/neon' refused: connection limit (5) is reached", False),
+        ("vhost /unlimited not found", True),
+        ("vhost /rate_limit not found", True),
+    ],
+)
+def test_a_broker_that_is_full_is_tried_again_and_a_virtual_host_may_have_any_name(
+    said: str, is_for_good: bool
+) -> None:
+    refusal = translated(pika_errors.ConnectionClosedByBroker(530, f"NOT_ALLOWED - {said}"))
+    assert refused_for_good(refusal) is isinstance(refusal, VhostAccessError) is is_for_good
 
 
 @pytest.mark.parametrize(

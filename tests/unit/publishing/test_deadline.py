@@ -38,6 +38,7 @@ def test_all_steps_of_a_message_share_its_time(
     )
     publisher = make_publisher(FakeLink(), control)
     message = Destination("e", queue, kind).message(ENCODED)
-    with pytest.raises(PublishTimeoutError):
+    with pytest.raises(PublishTimeoutError) as caught:
         publisher.publish(message, timeout=timeout)
+    assert caught.value.may_have_arrived is (timeout > 2.0)
     assert now == 1_000.0 + timeout

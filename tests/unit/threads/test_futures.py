@@ -29,21 +29,17 @@ def thread() -> Iterator[FutureThread]:
     assert thread.stop(5.0)
 
 
-def test_each_ends_once_after_its_deadline_in_order(thread: FutureThread) -> None:
+def test_each_ends_once_after_its_deadline_in_order_unless_it_is_forgotten(
+    thread: FutureThread,
+) -> None:
     every = [Ending(seconds) for seconds in (0.3, 0.1, 0.2)]
-    for each in every:
+    forgotten = Ending(0.05)
+    for each in (*every, forgotten):
         thread.expect(each)
+    thread.forget(forgotten)
     eventually(lambda: all(each.ended for each in every))
     assert all(each.ended[0] >= each.deadline and len(each.ended) == 1 for each in every)
     assert sorted(every, key=lambda each: each.ended) == [every[1], every[2], every[0]]
-
-
-def test_one_that_was_forgotten_does_not_end(thread: FutureThread) -> None:
-    forgotten, last = Ending(0.05), Ending(0.15)
-    thread.expect(forgotten)
-    thread.expect(last)
-    thread.forget(forgotten)
-    eventually(lambda: last.ended)
     assert not forgotten.ended
 
 

@@ -1,19 +1,21 @@
-"""Handing items from thread to thread, with signal handlers in between."""
+"""Handing over to another thread, with signal handlers in between."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import Empty
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.threads.mailbox import Mailbox
+from neon_mq_connector.threads.signals import Flag
 
 
 @pytest.mark.parametrize("round_number", range(5))
@@ -59,29 +61,59 @@ def slow_alarm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("slow_alarm")
-def test_a_time_out_ends_though_a_signal_handler_ran_over_it() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    with pytest.raises(Empty):
-        mailbox.get(timeout=0.2)
+@pytest.mark.parametrize(
+    "wait, error",
+    [
+        (lambda: Mailbox[int]().get(timeout=0.2), Empty),
+        (lambda: Waiter[None]().wait(0.2, "it"), WaitTimeoutError),
+    ],
+    ids=["an item", "an answer"],
+)
+def test_a_time_out_ends_though_a_signal_handler_ran_over_it(
+    wait: Callable[[], object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        wait()
 
 
-@pytest.mark.usefixtures("slow_alarm")
-def test_a_wait_for_an_answer_ends_though_a_signal_handler_ran_over_it() -> None:
-    with pytest.raises(WaitTimeoutError):
-        Waiter[None]().wait(0.2, "it")
+def _take(mailbox: Mailbox[int]) -> bool:
+    return mailbox.get(timeout=20.0) == 1
 
 
-def test_a_signal_handler_may_use_the_mailbox_it_interrupts() -> None:
-    mailbox: Mailbox[int] = Mailbox()
+def _look(flag: Flag) -> bool:
+    is_set = flag.wait(20.0)
+    flag.clear()
+    return is_set
 
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        mailbox.put(1)
 
-    before = signal.signal(signal.SIGALRM, handler)
+@pytest.mark.parametrize(
+    "thing, give, take",
+    [(Mailbox, lambda mailbox: mailbox.put(1), _take), (Flag, Flag.set, _look)],
+    ids=["a mailbox", "a flag"],
+)
+def test_a_signal_handler_may_give_what_it_interrupts_the_wait_for(
+    thing: Any, give: Callable[[Any], object], take: Callable[[Any], bool]
+) -> None:
+    made = thing()
+    before = signal.signal(signal.SIGALRM, lambda *_: give(made))
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
     try:
         for _ in range(200):
-            assert mailbox.get(timeout=20.0) == 1
+            assert take(made)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("_round", range(50))
+def test_an_answer_that_races_with_the_timeout_is_either_taken_or_refused(_round: int) -> None:
+    waiter: Waiter[int] = Waiter()
+    accepted: list[bool] = []
+    answering = threading.Thread(target=lambda: accepted.append(waiter.resolve(7)))
+    answering.start()
+    try:
+        taken = waiter.wait(0.0001, "it") == 7
+    except WaitTimeoutError:
+        taken = False
+    answering.join(30.0)
+    assert accepted == [taken]
