@@ -139,6 +139,7 @@ def test_a_configuration_that_cannot_be_used_is_named_with_its_key(
         (("send", "queue", '{"a": 1}', "--expires", "nan"), "'nan' is not a number of seconds"),
         (("send", "queue", '{"a": 1}', "--expires", "5000000"), "--expires"),
         (("request", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
+        (("send", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
         (("send", "--exchange", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
         (("listen", "--queue", LONG), "AMQP allows 255 bytes"),
         (("listen", "--exchange", "x", "--routing-key", LONG), "AMQP allows 255 bytes"),

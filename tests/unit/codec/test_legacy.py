@@ -85,6 +85,9 @@ def test_any_dict_is_written_as_it_always_was_and_comes_back(
 @example("{'a': '\\/', \"b\": 1}")
 @example("{'a': (NaN, nan, -Infinity)}")
 @example("{(None): (1), 'a': ((2,))}")
+@example("{'a': b'\\x0'}")
+@example("{'a': 007}")
+@example("{[]: 1}")
 @example("{'a': '\\'', \"b\": '\\\"'}")
 @example("{'k': \"'\\\\\"}")
 def test_what_is_read_is_what_literal_eval_reads(text: str) -> None:

@@ -76,6 +76,16 @@ def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_st
     assert bench.broker.messages[1].parked == 1
 
 
+def test_a_message_acked_on_receipt_that_fails_is_let_go_where_nothing_is_parked(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(ack=AckMode.ON_RECEIPT, parks=False)
+    bench.send(["raise"])
+    bench.expect_recovery()
+    bench.expect_end()
+    assert bench.broker.messages[1].acked == 1
+
+
 def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop(
     make: Callable[..., Bench],
 ) -> None:
