@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 
-from neon_mq_connector.codec import Bounds, b64_to_dict, dict_to_b64, legacy
+from neon_mq_connector.codec import (
+    Bounds,
+    WireFormat,
+    b64_to_dict,
+    dict_to_b64,
+    encode_body,
+    legacy,
+)
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 from tests.unit.codec.oracle import REFUSED, literal_eval, messages, near_literals, same
@@ -59,11 +66,13 @@ def read(text: str, how: Callable[[str], Any] = lambda text: b64_to_dict(body_of
 @example({"a": 1j, "b": 1 - 1j, "c": 0j, "d": "Infinity NaN"})
 @example({"a": ",)", "b": ("x,)", ",]", ",}"), "c": [(",",)]})
 @example({"a/b": "\\/", "c": "a:b", ":": {":": {1: ":"}}})
+@example({"é": "あ"})
 def test_any_dict_is_written_as_it_always_was_and_comes_back(
     message: dict[Any, Any],
 ) -> None:
     body = dict_to_b64(message)
     assert body == base64.b64encode(json.dumps(repr(message)).encode())
+    assert encode_body(message, WireFormat.LEGACY) == body
     assert same(b64_to_dict(body), message)
 
 

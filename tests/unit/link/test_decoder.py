@@ -101,20 +101,14 @@ def refuses(header: bytes, match: str) -> None:
         decode_delivery((METHOD, header, b""))
 
 
-@given(st.binary(max_size=80), st.binary(max_size=80))
-def test_any_bytes_give_a_delivery_or_the_one_error(method: bytes, header: bytes) -> None:
-    everything(method, header)
-
-
-@given(frames.delivers, frames.properties, st.data())
-def test_changed_bytes_give_a_delivery_or_the_one_error(
-    method: Basic.Deliver, properties: BasicProperties, data: st.DataObject
+@given(frames.delivers, frames.properties, st.binary(max_size=80), st.data())
+def test_any_and_changed_bytes_give_a_delivery_or_the_one_error(
+    method: Basic.Deliver, properties: BasicProperties, garbage: bytes, data: st.DataObject
 ) -> None:
-    arguments, header, _ = frames.raw(method, properties)
-    for encoded in (arguments, header):
+    everything(garbage, garbage)
+    for encoded in frames.raw(method, properties)[:2]:
         where = data.draw(st.integers(0, len(encoded) - 1))
-        value = bytes((data.draw(frames.octets),))
-        changed = encoded[:where] + value + encoded[where + 1 :]
+        changed = encoded[:where] + bytes((data.draw(frames.octets),)) + encoded[where + 1 :]
         everything(changed, changed)
 
 

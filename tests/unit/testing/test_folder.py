@@ -17,34 +17,24 @@ def folder(tmp_path: Path) -> NodeFolder:
     return NodeFolder(tmp_path / "node")
 
 
-def test_a_folder_remembers_its_node(folder: NodeFolder) -> None:
-    first = folder.identity("neon", None)
-    assert folder.identity("neon", None) == first
-    assert folder.identity("neon", first.password) == first
-
-
 @pytest.mark.parametrize("user", [("other", None), ("neon", "another password")])
-def test_a_folder_of_another_user_is_refused(
+def test_a_folder_remembers_its_node_and_refuses_another_user(
     folder: NodeFolder, user: tuple[str, str | None]
 ) -> None:
-    folder.identity("neon", None)
+    first = folder.identity("neon", None)
+    assert folder.identity("neon", None) == first == folder.identity("neon", first.password)
     with pytest.raises(PrivateBrokerError, match="another folder"):
         folder.identity(*user)
 
 
-def test_settings_override_ours(folder: NodeFolder) -> None:
+def test_settings_override_ours_in_files_that_only_the_owner_can_read(folder: NodeFolder) -> None:
     identity = folder.identity("neon", "secret")
     folder.write(identity, PORTS, {"collect_statistics_interval": "5000", "heartbeat": "7"})
     text = (folder.path / "rabbitmq.conf").read_text()
     assert "listeners.tcp.1 = 127.0.0.1:1\n" in text
     assert "heartbeat = 7\n" in text
     assert text.count("collect_statistics_interval") == 1
-
-
-def test_only_the_owner_can_read_the_files(folder: NodeFolder) -> None:
-    folder.write(folder.identity("neon", "secret"), PORTS, {})
     files = [file for file in folder.path.rglob("*") if file.is_file()]
-    assert files
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
 
 

@@ -22,21 +22,16 @@ def install(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_rabbitmq_home_comes_before_path(tmp_path: Path) -> None:
+def test_rabbitmq_home_comes_before_path_on_which_a_link_is_followed(tmp_path: Path) -> None:
     scripts = ("rabbitmq-server", "rabbitmqctl", "rabbitmq-env")
     at_home = install(tmp_path / "home" / "sbin", *scripts)
-    on_path = install(tmp_path / "path", *scripts)
-    environ = {"RABBITMQ_HOME": str(tmp_path / "home"), "PATH": str(on_path)}
+    real = install(tmp_path / "real", *scripts)
+    linked = install(tmp_path / "bin")
+    (linked / "rabbitmq-server").symlink_to(real / "rabbitmq-server")
+    environ = {"RABBITMQ_HOME": str(tmp_path / "home"), "PATH": str(linked)}
     assert programs.find_broker_programs(environ).folder == at_home
     del environ["RABBITMQ_HOME"]
-    assert programs.find_broker_programs(environ).server == on_path / "rabbitmq-server"
-
-
-def test_a_link_on_path_is_followed_to_the_scripts(tmp_path: Path) -> None:
-    scripts = install(tmp_path / "real", "rabbitmq-server", "rabbitmqctl", "rabbitmq-env")
-    linked = install(tmp_path / "bin")
-    (linked / "rabbitmq-server").symlink_to(scripts / "rabbitmq-server")
-    assert programs.find_broker_programs({"PATH": str(linked)}).folder == scripts
+    assert programs.find_broker_programs(environ).server == real / "rabbitmq-server"
 
 
 def test_the_wrapper_of_a_distribution_is_passed_over(tmp_path: Path) -> None:

@@ -83,14 +83,10 @@ def test_an_argument_that_cannot_be_used_is_named_in_the_log_with_what_would_do(
     assert asked.arguments == []
 
 
-def test_a_timeout_of_none_is_the_default(asked: Asked) -> None:
+def test_a_timeout_of_none_is_the_default_and_what_is_kept_shows_no_password(asked: Asked) -> None:
     assert send_mq_request("/", {"n": 1}, "q", timeout=None)
     assert send_mq_request("/", {"n": 1}, "q")
     assert [each["timeout"] for each in asked.arguments] == [30, 30]
-
-
-def test_what_is_kept_shows_no_password(asked: Asked) -> None:
-    send_mq_request("/", {"n": 1}, "q")
     assert "secret" not in repr(client_utils._asker)
 
 
