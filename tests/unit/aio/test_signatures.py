@@ -58,15 +58,6 @@ class Service:
     @decorated
     async def decorated_one(self, message: Any) -> None: ...
 
-    @staticmethod
-    async def static(message: Any) -> None: ...
-
-    @classmethod
-    async def of_class(cls, channel: Any, method: Any, properties: Any, body: Any) -> None: ...
-
-    @create_mq_callback()
-    async def decoded(self, body: Any) -> None: ...
-
 
 class Callback:
     async def __call__(self, message: Any) -> None: ...
@@ -81,8 +72,6 @@ FORMS = {
     "one": (one, MESSAGE),
     "a method with four": (Service().four, DELIVERY),
     "a method with one": (Service().one, MESSAGE),
-    "a static method": (Service.static, MESSAGE),
-    "a method of the class": (Service.of_class, DELIVERY),
     "an object that is called": (Callback(), MESSAGE),
     "a partial function that leaves four": (functools.partial(five, "log"), DELIVERY),
     "a partial function that leaves one": (functools.partial(logged, log=None), MESSAGE),
@@ -94,7 +83,6 @@ FORMS = {
     "a decorated method with one": (Service().decorated_one, MESSAGE),
     "a decorator that adds an argument": (with_a_log(five), DELIVERY),
     "a decoded function of the body": (decoded, DELIVERY),
-    "a decoded method of the body": (Service().decoded, DELIVERY),
     "a mock": (AsyncMock(), DELIVERY),
 }
 

@@ -14,7 +14,7 @@ import pytest
 from neon_mq_connector import errors
 from neon_mq_connector.cli.exits import ExitCode, exit_code_of
 from neon_mq_connector.operations.queues import QueueNotFoundError
-from neon_mq_connector.testing import ManagementError, PrivateBroker, PrivateBrokerError
+from neon_mq_connector.testing import ManagementError, PrivateBroker
 from tests.support.nodes import free_port
 from tests.unit.cli.conftest import Run
 
@@ -125,7 +125,6 @@ def test_a_configuration_that_cannot_be_used_is_named_with_its_key(
         (("listen", "--exchange", "a", "--queue", "b"), "either --exchange NAME or --queue NAME"),
         (("listen", "--queue", "b", "--routing-key", "k"), "--routing-key is for --exchange"),
         (("send", '{"a": 1}'), "name one QUEUE"),
-        (("send", "one", "two", '{"a": 1}'), "name one QUEUE"),
         (("send", "--exchange", "x", "queue", '{"a": 1}'), "a fanout exchange knows no QUEUE"),
         (
             ("send", "--exchange", "x", "--type", "topic", '{"a": 1}'),
@@ -135,7 +134,6 @@ def test_a_configuration_that_cannot_be_used_is_named_with_its_key(
         (("request", "queue", "[]"), "a message is an object"),
         ((*ASK, "--timeout", "0"), "--timeout"),
         ((*ASK, "--timeout", "nan"), "'nan' is not a number of seconds"),
-        ((*ASK, "--timeout", "inf"), "--timeout"),
         (("send", "queue", '{"a": 1}', "--expires", "nan"), "'nan' is not a number of seconds"),
         (("send", "queue", '{"a": 1}', "--expires", "5000000"), "--expires"),
         (("request", LONG, '{"a": 1}'), "AMQP allows 255 bytes"),
@@ -269,19 +267,15 @@ def test_what_nobody_expects_has_a_code_of_its_own_and_no_traceback(
     [
         (errors.ConfigurationError("x"), ExitCode.CONFIGURATION),
         (errors.BrokerUnreachableError("x"), ExitCode.NO_BROKER),
-        (errors.ConnectionLostError("x"), ExitCode.NO_BROKER),
         (errors.AuthenticationError("x"), ExitCode.REFUSED),
         (errors.VhostAccessError("x"), ExitCode.REFUSED),
         (errors.TopologyError("x"), ExitCode.REFUSED),
-        (errors.ChannelShutError("x"), ExitCode.REFUSED),
         (errors.UnroutableError("x", may_have_arrived=False), ExitCode.NOT_DELIVERED),
         (errors.PublishLostError("x", may_have_arrived=True), ExitCode.NOT_DELIVERED),
-        (errors.PublishTimeoutError("x", may_have_arrived=True), ExitCode.NOT_DELIVERED),
         (errors.RequestTimeoutError("x"), ExitCode.FAILED),
         (errors.RequestLostError("x"), ExitCode.NO_BROKER),
         (errors.RemoteError("x", "y", queue="q", message_id="m"), ExitCode.REMOTE),
         (errors.DecodeError("x"), ExitCode.FAILED),
-        (PrivateBrokerError("x"), ExitCode.NO_BROKER),
         (ManagementError("x"), ExitCode.NO_BROKER),
         (ManagementError("x", status=401), ExitCode.REFUSED),
         (QueueNotFoundError("x"), ExitCode.REFUSED),

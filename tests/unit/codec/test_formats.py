@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import date
-from decimal import Decimal
 from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import Any
@@ -91,7 +90,6 @@ def test_a_format_is_recognised_by_the_body_whatever_its_properties_say(
         (b"[1]", "application/json; charset=utf-8", "must be a dict, not a list"),
         (b'"text"', CONTENT_TYPE_JSON, "must be a dict, not a str"),
         (b"null", "Application/JSON", "must be a dict, not a NoneType"),
-        (b"[1]", None, "neither JSON nor base64"),
         (b"hello, world", None, "neither JSON nor base64"),
         (b"hello, world", CONTENT_TYPE_JSON, "not JSON: Expecting value at character 0"),
         (b"{'a': 1}", None, "not JSON: .* at character 1"),
@@ -99,9 +97,7 @@ def test_a_format_is_recognised_by_the_body_whatever_its_properties_say(
         (b'{"a": 1} {}', None, "more text after the value at character 9"),
         (b'{"a": "\xff"}', None, "not UTF-8 at byte 7"),
         (b'{"a": NaN}', None, "NaN is not JSON"),
-        (b'{"a": -Infinity}', CONTENT_TYPE_JSON, "-Infinity is not JSON"),
         (b'{"a": "\x01"}', None, "not JSON: Invalid control character"),
-        (b'{"a": 1,}', None, "not JSON"),
         (base64.b64encode(b"[1, 2]"), None, "neither of a JSON string"),
         (base64.b64encode(b"\"{'a': \""), None, "not a Python literal: the text ends too early"),
         (base64.b64encode(b'"' + b"\xc3" + b'"'), None, "not UTF-8, at byte 1"),
@@ -159,14 +155,10 @@ def test_large_json_is_read_within_bounds_and_refused_beyond() -> None:
         (b"x", r"message\['a'\]", "JSON has no bytes"),
         ([1, {"b": {2}}], r"message\['a'\]\[1\]\['b'\]", "JSON has no set"),
         ({"b": float("nan")}, r"message\['a'\]\['b'\]", "nan is not a number in JSON"),
-        ([float("-inf")], r"message\['a'\]\[0\]", "-inf is not a number in JSON"),
         ({(1, 2): 3}, r"message\['a'\]\[\(1, 2\)\]", "keys are strings in JSON, not tuple"),
         ({1: 2}, r"message\['a'\]\[1\]", "keys are strings in JSON, not int"),
-        ({None: 2}, r"message\['a'\]\[None\]", "keys are strings in JSON, not NoneType"),
-        ({True: 2}, r"message\['a'\]\[True\]", "keys are strings in JSON, not bool"),
         (["\ud83d"], r"message\['a'\]\[0\]", "a lone surrogate is no text in JSON"),
         ({"\udc00": 1}, r"message\['a'\]", "a lone surrogate is no text in JSON"),
-        (1j, r"message\['a'\]", "JSON has no complex"),
         (date(2024, 1, 1), r"message\['a'\]", "JSON has no date"),
     ],
 )
@@ -181,14 +173,8 @@ def test_what_json_cannot_carry_is_refused_by_place_with_a_remedy(
     "value,name",
     [
         (date(2024, 1, 1), "date"),
-        (Decimal(1), "Decimal"),
         (Colour.RED, "Colour"),
-        (Level.LOW, "Level"),
         (OrderedDict(a=1), "OrderedDict"),
-        (defaultdict(int), "defaultdict"),
-        (frozenset({1}), "frozenset"),
-        (bytearray(b"x"), "bytearray"),
-        (..., "ellipsis"),
     ],
 )
 def test_what_has_no_literal_is_refused_by_place_with_a_remedy(value: Any, name: str) -> None:

@@ -28,7 +28,6 @@ class Texts(RootModel[list[str]]):
 
 
 def _without_types(self: Any, item: Any) -> Any: ...
-def _without_request(self: Any) -> None: ...
 def _with_more(self: Any, item: Item, more: int) -> None: ...
 def _with_another_context(self: Any, item: Item, context: Item) -> None: ...
 def _returns_an_iterator(self: Any, item: Item) -> Iterator[Item]: ...  # type: ignore[empty-body]
@@ -48,7 +47,6 @@ def _yields_texts(self: Any, item: Item) -> Iterator[str]:
 @pytest.mark.parametrize(
     "function, complaint",
     [
-        (_without_request, "takes self, one request"),
         (_with_more, "takes self, one request"),
         (_by_keyword, "takes self, one request"),
         (staticmethod(_takes_none), "is not a method but a staticmethod"),

@@ -158,16 +158,14 @@ def test_tables_nested_10000_deep_are_refused() -> None:
     "table",
     [
         b"\x01xT" + struct.pack(">Q", 2**63),
-        b"\x01xT" + struct.pack(">Q", 1_700_000_000_000),
         b"\x01xd" + struct.pack(">d", float("nan")),
-        b"\x01xd" + struct.pack(">d", float("inf")),
         b"\x01x?",
         b"\x01x",
         b"\x01xA" + struct.pack(">I", 2**32 - 1) + b"V",
         b"\x01xS" + struct.pack(">I", 2**32 - 1) + b"V",
         b"\x01xF" + struct.pack(">I", 2**32 - 1) + b"\x01xV",
     ],
-    ids=["time", "milliseconds", "nan", "inf", "type", "none", "array", "string", "table"],
+    ids=["time", "nan", "type", "none", "array", "string", "table"],
 )
 def test_headers_that_pika_cannot_read_are_refused(table: bytes) -> None:
     refuses(with_headers(table), "malformed properties: ")
