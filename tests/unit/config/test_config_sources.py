@@ -93,9 +93,10 @@ def test_mq_is_unwrapped_in_every_source(
 def test_any_mapping_may_be_passed_and_nothing_else(home: Path) -> None:
     mapping = MappingProxyType({"MQ": MappingProxyType({"server": "mq"})})
     assert load_settings(mapping).server == "mq"
+    passed: Any
     for passed in ("text", []):
         with pytest.raises(ConfigurationError, match="the dict passed to the constructor"):
-            load_settings(passed)  # type: ignore[arg-type]
+            load_settings(passed)
 
 
 def test_a_section_that_is_null_is_an_empty_one(config_file: Path) -> None:
