@@ -304,6 +304,8 @@ class TestStreaming:
             for part in range(4):
                 body = with_context(request, part=part, **final(part == 3))
                 body["context"]["mq"].update(body.pop("in_context", {}))
+                if part == 1:  # a context may be anything
+                    body.update(context="nonsense", message_id=request["message_id"])
                 send_answer(channel, request, body)
 
         old_style("input", answer)
