@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from neon_mq_connector.threads.futures import FutureThread
 from tests.support.polling import eventually
@@ -22,16 +19,8 @@ class Ending:
         self.ended.append(time.monotonic())
 
 
-@pytest.fixture
-def thread() -> Iterator[FutureThread]:
+def test_each_ends_once_after_its_deadline_in_order_unless_it_is_forgotten() -> None:
     thread = FutureThread("mq-futures:test")
-    yield thread
-    assert thread.stop(5.0)
-
-
-def test_each_ends_once_after_its_deadline_in_order_unless_it_is_forgotten(
-    thread: FutureThread,
-) -> None:
     every = [Ending(seconds) for seconds in (0.3, 0.1, 0.2)]
     forgotten = Ending(0.05)
     for each in (*every, forgotten):
@@ -41,6 +30,7 @@ def test_each_ends_once_after_its_deadline_in_order_unless_it_is_forgotten(
     assert all(each.ended[0] >= each.deadline and len(each.ended) == 1 for each in every)
     assert sorted(every, key=lambda each: each.ended) == [every[1], every[2], every[0]]
     assert not forgotten.ended
+    assert thread.stop(5.0)
 
 
 def test_what_was_to_be_called_is_called_before_the_end() -> None:
