@@ -16,7 +16,6 @@ TEXT: dict[str, Any] = {"type": "string"}
 NUMBER: dict[str, Any] = {"type": "number"}
 INTEGER: dict[str, Any] = {"type": "integer"}
 NULL: dict[str, Any] = {"type": "null"}
-ARRAY: dict[str, Any] = {"type": "array"}
 
 
 def model(*required: str, title: str = "Model", **fields: Any) -> dict[str, Any]:

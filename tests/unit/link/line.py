@@ -27,7 +27,6 @@ class Protocol(AbstractStreamProtocol):
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.lost: list[BaseException | None] = []
-        self.ends = 0
         self.on_lost: Callable[[], None] = lambda: None
 
     def connection_made(self, transport: Any) -> None:
@@ -38,7 +37,6 @@ class Protocol(AbstractStreamProtocol):
         self.on_lost()
 
     def eof_received(self) -> bool:
-        self.ends += 1
         return False
 
     def data_received(self, data: bytes) -> None:

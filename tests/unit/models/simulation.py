@@ -230,18 +230,9 @@ class SimulatedQueue:
             raise Empty
         return self._items.popleft()
 
-    def get_nowait(self) -> Any:
-        self._simulation.between("get without waiting")
-        if not self._items:
-            raise Empty
-        return self._items.popleft()
-
     def empty(self) -> bool:
         self._simulation.between("empty")
         return not self._items
-
-    def waiting(self) -> list[Any]:
-        return list(self._items)
 
 
 class SimulatedLock:
