@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
+from asyncio import StreamWriter
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from pika.exceptions import InvalidFrameError
 
 from neon_mq_connector.testing import FaultProxy
 from neon_mq_connector.testing.polling import poll
+from neon_mq_connector.testing.proxy import Direction, _Line
 
 #: Not worth to be seen: of connections, channels, consumers and declarations.
 _SEEN = (
@@ -72,10 +73,11 @@ class Tap(FaultProxy):
 
         poll(since, lambda passed: passed >= seconds)
 
-    async def _forward(self, sink: socket.socket, data: bytes) -> None:
-        line = next(each for each in self._lines if sink in (each.near, each.far))
-        self._read(id(line), sink is line.far, data)
-        await super()._forward(sink, data)
+    async def _forward(
+        self, line: _Line, direction: Direction, sink: StreamWriter, data: bytes
+    ) -> None:
+        self._read(id(line), direction is Direction.TO_BROKER, data)
+        await super()._forward(line, direction, sink, data)
 
     def _read(self, line: int, to_broker: bool, data: bytes) -> None:
         unread = self._unread.get((line, to_broker), b"") + data

@@ -13,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import astuple
+from functools import cached_property
 from pathlib import Path
 
 from neon_mq_connector.operations.management import ManagementError
@@ -82,15 +82,9 @@ class PrivateBroker(OwnBroker):
         self._folder: NodeFolder | None = None
         self._ports: NodePorts | None = None
         self._identity: NodeIdentity | None = None
-        self._programs: BrokerPrograms | None = None
         self._has_run = False
         self._owned = Belongings()
         weakref.finalize(self, self._owned.give_up)
-
-    def __repr__(self) -> str:
-        where = self._ports.amqp if self._ports else None
-        kind = ", refusing transient queues" if self.refuse_transient else ""
-        return f"<PrivateBroker on port {where}{kind}: {'up' if self.running else 'down'}>"
 
     # --- the node's life
 
@@ -147,13 +141,13 @@ class PrivateBroker(OwnBroker):
 
     @property
     def running(self) -> bool:
-        """Tell whether the node's process is there."""
+        """Whether the node's process runs."""
         process = self._owned.process
         return process is not None and process.exit_code is None
 
     @property
     def pid(self) -> int:
-        """Return the process id of the node, for those who want to send it signals."""
+        """Return the process id of the node, to send it signals."""
         if self._owned.process is None:
             raise self._not_started()
         return self._owned.process.pid
@@ -186,13 +180,17 @@ class PrivateBroker(OwnBroker):
         Raises:
             PrivateBrokerError: it failed or took too long; the message has what it said.
         """
-        assert self._programs is not None
-        return self._programs.run_ctl(arguments, self._environment(), timeout=timeout)
+        environment = self._environment()
+        return self._programs.run_ctl(arguments, environment, timeout=timeout)
 
     # --- inside
 
+    @cached_property
+    def _programs(self) -> BrokerPrograms:
+        return find_broker_programs()
+
     def _prepare(self) -> None:
-        self._programs = self._programs or find_broker_programs()
+        _ = self._programs  # before a folder is made
         if self._folder is None:
             folder = NodeFolder(self._make_directory())
             self._owned.lock = folder.lock()
@@ -211,7 +209,7 @@ class PrivateBroker(OwnBroker):
         for port in filter(None, wanted):
             if not is_free(port):
                 raise PrivateBrokerError(f"port {port} on {LOOPBACK} is in use: name another one")
-        amqp, management, distribution, epmd = free_ports(len(astuple(NodePorts(0, 0, 0, 0))))
+        amqp, management, distribution, epmd = free_ports(4)
         return NodePorts(wanted[0] or amqp, wanted[1] or management, distribution, epmd)
 
     def _environment(self) -> dict[str, str]:
@@ -220,7 +218,6 @@ class PrivateBroker(OwnBroker):
 
     def _run(self, timeout: float) -> None:
         folder, ports, identity = self._known()
-        assert self._programs is not None
         folder.write(identity, ports, self._settings)
         process = NodeProcess(
             self._programs.server,

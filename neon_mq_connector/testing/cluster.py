@@ -38,7 +38,7 @@ class ClusterNode(PrivateBroker):
         return self._known()[2].nodename
 
     def prepare(self) -> None:
-        """Choose name, ports and folder, so that the other nodes can be told of it."""
+        """Choose name, ports and folder, which the other nodes have to know."""
         self._prepare()
         folder, _ports, _identity = self._known()
         folder.write_cookie(self._cookie)

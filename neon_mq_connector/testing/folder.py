@@ -37,20 +37,11 @@ class NodePorts:
 
 @dataclass(frozen=True, repr=False)
 class NodeIdentity:
-    """What has to stay the same for a node to find its data again."""
+    """The name and the administrator of a node, which its data belong to."""
 
     nodename: str
     username: str
     password: str
-
-    @classmethod
-    def new(cls, username: str, password: str | None) -> NodeIdentity:
-        """Make up a name that is unique on this machine, and a password where none is given."""
-        return cls(
-            nodename=f"neon-{secrets.token_hex(4)}@localhost",
-            username=username,
-            password=password or secrets.token_urlsafe(16),
-        )
 
 
 class NodeFolder:
@@ -64,17 +55,9 @@ class NodeFolder:
         self.path = path
         self.console = path / "console.log"
         self.logs = path / "log"
-        self._data = path / "data"
-        self._config = path / "rabbitmq.conf"
-        self._advanced = path / "advanced.config"
-        self._config_parts = path / "conf.d"
-        self._plugins = path / "enabled_plugins"
-        self._shell_settings = path / "rabbitmq-env.conf"
-        self._identity = path / "identity.json"
-        self._lock = path / "lock"
 
     def lock(self) -> int:
-        """Make the folder this process's own.
+        """Lock the folder for this process.
 
         Returns:
             The descriptor of a file; the folder is free again once it is closed.
@@ -82,8 +65,7 @@ class NodeFolder:
         Raises:
             PrivateBrokerError: another broker lives here.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = self._open("lock", os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -104,13 +86,13 @@ class NodeFolder:
         Raises:
             PrivateBrokerError: the folder was made for another user or another password.
         """
-        if not self._identity.exists():
-            identity = NodeIdentity.new(username, password)
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._write(self._identity, json.dumps(asdict(identity)))
+        file = self.path / "identity.json"
+        if not file.exists():
+            nodename = f"neon-{secrets.token_hex(4)}@localhost"  # unique on this machine
+            identity = NodeIdentity(nodename, username, password or secrets.token_urlsafe(16))
+            self._write(file.name, json.dumps(asdict(identity)))
             return identity
-        stored = json.loads(self._identity.read_text())
-        identity = NodeIdentity(**stored)
+        identity = NodeIdentity(**json.loads(file.read_text()))
         if identity.username != username or password not in (None, identity.password):
             raise PrivateBrokerError(
                 f"{self.path} holds the data of a node whose user is {identity.username!r} with a "
@@ -126,8 +108,8 @@ class NodeFolder:
             ports: where to listen.
             settings: more lines for `rabbitmq.conf`; they override ours.
         """
-        for folder in (self._data, self.logs, self._config_parts):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("data", "log", "conf.d"):
+            (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = {
             "listeners.tcp.1": f"{LOOPBACK}:{ports.amqp}",
             "management.tcp.ip": LOOPBACK,
@@ -138,14 +120,14 @@ class NodeFolder:
             **settings,
         }
         text = "".join(f"{key} = {value}\n" for key, value in lines.items())
-        self._write(self._config, text)
-        self._write(self._advanced, _ADVANCED_CONFIG)
-        self._write(self._plugins, "[rabbitmq_management].\n")
-        self._write(self._shell_settings, "")
+        self._write("rabbitmq.conf", text)
+        self._write("advanced.config", _ADVANCED_CONFIG)
+        self._write("enabled_plugins", "[rabbitmq_management].\n")
+        self._write("rabbitmq-env.conf", "")
 
     def write_cookie(self, cookie: str) -> None:
-        """Have the node know others by this secret, instead of one that Erlang makes up."""
-        self._write(self.path / ".erlang.cookie", cookie)
+        """Write the secret by which the nodes of a cluster know each other."""
+        self._write(".erlang.cookie", cookie)
 
     def environment(
         self, identity: NodeIdentity, ports: NodePorts, environ: Mapping[str, str] | None = None
@@ -174,14 +156,14 @@ class NodeFolder:
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
             "RABBITMQ_NODE_PORT": str(ports.amqp),
             "RABBITMQ_DIST_PORT": str(ports.distribution),
-            "RABBITMQ_MNESIA_BASE": str(self._data),
+            "RABBITMQ_MNESIA_BASE": str(self.path / "data"),
             "RABBITMQ_LOG_BASE": str(self.logs),
             "RABBITMQ_PID_FILE": str(self.path / "pid"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._plugins),
-            "RABBITMQ_CONFIG_FILE": str(self._config),
-            "RABBITMQ_CONFIG_FILES": str(self._config_parts),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._advanced),
-            "RABBITMQ_CONF_ENV_FILE": str(self._shell_settings),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.path / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.path / "rabbitmq.conf"),
+            "RABBITMQ_CONFIG_FILES": str(self.path / "conf.d"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.path / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.path / "rabbitmq-env.conf"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback_only,
             "RABBITMQ_CTL_ERL_ARGS": loopback_only,
         }
@@ -204,9 +186,12 @@ class NodeFolder:
                 )
         return "\n".join(excerpts) or "(it wrote no log)"
 
-    @staticmethod
-    def _write(file: Path, text: str) -> None:
-        # The password is in some of them, so nobody else may read any.
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    def _write(self, name: str, text: str) -> None:
+        descriptor = self._open(name, os.O_WRONLY | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
+
+    def _open(self, name: str, flags: int) -> int:
+        # The password is in some of the files, so nobody else may read any.
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self.path / name, flags | os.O_CREAT, 0o600)

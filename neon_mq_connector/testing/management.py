@@ -16,7 +16,7 @@ _TOTALS_GIVEN_UP_AFTER = 1.0
 
 
 class ManagementClient(ManagementAPI):
-    """Ask and steer one broker over HTTP: about 2 ms a call, where `rabbitmqctl` takes a second.
+    """Query and change one broker over HTTP: about 2 ms a call, where `rabbitmqctl` takes a second.
 
     Its user has to have the tag `administrator`.
     """
@@ -93,11 +93,6 @@ class ManagementClient(ManagementAPI):
     def exchanges(self, vhost: str) -> list[Row]:
         """List the exchanges, those that every virtual host has included."""
         rows: list[Row] = self.call("GET", "exchanges", vhost)
-        return rows
-
-    def bindings(self, vhost: str) -> list[Row]:
-        """List the bindings, those to the default exchange included."""
-        rows: list[Row] = self.call("GET", "bindings", vhost)
         return rows
 
     def consumers(self, vhost: str) -> list[Row]:

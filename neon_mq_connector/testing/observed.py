@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import envelope
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.errors import DecodeError
+from neon_mq_connector.operations.dead_letters import show
 from neon_mq_connector.testing.own_vhost import OwnVhost
 from neon_mq_connector.testing.polling import PATIENCE, poll
 
@@ -53,7 +53,7 @@ class ParkedMessage(NamedTuple):
 
 
 class PublishedMessages:
-    """Tell what was published; the fixture `mq_published`.
+    """Return what was published; the fixture `mq_published`.
 
     Args:
         own: the virtual host, which is traced.
@@ -87,8 +87,8 @@ class PublishedMessages:
         """
 
         def look() -> list[PublishedMessage]:
-            for each in _take_all(channel):
-                self._note(_published(*each))
+            for message in _take_traces(channel):
+                self._note(message)
             return [
                 each
                 for each in self._seen
@@ -107,7 +107,7 @@ class PublishedMessages:
 
 
 class ParkedMessages:
-    """Tell what was parked; the fixture `mq_parked`.
+    """Return what was parked; the fixture `mq_parked`.
 
     Args:
         own: the virtual host.
@@ -135,11 +135,15 @@ class ParkedMessages:
 
         if not poll(ready, lambda found: found >= count, timeout):
             return []
-        with _open_channel(self._own) as channel:
-            found = [_parked(*each) for each in _take_all(channel, dead_queue, keep=True)]
-            channel.basic_nack(0, multiple=True, requeue=True)
-            channel.basic_qos(0)  # its answer says that the messages are back
-        return found
+        return [
+            ParkedMessage(
+                _decoded(letter.raw),
+                letter.error or "",
+                letter.attempts or 0,
+                dict(letter.properties.headers or {}),
+            )
+            for letter in show([self._own.parameters()], dead_queue)
+        ]
 
 
 @contextlib.contextmanager
@@ -151,33 +155,18 @@ def _open_channel(own: OwnVhost) -> Iterator[BlockingChannel]:
         connection.close()
 
 
-def _take_all(
-    channel: BlockingChannel, queue: str = _TRACES, *, keep: bool = False
-) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Take the messages out of a queue, or only look at them: their headers and bodies."""
+def _take_traces(channel: BlockingChannel) -> Iterator[PublishedMessage]:
     while True:
-        method, properties, body = channel.basic_get(queue, auto_ack=not keep)
+        method, properties, body = channel.basic_get(_TRACES, auto_ack=True)
         if method is None or properties is None or body is None:
             return
-        yield dict(properties.headers or {}), body
-
-
-def _published(headers: dict[str, Any], body: bytes) -> PublishedMessage:
-    return PublishedMessage(
-        _decoded(body),
-        headers["exchange_name"],
-        headers["routing_keys"][0],
-        tuple(headers.get("routed_queues", ())),
-    )
-
-
-def _parked(headers: dict[str, Any], body: bytes) -> ParkedMessage:
-    return ParkedMessage(
-        _decoded(body),
-        str(headers.get(envelope.PARKED_ERROR, "")),
-        int(headers.get(envelope.PARKED_ATTEMPTS, 0)),
-        headers,
-    )
+        headers = properties.headers or {}
+        yield PublishedMessage(
+            _decoded(body),
+            headers["exchange_name"],
+            headers["routing_keys"][0],
+            tuple(headers.get("routed_queues", ())),
+        )
 
 
 def _decoded(body: bytes) -> Any:

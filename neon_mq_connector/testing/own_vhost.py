@@ -1,4 +1,4 @@
-"""A virtual host for one test, to which all connectors of the process are led."""
+"""A virtual host for one test, to which all connectors of the process are redirected."""
 
 from __future__ import annotations
 
@@ -62,31 +62,25 @@ class OwnVhost:
         self.broker.delete_vhost(self.name)
         self.broker.delete_user(self.user)
 
-    @property
-    def is_up(self) -> bool:
-        """Whether the broker runs."""
-        return self.broker.running
-
     def end_faults(self) -> None:
-        """End the faults of proxies and broker: neither a stop nor another test is to meet them."""
+        """End the faults of proxies and broker, before services stop and other tests begin."""
         for proxy in self._proxies:
             proxy.restore()
-        if self.is_up and isinstance(self.broker, EmbeddedBroker):
+        if self.broker.running and isinstance(self.broker, EmbeddedBroker):
             self.broker.end_faults()
 
-    def parameters(self) -> pika.URLParameters:
+    def parameters(self) -> pika.ConnectionParameters:
         """Return how plain pika connects."""
-        return pika.URLParameters(
-            self.broker.url(self.name, username=self.user, password=self.password)
-        )
+        credentials = pika.PlainCredentials(self.user, self.password)
+        return pika.ConnectionParameters(self.broker.host, self.broker.port, self.name, credentials)
 
-    def lead_through(self, proxy: FaultProxy) -> None:
-        """Take the port of a proxy for one of the broker."""
+    def add_proxy(self, proxy: FaultProxy) -> None:
+        """Redirect connectors that connect through a proxy, too."""
         self._ports.add(proxy.port)
         self._proxies.append(proxy)
 
-    def lead_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lead connectors here whose configuration names the broker, whatever their virtual host.
+    def redirect_connectors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Redirect all connectors whose configuration names the broker to this virtual host.
 
         A service need not be changed to be tested: the virtual hosts that it names are all this
         one, and where it has no entry under ``users`` it is the user of this one.
@@ -115,7 +109,7 @@ class OwnVhost:
         monkeypatch.setattr(MQConnector, "mq_credentials", property(mq_credentials))
 
     def unsettled(self) -> list[str]:
-        """Describe the queues with messages that a consumer has got and not settled, after a while.
+        """Wait for deliveries to be settled; describe the queues that still have some.
 
         What is being handled gets time to be settled.
         """
@@ -128,7 +122,7 @@ class OwnVhost:
         return poll(look, lambda found: not found)
 
     def leftovers(self) -> list[str]:
-        """Describe the threads and connections that outlive the test, after a while."""
+        """Wait for threads and connections to end; describe those that are left."""
         return poll(lambda: [*self._left_threads(), *self._left_connections()], lambda all: not all)
 
     def _is_here(self, host: str, port: int) -> bool:

@@ -16,15 +16,15 @@ _INTERVAL = 0.02
 def poll(
     look: Callable[[], Answer], is_enough: Callable[[Answer], object], timeout: float = PATIENCE
 ) -> Answer:
-    """Look again and again until what is seen is enough, or the time is up.
+    """Call a function until its result is enough, or the time is up.
 
     Args:
-        look: looks once.
-        is_enough: whether what was seen ends the wait.
-        timeout: seconds; with 0 it looks once.
+        look: the function.
+        is_enough: whether a result ends the wait.
+        timeout: seconds; with 0 it is called once.
 
     Returns:
-        What was seen last.
+        The last result.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from itertools import islice
 from pathlib import Path
 
 from neon_mq_connector.testing.errors import PrivateBrokerError
@@ -33,18 +34,15 @@ def free_ports(count: int) -> list[int]:
     """
     count_of_all = max(_ephemeral_start() - _LOWEST, 1_000)
     start = random.randrange(count_of_all)
-    found: list[int] = []
-    for step in range(count_of_all):
-        if len(found) == count:
-            return found
-        port = _LOWEST + (start + step) % count_of_all
-        if is_free(port):
-            found.append(port)
-    raise PrivateBrokerError(f"{count} free ports were asked for, {len(found)} were found")
+    ports = (_LOWEST + (start + step) % count_of_all for step in range(count_of_all))
+    found = list(islice(filter(is_free, ports), count))
+    if len(found) < count:
+        raise PrivateBrokerError(f"{count} free ports were asked for, {len(found)} were found")
+    return found
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on a loopback port now."""
+    """Return whether a server could listen on a loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do: connections that ended a moment ago do not make a port unusable.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

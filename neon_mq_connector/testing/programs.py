@@ -40,11 +40,6 @@ class BrokerPrograms:
         """Return the path of `rabbitmq-server`."""
         return self.folder / _SERVER
 
-    @property
-    def ctl(self) -> Path:
-        """Return the path of `rabbitmqctl`."""
-        return self.folder / "rabbitmqctl"
-
     def run_ctl(
         self, arguments: Sequence[str], environment: Mapping[str, str], *, timeout: float
     ) -> str:
@@ -61,7 +56,7 @@ class BrokerPrograms:
         command = " ".join(("rabbitmqctl", *arguments))
         try:
             done = subprocess.run(
-                [self.ctl, "--quiet", *arguments],
+                [self.folder / "rabbitmqctl", "--quiet", *arguments],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -12,8 +12,8 @@ import enum
 import socket
 import struct
 import threading
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Coroutine
-from types import TracebackType
 from typing import Any, TypeVar
 
 from neon_mq_connector.testing.ports import LOOPBACK
@@ -24,9 +24,9 @@ _CHUNK = 65536
 _PATIENCE_SECONDS = 60.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-_GREETING_BYTES = 8
-_FRAME_HEADER_BYTES = 7
-_FRAME_END_BYTES = 1
+#: So much of a frame passes when it is torn: a part of its header.
+_TORN_AFTER = 3
+_FRAME_END = b"\xce"
 
 
 class Direction(enum.Enum):
@@ -36,79 +36,16 @@ class Direction(enum.Enum):
     TO_CLIENT = "to the client"
 
 
-class FrameTracker:
-    """Know where the frames of AMQP end in a stream of bytes.
-
-    Args:
-        greeting: how many bytes come before the first frame; a client says 8.
-    """
-
-    def __init__(self, greeting: int = 0) -> None:
-        self._left = greeting
-        self._header = b""
-
-    def feed(self, data: bytes) -> list[int]:
-        """Take the next bytes of the stream.
-
-        Args:
-            data: the bytes.
-
-        Returns:
-            the positions in them at which a frame has just ended.
-        """
-        ends: list[int] = []
-        position = 0
-        while position < len(data):
-            if self._left == 0:
-                part = data[position : position + _FRAME_HEADER_BYTES - len(self._header)]
-                self._header += part
-                position += len(part)
-                if len(self._header) == _FRAME_HEADER_BYTES:
-                    size = int.from_bytes(self._header[3:], "big")
-                    self._left, self._header = size + _FRAME_END_BYTES, b""
-                continue
-            taken = min(self._left, len(data) - position)
-            position += taken
-            self._left -= taken
-            if self._left == 0:
-                ends.append(position)
-        return ends
-
-
-def middle_of_a_frame(length: int, ends: list[int]) -> int:
-    """Say where to cut bytes so that a frame is torn.
-
-    Args:
-        length: how many bytes there are.
-        ends: where frames end in them.
-
-    Returns:
-        how many of the bytes still go through.
-    """
-    return (ends[0] if ends else length) // 2
-
-
 class _Line:
     """One connection through the proxy; used on the loop's thread only."""
 
-    def __init__(self, near: socket.socket) -> None:
-        self.near = near
-        self.far: socket.socket | None = None
+    def __init__(self) -> None:
+        self.is_connected = False
         self.over = asyncio.Event()
         self.ended = asyncio.Event()
         self.silent = False
         self.torn: Direction | None = None
         self.reset = False
-
-    def close(self) -> None:
-        for end in (self.near, self.far):
-            if end is None:
-                continue
-            if self.reset:
-                with contextlib.suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            end.close()
-        self.ended.set()
 
 
 class FaultProxy:
@@ -126,32 +63,26 @@ class FaultProxy:
     """
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
-        self._target = (LOOPBACK, target_port)
-        self._listener: socket.socket | None = self._listen(port)
+        self._target_port = target_port
+        listener = socket.create_server((LOOPBACK, port))
         self.host = LOOPBACK
-        self.port: int = self._listener.getsockname()[1]
+        self.port: int = listener.getsockname()[1]
         self.accepted = 0
         self._swallows_new = False
         self._latency = 0.0
         self._rate: float | None = None
         self._lines: set[_Line] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._acceptor: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy")
         self._thread.daemon = True
         self._thread.start()
-        self._do(self._accept_again)
+        self._do(lambda: self._listen(listener))
 
     def __enter__(self) -> FaultProxy:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- any thread: faults --------------------------------------------------------------------
@@ -199,7 +130,7 @@ class FaultProxy:
         self._rate = bytes_per_second
 
     def tear(self, direction: Direction = Direction.TO_BROKER) -> int:
-        """Reset each connection in the middle of the next frame that goes this way.
+        """Reset each connection within the next frame that goes this way.
 
         Returns:
             how many connections wait for that frame.
@@ -224,13 +155,12 @@ class FaultProxy:
         async def restore() -> None:
             self._swallows_new = False
             self._latency, self._rate = 0.0, None
-            lost = [line for line in self._lines if line.silent or line.far is None]
+            lost = [line for line in self._lines if line.silent or not line.is_connected]
             for line in self._lines:
                 line.torn = None
             await self._end(lost, reset=True)
-            if self._listener is None:
-                self._listener = self._listen(self.port)
-                await self._accept_again()
+            if self._server is None:
+                await self._listen(socket.create_server((LOOPBACK, self.port)))
 
         self._do(restore)
 
@@ -254,34 +184,13 @@ class FaultProxy:
 
     # -- the loop's thread ---------------------------------------------------------------------
 
-    @staticmethod
-    def _listen(port: int) -> socket.socket:
-        listener = socket.create_server((LOOPBACK, port), backlog=128)
-        listener.setblocking(False)
-        return listener
-
-    async def _accept_again(self) -> None:
-        assert self._listener is not None
-        self._acceptor = asyncio.create_task(self._accept(self._listener))
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            near, _ = await loop.sock_accept(listener)
-            self.accepted += 1
-            task = asyncio.create_task(self._serve(_Line(near)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _listen(self, listener: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._serve, sock=listener)
 
     async def _stop_listening(self) -> None:
-        acceptor, self._acceptor = self._acceptor, None
-        listener, self._listener = self._listener, None
-        if acceptor is None or listener is None:
-            return
-        acceptor.cancel()
-        await asyncio.gather(acceptor, return_exceptions=True)
-        await asyncio.sleep(0)
-        listener.close()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     async def _end_all(self, *, reset: bool) -> int:
         return await self._end(list(self._lines), reset=reset)
@@ -295,71 +204,72 @@ class FaultProxy:
             await line.ended.wait()
         return len(lines)
 
-    async def _serve(self, line: _Line) -> None:
+    async def _serve(self, near_reader: StreamReader, near: StreamWriter) -> None:
+        self.accepted += 1
+        line = _Line()
         self._lines.add(line)
-        line.near.setblocking(False)
+        ends = [near]
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(line.over.wait())]
         try:
             if not self._swallows_new:
-                far = await self._connect()
-                if far is None:
-                    return
-                line.far = far
+                far_reader, far = await asyncio.open_connection(LOOPBACK, self._target_port)
+                ends.append(far)
+                line.is_connected = True
                 for direction, source, sink in (
-                    (Direction.TO_BROKER, line.near, far),
-                    (Direction.TO_CLIENT, far, line.near),
+                    (Direction.TO_BROKER, near_reader, far),
+                    (Direction.TO_CLIENT, far_reader, near),
                 ):
                     tasks.append(asyncio.create_task(self._pump(line, direction, source, sink)))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            pass  # the broker is away
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # the loop forgets a socket one round after the task that used it: only then may the
-            # number of its file be given to another
-            await asyncio.sleep(0)
+            for end in ends:
+                await self._close(end, reset=line.reset)
             self._lines.discard(line)
-            line.close()
+            line.ended.set()
 
-    async def _connect(self) -> socket.socket | None:
-        far = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        far.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(far, self._target)
-        except OSError:
-            far.close()
-            return None
-        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return far
+    @staticmethod
+    async def _close(end: StreamWriter, *, reset: bool) -> None:
+        with contextlib.suppress(OSError):
+            if reset:
+                end.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+                )
+            end.transport.abort()
+            await end.wait_closed()
 
     async def _pump(
-        self, line: _Line, direction: Direction, source: socket.socket, sink: socket.socket
+        self, line: _Line, direction: Direction, source: StreamReader, sink: StreamWriter
     ) -> None:
-        loop = asyncio.get_running_loop()
-        frames = FrameTracker(_GREETING_BYTES if direction is Direction.TO_BROKER else 0)
+        sink.transport.set_write_buffer_limits(0)  # what was drained is with the kernel
         with contextlib.suppress(OSError):
-            while data := await loop.sock_recv(source, _CHUNK):
-                ends = frames.feed(data)
+            while data := await source.read(_CHUNK):
                 if self._latency and not line.silent:
                     await asyncio.sleep(self._latency)
                 if line.silent:
                     continue
                 if line.torn is direction:
-                    await loop.sock_sendall(sink, data[: middle_of_a_frame(len(data), ends)])
                     line.reset = True
+                    # if this begins within a frame, it is not to end with it
+                    data = data[:_TORN_AFTER].removesuffix(_FRAME_END)
+                await self._forward(line, direction, sink, data)
+                if line.reset:
                     return
-                await self._forward(sink, data)
         if line.silent:
             await line.over.wait()
 
-    async def _forward(self, sink: socket.socket, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
+    async def _forward(
+        self, line: _Line, direction: Direction, sink: StreamWriter, data: bytes
+    ) -> None:
         rate = self._rate
-        if rate is None:
-            await loop.sock_sendall(sink, data)
-            return
-        step = max(1, int(rate / 20))
+        step = max(1, len(data) if rate is None else int(rate / 20))
         for start in range(0, len(data), step):
             part = data[start : start + step]
-            await asyncio.sleep(len(part) / rate)
-            await loop.sock_sendall(sink, part)
+            if rate is not None:
+                await asyncio.sleep(len(part) / rate)
+            sink.write(part)
+            await sink.drain()

@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Note which tests have failed: of those, what they leave behind is not complained about."""
+    """Note which tests have failed: what those leave behind is not reported."""
     outcome = yield
     if outcome.get_result().failed:
         item.stash[_FAILED] = True
@@ -59,27 +59,27 @@ def mq_broker(request: pytest.FixtureRequest) -> Iterator[OwnBroker]:
 def _mq_vhost(
     request: pytest.FixtureRequest, mq_broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OwnVhost]:
-    """The virtual host of the test: the first to come and the last to go."""
+    """The virtual host of the test: made before all else and removed last."""
     from neon_mq_connector.testing.own_vhost import OwnVhost
 
     own = OwnVhost(mq_broker)
     own.create()
-    own.lead_here(monkeypatch)
+    own.redirect_connectors(monkeypatch)
     with own.closing:
         yield own
-    if own.is_up:
+    if own.broker.running:
         try:
             left = [] if _has_failed(request) else own.leftovers()
         finally:
             own.remove()
-        _complain("the test has left behind", left)
+        _fail_if_any("the test has left behind", left)
 
 
 @pytest.fixture
 def mq_config(
     _mq_vhost: OwnVhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """The configuration of services and clients; those without one of their own find it, too."""
+    """The configuration of services and clients, also for those that have none of their own."""
     user = {"user": _mq_vhost.user, "password": _mq_vhost.password}
     broker = _mq_vhost.broker
     config = {"server": broker.host, "port": broker.port, "users": {_CLIENT: user}}
@@ -110,13 +110,13 @@ def mq_service(
     """Start services: `mq_service(Greeter)`. They are stopped after the test."""
     from neon_mq_connector.testing.services import RunningServices
 
-    services = RunningServices(_mq_vhost, mq_config)
+    services = RunningServices(mq_config)
     yield services
     _mq_vhost.end_faults()
-    ask = _mq_vhost.is_up and not _has_failed(request)
+    ask = _mq_vhost.broker.running and not _has_failed(request)
     unsettled = _mq_vhost.unsettled() if ask else []
     services.stop()
-    _complain("messages were delivered and not settled", unsettled)
+    _fail_if_any("messages were delivered and not settled", unsettled)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def mq_proxy(_mq_vhost: OwnVhost) -> FaultProxy:
     from neon_mq_connector.testing.proxy import FaultProxy
 
     proxy = _mq_vhost.closing.enter_context(FaultProxy(_mq_vhost.broker.port))
-    _mq_vhost.lead_through(proxy)
+    _mq_vhost.add_proxy(proxy)
     return proxy
 
 
@@ -149,6 +149,6 @@ def _has_failed(request: pytest.FixtureRequest) -> bool:
     return bool(request.node.stash.get(_FAILED, False))
 
 
-def _complain(what: str, found: list[str]) -> None:
+def _fail_if_any(what: str, found: list[str]) -> None:
     if found:
         pytest.fail(f"{what}: {', '.join(found)}", pytrace=False)

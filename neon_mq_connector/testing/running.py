@@ -6,7 +6,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -35,7 +34,7 @@ class BrokerAddress:
 
 
 class RunningBroker:
-    """Reach a broker that somebody else has started.
+    """A running broker, started by whatever program.
 
     Args:
         address: of the broker.
@@ -88,7 +87,7 @@ class RunningBroker:
 
     @property
     def management(self) -> ManagementClient:
-        """Return a client for all that has no method here."""
+        """Return a client of the management interface."""
         return ManagementClient(self.management_url, self.username, self.password)
 
     def create_vhost(self, name: str, *, users: Iterable[str] = ()) -> None:
@@ -149,17 +148,17 @@ class OwnBroker(RunningBroker, ABC):
         #: held while the broker starts or ends
         self._lock = threading.RLock()
 
+    def __repr__(self) -> str:
+        where = f" on port {self.port}" if self.running else ""
+        kind = ", refusing transient queues" if self.refuse_transient else ""
+        return f"<{type(self).__name__}{where}{kind}: {'up' if self.running else 'down'}>"
+
     def __enter__(self: Self) -> Self:
         """Start the broker."""
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it for good."""
         self.close()
 

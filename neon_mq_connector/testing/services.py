@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from typing import Any, TypeVar, overload
 
+from neon_mq_connector.aio.loops import LoopThread
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.testing.own_vhost import OwnVhost
 from neon_mq_connector.testing.polling import poll
 from neon_mq_connector.testing.proxy import FaultProxy
 
@@ -24,15 +23,14 @@ class RunningServices:
     """Run services; the fixture `mq_service`.
 
     Args:
-        own: the virtual host.
         config: what services get as their configuration.
     """
 
-    def __init__(self, own: OwnVhost, config: Mapping[str, Any]) -> None:
-        self._own = own
+    def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
         self._running = ExitStack()
-        self._loop: _LoopThread | None = None
+        #: for services whose methods are coroutines
+        self._loop = LoopThread("async-services")
 
     @overload
     def __call__(
@@ -63,9 +61,9 @@ class RunningServices:
                 '{**mq_config, "port": mq_proxy.port}'
             )
         if inspect.iscoroutinefunction(made.run):
-            loop = self._running_loop()
-            self._running.callback(lambda: loop.run(made.stop(), _STOP_TIMEOUT))
-            loop.run(made.run(mq_timeout=_START_TIMEOUT), 2 * _START_TIMEOUT)
+            self._loop.start(_START_TIMEOUT)
+            self._running.callback(lambda: self._wait_for(made.stop(), _STOP_TIMEOUT))
+            self._wait_for(made.run(mq_timeout=_START_TIMEOUT), 2 * _START_TIMEOUT)
         else:
             self._running.callback(lambda: made.stop())
             _run(made)
@@ -75,46 +73,24 @@ class RunningServices:
 
     def stop(self) -> None:
         """Stop all services, the last one first; if one raises, the others are stopped too."""
-        self._running.close()
+        try:
+            self._running.close()
+        finally:
+            self._loop.stop(_STOP_TIMEOUT)
 
-    def _running_loop(self) -> _LoopThread:
-        if self._loop is None:
-            self._loop = _LoopThread()
-            self._running.callback(self._loop.close)
-        return self._loop
-
-
-class _LoopThread:
-    """An event loop in a thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="async-services", daemon=True
-        )
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, None], timeout: float) -> None:
-        """Run a coroutine to its end."""
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
-
-    def close(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_TIMEOUT)
-        self._loop.close()
+    def _wait_for(self, work: Coroutine[Any, Any, None], timeout: float) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop.loop).result(timeout)
 
 
 def _make(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
     parameters = inspect.signature(factory).parameters
-    own = {**config}
     if "config" in parameters:
-        return factory(config=own)
-    return factory(own) if parameters else factory()
+        return factory(config={**config})
+    return factory({**config}) if parameters else factory()
 
 
 def _run(service: MQConnector) -> None:
-    """Run a service; its threads are not to keep the process from ending if it does not stop."""
+    """Run a service, with daemon threads where it lets us."""
     kinds = {each.kind for each in inspect.signature(service.run).parameters.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
         service.run(mq_timeout=_START_TIMEOUT, daemonize_consumers=True)

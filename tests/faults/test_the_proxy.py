@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from neon_mq_connector.testing.proxy import Direction, FaultProxy, FrameTracker, middle_of_a_frame
+from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.support.accounting import Ledger
 
 _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -111,17 +111,6 @@ def test_a_frame_is_torn(line: FaultProxy) -> None:
                 received += part
             pytest.fail("the stream ended in good order")
         assert len(received) < 8
-
-
-def test_frames_are_followed_however_they_are_cut_up() -> None:
-    frames = FrameTracker(greeting=8)
-    stream = b"AMQP\x00\x00\x09\x01" + b"\x01\x00\x01\x00\x00\x00\x03abc\xce" + _HEARTBEAT_FRAME
-    ends = []
-    for position in range(len(stream)):
-        ends += [position + 1 for _ in frames.feed(stream[position : position + 1])]
-    assert ends == [8, 19, 27]
-    assert FrameTracker(greeting=8).feed(stream) == [8, 19, 27]
-    assert middle_of_a_frame(27, [8, 19, 27]) == 4
 
 
 def test_the_account_says_what_is_lost() -> None:

@@ -1,4 +1,7 @@
-"""What RabbitMQ checks of the arguments of queues and consumers, with its texts."""
+"""What RabbitMQ checks of the arguments of queues and consumers, with its texts.
+
+What is wrong raises an `AMQPError` whose text names the argument.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,15 @@ from neon_mq_connector.testing.embedded.tables import Field, Table
 CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
 
 _LONGEST_TIME = 315_360_000_000
-_COMMON = (
-    "x-expires",
-    "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
-    "x-single-active-consumer",
-    "x-queue-type",
-    "x-queue-leader-locator",
-)
 #: The arguments that each type of queue knows, in the order in which they are compared.
 _KNOWN = {
     CLASSIC: (
-        *_COMMON[:6],
+        "x-expires",
+        "x-message-ttl",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-max-length",
+        "x-max-length-bytes",
         "x-max-priority",
         "x-overflow",
         "x-queue-mode",
@@ -61,8 +57,10 @@ _OF_STREAMS = (
 )
 _ALL = frozenset((*_KNOWN[CLASSIC], *_KNOWN[QUORUM], *_OF_STREAMS))
 
-#: Finds what is wrong with an argument; the problem is a term as Erlang prints it.
+#: Returns what is wrong with an argument, given all of them: a term as Erlang prints it.
 _Check = Callable[[Field, Table], str | None]
+#: Whether a number is not allowed, and what is wrong with it.
+_Limit = tuple[Callable[[int], bool], str]
 
 
 def check_queue_arguments(what: str, arguments: Table) -> str:
@@ -74,11 +72,8 @@ def check_queue_arguments(what: str, arguments: Table) -> str:
 
     Returns:
         The type of the queue.
-
-    Raises:
-        AMQPError: 406, the text names the argument.
     """
-    _run(what, arguments, {"x-queue-type": _queue_type})
+    _run(what, arguments, {"x-queue-type": _QUEUE_TYPE})
     kind = queue_type(arguments)
     if kind == STREAM:
         raise AMQPError(540, f"{what} cannot be a stream: this broker has no streams")
@@ -93,12 +88,8 @@ def check_queue_arguments(what: str, arguments: Table) -> str:
 
 
 def check_consumer_arguments(what: str, arguments: Table) -> None:
-    """Check the arguments of a consumer.
-
-    Raises:
-        AMQPError: 406, the text names the argument.
-    """
-    _run(what, arguments, {"x-priority": _integer})
+    """Check the arguments of a consumer."""
+    _run(what, arguments, {"x-priority": _integer()})
 
 
 def queue_type(arguments: Table) -> str:
@@ -108,21 +99,13 @@ def queue_type(arguments: Table) -> str:
 
 
 def check_same_arguments(what: str, kind: str, present: Table, asked: Table) -> None:
-    """Check that a declaration has the arguments of the queue that is there.
-
-    Raises:
-        AMQPError: 406, the text has both values.
-    """
+    """Check that a declaration has the arguments of the queue that is there."""
     for name in _KNOWN[kind]:
         check_same_argument(what, name, present.get(name), asked.get(name))
 
 
 def check_same_argument(what: str, name: str, present: Field | None, asked: Field | None) -> None:
-    """Check that one argument is the same in a declaration and in what is there.
-
-    Raises:
-        AMQPError: 406, the text has both values.
-    """
+    """Check that one argument is the same in a declaration and in what is there."""
     if present is None and asked is None:
         return
     if present is not None and asked is not None:
@@ -134,11 +117,7 @@ def check_same_argument(what: str, name: str, present: Field | None, asked: Fiel
 
 
 def check_same(what: str, name: str, present: object, asked: object) -> None:
-    """Check that a property is the same in a declaration and in what is there.
-
-    Raises:
-        AMQPError: 406, the text has both values.
-    """
+    """Check that a property is the same in a declaration and in what is there."""
     if present != asked or type(present) is not type(asked):
         raise _inequivalent(what, name, f"'{_shown(asked)}'", f"'{_shown(present)}'")
 
@@ -167,100 +146,59 @@ def _run(what: str, arguments: Table, checks: dict[str, _Check]) -> None:
             raise AMQPError(406, f"invalid arg '{name}' for {what}: {problem}")
 
 
-def _queue_type(field: Field, _: Table) -> str | None:
-    if field.type != "longstr":
-        return _unacceptable(field)
-    if field.value in (CLASSIC, QUORUM, STREAM):
-        return None
-    return f"\"unsupported queue type '{field.value}'\""
-
-
-def _integer(field: Field, _: Table) -> str | None:
-    return None if field.is_integer else f'"expected integer, got {field.type}"'
-
-
-def _not_negative(field: Field, arguments: Table) -> str | None:
-    problem = _integer(field, arguments)
-    if problem is None and field.value < 0:
-        return f"{{value_negative,{field.value}}}"
-    return problem
-
-
-def _time(field: Field, arguments: Table) -> str | None:
-    problem = _not_negative(field, arguments)
-    if problem is None and field.value > _LONGEST_TIME:
-        return f"{{value_too_large,{field.value}}}"
-    return problem
-
-
-def _expires(field: Field, arguments: Table) -> str | None:
-    if field.is_integer and field.value == 0:
-        return "{value_zero,0}"
-    return _time(field, arguments)
-
-
-def _priority(field: Field, arguments: Table) -> str | None:
-    problem = _not_negative(field, arguments)
-    if problem is None and field.value > 255:
-        return f"{{max_value_exceeded,{field.value}}}"
-    return problem
-
-
-def _text(field: Field, _: Table) -> str | None:
-    return None if field.type == "longstr" else _unacceptable(field)
-
-
-def _dead_letter_key(field: Field, arguments: Table) -> str | None:
-    if field.type != "longstr":
-        return _unacceptable(field)
-    return None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx_defined"
-
-
-def _boolean(field: Field, _: Table) -> str | None:
-    return None if field.type == "bool" else _unacceptable(field)
-
-
-def _one_of(problem: str, *allowed: str) -> _Check:
+def _of_type(type: str) -> _Check:
     def check(field: Field, _: Table) -> str | None:
-        if field.type != "longstr":
-            return _unacceptable(field)
-        return None if field.value in allowed else problem.format(field.value)
+        return None if field.type == type else f"{{unacceptable_type,{field.type}}}"
 
     return check
 
 
-def _version(field: Field, arguments: Table) -> str | None:
-    problem = _not_negative(field, arguments)
-    if problem is None and field.value not in (1, 2):
-        return f"\"unsupported queue version '{field.value}'\""
-    return problem
+def _integer(*limits: _Limit) -> _Check:
+    def check(field: Field, _: Table) -> str | None:
+        if not field.is_integer:
+            return f'"expected integer, got {field.type}"'
+        problems = (problem for is_wrong, problem in limits if is_wrong(field.value))
+        return next(problems, "").format(field.value) or None
+
+    return check
 
 
-def _group_size(field: Field, arguments: Table) -> str | None:
-    problem = _not_negative(field, arguments)
-    return "{value_zero,0}" if problem is None and field.value == 0 else problem
+def _one_of(problem: str, *allowed: str) -> _Check:
+    def check(field: Field, arguments: Table) -> str | None:
+        unknown = None if field.value in allowed else problem.format(field.value)
+        return _TEXT(field, arguments) or unknown
+
+    return check
 
 
-def _unacceptable(field: Field) -> str:
-    return f"{{unacceptable_type,{field.type}}}"
+def _dead_letter_key(field: Field, arguments: Table) -> str | None:
+    without = None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx_defined"
+    return _TEXT(field, arguments) or without
 
 
+_TEXT = _of_type("longstr")
+_QUEUE_TYPE = _one_of("\"unsupported queue type '{}'\"", CLASSIC, QUORUM, STREAM)
+_NEGATIVE: _Limit = (lambda value: value < 0, "{{value_negative,{}}}")
+_ZERO: _Limit = (lambda value: value == 0, "{{value_zero,0}}")
+_TOO_LONG: _Limit = (lambda value: value > _LONGEST_TIME, "{{value_too_large,{}}}")
 _CHECKS: dict[str, _Check] = {
-    "x-expires": _expires,
-    "x-message-ttl": _time,
-    "x-dead-letter-exchange": _text,
+    "x-expires": _integer(_ZERO, _NEGATIVE, _TOO_LONG),
+    "x-message-ttl": _integer(_NEGATIVE, _TOO_LONG),
+    "x-dead-letter-exchange": _TEXT,
     "x-dead-letter-routing-key": _dead_letter_key,
     "x-dead-letter-strategy": _one_of("invalid_dlx_strategy", "at-most-once", "at-least-once"),
-    "x-max-length": _not_negative,
-    "x-max-length-bytes": _not_negative,
-    "x-max-in-memory-length": _not_negative,
-    "x-max-in-memory-bytes": _not_negative,
-    "x-max-priority": _priority,
+    "x-max-length": _integer(_NEGATIVE),
+    "x-max-length-bytes": _integer(_NEGATIVE),
+    "x-max-in-memory-length": _integer(_NEGATIVE),
+    "x-max-in-memory-bytes": _integer(_NEGATIVE),
+    "x-max-priority": _integer(_NEGATIVE, (lambda value: value > 255, "{{max_value_exceeded,{}}}")),
     "x-overflow": _one_of("invalid_overflow", "drop-head", "reject-publish", "reject-publish-dlx"),
     "x-queue-mode": _one_of("\"unsupported queue mode '{}'\"", "default", "lazy"),
-    "x-queue-version": _version,
-    "x-single-active-consumer": _boolean,
-    "x-quorum-initial-group-size": _group_size,
+    "x-queue-version": _integer(
+        _NEGATIVE, (lambda value: value not in (1, 2), "\"unsupported queue version '{}'\"")
+    ),
+    "x-single-active-consumer": _of_type("bool"),
+    "x-quorum-initial-group-size": _integer(_NEGATIVE, _ZERO),
     "x-queue-leader-locator": _one_of(
         "invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders"
     ),

@@ -65,11 +65,6 @@ class EmbeddedBroker(OwnBroker):
         #: ends the server when this object is forgotten
         self._finalizer: weakref.finalize[..., EmbeddedBroker] | None = None
 
-    def __repr__(self) -> str:
-        kind = ", refusing transient queues" if self.refuse_transient else ""
-        state = "up" if self.running else "down"
-        return f"<EmbeddedBroker on port {self._port}{kind}: {state}>"
-
     # --- the broker's life
 
     def start(self, timeout: float = 10.0) -> None:
@@ -121,7 +116,7 @@ class EmbeddedBroker(OwnBroker):
 
     @property
     def running(self) -> bool:
-        """Tell whether the broker is there."""
+        """Whether the broker runs."""
         return self._server is not None and self._server.running
 
     # --- where it is
@@ -135,7 +130,7 @@ class EmbeddedBroker(OwnBroker):
 
     @property
     def management(self) -> EmbeddedManagement:
-        """Return what has a method for all that has none here; its answers are never late."""
+        """Return a management client; its figures are never late."""
         if self._node is None:
             raise self._not_started()
         return EmbeddedManagement(self._node, self._username, self._running_server)
@@ -148,7 +143,7 @@ class EmbeddedBroker(OwnBroker):
         The last 100,000 events of the broker are kept, fewer where the messages are large. A queue
         that was deleted, or was there before a restart, is remembered too.
         """
-        return self._call(lambda node, _: node.history.of(vhost, queue))
+        return self._call(lambda server: server.node.history.of(vhost, queue))
 
     # --- time
 
@@ -166,8 +161,8 @@ class EmbeddedBroker(OwnBroker):
             ValueError: it is less than 0, or more than that.
         """
 
-        def advance(node: Node, server: Server) -> None:
-            node.clock.advance(seconds)
+        def advance(server: Server) -> None:
+            server.node.clock.advance(seconds)
             server.check_timeouts()
 
         self._call(advance)
@@ -185,7 +180,7 @@ class EmbeddedBroker(OwnBroker):
         """
         if resource not in _RESOURCES:
             raise ValueError(f"{resource!r} is no alarm: use one of {', '.join(_RESOURCES)}")
-        self._call(lambda node, _: node.faults.alarms.add(resource))
+        self._call(lambda server: server.node.faults.alarms.add(resource))
 
     def unblock(self) -> None:
         """End all alarms; blocked connections go on where they were.
@@ -193,11 +188,7 @@ class EmbeddedBroker(OwnBroker):
         In real life: consumers have emptied the queues, or an operator has freed disk space.
         """
 
-        def unblock(node: Node, server: Server) -> None:
-            node.faults.alarms.clear()
-            server.check_alarms()
-
-        self._call(unblock)
+        self._call(lambda server: server.node.faults.alarms.clear())
 
     def close_connections(self, vhost: str | None = None) -> None:
         """Close connections from the broker's side: clients are told 320.
@@ -208,7 +199,7 @@ class EmbeddedBroker(OwnBroker):
             vhost: only those of this virtual host.
         """
 
-        def close(_: Node, server: Server) -> None:
+        def close(server: Server) -> None:
             for each in server.connections(vhost):
                 each.fail(AMQPError(320, "Closed via management plugin"))
 
@@ -224,25 +215,25 @@ class EmbeddedBroker(OwnBroker):
             vhost: only those of this virtual host.
         """
 
-        def drop(_: Node, server: Server) -> None:
+        def drop(server: Server) -> None:
             for each in server.connections(vhost):
                 server.reset(each)
 
         self._call(drop)
 
     def refuse_connections(self) -> None:
-        """Let new connections be refused, until `accept_connections`; those that are there stay.
+        """Refuse new connections until `accept_connections`; open ones stay.
 
         In real life: the listener is down, the node is in maintenance mode, or it is starting.
         """
-        self._call(lambda _, server: server.refuse())
+        self._call(lambda server: server.refuse())
 
     def accept_connections(self) -> None:
         """Take new connections again."""
-        self._call(lambda _, server: server.accept())
+        self._running_server().accept()
 
     def lose_confirms(self, count: int = 1) -> None:
-        """Let the next confirms to publishers get lost; the messages are taken all the same.
+        """Lose the next confirms to publishers; their messages are taken all the same.
 
         In real life: the connection breaks after the broker has a message and before the publisher
         knows, the case in which sending again makes a duplicate.
@@ -250,10 +241,10 @@ class EmbeddedBroker(OwnBroker):
         Args:
             count: how many.
         """
-        self._call(lambda node, _: setattr(node.faults, "lost_confirms", count))
+        self._call(lambda server: server.node.faults.counts.update({"lost confirm": count}))
 
     def deliver_twice(self, count: int = 1) -> None:
-        """Let the next messages that consumers get be delivered once more, marked as redelivered.
+        """Deliver the next messages to consumers twice, the second time as redelivered.
 
         In real life: the connection breaks after a consumer has done its work and before its ack
         arrives.
@@ -261,7 +252,7 @@ class EmbeddedBroker(OwnBroker):
         Args:
             count: how many messages.
         """
-        self._call(lambda node, _: setattr(node.faults, "repetitions", count))
+        self._call(lambda server: server.node.faults.counts.update({"repetition": count}))
 
     def delay(self, seconds: float) -> None:
         """Send everything so much later than usual; 0 ends that.
@@ -272,22 +263,21 @@ class EmbeddedBroker(OwnBroker):
             seconds: by the real clock.
         """
 
-        def delay(node: Node, server: Server) -> None:
-            node.faults.delay = seconds
-            server.send_pending()
+        def delay(server: Server) -> None:
+            server.node.faults.delay = seconds
+            server.send_delayed()
 
         self._call(delay)
 
     def end_faults(self) -> None:
         """End all faults, those included that were asked for and have not happened yet."""
 
-        def end(node: Node, server: Server) -> None:
-            node.faults.clear()
-            server.check_alarms()
-            server.accept()
-            server.send_pending()
+        def end(server: Server) -> None:
+            server.node.faults.clear()
+            server.send_delayed()
 
         self._call(end)
+        self.accept_connections()
 
     # --- inside
 
@@ -306,11 +296,9 @@ class EmbeddedBroker(OwnBroker):
             if self._finalizer is not None:
                 self._finalizer.detach()
 
-    def _call(self, action: Callable[[Node, Server], Answer]) -> Answer:
+    def _call(self, action: Callable[[Server], Answer]) -> Answer:
         server = self._running_server()
-        node = self._node
-        assert node is not None
-        return server.call(lambda: action(node, server))
+        return server.call(lambda: action(server))
 
     def _running_server(self) -> Server:
         server = self._server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
-from typing import Protocol
 
 from pika.amqp_object import Method as Reply
 from pika.spec import Basic, Confirm, Queue, Tx
@@ -21,29 +20,16 @@ from neon_mq_connector.testing.embedded.consuming import (
     Delivery,
     Subscription,
 )
-from neon_mq_connector.testing.embedded.content import Content, unexpected_frame
+from neon_mq_connector.testing.embedded.content import Content
 from neon_mq_connector.testing.embedded.declaring import Declaring
-from neon_mq_connector.testing.embedded.errors import AMQPError
-from neon_mq_connector.testing.embedded.frames import method_frame
-from neon_mq_connector.testing.embedded.methods import (
-    ACCESS_REQUEST,
-    Method,
-    decode_method,
-    split_index,
-)
-from neon_mq_connector.testing.embedded.names import unique_name
-from neon_mq_connector.testing.embedded.publishing import (
-    REPLY_TO_NAME,
-    Publishing,
-    Routed,
-)
+from neon_mq_connector.testing.embedded.errors import AMQPError, unexpected_frame
+from neon_mq_connector.testing.embedded.frames import FrameWriter
+from neon_mq_connector.testing.embedded.methods import Method, decode_method
+from neon_mq_connector.testing.embedded.publishing import REPLY_TO_NAME, Publishing, Routed
 from neon_mq_connector.testing.embedded.users import User
-from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
+from neon_mq_connector.testing.embedded.virtual_host import VirtualHost, unique_name
 
 _PUBLISH = struct.pack(">I", Basic.Publish.INDEX)
-_ACK = struct.pack(">I", Basic.Ack.INDEX)
-_ACK_SIZE = 13
-_ack_arguments = struct.Struct(">QB").unpack_from
 
 
 class ChannelState(enum.Enum):
@@ -52,38 +38,11 @@ class ChannelState(enum.Enum):
     NEW = "new"
     OPEN = "open"
     CLOSING = "closing"
-
-
-class Link(Protocol):
-    """What a channel needs of its connection.
-
-    Attributes:
-        user: who is connected.
-        vhost: the virtual host.
-        frame_max: the largest frame that was negotiated.
-        notifies_cancel: whether the client wants to know when a queue of its consumers is gone.
-    """
-
-    user: User
-    vhost: VirtualHost
-    frame_max: int
-    notifies_cancel: bool
-
-    def send(self, data: bytes) -> None:
-        """Send bytes to the client."""
-
-    def closed(self, channel: Channel) -> None:
-        """Take note that a channel has ended."""
-
-    def published(self) -> None:
-        """Take note that a message came."""
-
-    def has_confirms(self, channel: Channel) -> None:
-        """Take note that `flush` is to be called when all that came is handled."""
+    CLOSED = "closed"
 
 
 class _Transaction:
-    """What is to be done when a transaction is committed."""
+    """What a commit performs."""
 
     def __init__(self) -> None:
         self.messages: list[Routed] = []
@@ -94,20 +53,29 @@ class Channel:
     """A channel of a connection.
 
     Args:
-        number: its number.
-        link: the connection.
+        writer: sends frames to the client.
+        vhost: the virtual host.
+        user: who is connected.
+        owner: what exclusive queues belong to: the connection.
+        notifies_cancel: whether the client wants to know when a queue of its consumers is gone.
     """
 
-    def __init__(self, number: int, link: Link) -> None:
-        self.number = number
+    def __init__(
+        self,
+        writer: FrameWriter,
+        vhost: VirtualHost,
+        user: User,
+        *,
+        owner: object,
+        notifies_cancel: bool,
+    ) -> None:
+        self.number = writer.channel
         self.state = ChannelState.NEW
-        self.publishing = Publishing(number, link.vhost, link.user, link.send, link.frame_max)
-        self.consuming = Consuming(
-            number, link.send, link.frame_max, notifies_cancel=link.notifies_cancel
-        )
-        self._declaring = Declaring(link.vhost, link.user, link)
-        self._link = link
-        self._vhost = link.vhost
+        self.publishing = Publishing(writer, vhost, user)
+        self.consuming = Consuming(writer, notifies_cancel=notifies_cancel)
+        self._declaring = Declaring(vhost, user, owner)
+        self._send = writer.method
+        self._vhost = vhost
         self._content: Content | None = None
         self._transaction: _Transaction | None = None
 
@@ -119,59 +87,51 @@ class Channel:
         Raises:
             AMQPError: the channel or the connection is to be closed.
         """
-        index = payload[:4]
         if self._content is not None:
             raise unexpected_frame()
-        if self.state is ChannelState.OPEN:
-            if index == _PUBLISH:
-                self._content = Content(payload[4:])
-                return
-            if index == _ACK and len(payload) == _ACK_SIZE:
-                tag, bits = _ack_arguments(payload, 4)
-                self._settle(tag, bits & 1 != 0, ACK, Basic.Ack.INDEX)
-                return
-        method = decode_method(payload)
-        try:
-            self._handle(method)
-        except AMQPError as error:
-            error.method = error.method or split_index(method.index)
-            raise
+        if self.state is ChannelState.OPEN and payload[:4] == _PUBLISH:
+            self._content = Content(payload)
+        else:
+            self._handle(decode_method(payload))
 
-    def receive_content(self, payload: bytes, *, is_header: bool) -> None:
+    def receive_content(self, payload: bytes, *, is_header: bool) -> bool:
         """Handle a content header frame or a body frame.
+
+        Returns:
+            Whether a message was published: it has all its frames.
 
         Raises:
             AMQPError: the channel or the connection is to be closed.
         """
         content = self._content
         if self.state is ChannelState.CLOSING:
-            return
+            return False
         if content is None:
             raise unexpected_frame()
         if is_header:
             content.add_header(payload)
         else:
             content.add_body(payload)
-        if content.is_complete:
-            self._content = None
-            self._publish(content)
+        if not content.is_complete:
+            return False
+        self._content = None
+        self._publish(content)
+        return True
 
     # --- the channel's life
 
     def flush(self) -> None:
         """Send the confirms of what has been published."""
-        if self.publishing.has_confirms:
-            self.publishing.send_confirms()
+        self.publishing.send_confirms()
 
     def fail(self, error: AMQPError) -> None:
         """Close the channel because of an error, and wait for the client to agree."""
         self.flush()
         self.release()
-        class_id, method_id = error.method or (0, 0)
-        self._send(ChannelClass.Close(error.code, error.text, class_id, method_id))
+        self._send(ChannelClass.Close(*error.close_arguments))
 
     def release(self) -> None:
-        """Let go of everything that the channel has."""
+        """Release everything that the channel has in the broker."""
         self.state = ChannelState.CLOSING
         self._content = None
         self._forget_reply_address()
@@ -184,7 +144,7 @@ class Channel:
     def _handle(self, method: Method) -> None:
         if self.state is ChannelState.CLOSING:
             if method.index == ChannelClass.CloseOk.INDEX:
-                self._link.closed(self)
+                self.state = ChannelState.CLOSED
             elif method.index == ChannelClass.Close.INDEX:
                 self._send(ChannelClass.CloseOk())
             return
@@ -211,17 +171,13 @@ class Channel:
 
     def _close(self, method: Method) -> None:
         self.release()
-        self._link.closed(self)
+        self.state = ChannelState.CLOSED
         self._send(ChannelClass.CloseOk())
 
     def _flow(self, method: Method) -> None:
         if not method.active:
             raise AMQPError(540, "active=false")
         self._send(ChannelClass.FlowOk(active=True))
-
-    def _access_request(self, method: Method) -> None:
-        # pika has no class for a reply that nobody has needed since AMQP 0-8
-        self._link.send(struct.pack(">BHIIHB", 1, self.number, 6, ACCESS_REQUEST + 1, 1, 0xCE))
 
     def _qos(self, method: Method) -> None:
         if method.prefetch_size:
@@ -236,7 +192,7 @@ class Channel:
     def _consume(self, method: Method) -> None:
         tag = method.consumer_tag
         subscriptions = self.consuming.subscriptions
-        name = self._declaring.named(method.queue)
+        name = self._declaring.queue_name(method.queue)
         if tag in subscriptions:
             raise AMQPError(530, f"attempt to reuse consumer tag '{tag}'")
         if name == REPLY_TO_NAME:
@@ -265,7 +221,7 @@ class Channel:
         self.consuming.reply_tag = method.consumer_tag or unique_name("amq.ctag")
         address = f"{REPLY_TO_NAME}.{unique_name('g')}"
         self.publishing.reply_address = address
-        self._vhost.reply_outlets[address] = self.consuming.deliver_answer
+        self._vhost.reply_consumers[address] = self.consuming.deliver_answer
         self._reply(method, Basic.ConsumeOk(self.consuming.reply_tag))
 
     def _cancel(self, method: Method) -> None:
@@ -282,21 +238,22 @@ class Channel:
         if not self.consuming.get(queue, no_ack=method.no_ack):
             self._send(Basic.GetEmpty())
 
-    def _nack(self, method: Method) -> None:
-        how = REQUEUE if method.requeue else REJECT
-        self._settle(method.delivery_tag, method.multiple, how, method.index)
-
-    def _reject(self, method: Method) -> None:
-        how = REQUEUE if method.requeue else REJECT
-        self._settle(method.delivery_tag, False, how, method.index)
-
-    def _ack(self, method: Method) -> None:
-        self._settle(method.delivery_tag, method.multiple, ACK, method.index)
+    def _settle(self, method: Method) -> None:
+        """Handle Basic.Ack, Nack or Reject."""
+        multiple = method.index != Basic.Reject.INDEX and method.multiple
+        deliveries = self.consuming.take(method.delivery_tag, multiple=multiple)
+        how = ACK
+        if method.index != Basic.Ack.INDEX:
+            how = REQUEUE if method.requeue else REJECT
+        if self._transaction is None:
+            self.consuming.settle(deliveries, how)
+        else:
+            self._transaction.settlements.append((how, deliveries))
 
     def _recover(self, method: Method) -> None:
         if not method.requeue:
             raise AMQPError(540, "requeue=false")
-        self.consuming.recover()
+        self.consuming.settle(self.consuming.take(0, multiple=True), REQUEUE)
         if method.index == Basic.Recover.INDEX:
             self._send(Basic.RecoverOk())
 
@@ -332,30 +289,16 @@ class Channel:
 
     def _publish(self, content: Content) -> None:
         try:
-            self._link.published()
             routed = self.publishing.route(content)
         except AMQPError as error:
-            error.method = split_index(Basic.Publish.INDEX)
+            error.method = Basic.Publish.INDEX
             raise
         if self._transaction is not None:
             self._transaction.messages.append(routed)
         else:
             self.publishing.publish(routed)
-            if self.publishing.confirms:
-                self._link.has_confirms(self)
         if routed.message.exchange == "":
             self._vhost.answer(routed.message)
-
-    def _settle(self, tag: int, multiple: bool, how: str, index: int) -> None:
-        try:
-            deliveries = self.consuming.take(tag, multiple=multiple)
-        except AMQPError as error:
-            error.method = split_index(index)
-            raise
-        if self._transaction is None:
-            self.consuming.settle(deliveries, how)
-        else:
-            self._transaction.settlements.append((how, deliveries))
 
     def _current_transaction(self) -> _Transaction:
         if self._transaction is None:
@@ -369,28 +312,24 @@ class Channel:
     def _forget_reply_address(self) -> None:
         self.consuming.reply_tag = None
         if self.publishing.reply_address is not None:
-            self._vhost.reply_outlets.pop(self.publishing.reply_address, None)
+            self._vhost.reply_consumers.pop(self.publishing.reply_address, None)
             self.publishing.reply_address = None
 
     def _reply(self, method: Method, reply: Reply) -> None:
         if not method.nowait:
             self._send(reply)
 
-    def _send(self, method: Reply) -> None:
-        self._link.send(method_frame(self.number, method))
-
 
 _HANDLERS: dict[int, Callable[[Channel, Method], None]] = {
     ChannelClass.Close.INDEX: Channel._close,
     ChannelClass.Flow.INDEX: Channel._flow,
-    ACCESS_REQUEST: Channel._access_request,
     Basic.Qos.INDEX: Channel._qos,
     Basic.Consume.INDEX: Channel._consume,
     Basic.Cancel.INDEX: Channel._cancel,
     Basic.Get.INDEX: Channel._get,
-    Basic.Ack.INDEX: Channel._ack,
-    Basic.Nack.INDEX: Channel._nack,
-    Basic.Reject.INDEX: Channel._reject,
+    Basic.Ack.INDEX: Channel._settle,
+    Basic.Nack.INDEX: Channel._settle,
+    Basic.Reject.INDEX: Channel._settle,
     Basic.Recover.INDEX: Channel._recover,
     Basic.RecoverAsync.INDEX: Channel._recover,
     Confirm.Select.INDEX: Channel._select_confirms,

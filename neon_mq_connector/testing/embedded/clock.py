@@ -11,7 +11,7 @@ _LONGEST_MOVE = 366 * 86_400
 
 
 class Timer:
-    """Something that is to happen at a time of the clock."""
+    """A call at a time of the clock."""
 
     __slots__ = ("action", "due")
 
@@ -20,12 +20,12 @@ class Timer:
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        """Let it not happen."""
+        """Cancel the call."""
         self.action = None
 
 
 class Clock:
-    """Milliseconds since an unknown moment, with timers. Owned by the broker's thread."""
+    """A monotonic clock in milliseconds, with timers. Owned by the broker's thread."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -33,6 +33,8 @@ class Clock:
         self._count = 0
         #: while the clock is moved, the moment that has been reached
         self._moment: float | None = None
+        #: is called when another timer is the next, or the clock was moved
+        self.on_change: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         """Return the time in milliseconds."""
@@ -45,26 +47,29 @@ class Clock:
         return time.time() + self._ahead / 1000
 
     def after(self, delay: float, action: Callable[[], None]) -> Timer:
-        """Let something happen after so many milliseconds."""
+        """Call a function after so many milliseconds."""
         timer = Timer(self.now() + delay, action)
         self._count += 1
         heapq.heappush(self._timers, (timer.due, self._count, timer))
+        if self._timers[0][2] is timer:
+            self.on_change()
         return timer
 
     def run_due(self) -> None:
-        """Let happen what is due."""
+        """Make the calls that are due."""
         self._run_until(self.now())
 
     def advance(self, seconds: float) -> None:
-        """Move the clock; what would have happened meanwhile happens now, in its order."""
+        """Move the clock and make the calls that become due, in their order."""
         if not 0 <= seconds <= _LONGEST_MOVE:
             raise ValueError(f"the clock moves forward, and a year at most, not by {seconds} s")
         target = self.now() + seconds * 1000
         self._ahead += seconds * 1000
         self._run_until(target)
+        self.on_change()
 
     def seconds_to_next(self) -> float | None:
-        """Return how long it is to the next timer, or None when there is none."""
+        """Return the seconds until the next timer is due, or None when there is none."""
         while self._timers and self._timers[0][2].action is None:
             heapq.heappop(self._timers)
         return max(self._timers[0][0] - self.now(), 0.0) / 1000 if self._timers else None

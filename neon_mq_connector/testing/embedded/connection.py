@@ -11,9 +11,14 @@ from typing import Any
 from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
 from pika.spec import Connection as ConnectionClass
 
-from neon_mq_connector.testing.embedded.channel import Channel
+from neon_mq_connector.testing.embedded.channel import Channel, ChannelState
 from neon_mq_connector.testing.embedded.errors import AMQPError, frame_error
-from neon_mq_connector.testing.embedded.frames import FRAME_OVERHEAD, HEARTBEAT, method_frame
+from neon_mq_connector.testing.embedded.frames import (
+    FRAME_OVERHEAD,
+    HEARTBEAT,
+    FrameWriter,
+    method_frame,
+)
 from neon_mq_connector.testing.embedded.handshake import (
     CHANNEL_MAX,
     FRAME_MAX,
@@ -25,22 +30,13 @@ from neon_mq_connector.testing.embedded.handshake import (
     check_negotiated,
     client_can,
     credentials,
-    login_refused,
 )
-from neon_mq_connector.testing.embedded.methods import (
-    UPDATE_SECRET,
-    Method,
-    decode_method,
-    split_index,
-)
+from neon_mq_connector.testing.embedded.methods import UPDATE_SECRET, Method, decode_method
 from neon_mq_connector.testing.embedded.node import Node
 from neon_mq_connector.testing.embedded.tables import Table
 from neon_mq_connector.testing.embedded.users import User
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
-#: Consumers get nothing more while so many octets wait to be sent, until so few are left.
-_CONGESTED_ABOVE = 1024 * 1024
-_CONGESTED_UNTIL = 256 * 1024
 _HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 _PROTOCOL_SIZE = 8
@@ -67,7 +63,7 @@ class Connection:
         node: the broker.
         peer: address and port of the client.
         local: address and port of the broker.
-        on_output: is called when there is something to be sent again, or `finished` is set.
+        write: sends bytes to the client, or looks at `finished` where there are none.
 
     Attributes:
         finished: whether the socket is to be closed when everything is sent.
@@ -79,7 +75,7 @@ class Connection:
         node: Node,
         peer: tuple[str, int],
         local: tuple[str, int],
-        on_output: Callable[[Connection], None],
+        write: Callable[[bytes], None],
     ) -> None:
         self.state = ConnectionState.NEW
         self.finished = False
@@ -91,20 +87,16 @@ class Connection:
         self.frame_max = FRAME_MAX
         self.channel_max = CHANNEL_MAX
         self.heartbeat = 0
-        self.notifies_cancel = False
         self.client_properties: Table = {}
         self.mechanism = ""
         self.connected_at = time.time()
         self.channels: dict[int, Channel] = {}
         self._node = node
-        self._on_output = on_output
-        self._output: list[bytes] = []
-        self._output_size = 0
-        self._unsent = 0
+        self._write = write
         self._congested = False
         self._held = b""
-        self._confirming: dict[Channel, None] = {}
-        self._told_blocked = False
+        #: the channels on which messages came, in the order of their first ones
+        self._published: dict[Channel, None] = {}
         now = time.monotonic()
         self._last_received = self._last_sent = now
         self._deadline: float | None = now + _HANDSHAKE_SECONDS
@@ -127,14 +119,14 @@ class Connection:
             if len(data) < _PROTOCOL_SIZE and PROTOCOL_HEADERS[0].startswith(data):
                 self._held = data
                 return
-            position = self._begin(data[:_PROTOCOL_SIZE])
+            position = _PROTOCOL_SIZE
+            self._begin(data[:position])
         position = self._handle_frames(data, position)
         if position < len(data) and not self.finished:
             self._held = data[position:] if position else data
-        if self._confirming:
-            for channel in self._confirming:
-                channel.flush()
-            self._confirming.clear()
+        for channel in self._published:
+            channel.flush()
+        self._published.clear()
 
     def _handle_frames(self, data: bytes, position: int) -> int:
         """Handle the whole frames; return the position behind them."""
@@ -164,8 +156,12 @@ class Connection:
             if channel is not None and self.state is ConnectionState.RUNNING:
                 if kind == FRAME_METHOD:
                     channel.receive_method(payload)
+                    if channel.state is ChannelState.CLOSED:
+                        del self.channels[number]
                 elif kind in (FRAME_HEADER, FRAME_BODY):
-                    channel.receive_content(payload, is_header=kind == FRAME_HEADER)
+                    if channel.receive_content(payload, is_header=kind == FRAME_HEADER):
+                        self._published[channel] = None
+                        self._block_if_low()
                 else:
                     self.fail(frame_error(505, kind, payload))
             elif number == 0 or self.state is not ConnectionState.RUNNING:
@@ -174,66 +170,40 @@ class Connection:
                 self._new_channel(number)
                 self._handle_frame(kind, number, payload)
         except AMQPError as error:
+            if error.method is None and kind == FRAME_METHOD:
+                error.method = int.from_bytes(payload[:4], "big")
             self.fail(error, channel)
 
     def _handle_own_frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == FRAME_HEARTBEAT and number == 0:
             return
         if kind == FRAME_METHOD and number == 0:
-            method = decode_method(payload)
-            try:
-                self._handle(method)
-            except AMQPError as error:
-                error.method = error.method or split_index(method.index)
-                raise
+            self._handle(decode_method(payload))
         elif self.state not in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             self.fail(frame_error(505, kind, payload))
 
     # --- bytes out
 
     def send(self, data: bytes) -> None:
-        """Send bytes to the client, as soon as what is being handled has been."""
-        output = self._output
-        if not output:
-            self._on_output(self)
-        output.append(data)
-        self._output_size += len(data)
-        if self._output_size + self._unsent > _CONGESTED_ABOVE and not self._congested:
-            self._set_congested(True)
+        """Send bytes to the client."""
+        self._last_sent = time.monotonic()
+        self._write(data)
 
-    def take_output(self) -> bytes:
-        """Return what is to be sent, and forget it."""
-        data = b"".join(self._output)
-        self._output.clear()
-        self._output_size = 0
-        if data:
-            self._last_sent = time.monotonic()
-        return data
+    def set_congested(self, congested: bool) -> None:
+        """Stop or resume deliveries, as the client reads too slowly or has caught up."""
+        self._congested = congested
+        for channel in self.channels.values():
+            channel.consuming.congested = congested
+        if not congested:
+            for channel in list(self.channels.values()):
+                channel.consuming.wake()
 
-    def set_unsent(self, size: int) -> None:
-        """Take note how much of what was taken could not be sent yet."""
-        self._unsent = size
-        if self._congested and self._output_size + size <= _CONGESTED_UNTIL:
-            self._set_congested(False)
-
-    # --- what channels need
-
-    def closed(self, channel: Channel) -> None:
-        """Take note that a channel has ended."""
-        self.channels.pop(channel.number, None)
-        self._confirming.pop(channel, None)
-
-    def published(self) -> None:
-        """Take note that a message came; while an alarm is on, it is the last for now."""
+    def _block_if_low(self) -> None:
+        """Stop reading after a message that came while an alarm is on."""
         if self._node.is_low and not self.blocked:
             self.blocked = True
             if client_can(self.client_properties, "connection.blocked"):
-                self._told_blocked = True
                 self._send(ConnectionClass.Blocked(f"low on {' & '.join(self._node.alarms)}"))
-
-    def has_confirms(self, channel: Channel) -> None:
-        """Take note that `flush` is to be called when all that came is handled."""
-        self._confirming[channel] = None
 
     # --- the connection's life
 
@@ -249,39 +219,37 @@ class Connection:
         if not was_greeted:
             self._finish()
             return
-        class_id, method_id = error.method or (0, 0)
-        self._send(ConnectionClass.Close(error.code, error.text, class_id, method_id))
+        self._send(ConnectionClass.Close(*error.close_arguments))
         self.state = ConnectionState.CLOSING
         self._deadline = time.monotonic() + _CLOSE_SECONDS
 
     def lost(self) -> None:
-        """Take note that the client is gone."""
+        """Release everything: the client is gone."""
         self._release()
         self.state = ConnectionState.CLOSED
         self.finished = True
 
-    def check_alarms(self) -> None:
-        """Go on if the connection was blocked and no alarm is on any more."""
-        if self.blocked and not self._node.is_low:
-            self.blocked = False
-            self._last_received = time.monotonic()
-            if self._told_blocked:
-                self._told_blocked = False
-                self._send(ConnectionClass.Unblocked())
-            held, self._held = self._held, b""
-            self.receive(held)
-
-    def tick(self, now: float) -> None:
-        """Send a heartbeat if it is time, and end what takes too long."""
+    def tick(self) -> None:
+        """End what takes too long, go on after an alarm, send a heartbeat; called regularly."""
+        now = time.monotonic()
         if self._deadline is not None and now > self._deadline:
             self._release()
             self._finish()
+        if self.blocked and not self._node.is_low:
+            self._unblock()
         if not self.heartbeat or self.state is not ConnectionState.RUNNING:
             return
         if now - self._last_sent >= self.heartbeat / 2:
             self.send(HEARTBEAT)
         if now - self._last_received > 2 * self.heartbeat and not self.blocked:
             self.lost()
+
+    def _unblock(self) -> None:
+        self.blocked = False
+        if client_can(self.client_properties, "connection.blocked"):
+            self._send(ConnectionClass.Unblocked())
+        held, self._held = self._held, b""
+        self.receive(held)
 
     def check_timeouts(self, default: int, now: float) -> None:
         """End channels whose clients have held a message for too long."""
@@ -293,8 +261,7 @@ class Connection:
 
     # --- methods
 
-    def _begin(self, header: bytes) -> int:
-        """Answer the protocol header; return its size."""
+    def _begin(self, header: bytes) -> None:
         if header in PROTOCOL_HEADERS:
             self.state = ConnectionState.STARTING
             mechanisms = " ".join(MECHANISMS)
@@ -302,7 +269,6 @@ class Connection:
         else:
             self.send(PROTOCOL_HEADERS[0])
             self._finish()
-        return _PROTOCOL_SIZE
 
     def _handle(self, method: Method) -> None:
         state, index = self.state, method.index
@@ -330,7 +296,6 @@ class Connection:
     def _start(self, method: Method) -> None:
         self.client_properties = method.client_properties
         self.mechanism = method.mechanism
-        self.notifies_cancel = client_can(self.client_properties, "consumer_cancel_notify")
         if method.mechanism not in MECHANISMS:
             raise AMQPError(503, f"unknown authentication mechanism '{method.mechanism}'")
         name, password = credentials(method.mechanism, method.response)
@@ -339,7 +304,12 @@ class Connection:
             if not client_can(self.client_properties, "authentication_failure_close"):
                 self._finish()
                 return
-            raise login_refused(method.mechanism)
+            raise AMQPError(
+                403,
+                f"Login was refused using authentication mechanism {method.mechanism}. For details "
+                "see the broker logfile.",
+                method=0,
+            )
         self.user = user
         self.state = ConnectionState.TUNING
         self._send(ConnectionClass.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS))
@@ -360,23 +330,22 @@ class Connection:
                 530,
                 f"number of channels opened ({len(self.channels)}) has reached the negotiated "
                 f"channel_max ({self.channel_max})",
+                method=0,
             )
-        channel = self.channels[number] = Channel(number, self)
+        channel = self.channels[number] = Channel(
+            FrameWriter(number, self.send, self.frame_max),
+            self.vhost,
+            self.user,
+            owner=self,
+            notifies_cancel=client_can(self.client_properties, "consumer_cancel_notify"),
+        )
         channel.consuming.congested = self._congested
 
-    def _set_congested(self, congested: bool) -> None:
-        self._congested = congested
-        for channel in self.channels.values():
-            channel.consuming.congested = congested
-        if not congested:
-            for channel in list(self.channels.values()):
-                channel.consuming.wake()
-
     def _release(self) -> None:
-        """Let go of everything that the connection has in the broker."""
+        """Release everything that the connection has in the broker."""
         channels = list(self.channels.values())
         self.channels.clear()
-        self._confirming.clear()
+        self._published.clear()
         for channel in channels:
             channel.flush()
             channel.release()
@@ -387,7 +356,7 @@ class Connection:
     def _finish(self) -> None:
         self.state = ConnectionState.CLOSED
         self.finished = True
-        self._on_output(self)
+        self._write(b"")
 
     def _send(self, method: Any) -> None:
         self.send(method_frame(0, method))

@@ -1,12 +1,13 @@
-"""Consumers, the limits on what they hold unacknowledged, and whose turn it is."""
+"""Consumers, their prefetch limits, and the order in which they are served."""
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from neon_mq_connector.testing.embedded.ready import Entry
-from neon_mq_connector.testing.embedded.tables import Table
+from neon_mq_connector.testing.embedded.tables import Table, encode_short_string
 
 _NO_LIMIT = -1
 
@@ -28,9 +29,10 @@ class Outlet(Protocol):
         """Send a message to the client; unless the consumer acks nothing, keep it for its ack."""
 
     def cancelled(self, consumer: Consumer) -> None:
-        """Take note that the consumer's queue is gone."""
+        """Drop a consumer whose queue is gone."""
 
 
+@dataclass(eq=False)
 class Consumer:
     """A consumer of a queue.
 
@@ -41,72 +43,51 @@ class Consumer:
         exclusive: whether no other consumer is allowed.
         prefetch: how many messages it may hold; 0 for no limit.
         arguments: of the consumer.
+
+    Attributes:
+        shares_limit: whether the limit for all consumers of the channel is one for it.
+        waits: whether it is set aside until it may take a message again.
     """
 
-    __slots__ = (
-        "arguments",
-        "credit",
-        "encoded_tag",
-        "exclusive",
-        "no_ack",
-        "outlet",
-        "prefetch",
-        "priority",
-        "shares_limit",
-        "tag",
-        "waits",
-    )
+    tag: str
+    outlet: Outlet
+    no_ack: bool = False
+    exclusive: bool = False
+    prefetch: int = 0
+    arguments: Table = field(default_factory=dict)
+    shares_limit: bool = True
+    waits: bool = False
 
-    def __init__(
-        self,
-        tag: str,
-        outlet: Outlet,
-        *,
-        no_ack: bool = False,
-        exclusive: bool = False,
-        prefetch: int = 0,
-        arguments: Table | None = None,
-    ) -> None:
-        encoded = tag.encode(errors="surrogateescape")
-        self.tag = tag
-        self.encoded_tag = bytes((len(encoded),)) + encoded
-        self.outlet = outlet
-        self.no_ack = no_ack
-        self.exclusive = exclusive
-        self.prefetch = prefetch
-        self.arguments = arguments or {}
+    def __post_init__(self) -> None:
+        self.encoded_tag = encode_short_string(self.tag)
         priority = self.arguments.get("x-priority")
         self.priority: int = priority.value if priority is not None else 0
-        #: whether the limit for all consumers of the channel is one for it
-        self.shares_limit = True
-        self.credit = prefetch if prefetch and not no_ack else _NO_LIMIT
-        #: whether it is set aside until it may take a message again
-        self.waits = False
+        self._credit = self.prefetch if self.prefetch and not self.no_ack else _NO_LIMIT
 
     @property
     def may_take(self) -> bool:
         """Whether no limit keeps it from taking a message."""
         outlet = self.outlet
         return (
-            self.credit != 0
+            self._credit != 0
             and not outlet.congested
             and not (self.shares_limit and 0 < outlet.prefetch_limit <= outlet.prefetched)
         )
 
-    def took(self) -> None:
+    def count_taken(self) -> None:
         """Count a message that has to be acknowledged."""
         self.outlet.prefetched += self.shares_limit
-        if self.credit > 0:
-            self.credit -= 1
+        if self._credit > 0:
+            self._credit -= 1
 
-    def gave_back(self, count: int = 1) -> None:
+    def count_settled(self, count: int = 1) -> None:
         """Count messages that were settled."""
         self.outlet.prefetched -= count * self.shares_limit
-        if self.credit != _NO_LIMIT:
-            self.credit += count
+        if self._credit != _NO_LIMIT:
+            self._credit += count
 
 
-class Turns:
+class RoundRobin:
     """The consumers of a queue in the order in which they are served.
 
     Those of the highest priority that may take a message are served in turn. Who may not is set
@@ -114,37 +95,28 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._turns: dict[int, deque[Consumer]] = {}
-        self._priorities: list[int] = []
+        #: by falling priority, and of each in the order of their turns
+        self._active: list[Consumer] = []
         self._waiting: dict[Consumer, None] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting) + sum(map(len, self._turns.values()))
+        return len(self._waiting) + len(self._active)
 
     def all(self) -> list[Consumer]:
         """Return all consumers."""
-        served = [each for priority in self._priorities for each in self._turns[priority]]
-        return served + list(self._waiting)
+        return [*self._active, *self._waiting]
 
     def add(self, consumer: Consumer) -> None:
         """Add a consumer as the last of its priority."""
-        turn = self._turns.get(consumer.priority)
-        if turn is None:
-            turn = self._turns[consumer.priority] = deque()
-            self._priorities = sorted(self._turns, reverse=True)
-        turn.append(consumer)
+        insort(self._active, consumer, key=lambda each: -each.priority)
 
     def remove(self, consumer: Consumer) -> None:
         """Remove a consumer."""
         if consumer.waits:
             consumer.waits = False
             del self._waiting[consumer]
-            return
-        turn = self._turns[consumer.priority]
-        turn.remove(consumer)
-        if not turn:
-            del self._turns[consumer.priority]
-            self._priorities.remove(consumer.priority)
+        else:
+            self._active.remove(consumer)
 
     def first(self) -> Consumer | None:
         """Return the consumer that would be served first, able to take a message or not."""
@@ -152,23 +124,19 @@ class Turns:
 
     def next(self) -> Consumer | None:
         """Return the consumer that takes the next message, if any can."""
-        for priority in self._priorities:
-            turn = self._turns[priority]
-            while turn:
-                consumer = turn[0]
-                if consumer.may_take:
-                    turn.rotate(-1)
-                    return consumer
-                turn.popleft()
-                consumer.waits = True
-                self._waiting[consumer] = None
+        while self._active:
+            consumer = self._active.pop(0)
+            if consumer.may_take:
+                self.add(consumer)
+                return consumer
+            consumer.waits = True
+            self._waiting[consumer] = None
         return None
 
     def wake(self) -> bool:
-        """Let consumers that may take messages again have their turns; tell whether there are."""
+        """Serve consumers again that may take messages again; return whether there are any."""
         awake = [consumer for consumer in self._waiting if consumer.may_take]
         for consumer in awake:
-            del self._waiting[consumer]
-            consumer.waits = False
+            self.remove(consumer)
             self.add(consumer)
         return bool(awake)

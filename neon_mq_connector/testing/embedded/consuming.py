@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import NamedTuple
 
 from pika.spec import Basic
 
 from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.errors import AMQPError
-from neon_mq_connector.testing.embedded.frames import (
-    content_frames,
-    deliver_frames,
-    get_frames,
-    method_frame,
-)
+from neon_mq_connector.testing.embedded.frames import FrameWriter
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.queue import Queue
 from neon_mq_connector.testing.embedded.ready import Entry
+from neon_mq_connector.testing.embedded.tables import encode_short_string
 
 #: What a client did with a delivery.
 ACK, REJECT, REQUEUE = "ack", "reject", "requeue"
+
+_tag_and_redelivered = struct.Struct(">Q?").pack
 
 
 class Delivery(NamedTuple):
@@ -50,9 +50,7 @@ class Consuming:
     """The consuming side of a channel; its consumers' deliveries go out here.
 
     Args:
-        channel: the number of the channel.
-        send: takes bytes for the client.
-        frame_max: the largest frame that was negotiated.
+        writer: sends frames to the client.
         notifies_cancel: whether the client wants to know when a queue of its consumers is gone.
 
     Attributes:
@@ -65,14 +63,7 @@ class Consuming:
         reply_tag: the consumer tag under which answers to the channel itself are delivered.
     """
 
-    def __init__(
-        self,
-        channel: int,
-        send: Callable[[bytes], None],
-        frame_max: int,
-        *,
-        notifies_cancel: bool,
-    ) -> None:
+    def __init__(self, writer: FrameWriter, *, notifies_cancel: bool) -> None:
         self.congested = False
         self.prefetch_count = 0
         self.prefetch_limit = 0
@@ -80,9 +71,7 @@ class Consuming:
         self.subscriptions: dict[str, Subscription] = {}
         self.unsettled: dict[int, Delivery] = {}
         self.reply_tag: str | None = None
-        self._channel = channel
-        self._send = send
-        self._frame_max = frame_max
+        self._writer = writer
         self._notifies_cancel = notifies_cancel
         self._next_tag = 1
 
@@ -90,64 +79,38 @@ class Consuming:
 
     def deliver(self, consumer: Consumer, entry: Entry) -> None:
         """Send a message to the client; unless the consumer acks nothing, keep it for its ack."""
-        tag = self._next_tag
-        self._next_tag = tag + 1
-        if not consumer.no_ack:
-            self.unsettled[tag] = Delivery(
-                tag, entry, self.subscriptions[consumer.tag].queue, consumer
-            )
-        message = entry.message
-        content = content_frames(self._channel, entry.header, message.body, self._frame_max)
-        self._send(
-            deliver_frames(
-                self._channel,
-                consumer.encoded_tag,
-                tag,
-                entry.redelivered,
-                message.origin,
-                content,
-            )
-        )
+        queue = None if consumer.no_ack else self.subscriptions[consumer.tag].queue
+        arguments = consumer.encoded_tag + self._new_delivery(entry, queue, consumer)
+        self._writer.message(Basic.Deliver.INDEX, arguments, entry.header, entry.message.body)
 
     def deliver_answer(self, message: Message) -> None:
         """Send what was published to the channel's direct reply-to address."""
         if self.reply_tag is None:
             return
-        encoded = self.reply_tag.encode(errors="surrogateescape")
-        tag = bytes((len(encoded),)) + encoded
-        content = content_frames(self._channel, message.header, message.body, self._frame_max)
         # RabbitMQ does not count these: a reply has the tag of the delivery that comes next
-        self._send(
-            deliver_frames(self._channel, tag, self._next_tag, False, message.origin, content)
-        )
+        tag = _tag_and_redelivered(self._next_tag, False)
+        arguments = encode_short_string(self.reply_tag) + tag + message.origin
+        self._writer.message(Basic.Deliver.INDEX, arguments, message.header, message.body)
 
     def get(self, queue: Queue, *, no_ack: bool) -> bool:
-        """Send the next message of a queue; tell whether there was one."""
-        with queue.vhost.letters_last():
+        """Send the next message of a queue; return whether there was one."""
+        with queue.vhost.dead_letters_last():
             entry = queue.get(no_ack=no_ack)
             if entry is None:
                 return False
-            tag = self._next_tag
-            self._next_tag = tag + 1
-            if not no_ack:
-                self.unsettled[tag] = Delivery(tag, entry, queue, None)
-            message = entry.message
-            content = content_frames(self._channel, entry.header, message.body, self._frame_max)
-            self._send(
-                get_frames(
-                    self._channel, tag, entry.redelivered, message.origin, len(queue.ready), content
-                )
-            )
+            delivery = self._new_delivery(entry, None if no_ack else queue, None)
+            arguments = delivery + len(queue.ready).to_bytes(4, "big")
+            self._writer.message(Basic.GetOk.INDEX, arguments, entry.header, entry.message.body)
         return True
 
     def cancelled(self, consumer: Consumer) -> None:
-        """Take note that the consumer's queue is gone, and tell the client if it wants to know."""
+        """Drop a consumer whose queue is gone, and tell the client if it wants to know."""
         subscription = self.subscriptions.get(consumer.tag)
         if subscription is None or subscription.consumer is not consumer:
             return
         del self.subscriptions[consumer.tag]
         if self._notifies_cancel:
-            self._send(method_frame(self._channel, Basic.Cancel(consumer.tag, nowait=True)))
+            self._writer.method(Basic.Cancel(consumer.tag, nowait=True))
 
     def check_timeouts(self, default: int, now: float) -> None:
         """End the channel if its client has held a message for too long.
@@ -166,15 +129,27 @@ class Consuming:
         if oldest.entry.delivered_at + limit < now:
             raise AMQPError(
                 406,
-                f"delivery acknowledgement on channel {self._channel} timed out. Timeout value "
-                f"used: {limit} ms. This timeout value can be configured, see consumers doc "
+                f"delivery acknowledgement on channel {self._writer.channel} timed out. Timeout "
+                f"value used: {limit} ms. This timeout value can be configured, see consumers doc "
                 "guide to learn more",
             )
+
+    def _new_delivery(self, entry: Entry, queue: Queue | None, consumer: Consumer | None) -> bytes:
+        """Number a delivery, and keep it if it comes from a queue that waits for its ack.
+
+        Returns:
+            The arguments from the delivery tag to the routing key.
+        """
+        tag = self._next_tag
+        self._next_tag = tag + 1
+        if queue is not None:
+            self.unsettled[tag] = Delivery(tag, entry, queue, consumer)
+        return _tag_and_redelivered(tag, entry.redelivered) + entry.message.origin
 
     # --- back
 
     def take(self, tag: int, *, multiple: bool) -> list[Delivery]:
-        """Take deliveries out that the client settles, in their order.
+        """Remove and return the deliveries that the client settles, in their order.
 
         Args:
             tag: of the delivery; 0 with `multiple` for all.
@@ -183,28 +158,21 @@ class Consuming:
         Raises:
             AMQPError: 406, there is no such delivery.
         """
-        if multiple and tag == 0:
-            taken = list(self.unsettled.values())
-            self.unsettled.clear()
-            return taken
-        if tag not in self.unsettled:
+        takes_all = multiple and tag == 0
+        if not takes_all and tag not in self.unsettled:
             raise AMQPError(406, f"unknown delivery tag {tag}")
-        if not multiple:
-            return [self.unsettled.pop(tag)]
-        tags = []
-        for each in self.unsettled:
-            tags.append(each)
-            if each == tag:
-                break
+        tags = [tag]
+        if multiple:
+            tags = list(takewhile(lambda each: takes_all or each <= tag, self.unsettled))
         return [self.unsettled.pop(each) for each in tags]
 
     def put_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Put deliveries back that turned out not to be settled."""
+        """Restore deliveries that were not settled after all."""
         restored = {each.tag: each for each in deliveries} | self.unsettled
         self.unsettled = dict(sorted(restored.items()))
 
     def settle(self, deliveries: list[Delivery], how: str) -> None:
-        """Let the queues know what became of deliveries."""
+        """Settle deliveries at their queues."""
         full = 0 < self.prefetch_limit <= self.prefetched
         if len(deliveries) == 1:
             delivery = deliveries[0]
@@ -213,18 +181,14 @@ class Consuming:
             groups: dict[tuple[Queue, Consumer | None], list[Entry]] = {}
             for each in deliveries:
                 groups.setdefault((each.queue, each.consumer), []).append(each.entry)
-            with deliveries[0].queue.vhost.letters_last():
+            with deliveries[0].queue.vhost.dead_letters_last():
                 for (queue, consumer), entries in sorted(groups.items(), key=_in_order):
                     self._settle_group(queue, consumer, entries, how)
         if full:
             self.wake()
 
-    def recover(self) -> None:
-        """Give all deliveries back to their queues."""
-        self.settle(self.take(0, multiple=True), REQUEUE)
-
     def wake(self) -> None:
-        """Let the queues go on, now that a limit of the channel was lifted."""
+        """Deliver again, after a limit of the channel was lifted."""
         for queue in dict.fromkeys(each.queue for each in self.subscriptions.values()):
             queue.wake()
 
@@ -234,7 +198,7 @@ class Consuming:
         self.wake()
 
     def close(self) -> None:
-        """End all consumers and give all deliveries back."""
+        """Remove all consumers and requeue all deliveries."""
         held: dict[Queue, list[Entry]] = {}
         consumers: dict[Queue, list[Consumer]] = {}
         for consumer, queue in self.subscriptions.values():
@@ -246,8 +210,8 @@ class Consuming:
         self.unsettled.clear()
         if not held:
             return
-        # a letter is not to reach a queue that has still to be left
-        with next(iter(held)).vhost.letters_last():
+        # no dead letter reaches a queue that has still to be left
+        with next(iter(held)).vhost.dead_letters_last():
             for queue, entries in held.items():
                 if not queue.deleted:
                     queue.leave(consumers.get(queue, []), entries)
@@ -256,7 +220,7 @@ class Consuming:
         self, queue: Queue, consumer: Consumer | None, entries: list[Entry], how: str
     ) -> None:
         if consumer is not None:
-            consumer.gave_back(len(entries))
+            consumer.count_settled(len(entries))
         if queue.deleted:
             return
         if how == ACK:

@@ -1,4 +1,4 @@
-"""The content of a message, put together from its frames."""
+"""A message that a client publishes, put together from its frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 from pika.spec import Basic
 
-from neon_mq_connector.testing.embedded.errors import AMQPError
+from neon_mq_connector.testing.embedded.errors import AMQPError, unexpected_frame
 
 #: The largest body that is taken, in bytes, as RabbitMQ 4.0 has it by default.
 MAX_BODY = 16 * 1024 * 1024
@@ -16,42 +16,43 @@ _LEAST_HEADER = _fields.size + 2
 
 
 class Content:
-    """A message of which not everything has come.
+    """A message whose frames are being received.
 
     Args:
-        arguments: of Basic.Publish, encoded.
+        method: the payload of its Basic.Publish frame.
 
     Attributes:
-        header: the properties, once the content header has come.
-        size: of the body, as announced; only so much of a larger one than is taken is kept.
+        method: the payload of its Basic.Publish frame.
+        header: the properties, encoded; empty until the content header has come.
+        size: of the body, as announced.
     """
 
-    __slots__ = ("_body", "_received", "arguments", "header", "size")
+    __slots__ = ("_body", "_received", "header", "method", "size")
 
-    def __init__(self, arguments: bytes) -> None:
-        self.arguments = arguments
-        self.header: bytes | None = None
+    def __init__(self, method: bytes) -> None:
+        self.method = method
+        self.header = b""
         self.size = 0
         self._received = 0
-        self._body: bytes | bytearray = b""
+        self._body = bytearray()
 
     @property
     def is_complete(self) -> bool:
         """Whether all of it has come."""
-        return self.header is not None and self._received == self.size
+        return bool(self.header) and self._received == self.size
 
     @property
     def body(self) -> bytes:
-        """The body, as far as it has come."""
+        """The body; empty if it is larger than what is taken."""
         return bytes(self._body)
 
     def add_header(self, payload: bytes) -> None:
-        """Take a content header.
+        """Add a content header.
 
         Raises:
             AMQPError: 505, it does not belong here.
         """
-        if self.header is not None or len(payload) < _LEAST_HEADER:
+        if self.header or len(payload) < _LEAST_HEADER:
             raise unexpected_frame()
         class_id, _, self.size = _fields.unpack_from(payload)
         if class_id != Basic.INDEX:
@@ -61,24 +62,15 @@ class Content:
         self.header = payload[_fields.size :]
 
     def add_body(self, payload: bytes) -> None:
-        """Take a part of the body.
+        """Add a part of the body.
 
         Raises:
             AMQPError: 505, it does not belong here; 501, it is more than was announced.
         """
-        if self.header is None:
+        if not self.header:
             raise unexpected_frame()
         self._received += len(payload)
         if self._received > self.size:
             raise AMQPError(501, f"a body is longer than the {self.size} octets announced")
-        if self._received == len(payload):
-            self._body = payload
-        elif self.size <= MAX_BODY:  # what is too large is refused when all of it has come
-            if not isinstance(self._body, bytearray):
-                self._body = bytearray(self._body)
+        if self.size <= MAX_BODY:  # a larger one is refused when all of it has come
             self._body += payload
-
-
-def unexpected_frame() -> AMQPError:
-    """Return the error for a frame that does not belong where it came."""
-    return AMQPError(505, "expected another kind of frame")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pika.amqp_object import Method as Reply
-from pika.spec import Exchange
+from pika.spec import Exchange as ExchangeClass
 from pika.spec import Queue as QueueClass
 
-from neon_mq_connector.testing.embedded.errors import AMQPError, describe, not_found
-from neon_mq_connector.testing.embedded.exchange import Binding
+from neon_mq_connector.testing.embedded.errors import AMQPError, not_found
+from neon_mq_connector.testing.embedded.exchange import (
+    Binding,
+    Exchange,
+    check_not_default,
+    check_not_reserved,
+)
 from neon_mq_connector.testing.embedded.methods import Method
-from neon_mq_connector.testing.embedded.names import check_not_default, check_not_reserved
 from neon_mq_connector.testing.embedded.publishing import REPLY_TO_NAME
 from neon_mq_connector.testing.embedded.queue import Queue
 from neon_mq_connector.testing.embedded.users import User
@@ -19,7 +23,9 @@ from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 
 class Declaring:
-    """The declaring side of a channel; each method returns the reply for the client.
+    """The declaring side of a channel.
+
+    Its operations return the reply for the client, or raise `AMQPError`.
 
     Args:
         vhost: the virtual host.
@@ -34,22 +40,25 @@ class Declaring:
         self._last_queue = ""
 
     def perform(self, method: Method) -> Reply | None:
-        """Do what a method of these classes asks for; None when it is of another class."""
+        """Perform a method of these classes; return None for one of another class."""
         operation = _OPERATIONS.get(method.index)
         return None if operation is None else operation(self, method)
 
-    def readable_queue(self, queue: str) -> Queue:
-        """Return a queue that the user may read from.
+    def queue_name(self, queue: str) -> str:
+        """Return the name of a queue; an empty name stands for the last one declared."""
+        if queue or self._last_queue:
+            return queue or self._last_queue
+        raise AMQPError(404, "no previously declared queue")
 
-        Raises:
-            AMQPError: 403, 404 or 405.
-        """
-        name = self.named(queue)
+    def readable_queue(self, queue: str) -> Queue:
+        """Return a queue that the user may read from."""
+        name = self.queue_name(queue)
         self._check("read", "queue", name)
         return self._vhost.queue(name, self._owner)
 
-    def declare_exchange(self, method: Method) -> Reply:
-        """Make an exchange, or check that it is there."""
+    # --- exchanges
+
+    def _declare_exchange(self, method: Method) -> Reply:
         name = _without_line_ends(method.exchange)
         if method.passive:
             check_not_default(name)
@@ -58,35 +67,35 @@ class Declaring:
             if name != "":
                 self._check_declaration("exchange", name, "alternate-exchange", method)
             self._vhost.declare_exchange(
-                name,
-                method.type,
-                durable=method.durable,
-                auto_delete=method.auto_delete,
-                internal=method.internal,
-                arguments=method.arguments,
+                Exchange(
+                    name,
+                    method.type,
+                    durable=method.durable,
+                    auto_delete=method.auto_delete,
+                    internal=method.internal,
+                    arguments=method.arguments,
+                )
             )
-        return Exchange.DeclareOk()
+        return ExchangeClass.DeclareOk()
 
-    def delete_exchange(self, method: Method) -> Reply:
-        """Delete an exchange."""
+    def _delete_exchange(self, method: Method) -> Reply:
         name = _without_line_ends(method.exchange)
         check_not_default(name)
         self._check("configure", "exchange", name)
         self._vhost.delete_exchange(name, if_unused=method.if_unused)
-        return Exchange.DeleteOk()
+        return ExchangeClass.DeleteOk()
 
-    def bind_exchange(self, method: Method) -> Reply:
-        """Bind an exchange to another one."""
+    def _bind_exchange(self, method: Method) -> Reply:
         self._vhost.bind(self._exchange_binding(method), self._owner)
-        return Exchange.BindOk()
+        return ExchangeClass.BindOk()
 
-    def unbind_exchange(self, method: Method) -> Reply:
-        """Remove a binding between exchanges."""
+    def _unbind_exchange(self, method: Method) -> Reply:
         self._vhost.unbind(self._exchange_binding(method), self._owner)
-        return Exchange.UnbindOk()
+        return ExchangeClass.UnbindOk()
 
-    def declare_queue(self, method: Method) -> Reply:
-        """Make a queue, or check that it is there."""
+    # --- queues
+
+    def _declare_queue(self, method: Method) -> Reply:
         name = _without_line_ends(method.queue)
         if name.startswith(REPLY_TO_NAME):
             return self._declare_reply_to(name)
@@ -110,29 +119,25 @@ class Declaring:
         return QueueClass.DeclareOk(queue.name, len(queue.ready), queue.consumer_count)
 
     def _declare_reply_to(self, name: str) -> Reply:
-        if name != REPLY_TO_NAME and name not in self._vhost.reply_outlets:
-            raise not_found(describe("queue", name, self._vhost.name))
+        if name != REPLY_TO_NAME and name not in self._vhost.reply_consumers:
+            raise not_found("queue", name, self._vhost.name)
         self._last_queue = name
         return QueueClass.DeclareOk(name, 0, 1)
 
-    def bind_queue(self, method: Method) -> Reply:
-        """Bind a queue to an exchange."""
+    def _bind_queue(self, method: Method) -> Reply:
         self._vhost.bind(self._queue_binding(method), self._owner)
         return QueueClass.BindOk()
 
-    def unbind_queue(self, method: Method) -> Reply:
-        """Remove the binding of a queue."""
+    def _unbind_queue(self, method: Method) -> Reply:
         self._vhost.unbind(self._queue_binding(method), self._owner)
         return QueueClass.UnbindOk()
 
-    def purge_queue(self, method: Method) -> Reply:
-        """Drop what waits in a queue."""
+    def _purge_queue(self, method: Method) -> Reply:
         count = self.readable_queue(method.queue).purge()
         return QueueClass.PurgeOk(count)
 
-    def delete_queue(self, method: Method) -> Reply:
-        """Delete a queue."""
-        name = _without_line_ends(self.named(method.queue))
+    def _delete_queue(self, method: Method) -> Reply:
+        name = _without_line_ends(self.queue_name(method.queue))
         self._check("configure", "queue", name)
         count = self._vhost.delete_queue(
             name, self._owner, if_unused=method.if_unused, if_empty=method.if_empty
@@ -140,12 +145,6 @@ class Declaring:
         return QueueClass.DeleteOk(count)
 
     # --- inside
-
-    def named(self, queue: str) -> str:
-        """Return the name of a queue; an empty one stands for the last that was declared here."""
-        if queue or self._last_queue:
-            return queue or self._last_queue
-        raise AMQPError(404, "no previously declared queue")
 
     def _check(self, right: str, kind: str, name: str) -> None:
         self._user.check(right, kind, name, self._vhost.name)
@@ -161,7 +160,7 @@ class Declaring:
 
     def _queue_binding(self, method: Method) -> Binding:
         # both shortcuts stand for the last queue, the second only where the queue is not named
-        name = self.named(method.queue)
+        name = self.queue_name(method.queue)
         key = method.routing_key or ("" if method.queue else self._last_queue)
         return self._binding("queue", name, method.exchange, key, method)
 
@@ -178,7 +177,7 @@ class Declaring:
         for name in (source, destination) if kind == "exchange" else (source,):
             check_not_default(name)
         self._check("read", "exchange", source)
-        return Binding.of(source, kind, destination, routing_key, method.arguments)
+        return Binding(source, kind, destination, routing_key, method.arguments)
 
 
 def _without_line_ends(name: str) -> str:
@@ -186,13 +185,13 @@ def _without_line_ends(name: str) -> str:
 
 
 _OPERATIONS: dict[int, Callable[[Declaring, Method], Reply]] = {
-    Exchange.Declare.INDEX: Declaring.declare_exchange,
-    Exchange.Delete.INDEX: Declaring.delete_exchange,
-    Exchange.Bind.INDEX: Declaring.bind_exchange,
-    Exchange.Unbind.INDEX: Declaring.unbind_exchange,
-    QueueClass.Declare.INDEX: Declaring.declare_queue,
-    QueueClass.Bind.INDEX: Declaring.bind_queue,
-    QueueClass.Unbind.INDEX: Declaring.unbind_queue,
-    QueueClass.Purge.INDEX: Declaring.purge_queue,
-    QueueClass.Delete.INDEX: Declaring.delete_queue,
+    ExchangeClass.Declare.INDEX: Declaring._declare_exchange,
+    ExchangeClass.Delete.INDEX: Declaring._delete_exchange,
+    ExchangeClass.Bind.INDEX: Declaring._bind_exchange,
+    ExchangeClass.Unbind.INDEX: Declaring._unbind_exchange,
+    QueueClass.Declare.INDEX: Declaring._declare_queue,
+    QueueClass.Bind.INDEX: Declaring._bind_queue,
+    QueueClass.Unbind.INDEX: Declaring._unbind_queue,
+    QueueClass.Purge.INDEX: Declaring._purge_queue,
+    QueueClass.Delete.INDEX: Declaring._delete_queue,
 }

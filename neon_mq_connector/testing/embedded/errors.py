@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 _NAMES = {
-    311: "CONTENT_TOO_LARGE",
-    312: "NO_ROUTE",
     320: "CONNECTION_FORCED",
     403: "ACCESS_REFUSED",
     404: "NOT_FOUND",
@@ -15,19 +13,16 @@ _NAMES = {
     503: "COMMAND_INVALID",
     504: "CHANNEL_ERROR",
     505: "UNEXPECTED_FRAME",
-    506: "RESOURCE_ERROR",
     530: "NOT_ALLOWED",
     540: "NOT_IMPLEMENTED",
     541: "INTERNAL_ERROR",
 }
-_OF_THE_CONNECTION = frozenset((320, 501, 502, 503, 504, 505, 506, 530, 540, 541))
+#: The errors that end a channel; all others end the connection.
+_OF_THE_CHANNEL = frozenset((403, 404, 405, 406))
 #: The longest text that fits into a close method.
 _LONGEST = 255
 #: How many octets of a bad frame are told.
 _SNIPPET = 16
-
-#: The text of a return whose message no queue takes.
-NO_ROUTE = (312, "NO_ROUTE")
 
 
 class AMQPError(Exception):
@@ -40,10 +35,10 @@ class AMQPError(Exception):
     Attributes:
         text: the reply text.
         hard: whether the connection ends, not only the channel.
-        method: the class and method that failed, when another than the one being handled.
+        method: the index of the method that failed; 0 for none, None for the one being handled.
     """
 
-    def __init__(self, code: int, explanation: str) -> None:
+    def __init__(self, code: int, explanation: str, *, method: int | None = None) -> None:
         text = f"{_NAMES[code]} - {explanation}"
         encoded = text.encode(errors="surrogateescape")
         if len(encoded) > _LONGEST:
@@ -51,18 +46,26 @@ class AMQPError(Exception):
         super().__init__(text)
         self.code = code
         self.text = text
-        self.hard = code in _OF_THE_CONNECTION
-        self.method: tuple[int, int] | None = None
+        self.hard = code not in _OF_THE_CHANNEL
+        self.method = method
+
+    @property
+    def close_arguments(self) -> tuple[int, str, int, int]:
+        """The arguments of the close method that tells a client of it."""
+        method = self.method or 0
+        return self.code, self.text, method >> 16, method & 0xFFFF
 
 
 def frame_error(code: int, kind: int, payload: bytes, what: str = "") -> AMQPError:
     """Return the error for a frame that cannot be used; it ends the connection."""
     which = "all" if len(payload) <= _SNIPPET else f"first {_SNIPPET}"
     octets = ",".join(map(str, payload[:_SNIPPET]))
-    error = AMQPError(code, f"type {kind}, {which} octets = <<{octets}>>{what}")
-    error.method = (0, 0)
-    error.hard = True
-    return error
+    return AMQPError(code, f"type {kind}, {which} octets = <<{octets}>>{what}", method=0)
+
+
+def unexpected_frame() -> AMQPError:
+    """Return the error for a frame that does not belong where it came."""
+    return AMQPError(505, "expected another kind of frame", method=0)
 
 
 def describe(kind: str, name: str, vhost: str) -> str:
@@ -70,6 +73,6 @@ def describe(kind: str, name: str, vhost: str) -> str:
     return f"{kind} '{name}' in vhost '{vhost}'"
 
 
-def not_found(what: str) -> AMQPError:
+def not_found(kind: str, name: str, vhost: str) -> AMQPError:
     """Return the error for a queue or an exchange that is not there."""
-    return AMQPError(404, f"no {what}")
+    return AMQPError(404, f"no {describe(kind, name, vhost)}")

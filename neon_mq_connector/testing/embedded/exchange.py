@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import or_
 
-from neon_mq_connector.testing.embedded.errors import AMQPError, describe
+from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.message import Message
-from neon_mq_connector.testing.embedded.names import TRACE_EXCHANGE
 from neon_mq_connector.testing.embedded.tables import Field, Table
 
+#: How the names of exchanges and queues begin that only the broker may give.
+RESERVED = "amq."
+TRACE_EXCHANGE = "amq.rabbitmq.trace"
 TYPES = ("direct", "fanout", "headers", "topic")
 #: The exchanges that every virtual host has, with their types.
 PREDECLARED = {
@@ -25,53 +29,35 @@ _MATCHES = ("all", "any", "all-with-x", "any-with-x")
 
 @dataclass(frozen=True)
 class Binding:
-    """A way from an exchange to a queue or to another exchange.
+    """A binding of an exchange to a queue or to another exchange.
 
     Attributes:
         source: the name of the exchange.
         kind: of the destination: `queue` or `exchange`.
         destination: its name.
         routing_key: the binding key.
-        arguments: of the binding, as pairs in the order of their names.
+        arguments: of the binding.
     """
 
     source: str
     kind: str
     destination: str
     routing_key: str
-    arguments: tuple[tuple[str, str], ...] = ()
-    table: Table = field(default_factory=dict, compare=False)
-
-    @classmethod
-    def of(
-        cls, source: str, kind: str, destination: str, routing_key: str, arguments: Table
-    ) -> Binding:
-        """Return a binding; arguments are kept as text too, for tables have no hash."""
-        pairs = tuple((key, repr(arguments[key])) for key in sorted(arguments))
-        return cls(source, kind, destination, routing_key, pairs, dict(arguments))
+    arguments: Table = field(default_factory=dict, hash=False)
 
 
+@dataclass(eq=False)
 class Exchange:
     """An exchange with the bindings that begin at it."""
 
-    def __init__(
-        self,
-        name: str,
-        type: str,
-        *,
-        durable: bool = True,
-        auto_delete: bool = False,
-        internal: bool = False,
-        arguments: Table | None = None,
-    ) -> None:
-        self.name = name
-        self.type = type
-        self.durable = durable
-        self.auto_delete = auto_delete
-        self.internal = internal
-        self.arguments = arguments or {}
-        #: in the order of their creation; the values mean nothing
-        self.bindings: dict[Binding, None] = {}
+    name: str
+    type: str
+    durable: bool = True
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: Table = field(default_factory=dict)
+    #: in the order of their creation; the values mean nothing
+    bindings: dict[Binding, None] = field(default_factory=dict)
 
     @property
     def alternate(self) -> str | None:
@@ -80,18 +66,14 @@ class Exchange:
         return None if argument is None else str(argument.value)
 
     def check(self, binding: Binding) -> None:
-        """Refuse a binding that this type of exchange cannot use.
-
-        Raises:
-            AMQPError: 406.
-        """
-        match = binding.table.get("x-match") if self.type == "headers" else None
+        """Refuse a binding that this type of exchange cannot use."""
+        match = binding.arguments.get("x-match") if self.type == "headers" else None
         if match is None or (match.type == "longstr" and match.value in _MATCHES):
             return
-        value = f'<<"{match.value}">>' if match.type == "longstr" else str(match.value).lower()
         if match.type == "longstr":
-            problem = f"value {value}; expected all, any, all-with-x, or any-with-x"
+            problem = f'value <<"{match.value}">>; expected all, any, all-with-x, or any-with-x'
         else:
+            value = str(match.value).lower()
             problem = f"type {match.type} (value {value}); expected longstr"
         raise AMQPError(406, f"Invalid x-match field {problem}")
 
@@ -110,42 +92,32 @@ class Exchange:
                 if any(_topic_matches(each.routing_key.split("."), key) for key in words)
             ]
         headers = message.properties.headers
-        return [each for each in self.bindings if _headers_match(each.table, headers)]
+        return [each for each in self.bindings if _headers_match(each.arguments, headers)]
 
-    def describe(self, vhost: str) -> str:
-        """Return how errors name the exchange."""
-        return describe("exchange", self.name, vhost)
+
+def check_not_default(name: str) -> None:
+    """Refuse an operation on the default exchange."""
+    if name == "":
+        raise AMQPError(403, "operation not permitted on the default exchange")
+
+
+def check_not_reserved(kind: str, name: str) -> None:
+    """Refuse a name that only the broker may give to a new queue or exchange."""
+    if name.startswith(RESERVED):
+        raise AMQPError(403, f"{kind} name '{name}' contains reserved prefix 'amq.*'")
 
 
 def _topic_matches(pattern: list[str], words: list[str]) -> bool:
-    """Whether a binding key matches a routing key: `*` is one word, `#` any number of words.
-
-    The positions of the pattern that can be reached are followed word by word, so that the time
-    grows with the product of both lengths, however many `#` there are.
-    """
-    reached = _past_hashes(pattern, {0})
-    for word in words:
-        following = set()
-        for position in reached:
-            if position < len(pattern):
-                part = pattern[position]
-                if part == "#":
-                    following.add(position)
-                elif part in ("*", word):
-                    following.add(position + 1)
-        reached = _past_hashes(pattern, following)
-        if not reached:
-            return False
-    return len(pattern) in reached
-
-
-def _past_hashes(pattern: list[str], positions: set[int]) -> set[int]:
-    reached = set(positions)
-    for position in positions:
-        while position < len(pattern) and pattern[position] == "#":
-            position += 1
-            reached.add(position)
-    return reached
+    """Whether a binding key matches a routing key: `*` is one word, `#` any number of words."""
+    # whether the pattern so far matches no word, the first word, the first two words, ...
+    matches = [True, *(False for _ in words)]
+    for part in pattern:
+        if part == "#":
+            matches = list(accumulate(matches, or_))
+        else:
+            pairs = zip(matches, words, strict=False)
+            matches = [False, *(before and part in ("*", word) for before, word in pairs)]
+    return matches[-1]
 
 
 def _headers_match(arguments: Table, headers: Table) -> bool:

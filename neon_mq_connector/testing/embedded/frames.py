@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from pika.amqp_object import Method
 from pika.frame import Method as MethodFrame
@@ -16,9 +17,8 @@ _CLASS_AND_SIZE = 12
 HEARTBEAT = struct.pack(">BHI", FRAME_HEARTBEAT, 0, 0) + _END
 
 _method_start = struct.Struct(">BHII").pack
-_frame_start = struct.Struct(">BHI").pack
+_body_start = struct.Struct(">BHI").pack
 _header_start = struct.Struct(">BHIHxxQ").pack
-_tag_and_bit = struct.Struct(">QB").pack
 _confirm = struct.Struct(">BHIIQBB").pack
 _CONFIRM_SIZE = 13
 
@@ -29,73 +29,53 @@ def method_frame(channel: int, method: Method) -> bytes:
     return frame
 
 
-def deliver_frames(
-    channel: int,
-    consumer_tag: bytes,
-    delivery_tag: int,
-    redelivered: bool,
-    origin: bytes,
-    content: bytes,
-) -> bytes:
-    """Return the frames of a delivery.
+class FrameWriter:
+    """Send the frames of one channel.
 
     Args:
         channel: the number of the channel.
-        consumer_tag: the consumer tag with its length.
-        delivery_tag: the delivery tag.
-        redelivered: whether the message was delivered before.
-        origin: the names of exchange and routing key with their lengths.
-        content: what `content_frames` returned.
+        send: takes bytes for the client.
+        frame_max: the largest frame that was negotiated.
     """
-    size = 4 + len(consumer_tag) + 9 + len(origin)
-    return b"".join(
-        (
-            _method_start(FRAME_METHOD, channel, size, Basic.Deliver.INDEX),
-            consumer_tag,
-            _tag_and_bit(delivery_tag, redelivered),
-            origin,
+
+    def __init__(self, channel: int, send: Callable[[bytes], None], frame_max: int) -> None:
+        self.channel = channel
+        self._send = send
+        self._largest_body = frame_max - FRAME_OVERHEAD
+
+    def method(self, method: Method) -> None:
+        """Send a method without content."""
+        self._send(method_frame(self.channel, method))
+
+    def message(self, index: int, arguments: bytes, properties: bytes, body: bytes) -> None:
+        """Send a message.
+
+        Args:
+            index: of the method that it comes with: Basic.Deliver, GetOk or Return.
+            arguments: of that method, encoded.
+            properties: of the message, encoded.
+            body: of the message; it is split into as many frames as it takes.
+        """
+        channel, size, largest = self.channel, len(body), self._largest_body
+        header_size = _CLASS_AND_SIZE + len(properties)
+        pieces = [
+            _method_start(FRAME_METHOD, channel, 4 + len(arguments), index),
+            arguments,
             _END,
-            content,
+            _header_start(FRAME_HEADER, channel, header_size, Basic.INDEX, size),
+            properties,
+            _END,
+        ]
+        for position in range(0, size, largest):
+            part = body[position : position + largest]
+            pieces += (_body_start(FRAME_BODY, channel, len(part)), part, _END)
+        self._send(b"".join(pieces))
+
+    def confirm(self, delivery_tag: int, *, multiple: bool, nack: bool) -> None:
+        """Confirm messages to their publisher, or tell that they were refused."""
+        index = Basic.Nack.INDEX if nack else Basic.Ack.INDEX
+        self._send(
+            _confirm(
+                FRAME_METHOD, self.channel, _CONFIRM_SIZE, index, delivery_tag, multiple, FRAME_END
+            )
         )
-    )
-
-
-def get_frames(
-    channel: int, delivery_tag: int, redelivered: bool, origin: bytes, rest: int, content: bytes
-) -> bytes:
-    """Return the frames that answer Basic.Get with a message; `rest` is how many are left."""
-    arguments = _tag_and_bit(delivery_tag, redelivered) + origin + struct.pack(">I", rest)
-    start = _method_start(FRAME_METHOD, channel, 4 + len(arguments), Basic.GetOk.INDEX)
-    return b"".join((start, arguments, _END, content))
-
-
-def return_frames(channel: int, code: int, text: str, origin: bytes, content: bytes) -> bytes:
-    """Return the frames that give a message back to its publisher."""
-    arguments = struct.pack(">HB", code, len(text)) + text.encode() + origin
-    start = _method_start(FRAME_METHOD, channel, 4 + len(arguments), Basic.Return.INDEX)
-    return b"".join((start, arguments, _END, content))
-
-
-def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:
-    """Return the content header and as many body frames as it takes."""
-    size = len(body)
-    start = _header_start(
-        FRAME_HEADER, channel, _CLASS_AND_SIZE + len(properties), Basic.INDEX, size
-    )
-    if not size:
-        return b"".join((start, properties, _END))
-    largest = frame_max - FRAME_OVERHEAD
-    if size <= largest:
-        body_start = _frame_start(FRAME_BODY, channel, size)
-        return b"".join((start, properties, _END, body_start, body, _END))
-    pieces = [start, properties, _END]
-    for position in range(0, size, largest):
-        part = body[position : position + largest]
-        pieces += (_frame_start(FRAME_BODY, channel, len(part)), part, _END)
-    return b"".join(pieces)
-
-
-def confirm_frame(channel: int, delivery_tag: int, *, multiple: bool, nack: bool) -> bytes:
-    """Return the frame that confirms messages to their publisher, or says that they are lost."""
-    index = Basic.Nack.INDEX if nack else Basic.Ack.INDEX
-    return _confirm(FRAME_METHOD, channel, _CONFIRM_SIZE, index, delivery_tag, multiple, FRAME_END)

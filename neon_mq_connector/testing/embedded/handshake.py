@@ -45,17 +45,6 @@ def client_can(properties: Table, capability: str) -> bool:
     return field is not None and field.value is True
 
 
-def login_refused(mechanism: str) -> AMQPError:
-    """Return the error for a user that does not exist, or a wrong password."""
-    error = AMQPError(
-        403,
-        f"Login was refused using authentication mechanism {mechanism}. For details see the broker "
-        "logfile.",
-    )
-    error.method = (0, 0)
-    return error
-
-
 def credentials(mechanism: str, response: bytes) -> tuple[str, str]:
     """Read name and password from what a client sent to log in.
 

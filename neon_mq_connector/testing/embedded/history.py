@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from neon_mq_connector.testing.embedded.clock import Clock
 from neon_mq_connector.testing.embedded.message import Message
+from neon_mq_connector.testing.embedded.properties import MESSAGE_ID
 
 _MOST_EVENTS = 100_000
 _MOST_BYTES = 64 * 1024 * 1024
@@ -67,7 +68,7 @@ class History:
                 time,
                 name,
                 kind,
-                message.message_id,
+                message.properties.text(MESSAGE_ID),
                 message.exchange,
                 message.routing_key,
                 message.body[:_EXCERPT],

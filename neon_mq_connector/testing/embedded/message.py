@@ -1,12 +1,13 @@
-"""A message on its way through the broker, and what is noted of its deaths."""
+"""A message on its way through the broker, and how it was dead-lettered."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from neon_mq_connector.testing.embedded.errors import AMQPError
-from neon_mq_connector.testing.embedded.properties import DECISIVE, MESSAGE_ID, Properties
-from neon_mq_connector.testing.embedded.tables import Field, Table
+from neon_mq_connector.testing.embedded.properties import DECISIVE, Properties
+from neon_mq_connector.testing.embedded.tables import Field, Table, encode_short_string
 
 _OVERHEAD = 400
 _COPY_HEADERS = ("CC", "BCC")
@@ -38,17 +39,16 @@ class Death(NamedTuple):
         return Field("table", table)
 
 
+@dataclass(slots=True, eq=False)
 class Message:
     """A message; several queues may hold the same one, so it never changes.
 
-    Args:
+    Attributes:
         exchange: where it was published to.
         routing_key: with which routing key.
         header: the properties as they came.
         body: the body.
-        origin: the names of exchange and routing key as they are put on the wire, where known.
-
-    Attributes:
+        origin: the names of exchange and routing key as they are put on the wire.
         routing_keys: the routing key with those of the headers CC and BCC.
         blind_keys: those of BCC.
         time_to_live: the expiration in milliseconds, or None.
@@ -56,48 +56,37 @@ class Message:
         deaths: where it was dead-lettered, the latest first.
         rejections: how often a consumer of a quorum queue has rejected it.
         footprint: about what it takes in memory, in bytes.
-
-    Raises:
-        AMQPError: a property that the broker has to know is malformed.
     """
 
-    __slots__ = (
-        "blind_keys",
-        "body",
-        "deaths",
-        "exchange",
-        "footprint",
-        "header",
-        "origin",
-        "priority",
-        "rejections",
-        "routing_key",
-        "routing_keys",
-        "time_to_live",
-    )
+    exchange: str
+    routing_key: str
+    header: bytes
+    body: bytes
+    origin: bytes = b""
+    routing_keys: tuple[str, ...] = ()
+    blind_keys: tuple[str, ...] = ()
+    time_to_live: int | None = None
+    priority: int | None = None
+    deaths: tuple[Death, ...] = ()
+    rejections: int = 0
+    footprint: int = 0
 
-    def __init__(
-        self, exchange: str, routing_key: str, header: bytes, body: bytes, origin: bytes = b""
-    ) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.routing_keys: tuple[str, ...] = (routing_key,)
-        self.blind_keys: tuple[str, ...] = ()
-        self.header = header
-        self.body = body
-        self.origin = origin or _short_string(exchange) + _short_string(routing_key)
-        self.priority: int | None = None
-        self.time_to_live: int | None = None
-        self.deaths: tuple[Death, ...] = ()
-        self.rejections = 0
-        self.footprint = len(body) + len(header) + _OVERHEAD
+    def __post_init__(self) -> None:
+        self.origin = self.origin or (
+            encode_short_string(self.exchange) + encode_short_string(self.routing_key)
+        )
+        self.routing_keys = self.routing_keys or (self.routing_key,)
+        self.footprint = len(self.body) + len(self.header) + _OVERHEAD
 
     @classmethod
     def published(
         cls, exchange: str, routing_key: str, properties: Properties, body: bytes
     ) -> Message:
-        """Return a message some of whose properties decide what becomes of it."""
+        """Return a message some of whose properties decide what becomes of it.
 
+        Raises:
+            AMQPError: a property that the broker has to know is malformed.
+        """
         headers = properties.headers
         copies: dict[str, tuple[str, ...]] = {}
         for name in _COPY_HEADERS:
@@ -112,23 +101,22 @@ class Message:
             properties = properties.with_headers(
                 {name: field for name, field in headers.items() if name != "BCC"}
             )
-        message = cls(exchange, routing_key, properties.encode(), body)
-        message.priority = properties.priority
-        message.time_to_live = properties.time_to_live
-        message.blind_keys = copies.get("BCC", ())
-        if copies:
-            message.routing_keys += copies.get("CC", ()) + message.blind_keys
-        return message
+        blind_keys = copies.get("BCC", ())
+        return cls(
+            exchange,
+            routing_key,
+            properties.encode(),
+            body,
+            routing_keys=(routing_key, *copies.get("CC", ()), *blind_keys),
+            blind_keys=blind_keys,
+            priority=properties.priority,
+            time_to_live=properties.time_to_live,
+        )
 
     @property
     def properties(self) -> Properties:
         """The properties, read anew at each use."""
         return Properties(self.header)
-
-    @property
-    def message_id(self) -> str | None:
-        """The message id, if there is one."""
-        return self.properties.text(MESSAGE_ID)
 
     def with_delivery_count(self, count: int) -> bytes:
         """Return the properties with the header by which quorum queues count deliveries."""
@@ -171,27 +159,26 @@ class Message:
         properties = properties.without_expiration().with_headers(dict(sorted(headers.items())))
 
         letter_keys = self.routing_keys if routing_key is None else (routing_key,)
-        letter = Message(exchange, letter_keys[0], properties.encode(), self.body)
-        letter.routing_keys = letter_keys
-        letter.blind_keys = self.blind_keys
-        letter.priority = self.priority
-        letter.deaths = deaths
-        letter.rejections = self.rejections
-        return letter
+        return Message(
+            exchange,
+            letter_keys[0],
+            properties.encode(),
+            self.body,
+            routing_keys=letter_keys,
+            blind_keys=self.blind_keys,
+            priority=self.priority,
+            deaths=deaths,
+            rejections=self.rejections,
+        )
 
-    def died_before_in(self, queue: str) -> bool:
-        """Whether a dead letter has come round to a queue without ever having been rejected."""
+    def is_cycle_to(self, queue: str) -> bool:
+        """Whether a dead letter was in a queue before and was not rejected since."""
         for death in self.deaths:
             if death.reason == "rejected":
                 return False
             if death.queue == queue:
                 return True
         return False
-
-
-def _short_string(text: str) -> bytes:
-    encoded = text.encode(errors="surrogateescape")
-    return bytes((len(encoded),)) + encoded
 
 
 def is_decisive(header: bytes) -> bool:

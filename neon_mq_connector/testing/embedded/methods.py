@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 from pika.spec import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
@@ -10,7 +11,7 @@ from pika.spec import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 from neon_mq_connector.testing.embedded.errors import AMQPError
 from neon_mq_connector.testing.embedded.tables import TableError, decode_table
 
-ACCESS_REQUEST = 0x001E000A
+#: Connection.UpdateSecret, which older releases of pika do not know.
 UPDATE_SECRET = 0x000A0046
 
 _TICKET = "ticket:H "
@@ -32,7 +33,6 @@ _FIELDS: dict[Any, str] = {
     Channel.FlowOk: "active:b",
     Channel.Close: _CLOSE,
     Channel.CloseOk: "",
-    ACCESS_REQUEST: "realm:s exclusive:b passive:b active:b write:b read:b",
     Exchange.Declare: _TICKET
     + "exchange:s type:s passive:b durable:b auto_delete:b internal:b nowait:b arguments:t",
     Exchange.Delete: _TICKET + "exchange:s if_unused:b nowait:b",
@@ -67,25 +67,17 @@ _SIGNATURES = {
     ]
     for key, fields in _FIELDS.items()
 }
-_index = _NUMBERS["I"].unpack_from
+_long = _NUMBERS["I"].unpack_from
 
 
-class Method:
+class Method(SimpleNamespace):
     """A method from a client; its arguments are attributes.
 
     Attributes:
         index: the numbers of class and method in one.
     """
 
-    def __init__(self, index: int, arguments: dict[str, Any]) -> None:
-        self.index = index
-        self._arguments = arguments
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._arguments[name]
-        except KeyError:
-            raise AttributeError(name) from None
+    index: int
 
 
 def decode_method(payload: bytes) -> Method:
@@ -94,23 +86,16 @@ def decode_method(payload: bytes) -> Method:
     Raises:
         AMQPError: 501, it cannot be decoded; 503, clients send no such method.
     """
-    if len(payload) < _NUMBERS["I"].size:
-        raise AMQPError(501, f"cannot decode {_listed(payload)}")
-    index: int = _index(payload)[0]
+    if len(payload) < 4:
+        raise _undecodable(payload)
+    index: int = _long(payload)[0]
     signature = _SIGNATURES.get(index)
     if signature is None:
-        raise AMQPError(503, "unimplemented method")
+        raise AMQPError(503, "unimplemented method", method=0)
     try:
-        return Method(index, _decode_arguments(payload, signature))
+        return Method(index=index, **_decode_arguments(payload, signature))
     except (IndexError, struct.error, TableError) as error:
-        failure = AMQPError(501, f"cannot decode {_listed(payload[4:])}")
-        failure.method = split_index(index)
-        raise failure from error
-
-
-def split_index(index: int) -> tuple[int, int]:
-    """Return the numbers of class and method."""
-    return index >> 16, index & 0xFFFF
+        raise _undecodable(payload[4:], index) from error
 
 
 def _decode_arguments(payload: bytes, signature: list[tuple[str, str]]) -> dict[str, Any]:
@@ -131,7 +116,7 @@ def _decode_arguments(payload: bytes, signature: list[tuple[str, str]]) -> dict[
             arguments[name] = payload[start:position].decode(errors="surrogateescape")
         elif kind == "S":
             start = position + 4
-            position = start + _index(payload, position)[0]
+            position = start + _long(payload, position)[0]
             arguments[name] = payload[start:position]
         elif kind == "t":
             arguments[name], position = decode_table(payload, position)
@@ -143,5 +128,6 @@ def _decode_arguments(payload: bytes, signature: list[tuple[str, str]]) -> dict[
     return arguments
 
 
-def _listed(payload: bytes) -> str:
-    return f"<<{','.join(map(str, payload))}>>"
+def _undecodable(payload: bytes, method: int = 0) -> AMQPError:
+    listed = ",".join(map(str, payload))
+    return AMQPError(501, f"cannot decode <<{listed}>>", method=method)

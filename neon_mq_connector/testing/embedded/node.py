@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 
-from neon_mq_connector.testing.embedded.clock import Clock
 from neon_mq_connector.testing.embedded.errors import AMQPError
-from neon_mq_connector.testing.embedded.faults import Faults
-from neon_mq_connector.testing.embedded.history import History
-from neon_mq_connector.testing.embedded.host import Surroundings
+from neon_mq_connector.testing.embedded.host import NodeState
 from neon_mq_connector.testing.embedded.users import Rights, User
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
@@ -28,24 +24,19 @@ class Node:
     """
 
     def __init__(self, *, refuse_transient: bool = False) -> None:
-        self.clock = Clock()
-        self.faults = Faults()
-        self.history = History(self.clock)
+        self._shared = NodeState(refuse_transient=refuse_transient)
+        self.clock = self._shared.clock
+        self.faults = self._shared.faults
+        self.history = self._shared.history
         self.users: dict[str, User] = {}
         self.vhosts: dict[str, VirtualHost] = {}
-        self._shared = Surroundings(
-            self.clock, self.history, self.faults, refuse_transient=refuse_transient
-        )
 
     # --- access
 
     def log_in(self, name: str, password: str) -> User | None:
         """Return the user with that name if the password is right."""
         user = self.users.get(name)
-        expected = "" if user is None else user.password
-        # in the time that a wrong password takes, nobody learns which names there are
-        is_right = hmac.compare_digest(expected.encode(), password.encode(errors="replace"))
-        return user if is_right else None
+        return user if user is not None and user.password == password else None
 
     def enter(self, user: User, vhost: str) -> VirtualHost:
         """Return a virtual host that a user may use.
@@ -80,28 +71,26 @@ class Node:
         self.users[name] = User(name, password, labels, rights)
 
     def permit(self, user: str, vhost: str, rights: Rights) -> None:
-        """Let a user use a virtual host."""
+        """Give a user rights in a virtual host."""
         self.users[user].rights[vhost] = rights
 
     # --- alarms
 
     @property
     def is_low(self) -> bool:
-        """Whether an alarm is on."""
-        return bool(self.faults.alarms) or self._shared.ledger.stored > MEMORY_LIMIT
+        """Whether an alarm is on: a test has asked for it, or too much is stored."""
+        return bool(self.faults.alarms) or self._shared.stored > MEMORY_LIMIT
 
     @property
     def alarms(self) -> list[str]:
-        """What the broker is low on, asked for by a test or because too much is stored."""
-        alarms = set(self.faults.alarms)
-        if self._shared.ledger.stored > MEMORY_LIMIT:
-            alarms.add("memory")
-        return sorted(alarms)
+        """What the broker is low on."""
+        stored_too_much = {"memory"} if self._shared.stored > MEMORY_LIMIT else set()
+        return sorted(self.faults.alarms | stored_too_much)
 
     # --- the node's life
 
     def start(self, check_timeouts: Callable[[], None]) -> None:
-        """Begin to work, after a restart with what survived.
+        """Start, after a restart with what survived.
 
         Args:
             check_timeouts: is called every minute of the clock, to find messages held too long.

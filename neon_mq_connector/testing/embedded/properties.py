@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from neon_mq_connector.testing.embedded.errors import AMQPError
-from neon_mq_connector.testing.embedded.tables import Table, TableError, decode_table, encode_table
+from neon_mq_connector.testing.embedded.tables import (
+    Table,
+    TableError,
+    decode_table,
+    encode_short_string,
+    encode_table,
+)
 
 HEADERS = 0x2000
 DELIVERY_MODE = 0x1000
@@ -91,14 +98,11 @@ class Properties:
         text = self.text(EXPIRATION)
         if text is None:
             return None
-        digits = 1 if text[:1] in ("+", "-") else 0
-        start = digits
-        while digits < len(text) and text[digits] in "0123456789":
-            digits += 1
-        if digits == start:
+        number = re.match("[+-]?[0-9]+", text)
+        if number is None:
             problem = "no_integer"
-        elif digits < len(text):
-            problem = f'{{leftover_string,"{text[digits:]}"}}'
+        elif number.end() < len(text):
+            problem = f'{{leftover_string,"{text[number.end() :]}"}}'
         elif int(text) < 0:
             problem = f"{{value_negative,{int(text)}}}"
         elif int(text) > _LONGEST_EXPIRATION:
@@ -128,8 +132,7 @@ class Properties:
 
     def with_reply_to(self, reply_to: str) -> Properties:
         """Return the properties with another address for answers."""
-        text = reply_to.encode()
-        return self._with(REPLY_TO, bytes((len(text),)) + text)
+        return self._with(REPLY_TO, encode_short_string(reply_to))
 
     def without_expiration(self) -> Properties:
         """Return the properties of a message that does not expire by itself."""

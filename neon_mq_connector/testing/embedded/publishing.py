@@ -1,34 +1,30 @@
-"""What a channel publishes: messages, returns and confirms."""
+"""What a channel publishes: messages with their returns, confirms and traces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
+from pika.spec import Basic
+
 from neon_mq_connector.testing.embedded.content import MAX_BODY, Content
-from neon_mq_connector.testing.embedded.errors import NO_ROUTE, AMQPError
-from neon_mq_connector.testing.embedded.exchange import Exchange
-from neon_mq_connector.testing.embedded.frames import confirm_frame, content_frames, return_frames
+from neon_mq_connector.testing.embedded.errors import AMQPError, describe
+from neon_mq_connector.testing.embedded.exchange import TRACE_EXCHANGE
+from neon_mq_connector.testing.embedded.frames import FrameWriter
 from neon_mq_connector.testing.embedded.message import Message, is_decisive
+from neon_mq_connector.testing.embedded.methods import decode_method
 from neon_mq_connector.testing.embedded.properties import REPLY_TO, USER_ID, Properties
 from neon_mq_connector.testing.embedded.queue import Queue
-from neon_mq_connector.testing.embedded.tracing import trace_published
+from neon_mq_connector.testing.embedded.tables import Field, encode_short_string
 from neon_mq_connector.testing.embedded.users import User
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 REPLY_TO_NAME = "amq.rabbitmq.reply-to"
 
-_MANDATORY, _IMMEDIATE = 1, 2
-_MOST_TARGETS = 4096
-
-
-class Target(NamedTuple):
-    """Where Basic.Publish sends a message, decoded once for many messages."""
-
-    exchange: str
-    routing_key: str
-    origin: bytes
-    bits: int
+_NO_ROUTE = struct.pack(">H", 312) + encode_short_string("NO_ROUTE")
+_NO_PROPERTIES = Properties(b"\0\0")
 
 
 class Routed(NamedTuple):
@@ -44,42 +40,25 @@ class Publishing:
     """The publishing side of a channel.
 
     Args:
-        channel: the number of the channel.
+        writer: sends frames to the client.
         vhost: the virtual host.
         user: who publishes.
-        send: takes bytes for the client.
-        frame_max: the largest frame that was negotiated.
 
     Attributes:
         confirms: whether the channel confirms what it got.
         reply_address: where answers to this channel go, while a consumer waits for them.
     """
 
-    def __init__(
-        self,
-        channel: int,
-        vhost: VirtualHost,
-        user: User,
-        send: Callable[[bytes], None],
-        frame_max: int,
-    ) -> None:
+    def __init__(self, writer: FrameWriter, vhost: VirtualHost, user: User) -> None:
         self.confirms = False
         self.reply_address: str | None = None
-        self._channel = channel
+        self._writer = writer
         self._vhost = vhost
         self._user = user
-        self._send = send
-        self._frame_max = frame_max
-        self._targets: dict[bytes, Target] = {}
         self._published = 0
-        self._confirmed: list[int] = []
-        self._refused: list[int] = []
+        #: the numbers of the messages whose confirms have to be sent, and whether they were taken
+        self._unconfirmed: list[tuple[int, bool]] = []
         self._lost_some = False
-
-    @property
-    def has_confirms(self) -> bool:
-        """Whether there are confirms to be sent."""
-        return bool(self._confirmed or self._refused)
 
     def route(self, content: Content) -> Routed:
         """Check a message and find the queues that it is for.
@@ -87,66 +66,56 @@ class Publishing:
         Raises:
             AMQPError: it may not be published.
         """
-        arguments, header, body = content.arguments, content.header, content.body
-        assert header is not None
-        target = self._targets.get(arguments) or self._new_target(arguments)
-        if target.bits & _IMMEDIATE:
+        name, routing_key, origin, mandatory, immediate = _decode_publish(content.method)
+        header, body = content.header, content.body
+        if immediate:
             raise AMQPError(540, "immediate=true")
         if content.size > MAX_BODY:
             raise AMQPError(
                 406, f"message size {content.size} is larger than configured max size {MAX_BODY}"
             )
-        name, routing_key = target.exchange, target.routing_key
         self._user.check("write", "exchange", name, self._vhost.name)
         exchange = self._vhost.exchange(name)
         if exchange.internal:
-            what = exchange.describe(self._vhost.name)
+            what = describe("exchange", name, self._vhost.name)
             raise AMQPError(403, f"cannot publish to internal {what}")
         if is_decisive(header):
             properties = self._checked(Properties(header))
             message = Message.published(name, routing_key, properties, body)
         else:
-            message = Message(name, routing_key, header, body, target.origin)
+            message = Message(name, routing_key, header, body, origin)
         if self.confirms:
             self._published += 1
-        return self._routed(exchange, message, target)
+        queues = self._vhost.route(exchange, message)
+        return Routed(message, queues, mandatory, self._published)
 
     def publish(self, routed: Routed) -> bool:
-        """Give a message to its queues; tell whether all took it."""
+        """Publish a message to its queues; return whether all took it."""
         message, queues, mandatory, number = routed
         if self._vhost.tracing:
-            trace_published(self._vhost, self._user, message, queues)
+            self._trace(message, queues)
         taken = self._vhost.publish(message, queues)
         if mandatory and not queues:
-            content = content_frames(self._channel, message.header, message.body, self._frame_max)
-            self._send(return_frames(self._channel, *NO_ROUTE, message.origin, content))
+            arguments = _NO_ROUTE + message.origin
+            self._writer.message(Basic.Return.INDEX, arguments, message.header, message.body)
         if self.confirms:
-            if self._vhost.faults.take_lost_confirm():
+            if self._vhost.shared.faults.take("lost confirm"):
                 self._lost_some = True
             else:
-                (self._confirmed if taken else self._refused).append(number)
+                self._unconfirmed.append((number, taken))
         return taken
 
     def send_confirms(self) -> None:
         """Send the confirms of what was published since the last call, in few frames."""
-        for nack, numbers in ((False, self._confirmed), (True, self._refused)):
-            # one frame stands for all up to it, so none may be left out or be of the other kind
-            others = self._refused if not nack else self._confirmed
-            if not numbers:
-                continue
-            first_other = min(others, default=numbers[-1] + 1)
-            together = [] if self._lost_some else [each for each in numbers if each < first_other]
-            if len(together) > 1:
-                self._send(confirm_frame(self._channel, together[-1], multiple=True, nack=nack))
-                numbers = numbers[len(together) :]
-            for number in numbers:
-                self._send(confirm_frame(self._channel, number, multiple=False, nack=nack))
-        self._confirmed.clear()
-        self._refused.clear()
-
-    def _routed(self, exchange: Exchange, message: Message, target: Target) -> Routed:
-        queues = self._vhost.router.route(exchange, message)
-        return Routed(message, queues, bool(target.bits & _MANDATORY), self._published)
+        for taken, group in groupby(self._unconfirmed, lambda each: each[1]):
+            numbers = [number for number, _ in group]
+            # one frame stands for all up to its number, those included whose confirms are lost
+            if len(numbers) > 1 and not self._lost_some:
+                self._writer.confirm(numbers[-1], multiple=True, nack=not taken)
+            else:
+                for number in numbers:
+                    self._writer.confirm(number, multiple=False, nack=not taken)
+        self._unconfirmed.clear()
 
     def _checked(self, properties: Properties) -> Properties:
         if properties.text(REPLY_TO) == REPLY_TO_NAME:
@@ -163,22 +132,37 @@ class Publishing:
             )
         return properties
 
-    def _new_target(self, arguments: bytes) -> Target:
-        try:
-            middle = 3 + arguments[2]
-            end = middle + 1 + arguments[middle]
-            if end + 1 != len(arguments):
-                raise IndexError("the arguments do not end with the frame")
-        except IndexError as error:
-            listed = ",".join(map(str, arguments))
-            raise AMQPError(501, f"cannot decode <<{listed}>>") from error
-        target = Target(
-            arguments[3:middle].decode(errors="surrogateescape"),
-            arguments[middle + 1 : end].decode(errors="surrogateescape"),
-            arguments[2:end],
-            arguments[end],
-        )
-        if len(self._targets) >= _MOST_TARGETS:
-            self._targets.clear()
-        self._targets[arguments] = target
-        return target
+    def _trace(self, message: Message, queues: list[Queue]) -> None:
+        """Publish a copy of a message to the exchange for traces, as RabbitMQ's firehose does.
+
+        Of the default exchange RabbitMQ names the queues that the message was for, even missing
+        ones.
+        """
+        names = [queue.name for queue in queues] if message.exchange else message.routing_keys
+        headers = {
+            "exchange_name": _text(message.exchange),
+            "routed_queues": Field("array", [_text(name) for name in names]),
+            "routing_keys": Field("array", [_text(key) for key in message.routing_keys]),
+            "user": _text(self._user.name),
+            "vhost": _text(self._vhost.name),
+        }
+        header = _NO_PROPERTIES.with_headers(headers).encode()
+        trace = Message(TRACE_EXCHANGE, f"publish.{message.exchange}", header, message.body)
+        exchange = self._vhost.exchange(TRACE_EXCHANGE)
+        self._vhost.publish(trace, self._vhost.route(exchange, trace))
+
+
+@lru_cache(maxsize=4096)
+def _decode_publish(payload: bytes) -> tuple[str, str, bytes, bool, bool]:
+    """Decode a Basic.Publish, once for many messages.
+
+    Returns:
+        Exchange, routing key, both as they are on the wire, whether it is mandatory, and whether
+        immediate.
+    """
+    method = decode_method(payload)
+    return method.exchange, method.routing_key, payload[6:-1], method.mandatory, method.immediate
+
+
+def _text(value: str) -> Field:
+    return Field("longstr", value)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from neon_mq_connector.testing.embedded.clock import Timer
-from neon_mq_connector.testing.embedded.consumers import Consumer, Turns
+from neon_mq_connector.testing.embedded.consumers import Consumer, RoundRobin
 from neon_mq_connector.testing.embedded.errors import AMQPError, describe
-from neon_mq_connector.testing.embedded.host import DeadLetter, Host
+from neon_mq_connector.testing.embedded.host import Host
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.ready import Entry, ReadyMessages, position_of
 from neon_mq_connector.testing.embedded.tables import Table
 
 
+@dataclass(eq=False)
 class Queue:
-    """A classic queue.
+    """A classic queue. Its methods raise `AMQPError` where RabbitMQ refuses an operation.
 
     Args:
         vhost: the virtual host that it is in.
@@ -29,30 +31,22 @@ class Queue:
     type = "classic"
     _watches_head = False
 
-    def __init__(
-        self,
-        vhost: Host,
-        name: str,
-        *,
-        durable: bool,
-        auto_delete: bool,
-        owner: object | None,
-        arguments: Table,
-    ) -> None:
-        self.vhost = vhost
-        self.name = name
-        self.durable = durable
-        self.auto_delete = auto_delete
-        self.owner = owner
-        self.arguments = arguments
+    vhost: Host
+    name: str
+    durable: bool
+    auto_delete: bool
+    owner: object | None
+    arguments: Table
+
+    def __post_init__(self) -> None:
         self.deleted = False
         self.unacknowledged = 0
-        self.turns = Turns()
+        self.consumers = RoundRobin()
         #: the consumer that gets everything: of a single active one, or an exclusive one
         self.active: Consumer | None = None
 
         def argument(name: str) -> Any:
-            field = arguments.get(name)
+            field = self.arguments.get(name)
             return None if field is None else field.value
 
         self.single_active = bool(argument("x-single-active-consumer"))
@@ -64,12 +58,11 @@ class Queue:
         self._overflow: str = argument("x-overflow") or "drop-head"
         self._dead_letter_exchange: str | None = argument("x-dead-letter-exchange")
         self._dead_letter_key: str | None = argument("x-dead-letter-routing-key")
-        self._bounded = self._max_length is not None or self._max_bytes is not None
         self.ready = self._make_ready(argument("x-max-priority") or 0)
         self._next_position = 0
         self._had_consumers = False
         self._may_expire = False
-        self._last_used = vhost.clock.now()
+        self._last_used = self.vhost.clock.now()
         self._message_timer: Timer | None = None
         self._unused_timer: Timer | None = None
         self._watch_use()
@@ -83,33 +76,30 @@ class Queue:
     @property
     def consumer_count(self) -> int:
         """How many consumers a client is told of."""
-        return len(self.turns)
+        return len(self.consumers)
 
     def check_access(self, connection: object) -> None:
-        """Refuse a connection that an exclusive queue does not belong to.
-
-        Raises:
-            AMQPError: 405.
-        """
+        """Refuse a connection that an exclusive queue does not belong to."""
         if self.owner is not None and self.owner is not connection:
             raise locked(self)
 
     def touch(self) -> None:
-        """Take note of a use that keeps the queue from expiring."""
+        """Restart the time after which the unused queue expires."""
         self._last_used = self.vhost.clock.now()
 
     # --- messages in
 
     def publish(self, message: Message) -> bool:
-        """Take a message; tell whether it was taken."""
+        """Take a message; return whether it was taken."""
         record = self.vhost.record
-        if self._bounded and self._overflow != "drop-head" and self._would_overflow(message):
+        length, size = len(self.ready) + 1, self.ready.size + len(message.body)
+        if self._overflow != "drop-head" and self._exceeds(length, size):
             if self._overflow == "reject-publish-dlx":
                 self._dead_letter(message, "maxlen")
             record(self.name, "refused", message)
             return False
         record(self.name, "published", message)
-        self.vhost.ledger.stored += message.footprint
+        self.vhost.shared.stored += message.footprint
         self._next_position += 1
         entry = Entry(message, self._next_position, self._expiry(message))
         if entry.expires is not None:
@@ -127,8 +117,13 @@ class Queue:
             self.expire()
         return True
 
-    def requeue(self, entries: list[Entry]) -> None:
-        """Take back messages that were delivered, to where they were."""
+    def requeue(self, entries: list[Entry], *, is_left: bool = False) -> None:
+        """Take back messages that were delivered, to where they were.
+
+        Args:
+            entries: the messages.
+            is_left: whether they come back because their channel ends.
+        """
         returned = sorted(entries, key=position_of)
         self.unacknowledged -= len(returned)
         for entry in returned:
@@ -144,7 +139,7 @@ class Queue:
     def get(self, *, no_ack: bool) -> Entry | None:
         """Take the next message out, if there is one."""
         self.touch()
-        entry = self.ready.take() if self.ready else None
+        entry = self.ready.take()
         if entry is None:
             return None
         self._leave(entry, no_ack)
@@ -153,18 +148,19 @@ class Queue:
 
     def run(self) -> None:
         """Deliver what waits to the consumers that may take it."""
-        with self.vhost.letters_last():
+        with self.vhost.dead_letters_last():
             while self.ready:
                 consumer = self._next_consumer()
-                entry = self.ready.take() if consumer is not None else None
-                if consumer is None or entry is None:
+                if consumer is None:
                     return
+                entry = self.ready.take()
+                assert entry is not None
                 self._hand_over(entry, consumer)
                 self.expire()
 
     def wake(self) -> None:
-        """Deliver again, now that a consumer's limit was lifted."""
-        if self.turns.wake() or self.single_active:
+        """Deliver again, after a consumer's limit was lifted."""
+        if self.consumers.wake() or self.single_active:
             self.run()
 
     def acknowledge(self, entries: list[Entry]) -> None:
@@ -181,7 +177,7 @@ class Queue:
             self._dead_letter(entry.message, "rejected")
 
     def purge(self) -> int:
-        """Drop all messages that wait; tell how many there were."""
+        """Drop all ready messages; return how many there were."""
         entries = list(self.ready)
         self.ready.clear()
         for entry in entries:
@@ -205,24 +201,20 @@ class Queue:
     # --- consumers
 
     def add_consumer(self, consumer: Consumer) -> None:
-        """Add a consumer; `run` is to be called when it has been told.
-
-        Raises:
-            AMQPError: 403, it or another one is exclusive.
-        """
+        """Add a consumer; `run` is to be called when it has been told."""
         if self.single_active:
             refused = consumer.exclusive
         else:
-            refused = self.active is not None or (consumer.exclusive and len(self.turns) > 0)
+            refused = self.active is not None or (consumer.exclusive and len(self.consumers) > 0)
         if refused:
             raise AMQPError(403, f"{self.describe()} in exclusive use")
-        self.turns.add(consumer)
+        self.consumers.add(consumer)
         self._had_consumers = True
         if consumer.exclusive or (self.single_active and self.active is None):
             self.active = consumer
 
     def remove_consumer(self, consumer: Consumer) -> None:
-        """Remove a consumer; what it holds stays its channel's. The queue may go with it."""
+        """Remove a consumer; its channel keeps what it holds. An auto-delete queue may go."""
         if not self.deleted:
             self._remove((consumer,))
             self.run()
@@ -232,28 +224,30 @@ class Queue:
         if consumers:
             self._remove(consumers)
         if not self.deleted:
-            self.requeue(entries)
+            self.requeue(entries, is_left=True)
 
     # --- the queue's life
 
     def close(self) -> None:
-        """Drop everything; consumers are told."""
+        """Drop all messages and cancel the consumers."""
         self.deleted = True
         for timer in (self._message_timer, self._unused_timer):
             if timer is not None:
                 timer.cancel()
         self.purge()
-        if len(self.turns):
+        if len(self.consumers):
             # only when the client that deleted it has got the answer
             self.vhost.clock.after(0, self._tell_consumers)
 
     def recover(self) -> None:
-        """Come back after a restart of the broker: with what is persistent, without consumers."""
-        entries = list(self.ready)
-        kept = [entry for entry in entries if self._survives(entry.message)]
+        """Keep what is persistent after a restart of the broker."""
+        kept = []
+        for entry in self.ready:
+            if self._survives(entry.message):
+                kept.append(entry)
+            else:
+                self._forget(entry, None)
         self.ready.keep(kept)
-        lost = sum(entry.message.footprint for entry in entries)
-        self.vhost.ledger.stored -= lost - sum(entry.message.footprint for entry in kept)
         self._message_timer = self._unused_timer = None
         self._last_used = self.vhost.clock.now()
         self._watch_use()
@@ -269,22 +263,22 @@ class Queue:
 
     def _next_consumer(self) -> Consumer | None:
         if not self.single_active:
-            return self.turns.next()
+            return self.consumers.next()
         return self.active if self.active is not None and self.active.may_take else None
 
     def _hand_over(self, entry: Entry, consumer: Consumer) -> None:
-        if self.vhost.faults.take_repetition():
+        if self.vhost.shared.faults.take("repetition"):
             again = Entry(entry.message, entry.position, None)
             again.redelivered = True
             self.ready.put_back([again])
-            self.vhost.ledger.stored += entry.message.footprint
+            self.vhost.shared.stored += entry.message.footprint
         if not consumer.no_ack:
-            consumer.took()
+            consumer.count_taken()
         self._leave(entry, consumer.no_ack)
         consumer.outlet.deliver(consumer, entry)
 
     def _leave(self, entry: Entry, no_ack: bool) -> None:
-        """Take note that a message goes to a client."""
+        """Count a message that goes to a client."""
         self.vhost.record(self.name, "delivered", entry.message, entry.redelivered)
         if no_ack:
             self._forget(entry, None)
@@ -293,29 +287,26 @@ class Queue:
             entry.delivered_at = self.vhost.clock.now()
 
     def _forget(self, entry: Entry, kind: str | None) -> None:
-        self.vhost.ledger.stored -= entry.message.footprint
+        self.vhost.shared.stored -= entry.message.footprint
         if kind is not None:
             self.vhost.record(self.name, kind, entry.message)
 
     def _remove(self, consumers: Iterable[Consumer]) -> None:
         for consumer in consumers:
-            self.turns.remove(consumer)
+            self.consumers.remove(consumer)
             if self.active is consumer:
                 self.active = None
         if self.single_active and self.active is None:
-            self.active = self.turns.first()
-        if self.auto_delete and self._had_consumers and not len(self.turns):
+            self.active = self.consumers.first()
+        if self.auto_delete and self._had_consumers and not len(self.consumers):
             self.vhost.remove_queue(self.name)
         else:
             self.touch()
             self._watch_use()
 
     def _tell_consumers(self) -> None:
-        for consumer in self.turns.all():
+        for consumer in self.consumers.all():
             consumer.outlet.cancelled(consumer)
-
-    def _would_overflow(self, message: Message) -> bool:
-        return self._exceeds(len(self.ready) + 1, self.ready.size + len(message.body))
 
     def _exceeds(self, length: int, size: int) -> bool:
         return (self._max_length is not None and length > self._max_length) or (
@@ -323,23 +314,26 @@ class Queue:
         )
 
     def _drop_excess(self) -> bool:
-        """Drop from the head what is too much; tell whether there was."""
-        if not self._bounded or self._overflow != "drop-head":
-            return False
-        dropped = False
-        while self._exceeds(len(self.ready), self.ready.size):
-            entry = self.ready.take()
-            if entry is None:
-                break
-            dropped = True
-            self._forget(entry, "dropped")
-            self._dead_letter(entry.message, "maxlen")
-        return dropped
+        """Drop messages beyond the limits from the head; return whether there were any."""
+        dropped = None
+        while self._overflow == "drop-head" and self._exceeds(len(self.ready), self.ready.size):
+            dropped = self.ready.take()
+            assert dropped is not None  # limits are not negative
+            self._forget(dropped, "dropped")
+            self._dead_letter(dropped.message, "maxlen")
+        return dropped is not None
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         if self._dead_letter_exchange is not None:
-            to = self._dead_letter_exchange, self._dead_letter_key
-            self.vhost.dead_letter(DeadLetter(self.name, message, reason, *to))
+            self.vhost.dead_letter(
+                message.dead_lettered(
+                    self.name,
+                    reason,
+                    self._dead_letter_exchange,
+                    self._dead_letter_key,
+                    int(self.vhost.clock.wall()),
+                )
+            )
 
     def _expiry(self, message: Message) -> float | None:
         limits = (self._time_to_live, message.time_to_live)
@@ -355,22 +349,16 @@ class Queue:
         self._message_timer = self.vhost.clock.after(moment - now, self.expire)
 
     def _watch_use(self) -> None:
-        """Let the queue go when nobody has used it for as long as was asked for."""
-        if self._unused_limit is None or len(self.turns):
+        """Remove the queue once it was not used for as long as its arguments say."""
+        if self._unused_limit is None or len(self.consumers):
             return
         if self._unused_timer is not None:
             self._unused_timer.cancel()
         rest = self._last_used + self._unused_limit - self.vhost.clock.now()
-        self._unused_timer = self.vhost.clock.after(rest, self._check_use)
-
-    def _check_use(self) -> None:
-        assert self._unused_limit is not None
-        if len(self.turns):
-            return
-        if self.vhost.clock.now() >= self._last_used + self._unused_limit:
-            self.vhost.remove_queue(self.name)
+        if rest > 0:
+            self._unused_timer = self.vhost.clock.after(rest, self._watch_use)
         else:
-            self._watch_use()
+            self.vhost.remove_queue(self.name)
 
 
 def locked(queue: Queue) -> AMQPError:

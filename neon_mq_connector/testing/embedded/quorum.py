@@ -1,9 +1,9 @@
-"""A quorum queue, as far as one node can have it: it counts deliveries and limits them."""
+"""A quorum queue on one node: it counts deliveries and limits them."""
 
 from __future__ import annotations
 
-import copy
 from collections import deque
+from dataclasses import replace
 
 from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.errors import AMQPError
@@ -33,17 +33,13 @@ class ReturnedFirst(ReadyMessages):
         self._levels[_RETURNED].extend(entries)
         self.size += sum(len(entry.message.body) for entry in entries)
 
-    def head(self) -> Entry | None:
-        """Return the message that is next, and leave it."""
-        level = self._next_level()
-        return level[0] if level else None
-
     def take(self) -> Entry | None:
         """Take the next message out."""
-        level = self._next_level()
-        if level is not self._levels[_RETURNED]:
+        is_returned = bool(self._levels[_RETURNED])
+        entry = super().take()
+        if not is_returned:
             self._count = (self._count + 1) % (_ROUND + 1)
-        return self._taken(level.popleft()) if level else None
+        return entry
 
     def _next_level(self) -> deque[Entry]:
         returned, high, normal = self._levels
@@ -66,8 +62,6 @@ class QuorumQueue(Queue):
 
     type = "quorum"
     _watches_head = True
-    #: whether messages come back because a channel ends
-    _is_left = False
 
     @property
     def consumer_count(self) -> int:
@@ -75,11 +69,11 @@ class QuorumQueue(Queue):
 
         Each fetched message counts as one, and so does a cancelled consumer that holds some.
         """
-        waiting = max(len(self.turns) - 1, 0) if self.single_active else 0
-        known = {(each.outlet, each.tag) for each in self.turns.all()}
+        waiting = max(len(self.consumers) - 1, 0) if self.single_active else 0
+        known = {(each.outlet, each.tag) for each in self.consumers.all()}
         holding = {(each.outlet, each.tag) for each in self._holders.values() if each is not None}
         fetched = list(self._holders.values()).count(None)
-        return len(self.turns) - waiting + len(holding - known) + fetched
+        return len(self.consumers) - waiting + len(holding - known) + fetched
 
     @property
     def delivery_limit(self) -> int | None:
@@ -89,11 +83,7 @@ class QuorumQueue(Queue):
         return None if limit < 0 else limit
 
     def get(self, *, no_ack: bool) -> Entry | None:
-        """Take the next message out, if there is one.
-
-        Raises:
-            AMQPError: 405, the queue has a single active consumer.
-        """
+        """Take the next message out, if there is one."""
         if self.single_active:
             raise AMQPError(
                 405,
@@ -105,22 +95,12 @@ class QuorumQueue(Queue):
             self._holders[entry] = None
         return entry
 
-    def acknowledge(self, entries: list[Entry]) -> None:
-        """Forget messages that were consumed."""
-        self._given_back(entries)
-        super().acknowledge(entries)
-
-    def reject(self, entries: list[Entry]) -> None:
-        """Drop messages that a consumer refused, or send them to the dead-letter exchange."""
-        self._given_back(entries)
-        super().reject(entries)
-
-    def requeue(self, entries: list[Entry]) -> None:
+    def requeue(self, entries: list[Entry], *, is_left: bool = False) -> None:
         """Take back messages that were delivered; drop those that have come back too often."""
-        self._given_back(entries)
         limit = self.delivery_limit
         returned = []
         for entry in entries:
+            self._holders.pop(entry, None)
             entry.deliveries += 1
             if limit is None or entry.deliveries <= limit:
                 returned.append(entry)
@@ -128,26 +108,14 @@ class QuorumQueue(Queue):
             self.unacknowledged -= 1
             self._forget(entry, "limited")
             message = entry.message
-            if self._is_left:  # the next quorum queue tells of it
-                message = copy.copy(message)
-                message.rejections += entry.deliveries
+            if is_left:  # the next quorum queue tells of it
+                rejections = message.rejections + entry.deliveries
+                message = replace(message, rejections=rejections)
             self._dead_letter(message, "delivery_limit")
         super().requeue(returned)
 
-    def leave(self, consumers: list[Consumer], entries: list[Entry]) -> None:
-        """Remove the consumers of a channel that ends, and take back what it holds."""
-        self._is_left = True
-        try:
-            super().leave(consumers, entries)
-        finally:
-            self._is_left = False
-
     def add_consumer(self, consumer: Consumer) -> None:
-        """Add a consumer; `run` is to be called when it has been told.
-
-        Raises:
-            AMQPError: 540, the limit of its channel is one for all its consumers.
-        """
+        """Add a consumer; `run` is to be called when it has been told."""
         if consumer.outlet.prefetch_limit:
             raise AMQPError(540, f"{self.describe()} does not support global qos")
         consumer.exclusive = consumer.shares_limit = False
@@ -165,19 +133,18 @@ class QuorumQueue(Queue):
 
     def _leave(self, entry: Entry, no_ack: bool) -> None:
         if entry.message.rejections:
-            entry.brought = entry.message.rejections
+            entry.initial_deliveries = entry.message.rejections
             entry.redelivered = True
         super()._leave(entry, no_ack)
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         if reason == "rejected":  # the next quorum queue tells of it
-            message = copy.copy(message)
-            message.rejections += 1
+            message = replace(message, rejections=message.rejections + 1)
         super()._dead_letter(message, reason)
 
-    def _given_back(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            self._holders.pop(entry, None)
+    def _forget(self, entry: Entry, kind: str | None) -> None:
+        self._holders.pop(entry, None)
+        super()._forget(entry, kind)
 
     def _survives(self, message: Message) -> bool:
         return True

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 
 from neon_mq_connector.testing.embedded.message import Message
 
 
+@dataclass(slots=True, eq=False)
 class Entry:
     """A message in a queue.
 
@@ -17,33 +20,22 @@ class Entry:
         expires: when it expires, in milliseconds of the clock; None for never.
         redelivered: whether it was delivered before.
         deliveries: how often it came back, where the queue counts that.
-        brought: what is told in its place until it comes back for the first time.
+        initial_deliveries: what is told in its place until it comes back for the first time.
         delivered_at: when it was last delivered, in milliseconds of the clock.
     """
 
-    __slots__ = (
-        "brought",
-        "delivered_at",
-        "deliveries",
-        "expires",
-        "message",
-        "position",
-        "redelivered",
-    )
-
-    def __init__(self, message: Message, position: int, expires: float | None) -> None:
-        self.message = message
-        self.position = position
-        self.expires = expires
-        self.redelivered = False
-        self.deliveries = 0
-        self.brought = 0
-        self.delivered_at = 0.0
+    message: Message
+    position: int
+    expires: float | None
+    redelivered: bool = False
+    deliveries: int = 0
+    initial_deliveries: int = 0
+    delivered_at: float = 0.0
 
     @property
     def header(self) -> bytes:
         """The properties with which it is delivered."""
-        count = self.deliveries or self.brought
+        count = self.deliveries or self.initial_deliveries
         if count:
             return self.message.with_delivery_count(count)
         return self.message.header
@@ -85,14 +77,17 @@ class ReadyMessages:
 
     def head(self) -> Entry | None:
         """Return the message that is next, and leave it."""
-        return next(iter(self), None)
+        level = self._next_level()
+        return level[0] if level else None
 
     def take(self) -> Entry | None:
         """Take the next message out."""
-        for level in self._levels:
-            if level:
-                return self._taken(level.popleft())
-        return None
+        level = self._next_level()
+        if not level:
+            return None
+        entry = level.popleft()
+        self.size -= len(entry.message.body)
+        return entry
 
     def keep(self, entries: list[Entry]) -> None:
         """Keep only some of the messages, given in their order."""
@@ -111,14 +106,13 @@ class ReadyMessages:
         highest = len(self._levels) - 1
         return highest - min(message.priority or 0, highest)
 
-    def _taken(self, entry: Entry) -> Entry:
-        self.size -= len(entry.message.body)
-        return entry
+    def _next_level(self) -> deque[Entry]:
+        """Return the deque whose first message is next; an empty one if none waits."""
+        return next(filter(None, self._levels), self._levels[0])
 
 
-def position_of(entry: Entry) -> int:
-    """Return the place of a message among all that came, to sort by."""
-    return entry.position
+#: Returns the place of a message among all that came, to sort by.
+position_of = attrgetter("position")
 
 
 def _merge(level: deque[Entry], entries: list[Entry]) -> None:

@@ -1,19 +1,18 @@
-"""The thread that owns the broker: sockets, timers, and what other threads ask of it."""
+"""The thread that owns the broker: an event loop with its sockets, its timers, and calls to it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import selectors
 import socket
 import struct
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from neon_mq_connector.testing.embedded.connection import Connection, ConnectionState
 from neon_mq_connector.testing.embedded.errors import AMQPError
@@ -22,50 +21,130 @@ from neon_mq_connector.testing.errors import PrivateBrokerError
 
 _LOG = logging.getLogger("neon_mq_connector.testing")
 
-_READ_SIZE = 256 * 1024
+#: Output is collected while an event is handled, but not more than so many octets.
+_OUTPUT_SIZE = 256 * 1024
+#: Consumers get nothing more while so many octets wait to be sent, until so few are left.
+_CONGESTED_ABOVE = 1024 * 1024
+_CONGESTED_UNTIL = 256 * 1024
 _TICK_SECONDS = 0.25
-_BACKLOG = 128
+_CALL_SECONDS = 10.0
 _GOODBYE_SECONDS = 0.3
+_GOODBYE_POLL_SECONDS = 0.002
 #: Closing a socket with this makes the kernel reset the connection.
 _RESET = struct.pack("ii", 1, 0)
 
 Answer = TypeVar("Answer")
 
 
-class Peer:
-    """A socket with the connection that it carries."""
+class Peer(asyncio.Protocol):
+    """The socket of a client. Owned by the broker's thread.
 
-    def __init__(self, sock: socket.socket, connection: Connection) -> None:
-        self.socket = sock
-        self.connection = connection
-        #: what has not been sent, with the times when it may be
-        self.pending: deque[tuple[float, memoryview]] = deque()
-        self.events = selectors.EVENT_READ
+    Args:
+        server: the server.
+    """
+
+    transport: asyncio.Transport
+    connection: Connection
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._update_is_due = False
+        self._output: list[bytes] = []
+        self._output_size = 0
+        #: what the fault `delay` holds back, with the times of the loop when it may be sent
+        self._delayed: deque[tuple[float, bytes]] = deque()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(_CONGESTED_ABOVE, _CONGESTED_UNTIL)
+        self.transport = transport
+        self.connection = self._server.connect(self, transport.get_extra_info("peername")[:2])
+
+    def data_received(self, data: bytes) -> None:
+        self.guard(self.connection.receive, data)
+
+    def pause_writing(self) -> None:
+        self.connection.set_congested(True)
+
+    def resume_writing(self) -> None:
+        self.connection.set_congested(False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.forget(self.connection)
+
+    def guard(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Call a function of the connection; an exception ends that connection only."""
+        try:
+            action(*arguments)
+        except Exception:
+            _LOG.exception("the embedded broker closes connection %s", self.connection.name)
+            self.connection.fail(AMQPError(541, "see the log of the process"))
+        self.write(b"")
+
+    def write(self, data: bytes) -> None:
+        """Send bytes in the next round of the loop, or at once if there are many."""
+        self._output.append(data)
+        self._output_size += len(data)
+        if self._output_size > _OUTPUT_SIZE:
+            self._update()
+        elif not self._update_is_due:
+            self._update_is_due = True
+            self._server.loop.call_soon(self._update)
+
+    def send_delayed(self) -> None:
+        """Send the delayed output that is due; all of it once there is no delay."""
+        delay, now = self._server.node.faults.delay, self._server.loop.time()
+        while self._delayed and (not delay or self._delayed[0][0] <= now):
+            self.transport.write(self._delayed.popleft()[1])
+        self.write(b"")
+
+    def reset(self) -> None:
+        """Reset the connection, as if the network had vanished."""
+        with contextlib.suppress(OSError):
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+        self._server.forget(self.connection)
+
+    def _update(self) -> None:
+        """Send the output, and start or stop reading."""
+        self._update_is_due = False
+        output = b"".join(self._output)
+        self._output.clear()
+        self._output_size = 0
+        if self.transport.is_closing():
+            return
+        delay = self._server.node.faults.delay
+        if output and (delay or self._delayed):
+            self._delayed.append((self._server.loop.time() + delay, output))
+            self._server.loop.call_later(delay, self.send_delayed)
+        elif output:
+            self.transport.write(output)
+        if self.connection.finished and not self._delayed:
+            self.transport.close()
+        elif self.connection.blocked:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
 
 class Server:
     """A running broker; made anew at each start.
 
-    Everything but `call` and the properties belongs to its thread.
-
     Args:
-        node: what it serves.
+        node: what it serves; owned by the broker's thread, as all that is below `stop`.
         host: the address to listen on.
         port: the port to listen on.
     """
 
     def __init__(self, node: Node, host: str, port: int) -> None:
-        self._node = node
+        self.node = node
+        self.loop = asyncio.new_event_loop()
         self._address = (host, port)
-        self._selector = selectors.DefaultSelector()
-        self._listener: socket.socket | None = None
+        self._listener: asyncio.Server | None = None
         self._peers: dict[Connection, Peer] = {}
-        self._dirty: dict[Connection, None] = {}
-        self._calls: deque[Callable[[], None]] = deque()
-        self._waker, self._wakes = socket.socketpair()
+        self._clock_timer: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._patience_ends = 0.0
-        self._next_tick = 0.0
         self._thread = threading.Thread(
             target=self._run, name=f"embedded-broker-{port}", daemon=True
         )
@@ -83,42 +162,29 @@ class Server:
         Raises:
             OSError: the port cannot be had.
         """
-        try:
-            self._listen()
-        except OSError:
-            self._close_sockets()
-            raise
-        self._waker.setblocking(False)
-        self._wakes.setblocking(False)
-        self._selector.register(self._wakes, selectors.EVENT_READ)
-        self._node.start(self.check_timeouts)
         self._thread.start()
+        try:
+            self._wait_for(self._start())
+        except BaseException:
+            self.give_up()
+            self._thread.join(_CALL_SECONDS)
+            raise
 
-    def call(self, action: Callable[[], Answer], timeout: float = 10.0) -> Answer:
-        """Do something in the thread that owns the broker and return what it returned.
+    def call(self, action: Callable[[], Answer]) -> Answer:
+        """Call a function in the thread that owns the broker and return its result.
 
         Raises:
             PrivateBrokerError: the thread has ended or did not answer in time.
         """
-        if threading.current_thread() is self._thread:
+
+        async def perform() -> Answer:
             return action()
-        future: Future[Answer] = Future()
 
-        def perform() -> None:
-            try:
-                future.set_result(action())
-            except BaseException as error:
-                future.set_exception(error)
+        return self._wait_for(perform())
 
-        self._calls.append(perform)
-        self._wake()
-        deadline = time.monotonic() + timeout
-        while not future.done() and self._thread.is_alive() and time.monotonic() < deadline:
-            with contextlib.suppress(TimeoutError, FutureTimeout):
-                return future.result(min(0.5, timeout))
-        if future.done():
-            return future.result()
-        raise PrivateBrokerError(f"the embedded broker did not answer within {timeout} s")
+    def accept(self) -> None:
+        """Listen again."""
+        self._wait_for(self._listen())
 
     def stop(self, *, reason: str | None, timeout: float = 10.0) -> None:
         """Stop serving and wait until the thread has ended.
@@ -128,13 +194,29 @@ class Server:
             timeout: seconds.
         """
         with contextlib.suppress(PrivateBrokerError):
-            self.call(lambda: self._stop(reason), timeout)
+            self._wait_for(self._stop(reason), timeout)
+        self.give_up()
         self._thread.join(timeout)
 
     def give_up(self) -> None:
-        """Let the thread end soon, without waiting for it."""
-        self._calls.append(lambda: self._stop(None))
-        self._wake()
+        """End the thread, without waiting for it."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _wait_for(
+        self, work: Coroutine[Any, Any, Answer], timeout: float = _CALL_SECONDS
+    ) -> Answer:
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError as error:
+            work.close()
+            raise PrivateBrokerError("the embedded broker has ended") from error
+        try:
+            return future.result(timeout)
+        except (CancelledError, FutureTimeout) as error:
+            raise PrivateBrokerError(
+                f"the embedded broker has ended or did not answer within {timeout} s"
+            ) from error
 
     # --- from the thread
 
@@ -146,224 +228,88 @@ class Server:
             if each.state is ConnectionState.RUNNING and vhost in (None, each.vhost.name)
         ]
 
-    def accept(self) -> None:
-        """Listen again."""
-        if self._listener is None:
-            self._listen()
+    def connect(self, peer: Peer, address: tuple[str, int]) -> Connection:
+        """Return the connection of a new client."""
+        connection = Connection(self.node, address, self._address, peer.write)
+        self._peers[connection] = peer
+        return connection
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection whose socket is closed."""
+        if self._peers.pop(connection, None) is not None:
+            connection.lost()
 
     def refuse(self) -> None:
         """Stop listening: who connects is refused by the operating system."""
         if self._listener is not None:
-            self._selector.unregister(self._listener)
             self._listener.close()
             self._listener = None
 
     def reset(self, connection: Connection) -> None:
         """Reset a connection, as if its client or the network had vanished."""
-        peer = self._peers.get(connection)
-        if peer is not None:
-            with contextlib.suppress(OSError):
-                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._drop(peer)
-
-    def check_alarms(self) -> None:
-        """Let blocked connections go on if no alarm is on any more."""
-        for connection in list(self._peers):
-            if connection.blocked:
-                self._guarded(connection, connection.check_alarms)
-                self._mark(connection)
+        self._peers[connection].reset()
 
     def check_timeouts(self) -> None:
         """End channels whose clients have held a message for too long."""
         for connection in list(self._peers):
-            connection.check_timeouts(CONSUMER_TIMEOUT, self._node.clock.now())
+            connection.check_timeouts(CONSUMER_TIMEOUT, self.node.clock.now())
 
-    def send_pending(self) -> None:
-        """Send what was held back, as far as it may be sent now."""
-        self._dirty.update((peer.connection, None) for peer in self._peers.values() if peer.pending)
+    def send_delayed(self) -> None:
+        """Send the delayed output that is due; all of it once there is no delay."""
+        for peer in self._peers.values():
+            peer.send_delayed()
 
     def _run(self) -> None:
-        try:
-            # clients have to read why, and say so, before their sockets are closed
-            while not self._stopping or (self._peers and time.monotonic() < self._patience_ends):
-                self._turn()
-        except Exception:
-            _LOG.exception("the embedded broker on port %s ends", self._address[1])
-        finally:
-            self._stopping = True
-            self._close_sockets()
-            for call in list(self._calls):
-                call()
-
-    def _turn(self) -> None:
-        for key, events in self._selector.select(self._patience()):
-            if key.data is not None:
-                self._serve(key.data, events)
-            elif key.fileobj is self._wakes:
-                with contextlib.suppress(BlockingIOError):
-                    self._wakes.recv(4096)
-            elif self._listener is not None:
-                self._accept(self._listener)
-        while self._calls:
-            self._calls.popleft()()
-        try:
-            self._node.clock.run_due()
-        except Exception:
-            _LOG.exception("a timer of the embedded broker on port %s failed", self._address[1])
-        now = time.monotonic()
-        if now >= self._next_tick:
-            self._next_tick = now + _TICK_SECONDS
-            for connection in list(self._peers):
-                self._guarded(connection, lambda each=connection: each.tick(now))  # type: ignore[misc]
-            self.check_alarms()
-        if self._node.faults.delay:
-            self.send_pending()
-        while self._dirty:
-            connection, _ = self._dirty.popitem()
-            peer = self._peers.get(connection)
-            if peer is not None:
-                self._flush(peer)
-
-    def _patience(self) -> float | None:
-        if self._calls:
-            return 0.0
-        waits = [self._next_tick - time.monotonic()] if self._peers else []
-        to_next_timer = self._node.clock.seconds_to_next()
-        if to_next_timer is not None:
-            waits.append(to_next_timer)
-        if self._node.faults.delay:
-            due = (peer.pending[0][0] for peer in self._peers.values() if peer.pending)
-            waits += [each - time.monotonic() for each in due]
-        return max(min(waits), 0.0) if waits else None
-
-    def _serve(self, peer: Peer, events: int) -> None:
-        connection = peer.connection
-        if events & selectors.EVENT_WRITE:
-            self._mark(connection)
-        if not events & selectors.EVENT_READ or connection not in self._peers:
-            return
-        try:
-            data = peer.socket.recv(_READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self._guarded(connection, lambda: connection.receive(data))
-            if connection.blocked:
-                self._mark(connection)
-        else:
-            self._drop(peer)
-
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, peer_address = listener.accept()
-        except OSError:
-            return
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self._node, peer_address[:2], self._address, self._mark)
-        peer = self._peers[connection] = Peer(sock, connection)
-        self._selector.register(sock, peer.events, peer)
-
-    def _guarded(self, connection: Connection, action: Callable[[], None]) -> None:
-        """Do something for a connection; what goes wrong ends that connection only."""
-        try:
-            action()
-        except Exception:
-            _LOG.exception("the embedded broker closes connection %s", connection.name)
-            connection.fail(AMQPError(541, "see the log of the process"))
-
-    def _mark(self, connection: Connection) -> None:
-        self._dirty[connection] = None
-
-    def _flush(self, peer: Peer) -> None:
-        """Send what may be sent now; what the socket does not take stays."""
-        connection, pending, delay = peer.connection, peer.pending, self._node.faults.delay
-        now = time.monotonic() if delay else 0.0
-        is_full = False
-        while not is_full:
-            if not pending or delay:
-                output = connection.take_output()
-                if output:
-                    pending.append((now + delay, memoryview(output)))
-            if not pending or (delay and pending[0][0] > now):
-                break
-            due, data = pending.popleft()
-            try:
-                sent = peer.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._drop(peer)
-                return
-            if sent < len(data):
-                pending.appendleft((due, data[sent:]))
-                is_full = True
-        connection.set_unsent(sum(len(data) for _, data in pending))
-        if connection.finished and not pending:
-            self._drop(peer)
-            return
-        events = 0 if connection.blocked else selectors.EVENT_READ
-        self._watch(peer, events | (selectors.EVENT_WRITE if is_full else 0))
-
-    def _watch(self, peer: Peer, events: int) -> None:
-        if events == peer.events:
-            return
-        if not peer.events:
-            self._selector.register(peer.socket, events, peer)
-        elif not events:
-            self._selector.unregister(peer.socket)
-        else:
-            self._selector.modify(peer.socket, events, peer)
-        peer.events = events
-
-    def _drop(self, peer: Peer) -> None:
-        """Close a socket and let its connection know."""
-        if self._peers.pop(peer.connection, None) is None:
-            return
-        self._dirty.pop(peer.connection, None)
-        if peer.events:
-            self._selector.unregister(peer.socket)
-        peer.socket.close()
-        try:
-            peer.connection.lost()
-        except Exception:
-            _LOG.exception("the embedded broker lost connection %s", peer.connection.name)
-
-    def _listen(self) -> None:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(self._address)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-        except OSError:
-            listener.close()
-            raise
-        self._listener = listener
-        self._selector.register(listener, selectors.EVENT_READ)
-
-    def _stop(self, reason: str | None) -> None:
+        self.loop.run_forever()
+        self._stopping = True
         self.refuse()
-        self._node.faults.delay = 0.0
-        for connection in list(self._peers):
+        for peer in self._peers.values():
+            peer.transport.abort()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+    async def _start(self) -> None:
+        self.node.clock.on_change = self._set_clock_timer
+        self.node.start(self.check_timeouts)
+        self._tick()
+        await self._listen()
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await self.loop.create_server(lambda: Peer(self), *self._address)
+
+    async def _stop(self, reason: str | None) -> None:
+        self.refuse()
+        self.node.faults.delay = 0.0
+        self.send_delayed()
+        for connection, peer in list(self._peers.items()):
             if reason is None:
-                self.reset(connection)
+                peer.reset()
             else:
                 connection.fail(AMQPError(320, reason))
-                self._mark(connection)
         self._stopping = True
-        self._patience_ends = time.monotonic() + _GOODBYE_SECONDS
+        # clients have to read why, and say so, before their sockets are closed
+        deadline = self.loop.time() + _GOODBYE_SECONDS
+        while self._peers and self.loop.time() < deadline:
+            await asyncio.sleep(_GOODBYE_POLL_SECONDS)
 
-    def _close_sockets(self) -> None:
-        for peer in list(self._peers.values()):
-            self._drop(peer)
-        self.refuse()
-        self._selector.close()
-        self._waker.close()
-        self._wakes.close()
+    def _tick(self) -> None:
+        self.loop.call_later(_TICK_SECONDS, self._tick)
+        for connection, peer in list(self._peers.items()):
+            peer.guard(connection.tick)
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+    def _set_clock_timer(self) -> None:
+        """Run the clock when its next timer is due."""
+        if self._clock_timer is not None:
+            self._clock_timer.cancel()
+        delay = self.node.clock.seconds_to_next()
+        if delay is not None:
+            self._clock_timer = self.loop.call_later(delay, self._run_clock)
+
+    def _run_clock(self) -> None:
+        try:
+            self.node.clock.run_due()
+        finally:
+            self._set_clock_timer()

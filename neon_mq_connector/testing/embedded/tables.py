@@ -65,6 +65,12 @@ class TableError(ValueError):
     """The bytes are no field table."""
 
 
+def encode_short_string(text: str) -> bytes:
+    """Return the bytes of a short string, its length included."""
+    encoded = text.encode(errors="surrogateescape")
+    return bytes((len(encoded),)) + encoded
+
+
 def decode_table(data: bytes, position: int) -> tuple[Table, int]:
     """Read a table.
 
@@ -79,18 +85,17 @@ def decode_table(data: bytes, position: int) -> tuple[Table, int]:
         TableError: it is malformed or nested too deep.
     """
     try:
-        return _decode_table(data, position, 0)
+        entries, position = _decode_entries(data, position, 0, named=True)
+        return dict(entries), position
     except (struct.error, IndexError, KeyError) as error:
         raise TableError(f"malformed table: {error!r}") from error
 
 
 def encode_table(table: Table) -> bytes:
     """Return the bytes of a table, its size included."""
-    pieces = []
-    for key, field in table.items():
-        name = key.encode(errors="surrogateescape")
-        pieces.append(bytes((len(name),)) + name + _encode_field(field))
-    content = b"".join(pieces)
+    content = b"".join(
+        encode_short_string(key) + _encode_field(field) for key, field in table.items()
+    )
     return _size.pack(len(content)) + content
 
 
@@ -108,28 +113,23 @@ def plain_table(table: Table) -> dict[str, Any]:
     return {key: plain(field) for key, field in table.items()}
 
 
-def _decode_table(data: bytes, position: int, depth: int) -> tuple[Table, int]:
+def _decode_entries(
+    data: bytes, position: int, depth: int, *, named: bool
+) -> tuple[list[tuple[str, Field]], int]:
+    """Read the entries of a table, or of an array, which have no names."""
     position, stop = _extent(data, position, depth)
-    table: Table = {}
+    entries = []
+    name = ""
     while position < stop:
-        start = position + 1
-        position = start + data[position]
-        key = data[start:position].decode(errors="surrogateescape")
-        table[key], position = _decode_field(data, position, depth)
+        if named:
+            start = position + 1
+            position = start + data[position]
+            name = data[start:position].decode(errors="surrogateescape")
+        value, position = _decode_field(data, position, depth)
+        entries.append((name, value))
     if position != stop:
         raise TableError("malformed table: a value passes its end")
-    return table, position
-
-
-def _decode_array(data: bytes, position: int, depth: int) -> tuple[list[Field], int]:
-    position, stop = _extent(data, position, depth)
-    values = []
-    while position < stop:
-        value, position = _decode_field(data, position, depth)
-        values.append(value)
-    if position != stop:
-        raise TableError("malformed array: a value passes its end")
-    return values, position
+    return entries, position
 
 
 def _extent(data: bytes, position: int, depth: int) -> tuple[int, int]:
@@ -150,12 +150,11 @@ def _decode_field(data: bytes, position: int, depth: int) -> tuple[Field, int]:
         if letter == b"x":
             return Field("binary", value), stop
         return Field("longstr", value.decode(errors="surrogateescape")), stop
-    if letter == b"F":
-        table, position = _decode_table(data, position, depth + 1)
-        return Field("table", table), position
-    if letter == b"A":
-        values, position = _decode_array(data, position, depth + 1)
-        return Field("array", values), position
+    if letter in (b"F", b"A"):
+        entries, position = _decode_entries(data, position, depth + 1, named=letter == b"F")
+        if letter == b"F":
+            return Field("table", dict(entries)), position
+        return Field("array", [value for _, value in entries]), position
     if letter == b"V":
         return Field("void", None), position
     name, layout = _FIXED[letter]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Callable
 
 from neon_mq_connector.testing.embedded.arguments import (
@@ -13,19 +15,20 @@ from neon_mq_connector.testing.embedded.arguments import (
     queue_type,
 )
 from neon_mq_connector.testing.embedded.errors import AMQPError, describe, not_found
-from neon_mq_connector.testing.embedded.exchange import PREDECLARED, TYPES, Binding, Exchange
-from neon_mq_connector.testing.embedded.host import DeadLetter, Host, Surroundings
-from neon_mq_connector.testing.embedded.message import Message
-from neon_mq_connector.testing.embedded.names import (
+from neon_mq_connector.testing.embedded.exchange import (
+    PREDECLARED,
     RESERVED,
     TRACE_EXCHANGE,
+    TYPES,
+    Binding,
+    Exchange,
     check_not_default,
     check_not_reserved,
-    unique_name,
 )
+from neon_mq_connector.testing.embedded.host import Host, NodeState
+from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.queue import Queue, locked
 from neon_mq_connector.testing.embedded.quorum import QuorumQueue
-from neon_mq_connector.testing.embedded.routing import Router
 from neon_mq_connector.testing.embedded.tables import Table
 
 _REPLY_TO = "amq.rabbitmq.reply-to."
@@ -39,6 +42,8 @@ _TRANSIENT_REFUSED = (
 class VirtualHost(Host):
     """A virtual host. Owned by the broker's thread.
 
+    Its methods raise `AMQPError` where RabbitMQ refuses what a client asks for.
+
     Args:
         name: its name.
         shared: what it shares with the others.
@@ -47,7 +52,7 @@ class VirtualHost(Host):
         tracing: whether each message that is published is traced.
     """
 
-    def __init__(self, name: str, shared: Surroundings) -> None:
+    def __init__(self, name: str, shared: NodeState) -> None:
         super().__init__(name, shared)
         self.tracing = False
         self.queues: dict[str, Queue] = {}
@@ -56,71 +61,39 @@ class VirtualHost(Host):
             for name, type in PREDECLARED.items()
         }
         #: the clients that wait for answers at a direct reply-to address
-        self.reply_outlets: dict[str, Callable[[Message], None]] = {}
-        self._refuse_transient = shared.refuse_transient
-        self.router = Router(self.exchanges, self.queues)
+        self.reply_consumers: dict[str, Callable[[Message], None]] = {}
 
     # --- exchanges
 
     def exchange(self, name: str) -> Exchange:
-        """Return an exchange.
-
-        Raises:
-            AMQPError: 404.
-        """
+        """Return an exchange."""
         exchange = self.exchanges.get(name)
         if exchange is None:
-            raise not_found(describe("exchange", name, self.name))
+            raise not_found("exchange", name, self.name)
         return exchange
 
-    def declare_exchange(
-        self,
-        name: str,
-        type: str,
-        *,
-        durable: bool,
-        auto_delete: bool,
-        internal: bool,
-        arguments: Table,
-    ) -> None:
-        """Make an exchange, or check that the one that is there is like that.
-
-        Raises:
-            AMQPError: the name or the type is not allowed, or it is there and different.
-        """
-        if type not in TYPES:
-            raise AMQPError(406, f"unknown exchange type '{type}'")
+    def declare_exchange(self, asked: Exchange) -> None:
+        """Add an exchange, or check that the one that is there is like that."""
+        name, arguments = asked.name, asked.arguments
+        if asked.type not in TYPES:
+            raise AMQPError(406, f"unknown exchange type '{asked.type}'")
         check_not_default(name)
         what = describe("exchange", name, self.name)
         exchange = self.exchanges.get(name)
+        alternate = "alternate-exchange"
         if exchange is None:
             check_not_reserved("exchange", name)
-            _check_name_argument(what, "alternate-exchange", arguments)
-            self.exchanges[name] = Exchange(
-                name,
-                type,
-                durable=durable,
-                auto_delete=auto_delete,
-                internal=internal,
-                arguments=arguments,
-            )
-            self.router.forget()
+            _check_name_argument(what, alternate, arguments)
+            self.exchanges[name] = asked
             return
-        check_same(what, "type", exchange.type, type)
-        check_same(what, "durable", exchange.durable, durable)
-        check_same(what, "auto_delete", exchange.auto_delete, auto_delete)
-        check_same(what, "internal", exchange.internal, internal)
-        alternate = "alternate-exchange"
+        for each in ("type", "durable", "auto_delete", "internal"):
+            check_same(what, each, getattr(exchange, each), getattr(asked, each))
         check_same_argument(
             what, alternate, exchange.arguments.get(alternate), arguments.get(alternate)
         )
 
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
-        """Delete an exchange with the bindings from and to it; a missing one is fine.
-
-        Raises:
-            AMQPError: it may not be deleted, or is in use.
-        """
+        """Delete an exchange with the bindings from and to it; a missing one is fine."""
         check_not_default(name)
         what = describe("exchange", name, self.name)
         if name.startswith(RESERVED):
@@ -132,19 +105,14 @@ class VirtualHost(Host):
             raise AMQPError(406, f"{what} in use")
         del self.exchanges[name]
         self._unbind_destination("exchange", name)
-        self.router.forget()
 
     # --- queues
 
     def queue(self, name: str, connection: object) -> Queue:
-        """Return a queue that a connection may use.
-
-        Raises:
-            AMQPError: 404, or 405 when it belongs to another connection.
-        """
+        """Return a queue that a connection may use."""
         queue = self.queues.get(name)
         if queue is None:
-            raise not_found(describe("queue", name, self.name))
+            raise not_found("queue", name, self.name)
         queue.check_access(connection)
         return queue
 
@@ -165,9 +133,6 @@ class VirtualHost(Host):
             auto_delete: whether it goes with its last consumer.
             owner: the connection that it is to belong to, if it is to be exclusive.
             arguments: its arguments.
-
-        Raises:
-            AMQPError: an argument is not allowed, or it is there and different.
         """
         durable = durable and owner is None
         what = describe("queue", name, self.name)
@@ -182,7 +147,7 @@ class VirtualHost(Host):
             return queue
         _check_name_argument(what, "x-dead-letter-exchange", arguments)
         kind = check_queue_arguments(what, arguments)
-        if self._refuse_transient and not durable and owner is None:
+        if self.shared.refuse_transient and not durable and owner is None:
             raise AMQPError(541, _TRANSIENT_REFUSED)
         if kind == QUORUM:
             _check_quorum(what, durable, auto_delete, owner)
@@ -195,15 +160,10 @@ class VirtualHost(Host):
             arguments=arguments,
         )
         self.queues[name] = queue
-        self.router.forget()
         return queue
 
     def new_queue_name(self, arguments: Table) -> str:
-        """Make up a name for a queue that was declared without one.
-
-        Raises:
-            AMQPError: 406, queues of that type must have one.
-        """
+        """Make up a name for a queue that was declared without one."""
         kind = queue_type(arguments)
         if kind == QUORUM:
             raise AMQPError(
@@ -218,9 +178,6 @@ class VirtualHost(Host):
 
         Returns:
             How many messages were in it.
-
-        Raises:
-            AMQPError: it belongs to another connection, is in use, or is not empty.
         """
         queue = self.queues.get(name)
         if queue is None:
@@ -236,7 +193,7 @@ class VirtualHost(Host):
             )
         if if_empty and len(queue.ready):
             raise AMQPError(406, f"{what} not empty")
-        if if_unused and len(queue.turns):
+        if if_unused and len(queue.consumers):
             raise AMQPError(406, f"{what} in use")
         count = len(queue.ready)
         self.remove_queue(queue.name)
@@ -246,7 +203,6 @@ class VirtualHost(Host):
         """Remove a queue with its bindings; a missing one is fine."""
         queue = self.queues.pop(name, None)
         if queue is not None:
-            self.router.forget()
             queue.close()
             self._unbind_destination("queue", name)
 
@@ -258,22 +214,17 @@ class VirtualHost(Host):
     # --- bindings
 
     def bind(self, binding: Binding, connection: object) -> None:
-        """Bind a queue or an exchange to an exchange; a binding that is there is fine.
-
-        Raises:
-            AMQPError: 404, 405 or 406.
-        """
-        source = self._ends_of(binding, connection)
+        """Bind a queue or an exchange to an exchange; a binding that is there is fine."""
+        source = self.exchange(binding.source)
+        if binding.kind == "exchange":
+            self.exchange(binding.destination)
+        else:
+            self.queue(binding.destination, connection)
         source.check(binding)
         source.bindings.setdefault(binding)
-        self.router.forget()
 
     def unbind(self, binding: Binding, connection: object) -> None:
-        """Remove a binding; a missing one is fine.
-
-        Raises:
-            AMQPError: 405, the queue belongs to another connection.
-        """
+        """Remove a binding; a missing one is fine."""
         source = self.exchanges.get(binding.source)
         if source is None or binding not in source.bindings:
             return
@@ -283,17 +234,42 @@ class VirtualHost(Host):
 
     # --- messages
 
+    def route(self, exchange: Exchange, message: Message) -> list[Queue]:
+        """Return the queues that a message published to an exchange gets to, each once."""
+        found: dict[Queue, None] = {}
+        seen = {exchange.name}
+        work = [exchange]
+        while work:
+            current = work.pop()
+            names: list[str] = []
+            if current.name == "":  # each queue is bound to it by its name
+                targets = sorted(set(message.routing_keys))
+            else:
+                bindings = current.matching(message)
+                targets = [each.destination for each in bindings if each.kind == "queue"]
+                names = [each.destination for each in bindings if each.kind == "exchange"]
+                if not bindings and current.alternate is not None:
+                    names.append(current.alternate)
+            found.update(
+                dict.fromkeys(self.queues[each] for each in targets if each in self.queues)
+            )
+            for name in names:
+                if name in self.exchanges and name not in seen:
+                    seen.add(name)
+                    work.append(self.exchanges[name])
+        return list(found)
+
     def answer(self, message: Message) -> None:
-        """Deliver a message published to direct reply-to addresses to those who wait there."""
+        """Deliver a message to the consumers of direct reply-to addresses."""
         for key in message.routing_keys:
-            if key.startswith(_REPLY_TO) and key in self.reply_outlets:
-                self.reply_outlets[key](message)
+            if key.startswith(_REPLY_TO) and key in self.reply_consumers:
+                self.reply_consumers[key](message)
 
     def publish(self, message: Message, queues: list[Queue]) -> bool:
-        """Give a message to queues; tell whether all took it."""
+        """Publish a message to queues; return whether all took it."""
         if len(queues) == 1:
             return queues[0].publish(message)
-        with self.letters_last():
+        with self.dead_letters_last():
             taken = [queue.publish(message) for queue in queues if not queue.deleted]
         return all(taken)
 
@@ -308,8 +284,7 @@ class VirtualHost(Host):
             if not exchange.durable:
                 self.exchanges.pop(exchange.name, None)
                 self._unbind_destination("exchange", exchange.name)
-        self.router.forget()
-        self.reply_outlets.clear()
+        self.reply_consumers.clear()
         for queue in list(self.queues.values()):
             queue.recover()
 
@@ -320,18 +295,8 @@ class VirtualHost(Host):
 
     # --- inside
 
-    def _ends_of(self, binding: Binding, connection: object) -> Exchange:
-        """Check that both ends of a binding are there; return its source."""
-        source = self.exchange(binding.source)
-        if binding.kind == "exchange":
-            self.exchange(binding.destination)
-        else:
-            self.queue(binding.destination, connection)
-        return source
-
     def _remove_binding(self, source: Exchange, binding: Binding) -> None:
         del source.bindings[binding]
-        self.router.forget()
         if source.auto_delete and not source.bindings and source.name in self.exchanges:
             del self.exchanges[source.name]
             self._unbind_destination("exchange", source.name)
@@ -342,15 +307,16 @@ class VirtualHost(Host):
                 if binding.kind == kind and binding.destination == name:
                     self._remove_binding(source, binding)
 
-    def _send_letter(self, letter: DeadLetter) -> None:
+    def _publish_dead_letter(self, letter: Message) -> None:
         target = self.exchanges.get(letter.exchange)
-        if target is None:
-            return
-        queue, message, reason, exchange, routing_key = letter
-        sent = message.dead_lettered(queue, reason, exchange, routing_key, int(self.clock.wall()))
-        for each in self.router.route(target, sent):
-            if reason == "rejected" or not sent.died_before_in(each.name):
-                each.publish(sent)
+        for queue in [] if target is None else self.route(target, letter):
+            if not letter.is_cycle_to(queue.name):
+                queue.publish(letter)
+
+
+def unique_name(prefix: str) -> str:
+    """Return a name that nobody can guess."""
+    return f"{prefix}-{base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"
 
 
 def _check_name_argument(what: str, argument: str, arguments: Table) -> None:

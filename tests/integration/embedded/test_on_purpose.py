@@ -51,6 +51,11 @@ def test_messages_expire_when_the_clock_is_moved(
     assert properties.expiration is None
 
 
+def test_time_passes_by_itself(embedded: EmbeddedBroker, messages: BlockingChannel) -> None:
+    messages.basic_publish("", "work", b"soon", pika.BasicProperties(expiration="50"))
+    eventually(lambda: [each.kind for each in embedded.history("work")] == ["published", "expired"])
+
+
 def test_a_delay_is_followed_by_the_next_in_one_move_of_the_clock(
     embedded: EmbeddedBroker, messages: BlockingChannel
 ) -> None:

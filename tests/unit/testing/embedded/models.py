@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from neon_mq_connector.testing.embedded.clock import Clock
 from neon_mq_connector.testing.embedded.consumers import Consumer
-from neon_mq_connector.testing.embedded.faults import Faults
-from neon_mq_connector.testing.embedded.history import History
-from neon_mq_connector.testing.embedded.host import Surroundings
+from neon_mq_connector.testing.embedded.host import NodeState
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.queue import Queue
 from neon_mq_connector.testing.embedded.ready import Entry
@@ -39,8 +36,7 @@ class Recorder:
 
 def new_vhost() -> VirtualHost:
     """Make a virtual host."""
-    clock = Clock()
-    return VirtualHost("/", Surroundings(clock, History(clock), Faults()))
+    return VirtualHost("/", NodeState())
 
 
 def fields(**arguments: object) -> Table:

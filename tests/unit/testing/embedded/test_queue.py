@@ -63,7 +63,7 @@ def test_consumers_are_served_in_turn_by_priority_and_prefetch() -> None:
     assert outlet.tags == ["first", "a", "b", "a", "b"]
     assert waiting(queue) == [b"5", b"6"]
     queue.acknowledge([outlet.held[0][1]])
-    first.gave_back()
+    first.count_settled()
     queue.wake()
     assert outlet.tags[5:] == ["first"]
 
@@ -96,10 +96,10 @@ def test_nothing_stays_in_the_books_when_all_is_consumed() -> None:
     vhost = new_vhost()
     queue = declare(vhost, "q")
     publish(queue, b"1", b"2", b"3")
-    assert vhost.ledger.stored > 0
+    assert vhost.shared.stored > 0
     entry = queue.get(no_ack=False)
     assert entry is not None
     queue.acknowledge([entry])
     queue.get(no_ack=True)
     queue.purge()
-    assert vhost.ledger.stored == 0
+    assert vhost.shared.stored == 0

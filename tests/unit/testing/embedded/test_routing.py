@@ -14,7 +14,7 @@ from tests.unit.testing.embedded.models import NO_PROPERTIES, declare, new_vhost
 
 def _matches(type: str, key: str, arguments: Table, message: Message) -> bool:
     exchange = Exchange("x", type)
-    exchange.bindings[Binding.of("x", "queue", "q", key, arguments)] = None
+    exchange.bindings[Binding("x", "queue", "q", key, arguments)] = None
     return bool(exchange.matching(message))
 
 
@@ -74,14 +74,8 @@ def test_headers(match: str, wanted: dict[str, object], expected: bool) -> None:
 
 
 def _exchange(vhost: VirtualHost, name: str, type: str = "direct", **options: str) -> None:
-    vhost.declare_exchange(
-        name,
-        type,
-        durable=False,
-        auto_delete=False,
-        internal=False,
-        arguments={key.replace("_", "-"): Field("longstr", to) for key, to in options.items()},
-    )
+    arguments = {key.replace("_", "-"): Field("longstr", to) for key, to in options.items()}
+    vhost.declare_exchange(Exchange(name, type, durable=False, arguments=arguments))
 
 
 def test_a_message_goes_through_exchanges_once_and_to_each_queue_once() -> None:
@@ -95,9 +89,9 @@ def test_a_message_goes_through_exchanges_once_and_to_each_queue_once() -> None:
         ("queue", "a", "q"),
         ("queue", "b", "q"),
     ):
-        vhost.bind(Binding.of(source, kind, destination, "", {}), None)
+        vhost.bind(Binding(source, kind, destination, "", {}), None)
     message = Message("a", "", NO_PROPERTIES, b"")
-    assert [queue.name for queue in vhost.router.route(vhost.exchange("a"), message)] == ["q"]
+    assert [queue.name for queue in vhost.route(vhost.exchange("a"), message)] == ["q"]
 
 
 def test_what_no_binding_takes_goes_to_the_alternate_exchange() -> None:
@@ -106,11 +100,11 @@ def test_what_no_binding_takes_goes_to_the_alternate_exchange() -> None:
     _exchange(vhost, "x", alternate_exchange="spare")
     for name, source, key in (("good", "x", "good"), ("rest", "spare", "")):
         declare(vhost, name)
-        vhost.bind(Binding.of(source, "queue", name, key, {}), None)
+        vhost.bind(Binding(source, "queue", name, key, {}), None)
 
     def route(key: str) -> list[str]:
         message = Message("x", key, NO_PROPERTIES, b"")
-        return [queue.name for queue in vhost.router.route(vhost.exchange("x"), message)]
+        return [queue.name for queue in vhost.route(vhost.exchange("x"), message)]
 
     assert (route("good"), route("bad")) == (["good"], ["rest"])
     vhost.delete_queue("good", None)
@@ -119,10 +113,8 @@ def test_what_no_binding_takes_goes_to_the_alternate_exchange() -> None:
 
 def test_an_exchange_goes_with_its_last_binding_if_it_is_to() -> None:
     vhost = new_vhost()
-    vhost.declare_exchange(
-        "x", "direct", durable=False, auto_delete=True, internal=False, arguments={}
-    )
+    vhost.declare_exchange(Exchange("x", "direct", auto_delete=True))
     declare(vhost, "q")
-    vhost.bind(Binding.of("x", "queue", "q", "k", {}), None)
+    vhost.bind(Binding("x", "queue", "q", "k", {}), None)
     vhost.delete_queue("q", None)
     assert "x" not in vhost.exchanges
