@@ -26,7 +26,7 @@ from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError
-from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, SelectLink, Waiter
+from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, Waiter
 from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import FutureThread
@@ -216,7 +216,7 @@ class Connections:
         with self._lock:
             self._check()
             if purpose not in self._links:
-                self._links[purpose] = SelectLink(
+                self._links[purpose] = Link(
                     f"mq-{thread}:{self.vhost}",
                     self._named(purpose),
                     backoff=self.policy.backoff,

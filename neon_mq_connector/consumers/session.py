@@ -20,7 +20,14 @@ from neon_mq_connector.consumers.repetition import StartedDeliveries
 from neon_mq_connector.consumers.settlement import Settlement
 from neon_mq_connector.consumers.subscription import Subscription
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import Delivery, Link, LinkChannel, RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.link import (
+    Delivery,
+    IOThread,
+    LinkChannel,
+    RawDelivery,
+    Waiter,
+    delivery_tag,
+)
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.threads.guard import Guard
@@ -183,7 +190,7 @@ class Session:
         return self._link_channel.is_open and not self._host.is_stopping
 
     @property
-    def link(self) -> Link:
+    def link(self) -> IOThread:
         """The connection that it consumes on."""
         return self._link_channel.link
 

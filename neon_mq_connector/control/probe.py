@@ -54,16 +54,10 @@ def connect(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingCo
         BrokerUnreachableError: no server answers.
         AuthenticationError, VhostAccessError: a server answers and refuses.
     """
-    first = parameters[0]
     try:
         return open_blocking(parameters)
     except Exception as error:
-        raise connect_error(
-            error,
-            where=servers(parameters),
-            user=getattr(first.credentials, "username", "?"),
-            vhost=first.virtual_host,
-        ) from error
+        raise connect_error(error, parameters) from error
 
 
 def check(parameters: Sequence[pika.connection.Parameters]) -> None:

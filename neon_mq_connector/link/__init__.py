@@ -1,13 +1,15 @@
 """A link: one AMQP connection, the thread that owns it, and its supervision.
 
-`interface` and `events` say what the layers above may use. `select_link` and `select_channel` do it
-over pika's `SelectConnection`, which gets from us its loop (`loop_thread`, `loop`), its socket
+The layers above use a connection through `Link`, `LinkChannel` and `ChannelEvents`, and nothing
+else: they neither touch pika's channels nor know how bytes reach the socket. Both are built on
+pika's `SelectConnection`, which gets from us its loop (`io_thread`, `loop`), its socket
 (`services`, `transport`) and what is read from it (`reader`). Messages, settlements and confirms do
 not pass through pika: `encoder`, `parser` and `decoder` see to them.
 """
 
 from __future__ import annotations
 
+from neon_mq_connector.link.channel import LinkChannel
 from neon_mq_connector.link.decoder import (
     content_type,
     correlation_id,
@@ -19,14 +21,13 @@ from neon_mq_connector.link.encoder import EncodedProperties, PropertiesTemplate
 from neon_mq_connector.link.events import (
     ChannelEvents,
     Delivery,
-    LinkState,
     RawDelivery,
     Returned,
     ignore,
 )
-from neon_mq_connector.link.interface import Link, LinkChannel
+from neon_mq_connector.link.io_thread import IOThread
+from neon_mq_connector.link.link import Link, LinkState
 from neon_mq_connector.link.outage import Outage, outage_of
-from neon_mq_connector.link.select_link import SelectLink
 from neon_mq_connector.link.waiter import Answer, Waiter
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ChannelEvents",
     "Delivery",
     "EncodedProperties",
+    "IOThread",
     "Link",
     "LinkChannel",
     "LinkState",
@@ -41,7 +43,6 @@ __all__ = [
     "PropertiesTemplate",
     "RawDelivery",
     "Returned",
-    "SelectLink",
     "Waiter",
     "content_type",
     "correlation_id",

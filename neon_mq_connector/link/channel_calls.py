@@ -12,7 +12,7 @@ from pika.exceptions import ChannelWrongStateError
 from pika.spec import Basic
 
 from neon_mq_connector.errors import ChannelShutError, MQError
-from neon_mq_connector.link.interface import Link
+from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.waiter import Waiter
 
 LOG = logging.getLogger("neon_mq_connector.link")
@@ -34,7 +34,7 @@ class ChannelCalls:
         error: why the channel is shut; None while it is not. Read by any thread.
     """
 
-    def __init__(self, link: Link, *, on_failure: Callable[[], object]) -> None:
+    def __init__(self, link: IOThread, *, on_failure: Callable[[], object]) -> None:
         self.error: MQError | None = None
         self._link = link
         self._on_failure = on_failure

@@ -1,4 +1,4 @@
-"""The state of a link, and what a channel reports: messages, confirms, its end.
+"""What a channel reports: messages, confirms, its end.
 
 Events are called on the link's I/O thread. They must not block and must not raise: the thread
 serves every queue of its virtual host.
@@ -6,7 +6,6 @@ serves every queue of its virtual host.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,17 +13,6 @@ from typing import NamedTuple
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import MQError
-
-
-class LinkState(enum.Enum):
-    """The state of a link."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    OPEN = "open"
-    WAITING = "waiting"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class Delivery(NamedTuple):

@@ -38,20 +38,22 @@ def refused_for_good(error: BaseException) -> bool:
 
 
 def connect_error(
-    error: BaseException, *, where: str, user: str, vhost: str, fault: FrameError | None = None
+    error: BaseException,
+    parameters: Sequence[pika.connection.Parameters],
+    fault: FrameError | None = None,
 ) -> MQConnectionError:
     """Translate the failure to open a connection.
 
     Args:
         error: what pika reported; the causes inside of it are looked at too.
-        where: the server, as ``host:port``.
-        user: the name of the user.
-        vhost: the name of the virtual host.
+        parameters: one entry per server that was tried.
         fault: what is wrong with what the server sent, if that was the reason; pika guesses then.
 
     Returns:
         The error to raise ``from`` the one given.
     """
+    where, vhost = servers(parameters), parameters[0].virtual_host
+    user = getattr(parameters[0].credentials, "username", "?")
     if fault is not None:
         return BrokerUnreachableError(
             f"what listens at {where} does not speak AMQP 0-9-1, or not well: {fault}"

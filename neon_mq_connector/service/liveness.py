@@ -23,7 +23,7 @@ from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import State
-from neon_mq_connector.link import Link
+from neon_mq_connector.link import IOThread
 from neon_mq_connector.threads.errands import RepeatingTimer
 from neon_mq_connector.threads.guard import Guard
 
@@ -297,7 +297,7 @@ class LivenessWatch:
             )
 
 
-def _standstill_of(link: Link) -> float:
+def _standstill_of(link: IOThread) -> float:
     """Return for how long the loop of a connection has not gone round, in seconds."""
     return time.monotonic() - link.last_tick if link.last_tick else 0.0
 

@@ -16,7 +16,7 @@ from pika.spec import Basic, BasicProperties, Channel, Connection
 from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQConnectionError, MQError, PublishError
-from neon_mq_connector.link import ChannelEvents, LinkState, SelectLink
+from neon_mq_connector.link import ChannelEvents, Link, LinkState
 from tests.support.fake_broker import (
     Conversation,
     FakeBroker,
@@ -380,7 +380,7 @@ HANDSHAKES: dict[str, tuple[str, Lie, str]] = {
 def test_what_is_no_broker_is_said_to_be_none_and_tried_again(what: str, fake: FakeBroker) -> None:
     moment, act, words = HANDSHAKES[what]
     fake.lies[moment] = act
-    link = SelectLink("mq-test", [parameters(fake)])
+    link = Link("mq-test", [parameters(fake)])
     try:
         with pytest.raises(MQConnectionError, match=words) as caught:
             link.open_channel(ChannelEvents(), timeout=8.0)
@@ -410,7 +410,7 @@ def test_a_link_can_be_closed_while_the_other_side_is_silent(moment: str, fake: 
     fake.lies[moment] = lambda conversation, _channel: conversation.wait_for_the_end()
     patient = parameters(fake)
     patient.stack_timeout = patient.socket_timeout = 600.0
-    link = SelectLink("mq-test", [patient])
+    link = Link("mq-test", [patient])
     with contextlib.suppress(MQError):
         link.open_channel(ChannelEvents(), timeout=0.2)
     eventually(lambda: fake.told > 0, what="it waits for the broker")
@@ -421,7 +421,7 @@ def test_a_link_is_closed_in_time_when_the_broker_does_not_say_good_bye(
     fake: FakeBroker,
 ) -> None:
     fake.lies["Connection.Close"] = lambda conversation, _channel: conversation.wait_for_the_end()
-    link = SelectLink("mq-test", [parameters(fake)])
+    link = Link("mq-test", [parameters(fake)])
     link.open_channel(ChannelEvents(), timeout=5.0)
     assert link.close(0.5)
 
@@ -430,7 +430,7 @@ def test_a_step_that_is_never_answered_ends_in_time_and_the_channel_can_be_close
     fake: FakeBroker,
 ) -> None:
     fake.lies["Basic.Qos"] = lambda _conversation, _channel: None
-    link = SelectLink("mq-test", [parameters(fake)])
+    link = Link("mq-test", [parameters(fake)])
     try:
         channel = link.open_channel(ChannelEvents(), timeout=5.0)
         with pytest.raises(TimeoutError):

@@ -213,7 +213,7 @@ def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
                 other.queue_delete(key)
         return encode(number, exchange, key, *args, **more)
 
-    monkeypatch.setattr("neon_mq_connector.link.select_channel.encode_publish", delete_and_encode)
+    monkeypatch.setattr("neon_mq_connector.link.channel.encode_publish", delete_and_encode)
     register(service, QUEUE, failing, retry=Retry(attempts=1), **engine)
     run(service)
     send(peer, b"bad", BasicProperties())

@@ -18,7 +18,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishError, UnroutableError
-from neon_mq_connector.link import ChannelEvents, LinkChannel, LinkState, SelectLink
+from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, LinkState
 from neon_mq_connector.publishing.message import Message
 from tests.support.polling import eventually
 from tests.support.publishing import submit
@@ -40,8 +40,8 @@ def queue(channel: BlockingChannel) -> Iterator[str]:
 
 
 @pytest.fixture
-def link(connection_params: pika.ConnectionParameters, queue: str) -> Iterator[SelectLink]:
-    link = SelectLink("mq-under-fire", [connection_params])
+def link(connection_params: pika.ConnectionParameters, queue: str) -> Iterator[Link]:
+    link = Link("mq-under-fire", [connection_params])
     yield link
     assert link.close(5.0)
 
@@ -49,7 +49,7 @@ def link(connection_params: pika.ConnectionParameters, queue: str) -> Iterator[S
 class Shot:
     """One channel, at which threads fire until it has ended."""
 
-    def __init__(self, link: SelectLink) -> None:
+    def __init__(self, link: Link) -> None:
         self.confirmed = 0
         self.sent = [0] * THREADS
         self.ended = threading.Event()
@@ -92,7 +92,7 @@ def close_soon(channel: LinkChannel) -> None:
 
 @pytest.mark.parametrize("end", [ack_what_is_unknown, publish_to_nowhere, close, close_soon])
 def test_a_channel_that_ends_while_threads_use_it_takes_nothing_with_it(
-    end: Callable[[LinkChannel], None], link: SelectLink, channel: BlockingChannel, queue: str
+    end: Callable[[LinkChannel], None], link: Link, channel: BlockingChannel, queue: str
 ) -> None:
     confirmed: Counter[int] = Counter()
     sent: Counter[int] = Counter()

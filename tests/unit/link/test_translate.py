@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+import pika
 import pika.exceptions as pika_errors
 import pytest
 from pika.adapters.utils.connection_workflow import (
@@ -23,7 +24,8 @@ from neon_mq_connector.link.translate import connect_error, loss_error, refused_
 
 
 def translated(error: BaseException) -> MQConnectionError:
-    return connect_error(error, where="host:5672", user="me", vhost="/neon")
+    credentials = pika.PlainCredentials("me", "secret")
+    return connect_error(error, [pika.ConnectionParameters("host", 5672, "/neon", credentials)])
 
 
 @pytest.mark.parametrize(

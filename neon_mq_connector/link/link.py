@@ -8,6 +8,7 @@ settlements they write to the socket themselves (`transport`).
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import random
 import threading
@@ -25,12 +26,11 @@ from neon_mq_connector.errors import (
     MQError,
     StoppedError,
 )
-from neon_mq_connector.link.events import ChannelEvents, LinkState
-from neon_mq_connector.link.interface import Link, LinkChannel
+from neon_mq_connector.link.channel import LinkChannel
+from neon_mq_connector.link.events import ChannelEvents, ignore
+from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.loop import Loop
-from neon_mq_connector.link.loop_thread import LoopThread
 from neon_mq_connector.link.outage import outage_of
-from neon_mq_connector.link.select_channel import SelectChannel
 from neon_mq_connector.link.services import Services
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
 from neon_mq_connector.link.transport import StreamTransport
@@ -39,18 +39,37 @@ from neon_mq_connector.link.waiter import Waiter
 LOG = logging.getLogger("neon_mq_connector.link")
 
 _TICK = 0.25
-FRAME_MAX = 131_072
 
 
-class SelectLink(Link):
-    """See `Link`. What has an underscore is owned by the I/O thread.
+class LinkState(enum.Enum):
+    """The state of a link."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    OPEN = "open"
+    WAITING = "waiting"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Link(IOThread):
+    """One connection to a virtual host, opened when first needed and kept until it is closed.
+
+    Any thread may use it. What has an underscore is owned by the I/O thread.
 
     Args:
         name: the name of the thread; every log line and error carries it.
         parameters: one entry per server of the cluster; tried in a new random order each time.
         backoff: the delays between attempts.
         on_silence: called on the I/O thread when the broker has been silent for too long.
+
+    Attributes:
+        state: where the link stands.
+        generation: how many times it was connected.
+        last_error: why it is not connected, or was not before.
     """
+
+    _services: Services  # of the present loop
 
     def __init__(
         self,
@@ -58,22 +77,18 @@ class SelectLink(Link):
         parameters: Sequence[pika.ConnectionParameters],
         *,
         backoff: OutageBackoff | None = None,
-        on_silence: Callable[[str], None] | None = None,
+        on_silence: Callable[[str], object] = ignore,
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self.state = LinkState.IDLE
-        self.blocked_reason: str | None = None
         self.generation = 0
-        self.last_tick = 0.0
         self.last_error: MQError | None = None
         self._parameters = tuple(parameters)
         self._backoff = backoff or OutageBackoff()
         self._on_silence = on_silence
         self._outage = outage_of(self._parameters)
-        self._io = LoopThread(name, begin=self._begin, failed=self._loop_failed, ended=self._ended)
-        self._services: Services | None = None
         self._connection: pika.SelectConnection | None = None
-        self._channels: set[SelectChannel] = set()
+        self._channels: set[LinkChannel] = set()
         self._pending: list[tuple[ChannelEvents, Waiter[LinkChannel]]] = []
         self._round: list[pika.ConnectionParameters] = []
         self._outage_began: float | None = None
@@ -89,33 +104,52 @@ class SelectLink(Link):
         timeout: float,
         waiter: Waiter[LinkChannel] | None = None,
     ) -> LinkChannel:
+        """Open a channel, and the connection if there is none yet.
+
+        While the connection is down this waits for the next attempt to connect, and no longer: if
+        that fails, so does this.
+
+        Args:
+            events: where the channel reports what happens on it.
+            timeout: how long to wait at most, in seconds.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+
+        Raises:
+            BrokerUnreachableError: no server answered; the link goes on trying.
+            AuthenticationError, VhostAccessError: the broker is up and refused.
+            StoppedError: the link was closed.
+            WaitTimeoutError: no answer in time.
+        """
         waiter = waiter or Waiter()
-        self._io.start()
+        self._start()
         self.submit(lambda: self._open_channel(events, waiter))
         return waiter.wait(timeout, f"{self.name}: opening a channel")
 
     def open_soon(self) -> bool:
-        self._io.start()
+        """Open the connection if there is none yet, without waiting.
+
+        Returns:
+            Whether it is open.
+
+        Raises:
+            StoppedError: the link was closed.
+        """
+        self._start()
         return self.state is LinkState.OPEN
 
-    def submit(self, work: Callable[[], None]) -> None:
-        self._io.submit(work)
-
-    def call_later(self, delay: float, work: Callable[[], None]) -> None:
-        self._io.submit(lambda: self._io.call_later(delay, work))
-
-    def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
-        self._io.call_last(call, argument)
-
-    def delay_reads(self, seconds: float) -> None:
-        self._io.delay_reads(seconds)
-
-    @property
-    def is_io_thread(self) -> bool:
-        return self._io.is_current
-
     def close(self, timeout: float) -> bool:
-        thread = self._io.close()
+        """Close the channels and the connection, and end the thread.
+
+        Args:
+            timeout: how long to wait for the broker's answer, in seconds; after it the socket is
+                dropped.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        with self._lock:
+            self._closing = True
+            thread = self._thread
         if thread is None:
             self.state = LinkState.CLOSED
             return True
@@ -139,7 +173,7 @@ class SelectLink(Link):
 
     def _begin(self, loop: Loop) -> None:
         self._services = Services(loop, self._count_taken)
-        self._io.call_later(0, self._tick)
+        self._set_timer(0, self._tick)
         self._connect()
 
     def _loop_failed(self) -> None:
@@ -149,12 +183,11 @@ class SelectLink(Link):
         self.state = LinkState.CLOSED
         self._outage.end(self, is_back=False)
         self._abandon(StoppedError(f"{self.name} is closed"))
-        if self._services is not None:
-            self._services.close_socket()
+        self._services.close_socket()
 
     def _tick(self) -> None:
         self.last_tick = now = time.monotonic()
-        self._io.call_later(_TICK, self._tick)
+        self._set_timer(_TICK, self._tick)
         connection = self._connection
         if connection is None or self.state is not LinkState.OPEN:
             return
@@ -166,26 +199,19 @@ class SelectLink(Link):
         elif isinstance(heartbeat, int) and heartbeat and now - self._received_at > 2 * heartbeat:
             # pika's own check takes up to two time-outs and 10 s
             reason = f"nothing was received for {2 * heartbeat:g} s"
-            if self._on_silence is not None:
-                self._on_silence(reason)
-            self._hang_up(ConnectionLostError(f"{self.name}: {reason}"))
+            self._on_silence(reason)
+            assert self._loop is not None
+            self._loop.hang_up()
+            self._lost(ConnectionLostError(f"{self.name}: {reason}"))
 
     def _count_taken(self, size: int) -> None:
         if self._connection is not None:  # pika counts what it gets, and closes what is silent
             self._connection.bytes_received += size
 
-    def _hang_up(self, error: MQError) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._io.loop is not None:
-            self._io.loop.hang_up()
-        self._lost(connection, error)
-
     # -- I/O thread: connecting ----------------------------------------------------------------
 
     def _connect(self) -> None:
-        if self._io.closing:
+        if self._closing:
             self._stop_loop()
             return
         self.state = LinkState.CONNECTING
@@ -194,23 +220,15 @@ class SelectLink(Link):
 
     def _try_next_server(self) -> None:
         parameters = self._round.pop()
-        where = f"{parameters.host}:{parameters.port}"
 
         def failed(connection: object, error: Any) -> None:
             if connection is not None and connection is not self._connection:
                 return
             self._connection = None
-            translated = connect_error(
-                error,
-                where=where,
-                user=getattr(parameters.credentials, "username", "?"),
-                vhost=parameters.virtual_host,
-                fault=self._fault(),
-            )
-            translated.__cause__ = error if isinstance(error, BaseException) else None
+            translated = connect_error(error, [parameters], fault=self._fault())
+            translated.__cause__ = error
             self._connect_failed(translated)
 
-        assert self._services is not None
         self._services.transport = None
         try:
             self._connection = pika.SelectConnection(
@@ -225,15 +243,13 @@ class SelectLink(Link):
 
     def _connect_failed(self, error: MQConnectionError) -> None:
         self.last_error = error
-        if self._io.closing:
+        if self._closing:
             self._stop_loop()
             return
         if self._round:
             self._try_next_server()
             return
-        pending, self._pending = self._pending, []
-        for _events, waiter in pending:
-            waiter.fail(error)
+        self._fail_pending(error)
         if refused_for_good(error) and self.generation == 0:
             # the caller is told; the next call connects again
             self.state = LinkState.IDLE
@@ -249,10 +265,10 @@ class SelectLink(Link):
             self._outage_began = now
         delay = self._backoff.delay(now - self._outage_began)
         LOG.debug("%s: next attempt to connect in %.2f s", self.name, delay)
-        self._io.call_later(delay, self._connect)
+        self._set_timer(delay, self._connect)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
-        if self._io.closing:
+        if self._closing:
             connection.close()
             return
         self.generation += 1
@@ -262,7 +278,8 @@ class SelectLink(Link):
         self.last_error = None
         self.blocked_reason = None
         self.state = LinkState.OPEN
-        self._transport().reader.parser.frame_max = _frame_max(connection)
+        if connection.params.frame_max:
+            self._transport().reader.parser.frame_max = connection.params.frame_max
         connection.add_on_connection_blocked_callback(
             lambda _connection, frame: self._set_blocked(frame.method.reason or "blocked")
         )
@@ -282,7 +299,7 @@ class SelectLink(Link):
     # -- I/O thread: channels and loss ---------------------------------------------------------
 
     def _open_channel(self, events: ChannelEvents, waiter: Waiter[LinkChannel]) -> None:
-        if self._io.closing:
+        if self._closing:
             waiter.fail(StoppedError(f"{self.name} is closed"))
             return
         if self.state is not LinkState.OPEN or self._connection is None:
@@ -290,36 +307,28 @@ class SelectLink(Link):
             if self.state is LinkState.IDLE:
                 self._connect()
             return
-        channel = SelectChannel(
-            self,
-            events,
-            self._transport(),
-            frame_max=_frame_max(self._connection),
-            on_shut=self._channels.discard,
-        )
+        channel = LinkChannel(self, events, self._transport(), on_shut=self._channels.discard)
         self._channels.add(channel)
         channel.open(self._connection, waiter)
 
     def _transport(self) -> StreamTransport:
-        assert self._services is not None
         assert self._services.transport is not None, "there is one before the connection opens"
         return self._services.transport
 
     def _fault(self) -> FrameError | None:
         """Return what was wrong with what came, if the connection ended for it."""
-        transport = None if self._services is None else self._services.transport
+        transport = self._services.transport
         return None if transport is None else transport.reader.fault
 
     def _on_close(self, connection: pika.SelectConnection, error: BaseException) -> None:
         if connection is self._connection:
-            self._connection = None
             what = f"{self.name}: the connection"
-            self._lost(connection, loss_error(self._fault() or error, what=what))
+            self._lost(loss_error(self._fault() or error, what=what))
 
-    def _lost(self, connection: pika.SelectConnection, error: MQError) -> None:
+    def _lost(self, error: MQError) -> None:
         """Connect again after a while; report the end to channels that do not know of it."""
         self._abandon(error)
-        if self._io.closing:
+        if self._closing:
             self._stop_loop()
             return
         LOG.debug("%s", error)  # it begins with the name
@@ -333,9 +342,12 @@ class SelectLink(Link):
         for channel in list(self._channels):
             channel.shut(error, error.__cause__)
         if isinstance(error, StoppedError):
-            pending, self._pending = self._pending, []
-            for _events, waiter in pending:
-                waiter.fail(error)
+            self._fail_pending(error)
+
+    def _fail_pending(self, error: MQError) -> None:
+        pending, self._pending = self._pending, []
+        for _events, waiter in pending:
+            waiter.fail(error)
 
     # -- I/O thread: the end -------------------------------------------------------------------
 
@@ -353,15 +365,10 @@ class SelectLink(Link):
 
     def _drop(self) -> None:
         """End the connection without closing it first; pika reports the end to `_on_close`."""
-        if self._io.loop is not None:
-            self._io.loop.hang_up()
-            self._io.call_later(0.5, self._stop_loop)
+        if self._loop is not None:
+            self._loop.hang_up()
+            self._set_timer(0.5, self._stop_loop)
 
     def _stop_loop(self) -> None:
         self.state = LinkState.CLOSING
-        self._io.stop_loop()
-
-
-def _frame_max(connection: pika.SelectConnection) -> int:
-    """Return the largest frame that was negotiated, in bytes; without a bound, one of ours."""
-    return int(connection.params.frame_max or FRAME_MAX)
+        super()._stop_loop()

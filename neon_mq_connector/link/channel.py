@@ -26,15 +26,20 @@ from neon_mq_connector.link.encoder import (
     encode_reject,
 )
 from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
-from neon_mq_connector.link.interface import Link, LinkChannel
+from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.topology import Binding, Queue, QueueStatus
 
 
-class SelectChannel(LinkChannel):
-    """See `LinkChannel`.
+class LinkChannel:
+    """One generation of a channel: once shut it stays so, and its delivery tags mean nothing.
+
+    Any thread may use it. What waits for the broker raises `ChannelShutError` or
+    `ConnectionLostError` when the channel ends first, `WaitTimeoutError` when there is no answer
+    within ``timeout`` seconds, and ends early when another thread fails its ``waiter``. Where the
+    broker closes the channel, pika's exception is the cause.
 
     `refusal` is the channel's gate, owned by the transport. It is shut before a frame that closes
     the channel leaves, on either side's behalf.
@@ -43,10 +48,10 @@ class SelectChannel(LinkChannel):
         link: the connection that the channel is on.
         events: where it reports what happens on it.
         transport: of the connection.
-        frame_max: the largest frame that was negotiated, in bytes.
         on_shut: called on the I/O thread when it is shut.
 
     Attributes:
+        link: the connection that the channel is on.
         deliveries: where the parser puts messages.
         confirms: where it puts confirms; None as long as the channel is not in confirm mode.
         refusal: why nothing may be sent any more.
@@ -54,39 +59,37 @@ class SelectChannel(LinkChannel):
 
     def __init__(
         self,
-        link: Link,
+        link: IOThread,
         events: ChannelEvents,
         transport: StreamTransport,
         *,
-        frame_max: int,
-        on_shut: Callable[[SelectChannel], object],
+        on_shut: Callable[[LinkChannel], object],
     ) -> None:
+        self.link = link
         self.deliveries: Callable[[list[RawDelivery]], None] | None = events.deliveries
         self.confirms: Callable[[int, bool, bool], None] | None = None
         self.refusal: MQError | None = None
-        self._link = link
         self._events = events
         self._transport = transport
-        self._frame_max = frame_max
+        self._frame_max = transport.reader.parser.frame_max
         self._on_shut = on_shut
         self._number = 0
         self._calls = ChannelCalls(link, on_failure=self.closing)
         self._opened = False
 
     @property
-    def link(self) -> Link:
-        return self._link
-
-    @property
     def is_open(self) -> bool:
+        """Whether the broker has opened the channel and it is not shut."""
         return self._opened and self.refusal is None
 
     @property
     def is_writable(self) -> bool:
+        """Whether `send` need not wait for the broker to take what was sent before."""
         return self._transport.has_room
 
     @property
     def error(self) -> MQError | None:
+        """Why the channel is shut; None while it is not."""
         return self._calls.error
 
     # -- any thread: with an answer ------------------------------------------------------------
@@ -99,6 +102,7 @@ class SelectChannel(LinkChannel):
         timeout: float,
         waiter: Waiter[Any] | None = None,
     ) -> QueueStatus:
+        """Declare a queue on this connection, as an exclusive one has to be."""
         frame = self._calls.call(
             f"declaring queue {queue.name!r}",
             lambda channel, done: channel.queue_declare(
@@ -119,6 +123,7 @@ class SelectChannel(LinkChannel):
     def bind_queue(
         self, binding: Binding, *, timeout: float, waiter: Waiter[Any] | None = None
     ) -> None:
+        """Bind a queue to an exchange."""
         self._calls.call(
             f"binding queue {binding.queue!r}",
             lambda channel, done: channel.queue_bind(
@@ -133,6 +138,7 @@ class SelectChannel(LinkChannel):
         )
 
     def delete_queue(self, queue: str, *, timeout: float) -> None:
+        """Delete a queue."""
         self._calls.call(
             f"deleting queue {queue!r}",
             lambda channel, done: channel.queue_delete(queue, callback=done),
@@ -142,6 +148,7 @@ class SelectChannel(LinkChannel):
     def qos(
         self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None
     ) -> None:
+        """Set how many unacknowledged messages the broker may send ahead, per consumer."""
         self._calls.call(
             f"setting the prefetch to {prefetch_count}",
             lambda channel, done: channel.basic_qos(prefetch_count=prefetch_count, callback=done),
@@ -159,6 +166,20 @@ class SelectChannel(LinkChannel):
         started: Callable[[str], object] | None = None,
         waiter: Waiter[Any] | None = None,
     ) -> str:
+        """Start a consumer; its messages go to the `deliveries` event.
+
+        Args:
+            queue: what to consume from.
+            timeout: how long to wait for the broker's answer, in seconds.
+            auto_ack: whether messages count as acknowledged when they are sent.
+            arguments: of the consume, such as ``x-priority``.
+            started: called on the I/O thread with the consumer tag, before the first message.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+
+        Returns:
+            The consumer tag.
+        """
+
         def begin(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
             _consume(channel, queue, arguments, started, done, auto_ack)
 
@@ -166,9 +187,15 @@ class SelectChannel(LinkChannel):
         return str(frame.method.consumer_tag)
 
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
+        """Take one message from a queue.
+
+        Returns:
+            pika's ``(method, properties, body)``, three times None when the queue is empty.
+        """
         return self._calls.get(queue, auto_ack, self._events.fetched, timeout)
 
     def confirm(self, *, timeout: float) -> None:
+        """Enter confirm mode: the broker confirms each message that is published from here on."""
         self.confirms = self._events.confirms
         self._calls.call(
             "selecting publisher confirms",
@@ -185,19 +212,29 @@ class SelectChannel(LinkChannel):
         timeout: float,
         waiter: Waiter[Any] | None = None,
     ) -> Any:
+        """Call a function on the I/O thread and wait until it reports an answer.
+
+        Args:
+            what: what is waited for, for the message of an error.
+            begin: called with a function to give the answer to.
+            timeout: how long to wait at most, in seconds.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+        """
         return self._calls.call(what, lambda _channel, done: begin(done), timeout, waiter)
 
     def close(self, *, timeout: float) -> None:
+        """Close the channel and wait until it is; the broker requeues what was not settled."""
         waiter: Waiter[None] = Waiter()
         self.closing()
-        self._link.submit(lambda: self._close(waiter))
-        waiter.wait(timeout, f"{self._link.name}: closing a channel")
+        self.link.submit(lambda: self._close(waiter))
+        waiter.wait(timeout, f"{self.link.name}: closing a channel")
 
     def close_soon(self) -> None:
+        """Close the channel without waiting for the broker's answer."""
         if self._calls.error is None:
             self.closing()
             with contextlib.suppress(StoppedError):
-                self._link.submit(lambda: self._close(Waiter()))
+                self.link.submit(lambda: self._close(Waiter()))
 
     # -- any thread: without an answer ---------------------------------------------------------
 
@@ -210,6 +247,11 @@ class SelectChannel(LinkChannel):
         *,
         mandatory: bool = False,
     ) -> bytes:
+        """Return the frames of a message, for `send` on this channel.
+
+        Raises:
+            pika.exceptions.AMQPError, ValueError: a name or a property cannot be put on the wire.
+        """
         return encode_publish(
             self._number,
             exchange,
@@ -221,40 +263,68 @@ class SelectChannel(LinkChannel):
         )
 
     def send(self, frames: bytes, *, timeout: float = 0.0, flush: bool = True) -> None:
+        """Send an encoded message; what becomes of it is reported by the events.
+
+        Args:
+            frames: what `encode` returned.
+            timeout: how long to wait, in seconds, for the broker to take what was sent before; 0
+                to send in any case.
+            flush: write now; otherwise `flush` has to be called soon.
+
+        Raises:
+            ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
+            WaitTimeoutError: there was no room in time; nothing was sent.
+        """
         self._transport.send(frames, self, timeout=timeout, flush=flush)
 
     def flush(self) -> None:
+        """Write what was sent without being written."""
         self._transport.flush()
 
     def flush_soon(self) -> None:
+        """Write it soon, together with what is sent until then."""
         self._transport.flush_soon()
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
+        """Read what comes on the connection until something is done: see `Reader.read_until`.
+
+        To be called by the only thread that waits for something to come.
+        """
         self._transport.read_until(done, deadline)
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge a delivery, or all up to it."""
         self._transport.send(encode_ack(self._number, delivery_tag, multiple), self)
 
     def reject(self, delivery_tag: int, *, requeue: bool) -> None:
+        """Count a delivery as failed; without requeue the broker dead-letters or drops it."""
         self._transport.send(encode_reject(self._number, delivery_tag, requeue), self)
 
     def nack(self, delivery_tag: int, *, requeue: bool) -> None:
+        """Requeue a delivery; from RabbitMQ 4.3 on that does not count as a failure."""
         self._transport.send(encode_nack(self._number, delivery_tag, False, requeue), self)
 
     def cancel(self, consumer_tag: str, ended: Callable[[Any], None] | None = None) -> None:
+        """Cancel a consumer; messages may come until the broker has answered.
+
+        Args:
+            consumer_tag: of the consumer.
+            ended: called on the I/O thread with the broker's answer.
+        """
+
         def cancel() -> None:
             self._calls.perform(lambda channel: channel.basic_cancel(consumer_tag, ended or ignore))
 
-        if self._link.is_io_thread:
+        if self.link.is_io_thread:
             cancel()
         else:
-            self._link.submit(cancel)
+            self.link.submit(cancel)
 
     def closing(self) -> None:
         """Refuse to send from here on: the channel is being closed."""
         if self.refusal is None:
             self._transport.shut(
-                self, ChannelShutError(f"{self._link.name}: the channel is being closed")
+                self, ChannelShutError(f"{self.link.name}: the channel is being closed")
             )
 
     # -- I/O thread ----------------------------------------------------------------------------
@@ -267,6 +337,15 @@ class SelectChannel(LinkChannel):
         arguments: Mapping[str, Any],
         started: Callable[[str], object],
     ) -> None:
+        """Start another consumer, with a prefetch count of its own; a refusal closes the channel.
+
+        Args:
+            queue: what to consume from.
+            prefetch_count: how many unacknowledged messages the broker may send to this consumer.
+            arguments: of the consume.
+            started: called with the consumer tag, before the first message.
+        """
+
         def operation(channel: pika.channel.Channel) -> None:
             channel.basic_qos(prefetch_count=prefetch_count, callback=ignore)
             _consume(channel, queue, arguments, started, ignore)
@@ -274,6 +353,12 @@ class SelectChannel(LinkChannel):
         self._calls.perform(operation)
 
     def cancel_all(self, ended: Callable[[Any], None] | None = None) -> None:
+        """Cancel all consumers.
+
+        Args:
+            ended: called when the broker has sent all that it sends for them.
+        """
+
         def operation(channel: pika.channel.Channel) -> None:
             for tag in channel.consumer_tags:
                 channel.basic_cancel(tag, ignore)
@@ -295,7 +380,7 @@ class SelectChannel(LinkChannel):
         try:
             channel = connection.channel(on_open_callback=opened)
         except AMQPError as error:
-            self.shut(loss_error(error, what=f"{self._link.name}: a new channel"), error)
+            self.shut(loss_error(error, what=f"{self.link.name}: a new channel"), error)
             return
         self._calls.use(channel)
         self._number = channel.channel_number
@@ -324,7 +409,7 @@ class SelectChannel(LinkChannel):
             channel.close()
 
     def _on_close(self, _channel: pika.channel.Channel, reason: BaseException) -> None:
-        what = f"{self._link.name}: the channel"
+        what = f"{self.link.name}: the channel"
         self.shut(loss_error(self._transport.reader.fault or reason, what=what), reason)
 
     def shut(self, error: MQError, cause: BaseException | None) -> None:
