@@ -214,11 +214,12 @@ def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
     Raises:
         RequestLostError: the broker did not tell.
     """
-    queue = channel.declare_queue(Queue("", exclusive=True), timeout=time_left(deadline)).name
+    own = DeclareQueue(Queue("", exclusive=True))
+    queue = channel.perform(own, timeout=time_left(deadline)).name
     properties = BasicProperties(reply_to=DIRECT_REPLY_TO)
     channel.send(channel.encode("", queue, b"", properties))
     _method, received, _body = channel.get(queue, True, timeout=time_left(deadline))
-    channel.delete_queue(queue, timeout=time_left(deadline))
+    channel.perform(DeleteQueue(queue), timeout=time_left(deadline))
     if received is None or not received.reply_to:
         raise RequestLostError("the broker did not tell the direct reply-to name of this client")
     return str(received.reply_to)

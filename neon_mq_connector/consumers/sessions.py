@@ -177,10 +177,10 @@ class Sessions:
                 known_as="" if queue.name or queue.exclusive else known_as,
             )
 
-        def run(step: Step) -> Any:
+        def run(step: Step) -> QueueStatus:
             waiter = self._new_waiter()
             if channel.is_open and isinstance(step, (DeclareQueue, Bind)):
-                return _perform(channel, step, timeout, waiter)
+                return channel.perform(step, timeout=timeout, waiter=waiter)
             return control.perform_step(step, timeout=timeout, waiter=waiter)
 
         if queue.transient:
@@ -305,18 +305,3 @@ class Sessions:
                 )
             except pika_errors.AMQPError as error:
                 raise TopologyError(f"queue {session.queue!r} is not deleted: {error}") from error
-
-
-def _perform(
-    channel: LinkChannel, step: DeclareQueue | Bind, timeout: float, waiter: Waiter[Any]
-) -> Any:
-    try:
-        if isinstance(step, Bind):
-            return channel.bind_queue(step.binding, timeout=timeout, waiter=waiter)
-        passive = step.passive
-        return channel.declare_queue(step.queue, passive=passive, timeout=timeout, waiter=waiter)
-    except MQError as error:
-        cause = error.__cause__
-        if isinstance(cause, pika_errors.ChannelClosedByBroker):
-            raise Refusal(cause.reply_code, cause.reply_text) from error
-        raise

@@ -19,6 +19,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector.control.probe import connect
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
+from neon_mq_connector.link.steps import call_of, status_of
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.waiter import Answer, Waiter
 from neon_mq_connector.threads import forking
@@ -26,10 +27,6 @@ from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.topology import (
     CONNECTION_FORCED,
     BrokerFacts,
-    DeclareExchange,
-    DeclareQueue,
-    DeleteExchange,
-    DeleteQueue,
     QueueStatus,
     Refusal,
     Step,
@@ -105,10 +102,16 @@ class ControlConnection:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End the connection without the broker, so that what waits for it fails; any thread."""
+        """End the connection without the broker, so that what waits for it fails; any thread.
+
+        pika finds the end of the stream and closes its socket.
+        """
         connection = self._connection
-        if connection is not None:
-            hang_up(connection)
+        sock = None if connection is None else _socket_of(connection)
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                # `SSLSocket.shutdown` would change what the connection's thread reads by
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     # -- inside of a job -----------------------------------------------------------------------
 
@@ -123,17 +126,24 @@ class ControlConnection:
         return channel
 
     def drive(self, steps: Generator[Step, Any, T]) -> T:
-        """Perform the steps of a topology generator; raises `Refusal` as `perform_on` does."""
+        """Perform the steps of a topology generator; raises `Refusal` as `perform` does."""
         return drive_steps(steps, self.perform)
 
-    def perform(self, step: Step) -> QueueStatus | None:
-        """Perform one step; raises `Refusal` as `perform_on` does."""
+    def perform(self, step: Step) -> QueueStatus:
+        """Perform one step; the status is that of a queue, where the step declares one.
+
+        Raises:
+            Refusal: the broker said no; its ``__cause__`` is pika's exception.
+        """
+        method, arguments = call_of(step)
         try:
-            return perform_on(self.channel(), step)
-        except Refusal as refusal:
-            if isinstance(refusal.__cause__, pika_errors.ConnectionClosedByBroker):
+            return status_of(getattr(self.channel(), method)(**arguments))
+        except (pika_errors.ChannelClosedByBroker, pika_errors.ConnectionClosedByBroker) as error:
+            if not _is_refusal(error):
+                raise
+            if isinstance(error, pika_errors.ConnectionClosedByBroker):
                 self._connection = self._channel = None
-            raise
+            raise Refusal(error.reply_code, error.reply_text) from error
 
     # -- the thread ----------------------------------------------------------------------------
 
@@ -224,37 +234,9 @@ class ControlConnection:
         self.current = None
 
 
-def hang_up(connection: pika.BlockingConnection) -> None:
-    """End a connection without the broker: pika finds the end of the stream and closes its socket.
-
-    Any thread may do so. (`SSLSocket.shutdown` would change what the connection's thread reads by.)
-    """
-    sock = _socket_of(connection)
-    if sock is not None:
-        with contextlib.suppress(OSError):  # it has ended
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
 def _socket_of(connection: pika.BlockingConnection) -> socket.socket | None:
     """Return the socket, for which pika has no public name; None where it is lost already."""
     return getattr(connection._impl._transport, "_sock", None)
-
-
-def perform_on(channel: BlockingChannel, step: Step) -> QueueStatus | None:
-    """Perform a topology step on a blocking channel, which a refusal closes.
-
-    Returns:
-        The status of the queue, for a declare of one.
-
-    Raises:
-        Refusal: the broker said no; its ``__cause__`` is pika's exception.
-    """
-    try:
-        return _ask(channel, step)
-    except (pika_errors.ChannelClosedByBroker, pika_errors.ConnectionClosedByBroker) as error:
-        if not _is_refusal(error):
-            raise
-        raise Refusal(error.reply_code, error.reply_text) from error
 
 
 def _is_refusal(error: pika_errors.AMQPError) -> bool:
@@ -262,40 +244,3 @@ def _is_refusal(error: pika_errors.AMQPError) -> bool:
     if isinstance(error, pika_errors.ConnectionClosedByBroker):
         return error.reply_code != CONNECTION_FORCED
     return isinstance(error, pika_errors.ChannelClosedByBroker)
-
-
-def _ask(channel: BlockingChannel, step: Step) -> QueueStatus | None:
-    if isinstance(step, DeclareQueue):
-        queue = step.queue
-        method = channel.queue_declare(
-            queue.name,
-            passive=step.passive,
-            durable=queue.durable,
-            exclusive=queue.exclusive,
-            auto_delete=queue.auto_delete,
-            arguments=dict(queue.arguments) or None,
-        ).method
-        return QueueStatus(method.queue, method.message_count, method.consumer_count)
-    if isinstance(step, DeclareExchange):
-        exchange = step.exchange
-        channel.exchange_declare(
-            exchange.name,
-            exchange_type=exchange.type,
-            passive=step.passive,
-            durable=exchange.durable,
-            auto_delete=exchange.auto_delete,
-            arguments=dict(exchange.arguments) or None,
-        )
-    elif isinstance(step, DeleteExchange):
-        channel.exchange_delete(step.name)
-    elif isinstance(step, DeleteQueue):
-        channel.queue_delete(step.name)
-    else:
-        binding = step.binding
-        channel.queue_bind(
-            binding.queue,
-            binding.exchange,
-            routing_key=binding.routing_key,
-            arguments=dict(binding.arguments) or None,
-        )
-    return None

@@ -111,14 +111,14 @@ class Control:
         return self.run(what, performing(what, steps), timeout, waiter)
 
     def perform_step(
-        self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus | None] | None = None
-    ) -> QueueStatus | None:
+        self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus] | None = None
+    ) -> QueueStatus:
         """Perform one step of a generator that the caller drives; `Refusal` if it is refused."""
         return self.run(
             type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
         )
 
-    def look_up(self, queue: str, answer: Answer[QueueStatus | None], *, timeout: float) -> None:
+    def look_up(self, queue: str, answer: Answer[QueueStatus], *, timeout: float) -> None:
         """Ask for the status of a queue, and return as `submit`; `Refusal` if there is none."""
         step = DeclareQueue(Queue(queue), passive=True)
         self.submit(lambda connection: connection.perform(step), answer, timeout=timeout)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pika.channel
 import pika.frame
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError
@@ -27,10 +27,11 @@ from neon_mq_connector.link.encoder import (
 )
 from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
 from neon_mq_connector.link.io_thread import IOThread
+from neon_mq_connector.link.steps import call_of, status_of
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.topology import Binding, Queue, QueueStatus
+from neon_mq_connector.topology import QueueStatus, Refusal, Step
 
 
 class LinkChannel:
@@ -94,56 +95,31 @@ class LinkChannel:
 
     # -- any thread: with an answer ------------------------------------------------------------
 
-    def declare_queue(
-        self,
-        queue: Queue,
-        *,
-        passive: bool = False,
-        timeout: float,
-        waiter: Waiter[Any] | None = None,
+    def perform(
+        self, step: Step, *, timeout: float, waiter: Waiter[Any] | None = None
     ) -> QueueStatus:
-        """Declare a queue on this connection, as an exclusive one has to be."""
-        frame = self._calls.call(
-            f"declaring queue {queue.name!r}",
-            lambda channel, done: channel.queue_declare(
-                queue.name,
-                passive=passive,
-                durable=queue.durable,
-                exclusive=queue.exclusive,
-                auto_delete=queue.auto_delete,
-                arguments=dict(queue.arguments) or None,
-                callback=done,
-            ),
-            timeout,
-            waiter,
-        )
-        method = frame.method
-        return QueueStatus(method.queue, method.message_count, method.consumer_count)
+        """Perform a step on this connection, as those on an exclusive queue have to be.
 
-    def bind_queue(
-        self, binding: Binding, *, timeout: float, waiter: Waiter[Any] | None = None
-    ) -> None:
-        """Bind a queue to an exchange."""
-        self._calls.call(
-            f"binding queue {binding.queue!r}",
-            lambda channel, done: channel.queue_bind(
-                binding.queue,
-                binding.exchange,
-                routing_key=binding.routing_key,
-                arguments=dict(binding.arguments) or None,
-                callback=done,
-            ),
-            timeout,
-            waiter,
-        )
+        Returns:
+            The status of the queue, for a declare of one.
 
-    def delete_queue(self, queue: str, *, timeout: float) -> None:
-        """Delete a queue."""
-        self._calls.call(
-            f"deleting queue {queue!r}",
-            lambda channel, done: channel.queue_delete(queue, callback=done),
-            timeout,
-        )
+        Raises:
+            Refusal: the broker said no, and has closed the channel.
+        """
+        method, arguments = call_of(step)
+        try:
+            answer = self._calls.call(
+                f"{method} {next(iter(arguments.values()))!r}",
+                lambda channel, done: getattr(channel, method)(**arguments, callback=done),
+                timeout,
+                waiter,
+            )
+        except MQError as error:
+            cause = error.__cause__
+            if isinstance(cause, ChannelClosedByBroker):
+                raise Refusal(cause.reply_code, cause.reply_text) from error
+            raise
+        return status_of(answer)
 
     def qos(
         self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None

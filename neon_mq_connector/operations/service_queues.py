@@ -177,7 +177,7 @@ class _Queue:
 
     def _exists(self, step: Step) -> QueueStatus | None:
         try:
-            return self._control.perform_step(step, timeout=self._timeout) or QueueStatus("")
+            return self._control.perform_step(step, timeout=self._timeout)
         except Refusal as refusal:
             if refusal.code == NOT_FOUND:
                 return None

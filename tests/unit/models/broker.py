@@ -142,7 +142,7 @@ class ModelChannel:
         self._broker.ask(self, simulated, answer)
         return simulated.wait(self._broker.patience, what)
 
-    def declare_queue(self, _queue: Any, **_: Any) -> QueueStatus:
+    def perform(self, _step: Any, **_: Any) -> QueueStatus:
         return self._broker.control.perform_step("declare")
 
     def qos(self, count: int, *, timeout: float, waiter: Waiter[Any] | None = None) -> None:

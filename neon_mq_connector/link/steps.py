@@ -1,0 +1,60 @@
+"""The steps of a topology generator as calls of pika's channels, blocking or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pika.frame
+from pika import spec
+
+from neon_mq_connector.topology import (
+    DeclareExchange,
+    DeclareQueue,
+    DeleteExchange,
+    DeleteQueue,
+    QueueStatus,
+    Step,
+)
+
+
+def call_of(step: Step) -> tuple[str, dict[str, Any]]:
+    """Return the name of the method that performs a step, and its arguments."""
+    if isinstance(step, DeclareQueue):
+        queue = step.queue
+        return "queue_declare", {
+            "queue": queue.name,
+            "passive": step.passive,
+            "durable": queue.durable,
+            "exclusive": queue.exclusive,
+            "auto_delete": queue.auto_delete,
+            "arguments": dict(queue.arguments) or None,
+        }
+    if isinstance(step, DeclareExchange):
+        exchange = step.exchange
+        return "exchange_declare", {
+            "exchange": exchange.name,
+            "exchange_type": exchange.type,
+            "passive": step.passive,
+            "durable": exchange.durable,
+            "auto_delete": exchange.auto_delete,
+            "arguments": dict(exchange.arguments) or None,
+        }
+    if isinstance(step, DeleteExchange):
+        return "exchange_delete", {"exchange": step.name}
+    if isinstance(step, DeleteQueue):
+        return "queue_delete", {"queue": step.name}
+    binding = step.binding
+    return "queue_bind", {
+        "queue": binding.queue,
+        "exchange": binding.exchange,
+        "routing_key": binding.routing_key,
+        "arguments": dict(binding.arguments) or None,
+    }
+
+
+def status_of(answer: pika.frame.Method[Any]) -> QueueStatus:
+    """Return what the broker says of a queue; after other steps than its declare, nothing."""
+    method = answer.method
+    if isinstance(method, spec.Queue.DeclareOk):
+        return QueueStatus(method.queue, method.message_count, method.consumer_count)
+    return QueueStatus("")
