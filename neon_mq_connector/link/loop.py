@@ -11,6 +11,7 @@ import heapq
 import itertools
 import logging
 import os
+import select
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
 
-from neon_mq_connector.link import poller
+from neon_mq_connector.link.poller import ERROR, READ, WRITE, SelectorPoller
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -86,9 +87,7 @@ class Loop(AbstractSelectorIOLoop):
         watch: watches a socket for other events.
     """
 
-    READ = poller.READ
-    WRITE = poller.WRITE
-    ERROR = 4  # never asked for; errors are reported as readable and writable
+    READ, WRITE, ERROR = READ, WRITE, ERROR
 
     def __init__(self, outbox: deque[Callable[[], object]]) -> None:
         self._outbox = outbox
@@ -96,11 +95,11 @@ class Loop(AbstractSelectorIOLoop):
         self._timers: list[_Timer] = []
         self._numbers = itertools.count()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
-        self._poller = poller.new_poller()
-        self.any_thread_may_watch = self._poller.any_thread
-        self.watch = self._poller.modify
+        self.any_thread_may_watch = hasattr(select, "epoll")
+        self._poller: Any = select.epoll() if self.any_thread_may_watch else SelectorPoller()
+        self.watch: Callable[[int, int], object] = self._poller.modify
         self._waker = _Waker()
-        self._poller.register(self._waker.fd, poller.READ)
+        self._poller.register(self._waker.fd, READ)
         self._last_calls: list[tuple[Callable[[Any], object], Any]] = []
         self._asleep = False
         self._reads_delay = 0.0
@@ -176,11 +175,11 @@ class Loop(AbstractSelectorIOLoop):
     def add_handler(self, fd: int, handler: Callable[[int, int], Any], events: int) -> None:
         """Watch a socket; the handler is called with it and its events."""
         self._handlers[fd] = handler
-        self._poller.register(fd, self._known(events))
+        self._poller.register(fd, events)
 
     def update_handler(self, fd: int, events: int) -> None:
         """Watch a socket for other events."""
-        self._poller.modify(fd, self._known(events))
+        self._poller.modify(fd, events)
 
     def remove_handler(self, fd: int) -> None:
         """Stop watching a socket."""
@@ -196,9 +195,6 @@ class Loop(AbstractSelectorIOLoop):
         for fd in list(self._handlers):
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
                 copy.shutdown(socket.SHUT_RDWR)
-
-    def _known(self, events: int) -> int:
-        return events & (self.READ | self.WRITE)
 
     def _serve_once(self) -> None:
         if self._reads_delay:

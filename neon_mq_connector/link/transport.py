@@ -23,6 +23,7 @@ from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractS
 
 from neon_mq_connector.errors import ConnectionLostError, MQError, WaitTimeoutError
 from neon_mq_connector.link.loop import Loop
+from neon_mq_connector.link.poller import ERROR, READ, WRITE
 from neon_mq_connector.link.reader import Reader
 
 LOG = logging.getLogger("neon_mq_connector.link")
@@ -91,7 +92,7 @@ class StreamTransport(AbstractStreamTransport):
             end=self._end,
             on_taken=on_taken,
         )
-        loop.add_handler(self._fd, self._on_event, loop.READ)
+        loop.add_handler(self._fd, self._on_event, READ)
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -234,15 +235,12 @@ class StreamTransport(AbstractStreamTransport):
     def _want_to_write(self) -> None:
         self.reader.lease.watch_writable(True)
 
-    def _unblock(self) -> None:
-        self._blocked = False
-        self.flush()
-
     def _on_event(self, _fd: int, events: int) -> None:
-        if events & self._loop.WRITE:
+        if events & (WRITE | ERROR):
             self.reader.lease.watch_writable(False)
-            self._unblock()
-        if events & self._loop.READ:
+            self._blocked = False
+            self.flush()
+        if events & (READ | ERROR):
             self._read()
 
     def _read(self) -> None:
@@ -311,8 +309,8 @@ class TlsTransport(StreamTransport):
         return b"".join(pieces)
 
     def _on_event(self, fd: int, events: int) -> None:
-        if events & self._loop.WRITE:
-            events |= self._loop.READ  # reading may have waited to write
+        if events & WRITE:
+            events |= READ  # reading may have waited to write
         super()._on_event(fd, events)
 
     def _read(self) -> None:
