@@ -147,7 +147,7 @@ class Subscription:
     def _started(self, consumer_tag: str) -> None:
         self.consumer_tag = consumer_tag
 
-    def _cancel(self, ended: Callable[[Any], None] | None = None) -> None:
+    def _cancel(self, ended: Callable[[Any], None] = ignore) -> None:
         self.consumer_tag = self._former_tag = ""
         self._is_changing = False
         self._channel.cancel_all(ended)

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pika.channel
-from pika.exceptions import ChannelWrongStateError
+import pika.frame
+from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic
 
-from neon_mq_connector.errors import ChannelShutError, MQError
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.link.events import ChannelEvents, ignore
 from neon_mq_connector.link.io_thread import IOThread
+from neon_mq_connector.link.steps import call_of, status_of
 from neon_mq_connector.link.waiter import Waiter
-
-LOG = logging.getLogger("neon_mq_connector.link")
-
-#: Calls a method of a pika channel, and has the answer given to the second argument.
-Operation = Callable[[pika.channel.Channel, Callable[[Any], None]], object]
+from neon_mq_connector.topology import QueueStatus, Refusal, Step
 
 
 class ChannelCalls:
     """The calls of one channel that wait for an answer of the broker.
 
+    They raise `ChannelShutError` or `ConnectionLostError` when the channel ends first,
+    `WaitTimeoutError` when there is no answer within ``timeout`` seconds, and end early when
+    another thread fails their ``waiter``. Where the broker closes the channel, pika's exception is
+    the cause.
+
     All but the lock is owned by the I/O thread.
 
     Args:
         link: the connection that the channel is on.
-        on_failure: called before the channel is closed for an operation that failed.
+        events: where the channel reports what happens on it.
 
     Attributes:
+        link: the connection that the channel is on.
         error: why the channel is shut; None while it is not. Read by any thread.
+        confirms: where the parser puts confirms; None when the channel is not in confirm mode.
     """
 
-    def __init__(self, link: IOThread, *, on_failure: Callable[[], object]) -> None:
+    _pika: pika.channel.Channel  # from the moment when the channel is asked for
+
+    def __init__(self, link: IOThread, events: ChannelEvents) -> None:
+        self.link = link
         self.error: MQError | None = None
-        self._link = link
-        self._on_failure = on_failure
-        self._channel: pika.channel.Channel | None = None
+        self.confirms: Callable[[int, bool, bool], None] | None = None
+        self._events = events
         self._waiters: set[Waiter[Any]] = set()
         self._getting = threading.Lock()
         self._got: Callable[[Any], None] | None = None
@@ -46,101 +53,180 @@ class ChannelCalls:
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def call(
+    def wait_for(
         self,
         what: str,
-        operation: Operation,
+        begin: Callable[[Callable[[Any], None]], object],
+        *,
         timeout: float,
         waiter: Waiter[Any] | None = None,
     ) -> Any:
-        """Run an operation on the I/O thread and return its answer, as `LinkChannel` says."""
+        """Call a function on the I/O thread and wait until it reports an answer.
+
+        Args:
+            what: what is waited for, for the message of an error.
+            begin: called with a function to give the answer to.
+            timeout: how long to wait at most, in seconds.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+        """
         waiter = waiter or Waiter()
-        self._link.submit(lambda: self._begin(operation, waiter))
-        return waiter.wait(timeout, f"{self._link.name}: {what}")
+        self.link.submit(lambda: self._begin(begin, waiter))
+        return waiter.wait(timeout, f"{self.link.name}: {what}")
 
-    def get(
-        self, queue: str, auto_ack: bool, fetched: Callable[[int], None], timeout: float
-    ) -> tuple[Any, Any, Any]:
-        """Take one message from a queue: see `LinkChannel.get`."""
+    def perform(
+        self, step: Step, *, timeout: float, waiter: Waiter[Any] | None = None
+    ) -> QueueStatus:
+        """Perform a step on this connection, as those on an exclusive queue have to be.
 
-        def begin(channel: pika.channel.Channel, done: Callable[[Any], None]) -> None:
+        Returns:
+            The status of the queue, for a declare of one.
+
+        Raises:
+            Refusal: the broker said no, and has closed the channel.
+        """
+        method, arguments = call_of(step)
+        try:
+            answer = self.wait_for(
+                f"{method} {next(iter(arguments.values()))!r}",
+                lambda done: getattr(self._pika, method)(**arguments, callback=done),
+                timeout=timeout,
+                waiter=waiter,
+            )
+        except MQError as error:
+            cause = error.__cause__
+            if isinstance(cause, ChannelClosedByBroker):
+                raise Refusal(cause.reply_code, cause.reply_text) from error
+            raise
+        return status_of(answer)
+
+    def qos(
+        self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None
+    ) -> None:
+        """Set how many unacknowledged messages the broker may send ahead, per consumer."""
+        self.wait_for(
+            f"setting the prefetch to {prefetch_count}",
+            lambda done: self._pika.basic_qos(prefetch_count=prefetch_count, callback=done),
+            timeout=timeout,
+            waiter=waiter,
+        )
+
+    def consume(
+        self,
+        queue: str,
+        *,
+        timeout: float,
+        auto_ack: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        started: Callable[[str], object] = ignore,
+        waiter: Waiter[Any] | None = None,
+    ) -> str:
+        """Start a consumer; its messages go to the `deliveries` event.
+
+        Args:
+            queue: what to consume from.
+            timeout: how long to wait for the broker's answer, in seconds.
+            auto_ack: whether messages count as acknowledged when they are sent.
+            arguments: of the consume, such as ``x-priority``.
+            started: called on the I/O thread with the consumer tag, before the first message.
+            waiter: where the answer goes; another thread may end the wait by failing it.
+
+        Returns:
+            The consumer tag.
+        """
+        tag: str = self.wait_for(
+            f"consuming from queue {queue!r}",
+            lambda done: self._consume(queue, auto_ack, arguments, started, done),
+            timeout=timeout,
+            waiter=waiter,
+        )
+        return tag
+
+    def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
+        """Take one message from a queue.
+
+        Returns:
+            pika's ``(method, properties, body)``, three times None when the queue is empty.
+        """
+
+        def begin(done: Callable[[Any], None]) -> None:
             self._got = done
             if not self._hears_of_empty:
                 self._hears_of_empty = True
-                channel.add_callback(
+                self._pika.add_callback(
                     lambda _frame: self._end_get(None, None, None), [Basic.GetEmpty], False
                 )
 
             def got(_channel: object, method: Basic.GetOk, properties: Any, body: bytes) -> None:
                 if not auto_ack and method.delivery_tag is not None:
-                    fetched(method.delivery_tag)
+                    self._events.fetched(method.delivery_tag)
                 self._end_get(method, properties, body)
 
-            channel.basic_get(queue, got, auto_ack=auto_ack)
+            self._pika.basic_get(queue, got, auto_ack=auto_ack)
 
         with self._getting:  # an answer does not say which get it is for
-            answer: tuple[Any, Any, Any] = self.call(f"get from queue {queue!r}", begin, timeout)
+            answer: tuple[Any, Any, Any] = self.wait_for(
+                f"get from queue {queue!r}", begin, timeout=timeout
+            )
             return answer
+
+    def confirm(self, *, timeout: float) -> None:
+        """Enter confirm mode: the broker confirms each message that is published from here on."""
+        self.confirms = self._events.confirms
+        self.wait_for(
+            "selecting publisher confirms",
+            # confirms do not reach pika
+            lambda done: self._pika.confirm_delivery(ignore, callback=done),
+            timeout=timeout,
+        )
 
     # -- I/O thread ----------------------------------------------------------------------------
 
-    @property
-    def channel(self) -> pika.channel.Channel:
-        """The pika channel."""
-        if self._channel is None:
-            raise ChannelShutError(f"{self._link.name}: the channel was never opened")
-        return self._channel
-
-    def use(self, channel: pika.channel.Channel) -> None:
-        """Use a pika channel from here on."""
-        self._channel = channel
-
-    def expect(self, waiter: Waiter[Any]) -> None:
-        """Fail a waiter if the channel is shut before `answered` is called."""
+    def _begin(self, begin: Callable[[Callable[[Any], None]], object], waiter: Waiter[Any]) -> None:
+        if self.error is not None:
+            waiter.fail(self.error)
+            return
         self._waiters.add(waiter)
 
-    def answered(self, waiter: Waiter[Any], answer: Any) -> bool:
+        def done(answer: Any) -> None:
+            self._answer(waiter, answer)
+
+        try:
+            begin(done)
+        except Exception as error:  # of the caller, not of this thread
+            self._waiters.discard(waiter)
+            waiter.fail(error)
+
+    def _answer(self, waiter: Waiter[Any], answer: Any) -> bool:
         """Resolve a waiter; return whether it was still waiting."""
         self._waiters.discard(waiter)
         return waiter.resolve(answer)
 
-    def perform(self, operation: Callable[[pika.channel.Channel], object]) -> None:
-        """Run an operation whose answer nothing waits for."""
-        if self.error is not None:
-            return  # the shut event has told, or will tell, everything that waits
-        try:
-            operation(self.channel)
-        except ChannelWrongStateError:
-            return  # closing: the shut event follows
-        except Exception:
-            # it is not known what was done
-            LOG.exception("%s: an operation failed, the channel is closed", self._link.name)
-            self._on_failure()
-            self.channel.close()
-
-    def end(self, error: MQError) -> None:
-        """Fail all calls: the channel is shut."""
-        self.error = error
+    def _fail_all(self, error: MQError) -> None:
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
-            waiter.fail(error)
-
-    def _begin(self, operation: Operation, waiter: Waiter[Any]) -> None:
-        if self.error is not None:
-            waiter.fail(self.error)
-            return
-        self.expect(waiter)
-
-        def done(answer: Any) -> None:
-            self.answered(waiter, answer)
-
-        try:
-            operation(self.channel, done)
-        except Exception as error:  # of the caller, not of this thread
-            self._waiters.discard(waiter)
             waiter.fail(error)
 
     def _end_get(self, method: Any, properties: Any, body: Any) -> None:
         got, self._got = self._got, None
         if got is not None:
             got((method, properties, body))
+
+    def _consume(
+        self,
+        queue: str,
+        auto_ack: bool,
+        arguments: Mapping[str, Any] | None,
+        started: Callable[[str], object],
+        done: Callable[[str], object],
+    ) -> None:
+        def answered(frame: pika.frame.Method[Basic.ConsumeOk]) -> None:
+            started(frame.method.consumer_tag)
+            done(frame.method.consumer_tag)
+
+        self._pika.basic_consume(
+            queue,
+            ignore,  # messages do not reach pika
+            auto_ack=auto_ack,
+            arguments=dict(arguments or {}),
+            callback=answered,
+        )

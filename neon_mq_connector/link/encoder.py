@@ -188,42 +188,17 @@ def encode_publish(
     return b"".join(pieces)
 
 
-def encode_ack(channel: int, delivery_tag: int, multiple: bool) -> bytes:
-    """Return the frame that acknowledges a delivery, or with `multiple` all up to it."""
+def encode_settlement(channel: int, method: int, delivery_tag: int, bits: int) -> bytes:
+    """Return the frame that settles a delivery.
+
+    Args:
+        channel: the number of the channel.
+        method: the index of ``Basic.Ack``, ``Basic.Nack`` or ``Basic.Reject``.
+        delivery_tag: of the delivery.
+        bits: the flags of that method.
+    """
     return _settlement(
-        FRAME_METHOD,
-        channel,
-        _SETTLEMENT_SIZE,
-        Basic.Ack.INDEX,
-        delivery_tag,
-        1 if multiple else 0,
-        FRAME_END,
-    )
-
-
-def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool) -> bytes:
-    """Return the frame that nacks a delivery, or with `multiple` all up to it."""
-    return _settlement(
-        FRAME_METHOD,
-        channel,
-        _SETTLEMENT_SIZE,
-        Basic.Nack.INDEX,
-        delivery_tag,
-        (1 if multiple else 0) | (2 if requeue else 0),
-        FRAME_END,
-    )
-
-
-def encode_reject(channel: int, delivery_tag: int, requeue: bool) -> bytes:
-    """Return the frame that rejects a delivery."""
-    return _settlement(
-        FRAME_METHOD,
-        channel,
-        _SETTLEMENT_SIZE,
-        Basic.Reject.INDEX,
-        delivery_tag,
-        1 if requeue else 0,
-        FRAME_END,
+        FRAME_METHOD, channel, _SETTLEMENT_SIZE, method, delivery_tag, bits, FRAME_END
     )
 
 

@@ -15,6 +15,7 @@ from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStre
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from neon_mq_connector.link.loop import Loop
+from neon_mq_connector.link.poller import READ, WRITE
 from neon_mq_connector.link.transport import StreamTransport, TlsTransport
 from neon_mq_connector.threads import forking
 
@@ -90,20 +91,17 @@ class _Setup(AbstractIOReference):
     def begin(self, ssl_context: ssl.SSLContext | None, server_hostname: str | None) -> None:
         if self._over:
             return
-        if ssl_context is None:
-            self._over = True
-            self._ready(self._socket)
-            return
-        try:
-            self._socket = ssl_context.wrap_socket(
-                self._socket,
-                server_hostname=server_hostname,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=True,
-            )
-        except (OSError, ValueError) as error:
-            self._end(error)
-            return
+        if ssl_context is not None:
+            try:
+                self._socket = ssl_context.wrap_socket(
+                    self._socket,
+                    server_hostname=server_hostname,
+                    do_handshake_on_connect=False,
+                    suppress_ragged_eofs=True,
+                )
+            except (OSError, ValueError) as error:
+                self._fail(error)
+                return
         self._shake_hands()
 
     def cancel(self) -> bool:
@@ -114,24 +112,22 @@ class _Setup(AbstractIOReference):
         """
         if self._over:
             return False
-        self._over = True
-        self._unwatch()
+        self._end()
         self._socket.close()
         return True
 
     def _shake_hands(self, *_event: int) -> None:
-        assert isinstance(self._socket, ssl.SSLSocket)
         try:
-            self._socket.do_handshake()
+            if isinstance(self._socket, ssl.SSLSocket):
+                self._socket.do_handshake()
         except ssl.SSLWantReadError:
-            self._watch(self._loop.READ)
+            self._watch(READ)
         except ssl.SSLWantWriteError:
-            self._watch(self._loop.WRITE)
+            self._watch(WRITE)
         except (OSError, ValueError) as error:
-            self._end(error)
+            self._fail(error)
         else:
-            self._over = True
-            self._unwatch()
+            self._end()
             self._ready(self._socket)
 
     def _watch(self, events: int) -> None:
@@ -141,13 +137,13 @@ class _Setup(AbstractIOReference):
         else:
             self._loop.update_handler(self._watched, events)
 
-    def _unwatch(self) -> None:
+    def _end(self) -> None:
+        self._over = True
         if self._watched is not None:
             self._loop.remove_handler(self._watched)
             self._watched = None
 
-    def _end(self, error: BaseException) -> None:
-        self._over = True
-        self._unwatch()
+    def _fail(self, error: BaseException) -> None:
+        self._end()
         self._socket.close()
         self._failed(error)

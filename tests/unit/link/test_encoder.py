@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,9 @@ from hypothesis import strategies as st
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.link import encoder
-from neon_mq_connector.link.encoder import (
-    encode_ack,
-    encode_nack,
-    encode_properties,
-    encode_publish,
-    encode_reject,
-)
+from neon_mq_connector.link.channel import LinkChannel
+from neon_mq_connector.link.encoder import encode_properties, encode_publish
+from neon_mq_connector.link.events import ChannelEvents
 from tests.unit.link import frames
 
 channels = st.integers(1, 65535)
@@ -75,14 +72,22 @@ def test_a_message_is_the_bytes_that_pika_makes(
 
 @given(channels, frames.tags, st.booleans(), st.booleans())
 def test_settlements_are_the_bytes_that_pika_makes(
-    channel: int, tag: int, multiple: bool, requeue: bool
+    number: int, tag: int, multiple: bool, requeue: bool
 ) -> None:
-    made = frames.method_frame
-    assert encode_ack(channel, tag, multiple) == made(channel, Basic.Ack(tag, multiple))
-    assert encode_nack(channel, tag, multiple, requeue) == made(
-        channel, Basic.Nack(tag, multiple, requeue)
-    )
-    assert encode_reject(channel, tag, requeue) == made(channel, Basic.Reject(tag, requeue))
+    transport = Mock()
+    channel = LinkChannel(Mock(), ChannelEvents(), transport, on_shut=Mock())
+    channel._number = number
+    channel.ack(tag, multiple)
+    channel.nack(tag, requeue=requeue)
+    channel.reject(tag, requeue=requeue)
+    assert [call.args[0] for call in transport.send.call_args_list] == [
+        frames.method_frame(number, method)
+        for method in (
+            Basic.Ack(tag, multiple),
+            Basic.Nack(tag, requeue=requeue),
+            Basic.Reject(tag, requeue),
+        )
+    ]
 
 
 @pytest.mark.parametrize(
