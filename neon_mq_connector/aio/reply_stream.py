@@ -186,7 +186,7 @@ class AsyncReplyStream:
         return part
 
     async def _wait_for_part(self, queue: PartsQueue) -> dict[str, Any]:
-        deadline = time.monotonic() + queue.timeout
+        deadline = time.monotonic() + queue.spec.timeout
         while (part := queue.next_part()) is None:
             try:
                 event = await self._events.get(deadline)

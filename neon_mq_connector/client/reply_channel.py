@@ -9,6 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from neon_mq_connector import metrics
@@ -40,6 +41,7 @@ from neon_mq_connector.errors import (
     WaitTimeoutError,
 )
 from neon_mq_connector.link import (
+    CallbackAnswer,
     ChannelEvents,
     Link,
     LinkChannel,
@@ -62,22 +64,18 @@ class Shared:
     """What all requests of one client share; any thread may use it.
 
     Attributes:
+        numbers: the correlation ids.
         futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
         named_queues: the reply queues that requests have named.
         late_replies: how many answers were dropped because no request waited for them.
     """
 
-    def __init__(self, connections: Connections, owner: str) -> None:
+    def __init__(self, connections: Connections) -> None:
         self.connections = connections
-        self.owner = owner
         self.futures = FutureThread(f"mq-replies:{connections.vhost}")
         self.named_queues = NamedQueues(connections)
         self.late_replies = 0
-        self._numbers = itertools.count(1)
-
-    def next_number(self) -> str:
-        """Return the correlation id of the next request."""
-        return str(next(self._numbers))
+        self.numbers = itertools.count(1)
 
     def drop(self, owner: str | None) -> None:
         """Count an answer that names a request which does not wait."""
@@ -150,7 +148,7 @@ class ReplyChannel:
 
         The reply queue is the channel's by default.
         """
-        number, owner = self.shared.next_number(), self.shared.owner
+        number, owner = str(next(self.shared.numbers)), self.shared.connections.owner
         return Request(spec, number, reply_queue or self.reply_queue, receive, owner, direct=direct)
 
     def start(self, request: Request, flush: Flush = Flush.NOW) -> None:
@@ -207,10 +205,6 @@ class ReplyChannel:
         if was_waiting is not None and (durations := metrics.request_seconds) is not None:
             spec = request.spec
             durations.observe(spec.queue, time.monotonic() - (spec.deadline - spec.timeout))
-
-    def is_waiting(self, request: Request) -> bool:
-        """Whether a request was added and not removed."""
-        return request.correlation_id in self._by_correlation
 
     def read(self, request: Request, event: ReplyEvent) -> dict[str, Any] | None:
         """Return the answer that a request has received, or raise why there is none.
@@ -296,14 +290,16 @@ class ReplyChannel:
             return
         request.declared = True
         spec = request.spec
-        again = _PublishAgain(self, request)
+        declare = performing(
+            f"declaring {spec.place}", lambda facts: declare_queue(Queue(spec.queue), facts)
+        )
+        failed = partial(self._not_declared, request)
+        answer = CallbackAnswer(partial(self._publish_again, request), failed)
         try:
-            declare = performing(
-                f"declaring {spec.place}", lambda facts: declare_queue(Queue(spec.queue), facts)
-            )
-            self.shared.connections.control.submit(declare, again, timeout=time_left(spec.deadline))
+            control = self.shared.connections.control
+            control.submit(declare, answer, timeout=time_left(spec.deadline))
         except MQError as error:
-            again.fail(error)
+            failed(error)
 
     def _cancelled(self, consumer_tag: str) -> None:
         """Close the channel when its reply queue was deleted: the next request makes another."""
@@ -322,28 +318,21 @@ class ReplyChannel:
                 return
             self._link.call_last(request.receive, refusal(request.as_published) or error)
 
+    # -- the control connection's thread -------------------------------------------------------
 
-class _PublishAgain:
-    """Publish a returned request once more when its queue is declared; on the control thread."""
-
-    def __init__(self, channel: ReplyChannel, request: Request) -> None:
-        self._channel = channel
-        self._request = request
-
-    def resolve(self, _value: object) -> None:
+    def _publish_again(self, request: Request, _status: object) -> None:
+        """Publish a returned request once more: its queue is declared."""
+        if request.correlation_id not in self._by_correlation:
+            return
         try:
-            if self._channel.is_waiting(self._request):
-                self._channel.publish(self._request)
+            self.publish(request)
         except MQError as error:
-            self._request.receive(error)
-
-    def fail(self, error: BaseException) -> None:
-        request = self._request
-        if isinstance(error, WaitTimeoutError):
-            request.receive(request.spec.not_sent(error))
-        elif isinstance(error, MQError):
             request.receive(error)
-        else:
-            failure = RequestError(f"{request}: its queue was not declared: {error!r}")
-            failure.__cause__ = error
-            request.receive(failure)
+
+    def _not_declared(self, request: Request, error: BaseException) -> None:
+        if isinstance(error, WaitTimeoutError):
+            error = request.spec.not_sent(error)
+        elif not isinstance(error, MQError):
+            error, cause = RequestError(f"{request}: its queue was not declared: {error!r}"), error
+            error.__cause__ = cause
+        request.receive(error)

@@ -6,8 +6,8 @@ import logging
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-import pika.exceptions as pika_errors
 from pika.spec import BasicProperties
 
 from neon_mq_connector.client.request import RequestSpec
@@ -16,7 +16,7 @@ from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import LinkChannel, Waiter
+from neon_mq_connector.link import CallbackAnswer, LinkChannel, Waiter
 from neon_mq_connector.topology import (
     ACCESS_REFUSED,
     INTERNAL_ERROR,
@@ -113,9 +113,9 @@ class NamedQueues:
             self._in_use.discard(queue)
             if self._is_used(queue.name):
                 return
-            deletion = self._delete(queue.name)
+            deleted = self._delete(queue.name)
         with suppress(WaitTimeoutError):
-            deletion.over.wait(time_left(queue.deadline), f"deleting reply queue {queue.name!r}")
+            deleted.wait(time_left(queue.deadline), f"deleting reply queue {queue.name!r}")
 
     def delete_left_behind(self) -> None:
         """Delete queues that could not be deleted when they were released; do not wait."""
@@ -130,38 +130,24 @@ class NamedQueues:
     def _is_used(self, name: str) -> bool:
         return any(queue.name == name for queue in self._in_use)
 
-    def _delete(self, name: str) -> _Deletion:
-        deletion = _Deletion(name, self._left_behind)
+    def _delete(self, name: str) -> Waiter[Any]:
+        """Delete a queue; what is returned is answered when that has ended, in either way."""
+        ended: Waiter[Any] = Waiter()
+
+        def failed(error: BaseException) -> None:
+            LOG.warning("reply queue %r is left behind for now: %s", name, error)
+            self._left_behind.add(name)
+            ended.resolve(None)
+
         try:
             self._connections.control.submit(
-                lambda connection: connection.channel().queue_delete(name),
-                deletion,
+                lambda connection: connection.perform(DeleteQueue(name)),
+                CallbackAnswer(ended.resolve, failed),
                 timeout=_DELETE_TIMEOUT,
             )
         except StoppedError as error:
-            deletion.fail(error)
-        return deletion
-
-
-class _Deletion:
-    """The delete of a queue, for the control connection to answer.
-
-    Attributes:
-        over: answered when it has ended, in either way.
-    """
-
-    def __init__(self, name: str, left_behind: set[str]) -> None:
-        self.over: Waiter[None] = Waiter()
-        self._name = name
-        self._left_behind = left_behind
-
-    def resolve(self, _value: object) -> None:
-        self.over.resolve(None)
-
-    def fail(self, error: BaseException) -> None:
-        LOG.warning("reply queue %r is left behind for now: %s", self._name, error)
-        self._left_behind.add(self._name)
-        self.over.resolve(None)
+            failed(error)
+        return ended
 
 
 def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
@@ -196,12 +182,8 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
 def delete_reply_queue(control: Control, name: str, timeout: float) -> None:
     """Delete a reply queue; a failure is logged."""
     try:
-        control.call(
-            f"deleting reply queue {name!r}",
-            lambda channel: channel.queue_delete(name),
-            timeout=timeout,
-        )
-    except (MQError, pika_errors.AMQPError) as error:
+        control.perform_step(DeleteQueue(name), timeout=timeout)
+    except (MQError, Refusal) as error:
         LOG.info("reply queue %r is left behind: %s", name, error)
 
 

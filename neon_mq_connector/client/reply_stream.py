@@ -76,7 +76,6 @@ class PartsQueue:
     ) -> None:
         self.name = REPLY_QUEUE_PREFIX + new_id()
         self.spec = spec
-        self.timeout = spec.timeout
         self._channel = channel
         self.connections = channel.shared.connections
         self._request = channel.request(spec, self._fail, self.name, direct=False)
@@ -126,27 +125,28 @@ class PartsQueue:
 
     def delete(self) -> None:
         """Drop what was not read, and delete the queue."""
-        self._channel.remove(self._request)
-        self._arrived.clear()
-        if self._parts is None:
-            return
-        self._parts.close_soon()
-        delete_reply_queue(self.connections.control, self.name, _CLOSE_TIMEOUT)
+        if self._end():
+            delete_reply_queue(self.connections.control, self.name, _CLOSE_TIMEOUT)
 
     # -- calls that do not wait ----------------------------------------------------------------
 
     def abandon(self) -> None:
         """Have the queue deleted, and do not wait: the garbage collector calls, on any thread."""
+        if self._end():
+            with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
+                self.connections.control.submit(
+                    lambda connection: connection.perform(DeleteQueue(self.name)),
+                    Waiter(),
+                    timeout=_CLOSE_TIMEOUT,
+                )
+
+    def _end(self) -> bool:
+        """Receive nothing any more; return whether there may be a queue to delete."""
         self._channel.remove(self._request)
-        if self._parts is None:
-            return
-        self._parts.close_soon()
-        with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
-            self.connections.control.submit(
-                lambda connection: connection.perform(DeleteQueue(self.name)),
-                Waiter(),
-                timeout=_CLOSE_TIMEOUT,
-            )
+        self._arrived.clear()
+        if self._parts is not None:
+            self._parts.close_soon()
+        return self._parts is not None
 
     def take(self, event: StreamEvent) -> None:
         """Take what was received.
@@ -188,20 +188,14 @@ class PartsQueue:
                 self._parts.ack(tag)
 
     def late(self, status: QueueStatus | None) -> RequestTimeoutError:
-        """Return the error for a part that did not come in time.
-
-        Args:
-            status: of the queue of the request; None where it is not known.
-        """
-        text = f"{self}: no part of the answer within {self.timeout:g} s"
+        """Return the error for a part that did not come in time; see `late.timeout_error`."""
+        text = f"{self}: no part of the answer within {self.spec.timeout:g} s"
         return timeout_error(text, status)
 
     def _declare(self, facts: BrokerFacts) -> Steps:
+        queue = Queue(self.name)  # old services declare it too, with pika's defaults
         if facts.refuses_transient_queues:
             queue = Queue(self.name, durable=True, arguments={"x-expires": _EXPIRES})
-        else:
-            # old services declare it too, with pika's defaults
-            queue = Queue(self.name)
         return declare_queue(queue, facts)
 
 
@@ -251,7 +245,7 @@ class ReplyStream:
 
     def _wait_for_part(self) -> dict[str, Any]:
         queue = self._queue
-        deadline = time.monotonic() + queue.timeout
+        deadline = time.monotonic() + queue.spec.timeout
         while True:
             part = queue.next_part()
             if part is not None:

@@ -82,7 +82,7 @@ class RequestClient:
     def __init__(self, parameters: Sequence[pika.ConnectionParameters], *, owner: str = "") -> None:
         self.owner = owner
         self.connections = Connections(parameters, owner=owner)
-        self._shared = Shared(self.connections, owner)
+        self._shared = Shared(self.connections)
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
         self._opening = threading.RLock()
         self._generation: ReplyChannel | None = None
@@ -273,7 +273,7 @@ class RequestClient:
         forking.keep(self._generation, self._shared)
         self._opening = threading.RLock()
         self._generation = None
-        self._shared = Shared(self.connections, self.owner)
+        self._shared = Shared(self.connections)
         self._declared = False
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
 

@@ -28,10 +28,11 @@ from neon_mq_connector.link.events import (
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.link import Link, LinkState
 from neon_mq_connector.link.outage import Outage, outage_of
-from neon_mq_connector.link.waiter import Answer, Waiter
+from neon_mq_connector.link.waiter import Answer, CallbackAnswer, Waiter
 
 __all__ = [
     "Answer",
+    "CallbackAnswer",
     "ChannelEvents",
     "Delivery",
     "EncodedProperties",

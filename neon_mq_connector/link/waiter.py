@@ -7,8 +7,9 @@ one is refused, so that what it brought, such as an open channel, can be release
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from neon_mq_connector.errors import WaitTimeoutError
 
@@ -27,6 +28,13 @@ class Answer(Protocol[T_contra]):
     def resolve(self, value: T_contra) -> object: ...
 
     def fail(self, error: BaseException) -> object: ...
+
+
+class CallbackAnswer(NamedTuple):
+    """An answer that calls a function."""
+
+    resolve: Callable[[Any], object]
+    fail: Callable[[BaseException], object]
 
 
 class Waiter(Generic[T]):
