@@ -22,7 +22,6 @@ from neon_mq_connector.publishing.publisher import Publisher
 #: How many messages of one batch may wait for their confirm. When so many do, half of them are
 #: waited for, so that the two threads do not wake each other for every single message.
 _WINDOW = 4096
-_NEVER = 1 << 62
 #: Messages that follow one another in so many seconds are written together.
 _QUICKLY = 0.001
 #: How often the progress of a batch is looked at, as parts of the time allowed.
@@ -58,8 +57,15 @@ def publish_all(
         batch.send_all(messages)
     except Exception as error:
         cause = error
-    batch.wait()
-    batch.raise_failures(cause)
+    failures = batch.wait()
+    if failures:
+        number, first = next(iter(failures.items()))
+        raise PublishBatchError(
+            f"{len(failures)} of {len(batch.message_ids)} messages were not confirmed; "
+            f"the first of them is number {number}: {first}",
+            failures=failures,
+            message_ids=batch.message_ids,
+        ) from (cause or first)
     if cause is not None:
         raise cause
     return batch.message_ids
@@ -76,42 +82,37 @@ class _Part:
 
     def resolve(self, _value: None) -> None:
         batch = self._batch
-        if batch.failures and self._number in batch.failures:
-            return  # its sending was interrupted
-        batch.confirmed[self._number] = 1
-        batch.count = count = batch.count + 1
-        if count >= batch.wake_at:
+        batch.unconfirmed.discard(self._number)
+        if len(batch.unconfirmed) <= batch.wake_at:
             batch.bell.set()
 
     def fail(self, error: BaseException) -> None:
         self._batch.failures[self._number] = _as_publish_error(error)
-        self._batch.bell.set()
+        self.resolve(None)
 
 
 class _Batch:
-    """Many messages to one destination, and which of them are confirmed.
+    """Many messages to one destination, and which of them are not confirmed yet.
 
-    The thread that sends owns it, but for what the I/O thread writes: which messages are confirmed,
-    and how many. Failures come from any thread, one key each.
+    The thread that sends owns it. Any thread takes numbers out of `unconfirmed`, and adds failures.
 
     Attributes:
         message_ids: of the messages that were taken, in order.
-        confirmed: by number: 1 for a message that the broker has.
-        count: how many that are.
+        unconfirmed: the numbers of those that were neither confirmed nor have failed.
         failures: by number.
-        wake_at: when so many are confirmed, the waiting thread is woken.
-        bell: set then, and for every failure.
+        wake_at: when no more than so many are unconfirmed, the waiting thread is woken.
+        bell: set then.
     """
 
     def __init__(self, publisher: Publisher, destination: Destination, timeout: float) -> None:
         self.message_ids: list[str] = []
-        self.confirmed = bytearray()
-        self.count = 0
+        self.unconfirmed: set[int] = set()
         self.failures: dict[int, PublishError] = {}
-        self.wake_at = _NEVER
+        self.wake_at = -1
         self.bell = threading.Event()
         self._publisher = publisher
         self._destination = destination
+        self._pattern = destination.message(EncodedMessage("", b"", pika.BasicProperties()))
         self._timeout = timeout
         self._last_sent = self._seen_at = time.monotonic()
         self._seen = 0
@@ -125,20 +126,16 @@ class _Batch:
         first = next(messages, None)
         if first is None or not self._send_first(first):
             return
-        destination, post, timeout = self._destination, self._publisher.post, self._timeout
-        # what `Destination.message` makes of each, without a call for each
-        exchange, queue, mandatory = destination.exchange, destination.queue, destination.mandatory
-        declares_queue = mandatory and not exchange
-        steps = destination.declare if exchange else None
-        held, soon = Flush.HELD, Flush.SOON
-        ids, confirmed = self.message_ids, self.confirmed
-        number = room = len(ids)
+        post, timeout, held, soon = self._publisher.post, self._timeout, Flush.HELD, Flush.SOON
+        exchange, queue, _body, _properties, mandatory, declares_queue, steps, *_ = self._pattern
+        ids, unconfirmed = self.message_ids, self.unconfirmed
+        number = len(ids)
         for message_id, body, properties in messages:
             try:
+                unconfirmed.add(number)
                 ids.append(message_id)
-                confirmed.append(0)
-                if number >= room:
-                    room = self._wait_for_room(number)
+                if len(unconfirmed) > _WINDOW and not self._wait_until(_WINDOW // 2):
+                    raise PublishTimeoutError(f"not sent: {self._late()}", may_have_arrived=False)
                 before, now = self._last_sent, time.monotonic()
                 self._last_sent = now
                 post(
@@ -148,48 +145,27 @@ class _Batch:
                     held if now - before < _QUICKLY else soon,
                 )
             except (MQError, pika_errors.AMQPError) as error:
-                self.failures[number] = _as_publish_error(error)
+                self._not_sent(number, _as_publish_error(error))
                 return
             except BaseException as error:
                 # out of a signal handler: it is not known whether this one has left
-                if len(confirmed) == number:
-                    confirmed.append(0)
-                if not confirmed[number]:
-                    self.failures[number] = PublishError(
-                        f"interrupted while it was sent: {error!r}", may_have_arrived=True
-                    )
+                if len(ids) == number:
+                    ids.append(message_id)
+                interrupted = f"interrupted while it was sent: {error!r}"
+                self._not_sent(number, PublishError(interrupted, may_have_arrived=True))
                 raise
             number += 1
 
-    def wait(self) -> None:
-        """Wait for what is on its way; what is still without a confirm then has failed."""
-        total = len(self.confirmed)
-        if self._wait_until(total):
-            return
-        error = self._late()
-        for number in range(total):
-            if not self.confirmed[number]:
-                self.failures.setdefault(number, error)
+    def wait(self) -> dict[int, PublishError]:
+        """Wait for what is on its way, and return the failures by number, in order.
 
-    def raise_failures(self, cause: Exception | None) -> None:
-        """Raise an error if there are any.
-
-        Args:
-            cause: what ended the batch early.
-
-        Raises:
-            PublishBatchError: there are.
+        What is still without a confirm then has failed.
         """
-        failures = dict(sorted(self.failures.items()))
-        if not failures:
-            return
-        number, first = next(iter(failures.items()))
-        raise PublishBatchError(
-            f"{len(failures)} of {len(self.message_ids)} messages were not confirmed; "
-            f"the first of them is number {number}: {first}",
-            failures=failures,
-            message_ids=self.message_ids,
-        ) from (cause or first)
+        if not self._wait_until(0):
+            error = self._late()
+            for number in list(self.unconfirmed):
+                self._not_sent(number, error)
+        return dict(sorted(self.failures.items()))
 
     def _send_first(self, first: EncodedMessage) -> bool:
         """Publish a message and wait for its confirm; what is missing is declared for it.
@@ -197,36 +173,28 @@ class _Batch:
         If many were sent to a queue that is missing, each would be returned, and they would arrive
         in another order.
         """
+        self.message_ids.append(first.message_id)
         try:
-            message = self._destination.message(first)
-            self._publisher.publish(message, timeout=self._timeout)
+            self._publisher.publish(self._destination.message(first), timeout=self._timeout)
         except PublishError as error:
             self.failures[0] = error
-        else:
-            self.count = 1
-        self.message_ids.append(first.message_id)
-        self.confirmed.append(self.count)
-        return bool(self.count)
+        return not self.failures
 
-    def _wait_for_room(self, sent: int) -> int:
-        """Wait until there are not too many; return up to how many need not be asked again."""
-        settled = self.count + len(self.failures)
-        if sent - settled < _WINDOW:
-            return settled + _WINDOW
-        if not self._wait_until(sent - _WINDOW // 2):
-            raise PublishTimeoutError(f"not sent: {self._late()}", may_have_arrived=False)
-        return sent + _WINDOW // 2
+    def _not_sent(self, number: int, error: PublishError) -> None:
+        """Note that a message has failed, unless it has been confirmed."""
+        if number in self.unconfirmed:
+            self.unconfirmed.discard(number)
+            self.failures.setdefault(number, error)
 
-    def _wait_until(self, settled: int) -> bool:
-        """Wait, as long as there is progress, for so many to end; return whether they have."""
+    def _wait_until(self, unconfirmed: int) -> bool:
+        """Wait, as long as there is progress, until no more are unconfirmed than that."""
         self._publisher.write_out()
+        self.wake_at = unconfirmed
         while True:
             self.bell.clear()
-            failed = len(self.failures)
-            self.wake_at = settled - failed
-            count = self.count + failed
-            if count >= settled:
-                self.wake_at = _NEVER
+            count = len(self.unconfirmed)
+            if count <= unconfirmed:
+                self.wake_at = -1
                 return True
             now = time.monotonic()
             if count != self._seen:
@@ -237,9 +205,7 @@ class _Batch:
             self.bell.wait(min(left, self._timeout / _LOOKS))
 
     def _late(self) -> PublishError:
-        nothing = EncodedMessage("", b"", pika.BasicProperties())
-        some = self._destination.message(nothing)
-        return self._publisher.unconfirmed_in_time(some, self._timeout)
+        return self._publisher.unconfirmed_in_time(self._pattern, self._timeout)
 
 
 def _as_publish_error(error: BaseException) -> PublishError:
