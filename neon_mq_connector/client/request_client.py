@@ -50,10 +50,9 @@ class RequestClient:
 
     Arguments that its methods have in common:
 
-    * ``queue``: the queue that the service consumes; the routing key where there is an exchange.
+    * ``queue``: the queue that the service consumes.
     * ``data``: the request; it is not changed.
     * ``timeout``: how long the answer may take, in seconds. The request expires after it.
-    * ``exchange``: the exchange to publish to; empty for the default one.
     * ``wire_format``: how to encode the request; the answer is understood in either.
 
     Errors that they have in common:
@@ -106,7 +105,6 @@ class RequestClient:
         data: Mapping[str, Any],
         *,
         timeout: float = 30.0,
-        exchange: str = "",
         reply_queue: str | None = None,
         wire_format: WireFormat = WireFormat.LEGACY,
         on_part: Callable[[dict[str, Any]], object] | None = None,
@@ -122,8 +120,8 @@ class RequestClient:
         Returns:
             The answer; of one in parts the last, which says ``is_final`` or ``_is_final``.
         """
-        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
-        with tracing.requesting(exchange, queue):
+        spec = RequestSpec.of(queue, data, timeout, wire_format)
+        with tracing.requesting("", queue):
             channel = self.channel_for(spec)
             if not reply_queue:
                 return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
@@ -140,7 +138,6 @@ class RequestClient:
         data: Mapping[str, Any],
         *,
         timeout: float = 30.0,
-        exchange: str = "",
         wire_format: WireFormat = WireFormat.LEGACY,
     ) -> Future[dict[str, Any]]:
         """Send a request and return a future of its answer (of one in parts the first).
@@ -148,14 +145,14 @@ class RequestClient:
         Its callbacks run on a thread of the client that serves all futures: they should be short.
         When it is cancelled the answer is dropped.
         """
-        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
+        spec = RequestSpec.of(queue, data, timeout, wire_format)
 
         def send() -> CancellableFuture[dict[str, Any]]:
             request = FutureReceiver(self.channel_for(spec), spec)
             request.start()
             return request.future
 
-        return tracing.submitting("request", exchange, queue, send)
+        return tracing.submitting("request", "", queue, send)
 
     def gather(
         self,
@@ -170,7 +167,9 @@ class RequestClient:
         """Send one request to several services and collect their answers.
 
         Args:
+            queue: the queue; the routing key where there is an exchange.
             count: return when so many answers are there; None to wait for the time.
+            exchange: the exchange to publish to; empty for the default one.
 
         Returns:
             The answers in the order in which they came; when the time is up there may be fewer

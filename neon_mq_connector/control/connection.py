@@ -94,7 +94,7 @@ class ControlConnection:
         self._parameters = tuple(parameters)
         self._connection: pika.BlockingConnection | None = None
         self._channel: BlockingChannel | None = None
-        self.thread = threading.Thread(target=self._run_quietly, name=name, daemon=True)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def abandon(self) -> None:
         """End the thread after its current job, for which nothing waits any more."""
@@ -147,10 +147,7 @@ class ControlConnection:
 
     # -- the thread ----------------------------------------------------------------------------
 
-    def _run_quietly(self) -> None:
-        with quiet_pika():
-            self._run()
-
+    @quiet_pika()
     def _run(self) -> None:
         last_used = time.monotonic()
         while not self.is_abandoned:

@@ -60,12 +60,12 @@ def connect(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingCo
         raise connect_error(error, parameters) from error
 
 
+@quiet_pika()
 def check(parameters: Sequence[pika.connection.Parameters]) -> None:
     """Open and close a connection; raises what `connect` raises."""
-    with quiet_pika():
-        connection = connect(parameters)
-        with contextlib.suppress(pika.exceptions.AMQPError):  # the broker has answered
-            connection.close()
+    connection = connect(parameters)
+    with contextlib.suppress(pika.exceptions.AMQPError):  # the broker has answered
+        connection.close()
 
 
 def wait_until_up(

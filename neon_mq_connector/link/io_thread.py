@@ -126,22 +126,22 @@ class IOThread:
             # not stop() itself: a loop that was not started yet would forget it
             self._loop.add_callback(self._loop.stop)
 
+    @quiet_pika()
     def _run(self) -> None:
         self._thread_id = threading.get_ident()
-        with quiet_pika():
-            while not self._serve() and not self._closing:
-                pass
-            with self._lock:
-                loop, self._loop = self._loop, None
-                self._thread_id = 0
-            self._ended()
-            for _ in range(len(self._outbox)):
-                try:
-                    self._outbox.popleft()()
-                except Exception:
-                    LOG.exception("%s: work for the I/O thread failed", self.name)
-            if loop is not None:
-                loop.close()
+        while not self._serve() and not self._closing:
+            pass
+        with self._lock:
+            loop, self._loop = self._loop, None
+            self._thread_id = 0
+        self._ended()
+        for _ in range(len(self._outbox)):
+            try:
+                self._outbox.popleft()()
+            except Exception:
+                LOG.exception("%s: work for the I/O thread failed", self.name)
+        if loop is not None:
+            loop.close()
 
     def _serve(self) -> bool:
         """Serve the loop to its end; return False if it failed, and another takes its place."""

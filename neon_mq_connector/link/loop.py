@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
@@ -31,16 +32,11 @@ _SHORTEST_DELAY = 0.25e-3
 _LONGEST_DELAY = 1e-3
 
 
+@dataclass(order=True, slots=True)
 class _Timer:
-    __slots__ = ("callback", "due", "number")
-
-    def __init__(self, due: float, number: int, callback: Callable[[], object]) -> None:
-        self.due = due
-        self.number = number
-        self.callback: Callable[[], object] | None = callback
-
-    def __lt__(self, other: _Timer) -> bool:
-        return (self.due, self.number) < (other.due, other.number)
+    due: float
+    number: int
+    callback: Callable[[], object] | None = field(compare=False)
 
 
 class _Waker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
@@ -24,6 +25,7 @@ MAX_UNCONFIRMED_BYTES = 32 * 2**20
 MAX_UNCONFIRMED = 65_536
 
 
+@dataclass(slots=True, eq=False)
 class Unconfirmed:
     """A message that is neither confirmed nor failed.
 
@@ -31,35 +33,21 @@ class Unconfirmed:
         message: the message.
         answer: what is told of its confirm or failure.
         deadline: until when it may be sent again, on the monotonic clock, in seconds.
+        flush: when its frames are written.
         declared: whether what it needs was declared since it was returned.
         returned: whether the broker returned it; a confirm follows.
         frames: its bytes on the channel that it is sent on.
-        flush: when they are written.
         is_counted: whether the `UnconfirmedLimit` counts it.
     """
 
-    __slots__ = (
-        "answer",
-        "deadline",
-        "declared",
-        "flush",
-        "frames",
-        "is_counted",
-        "message",
-        "returned",
-    )
-
-    def __init__(
-        self, message: Message, answer: Answer[None], deadline: float, flush: Flush = Flush.NOW
-    ) -> None:
-        self.message = message
-        self.answer = answer
-        self.deadline = deadline
-        self.declared = False
-        self.returned = False
-        self.frames = b""
-        self.flush = flush
-        self.is_counted = False
+    message: Message
+    answer: Answer[None]
+    deadline: float
+    flush: Flush
+    declared: bool = False
+    returned: bool = False
+    frames: bytes = b""
+    is_counted: bool = False
 
 
 class Outcomes:

@@ -159,7 +159,7 @@ def test_what_fails_is_marked_and_parked_in_its_trace(
 def test_a_message_that_no_queue_takes_is_an_error(client: RequestClient, spans: Spans) -> None:
     tracing.begin()
     with pytest.raises(UnroutableError):
-        client.request("", {"a": 1}, exchange="missing", timeout=10)
+        client.gather("", {"a": 1}, exchange="missing", timeout=10)
     ((name, span),) = spans().items()
     assert name == "request missing"
     assert attributes(span)["error.type"] == "UnroutableError"
