@@ -228,7 +228,7 @@ class Connections:
         """Give up the control connection too, which is to the same broker."""
         control = self._control
         if control is not None:
-            control.distrust(f"another connection to the same broker is dead: {reason}")
+            control.abort(f"another connection to the same broker is dead: {reason}")
 
     def _named(self, purpose: str) -> list[pika.ConnectionParameters]:
         return [name_connection(p, self.owner, purpose) for p in self.parameters]

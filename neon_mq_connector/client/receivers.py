@@ -103,11 +103,11 @@ class FutureReceiver:
     # -- the control connection's thread -------------------------------------------------------
 
     def resolve(self, status: QueueStatus | None) -> None:
-        """Take what the broker says of the queue of a request that is late."""
+        """Take the status of the queue of a request that is late; None where it is not known."""
         self._thread.call(partial(self._end_late, status))
 
     def fail(self, _error: BaseException) -> None:
-        """Take that it says nothing."""
+        """Take it that the broker does not tell the status."""
         self.resolve(None)
 
     # -- the thread of futures -----------------------------------------------------------------

@@ -99,9 +99,9 @@ class ControlConnection:
     def abandon(self) -> None:
         """End the thread after its current job, for which nothing waits any more."""
         self.is_abandoned = True
-        self.hang_up()
+        self.abort()
 
-    def hang_up(self) -> None:
+    def abort(self) -> None:
         """End the connection without the broker, so that what waits for it fails; any thread.
 
         pika finds the end of the stream and closes its socket.

@@ -168,7 +168,7 @@ class Control:
             if connection is None or job is None or time_left(job.deadline) > _ALMOST:
                 return
             if self._closed or (self._former is not None and self._former.thread.is_alive()):
-                connection.hang_up()
+                connection.abort()
                 return
             LOG.warning("%s: a job has not ended in time; another connection is opened", self.name)
             self._former = connection
@@ -182,12 +182,12 @@ class Control:
             if self._connection is not None:
                 self._connection.keep_open = True
 
-    def distrust(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """End the connection, even with a job on it: another to the same broker is dead."""
         connection = self._connection
         if connection is not None:
             LOG.debug("%s: its connection is ended: %s", self.name, reason)
-            connection.hang_up()
+            connection.abort()
 
     def close(self, timeout: float) -> bool:
         """Close the connection, and return whether its thread has ended in time."""
@@ -207,7 +207,7 @@ class Control:
             return True  # or its start was interrupted by a signal handler
         thread.join(time_left(deadline))
         if thread.is_alive():
-            connection.hang_up()  # the broker does not answer
+            connection.abort()  # the broker does not answer
             thread.join(_CLOSE_TIMEOUT)
         return not thread.is_alive()
 

@@ -22,10 +22,13 @@ from neon_mq_connector.topology import QueueStatus, Refusal, Step
 class ChannelCalls:
     """The calls of one channel that wait for an answer of the broker.
 
-    They raise `ChannelShutError` or `ConnectionLostError` when the channel ends first,
-    `WaitTimeoutError` when there is no answer within ``timeout`` seconds, and end early when
-    another thread fails their ``waiter``. Where the broker closes the channel, pika's exception is
-    the cause.
+    Arguments and errors that its methods have in common:
+
+    * ``timeout``: how long to wait for the answer, in seconds.
+    * ``waiter``: where the answer goes; another thread may end the wait by failing it.
+    * ChannelShutError, ConnectionLostError: the channel ended first. Where the broker has closed
+      it, pika's exception is the cause.
+    * WaitTimeoutError: no answer in time.
 
     All but the lock is owned by the I/O thread.
 
@@ -66,8 +69,6 @@ class ChannelCalls:
         Args:
             what: what is waited for, for the message of an error.
             begin: called with a function to give the answer to.
-            timeout: how long to wait at most, in seconds.
-            waiter: where the answer goes; another thread may end the wait by failing it.
         """
         waiter = waiter or Waiter()
         self.link.submit(lambda: self._begin(begin, waiter))
@@ -124,11 +125,9 @@ class ChannelCalls:
 
         Args:
             queue: what to consume from.
-            timeout: how long to wait for the broker's answer, in seconds.
             auto_ack: whether messages count as acknowledged when they are sent.
             arguments: of the consume, such as ``x-priority``.
             started: called on the I/O thread with the consumer tag, before the first message.
-            waiter: where the answer goes; another thread may end the wait by failing it.
 
         Returns:
             The consumer tag.

@@ -201,7 +201,7 @@ class Link(IOThread):
             reason = f"nothing was received for {2 * heartbeat:g} s"
             self._on_silence(reason)
             assert self._loop is not None
-            self._loop.hang_up()
+            self._loop.abort_connections()
             self._lost(ConnectionLostError(f"{self.name}: {reason}"))
 
     def _count_taken(self, size: int) -> None:
@@ -366,7 +366,7 @@ class Link(IOThread):
     def _drop(self) -> None:
         """End the connection without closing it first; pika reports the end to `_on_close`."""
         if self._loop is not None:
-            self._loop.hang_up()
+            self._loop.abort_connections()
             self._set_timer(0.5, self._stop_loop)
 
     def _stop_loop(self) -> None:

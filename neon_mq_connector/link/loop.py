@@ -182,7 +182,7 @@ class Loop(AbstractSelectorIOLoop):
         del self._handlers[fd]
         self._poller.unregister(fd)
 
-    def hang_up(self) -> None:
+    def abort_connections(self) -> None:
         """End every connection at once; its reader finds the end and closes the socket.
 
         There is no public way to have pika drop a connection without closing it first. A copy of

@@ -93,7 +93,7 @@ class Publisher:
     def post(
         self, message: Message, answer: Answer[None], deadline: float, flush: Flush = Flush.SOON
     ) -> None:
-        """Publish, and return; an object is told of the confirm.
+        """Publish without waiting for the confirm.
 
         Args:
             message: what to publish.
@@ -122,17 +122,11 @@ class Publisher:
     def post_at_once(
         self, message: Message, answer: Answer[None], deadline: float, flush: Flush = Flush.NOW
     ) -> bool:
-        """Publish as `post` does, if nothing has to be waited for.
-
-        Args:
-            message: what to publish.
-            answer: gets a result of None or the error, on the I/O thread: it must not wait.
-            deadline: until when it may be sent again, on the monotonic clock, in seconds.
-            flush: when it is to be written; of what is held back see `write_out`.
+        """Publish as `post` does, with the same arguments, if nothing has to be waited for.
 
         Returns:
-            Whether it was; False when there is no connection or no room, or the exchange has to be
-            looked up.
+            Whether it was published; False when there is no connection or no room, or the exchange
+            has to be looked up.
         """
         generation = self._generation
         if generation is None or not generation.is_open:
@@ -153,7 +147,7 @@ class Publisher:
         return True
 
     def write_out(self) -> None:
-        """Write what was held back; to be called before waiting for its confirm."""
+        """Write what was held back, as has to be done before waiting for its confirm."""
         generation = self._generation
         if generation is not None:
             generation.flush()
@@ -163,10 +157,7 @@ class Publisher:
 
         Args:
             message: the message.
-            timeout: how long was waited, in seconds.
-
-        Returns:
-            The error, which names the alarm if there is one.
+            timeout: how long its sender waited, in seconds.
         """
         return self._too_late(
             message, f"the broker did not confirm it within {timeout:g} s", may_have_arrived=True
@@ -216,22 +207,13 @@ class Publisher:
         return self._limit.count
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything that was published is confirmed or failed.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            Whether nothing is left.
-        """
+        """Wait for at most so many seconds; return whether everything is confirmed or failed."""
         limit = self._limit
         try:
             limit.wait_until(lambda: not limit.count, time.monotonic() + timeout)
         except WaitTimeoutError:
             return False
         return True
-
-    # -- any thread ----------------------------------------------------------------------------
 
     def _wait_for_room(self, item: Unconfirmed) -> None:
         if self._generation is not None:

@@ -20,17 +20,17 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """A first-in, first-out queue for any threads."""
 
-    __slots__ = ("_items", "_sleepers")
+    __slots__ = ("_items", "_waiters")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         # a locked lock for each thread that waits; the thread that takes it out releases it
-        self._sleepers: deque[threading.Lock] = deque()
+        self._waiters: deque[threading.Lock] = deque()
 
     def put(self, item: T) -> None:
         """Add an item; never waits."""
         self._items.append(item)
-        if self._sleepers:
+        if self._waiters:
             self._wake_one()
 
     def get(self, timeout: float | None = None) -> T:
@@ -49,24 +49,24 @@ class Mailbox(Generic[T]):
             pass
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            bell = threading.Lock()
-            bell.acquire()
-            self._sleepers.append(bell)
-            # looked at again: what came before the bell was there has not rung it
-            rang = bool(items)
-            if not rang:
+            waiter = threading.Lock()
+            waiter.acquire()
+            self._waiters.append(waiter)
+            # looked at again: what came before the waiter was there does not wake it
+            is_woken = bool(items)
+            if not is_woken:
                 left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-                rang = bell.acquire(timeout=left)
+                is_woken = waiter.acquire(timeout=left)
             try:
-                self._sleepers.remove(bell)
+                self._waiters.remove(waiter)
             except ValueError:
-                # rung: if there is more than is taken here, the next one must not sleep on
+                # woken: if there is more than is taken here, the next waiter must not sleep on
                 if len(items) > 1:
                     self._wake_one()
             try:
                 return items.popleft()
             except IndexError:
-                if not rang:
+                if not is_woken:
                     raise Empty from None
 
     def empty(self) -> bool:
@@ -79,7 +79,7 @@ class Mailbox(Generic[T]):
 
     def _wake_one(self) -> None:
         try:
-            bell = self._sleepers.popleft()
+            waiter = self._waiters.popleft()
         except IndexError:
             return
-        bell.release()
+        waiter.release()
