@@ -17,7 +17,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import pika
-import pika.exceptions as pika_errors
 
 from neon_mq_connector import tracing
 from neon_mq_connector.client.receivers import FutureReceiver, WaitingThread
@@ -39,6 +38,7 @@ from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import CancellableFuture
+from neon_mq_connector.topology import DeclareExchange, Exchange, Refusal
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -328,16 +328,13 @@ class RequestClient:
                 pass
 
     def _look_up(self, spec: RequestSpec) -> None:
+        look_up = DeclareExchange(Exchange(spec.exchange), passive=True)
         try:
-            self.connections.control.call(
-                f"looking up {spec.place}",
-                lambda channel: channel.exchange_declare(spec.exchange, passive=True),
-                timeout=time_left(spec.deadline),
-            )
-        except pika_errors.ChannelClosedByBroker as error:
+            self.connections.control.perform_step(look_up, timeout=time_left(spec.deadline))
+        except Refusal as refusal:
             raise UnroutableError(
-                f"a request for {spec.place}: {error.reply_text}", may_have_arrived=False
-            ) from error
+                f"a request for {spec.place}: {refusal.text}", may_have_arrived=False
+            ) from refusal
 
 
 def gathered(answers: list[dict[str, Any]], failures: list[RemoteError]) -> list[dict[str, Any]]:

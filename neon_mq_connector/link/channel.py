@@ -146,7 +146,7 @@ class LinkChannel(ChannelCalls):
 
         To be called by the only thread that waits for something to come.
         """
-        self._transport.read_until(done, deadline)
+        self._transport.reader.read_until(done, deadline)
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all up to it."""

@@ -47,18 +47,18 @@ class Outage:
         self._down: set[object] = set()
         self._since = 0.0
 
-    def begin(self, who: object, error: BaseException, *, if_first: bool = False) -> None:
+    def begin(self, source: object, error: BaseException, *, if_first: bool = False) -> None:
         """Note that something cannot reach the broker.
 
         Args:
-            who: the connection, or what else has noticed it.
-            error: what it has met.
-            if_first: whether to take no notice where the outage is known already.
+            source: what has noticed it, such as a connection.
+            error: why it cannot.
+            if_first: whether to ignore the call where the outage is known already.
         """
         with self._lock:
             is_first = not self._down
             if is_first or not if_first:
-                self._down.add(who)
+                self._down.add(source)
             if is_first:
                 self._since = time.monotonic()
         if is_first:
@@ -71,11 +71,11 @@ class Outage:
                 extra={"mq_vhost": self._vhost},
             )
 
-    def end(self, who: object, *, is_back: bool = True) -> None:
+    def end(self, source: object, *, is_back: bool = True) -> None:
         """Note that something has reached the broker again, or that it no longer tries."""
         with self._lock:
-            was_down = who in self._down
-            self._down.discard(who)
+            was_down = source in self._down
+            self._down.discard(source)
             is_last = was_down and not self._down
         if is_last and is_back:
             LOG.info(
@@ -87,15 +87,15 @@ class Outage:
             )
 
     @contextmanager
-    def seen_by(self, who: object) -> Iterator[None]:
-        """Do something that is tried again later: what an outage does to it is logged here only."""
+    def seen_by(self, source: object) -> Iterator[None]:
+        """Note what a block meets that is tried again later; its outage is logged here only."""
         try:
             yield
         except _OF_AN_OUTAGE as error:
-            self.begin(who, error, if_first=True)
-            LOG.debug("%s: %r", who, error)
+            self.begin(source, error, if_first=True)
+            LOG.debug("%s: %r", source, error)
         else:
-            self.end(who)
+            self.end(source)
 
 
 _known: dict[tuple[object, ...], Outage] = {}

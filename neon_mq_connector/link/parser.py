@@ -83,7 +83,7 @@ class ChannelSink(Protocol):
 
 
 class _Assembly:
-    """A message of which not everything has come."""
+    """A message that has come in part."""
 
     __slots__ = ("_body", "_has_room", "body_size", "header", "method", "size")
 
@@ -269,7 +269,7 @@ class FrameParser:
         return taken
 
     def _begin(self, data: bytes) -> tuple[int, int]:
-        """Look for the one thing that is no frame, and may stand where a connection begins.
+        """Look for a protocol header, which a server of another version sends before it closes.
 
         Returns:
             Where the frames begin, and how many bytes are missing to tell.

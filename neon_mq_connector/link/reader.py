@@ -170,6 +170,7 @@ class Reader:
         receive: reads once, and raises `BlockingIOError` when there is nothing.
         end: ends the connection, for a reason or for none; called on the I/O thread.
         on_taken: called with how many bytes of frames were taken by channels.
+        may_lease: whether other threads than the I/O thread may read.
 
     Attributes:
         parser: what takes the frames apart.
@@ -187,6 +188,7 @@ class Reader:
         receive: Callable[[], bytes],
         end: Callable[[BaseException | None], object],
         on_taken: Callable[[int], object],
+        may_lease: bool,
     ) -> None:
         self.parser = FrameParser(self._pass_on, _FIRST_FRAME_MAX)
         self.lease = ReadLease(fd, loop.watch)
@@ -197,6 +199,7 @@ class Reader:
         self._receive = receive
         self._end = end
         self._on_taken = on_taken
+        self._may_lease = may_lease
         self._holds_lease = False
         self._frame_for_pika = b""
 
@@ -213,7 +216,7 @@ class Reader:
             done: whether it is.
             deadline: until when to read, on the monotonic clock, in seconds.
         """
-        if not self._loop.any_thread_may_watch or _may_be_interrupted():
+        if not self._may_lease or _may_be_interrupted():
             return
         lease = self.lease
         holder = lease.acquire()

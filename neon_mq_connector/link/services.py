@@ -1,7 +1,7 @@
-"""What pika asks of its surroundings: its own services on our loop, but with our transport.
+"""pika's I/O services on our loop, with our transport.
 
-`SelectConnection` takes an `AbstractIOServices` in place of a loop; names, sockets and timers are
-served by pika's adapter, and the stream by us.
+`SelectConnection` takes an `AbstractIOServices` in place of a loop. pika's adapter resolves names
+and serves sockets and timers; streams are made here.
 """
 
 from __future__ import annotations

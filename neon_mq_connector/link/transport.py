@@ -63,6 +63,8 @@ class StreamTransport(AbstractStreamTransport):
         reader: what reads the socket.
     """
 
+    _may_lease = True
+
     def __init__(
         self,
         sock: socket.socket,
@@ -91,6 +93,7 @@ class StreamTransport(AbstractStreamTransport):
             receive=self._receive,
             end=self._end,
             on_taken=on_taken,
+            may_lease=self._may_lease and loop.any_thread_may_watch,
         )
         loop.add_handler(self._fd, self._on_event, READ)
 
@@ -150,10 +153,6 @@ class StreamTransport(AbstractStreamTransport):
     def has_room(self) -> bool:
         """Whether `send` need not wait for room."""
         return self._backlog <= MAX_BACKLOG
-
-    def read_until(self, done: Callable[[], object], deadline: float) -> None:
-        """Read in place of the I/O thread until something is done: see `Reader.read_until`."""
-        self.reader.read_until(done, deadline)
 
     def shut(self, gate: Gate, refusal: MQError) -> None:
         """Shut a gate: from here on nothing leaves that has to pass it."""
@@ -275,10 +274,8 @@ class TlsTransport(StreamTransport):
     """
 
     _socket: ssl.SSLSocket
+    _may_lease = False
     _waits_to_read = False
-
-    def read_until(self, done: Callable[[], object], deadline: float) -> None:
-        """Leave reading to the I/O thread."""
 
     def _send_some(self, data: Any) -> int:
         whole, sent = memoryview(data), 0

@@ -186,7 +186,7 @@ class FutureThread:
 
     def _end_late(self) -> None:
         now = time.monotonic()
-        self._next_check = _NEVER  # who adds one from here on wakes this thread
+        self._next_check = _NEVER  # a thread that adds one from here on wakes this one
         next_check = _NEVER
         for future in list(self._pending):
             if future.deadline <= now:

@@ -60,7 +60,7 @@ def read_until(line: Line, done: Callable[[], object], seconds: float = 10.0) ->
     """Read on a thread of its own: the test runner may handle signals on the main thread."""
     with ThreadPoolExecutor(1) as pool:
         deadline = time.monotonic() + seconds
-        pool.submit(line.transport.read_until, done, deadline).result(30.0)
+        pool.submit(line.transport.reader.read_until, done, deadline).result(30.0)
 
 
 def reading_thread(
@@ -69,7 +69,7 @@ def reading_thread(
     """Start a thread that reads, and return it once it does."""
     deadline = time.monotonic() + seconds
     thread = threading.Thread(
-        target=line.transport.read_until, args=(done, deadline), name="reader", daemon=True
+        target=line.transport.reader.read_until, args=(done, deadline), name="reader", daemon=True
     )
     thread.start()
     eventually(lambda: line.transport.reader.lease.is_held)
@@ -158,7 +158,7 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
 
     def read() -> None:
         try:
-            line.transport.read_until(lambda: False, time.monotonic() + 10.0)
+            line.transport.reader.read_until(lambda: False, time.monotonic() + 10.0)
         except BaseException as error:
             caught.append(error)
 
@@ -203,7 +203,7 @@ def test_a_thread_that_a_handler_may_interrupt_does_not_read(
     before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     asked: list[None] = []
     try:
-        line.transport.read_until(lambda: asked.append(None), time.monotonic() + 0.1)
+        line.transport.reader.read_until(lambda: asked.append(None), time.monotonic() + 0.1)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not asked
