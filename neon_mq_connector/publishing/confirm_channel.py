@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
-    ChannelShutError,
     FrameError,
     MQError,
     PublishError,
@@ -44,6 +43,8 @@ class ConfirmChannel:
         on_refused: called on any thread with a message that was not sent: the channel is shut.
     """
 
+    _channel: LinkChannel  # set by `open`, before anything else is called
+
     def __init__(
         self,
         on_settled: Callable[[Unconfirmed, PublishError | None], None],
@@ -53,7 +54,6 @@ class ConfirmChannel:
         self._on_settled = on_settled
         self._on_end = on_end
         self._on_refused = on_refused
-        self._channel: LinkChannel | None = None
         self._todo: deque[Unconfirmed] = deque()
         self._idle = [None]
         self._last = 0
@@ -64,16 +64,15 @@ class ConfirmChannel:
         self._error: MQError | None = None
 
     def open(self, link: Link, deadline: float) -> None:
-        channel = link.open_channel(
+        self._channel = link.open_channel(
             ChannelEvents(confirms=self._confirmed, returned=self._returned, shut=self._shut),
             timeout=time_left(deadline),
         )
-        channel.confirm(timeout=time_left(deadline))
-        self._channel = channel
+        self._channel.confirm(timeout=time_left(deadline))
 
     @property
     def is_open(self) -> bool:
-        return self._channel is not None and self._channel.is_open
+        return self._channel.is_open
 
     def send(self, item: Unconfirmed) -> None:
         """Send a message, now or with others that follow.
@@ -82,12 +81,9 @@ class ConfirmChannel:
             ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
             pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
         """
-        channel = self._channel
-        if channel is None:
-            raise ChannelShutError("the publishing channel is not open")
         if self._error is not None:
             raise self._error
-        message = item.message
+        channel, message = self._channel, item.message
         item.frames = channel.encode(
             message.exchange,
             message.routing_key,
@@ -100,16 +96,12 @@ class ConfirmChannel:
 
     def flush(self) -> None:
         """Write what is held back."""
-        channel = self._channel
-        if channel is not None:
-            self._send_waiting(channel)
-            channel.flush()
+        self._send_waiting(self._channel)
+        self._channel.flush()
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read confirms until something is done; for the only thread that waits for one."""
-        channel = self._channel
-        if channel is not None:
-            channel.read_until(done, deadline)
+        self._channel.read_until(done, deadline)
 
     def _send_waiting(self, channel: LinkChannel) -> None:
         while self._todo:

@@ -216,8 +216,7 @@ class Publisher:
         return True
 
     def _wait_for_room(self, item: Unconfirmed) -> None:
-        if self._generation is not None:
-            self._generation.flush()
+        self.write_out()
         try:
             self._limit.wait_until(lambda: self._limit.add(item), item.deadline)
         except WaitTimeoutError:
