@@ -142,8 +142,8 @@ def test_those_that_a_full_queue_refuses_are_told_by_their_numbers(
 ) -> None:
     limits = {"x-max-length": 10, "x-overflow": "reject-publish"}
     channel.queue_declare("full", durable=True, arguments=limits)
-    with pytest.raises(PublishBatchError) as caught:
-        make_connector().publish_many(numbered(200), queue="full", expiration=LONG)
+    with pytest.raises(PublishBatchError) as caught:  # which does not take until the time is up
+        make_connector().publish_many(numbered(200), queue="full", expiration=LONG, timeout=3600)
     failures, ids = caught.value.failures, caught.value.message_ids
     assert {type(each) for each in failures.values()} == {PublishRejectedError}
     confirmed = {ids[number] for number in range(200) if number not in failures}
