@@ -84,7 +84,7 @@ class RequestClient:
         self._shared = Shared(self.connections)
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
         self._opening = threading.RLock()
-        self._generation: ReplyChannel | None = None
+        self._channel: ReplyChannel | None = None
         self._declared = False
         self._closed = False
         forking.register(self)
@@ -254,8 +254,8 @@ class RequestClient:
             if self._closed:
                 return
             self._closed = True
-            if self._generation is not None:
-                self._generation.retire()
+            if self._channel is not None:
+                self._channel.retire()
         finally:
             try:  # noqa: SIM105 - as in `open`
                 self._opening.release()
@@ -269,9 +269,9 @@ class RequestClient:
 
     def after_fork_in_child(self) -> None:
         """Drop what the parent opened: a child has a connection and a reply queue of its own."""
-        forking.keep(self._generation, self._shared)
+        forking.keep(self._channel, self._shared)
         self._opening = threading.RLock()
-        self._generation = None
+        self._channel = None
         self._shared = Shared(self.connections)
         self._declared = False
         self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
@@ -281,8 +281,8 @@ class RequestClient:
     @property
     def open_channel(self) -> ReplyChannel | None:
         """The channel of this client; None when it has to be opened first."""
-        generation = self._generation
-        return generation if generation is not None and generation.is_open else None
+        channel = self._channel
+        return channel if channel is not None and channel.is_open else None
 
     def channel_for(self, spec: RequestSpec) -> ReplyChannel:
         """Return the channel that a request is sent on; it is opened if it is not open.
@@ -313,13 +313,13 @@ class RequestClient:
                 raise WaitTimeoutError("the request connection is not there in time")
             if self._closed:
                 raise StoppedError("the request client is closed")
-            generation = self.open_channel
-            if generation is None:
+            channel = self.open_channel
+            if channel is None:
                 self._declared = True  # from the attempt on there may be a queue to delete
-                generation = ReplyChannel(self._shared, self.connections.requests)
-                generation.open(self._reply_queue, deadline)
-                self._generation = generation
-            return generation
+                channel = ReplyChannel(self._shared, self.connections.requests)
+                channel.open(self._reply_queue, deadline)
+                self._channel = channel
+            return channel
         finally:
             # whether it was taken only the lock knows: an exception may have come after that
             try:  # noqa: SIM105 - a call before it would be a moment for another exception

@@ -56,7 +56,7 @@ class Publisher:
         self._control = control
         self._repairs = Errands(f"{link.name}-repairs")
         self._opening = threading.RLock()
-        self._generation: ConfirmChannel | None = None
+        self._channel: ConfirmChannel | None = None
         # names only: one that was deleted since is found out by the broker's refusal
         self._exchanges: set[str] = set()
         self._limit = UnconfirmedLimit(link.name)
@@ -82,9 +82,9 @@ class Publisher:
         waiter: Waiter[None] = Waiter()
         deadline = time.monotonic() + timeout
         self.post(message, waiter, deadline, Flush.NOW)
-        generation = self._generation
-        if self._limit.count == 1 and generation is not None:
-            generation.read_until(waiter.has_answer, deadline)
+        channel = self._channel
+        if self._limit.count == 1 and channel is not None:
+            channel.read_until(waiter.has_answer, deadline)
         try:
             waiter.wait(time_left(deadline), message)
         except WaitTimeoutError:
@@ -128,8 +128,8 @@ class Publisher:
             Whether it was published; False when there is no connection or no room, or the exchange
             has to be looked up.
         """
-        generation = self._generation
-        if generation is None or not generation.is_open:
+        channel = self._channel
+        if channel is None or not channel.is_open:
             return False
         if message.exchange and self.needs_declare(message):
             return False
@@ -137,7 +137,7 @@ class Publisher:
         try:
             if not self._limit.add(item):
                 return False
-            generation.send(item)
+            channel.send(item)
         except BaseException as error:
             self._limit.dropped.append(item)
             self._limit.release_dropped()
@@ -148,9 +148,9 @@ class Publisher:
 
     def write_out(self) -> None:
         """Write what was held back, as has to be done before waiting for its confirm."""
-        generation = self._generation
-        if generation is not None:
-            generation.flush()
+        channel = self._channel
+        if channel is not None:
+            channel.flush()
 
     def unconfirmed_in_time(self, message: Message, timeout: float) -> PublishError:
         """Return the error for a message that was sent and not confirmed in time.
@@ -227,9 +227,9 @@ class Publisher:
         item.returned = False
         while True:
             try:
-                generation = self._generation
-                if generation is None or not generation.is_open:
-                    generation = self._current(item.deadline)
+                channel = self._channel
+                if channel is None or not channel.is_open:
+                    channel = self._open_channel(item.deadline)
                 if message.exchange and self.needs_declare(message):
                     self.declare(message, item.deadline)
             except WaitTimeoutError as error:
@@ -241,27 +241,23 @@ class Publisher:
                     f"{message}: not sent: {error}", may_have_arrived=False
                 ) from error
             try:
-                generation.send(item)
+                channel.send(item)
+                return
             except MQConnectionError:
                 # ended since it was looked at; another is opened. The link limits the pace
-                if time.monotonic() < item.deadline:
-                    continue
-                raise self._too_late(message, "the channel ends again and again") from None
-            return
+                if not time_left(item.deadline):
+                    raise self._too_late(message, "the channel ends again and again") from None
 
-    def _current(self, deadline: float) -> ConfirmChannel:
-        generation = self._generation
-        if generation is not None and generation.is_open:
-            return generation
+    def _open_channel(self, deadline: float) -> ConfirmChannel:
         try:
             if not self._opening.acquire(timeout=time_left(deadline)):
                 raise WaitTimeoutError(f"{self._link.name}: another thread is still connecting")
-            generation = self._generation
-            if generation is None or not generation.is_open:
-                generation = ConfirmChannel(self._settled, self._ended, self._send_again)
-                generation.open(self._link, deadline)
-                self._generation = generation
-            return generation
+            channel = self._channel
+            if channel is None or not channel.is_open:
+                channel = ConfirmChannel(self._settled, self._ended, self._send_again)
+                channel.open(self._link, deadline)
+                self._channel = channel
+            return channel
         finally:
             # whether it was taken only the lock knows: an exception may have come right after that
             try:  # noqa: SIM105 - a call before the release would be a moment for another exception
@@ -293,21 +289,20 @@ class Publisher:
             and (message.declare_missing or message.declare is not None)
             and not item.declared
         ):
-            self._declare_and_send(item)
+            item.declared = True
+            self._send_again(item, declares=True)
             return
         self.outcomes.fail(item, error)
         self._limit.release(item)
 
-    def _ended(
-        self, generation: ConfirmChannel, pending: list[Unconfirmed], error: MQError
-    ) -> None:
+    def _ended(self, channel: ConfirmChannel, pending: list[Unconfirmed], error: MQError) -> None:
         """Settle what a channel left behind, in the order in which it was sent.
 
         When the broker closed the channel because of one message it took those before it, perhaps
         without having said so yet, and none of those after it: they are sent again.
         """
-        if self._generation is generation:
-            self._generation = None
+        if self._channel is channel:
+            self._channel = None
         refusal = refusal_of(error)
         culprit_passed = False
         for item in pending:
@@ -322,10 +317,6 @@ class Publisher:
                 lost = PublishLostError(f"{message}: {error}", may_have_arrived=True)
                 lost.__cause__ = error
                 self._settled(item, lost)
-
-    def _declare_and_send(self, item: Unconfirmed) -> None:
-        item.declared = True
-        self._send_again(item, declares=True)
 
     def _send_again(self, item: Unconfirmed, *, declares: bool = False) -> None:
         """Send a message once more, by the thread for repairs, which may wait."""
