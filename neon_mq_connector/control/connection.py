@@ -210,7 +210,7 @@ class ControlConnection:
                 connection.close()
             except Exception as error:  # it is gone either way
                 LOG.debug("%s: closing: %r", self.name, error)
-        # not before: until it is closed it can be hung up
+        # not before: until it is closed it can be aborted
         self._connection = self._channel = None
         self.keep_open = False
 

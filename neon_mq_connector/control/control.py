@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 #: A job with less time left than this is overdue, in seconds: clocks are not that exact.
 _ALMOST = 0.01
-#: How long a connection that was hung up may take to end, in seconds.
+#: How long a connection that was aborted may take to end, in seconds.
 _CLOSE_TIMEOUT = 1.0
 
 

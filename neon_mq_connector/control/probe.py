@@ -95,7 +95,7 @@ def wait_until_up(
     while True:
         left = timeout - (time.monotonic() - began)
         try:
-            check([within(left, each) for each in parameters])
+            check([_within(left, each) for each in parameters])
         except BrokerUnreachableError as error:
             elapsed = time.monotonic() - began
             delay = backoff.delay(elapsed)
@@ -110,7 +110,7 @@ def wait_until_up(
             return None
 
 
-def within(seconds: float, parameters: pika.connection.Parameters) -> pika.connection.Parameters:
+def _within(seconds: float, parameters: pika.connection.Parameters) -> pika.connection.Parameters:
     """Copy parameters with which an attempt to connect takes no longer than some time."""
     seconds = max(_SHORTEST_ATTEMPT, seconds)
     hurried = copy.copy(parameters)

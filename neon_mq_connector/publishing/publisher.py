@@ -59,7 +59,7 @@ class Publisher:
         self._channel: ConfirmChannel | None = None
         # names only: one that was deleted since is found out by the broker's refusal
         self._exchanges: set[str] = set()
-        self._limit = UnconfirmedLimit(link.name)
+        self._limit = UnconfirmedLimit()
         self.outcomes = Outcomes()
 
     def publish(self, message: Message, *, timeout: float) -> None:
@@ -209,18 +209,12 @@ class Publisher:
     def flush(self, timeout: float) -> bool:
         """Wait for at most so many seconds; return whether everything is confirmed or failed."""
         limit = self._limit
-        try:
-            limit.wait_until(lambda: not limit.count, time.monotonic() + timeout)
-        except WaitTimeoutError:
-            return False
-        return True
+        return limit.wait_until(lambda: not limit.count, time.monotonic() + timeout)
 
     def _wait_for_room(self, item: Unconfirmed) -> None:
         self.write_out()
-        try:
-            self._limit.wait_until(lambda: self._limit.add(item), item.deadline)
-        except WaitTimeoutError:
-            raise self._too_late(item.message, "too much is unconfirmed") from None
+        if not self._limit.wait_until(lambda: self._limit.add(item), item.deadline):
+            raise self._too_late(item.message, "too much is unconfirmed")
 
     def _send(self, item: Unconfirmed) -> None:
         message = item.message

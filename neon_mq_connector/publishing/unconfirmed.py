@@ -15,6 +15,7 @@ from neon_mq_connector.errors import (
     PublishRejectedError,
     PublishTimeoutError,
     UnroutableError,
+    WaitTimeoutError,
 )
 from neon_mq_connector.link import Answer, Waiter
 from neon_mq_connector.publishing.message import Flush, Message
@@ -95,15 +96,11 @@ class UnconfirmedLimit:
     A signal handler may raise whenever a call returns. So counts change in lines without a call;
     a message whose sending an exception has ended is put into `dropped`, which is one step.
 
-    Args:
-        name: of the connection, for the message of an error.
-
     Attributes:
         dropped: messages to be released by `release_dropped`.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._lock = threading.RLock()
         self._bytes = 0
         self._count = 0
@@ -148,15 +145,15 @@ class UnconfirmedLimit:
                 self.release(self.dropped[0])
                 del self.dropped[0]
 
-    def wait_until(self, done: Callable[[], bool], deadline: float) -> None:
+    def wait_until(self, done: Callable[[], bool], deadline: float) -> bool:
         """Wait until a condition holds; it is checked whenever a message is released.
 
         Args:
             done: whether it holds.
             deadline: until when to wait, on the monotonic clock, in seconds.
 
-        Raises:
-            WaitTimeoutError: it did not in time.
+        Returns:
+            Whether it held in time.
         """
         while True:
             if self.dropped:
@@ -164,6 +161,9 @@ class UnconfirmedLimit:
             change: Waiter[None] = Waiter()
             with self._lock:
                 if done():
-                    return
+                    return True
                 self._waiters.append(change)
-            change.wait(time_left(deadline), f"{self._name}: confirms")
+            try:
+                change.wait(time_left(deadline), "confirms")
+            except WaitTimeoutError:
+                return False
