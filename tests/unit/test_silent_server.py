@@ -29,7 +29,7 @@ def client(server: pika.ConnectionParameters) -> Iterator[RequestClient]:
     "call",
     [
         lambda client: client.request("q", {"ask": 1}, timeout=0.3),
-        lambda client: client.request("q", {"ask": 1}, timeout=0.3, exchange="e"),
+        lambda client: client.gather("q", {"ask": 1}, timeout=0.3, exchange="e"),
         lambda client: client.submit("q", {"ask": 1}, timeout=0.3),
         lambda client: client.gather("q", {"ask": 1}, timeout=0.3),
         lambda client: client.stream("q", {"ask": 1}, timeout=0.3),
