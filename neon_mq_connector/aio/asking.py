@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, TypeVar, overload
 
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
-from neon_mq_connector.aio.requests import AsyncRequests
-from neon_mq_connector.aio.threaded import Settable, ThreadedConnector
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.handlers.declared import Handler, StreamHandler
 from neon_mq_connector.handlers.parts import AsyncParts
-from neon_mq_connector.service.asking import question
+from neon_mq_connector.service.clients import question
+from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.core import Core
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 PartT = TypeVar("PartT")
 
-#: How long it may take to read what connections to a virtual host need, in seconds.
-_PREPARING = 15.0
 
+class AsksServicesAsync(ConfiguredService):
+    """Ask over the connection that all requests of the process share."""
 
-class AskingConnector:
-    """Ask over the connection that all requests of the process share.
-
-    Args:
-        threaded: has the connections and the settings.
-    """
-
-    vhost: Settable[str] = Settable()
-
-    def __init__(self, threaded: ThreadedConnector) -> None:
-        self._threaded = threaded
-        self._lifecycle = Lifecycle(threaded, self.__repr__)
-        self._prepared: set[str] = set()
+    _mq_core: Core
+    _mq_lifecycle: Lifecycle
 
     @overload
     async def request(
@@ -77,8 +65,8 @@ class AskingConnector:
         the answer is dropped; the other service may do what it was asked all the same.
         """
         name, data, read = question(request_data, queue, Handler)
-        options = self._threaded.options(timeout, wire_format)
-        requests = await self._requests(vhost)
+        options = self._mq_core.clients.options(timeout, wire_format)
+        requests = await self._mq_lifecycle.requests(vhost)
         answer = await requests.request(name, data, on_part=on_part, **options)
         return read(answer)
 
@@ -99,8 +87,8 @@ class AskingConnector:
         """
         if not queue and not exchange:
             raise ValueError("a request needs a queue or an exchange to go to; both are empty")
-        options = self._threaded.options(timeout, wire_format)
-        requests = await self._requests(vhost)
+        options = self._mq_core.clients.options(timeout, wire_format)
+        requests = await self._mq_lifecycle.requests(vhost)
         return await requests.gather(queue, request_data, count=count, exchange=exchange, **options)
 
     @overload
@@ -145,23 +133,8 @@ class AskingConnector:
         begins, which is needed where they may not be read to the end.
         """
         name, data, read = question(request_data, queue, StreamHandler)
-        client = self._threaded.client_of(vhost or self.vhost)
-        requests = self._lifecycle.binding().requests(client)
-        options = self._threaded.options(timeout, wire_format)
+        client = self._mq_core.clients.client(vhost)
+        requests = self._mq_lifecycle.binding().requests(client)
+        options = self._mq_core.clients.options(timeout, wire_format)
         parts = requests.stream(name, data, prefetch_count=prefetch_count, **options)
         return parts if isinstance(queue, str) else AsyncParts(parts, read)
-
-    async def _requests(self, vhost: str) -> AsyncRequests:
-        vhost = vhost or self.vhost
-        if vhost not in self._prepared:
-            await self._prepare(vhost)
-        return self._lifecycle.binding().requests(self._threaded.client_of(vhost))
-
-    async def _prepare(self, vhost: str) -> None:
-        """Read on a thread what connections to a virtual host need: settings and certificates."""
-        await self._lifecycle.binding().calls.run(
-            partial(self._threaded.get_connection_params, vhost),
-            timeout=_PREPARING,
-            what=f"preparing connections to virtual host {vhost!r}",
-        )
-        self._prepared.add(vhost)

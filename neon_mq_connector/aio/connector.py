@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import logging
 import math
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import tracing
-from neon_mq_connector.aio.asking import AskingConnector
-from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT
+from neon_mq_connector.aio.asking import AsksServicesAsync
+from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT, Lifecycle
 from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.signals import LoopSignals, unless
-from neon_mq_connector.aio.threaded import ReadOnly, Settable, ThreadedConnector, takes_arguments_of
-from neon_mq_connector.connector import MQConnector, accepted
-from neon_mq_connector.handlers.context import Middleware
+from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
+from neon_mq_connector.connector import accepted
+from neon_mq_connector.faces.observing import ShowsHealth
+from neon_mq_connector.faces.registering import RegistersConsumers
 from neon_mq_connector.handlers.registering import register_handlers
-from neon_mq_connector.health.serving import ServesHealth
-from neon_mq_connector.service.health import Health
-from neon_mq_connector.service.messaging import DEFAULT_EXPIRATION
-
-if TYPE_CHECKING:
-    import pika
-
-    from neon_mq_connector.config.settings import MQSettings
+from neon_mq_connector.service.sending import DEFAULT_EXPIRATION
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
 Self = TypeVar("Self", bound="AsyncMQConnector")
 
 
-class AsyncMQConnector(AskingConnector, ServesHealth):
+class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -65,51 +61,13 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         ...     answer = await greeter.request({"name": "you"}, "other_service_input")
     """
 
-    #: The key, in the service's entry under ``users``, of its configurable properties.
-    property_key: str = "properties"
-    #: What is called with the `Context` of each message of a handler; makes a context manager.
-    middleware: Sequence[Middleware] = ()
-
-    # -- as in `MQConnector`, under the same names ---------------------------------------------
-
-    config: Settable[Any] = Settable()
-    consumers: ReadOnly[dict[str, Any]] = ReadOnly()
-    mq_credentials: ReadOnly[pika.PlainCredentials] = ReadOnly()
-    observe_period: Settable[float] = Settable()
-    service_config: ReadOnly[dict[str, Any]] = ReadOnly()
-    service_id: ReadOnly[str] = ReadOnly()
-    service_name: ReadOnly[str] = ReadOnly()
-    settings: ReadOnly[MQSettings] = ReadOnly()
-    started: ReadOnly[bool] = ReadOnly()
-    sync_period: Settable[float] = Settable()
-    testing_mode: ReadOnly[bool] = ReadOnly()
-    testing_prefix: ReadOnly[str] = ReadOnly()
-    vhost_prefix: Settable[str] = Settable()
-    create_unique_id = staticmethod(MQConnector.create_unique_id)
-
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(ThreadedConnector(config, service_name, self.property_key))
-        configured = self.service_config.get(self.property_key)
-        values = configured if isinstance(configured, Mapping) else {}
-        for name, default in self.service_configurable_properties.items():
-            setattr(self, name, values.get(name, default))
-
-    def __repr__(self) -> str:
-        """Show class, service and virtual host; never the configuration."""
-        return f"<{type(self).__name__} {self.service_name!r} on {self.vhost!r}>"
-
-    @property
-    def service_configurable_properties(self) -> dict[str, Any]:
-        """Attributes that the configuration may set, with their defaults; services override it."""
-        return {}
-
-    def check_health(self) -> bool:
-        """Return whether it runs and each consumer consumes; see `MQConnector.check_health`."""
-        return self._threaded.check_health()
-
-    def health(self, *, stacks: bool = False) -> Health:
-        """Return how connector, consumers and connections are; see `MQConnector.health`."""
-        return self._threaded.health(stacks=stacks)
+        super().__init__(config, service_name)
+        self._mq_lifecycle = Lifecycle(self)
+        core = self._mq_core = self._mq_lifecycle.core
+        self.consumers: dict[str, Any] = core.consumers.registry.threads
+        self.consumer_properties = core.consumers.registry.properties
+        self._apply_configured_properties()
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -129,14 +87,12 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         the connector was stopped. Any number may be sent at a time (`asyncio.gather`). When the
         wait is cancelled the message may have been sent, or be sent still.
         """
-        vhost, threaded = vhost or self.vhost, self._threaded
-        destination, encode = threaded.sending(exchange, queue, exchange_type, expiration)
+        outgoing = self._mq_core.sending.outgoing(exchange, queue, exchange_type, expiration)
+        destination = outgoing.destination
         with tracing.publishing(destination.exchange, destination.queue):
-            message = encode(request_data)
-            if vhost not in self._prepared:
-                await self._prepare(vhost)
-            sender = self._lifecycle.binding().sender(threaded.connections_to(vhost))
-            timeout = threaded.settings.publish_timeout
+            message = outgoing.encode(request_data)
+            sender = await self._mq_lifecycle.sender(vhost)
+            timeout = self.settings.publish_timeout
             return await sender.send_and_wait(destination, message, timeout=timeout)
 
     async def publish_message(
@@ -174,45 +130,45 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
 
     # -- consuming -----------------------------------------------------------------------------
 
-    @takes_arguments_of(MQConnector.register_consumer)
-    def register_consumer(self, *args: Any, **kwargs: Any) -> None:
-        """Register a consumer of a queue; nothing is opened before `run` or `run_consumers`.
-
-        The arguments are those of `MQConnector.register_consumer`, but ``callback`` is a coroutine
-        function, that takes ``(channel, method, properties, body)`` or one aio-pika message, and
-        ``on_error`` a function or a coroutine function, called on the loop. As many callbacks run
-        at a time as ``concurrency`` says, by default as many as the broker sends ahead.
-
-        Raises:
-            TypeError: the callback is no coroutine function: an ordinary function would hold up the
-                loop, or run on another thread. Or ``on_error`` yields.
-            ValueError: a consumer of that name is running; stop it first.
-        """
-        self._threaded.register(MQConnector.register_consumer, args, kwargs)
-
-    @takes_arguments_of(MQConnector.register_subscriber)
-    def register_subscriber(self, *args: Any, **kwargs: Any) -> None:
-        """Register a subscriber: what is published to a fanout exchange reaches each of them.
-
-        The arguments are those of `MQConnector.register_subscriber`, with ``callback`` and
-        ``on_error`` as for `register_consumer`; raises as that.
-        """
-        self._threaded.register(MQConnector.register_subscriber, args, kwargs)
+    def _mq_register(
+        self,
+        name: str,
+        vhost: str,
+        callback: Callable[..., Any],
+        on_error: Callable[..., Any] | None,
+        **options: Any,
+    ) -> None:
+        if not is_coroutine_function(callback):
+            raise TypeError(
+                f"consumer {name!r}: {name_of(callback)} is no coroutine function; write `async "
+                "def`, or use an MQConnector, which runs functions on threads"
+            )
+        consumer = self.consumers.get(name)
+        if consumer is not None and consumer.is_alive() and not options["skip_on_existing"]:
+            raise ValueError(
+                f"consumer {name!r} is running: await stop_consumers([{name!r}]) before another of "
+                "that name is registered"
+            )
+        on_error = _on_the_loop(name, on_error)
+        super()._mq_register(name, vhost, callback, on_error, **options)
 
     async def run_consumers(self, names: Iterable[str] | None = None) -> None:
         """Start consumers; see `MQConnector.run_consumers`."""
-        start = partial(self._threaded.run_consumers, tuple(names or ()))
-        await self._lifecycle.call(start, START_TIMEOUT, "starting consumers")
+        start = partial(self._mq_core.consumers.run, tuple(names or ()), daemon=True)
+        await self._mq_lifecycle.call(start, START_TIMEOUT, "starting consumers")
 
     async def stop_consumers(self, names: Iterable[str] | None = None) -> None:
         """Stop consumers and wait for them; see `MQConnector.stop_consumers`."""
-        stop = partial(self._threaded.stop_consumers, tuple(names or ()))
-        await self._lifecycle.call(stop, self._threaded.stop_budget + GRACE, "stopping consumers")
+        consumers = self._mq_core.consumers
+        stop, budget = partial(consumers.stop, tuple(names or ())), consumers.stop_timeout
+        await self._mq_lifecycle.call(stop, budget + GRACE, "stopping consumers")
 
     async def restart_consumer(self, name: str) -> None:
         """Stop a consumer and start it anew; see `MQConnector.restart_consumer`."""
-        restart, budget = partial(self._threaded.restart_consumer, name), self._threaded.stop_budget
-        await self._lifecycle.call(restart, budget + START_TIMEOUT, f"restarting consumer {name!r}")
+        consumers = self._mq_core.consumers
+        restart, budget = partial(consumers.restart, name), consumers.stop_timeout
+        what = f"restarting consumer {name!r}"
+        await self._mq_lifecycle.call(restart, budget + START_TIMEOUT, what)
 
     # -- running and stopping ------------------------------------------------------------------
 
@@ -238,20 +194,20 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         async def start() -> None:
             await (self.pre_run(**kwargs) or DONE)
             register_handlers(self)
-            begin = partial(self._threaded.begin, names if run_consumers else None)
-            await self._lifecycle.call(begin, START_TIMEOUT, "starting consumers")
+            await self._mq_lifecycle.start(names if run_consumers else None)
             if run_sync:
-                self._lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
+                self._mq_lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
             if run_observer is None or run_observer:
-                self._lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
+                self._mq_lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
             await (self.post_run(**kwargs) or DONE)
 
-        self._serve_configured_health()
-        await self._lifecycle.run(timeout, start)
+        self._mq_serve_configured()
+        await self._mq_lifecycle.run(timeout, start)
 
     async def _observe(self) -> None:
-        observe, budget = self._threaded.observe_consumers, self._threaded.stop_budget
-        await self._lifecycle.call(observe, budget + START_TIMEOUT, "looking after consumers")
+        consumers = self._mq_core.consumers
+        observe, budget = partial(consumers.observe, consumers.restart), consumers.stop_timeout
+        await self._mq_lifecycle.call(observe, budget + START_TIMEOUT, "looking after consumers")
 
     def pre_run(self, **kwargs: Any) -> Awaitable[None] | None:
         """Do what comes before the consumers start; may be a coroutine function in a subclass."""
@@ -271,8 +227,8 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
         one has started, it returns at once; the rest happens when the callback has returned. A
         connector whose loop was closed without a stop is stopped on whatever loop awaits this.
         """
-        await self._lifecycle.stop()
-        self._end_configured_health()
+        await self._mq_lifecycle.stop()
+        self._mq_core.close_endpoint()
 
     async def __aenter__(self: Self) -> Self:
         """Run the connector; raises as `run`."""
@@ -302,13 +258,32 @@ class AsyncMQConnector(AskingConnector, ServesHealth):
             try:
                 # a signal may come while it starts
                 if await unless(signals.first, self.run(**kwargs)):
-                    await unless(signals.first, self._lifecycle.wait_for_end())
+                    await unless(signals.first, self._mq_lifecycle.wait_for_end())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)
             finally:
-                hurrying = asyncio.create_task(self._lifecycle.hurry_after(signals.second))
+                hurrying = asyncio.create_task(self._mq_lifecycle.hurry_after(signals.second))
                 try:
                     await self.stop()
                 finally:
                     hurrying.cancel()
                     await asyncio.wait((hurrying,))
+
+
+def _on_the_loop(name: str, on_error: Callable[..., object] | None) -> Any:
+    """Make a coroutine function of an error handler, which is called on the loop then."""
+    if on_error is None or is_coroutine_function(on_error):
+        return on_error
+    if inspect.isgeneratorfunction(on_error) or inspect.isasyncgenfunction(on_error):
+        raise TypeError(
+            f"consumer {name!r}: on_error {name_of(on_error)} yields, so calling it does nothing; "
+            "it is a function or a coroutine function"
+        )
+
+    @functools.wraps(on_error)
+    async def on_error_on_the_loop(thread: Any, error: BaseException) -> None:
+        result = on_error(thread, error)
+        if inspect.isawaitable(result):
+            await result
+
+    return on_error_on_the_loop

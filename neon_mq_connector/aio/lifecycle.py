@@ -1,4 +1,4 @@
-"""Running and stopping a connector on the loop that uses it."""
+"""A connector on the loop that uses it: what it has there, running and stopping."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from neon_mq_connector.aio.binding import Binding
-from neon_mq_connector.aio.threaded import ThreadedConnector
+from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.aio.outbox import AsyncSender
+from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.errors import (
     AuthenticationError,
     BrokerUnreachableError,
@@ -19,6 +21,9 @@ from neon_mq_connector.errors import (
     StoppedError,
     WaitTimeoutError,
 )
+from neon_mq_connector.link import outage_of
+from neon_mq_connector.service.configured import ConfiguredService, server_parameters
+from neon_mq_connector.service.core import Core
 
 T = TypeVar("T")
 
@@ -30,6 +35,8 @@ GRACE = 5.0
 START_TIMEOUT = 20.0
 #: What callbacks get that are cancelled because of a second signal, in seconds.
 _HURRY = 2.0
+#: How long it may take to read what connections to a virtual host need, in seconds.
+_PREPARING = 15.0
 
 
 class Phase(enum.Enum):
@@ -42,24 +49,35 @@ class Phase(enum.Enum):
 
 
 class Lifecycle:
-    """Run and stop a threaded connector from coroutines of the loop that uses it.
+    """Run and stop a connector from coroutines of the loop that uses it.
 
     The binding to that loop begins with the first use and ends with a stop; its loop owns all that
-    is here.
+    is here. Consumers are registered before any loop runs: so what stands for the loop is there
+    from the beginning, and is bound later.
 
     Args:
-        threaded: the connector.
-        name: what to call it in messages.
+        service: the connector.
+
+    Attributes:
+        core: its parts.
     """
 
-    def __init__(self, threaded: ThreadedConnector, name: Callable[[], str]) -> None:
-        self._threaded = threaded
-        self._name = name
+    def __init__(self, service: ConfiguredService) -> None:
+        self._service = service
+        self.core = Core(service, self._current_loop)
+        self._loop = CoroutineLoop()
         self._phase = Phase.OPEN
         self._binding: Binding | None = None
+        self._prepared: set[str] = set()
         self._repeated: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
+
+    def _current_loop(self) -> CoroutineLoop:
+        """Return the loop of coroutines; when the connector was stopped, that of the next run."""
+        if self._loop.has_ended:
+            self._loop = CoroutineLoop()
+        return self._loop
 
     def binding(self) -> Binding:
         """Return what the connector has on the running loop.
@@ -74,15 +92,37 @@ class Lifecycle:
                 return binding
             if not binding.loop.has_ended:
                 raise RuntimeError(
-                    f"{self._name()} belongs to another asyncio loop until it is stopped"
+                    f"{self._service!r} belongs to another asyncio loop until it is stopped"
                 )
-        service = self._threaded.service_name
+        service = self._service.service_name
         if self._phase is Phase.STOPPED:
             raise StoppedError(f"service {service!r} was stopped, or could not be started")
-        loop = self._threaded.current_loop()
+        loop = self._current_loop()
         loop.bind(running)
         binding = self._binding = Binding(service, loop)
         return binding
+
+    async def sender(self, vhost: str) -> AsyncSender:
+        """Return what sends to a virtual host; by default to the service's own."""
+        vhost = await self._prepare(vhost)
+        return self.binding().sender(self.core.hosts.connections(vhost))
+
+    async def requests(self, vhost: str) -> AsyncRequests:
+        """Return what asks in a virtual host; by default in the service's own."""
+        vhost = await self._prepare(vhost)
+        return self.binding().requests(self.core.clients.client(vhost))
+
+    async def _prepare(self, vhost: str) -> str:
+        """Read on a thread what connections to a virtual host need: settings and certificates."""
+        vhost = vhost or self._service.vhost
+        if vhost not in self._prepared:
+            await self.binding().calls.run(
+                partial(self._service.get_connection_params, vhost),
+                timeout=_PREPARING,
+                what=f"preparing connections to virtual host {vhost!r}",
+            )
+            self._prepared.add(vhost)
+        return vhost
 
     async def call(self, function: Callable[[], T], timeout: float, what: str) -> T:
         """Make a call that waits for the broker or for consumers, on a thread."""
@@ -95,8 +135,8 @@ class Lifecycle:
         stopping = self._stopping_here()
         if stopping is not None:
             await asyncio.wait((stopping,))
-        if self._threaded.started or self._phase is Phase.STARTING:
-            raise RuntimeError(f"{self._name()} runs already")
+        if self.core.started or self._phase is Phase.STARTING:
+            raise RuntimeError(f"{self._service!r} runs already")
         self._phase = Phase.OPEN
         self.binding()
         self._phase = Phase.STARTING
@@ -110,12 +150,28 @@ class Lifecycle:
             self._phase = Phase.OPEN
 
     async def _reach_broker(self, timeout: float) -> None:
-        reach, service = partial(self._threaded.reach_broker, timeout), self._threaded.service_name
+        reach, service = partial(self.core.reach_broker, timeout), self._service.service_name
         problem = await self.call(reach, timeout + GRACE, "waiting for the broker")
         if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
             raise problem
         if problem is not None:  # a service may use other virtual hosts than its own
             LOG.error("service %r: %s", service, problem)
+
+    async def start(self, names: tuple[str, ...] | None) -> None:
+        """Begin to run, and start consumers.
+
+        Args:
+            names: which; empty for all, None for none.
+        """
+        core = self.core
+
+        def start() -> None:
+            if core.begin(core) and names is not None:
+                core.consumers.run(names, daemon=True)
+                if core.stop_waiting.is_set():
+                    core.stop()  # once more, for what has started after the first
+
+        await self.call(start, START_TIMEOUT, "starting consumers")
 
     def repeat(
         self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]
@@ -126,14 +182,15 @@ class Lifecycle:
             while True:
                 await asyncio.sleep(period())
                 try:
-                    with self._threaded.outage.seen_by((name, id(self))):
+                    outage = outage_of(server_parameters(self._service, self._service.vhost))
+                    with outage.seen_by((name, id(self))):
                         await call()
                 except MQError as error:
-                    LOG.warning("%s: %s: %s", self._name(), name, error)
+                    LOG.warning("%r: %s: %s", self._service, name, error)
                 except Exception:
-                    LOG.exception("%s: %s failed", self._name(), name)
+                    LOG.exception("%r: %s failed", self._service, name)
 
-        self._repeated.append(asyncio.create_task(repeat(), name=f"{name} {self._name()}"))
+        self._repeated.append(asyncio.create_task(repeat(), name=f"{name} {self._service!r}"))
 
     async def wait_for_end(self) -> None:
         """Wait until it is stopped.
@@ -141,10 +198,10 @@ class Lifecycle:
         Raises:
             AuthenticationError, VhostAccessError: the broker refuses the service or a consumer.
         """
-        refusal = self._threaded.refusal()
+        refusal = self.core.refusal()
         if refusal is not None:
             raise refusal
-        if self._threaded.started:
+        if self.core.started:
             self._ended = asyncio.Event()
             await self._ended.wait()
 
@@ -154,12 +211,12 @@ class Lifecycle:
         """Stop it; see `AsyncMQConnector.stop`."""
         stopping = self._stopping_here()
         if stopping is None:
-            if self._binding is None and not self._threaded.started:
+            if self._binding is None and not self.core.started:
                 self._phase = Phase.STOPPED
                 return
             binding = self.binding()
             stopping = self._stopping = asyncio.create_task(
-                self._shut_down(binding), name=f"stop {self._name()}"
+                self._shut_down(binding), name=f"stop {self._service!r}"
             )
         if self._is_called_back():
             return
@@ -179,8 +236,8 @@ class Lifecycle:
         return stopping
 
     async def _shut_down(self, binding: Binding) -> None:
-        threaded, what = self._threaded, f"service {self._threaded.service_name!r}"
-        deadline = time.monotonic() + threaded.stop_budget
+        core, what = self.core, f"service {self._service.service_name!r}"
+        deadline = time.monotonic() + core.consumers.stop_timeout
         # the loop that the connector ran on may be closed: its tasks have ended with it
         repeated = [task for task in self._repeated if task.get_loop() is binding.loop.loop]
         self._repeated = []
@@ -190,8 +247,8 @@ class Lifecycle:
             if repeated:
                 await asyncio.wait(repeated, timeout=1.0)
             await binding.lifecycle.run(
-                threaded.stop,
-                timeout=threaded.stop_budget + GRACE,
+                core.stop,
+                timeout=core.consumers.stop_timeout + GRACE,
                 what=f"stopping {what}",
                 in_any_case=True,
             )
@@ -210,17 +267,15 @@ class Lifecycle:
 
     def _is_called_back(self) -> bool:
         """Whether it is a callback of this connector that asks, which a stop has to wait for."""
-        return any(
-            consumer.consumer.dispatcher.runner.is_within()
-            for consumer in list(self._threaded.consumers.values())
-            if consumer.ident is not None
-        )
+        threads: list[Any] = list(self.core.consumers.registry.threads.values())
+        started = [each for each in threads if each.ident is not None]
+        return any(each.consumer.dispatcher.runner.is_within() for each in started)
 
     async def hurry_after(self, signal: asyncio.Event) -> None:
         """Cancel the callbacks that run after a second signal."""
         await signal.wait()
-        LOG.warning("%s: a second signal, callbacks are cancelled", self._name())
-        consumers = list(self._threaded.consumers.values())
+        LOG.warning("%r: a second signal, callbacks are cancelled", self._service)
+        consumers = list(self.core.consumers.registry.threads.values())
         await asyncio.gather(
             *(
                 self.call(partial(each.join, _HURRY), _HURRY + GRACE, each.name)

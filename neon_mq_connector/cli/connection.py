@@ -10,6 +10,7 @@ import pika
 
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.operations.queues import QueueReader, find_queue, open_control
+from neon_mq_connector.service.configured import server_parameters
 from neon_mq_connector.topology import QueueStatus
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Connection:
 
     def parameters(self) -> list[pika.ConnectionParameters]:
         """Return pika's parameters, one entry per server."""
-        return self.connector()._all_parameters(self.vhost)
+        return server_parameters(self.connector(), self.vhost)
 
     def queue_reader(self, management: str | None) -> QueueReader:
         """Return a reader of queues, which is to be entered.

@@ -54,12 +54,11 @@ def command(
         if each is not None:
             add_service(graph, service)
     if with_broker or not where:
-        threaded: Any = getattr(service, "_threaded", service)
-        parameters = threaded.get_connection_params(vhost)
+        parameters = service.get_connection_params(vhost)
         check([parameters])  # what is wrong with password or virtual host is better told by AMQP
         add_broker(
             graph,
-            ManagementAPI.of(parameters, management or threaded.settings.management_url),
+            ManagementAPI.of(parameters, management or service.settings.management_url),
             vhost,
         )
     writers = {"mermaid": to_mermaid, "dot": to_dot, "svg": to_svg}

@@ -93,9 +93,9 @@ def command(
     if health_fd is not None:
         metrics.enable()
         sock = socket.socket(fileno=health_fd)
-        service._mq_health_server = HealthServer(lambda: (status_of(service),), sock=sock)
+        service._mq_core.endpoint = HealthServer(lambda: (status_of(service),), sock=sock)
     else:  # it is closed when the service stops
-        service._mq_health_server = _serve_health(
+        service._mq_core.endpoint = _serve_health(
             service.serve_health, service.settings, health_host, health_port
         )
     if not isinstance(service, MQConnector):

@@ -10,9 +10,9 @@ import pika
 import pika.exceptions as pika_errors
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import AuthenticationError, MQError, VhostAccessError
+from neon_mq_connector.faces.observing import ShowsHealth
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.operations.findings import Finding, Level, error, ok, skipped, warning
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
@@ -20,6 +20,7 @@ from neon_mq_connector.operations.queues import open_control
 from neon_mq_connector.operations.reaching import check_server
 from neon_mq_connector.operations.service_queues import check_queues
 from neon_mq_connector.operations.trying import Trial
+from neon_mq_connector.service.configured import server_parameters
 from neon_mq_connector.threads.quiet import quiet_pika
 
 _CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked")
@@ -31,7 +32,7 @@ _CLOCK_DIFFERENCE = 5.0
 
 
 def diagnose(
-    connector: Any,
+    connector: ShowsHealth,
     *,
     vhost: str | None = None,
     management: ManagementAPI | str | None = None,
@@ -59,16 +60,16 @@ def diagnose(
         TypeError, ValueError: a handler cannot work, as it is declared.
     """
     register_handlers(connector)
-    service: MQConnector = getattr(connector, "_threaded", connector)
     with quiet_pika():
-        return list(_findings(service, vhost or service.vhost, management, timeout))
+        return list(_findings(connector, vhost or connector.vhost, management, timeout))
 
 
 def _findings(
-    service: MQConnector, vhost: str, management: ManagementAPI | str | None, timeout: float
+    service: ShowsHealth, vhost: str, management: ManagementAPI | str | None, timeout: float
 ) -> Iterator[Finding]:
     name = f"neon-mq doctor {new_id()[:12]}"
-    servers = service._all_parameters(
+    servers = server_parameters(
+        service,
         vhost,
         client_properties={"connection_name": name},
         socket_timeout=timeout,

@@ -57,9 +57,9 @@ class ConfiguredService:
         self._use(config)
 
     def _use(self, config: Mapping[str, Any] | None) -> None:
-        self._source = source_of(config)
-        self._config = dict(self._source.section)
-        self._settings: MQSettings | None = None
+        self._mq_source = source_of(config)
+        self._config = dict(self._mq_source.section)
+        self._mq_settings: MQSettings | None = None
 
     @property
     def settings(self) -> MQSettings:
@@ -68,13 +68,13 @@ class ConfiguredService:
         Raises:
             ConfigurationError: a value cannot be used; the message names key and source.
         """
-        if self._settings is None:
+        if self._mq_settings is None:
             from neon_mq_connector.config import MQSettings
 
-            section, source = self._config, self._source
+            section, source = self._config, self._mq_source
             found = {SECTION: section} if source.prefix else section
-            self._settings = MQSettings.from_config(found, source=source.name)
-        return self._settings
+            self._mq_settings = MQSettings.from_config(found, source=source.name)
+        return self._mq_settings
 
     @staticmethod
     def init_config(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -143,13 +143,14 @@ class ConfiguredService:
     def vhost(self) -> str:
         """The service's virtual host, with its prefix, and in testing mode that one before it.
 
-        Where the service sets none, that of ``NEON_MQ_URL``; as it is if there is no prefix.
+        Where the service sets none, that of ``NEON_MQ_URL``; as it is if there is no prefix. A
+        value that has the prefixes does not get them again.
         """
-        if not self._vhost and self._source.vhost and not self.vhost_prefix:
-            vhost = self._source.vhost
-        else:
-            vhost = with_prefix(self._vhost or self._source.vhost, self.vhost_prefix)
-        return with_prefix(vhost, self.testing_prefix) if self.testing_mode else vhost
+        vhost, prefix = self._vhost or self._mq_source.vhost, self.vhost_prefix
+        testing = self.testing_prefix if self.testing_mode else ""
+        if vhost and vhost == self._mq_source.vhost and not prefix and not testing:
+            return vhost
+        return with_prefixes(vhost, prefix, testing)
 
     @vhost.setter
     def vhost(self, vhost: str) -> None:
@@ -189,20 +190,6 @@ class ConfiguredService:
             options["credentials"] = self.mq_credentials
         return pika.ConnectionParameters(virtual_host=vhost, **options)
 
-    def _all_parameters(self, vhost: str, **kwargs: Any) -> list[pika.ConnectionParameters]:
-        """Return the parameters of each server of the cluster."""
-        first = self.get_connection_params(vhost, **kwargs)
-        every = [first]
-        if "host" in kwargs or "port" in kwargs:
-            return every
-        for endpoint in self.settings.endpoints[1:]:
-            other = copy.copy(first)
-            other.host, other.port = endpoint.host, endpoint.port
-            if first.ssl_options is not None and not self.settings.tls.server_hostname:
-                other.ssl_options = pika.SSLOptions(first.ssl_options.context, endpoint.host)
-            every.append(other)
-        return every
-
     @staticmethod
     def create_unique_id() -> str:
         """Return an id of 32 hexadecimal digits that nothing else has."""
@@ -214,15 +201,42 @@ class ConfiguredService:
         default_error_handler(thread, exception)
 
 
+def server_parameters(
+    service: ConfiguredService, vhost: str, **kwargs: Any
+) -> list[pika.ConnectionParameters]:
+    """Return the parameters of each server of the cluster, for a virtual host.
+
+    Arguments and errors are those of `ConfiguredService.get_connection_params`.
+    """
+    first = service.get_connection_params(vhost, **kwargs)
+    every = [first]
+    if "host" in kwargs or "port" in kwargs:
+        return every
+    for endpoint in service.settings.endpoints[1:]:
+        other = copy.copy(first)
+        other.host, other.port = endpoint.host, endpoint.port
+        if first.ssl_options is not None and not service.settings.tls.server_hostname:
+            other.ssl_options = pika.SSLOptions(first.ssl_options.context, endpoint.host)
+        every.append(other)
+    return every
+
+
 @functools.lru_cache(maxsize=256)
-def with_prefix(vhost: str, prefix: str) -> str:
-    """Put a prefix before the name of a virtual host.
+def with_prefixes(vhost: str, prefix: str, testing: str) -> str:
+    """Put the prefixes of a service and of testing mode before the name of a virtual host.
 
     Returns:
-        ``/<prefix>_<name>``; a prefix that is there already is not added again, a trailing ``_`` is
-        dropped, a leading ``/`` added.
+        ``/<testing>_<prefix>_<name>``; a prefix that is there already is not added again, a
+        trailing ``_`` is dropped, a leading ``/`` added.
     """
-    name = vhost.lstrip("/") if vhost else ""
-    if prefix and name != prefix and not name.startswith(f"{prefix}_"):
-        name = f"{prefix}_{name}"
+    name = vhost.lstrip("/")
+    if testing and not _has_prefix(name, prefix):  # the outer one may be there alone
+        name = f"{name}_".removeprefix(f"{testing}_").removesuffix("_")
+    for each in (prefix, testing):
+        if not _has_prefix(name, each):
+            name = f"{each}_{name}"
     return f"/{name.removesuffix('_')}"
+
+
+def _has_prefix(name: str, prefix: str) -> bool:
+    return not prefix or name == prefix or name.startswith(f"{prefix}_")

@@ -1,37 +1,18 @@
-"""A service that consumes: what is registered, and what of it runs."""
+"""The consumers of a service at work: registered, run, looked after, stopped."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pika.exchange_type import ExchangeType
-
-from neon_mq_connector.config.values import env_flag
-from neon_mq_connector.consumers import (
-    BaseConsumerThread,
-    ConsumerThread,
-    Retry,
-    SelectConsumerThread,
-)
-from neon_mq_connector.consumers.consumer_thread import own_queue, type_name
-from neon_mq_connector.consumers.registration import (
-    AckMode,
-    ErrorCallback,
-    MessageCallback,
-    MessageCoroutine,
-    Registration,
-    bounded_name,
-    dead_queue_name,
-)
-from neon_mq_connector.envelope import new_id
+from neon_mq_connector.consumers import BaseConsumerThread, Retry
+from neon_mq_connector.consumers.registration import ErrorCallback, Registration
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.handlers.context import Middleware
-from neon_mq_connector.service.asking import AskingService
+from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.engines import (
-    choose_ack_mode,
     choose_concurrency,
     choose_engine,
     default_retry,
@@ -39,8 +20,9 @@ from neon_mq_connector.service.engines import (
 )
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
+from neon_mq_connector.service.virtual_hosts import VirtualHosts
+from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.topology import Exchange, Queue
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.loops import CoroutineLoop
@@ -51,219 +33,76 @@ LOG = logging.getLogger("neon_mq_connector.service")
 _START_TIMEOUT = 10.0
 
 
-class ConsumingService(AskingService):
-    """Register, start, stop and look after consumers."""
+class Ending(NamedTuple):
+    """What a stop has to wait for."""
 
-    #: Whether functions are served by a `SelectConsumerThread` where a registration does not say,
-    #: and the environment variable ``MQ_ASYNC_CONSUMERS`` is not set.
-    async_consumers_enabled: bool = False
-    #: What is called with the `Context` of each message of a handler; makes a context manager.
-    middleware: Sequence[Middleware] = ()
+    threads: list[BaseConsumerThread]
+    watch: LivenessWatch | None
+    loop: CoroutineLoop | None
 
-    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(config, service_name)
-        self._registry = ConsumerRegistry()
-        self.consumers: dict[str, Any] = self._registry.threads
-        self.consumer_properties: dict[str, dict[str, Any]] = self._registry.properties
-        self._mq_running = False
-        self._mq_stops = 0
-        self._mq_watch: LivenessWatch | None = None
-        self._mq_loop: CoroutineLoop | None = None
+
+class Consumers:
+    """Register, run and stop the consumers of one service.
+
+    `_lock` owns the watch, the loop, and how often all were stopped.
+
+    Args:
+        service: has the configuration.
+        hosts: has the connections.
+        callers_loop: returns the loop that coroutines run on; by default it is on a thread of its
+            own, which starts with the first of them.
+
+    Attributes:
+        registry: the consumers by name.
+        watch: looks after them while they run.
+    """
+
+    def __init__(
+        self,
+        service: ConfiguredService,
+        hosts: VirtualHosts,
+        callers_loop: Callable[[], CoroutineLoop] | None,
+    ) -> None:
+        self.registry = ConsumerRegistry()
+        self.watch: LivenessWatch | None = None
+        self._service = service
+        self._hosts = hosts
+        self._coroutine_loop = callers_loop or self._own_loop
+        self._lock = threading.RLock()
+        self._loop: CoroutineLoop | None = None
+        self._stops = 0
 
     @property
-    def consumer_thread_cls(self) -> type[BaseConsumerThread]:
-        """The class of consumers of functions that are registered without saying which."""
-        enabled = env_flag("MQ_ASYNC_CONSUMERS", self.async_consumers_enabled)
-        return SelectConsumerThread if enabled else ConsumerThread
+    def stop_timeout(self) -> float:
+        """How long a stop may take, in seconds."""
+        try:
+            return self._service.settings.stop_timeout
+        except ConfigurationError:
+            return _START_TIMEOUT
 
-    def register_consumer(
+    def register(
         self,
         name: str,
         vhost: str,
-        queue: str,
-        callback: MessageCallback | MessageCoroutine,
-        on_error: ErrorCallback | None = None,
-        auto_ack: bool = True,
-        queue_reset: bool = False,
-        exchange: str | None = None,
-        exchange_type: str | ExchangeType | None = None,
-        exchange_reset: bool = False,
-        queue_exclusive: bool = False,
-        skip_on_existing: bool = False,
-        restart_attempts: int = -1,
-        async_consumer: bool | None = None,
-        *,
-        ack: AckMode | str | None = None,
-        prefetch_count: int | None = None,
-        concurrency: int | None = None,
-        retry: Retry | None = None,
-        durable: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        routing_keys: Sequence[str] = (),
-        priority: int | None = None,
-        on_park_failure: Literal["pause", "reject"] = "pause",
-        dedicated_connection: bool = False,
-    ) -> None:
-        """Register a consumer of a queue; nothing is opened before `run` or `run_consumers`.
-
-        Args:
-            name: the name under which it is kept; one of the same name is stopped and replaced.
-            vhost: the virtual host, as it is; usually `vhost`.
-            queue: the queue, declared if it is missing and used as it is if it exists; empty has
-                the broker name one, which is then this consumer's alone.
-            callback: called with ``(channel, method, properties, body)`` for each message. It may
-                be a coroutine function (`async def`), which takes these four, or one aio-pika
-                message.
-            on_error: called with the consumer's thread and an exception: once per outage, and for
-                each callback that raised. Logs by default. It may be a coroutine function where the
-                callback is one.
-            auto_ack: acknowledge a message when its callback starts; otherwise the callback does.
-            queue_reset: delete the queue before the first attach.
-            exchange: declare this exchange and bind the queue to it.
-            exchange_type: the type of the exchange (direct).
-            exchange_reset: delete the exchange before the first attach.
-            queue_exclusive: only this consumer's connection may use the queue.
-            skip_on_existing: leave one of the same name alone.
-            restart_attempts: how many attempts to attach again may fail while the broker answers,
-                and how often `observe_consumers` restarts it; -1 for any number.
-            async_consumer: for a callback that is a function: whether a `SelectConsumerThread`
-                consumes, which has hooks for its connection. By default the environment variable
-                ``MQ_ASYNC_CONSUMERS`` says so, or `async_consumers_enabled`. A coroutine function
-                is always served by an `AsyncConsumer`.
-            ack: instead of ``auto_ack``: ``"on_receipt"``, ``"on_success"`` or ``"manual"``.
-            prefetch_count: how many messages the broker sends ahead (the setting of that name, 50).
-            concurrency: how many callbacks may run side by side. By default that is 1 for a
-                function; for a coroutine function it is the prefetch count, as users of asyncio
-                expect it: with 1 its messages are handled one after another.
-            retry: what becomes of a message whose callback raises (3 attempts, then parked in
-                ``<queue>.dead``); it takes effect where messages are not acknowledged on receipt.
-            durable: declare the queue durable.
-            arguments: arguments of the queue, such as ``{"x-queue-type": "quorum"}``.
-            routing_keys: bind with these; the queue's own name by default.
-            priority: of this consumer over others of the queue.
-            on_park_failure: what to do with a message that can neither be handled nor parked:
-                ``"pause"`` keeps it and reports the consumer as failed until parking works again,
-                ``"reject"`` has the broker drop it, or dead-letter it, as it does too where
-                ``arguments`` name a dead-letter exchange.
-            dedicated_connection: do not share the connection that consumes.
-
-        Raises:
-            TypeError: the callback is a coroutine function that takes neither four arguments nor
-                one, or its ``on_error`` is one and the callback is not. Or it cannot be called, a
-                name is no text, or ``retry`` is no `Retry`.
-            ValueError: a name is too long for AMQP, or a number out of its bounds.
-            ImportError: it takes an aio-pika message, and the extra ``aio`` is not installed.
-            ConfigurationError: there are no credentials for the service.
-        """
-        if on_park_failure not in ("pause", "reject"):
-            raise ValueError(f"on_park_failure={on_park_failure!r} is neither 'pause' nor 'reject'")
-        ours_alone = not queue and not queue_exclusive
-        described = (
-            own_queue("", self.settings.subscriber_queue_expires)
-            if ours_alone
-            else Queue(queue, durable, queue_exclusive, arguments=arguments or {})
-        )
-        self._register(
-            name,
-            vhost,
-            callback,
-            on_error,
-            ack=choose_ack_mode(ack, auto_ack),
-            prefetch_count=prefetch_count,
-            concurrency=concurrency,
-            retry=retry,
-            async_consumer=async_consumer,
-            skip_on_existing=skip_on_existing,
-            dedicated_connection=dedicated_connection,
-            queue=described,
-            exchange=Exchange(exchange, type_name(exchange_type)) if exchange else None,
-            routing_keys=tuple(routing_keys),
-            queue_reset=queue_reset,
-            exchange_reset=exchange_reset,
-            consumer_arguments={} if priority is None else {"x-priority": priority},
-            delete_on_stop=ours_alone,
-            dead_queue=dead_queue_name(queue) if queue and not queue_exclusive else None,
-            restart_attempts=restart_attempts,
-            reject_when_unparkable=on_park_failure == "reject"
-            or "x-dead-letter-exchange" in described.arguments,
-        )
-
-    def register_subscriber(
-        self,
-        name: str,
-        vhost: str,
-        callback: MessageCallback | MessageCoroutine,
-        on_error: ErrorCallback | None = None,
-        exchange: str | None = None,
-        exchange_reset: bool = False,
-        auto_ack: bool = True,
-        skip_on_existing: bool = False,
-        restart_attempts: int = -1,
-        async_consumer: bool | None = None,
-        *,
-        ack: AckMode | str | None = None,
-        prefetch_count: int | None = None,
-        concurrency: int | None = None,
-        retry: Retry | None = None,
-        dedicated_connection: bool = False,
-    ) -> None:
-        """Register a subscriber: what is published to a fanout exchange reaches each of them.
-
-        Its queue is its own: it survives an outage of 5 minutes, and goes when the subscriber
-        stops.
-
-        Args:
-            name: the name under which it is kept. This argument, and those that are not named
-                here, are as for `register_consumer`.
-            exchange: the exchange to subscribe to.
-            retry: what becomes of a message whose callback raises; it is parked in
-                ``<service>.<exchange>.dead``.
-
-        Raises:
-            Exception: as `register_consumer`.
-        """
-        source = exchange or ""
-        subscription = f"{self.service_name}.{source or name}"
-        self._register(
-            name,
-            vhost,
-            callback,
-            on_error,
-            ack=choose_ack_mode(ack, auto_ack),
-            prefetch_count=prefetch_count,
-            concurrency=concurrency,
-            retry=retry,
-            async_consumer=async_consumer,
-            skip_on_existing=skip_on_existing,
-            dedicated_connection=dedicated_connection,
-            queue=own_queue(
-                bounded_name(subscription, f".{new_id()[:12]}"),
-                self.settings.subscriber_queue_expires,
-            ),
-            exchange=Exchange(source, "fanout") if source else None,
-            exchange_reset=exchange_reset,
-            delete_on_stop=True,
-            dead_queue=dead_queue_name(subscription),
-            restart_attempts=restart_attempts,
-        )
-
-    def _register(
-        self,
-        name: str,
-        vhost: str,
-        callback: MessageCallback | MessageCoroutine,
-        on_error: ErrorCallback | None,
+        callback: Callable[..., Any],
+        on_error: ErrorCallback,
         *,
         prefetch_count: int | None,
         concurrency: int | None,
         retry: Retry | None,
         async_consumer: bool | None,
+        default_class: type[BaseConsumerThread],
         skip_on_existing: bool,
         dedicated_connection: bool,
         **registered: Any,
     ) -> None:
-        """Register a consumer; ``registered`` are further fields of its `Registration`."""
-        settings = self.settings
+        """Register a consumer; see `MQConnector.register_consumer`.
+
+        Args:
+            default_class: the class of its thread where ``async_consumer`` does not say.
+            registered: further fields of its `Registration`.
+        """
+        settings = self._service.settings
         prefetch = prefetch_count or settings.prefetch_count
         registration = Registration(
             prefetch_count=prefetch,
@@ -274,14 +113,14 @@ class ConsumingService(AskingService):
             hide_error_messages=settings.hide_error_messages,
             **registered,
         )
-        if name in self.consumers and skip_on_existing:
+        if name in self.registry.threads and skip_on_existing:
             LOG.info("consumer %r is registered already and is left as it is", name)
             return
         properties: dict[str, Any] = {
             "name": name,
-            "connection_params": self.get_connection_params(vhost),
+            "connection_params": self._service.get_connection_params(vhost),
             "callback_func": callback,
-            "error_func": on_error or self.default_error_handler,
+            "error_func": on_error,
             **thread_arguments(registration),
         }
         thread_class = choose_engine(
@@ -289,15 +128,16 @@ class ConsumingService(AskingService):
             on_error,
             registration.queue.name,
             async_consumer=async_consumer,
-            default=self.consumer_thread_cls,
+            default=default_class,
         )
 
         def make_thread() -> BaseConsumerThread:
             options: dict[str, Any] = {}
             if thread_class.runs_coroutines:
                 options["loop"] = self._coroutine_loop()
-                options["stop_timeout"] = self.settings.stop_timeout
-            connect = self._open_connections if dedicated_connection else self._connections
+                options["stop_timeout"] = self.stop_timeout
+            hosts = self._hosts
+            connect = hosts.new_connections if dedicated_connection else hosts.connections
             return thread_class(
                 **properties,
                 **options,
@@ -306,7 +146,7 @@ class ConsumingService(AskingService):
                 owns_connections=dedicated_connection,
             )
 
-        self._registry.register(
+        self.registry.register(
             name,
             make_thread,
             {
@@ -318,78 +158,71 @@ class ConsumingService(AskingService):
             timeout=settings.stop_timeout,
         )
 
-    def _coroutine_loop(self) -> CoroutineLoop:
-        """Return the loop that coroutines run on; it starts with the first of them."""
+    def _own_loop(self) -> CoroutineLoop:
         from neon_mq_connector.aio.loops import LoopThread  # with asyncio, which takes a while
 
-        with self._mq_lock:
-            loop = self._mq_loop
+        with self._lock:
+            loop = self._loop
             if loop is None or loop.has_ended:
-                loop = self._mq_loop = LoopThread(f"mq-asyncio:{self.service_name}")
+                loop = self._loop = LoopThread(f"mq-asyncio:{self._service.service_name}")
             return loop
 
-    def run_consumers(self, names: Iterable[str] | None = None, daemon: bool = True) -> None:
-        """Start consumers and wait, for 10 s at most, until each consumes or is known not to.
-
-        Args:
-            names: which; None or empty for all. Those that run are left alone, unknown ones are
-                logged.
-            daemon: whether the process may end while they run.
-        """
-        stops = self._mq_stops
-        self._start_consumers(tuple(names or self.consumers), daemon=daemon)
-        with self._mq_lock:
-            if self._mq_watch is None and self._mq_stops == stops:
-                self._mq_watch = LivenessWatch(
-                    f"mq-watch:{self.service_name}", self.settings, self._registry.running
+    def run(self, names: tuple[str, ...], *, daemon: bool) -> None:
+        """Start consumers, all if none is named, and look after them; see `run_consumers`."""
+        stops = self._stops
+        self._start(names or tuple(self.registry.threads), daemon=daemon)
+        with self._lock:
+            if self.watch is None and self._stops == stops:
+                self.watch = LivenessWatch(
+                    f"mq-watch:{self._service.service_name}",
+                    self._service.settings,
+                    self.registry.running,
                 )
-                self._mq_watch.start()
+                self.watch.start()
 
-    def stop_consumers(self, names: Iterable[str] | None = None) -> None:
-        """Stop consumers and wait for them.
-
-        Args:
-            names: which; None or empty for all, which leaves the service unhealthy: it does nothing
-                any more.
-        """
-        chosen = tuple(names or ())
-        self._registry.stopped.update(chosen)
-        self._stop_and_wait(chosen or tuple(self.consumers))
-
-    def restart_consumer(self, name: str) -> None:
-        """Stop a consumer and start it anew.
-
-        Args:
-            name: the name it was registered under.
-
-        Raises:
-            KeyError: no consumer of that name is registered.
-        """
-        daemon = self.consumers[name].daemon
-        self._stop_and_wait((name,))
-        self._start_consumers((name,), daemon=daemon)
-
-    def _stop_and_wait(self, names: tuple[str, ...]) -> None:
-        threads = self._registry.request_stop(names)
-        wait_for_end(threads, time.monotonic() + self._stop_timeout())
-
-    def _start_consumers(self, names: tuple[str, ...], *, daemon: bool) -> None:
-        stops = self._mq_stops
-        self._registry.start(
+    def _start(self, names: tuple[str, ...], *, daemon: bool) -> None:
+        stops = self._stops
+        self.registry.start(
             names,
             daemon=daemon,
             timeout=_START_TIMEOUT,
-            is_cancelled=lambda: self._mq_stops != stops,
+            is_cancelled=lambda: self._stops != stops,
         )
 
-    def observe_consumers(self) -> None:
-        """Start anew the consumers that have ended without being stopped."""
-        for name in self._registry.ended():
-            with Guard("restarting consumer %r", name):
-                self.restart_consumer(name)
+    def stop(self, names: tuple[str, ...]) -> None:
+        """Stop consumers, all if none is named, and wait for them."""
+        self.registry.stopped.update(names)
+        self._stop_and_wait(names or tuple(self.registry.threads))
 
-    def _stop_timeout(self) -> float:
-        try:
-            return self.settings.stop_timeout
-        except ConfigurationError:
-            return _START_TIMEOUT
+    def restart(self, name: str) -> None:
+        """Stop a consumer and start it anew; see `MQConnector.restart_consumer`."""
+        daemon = self.registry.threads[name].daemon
+        self._stop_and_wait((name,))
+        self._start((name,), daemon=daemon)
+
+    def _stop_and_wait(self, names: tuple[str, ...]) -> None:
+        threads = self.registry.request_stop(names)
+        wait_for_end(threads, time.monotonic() + self.stop_timeout)
+
+    def observe(self, restart: Callable[[str], object]) -> None:
+        """Restart the consumers that have ended without being stopped."""
+        for name in self.registry.ended():
+            with Guard("restarting consumer %r", name):
+                restart(name)
+
+    def begin_stop(self) -> Ending:
+        """Ask everything to stop, and return what is to be waited for."""
+        with self._lock:
+            self._stops += 1
+            watch, self.watch = self.watch, None
+            loop, self._loop = self._loop, None
+        if watch is not None:
+            watch.stop()
+        return Ending(self.registry.request_stop(tuple(self.registry.threads)), watch, loop)
+
+    def after_fork_in_child(self) -> None:
+        """Make new threads, and drop what runs in the parent only."""
+        forking.keep(self.watch, self._loop, dict(self.registry.threads))
+        self._lock = threading.RLock()
+        self.watch = self._loop = None
+        self.registry.after_fork_in_child()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 
-from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing.embedded import EmbeddedBroker
 from neon_mq_connector.testing.polling import poll
@@ -86,18 +86,18 @@ class OwnVhost:
         one, and where it has no entry under ``users`` it is the user of this one.
         """
         own = self
-        make_parameters = MQConnector.get_connection_params
-        configured: Any = MQConnector.mq_credentials  # the property itself
+        make_parameters = ConfiguredService.get_connection_params
+        configured: Any = ConfiguredService.mq_credentials  # the property itself
 
         def get_connection_params(
-            connector: MQConnector, vhost: str, **kwargs: Any
+            connector: ConfiguredService, vhost: str, **kwargs: Any
         ) -> pika.ConnectionParameters:
             parameters = make_parameters(connector, vhost, **kwargs)
             if own._is_here(parameters.host, parameters.port):
                 parameters.virtual_host = own.name
             return parameters
 
-        def mq_credentials(connector: MQConnector) -> pika.PlainCredentials:
+        def mq_credentials(connector: ConfiguredService) -> pika.PlainCredentials:
             settings = connector.settings
             first = settings.endpoints[0]
             if connector.service_name in settings.users or not own._is_here(first.host, first.port):
@@ -105,8 +105,8 @@ class OwnVhost:
                 return credentials
             return pika.PlainCredentials(own.user, own.password)
 
-        monkeypatch.setattr(MQConnector, "get_connection_params", get_connection_params)
-        monkeypatch.setattr(MQConnector, "mq_credentials", property(mq_credentials))
+        monkeypatch.setattr(ConfiguredService, "get_connection_params", get_connection_params)
+        monkeypatch.setattr(ConfiguredService, "mq_credentials", property(mq_credentials))
 
     def unsettled(self) -> list[str]:
         """Wait for deliveries to be settled; describe the queues that still have some.

@@ -29,7 +29,8 @@ from neon_mq_connector.errors import (
     VhostAccessError,
     WaitTimeoutError,
 )
-from neon_mq_connector.service.messaging import WIRE_FORMATS
+from neon_mq_connector.service.configured import server_parameters
+from neon_mq_connector.service.sending import WIRE_FORMATS
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -155,7 +156,7 @@ class _Asking:
     def client(self) -> RequestClient:
         """Return the process's client for the virtual host."""
         self._asker = asker = _known_asker()
-        return asker._client(self._vhost)
+        return asker._mq_core.clients.client(self._vhost)
 
     @property
     def wire_format(self) -> WireFormat:
@@ -181,7 +182,7 @@ class _Asking:
             VhostAccessError: the virtual host does not exist or the user may not use it.
         """
         if self._asker is not None:
-            refusal = wait_until_up(self._asker._all_parameters(self._vhost), 0.0)
+            refusal = wait_until_up(server_parameters(self._asker, self._vhost), 0.0)
             if isinstance(refusal, VhostAccessError):
                 raise refusal
 
@@ -262,7 +263,7 @@ class _Asker(MQConnector):
         super().__init__(self.made_of, _CLIENT)
         # errors name where the configuration was found, and not this call
         found = {SECTION: self.made_of} if source.prefix else self.made_of
-        self._source = Source(source.name, found, source.vhost)
+        self._mq_source = Source(source.name, found, source.vhost)
 
 
 #: Seconds for which a configuration is used without being looked for again: a process that sends

@@ -168,6 +168,10 @@ class TestVhost:
             ("1", "", "/test", "/test"),
             ("1", "", "/chat_", "/test_chat"),
             ("1", "x", "/chat", "/test_x_chat"),
+            ("1", "x", "/x_chat", "/test_x_chat"),
+            ("1", "x", "/test_chat", "/test_x_chat"),
+            ("1", "test_x", "/chat", "/test_x_chat"),
+            ("1", "x", "/", "/test_x"),
         ],
     )
     def test_it_bears_the_prefix_of_testing_and_the_services_own(
@@ -183,6 +187,8 @@ class TestVhost:
         connector.vhost_prefix = prefix
         connector.vhost = given
         assert [connector.vhost, connector.vhost] == [seen, seen]
+        connector.vhost = connector.vhost
+        assert connector.vhost == seen
 
     @pytest.mark.parametrize("prefix, seen", [("", "/chat"), ("x", "/x_chat")])
     @pytest.mark.parametrize("attribute", ["_vhost", "vhost"])

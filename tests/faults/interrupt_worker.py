@@ -44,7 +44,7 @@ def main(order: dict[str, Any]) -> None:
                 others_failed.append(str(error))
 
     service.send_message({"a": 1}, queue=queue, expiration=None)
-    publisher = service._connections(service.vhost).publisher
+    publisher = service._mq_core.hosts.connections(service.vhost).publisher
     another = threading.Thread(target=send_as_another)
     another.start()
     signal.signal(signal.SIGALRM, interrupt)

@@ -24,7 +24,7 @@ PATIENCE = 60
 
 
 def connections_of(service: MQConnector) -> Connections:
-    return service._connections(service.vhost)
+    return service._mq_core.hosts.connections(service.vhost)
 
 
 def hang(connections: Connections) -> None:

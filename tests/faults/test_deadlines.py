@@ -13,6 +13,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
+from neon_mq_connector.service.configured import server_parameters
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.peer import Peer
@@ -60,7 +61,7 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
     make_service: MakeService, proxy: FaultProxy, peer: Peer, broker: PrivateBroker
 ) -> None:
     service = make_service(heartbeat=0)
-    client = RequestClient(service._all_parameters(service.vhost), owner="asker")
+    client = RequestClient(server_parameters(service, service.vhost), owner="asker")
     try:
         peer.declare("q")
         with pytest.raises(RequestTimeoutError):

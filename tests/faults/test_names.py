@@ -81,7 +81,7 @@ def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
         assert repr(name) in str(error)
     eventually(lambda: peer.counts(f"{QUEUE}.dead")[0] == len(BAD), what="they are parked")
     # nothing stands still: a declare is answered
-    connections = service._connections(service.vhost)
+    connections = service._mq_core.hosts.connections(service.vhost)
     connections.control.perform(
         "declaring", lambda facts: declare_queue(Queue("later"), facts), timeout=30
     )

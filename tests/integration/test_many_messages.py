@@ -185,7 +185,7 @@ def test_a_batch_takes_no_more_than_its_window_ahead_of_the_confirms(
     monkeypatch.setattr(batch, "_WINDOW", 64)
     connector = make_connector()
     connector.publish_many(numbered(1), queue="q")
-    publisher = connector._connections(connector.vhost).publisher
+    publisher = connector._mq_core.hosts.connections(connector.vhost).publisher
     most = 0
 
     def messages() -> Iterator[dict[str, Any]]:
@@ -203,7 +203,7 @@ def test_a_future_is_not_given_before_there_is_room(
 ) -> None:
     monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED", 8)
     connector = make_connector()
-    publisher = connector._connections(connector.vhost).publisher
+    publisher = connector._mq_core.hosts.connections(connector.vhost).publisher
     futures = []
     for each in numbered(500):
         futures.append(connector.submit_message(each, queue="q", expiration=LONG))

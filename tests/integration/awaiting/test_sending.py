@@ -51,7 +51,7 @@ async def test_sends_that_are_cancelled_leave_the_books_right(make_async: MakeAs
     async with running(make_async()) as host:
         chance = random.Random(3)
         await host.send_message({"n": 0}, queue="q")
-        publisher = host._threaded.connections_to(host.vhost).publisher
+        publisher = host._mq_core.hosts.connections(host.vhost).publisher
         for _round in range(10):
             tasks = [
                 asyncio.create_task(host.send_message({"n": n}, queue="q")) for n in range(200)

@@ -155,9 +155,8 @@ def test_what_is_slow_or_waits_its_turn_is_well(
     channel.basic_publish("", "s", b"1")
     channel.basic_publish("", "s", b"2")
     assert entered.wait(30.0)
-    watch = LivenessWatch(
-        "test-watch", MQSettings.from_config({"stalled_after": 2.0}), connector._registry.running
-    )
+    settings = MQSettings.from_config({"stalled_after": 2.0})
+    watch = LivenessWatch("test-watch", settings, connector._mq_core.consumers.registry.running)
 
     def look() -> Any:
         watch.look()
@@ -201,7 +200,7 @@ def test_a_watch_that_has_ended_makes_the_service_unhealthy(
 ) -> None:
     connector = consume(make_connector(), seen, **engine)
     assert connector.check_health()
-    watch = connector._mq_watch
+    watch = connector._mq_core.consumers.watch
     assert watch is not None
     watch.stop()
     eventually(lambda: not connector.check_health(), what="health says so")

@@ -98,4 +98,6 @@ def test_the_virtual_host_of_the_url_is_that_of_services_which_set_none(
     if own:
         service.vhost = own
     assert service.vhost == vhost
+    service.vhost = service.vhost
+    assert service.vhost == vhost
     assert MQConnector({"server": "other"}, "greeter").vhost == "/"

@@ -7,8 +7,9 @@ from typing import cast
 
 import pytest
 
-from neon_mq_connector import MQConnector, connector
+from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.service import core
 from neon_mq_connector.service.liveness import LivenessWatch
 
 STOP_TIMEOUT = 4.0
@@ -24,7 +25,12 @@ class Clock:
         self.now += timeout
         return False
 
-    close = wait
+
+class Silent:
+    """Connections to a broker that says nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.close = clock.wait
 
 
 class Watch:
@@ -46,10 +52,11 @@ def test_however_many_brokers_are_silent_a_stop_keeps_to_its_time(
     connector = MQConnector(
         {"server": "127.0.0.1", "port": 1, "users": users, "stop_timeout": STOP_TIMEOUT}, "service"
     )
-    connector._mq_connections = {f"/{n}": cast(Connections, clock) for n in range(10)}
-    connector._mq_watch = cast(LivenessWatch, Watch(clock))
+    parts = connector._mq_core
+    parts.hosts._open = {f"/{n}": cast(Connections, Silent(clock)) for n in range(10)}
+    parts.consumers.watch = cast(LivenessWatch, Watch(clock))
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr("neon_mq_connector.connector.wait_for_end", lambda *_: clock.wait(used_up))
+    monkeypatch.setattr(core, "wait_for_end", lambda *_: clock.wait(used_up))
     connector.stop()
     # some of it is for saying good-bye where callbacks have used up all of it
     assert clock.now - 1_000.0 <= STOP_TIMEOUT + 0.5
@@ -61,6 +68,8 @@ def test_at_the_end_of_the_process_a_stop_that_raises_keeps_no_other_running(
     stopped: list[str] = []
 
     class Running:
+        started = True
+
         def __init__(self, name: str) -> None:
             self._name = name
 
@@ -70,7 +79,7 @@ def test_at_the_end_of_the_process_a_stop_that_raises_keeps_no_other_running(
                 raise RuntimeError(self._name)
 
     running = [Running("one"), Running("raises"), Running("another")]
-    monkeypatch.setattr(connector, "_running", running)
+    monkeypatch.setattr(core, "_running", running)
     with pytest.raises(RuntimeError, match="raises"):
-        connector._stop_what_runs()
+        core._stop_what_runs()
     assert sorted(stopped) == ["another", "one", "raises"]

@@ -1,4 +1,4 @@
-"""A service that asks others: for one answer, for those of several services, or for parts."""
+"""What a connector has to ask others: for one answer, for those of several services, for parts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar, overload
 
-from neon_mq_connector.client import ReplyStream, RequestClient
+from neon_mq_connector.client import ReplyStream
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
+from neon_mq_connector.handlers.declared import Handler, StreamHandler
 from neon_mq_connector.handlers.parts import Parts
-from neon_mq_connector.service.messaging import MessagingService
-from neon_mq_connector.service.shared_clients import shared_client
+from neon_mq_connector.service.clients import question
+from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.core import Core
 from neon_mq_connector.threads.futures import converted
 
 RequestT = TypeVar("RequestT")
@@ -19,12 +20,10 @@ AnswerT = TypeVar("AnswerT")
 PartT = TypeVar("PartT")
 
 
-class AskingService(MessagingService):
+class AsksServices(ConfiguredService):
     """Ask over the connection that all requests of the process share."""
 
-    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(config, service_name)
-        self._clients: dict[tuple[str, str], tuple[object, RequestClient]] = {}
+    _mq_core: Core
 
     @overload
     def request(
@@ -83,10 +82,10 @@ class AskingService(MessagingService):
             UnroutableError: no queue takes the request.
             MQConnectionError: there is no connection.
         """
-        options = self._asking(timeout, wire_format)
+        clients = self._mq_core.clients
+        options = clients.options(timeout, wire_format)
         name, data, read = question(request_data, queue, Handler)
-        client = self._client(vhost or self.vhost)
-        return read(client.request(name, data, on_part=on_part, **options))
+        return read(clients.client(vhost).request(name, data, on_part=on_part, **options))
 
     @overload
     def submit_request(
@@ -142,9 +141,10 @@ class AskingService(MessagingService):
             >>> questions = [host.submit_request({"id": n}, "lookup_input") for n in range(64)]
             >>> answers = [question.result() for question in questions]
         """
-        options = self._asking(timeout, wire_format)
+        clients = self._mq_core.clients
+        options = clients.options(timeout, wire_format)
         name, data, read = question(request_data, queue, Handler)
-        future = self._client(vhost or self.vhost).submit(name, data, **options)
+        future = clients.client(vhost).submit(name, data, **options)
         return future if isinstance(queue, str) else converted(future, read)
 
     def gather_answers(
@@ -180,9 +180,10 @@ class AskingService(MessagingService):
             UnroutableError: no queue takes the request, or there is no such exchange.
             MQConnectionError: there is no connection.
         """
-        options = self._asking(timeout, wire_format)
-        client = self._client(vhost or self.vhost)
-        return client.gather(queue, request_data, count=count, exchange=exchange, **options)
+        clients = self._mq_core.clients
+        options = clients.options(timeout, wire_format)
+        gather = clients.client(vhost).gather
+        return gather(queue, request_data, count=count, exchange=exchange, **options)
 
     def stream_answer(
         self,
@@ -220,9 +221,10 @@ class AskingService(MessagingService):
             ...     for part in parts:
             ...         print(part["number"])
         """
-        options = self._asking(timeout, wire_format)
-        client = self._client(vhost or self.vhost)
-        return client.stream(queue, request_data, prefetch_count=prefetch_count, **options)
+        clients = self._mq_core.clients
+        options = clients.options(timeout, wire_format)
+        stream = clients.client(vhost).stream
+        return stream(queue, request_data, prefetch_count=prefetch_count, **options)
 
     def stream(
         self,
@@ -258,54 +260,3 @@ class AskingService(MessagingService):
             prefetch_count=prefetch_count,
         )
         return Parts(stream, read)
-
-    def _asking(
-        self, timeout: float | None, wire_format: WireFormat | str | None
-    ) -> dict[str, Any]:
-        """Return the arguments that every request has, by default from the settings."""
-        settings = self.settings
-        return {
-            "timeout": settings.request_timeout if timeout is None else timeout,
-            "wire_format": WireFormat(wire_format or settings.wire_format),
-        }
-
-    def _client(self, vhost: str) -> RequestClient:
-        """Return the request client of a virtual host, which the whole process shares."""
-        settings = self.settings
-        name = (self.service_name, vhost)
-        made_of, client = self._clients.get(name, (None, None))
-        # other settings, other servers or another user: another client
-        if client is None or client.is_closed or made_of is not settings:
-            client = shared_client(self._all_parameters(vhost), owner=self.service_name)
-            self._clients[name] = (settings, client)
-        return client
-
-
-def question(
-    request: Any, target: str | Askable[Any, Any, ..., Any], kind: type[Askable[Any, Any, ..., Any]]
-) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
-    """Return the queue, the dict, and what reads the answer, of a question to a queue or handler.
-
-    Args:
-        request: what is asked.
-        target: the name of the queue, or a handler.
-        kind: of the handlers that may be asked so.
-
-    Raises:
-        TypeError: the handler is of another kind, answers nothing, or takes something else.
-        ValueError: a placeholder in the name of the queue is open.
-    """
-    if isinstance(target, str):
-        return target, request, _as_it_is
-    if not isinstance(target, kind):
-        raise TypeError(
-            f"{target!r} cannot be asked so: `request` is for handlers that return their answer, "
-            "`stream` for those that yield it"
-        )
-    if target.signature.types.answer.is_none:
-        raise TypeError(f"{target!r} answers nothing; send_message() is for that")
-    return target.queue, target.write_request(request), target.read_answer
-
-
-def _as_it_is(answer: dict[str, Any]) -> dict[str, Any]:
-    return answer

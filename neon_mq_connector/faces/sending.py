@@ -1,90 +1,26 @@
-"""A service that sends: one message, many, and the sign that it is there."""
+"""What a connector has to send: one message, many, and the sign that it is there."""
 
 from __future__ import annotations
 
-import functools
-import logging
-import math
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 import pika
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector import tracing
-from neon_mq_connector.backoff import OutageBackoff
-from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.connections import ConnectionPolicy, Connections
-from neon_mq_connector.consumers.delivery_channel import answer_in_kind
 from neon_mq_connector.control.probe import open_blocking
-from neon_mq_connector.envelope import is_reply_name
-from neon_mq_connector.log_fields import log_fields
-from neon_mq_connector.publishing.batch import publish_all
-from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
-from neon_mq_connector.publishing.futures import submit
-from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.service.callers_connection import emit, remember_owner
-from neon_mq_connector.service.configured import ConfiguredService
-
-#: For a connection of the moment to end, in seconds.
-_CLOSE_TIMEOUT = 1.0
-#: Of how many queues the log tells that messages to them expire; names may be made up for each.
-_MOST_TOLD = 256
-#: By what the setting says.
-WIRE_FORMATS = {each.value: each for each in WireFormat}
-LOG = logging.getLogger("neon_mq_connector.messaging")
+from neon_mq_connector.service.configured import ConfiguredService, server_parameters
+from neon_mq_connector.service.core import Core
+from neon_mq_connector.service.sending import DEFAULT_EXPIRATION, destination_of
 
 
-class _Default(int):
-    """A number that an argument has unless its caller gives another."""
+class SendsMessages(ConfiguredService):
+    """Send over connections that all parts of one service share."""
 
-
-#: How long messages wait in a queue, in milliseconds, unless the setting ``message_expiration``
-#: says otherwise; a number, since services override what has it for an argument.
-DEFAULT_EXPIRATION: int = _Default(1000)
-
-
-class MessagingService(ConfiguredService):
-    """Send over connections that all parts of one service share.
-
-    `_mq_lock` owns which connections there are, and whether the service runs. What a stop is about
-    to close stands in `_mq_closing` until then: callbacks that end meanwhile may send.
-    """
-
-    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(config, service_name)
-        self._mq_lock = threading.RLock()
-        self._mq_connections: dict[str, Connections] = {}
-        self._mq_closing: dict[str, Connections] = {}
-        self._mq_told: set[str] = set()
-
-    def _connections(self, vhost: str) -> Connections:
-        """Return the connections of a virtual host, which all parts of the service share."""
-        with self._mq_lock:
-            closing = self._mq_closing.get(vhost)
-            if closing is not None and not closing.is_closed:
-                return closing
-            connections = self._mq_connections.get(vhost)
-            if connections is None or connections.is_closed:
-                connections = self._mq_connections[vhost] = self._open_connections(vhost)
-            return connections
-
-    def _open_connections(self, vhost: str) -> Connections:
-        settings = self.settings
-        tracing.begin(wanted=settings.tracing)
-        return Connections(
-            self._all_parameters(vhost),
-            owner=self.service_name,
-            policy=ConnectionPolicy(
-                operation_timeout=settings.operation_timeout,
-                backoff=OutageBackoff(
-                    floor=settings.reconnect_delay_min, ceiling=settings.reconnect_delay_max
-                ),
-            ),
-        )
+    _mq_core: Core
 
     def create_mq_connection(self, vhost: str = "/", **kwargs: Any) -> pika.BlockingConnection:
         """Open a pika connection that the caller owns and closes.
@@ -100,8 +36,8 @@ class MessagingService(ConfiguredService):
             pika.exceptions.AMQPConnectionError: no server answers, or it refused.
             ConfigurationError: there are no credentials for the service.
         """
-        connection = open_blocking(self._all_parameters(vhost, **kwargs))
-        own = None if kwargs else self._connections(vhost)
+        connection = open_blocking(server_parameters(self, vhost, **kwargs))
+        own = None if kwargs else self._mq_core.hosts.connections(vhost)
         remember_owner(connection, own, self.settings.publish_timeout)
         return connection
 
@@ -141,12 +77,7 @@ class MessagingService(ConfiguredService):
                 ``publish_timeout`` where `create_mq_connection` made the connection, or 30 s.
         """
         destination = destination_of(exchange, queue, exchange_type)
-        with tracing.publishing(destination.exchange, destination.queue):
-            encoded = encode_message(
-                request_data, wire_format=WireFormat.LEGACY, expiration=expiration
-            )
-            emit(connection, destination, encoded)
-        return encoded.message_id
+        return emit(connection, request_data, destination, expiration)
 
     @classmethod
     def publish_message(
@@ -203,21 +134,9 @@ class MessagingService(ConfiguredService):
             TopologyError: the broker refused to declare the exchange or the queue.
             ConfigurationError: there are no credentials for the service.
         """
-        destination, encode = self._sending(exchange, queue, exchange_type, expiration)
-        vhost, timeout = vhost or self.vhost, self.settings.publish_timeout
-        if connection_props:
-            parameters = self._all_parameters(vhost, **connection_props)
-            connections = Connections(parameters, owner=self.service_name)
-        else:
-            connections = self._connections(vhost)
-        try:
-            with tracing.publishing(destination.exchange, destination.queue):
-                encoded = encode(request_data)
-                connections.publisher.publish(destination.message(encoded), timeout=timeout)
-        finally:
-            if connection_props:
-                connections.close(_CLOSE_TIMEOUT)
-        return encoded.message_id
+        sending = self._mq_core.sending
+        outgoing = sending.outgoing(exchange, queue, exchange_type, expiration)
+        return sending.send(request_data, vhost, outgoing, connection_props)
 
     def submit_message(
         self,
@@ -246,19 +165,9 @@ class MessagingService(ConfiguredService):
             PublishError: nothing was sent: no connection, or no room within ``publish_timeout``.
             TypeError, ValueError, TopologyError, ConfigurationError: as for `send_message`.
         """
-        destination, encode = self._sending(exchange, queue, exchange_type, expiration)
-        connections = self._connections(vhost or self.vhost)
-
-        def send() -> Future[str]:
-            return submit(
-                connections.publisher,
-                connections.futures,
-                destination,
-                encode(request_data),
-                timeout=self.settings.publish_timeout,
-            )
-
-        return tracing.submitting("publish", destination.exchange, destination.queue, send)
+        sending = self._mq_core.sending
+        outgoing = sending.outgoing(exchange, queue, exchange_type, expiration)
+        return sending.submit(request_data, vhost, outgoing)
 
     def publish_many(
         self,
@@ -297,55 +206,9 @@ class MessagingService(ConfiguredService):
         Examples:
             >>> ids = connector.publish_many(({"row": row} for row in rows), queue="rows_input")
         """
-        if timeout is None:
-            timeout = self.settings.publish_timeout
-        elif not 0 < timeout < math.inf:
-            raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
-        destination, encode = self._sending(exchange, queue, exchange_type, expiration)
-        publisher = self._connections(vhost or self.vhost).publisher
-        with tracing.publishing(destination.exchange, destination.queue, single=False):
-            return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
-
-    def _sending(
-        self,
-        exchange: str | None,
-        queue: str | None,
-        exchange_type: str | ExchangeType,
-        expiration: int | None,
-    ) -> tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]:
-        """Return where messages go and how they are encoded; in a callback they may be answers."""
-        destination = destination_of(exchange, queue, exchange_type)
-        reply = answer_in_kind(destination)
-        if isinstance(expiration, _Default):
-            expiration = self.settings.message_expiration
-            if destination.queue not in self._mq_told and reply is None and not exchange:
-                self._tell_of_expiration(destination.queue, expiration)
-        if reply is None:
-            wire_format, correlation_id = WIRE_FORMATS[self.settings.wire_format], None
-        else:
-            wire_format, correlation_id = reply.wire_format, reply.correlation_id
-            destination = destination_of("", reply.queue, None)
-        return destination, functools.partial(
-            encode_message,
-            wire_format=wire_format,
-            expiration=expiration,
-            app_id=self.service_name,
-            correlation_id=correlation_id,
-        )
-
-    def _tell_of_expiration(self, queue: str, expiration: int | None) -> None:
-        """Log once that what nothing consumes is soon gone; people look for it in the queue."""
-        told = self._mq_told  # only added to, so that any thread may
-        if expiration is None or len(told) >= _MOST_TOLD or is_reply_name(queue):
-            return
-        told.add(queue)
-        LOG.info(
-            "messages to queue %r expire after %s ms unless they are consumed; expiration=None, or "
-            "the setting message_expiration, keeps them",
-            queue,
-            f"{expiration:,}",
-            extra=log_fields(queue),
-        )
+        sending = self._mq_core.sending
+        outgoing = sending.outgoing(exchange, queue, exchange_type, expiration)
+        return sending.send_many(messages, vhost, outgoing, timeout)
 
     def sync(
         self,
@@ -369,19 +232,3 @@ class MessagingService(ConfiguredService):
                 request_data=presence,
                 exchange=exchange or f"{self.service_name}_sync",
             )
-
-
-def destination_of(
-    exchange: str | None, queue: str | None, exchange_type: str | ExchangeType | None
-) -> Destination:
-    """Return where a message goes, from the arguments of the methods that send.
-
-    Raises:
-        ValueError: there is neither exchange nor queue, or a name is too long.
-    """
-    kind = getattr(exchange_type, "value", exchange_type) or "direct"
-    return _checked_destination(exchange or "", queue or "", str(kind))
-
-
-#: Names are checked once.
-_checked_destination = functools.lru_cache(maxsize=1024)(Destination)

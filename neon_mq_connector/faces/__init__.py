@@ -1,0 +1,1 @@
+"""The public methods of connectors, which delegate to what is in `service`; they keep no state."""

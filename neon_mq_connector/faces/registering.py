@@ -1,0 +1,236 @@
+"""What a connector has to register consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pika.exchange_type import ExchangeType
+
+from neon_mq_connector.config.values import env_flag
+from neon_mq_connector.consumers import (
+    BaseConsumerThread,
+    ConsumerThread,
+    Retry,
+    SelectConsumerThread,
+)
+from neon_mq_connector.consumers.consumer_thread import own_queue, type_name
+from neon_mq_connector.consumers.registration import (
+    AckMode,
+    ErrorCallback,
+    MessageCallback,
+    MessageCoroutine,
+    bounded_name,
+    dead_queue_name,
+)
+from neon_mq_connector.envelope import new_id
+from neon_mq_connector.handlers.context import Middleware
+from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.core import Core
+from neon_mq_connector.service.engines import choose_ack_mode
+from neon_mq_connector.topology import Exchange, Queue
+
+
+class RegistersConsumers(ConfiguredService):
+    """Register consumers and subscribers; nothing is opened by that."""
+
+    #: Whether functions are served by a `SelectConsumerThread` where a registration does not say,
+    #: and the environment variable ``MQ_ASYNC_CONSUMERS`` is not set.
+    async_consumers_enabled: bool = False
+    #: What is called with the `Context` of each message of a handler; makes a context manager.
+    middleware: Sequence[Middleware] = ()
+    _mq_core: Core
+
+    @property
+    def consumer_thread_cls(self) -> type[BaseConsumerThread]:
+        """The class of consumers of functions that are registered without saying which."""
+        enabled = env_flag("MQ_ASYNC_CONSUMERS", self.async_consumers_enabled)
+        return SelectConsumerThread if enabled else ConsumerThread
+
+    def register_consumer(
+        self,
+        name: str,
+        vhost: str,
+        queue: str,
+        callback: MessageCallback | MessageCoroutine,
+        on_error: ErrorCallback | None = None,
+        auto_ack: bool = True,
+        queue_reset: bool = False,
+        exchange: str | None = None,
+        exchange_type: str | ExchangeType | None = None,
+        exchange_reset: bool = False,
+        queue_exclusive: bool = False,
+        skip_on_existing: bool = False,
+        restart_attempts: int = -1,
+        async_consumer: bool | None = None,
+        *,
+        ack: AckMode | str | None = None,
+        prefetch_count: int | None = None,
+        concurrency: int | None = None,
+        retry: Retry | None = None,
+        durable: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        routing_keys: Sequence[str] = (),
+        priority: int | None = None,
+        on_park_failure: Literal["pause", "reject"] = "pause",
+        dedicated_connection: bool = False,
+    ) -> None:
+        """Register a consumer of a queue; nothing is opened before `run` or `run_consumers`.
+
+        Args:
+            name: the name under which it is kept; one of the same name is stopped and replaced.
+            vhost: the virtual host, as it is; usually `vhost`.
+            queue: the queue, declared if it is missing and used as it is if it exists; empty has
+                the broker name one, which is then this consumer's alone.
+            callback: called with ``(channel, method, properties, body)`` for each message. It may
+                be a coroutine function (`async def`), which takes these four, or one aio-pika
+                message.
+            on_error: called with the consumer's thread and an exception: once per outage, and for
+                each callback that raised. Logs by default. It may be a coroutine function where the
+                callback is one.
+            auto_ack: acknowledge a message when its callback starts; otherwise the callback does.
+            queue_reset: delete the queue before the first attach.
+            exchange: declare this exchange and bind the queue to it.
+            exchange_type: the type of the exchange (direct).
+            exchange_reset: delete the exchange before the first attach.
+            queue_exclusive: only this consumer's connection may use the queue.
+            skip_on_existing: leave one of the same name alone.
+            restart_attempts: how many attempts to attach again may fail while the broker answers,
+                and how often `observe_consumers` restarts it; -1 for any number.
+            async_consumer: for a callback that is a function: whether a `SelectConsumerThread`
+                consumes, which has hooks for its connection. By default the environment variable
+                ``MQ_ASYNC_CONSUMERS`` says so, or `async_consumers_enabled`. A coroutine function
+                is always served by an `AsyncConsumer`.
+            ack: instead of ``auto_ack``: ``"on_receipt"``, ``"on_success"`` or ``"manual"``.
+            prefetch_count: how many messages the broker sends ahead (the setting of that name, 50).
+            concurrency: how many callbacks may run side by side. By default that is 1 for a
+                function; for a coroutine function it is the prefetch count, as users of asyncio
+                expect it: with 1 its messages are handled one after another.
+            retry: what becomes of a message whose callback raises (3 attempts, then parked in
+                ``<queue>.dead``); it takes effect where messages are not acknowledged on receipt.
+            durable: declare the queue durable.
+            arguments: arguments of the queue, such as ``{"x-queue-type": "quorum"}``.
+            routing_keys: bind with these; the queue's own name by default.
+            priority: of this consumer over others of the queue.
+            on_park_failure: what to do with a message that can neither be handled nor parked:
+                ``"pause"`` keeps it and reports the consumer as failed until parking works again,
+                ``"reject"`` has the broker drop it, or dead-letter it, as it does too where
+                ``arguments`` name a dead-letter exchange.
+            dedicated_connection: do not share the connection that consumes.
+
+        Raises:
+            TypeError: the callback is a coroutine function that takes neither four arguments nor
+                one, or its ``on_error`` is one and the callback is not. Or it cannot be called, a
+                name is no text, or ``retry`` is no `Retry`.
+            ValueError: a name is too long for AMQP, or a number out of its bounds.
+            ImportError: it takes an aio-pika message, and the extra ``aio`` is not installed.
+            ConfigurationError: there are no credentials for the service.
+        """
+        if on_park_failure not in ("pause", "reject"):
+            raise ValueError(f"on_park_failure={on_park_failure!r} is neither 'pause' nor 'reject'")
+        ours_alone = not queue and not queue_exclusive
+        described = (
+            own_queue("", self.settings.subscriber_queue_expires)
+            if ours_alone
+            else Queue(queue, durable, queue_exclusive, arguments=arguments or {})
+        )
+        self._mq_register(
+            name,
+            vhost,
+            callback,
+            on_error,
+            ack=choose_ack_mode(ack, auto_ack),
+            prefetch_count=prefetch_count,
+            concurrency=concurrency,
+            retry=retry,
+            async_consumer=async_consumer,
+            skip_on_existing=skip_on_existing,
+            dedicated_connection=dedicated_connection,
+            queue=described,
+            exchange=Exchange(exchange, type_name(exchange_type)) if exchange else None,
+            routing_keys=tuple(routing_keys),
+            queue_reset=queue_reset,
+            exchange_reset=exchange_reset,
+            consumer_arguments={} if priority is None else {"x-priority": priority},
+            delete_on_stop=ours_alone,
+            dead_queue=dead_queue_name(queue) if queue and not queue_exclusive else None,
+            restart_attempts=restart_attempts,
+            reject_when_unparkable=on_park_failure == "reject"
+            or "x-dead-letter-exchange" in described.arguments,
+        )
+
+    def register_subscriber(
+        self,
+        name: str,
+        vhost: str,
+        callback: MessageCallback | MessageCoroutine,
+        on_error: ErrorCallback | None = None,
+        exchange: str | None = None,
+        exchange_reset: bool = False,
+        auto_ack: bool = True,
+        skip_on_existing: bool = False,
+        restart_attempts: int = -1,
+        async_consumer: bool | None = None,
+        *,
+        ack: AckMode | str | None = None,
+        prefetch_count: int | None = None,
+        concurrency: int | None = None,
+        retry: Retry | None = None,
+        dedicated_connection: bool = False,
+    ) -> None:
+        """Register a subscriber: what is published to a fanout exchange reaches each of them.
+
+        Its queue is its own: it survives an outage of 5 minutes, and goes when the subscriber
+        stops.
+
+        Args:
+            name: the name under which it is kept. This argument, and those that are not named
+                here, are as for `register_consumer`.
+            exchange: the exchange to subscribe to.
+            retry: what becomes of a message whose callback raises; it is parked in
+                ``<service>.<exchange>.dead``.
+
+        Raises:
+            Exception: as `register_consumer`.
+        """
+        source = exchange or ""
+        subscription = f"{self.service_name}.{source or name}"
+        self._mq_register(
+            name,
+            vhost,
+            callback,
+            on_error,
+            ack=choose_ack_mode(ack, auto_ack),
+            prefetch_count=prefetch_count,
+            concurrency=concurrency,
+            retry=retry,
+            async_consumer=async_consumer,
+            skip_on_existing=skip_on_existing,
+            dedicated_connection=dedicated_connection,
+            queue=own_queue(
+                bounded_name(subscription, f".{new_id()[:12]}"),
+                self.settings.subscriber_queue_expires,
+            ),
+            exchange=Exchange(source, "fanout") if source else None,
+            exchange_reset=exchange_reset,
+            delete_on_stop=True,
+            dead_queue=dead_queue_name(subscription),
+            restart_attempts=restart_attempts,
+        )
+
+    def _mq_register(
+        self,
+        name: str,
+        vhost: str,
+        callback: MessageCallback | MessageCoroutine,
+        on_error: ErrorCallback | None,
+        **options: Any,
+    ) -> None:
+        self._mq_core.consumers.register(
+            name,
+            vhost,
+            callback,
+            on_error or self.default_error_handler,
+            default_class=self.consumer_thread_cls,
+            **options,
+        )

@@ -1,0 +1,182 @@
+"""How a service sends: where a message goes, and in which format."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from pika.exchange_type import ExchangeType
+
+from neon_mq_connector import tracing
+from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.delivery_channel import answer_in_kind
+from neon_mq_connector.envelope import is_reply_name
+from neon_mq_connector.log_fields import log_fields
+from neon_mq_connector.publishing.batch import publish_all
+from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
+from neon_mq_connector.publishing.futures import submit
+from neon_mq_connector.publishing.message import Destination
+from neon_mq_connector.service.configured import ConfiguredService, server_parameters
+from neon_mq_connector.service.virtual_hosts import VirtualHosts
+
+LOG = logging.getLogger("neon_mq_connector.messaging")
+
+#: For a connection of the moment to end, in seconds.
+_CLOSE_TIMEOUT = 1.0
+#: Of how many queues the log tells that messages to them expire; names may be made up for each.
+_MOST_TOLD = 256
+#: By what the setting says.
+WIRE_FORMATS = {each.value: each for each in WireFormat}
+
+
+class _Default(int):
+    """A number that an argument has unless its caller gives another."""
+
+
+#: How long messages wait in a queue, in milliseconds, unless the setting ``message_expiration``
+#: says otherwise; a number, since services override what has it for an argument.
+DEFAULT_EXPIRATION: int = _Default(1000)
+
+
+class Outgoing(NamedTuple):
+    """Where messages go, and what encodes each of them."""
+
+    destination: Destination
+    encode: Callable[[Mapping[str, Any]], EncodedMessage]
+
+
+class Sending:
+    """Send over the connections of a service; any thread may.
+
+    Args:
+        service: has the configuration.
+        hosts: has the connections.
+    """
+
+    def __init__(self, service: ConfiguredService, hosts: VirtualHosts) -> None:
+        self._service = service
+        self._hosts = hosts
+        self._told: set[str] = set()  # only added to, so that any thread may
+
+    def outgoing(
+        self,
+        exchange: str | None,
+        queue: str | None,
+        exchange_type: str | ExchangeType,
+        expiration: int | None,
+    ) -> Outgoing:
+        """Return where messages go and how they are encoded; in a callback they may be answers."""
+        settings = self._service.settings
+        destination = destination_of(exchange, queue, exchange_type)
+        reply = answer_in_kind(destination)
+        if isinstance(expiration, _Default):
+            expiration = settings.message_expiration
+            if destination.queue not in self._told and reply is None and not exchange:
+                self._tell_of_expiration(destination.queue, expiration)
+        if reply is None:
+            wire_format, correlation_id = WIRE_FORMATS[settings.wire_format], None
+        else:
+            wire_format, correlation_id = reply.wire_format, reply.correlation_id
+            destination = destination_of("", reply.queue, None)
+        encode = functools.partial(
+            encode_message,
+            wire_format=wire_format,
+            expiration=expiration,
+            app_id=self._service.service_name,
+            correlation_id=correlation_id,
+        )
+        return Outgoing(destination, encode)
+
+    def send(
+        self,
+        request_data: Mapping[str, Any],
+        vhost: str,
+        outgoing: Outgoing,
+        connection_props: Mapping[str, Any] | None,
+    ) -> str:
+        """Send a message and wait for its confirm; see `MQConnector.send_message`."""
+        service, (destination, encode) = self._service, outgoing
+        vhost, timeout = vhost or service.vhost, service.settings.publish_timeout
+        if connection_props:
+            parameters = server_parameters(service, vhost, **connection_props)
+            connections = Connections(parameters, owner=service.service_name)
+        else:
+            connections = self._hosts.connections(vhost)
+        try:
+            with tracing.publishing(destination.exchange, destination.queue):
+                encoded = encode(request_data)
+                connections.publisher.publish(destination.message(encoded), timeout=timeout)
+        finally:
+            if connection_props:
+                connections.close(_CLOSE_TIMEOUT)
+        return encoded.message_id
+
+    def submit(
+        self, request_data: Mapping[str, Any], vhost: str, outgoing: Outgoing
+    ) -> Future[str]:
+        """Send a message whose confirm comes into a future; see `MQConnector.submit_message`."""
+        destination, encode = outgoing
+        connections = self._hosts.connections(vhost or self._service.vhost)
+
+        def send() -> Future[str]:
+            return submit(
+                connections.publisher,
+                connections.futures,
+                destination,
+                encode(request_data),
+                timeout=self._service.settings.publish_timeout,
+            )
+
+        return tracing.submitting("publish", destination.exchange, destination.queue, send)
+
+    def send_many(
+        self,
+        messages: Iterable[Mapping[str, Any]],
+        vhost: str,
+        outgoing: Outgoing,
+        timeout: float | None,
+    ) -> list[str]:
+        """Send messages and wait for all confirms; see `MQConnector.publish_many`."""
+        destination, encode = outgoing
+        if timeout is None:
+            timeout = self._service.settings.publish_timeout
+        elif not 0 < timeout < math.inf:
+            raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
+        publisher = self._hosts.connections(vhost or self._service.vhost).publisher
+        with tracing.publishing(destination.exchange, destination.queue, single=False):
+            return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
+
+    def _tell_of_expiration(self, queue: str, expiration: int | None) -> None:
+        """Log once that what nothing consumes is soon gone; people look for it in the queue."""
+        told = self._told
+        if expiration is None or len(told) >= _MOST_TOLD or is_reply_name(queue):
+            return
+        told.add(queue)
+        LOG.info(
+            "messages to queue %r expire after %s ms unless they are consumed; expiration=None, or "
+            "the setting message_expiration, keeps them",
+            queue,
+            f"{expiration:,}",
+            extra=log_fields(queue),
+        )
+
+
+def destination_of(
+    exchange: str | None, queue: str | None, exchange_type: str | ExchangeType | None
+) -> Destination:
+    """Return where a message goes, from the arguments of the methods that send.
+
+    Raises:
+        ValueError: there is neither exchange nor queue, or a name is too long.
+    """
+    kind = getattr(exchange_type, "value", exchange_type) or "direct"
+    return _checked_destination(exchange or "", queue or "", str(kind))
+
+
+#: Names are checked once.
+_checked_destination = functools.lru_cache(maxsize=1024)(Destination)
