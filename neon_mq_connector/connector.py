@@ -17,9 +17,8 @@ import pika
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.errors import BrokerUnreachableError
 from neon_mq_connector.faces.asking import AsksServices
-from neon_mq_connector.faces.observing import ShowsHealth
-from neon_mq_connector.faces.registering import RegistersConsumers
 from neon_mq_connector.faces.sending import SendsMessages
+from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.core import Core
 from neon_mq_connector.threads.errands import RepeatingTimer
@@ -31,7 +30,7 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 ConsumerThreadInstance = BaseConsumerThread
 
 
-class MQConnector(SendsMessages, AsksServices, RegistersConsumers, ShowsHealth):
+class MQConnector(SendsMessages, AsksServices, Service):
     """Consume queues, subscribe to exchanges, send messages; a service derives from it.
 
     Nothing is opened before it is needed: `run` starts the consumers that were registered, the
@@ -59,10 +58,7 @@ class MQConnector(SendsMessages, AsksServices, RegistersConsumers, ShowsHealth):
 
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         super().__init__(config, service_name)
-        core = self._mq_core = Core(self)
-        self.consumers: dict[str, Any] = core.consumers.registry.threads
-        self.consumer_properties = core.consumers.registry.properties
-        self._apply_configured_properties()
+        self._mq_compose(Core(self))
 
     def run(
         self,

@@ -8,9 +8,9 @@ from typing import Any, TypeVar, overload
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.faces.asking import question, request_options
 from neon_mq_connector.handlers.declared import Handler, StreamHandler
 from neon_mq_connector.handlers.parts import AsyncParts
-from neon_mq_connector.service.clients import question
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core
 
@@ -65,7 +65,7 @@ class AsksServicesAsync(ConfiguredService):
         the answer is dropped; the other service may do what it was asked all the same.
         """
         name, data, read = question(request_data, queue, Handler)
-        options = self._mq_core.clients.options(timeout, wire_format)
+        options = request_options(self.settings, timeout, wire_format)
         requests = await self._mq_lifecycle.requests(vhost)
         answer = await requests.request(name, data, on_part=on_part, **options)
         return read(answer)
@@ -87,7 +87,7 @@ class AsksServicesAsync(ConfiguredService):
         """
         if not queue and not exchange:
             raise ValueError("a request needs a queue or an exchange to go to; both are empty")
-        options = self._mq_core.clients.options(timeout, wire_format)
+        options = request_options(self.settings, timeout, wire_format)
         requests = await self._mq_lifecycle.requests(vhost)
         return await requests.gather(queue, request_data, count=count, exchange=exchange, **options)
 
@@ -133,8 +133,8 @@ class AsksServicesAsync(ConfiguredService):
         begins, which is needed where they may not be read to the end.
         """
         name, data, read = question(request_data, queue, StreamHandler)
-        client = self._mq_core.clients.client(vhost)
+        client = self._mq_core.hosts.client(vhost or self.vhost)
         requests = self._mq_lifecycle.binding().requests(client)
-        options = self._mq_core.clients.options(timeout, wire_format)
+        options = request_options(self.settings, timeout, wire_format)
         parts = requests.stream(name, data, prefetch_count=prefetch_count, **options)
         return parts if isinstance(queue, str) else AsyncParts(parts, read)

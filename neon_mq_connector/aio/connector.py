@@ -17,13 +17,12 @@ from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import tracing
 from neon_mq_connector.aio.asking import AsksServicesAsync
-from neon_mq_connector.aio.lifecycle import GRACE, START_TIMEOUT, Lifecycle
+from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.signals import LoopSignals, unless
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
 from neon_mq_connector.connector import accepted
-from neon_mq_connector.faces.observing import ShowsHealth
-from neon_mq_connector.faces.registering import RegistersConsumers
+from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.sending import DEFAULT_EXPIRATION
 
@@ -32,7 +31,7 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 Self = TypeVar("Self", bound="AsyncMQConnector")
 
 
-class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
+class AsyncMQConnector(AsksServicesAsync, Service):
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -64,10 +63,7 @@ class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         super().__init__(config, service_name)
         self._mq_lifecycle = Lifecycle(self)
-        core = self._mq_core = self._mq_lifecycle.core
-        self.consumers: dict[str, Any] = core.consumers.registry.threads
-        self.consumer_properties = core.consumers.registry.properties
-        self._apply_configured_properties()
+        self._mq_compose(self._mq_lifecycle.core)
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -87,10 +83,10 @@ class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
         the connector was stopped. Any number may be sent at a time (`asyncio.gather`). When the
         wait is cancelled the message may have been sent, or be sent still.
         """
-        outgoing = self._mq_core.sending.outgoing(exchange, queue, exchange_type, expiration)
-        destination = outgoing.destination
+        outgoing = self._mq_core.sending.outgoing
+        destination, encode = outgoing(exchange, queue, exchange_type, expiration)
         with tracing.publishing(destination.exchange, destination.queue):
-            message = outgoing.encode(request_data)
+            message = encode(request_data)
             sender = await self._mq_lifecycle.sender(vhost)
             timeout = self.settings.publish_timeout
             return await sender.send_and_wait(destination, message, timeout=timeout)
@@ -149,26 +145,25 @@ class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
                 f"consumer {name!r} is running: await stop_consumers([{name!r}]) before another of "
                 "that name is registered"
             )
-        on_error = _on_the_loop(name, on_error)
+        on_error = on_error or self.default_error_handler
+        if on_error is not Service.default_error_handler:
+            on_error = _on_the_loop(name, on_error)
         super()._mq_register(name, vhost, callback, on_error, **options)
 
     async def run_consumers(self, names: Iterable[str] | None = None) -> None:
         """Start consumers; see `MQConnector.run_consumers`."""
         start = partial(self._mq_core.consumers.run, tuple(names or ()), daemon=True)
-        await self._mq_lifecycle.call(start, START_TIMEOUT, "starting consumers")
+        await self._mq_lifecycle.call(start, "starting consumers")
 
     async def stop_consumers(self, names: Iterable[str] | None = None) -> None:
         """Stop consumers and wait for them; see `MQConnector.stop_consumers`."""
-        consumers = self._mq_core.consumers
-        stop, budget = partial(consumers.stop, tuple(names or ())), consumers.stop_timeout
-        await self._mq_lifecycle.call(stop, budget + GRACE, "stopping consumers")
+        stop = partial(self._mq_core.consumers.stop, tuple(names or ()))
+        await self._mq_lifecycle.call(stop, "stopping consumers")
 
     async def restart_consumer(self, name: str) -> None:
         """Stop a consumer and start it anew; see `MQConnector.restart_consumer`."""
-        consumers = self._mq_core.consumers
-        restart, budget = partial(consumers.restart, name), consumers.stop_timeout
-        what = f"restarting consumer {name!r}"
-        await self._mq_lifecycle.call(restart, budget + START_TIMEOUT, what)
+        restart = partial(self._mq_core.consumers.restart, name)
+        await self._mq_lifecycle.call(restart, f"restarting consumer {name!r}")
 
     # -- running and stopping ------------------------------------------------------------------
 
@@ -206,8 +201,8 @@ class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
 
     async def _observe(self) -> None:
         consumers = self._mq_core.consumers
-        observe, budget = partial(consumers.observe, consumers.restart), consumers.stop_timeout
-        await self._mq_lifecycle.call(observe, budget + START_TIMEOUT, "looking after consumers")
+        observe = partial(consumers.observe, consumers.restart)
+        await self._mq_lifecycle.call(observe, "looking after consumers")
 
     def pre_run(self, **kwargs: Any) -> Awaitable[None] | None:
         """Do what comes before the consumers start; may be a coroutine function in a subclass."""
@@ -270,9 +265,9 @@ class AsyncMQConnector(AsksServicesAsync, RegistersConsumers, ShowsHealth):
                     await asyncio.wait((hurrying,))
 
 
-def _on_the_loop(name: str, on_error: Callable[..., object] | None) -> Any:
+def _on_the_loop(name: str, on_error: Callable[..., object]) -> Any:
     """Make a coroutine function of an error handler, which is called on the loop then."""
-    if on_error is None or is_coroutine_function(on_error):
+    if is_coroutine_function(on_error):
         return on_error
     if inspect.isgeneratorfunction(on_error) or inspect.isasyncgenfunction(on_error):
         raise TypeError(

@@ -29,10 +29,9 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
-#: What a wait for a thread may take longer than what the thread does, in seconds.
-GRACE = 5.0
-#: How long starting consumers takes at most until it is left to them, in seconds.
-START_TIMEOUT = 20.0
+#: What a wait for a thread may take longer than a stop of the service, in seconds: consumers that
+#: start are left to themselves before.
+_GRACE = 20.0
 #: What callbacks get that are cancelled because of a second signal, in seconds.
 _HURRY = 2.0
 #: How long it may take to read what connections to a virtual host need, in seconds.
@@ -110,7 +109,7 @@ class Lifecycle:
     async def requests(self, vhost: str) -> AsyncRequests:
         """Return what asks in a virtual host; by default in the service's own."""
         vhost = await self._prepare(vhost)
-        return self.binding().requests(self.core.clients.client(vhost))
+        return self.binding().requests(self.core.hosts.client(vhost))
 
     async def _prepare(self, vhost: str) -> str:
         """Read on a thread what connections to a virtual host need: settings and certificates."""
@@ -124,8 +123,9 @@ class Lifecycle:
             self._prepared.add(vhost)
         return vhost
 
-    async def call(self, function: Callable[[], T], timeout: float, what: str) -> T:
-        """Make a call that waits for the broker or for consumers, on a thread."""
+    async def call(self, function: Callable[[], T], what: str, timeout: float = 0.0) -> T:
+        """Make a call that waits for consumers, or longer for the broker, on a thread."""
+        timeout += self.core.consumers.stop_timeout + _GRACE
         return await self.binding().lifecycle.run(function, timeout=timeout, what=what)
 
     # -- running -------------------------------------------------------------------------------
@@ -141,21 +141,18 @@ class Lifecycle:
         self.binding()
         self._phase = Phase.STARTING
         try:
-            await self._reach_broker(timeout)
+            reach = partial(self.core.reach_broker, timeout)
+            problem = await self.call(reach, "waiting for the broker", timeout)
+            if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
+                raise problem
+            if problem is not None:  # a service may use other virtual hosts than its own
+                LOG.error("service %r: %s", self._service.service_name, problem)
             await start()
         except BaseException:
             await self.stop()
             raise
         if self._phase is Phase.STARTING:  # it was not stopped meanwhile
             self._phase = Phase.OPEN
-
-    async def _reach_broker(self, timeout: float) -> None:
-        reach, service = partial(self.core.reach_broker, timeout), self._service.service_name
-        problem = await self.call(reach, timeout + GRACE, "waiting for the broker")
-        if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
-            raise problem
-        if problem is not None:  # a service may use other virtual hosts than its own
-            LOG.error("service %r: %s", service, problem)
 
     async def start(self, names: tuple[str, ...] | None) -> None:
         """Begin to run, and start consumers.
@@ -171,7 +168,7 @@ class Lifecycle:
                 if core.stop_waiting.is_set():
                     core.stop()  # once more, for what has started after the first
 
-        await self.call(start, START_TIMEOUT, "starting consumers")
+        await self.call(start, "starting consumers")
 
     def repeat(
         self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]
@@ -248,7 +245,7 @@ class Lifecycle:
                 await asyncio.wait(repeated, timeout=1.0)
             await binding.lifecycle.run(
                 core.stop,
-                timeout=core.consumers.stop_timeout + GRACE,
+                timeout=core.consumers.stop_timeout + _GRACE,
                 what=f"stopping {what}",
                 in_any_case=True,
             )
@@ -267,7 +264,7 @@ class Lifecycle:
 
     def _is_called_back(self) -> bool:
         """Whether it is a callback of this connector that asks, which a stop has to wait for."""
-        threads: list[Any] = list(self.core.consumers.registry.threads.values())
+        threads: list[Any] = list(self.core.consumers.threads.values())
         started = [each for each in threads if each.ident is not None]
         return any(each.consumer.dispatcher.runner.is_within() for each in started)
 
@@ -275,12 +272,6 @@ class Lifecycle:
         """Cancel the callbacks that run after a second signal."""
         await signal.wait()
         LOG.warning("%r: a second signal, callbacks are cancelled", self._service)
-        consumers = list(self.core.consumers.registry.threads.values())
-        await asyncio.gather(
-            *(
-                self.call(partial(each.join, _HURRY), _HURRY + GRACE, each.name)
-                for each in consumers
-                if each.is_alive()
-            ),
-            return_exceptions=True,
-        )
+        left = [each for each in self.core.consumers.threads.values() if each.is_alive()]
+        ends = [self.call(partial(each.join, _HURRY), each.name) for each in left]
+        await asyncio.gather(*ends, return_exceptions=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from neon_mq_connector.client import ReplyStream
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.handlers.declared import Handler, StreamHandler
+from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
 from neon_mq_connector.handlers.parts import Parts
-from neon_mq_connector.service.clients import question
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core
 from neon_mq_connector.threads.futures import converted
+
+if TYPE_CHECKING:
+    from neon_mq_connector.config.tuning import Tuning
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -82,10 +84,10 @@ class AsksServices(ConfiguredService):
             UnroutableError: no queue takes the request.
             MQConnectionError: there is no connection.
         """
-        clients = self._mq_core.clients
-        options = clients.options(timeout, wire_format)
+        options = request_options(self.settings, timeout, wire_format)
         name, data, read = question(request_data, queue, Handler)
-        return read(clients.client(vhost).request(name, data, on_part=on_part, **options))
+        client = self._mq_core.hosts.client(vhost or self.vhost)
+        return read(client.request(name, data, on_part=on_part, **options))
 
     @overload
     def submit_request(
@@ -141,10 +143,9 @@ class AsksServices(ConfiguredService):
             >>> questions = [host.submit_request({"id": n}, "lookup_input") for n in range(64)]
             >>> answers = [question.result() for question in questions]
         """
-        clients = self._mq_core.clients
-        options = clients.options(timeout, wire_format)
+        options = request_options(self.settings, timeout, wire_format)
         name, data, read = question(request_data, queue, Handler)
-        future = clients.client(vhost).submit(name, data, **options)
+        future = self._mq_core.hosts.client(vhost or self.vhost).submit(name, data, **options)
         return future if isinstance(queue, str) else converted(future, read)
 
     def gather_answers(
@@ -180,10 +181,9 @@ class AsksServices(ConfiguredService):
             UnroutableError: no queue takes the request, or there is no such exchange.
             MQConnectionError: there is no connection.
         """
-        clients = self._mq_core.clients
-        options = clients.options(timeout, wire_format)
-        gather = clients.client(vhost).gather
-        return gather(queue, request_data, count=count, exchange=exchange, **options)
+        options = request_options(self.settings, timeout, wire_format)
+        client = self._mq_core.hosts.client(vhost or self.vhost)
+        return client.gather(queue, request_data, count=count, exchange=exchange, **options)
 
     def stream_answer(
         self,
@@ -221,10 +221,9 @@ class AsksServices(ConfiguredService):
             ...     for part in parts:
             ...         print(part["number"])
         """
-        clients = self._mq_core.clients
-        options = clients.options(timeout, wire_format)
-        stream = clients.client(vhost).stream
-        return stream(queue, request_data, prefetch_count=prefetch_count, **options)
+        options = request_options(self.settings, timeout, wire_format)
+        client = self._mq_core.hosts.client(vhost or self.vhost)
+        return client.stream(queue, request_data, prefetch_count=prefetch_count, **options)
 
     def stream(
         self,
@@ -260,3 +259,43 @@ class AsksServices(ConfiguredService):
             prefetch_count=prefetch_count,
         )
         return Parts(stream, read)
+
+
+def request_options(
+    settings: Tuning, timeout: float | None, wire_format: WireFormat | str | None
+) -> dict[str, Any]:
+    """Return the arguments that every request has, by default from the settings."""
+    return {
+        "timeout": settings.request_timeout if timeout is None else timeout,
+        "wire_format": WireFormat(wire_format or settings.wire_format),
+    }
+
+
+def question(
+    request: Any, target: str | Askable[Any, Any, ..., Any], kind: type[Askable[Any, Any, ..., Any]]
+) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
+    """Return the queue, the dict, and what reads the answer, of a question to a queue or handler.
+
+    Args:
+        request: what is asked.
+        target: the name of the queue, or a handler.
+        kind: of the handlers that may be asked so.
+
+    Raises:
+        TypeError: the handler is of another kind, answers nothing, or takes something else.
+        ValueError: a placeholder in the name of the queue is open.
+    """
+    if isinstance(target, str):
+        return target, request, _as_it_is
+    if not isinstance(target, kind):
+        raise TypeError(
+            f"{target!r} cannot be asked so: `request` is for handlers that return their answer, "
+            "`stream` for those that yield it"
+        )
+    if target.signature.types.answer.is_none:
+        raise TypeError(f"{target!r} answers nothing; send_message() is for that")
+    return target.queue, target.write_request(request), target.read_answer
+
+
+def _as_it_is(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer

@@ -11,10 +11,14 @@ import pika
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.control.probe import open_blocking
-from neon_mq_connector.service.callers_connection import emit, remember_owner
 from neon_mq_connector.service.configured import ConfiguredService, server_parameters
 from neon_mq_connector.service.core import Core
-from neon_mq_connector.service.sending import DEFAULT_EXPIRATION, destination_of
+from neon_mq_connector.service.sending import (
+    DEFAULT_EXPIRATION,
+    destination_of,
+    emit,
+    remember_owner,
+)
 
 
 class SendsMessages(ConfiguredService):

@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import AuthenticationError, MQError, VhostAccessError
-from neon_mq_connector.faces.observing import ShowsHealth
+from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.operations.findings import Finding, Level, error, ok, skipped, warning
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
@@ -32,7 +32,7 @@ _CLOCK_DIFFERENCE = 5.0
 
 
 def diagnose(
-    connector: ShowsHealth,
+    connector: Service,
     *,
     vhost: str | None = None,
     management: ManagementAPI | str | None = None,
@@ -65,7 +65,7 @@ def diagnose(
 
 
 def _findings(
-    service: ShowsHealth, vhost: str, management: ManagementAPI | str | None, timeout: float
+    service: Service, vhost: str, management: ManagementAPI | str | None, timeout: float
 ) -> Iterator[Finding]:
     name = f"neon-mq doctor {new_id()[:12]}"
     servers = server_parameters(

@@ -17,7 +17,6 @@ REPLACEABLE = {"get_timeout", "_default_mq_config"}
 LENT = {"_vhost", "_service_id", "_consumer_started"}
 #: What `MQConnector` has and had not in earlier releases.
 NEW_NAMES = {
-    "after_fork_in_child",
     "gather_answers",
     "health",
     "middleware",

@@ -1,16 +1,22 @@
-"""The consumers of a service at work: registered, run, looked after, stopped."""
+"""The consumers of a service by name: registered, run, looked after, stopped.
+
+A thread can be started once. So a name keeps the factory of its thread, which makes a new one each
+time that the consumer is to run again.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neon_mq_connector.consumers import BaseConsumerThread, Retry
 from neon_mq_connector.consumers.registration import ErrorCallback, Registration
+from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import ConfigurationError
+from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.engines import (
     choose_concurrency,
@@ -19,7 +25,6 @@ from neon_mq_connector.service.engines import (
     thread_arguments,
 )
 from neon_mq_connector.service.liveness import LivenessWatch
-from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.guard import Guard
@@ -27,10 +32,11 @@ from neon_mq_connector.threads.guard import Guard
 if TYPE_CHECKING:
     from neon_mq_connector.aio.loops import CoroutineLoop
 
-LOG = logging.getLogger("neon_mq_connector.service")
+LOG = logging.getLogger("neon_mq_connector.registry")
 
 #: How long starting consumers may take until it is left to them, in seconds.
 _START_TIMEOUT = 10.0
+_SETTLED = frozenset({State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPED})
 
 
 class Ending(NamedTuple):
@@ -42,9 +48,11 @@ class Ending(NamedTuple):
 
 
 class Consumers:
-    """Register, run and stop the consumers of one service.
+    """Keep the consumers of one service.
 
-    `_lock` owns the watch, the loop, and how often all were stopped.
+    `_lock` owns the dicts, the watch, the loop, and how often all were stopped. Services look at
+    two of the dicts (and subclasses may change them) under the names ``consumers`` and
+    ``consumer_properties`` of the connector. Threads are stopped outside of the lock.
 
     Args:
         service: has the configuration.
@@ -53,7 +61,7 @@ class Consumers:
             own, which starts with the first of them.
 
     Attributes:
-        registry: the consumers by name.
+        stopped: the names of those that were stopped one by one, on purpose.
         watch: looks after them while they run.
     """
 
@@ -61,16 +69,19 @@ class Consumers:
         self,
         service: ConfiguredService,
         hosts: VirtualHosts,
-        callers_loop: Callable[[], CoroutineLoop] | None,
+        callers_loop: Callable[[], CoroutineLoop] | None = None,
     ) -> None:
-        self.registry = ConsumerRegistry()
+        self.threads: dict[str, BaseConsumerThread] = {}
+        self.properties: dict[str, dict[str, Any]] = {}
+        self.stopped: set[str] = set()
         self.watch: LivenessWatch | None = None
         self._service = service
         self._hosts = hosts
+        self._factories: dict[str, Callable[[], BaseConsumerThread]] = {}
         self._coroutine_loop = callers_loop or self._own_loop
-        self._lock = threading.RLock()
         self._loop: CoroutineLoop | None = None
         self._stops = 0
+        self._lock = threading.RLock()
 
     @property
     def stop_timeout(self) -> float:
@@ -113,7 +124,7 @@ class Consumers:
             hide_error_messages=settings.hide_error_messages,
             **registered,
         )
-        if name in self.registry.threads and skip_on_existing:
+        if name in self.threads and skip_on_existing:
             LOG.info("consumer %r is registered already and is left as it is", name)
             return
         properties: dict[str, Any] = {
@@ -146,17 +157,8 @@ class Consumers:
                 owns_connections=dedicated_connection,
             )
 
-        self.registry.register(
-            name,
-            make_thread,
-            {
-                "properties": properties,
-                "restart_attempts": registration.restart_attempts,
-                "restarts": 0,
-                "started": False,
-            },
-            timeout=settings.stop_timeout,
-        )
+        told = {"properties": properties, "restart_attempts": registration.restart_attempts}
+        self.put(name, make_thread, {**told, "restarts": 0, "started": False})
 
     def _own_loop(self) -> CoroutineLoop:
         from neon_mq_connector.aio.loops import LoopThread  # with asyncio, which takes a while
@@ -167,48 +169,130 @@ class Consumers:
                 loop = self._loop = LoopThread(f"mq-asyncio:{self._service.service_name}")
             return loop
 
+    def put(
+        self, name: str, factory: Callable[[], BaseConsumerThread], properties: dict[str, Any]
+    ) -> None:
+        """Keep a consumer; one of the same name is stopped first and replaced.
+
+        Args:
+            name: the name.
+            factory: makes its thread.
+            properties: its entry in ``consumer_properties``.
+        """
+        thread = factory()
+        while True:
+            with self._lock:
+                before = self.threads.get(name)
+                if before is None or before.ident is None or not before.is_consumer_alive:
+                    self.threads[name] = thread
+                    self.properties[name] = properties
+                    self._factories[name] = factory
+                    self.stopped.discard(name)
+                    break
+            # stopped outside of the lock; meanwhile another may have been started
+            before.join(self.stop_timeout)
+        if before is not None:
+            before.request_stop()
+
     def run(self, names: tuple[str, ...], *, daemon: bool) -> None:
-        """Start consumers, all if none is named, and look after them; see `run_consumers`."""
+        """Start consumers, and look after all that run.
+
+        Args:
+            names: which; empty for all. Those that run are left alone, unknown ones are logged.
+            daemon: whether their threads let the process end.
+        """
         stops = self._stops
-        self._start(names or tuple(self.registry.threads), daemon=daemon)
+        self._start(names or tuple(self.threads), daemon=daemon)
         with self._lock:
             if self.watch is None and self._stops == stops:
-                self.watch = LivenessWatch(
-                    f"mq-watch:{self._service.service_name}",
-                    self._service.settings,
-                    self.registry.running,
-                )
+                name = f"mq-watch:{self._service.service_name}"
+                self.watch = LivenessWatch(name, self._service.settings, self.running)
                 self.watch.start()
 
     def _start(self, names: tuple[str, ...], *, daemon: bool) -> None:
-        stops = self._stops
-        self.registry.start(
-            names,
-            daemon=daemon,
-            timeout=_START_TIMEOUT,
-            is_cancelled=lambda: self._stops != stops,
-        )
+        """Start consumers until all are stopped, and wait until each consumes or cannot."""
+        started, stops = [], self._stops
+        for name in names:
+            if self._stops != stops:
+                break
+            if name not in self.threads:
+                LOG.warning("there is no consumer %r to start", name)
+                continue
+            with self._lock:  # two callers must not start one thread
+                thread = self._fresh(name)
+                if thread is None:
+                    continue
+                thread.daemon = daemon
+                self.properties[name]["started"] = True
+                self.stopped.discard(name)
+                thread.start()
+            started.append(thread)
+        deadline = time.monotonic() + _START_TIMEOUT
+        for thread in started:
+            thread.consumer.lifecycle.wait_for(_SETTLED, time_left(deadline))
+
+    def _fresh(self, name: str) -> BaseConsumerThread | None:
+        """Return a thread that can be started; None when that name is running. Needs the lock."""
+        thread = self.threads[name]
+        if thread.is_alive() and thread.is_consumer_alive:
+            return None
+        if thread.is_alive():
+            thread.request_stop()  # it failed, and may be about to try again
+        if thread.ident is not None or not thread.can_start:
+            thread = self.threads[name] = self._factories[name]()
+        return thread
+
+    def request_stop(self, names: Iterable[str]) -> list[BaseConsumerThread]:
+        """Ask consumers to stop, and return the threads to wait for; unknown names are logged."""
+        stopping = []
+        for name in names:
+            thread = self.threads.get(name)
+            if thread is None:
+                LOG.warning("there is no consumer %r to stop", name)
+                continue
+            self.properties[name]["started"] = False
+            thread.request_stop()  # also where it is being started by another thread
+            if thread.ident is not None:
+                stopping.append(thread)
+        return stopping
+
+    def running(self) -> dict[str, BaseConsumerThread]:
+        """Return the consumers that were started and not stopped."""
+        with self._lock:
+            return {
+                name: thread
+                for name, thread in self.threads.items()
+                if self.properties[name].get("started")
+            }
+
+    def observe(self, restart: Callable[[str], object]) -> None:
+        """Restart those that have ended by themselves and may be started once more."""
+        for name, thread in self.running().items():
+            if thread.is_alive() or not self.may_restart(name):
+                continue  # one that lives recovers by itself, also where it has failed for now
+            self.properties[name]["restarts"] += 1
+            LOG.warning("consumer %r has ended (%s); restarting it", name, thread.snapshot.reason)
+            with Guard("restarting consumer %r", name):
+                restart(name)
+
+    def may_restart(self, name: str) -> bool:
+        """Whether a consumer has not been restarted as often as it may be."""
+        allowed: int = self.properties[name]["restart_attempts"]
+        return not 0 <= allowed <= self.properties[name]["restarts"]
 
     def stop(self, names: tuple[str, ...]) -> None:
         """Stop consumers, all if none is named, and wait for them."""
-        self.registry.stopped.update(names)
-        self._stop_and_wait(names or tuple(self.registry.threads))
+        self.stopped.update(names)
+        self._stop_and_wait(names or tuple(self.threads))
 
     def restart(self, name: str) -> None:
-        """Stop a consumer and start it anew; see `MQConnector.restart_consumer`."""
-        daemon = self.registry.threads[name].daemon
+        """Stop a consumer and start it anew."""
+        daemon = self.threads[name].daemon
         self._stop_and_wait((name,))
         self._start((name,), daemon=daemon)
 
     def _stop_and_wait(self, names: tuple[str, ...]) -> None:
-        threads = self.registry.request_stop(names)
-        wait_for_end(threads, time.monotonic() + self.stop_timeout)
-
-    def observe(self, restart: Callable[[str], object]) -> None:
-        """Restart the consumers that have ended without being stopped."""
-        for name in self.registry.ended():
-            with Guard("restarting consumer %r", name):
-                restart(name)
+        wait_for_end(self.request_stop(names), time.monotonic() + self.stop_timeout)
 
     def begin_stop(self) -> Ending:
         """Ask everything to stop, and return what is to be waited for."""
@@ -218,11 +302,34 @@ class Consumers:
             loop, self._loop = self._loop, None
         if watch is not None:
             watch.stop()
-        return Ending(self.registry.request_stop(tuple(self.registry.threads)), watch, loop)
+        return Ending(self.request_stop(tuple(self.threads)), watch, loop)
 
     def after_fork_in_child(self) -> None:
-        """Make new threads, and drop what runs in the parent only."""
-        forking.keep(self.watch, self._loop, dict(self.registry.threads))
+        """Drop what runs in the parent only, and make new threads."""
+        forking.keep(self.watch, self._loop, dict(self.threads))
         self._lock = threading.RLock()
         self.watch = self._loop = None
-        self.registry.after_fork_in_child()
+        for name, factory in self._factories.items():
+            self.threads[name] = factory()
+            self.properties[name]["started"] = False
+
+
+def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> bool:
+    """Wait for consumers that were asked to stop, until a moment of the monotonic clock.
+
+    Returns:
+        Whether all have ended; those that have not are named in the log.
+    """
+    all_ended = True
+    for thread in threads:
+        if thread.is_calling:
+            continue
+        thread.join(max(0.01, time_left(deadline)))
+        if thread.is_alive():
+            all_ended = False
+            LOG.warning(
+                "consumer %s (queue %r) has not ended in time: its callback is still running",
+                thread.name,
+                thread.queue,
+            )
+    return all_ended

@@ -10,22 +10,22 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQConnectionError, VhostAccessError
-from neon_mq_connector.service.clients import Clients
+from neon_mq_connector.link import outage_of
 from neon_mq_connector.service.configured import ConfiguredService, server_parameters
-from neon_mq_connector.service.consuming import Consumers, Ending
-from neon_mq_connector.service.health import Health
-from neon_mq_connector.service.registry import wait_for_end
+from neon_mq_connector.service.consuming import Consumers, Ending, wait_for_end
+from neon_mq_connector.service.health import Health, connector_health
 from neon_mq_connector.service.sending import Sending
-from neon_mq_connector.service.timers import Timers
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
+from neon_mq_connector.threads.errands import RepeatingTimer
+from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.threads.signals import Flag, StopSignals
 
 if TYPE_CHECKING:
@@ -37,26 +37,63 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 _LEAST_CLOSE_TIME = 0.5
 
 
-class Stoppable(Protocol):
-    """What is stopped when the interpreter ends, if it runs."""
+class Timers:
+    """Call methods of a service, each at an interval of its own; `_lock` owns the timers.
 
-    @property
-    def started(self) -> bool: ...
+    Args:
+        service: has the methods, which are looked up for each call.
+    """
 
-    def stop(self) -> object: ...
+    def __init__(self, service: ConfiguredService) -> None:
+        self._service = service
+        self._lock = threading.RLock()
+        self._timers: dict[str, RepeatingTimer] = {}
 
+    def timer(self, method: str, period: float) -> RepeatingTimer:
+        """Return the timer of a method; a new one if there is none, or if it was stopped."""
+        with self._lock:
+            timer = self._timers.get(method)
+            if timer is None or timer.finished.is_set():
+                timer = RepeatingTimer(period, functools.partial(self._call, method))
+                timer.name = f"mq-{method}:{self._service.service_name}"
+                timer.daemon = True
+                self._timers[method] = timer
+            return timer
 
-class Endpoint(Protocol):
-    """What serves the state of the service."""
+    def start(self, method: str, period: float) -> None:
+        """Start the timer of a method, unless it runs."""
+        with self._lock:  # two callers must not start one thread
+            timer = self.timer(method, period)
+            if timer.ident is None:
+                timer.start()
 
-    @property
-    def port(self) -> int: ...
+    def stop(self, method: str) -> None:
+        """End the timer of a method, without waiting."""
+        timer = self._timers.get(method)
+        if timer is not None:
+            timer.cancel()
 
-    def close(self) -> object: ...
+    def join(self, deadline: float) -> None:
+        """Wait for those that were ended, until a moment of the monotonic clock."""
+        this = threading.current_thread()
+        for timer in list(self._timers.values()):
+            if timer is not this and timer.finished.is_set() and timer.is_alive():
+                timer.join(time_left(deadline))
+
+    def _call(self, method: str) -> None:
+        outage = outage_of(server_parameters(self._service, self._service.vhost))
+        with outage.seen_by((method, id(self._service))), quiet_pika():
+            getattr(self._service, method)()
+
+    def after_fork_in_child(self) -> None:
+        """Drop the timers of the parent."""
+        forking.keep(self._timers)
+        self._lock = threading.RLock()
+        self._timers = {}
 
 
 #: What has run and may have to be stopped when the interpreter ends: consumers may be daemons.
-_running: WeakSet[Stoppable] = WeakSet()
+_running: WeakSet[Any] = WeakSet()
 
 
 class Core:
@@ -67,9 +104,8 @@ class Core:
         callers_loop: returns the loop that coroutines run on, if that is not to be our own.
 
     Attributes:
-        hosts: its connections.
+        hosts: its connections, and what it asks by.
         sending: what it sends.
-        clients: what it asks by.
         consumers: what it consumes.
         timers: what it does from time to time.
         started: whether it was run and not stopped. A run sets it before it looks at
@@ -87,13 +123,12 @@ class Core:
         self._service = service
         self.hosts = VirtualHosts(service)
         self.sending = Sending(service, self.hosts)
-        self.clients = Clients(service)
         self.consumers = Consumers(service, self.hosts, callers_loop)
         self.timers = Timers(service)
         self.started = False
         self.stop_waiting = Flag()
         self.signals: StopSignals | None = None
-        self.endpoint: Endpoint | None = None
+        self.endpoint: Any = None
         self._problem: MQConnectionError | None = None  # of the last wait for the broker
         forking.register(self)
 
@@ -112,11 +147,11 @@ class Core:
         )
         return self._problem
 
-    def begin(self, owner: Stoppable) -> bool:
+    def begin(self, owner: Any) -> bool:
         """Note that the service runs, unless it was stopped meanwhile.
 
         Args:
-            owner: what is to be stopped when the interpreter ends.
+            owner: what is stopped when the interpreter ends, if it is ``started``.
 
         Returns:
             Whether it runs.
@@ -130,19 +165,19 @@ class Core:
 
     def refusal(self) -> MQConnectionError | None:
         """Return why the service cannot work before something is mended outside of it, or None."""
-        registry, problem = self.consumers.registry, self._problem
-        for thread in registry.running().values():
+        problem = self._problem
+        for thread in self.consumers.running().values():
             if thread.consumer.refusal is not None:
                 return thread.consumer.refusal
         # its consumers may use other virtual hosts than its own
-        is_other = isinstance(problem, VhostAccessError) and self.started and registry.threads
+        is_other = isinstance(problem, VhostAccessError) and self.started and self.consumers.threads
         return None if is_other else problem
 
     def health(self, *, stacks: bool) -> Health:
         """Return how the service, its consumers and its connections are."""
         is_off = "" if self.started else f"service {self._service.service_name!r} is not running"
-        connections, consumers = self.hosts.all_connections(), self.consumers
-        return consumers.registry.health(consumers.watch, connections, is_off, stacks=stacks)
+        connections = self.hosts.all_connections()
+        return connector_health(self.consumers, connections, is_off, stacks=stacks)
 
     def stop(self) -> None:
         """Stop everything; see `MQConnector.stop`."""

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import dropwhile
@@ -16,6 +17,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.consumers.runner import Running
 from neon_mq_connector.lifecycle import State
+from neon_mq_connector.service.consuming import Consumers
 
 #: How many frames of a coroutine are shown.
 _DEEPEST = 100
@@ -23,6 +25,8 @@ _DEEPEST = 100
 _BEFORE_CALLBACKS = (threading.__file__, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 #: The states in which a consumer needs no thread.
 _OVER = frozenset({State.STOPPED, State.FAILED})
+#: States in which a consumer that was started gets nothing any more.
+_ENDED = frozenset(state.value for state in (State.STOPPING, State.STOPPED, State.FAILED))
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,61 @@ class Health:
     def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts and lists, for JSON."""
         return asdict(self)
+
+
+def connector_health(
+    consumers: Consumers, connections: list[Connections], is_off: str, *, stacks: bool
+) -> Health:
+    """Return the health of a connector.
+
+    Args:
+        consumers: what it consumes.
+        connections: those of the connector.
+        is_off: why it does nothing; empty when it runs.
+        stacks: whether to add the stacks of the oldest callbacks.
+    """
+    started, watch = consumers.running(), consumers.watch
+    complaints = {} if watch is None else watch.complaints
+    described = {
+        name: describe_consumer(name, thread, complaint=complaints.get(name, ""), stacks=stacks)
+        for name, thread in list(consumers.threads.items())
+    }
+    reasons = [
+        f"consumer {name!r} is {each.state}: {each.reason}{_held_up(each)}"
+        for name, each in described.items()
+        if (name in started and not each.healthy)
+        or (each.state in _ENDED and name not in consumers.stopped)
+    ]
+    stuck = [
+        f"consumer {name!r} has ended"
+        for name, thread in started.items()
+        if not thread.is_alive() and not consumers.may_restart(name)
+    ]
+    if watch is not None:
+        stuck += [f"consumer {name!r}: {problem}" for name, problem in watch.stuck.items()]
+        if problem := watch.standstill():
+            reasons.append(problem)
+            stuck.append(problem)
+    reasons = [is_off] if is_off else reasons
+    publishes: Counter[str] = Counter()
+    for each in connections:
+        publishes.update(each.publish_outcomes())
+    return Health(
+        healthy=not reasons,
+        reasons=tuple(reasons),
+        consumers=described,
+        connections=describe_connections(connections),
+        stuck=tuple(stuck),
+        publishes=dict(publishes),
+    )
+
+
+def _held_up(consumer: ConsumerHealth) -> str:
+    """Say what a consumer waits for before it attaches anew: its callbacks run on its thread."""
+    age = consumer.oldest_callback_age
+    if age is None or consumer.state != State.RECOVERING.value:
+        return ""
+    return f"; its oldest callback has been running for {age:.0f} s"
 
 
 def describe_consumer(

@@ -1,4 +1,4 @@
-"""How a service sends: where a message goes, and in which format."""
+"""How a service sends: where a message goes, and in which format; by its connections or another."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
+import pika
+import pika.exceptions as pika_errors
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import tracing
@@ -21,13 +23,20 @@ from neon_mq_connector.publishing.batch import publish_all
 from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
 from neon_mq_connector.publishing.futures import submit
 from neon_mq_connector.publishing.message import Destination
-from neon_mq_connector.service.configured import ConfiguredService, server_parameters
+from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.shared_clients import shared_client
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 
 LOG = logging.getLogger("neon_mq_connector.messaging")
 
 #: For a connection of the moment to end, in seconds.
 _CLOSE_TIMEOUT = 1.0
+#: How long to wait for a broker where nothing says so, in seconds: the default of the setting
+#: ``publish_timeout``.
+_PUBLISH_TIMEOUT = 30.0
+#: The attribute of a connection that this library has made: the connections of the service that it
+#: was made for, and how long a message may take, in seconds.
+_OWNER = "_neon_mq_owner"
 #: Of how many queues the log tells that messages to them expire; names may be made up for each.
 _MOST_TOLD = 256
 #: By what the setting says.
@@ -43,11 +52,8 @@ class _Default(int):
 DEFAULT_EXPIRATION: int = _Default(1000)
 
 
-class Outgoing(NamedTuple):
-    """Where messages go, and what encodes each of them."""
-
-    destination: Destination
-    encode: Callable[[Mapping[str, Any]], EncodedMessage]
+#: Where messages go, and what encodes each of them.
+Outgoing: TypeAlias = tuple[Destination, Callable[[Mapping[str, Any]], EncodedMessage]]
 
 
 class Sending:
@@ -90,7 +96,7 @@ class Sending:
             app_id=self._service.service_name,
             correlation_id=correlation_id,
         )
-        return Outgoing(destination, encode)
+        return destination, encode
 
     def send(
         self,
@@ -100,11 +106,10 @@ class Sending:
         connection_props: Mapping[str, Any] | None,
     ) -> str:
         """Send a message and wait for its confirm; see `MQConnector.send_message`."""
-        service, (destination, encode) = self._service, outgoing
-        vhost, timeout = vhost or service.vhost, service.settings.publish_timeout
+        destination, encode = outgoing
+        vhost, timeout = vhost or self._service.vhost, self._service.settings.publish_timeout
         if connection_props:
-            parameters = server_parameters(service, vhost, **connection_props)
-            connections = Connections(parameters, owner=service.service_name)
+            connections = self._hosts.new_connections(vhost, **connection_props)
         else:
             connections = self._hosts.connections(vhost)
         try:
@@ -180,3 +185,63 @@ def destination_of(
 
 #: Names are checked once.
 _checked_destination = functools.lru_cache(maxsize=1024)(Destination)
+
+
+def remember_owner(
+    connection: pika.BlockingConnection, own: Connections | None, publish_timeout: float
+) -> None:
+    """Note which service a connection was made for.
+
+    Args:
+        connection: the connection.
+        own: the service's own connections to the same virtual host, with the same parameters.
+        publish_timeout: how long a message may take, in seconds.
+    """
+    setattr(connection, _OWNER, (own, publish_timeout))
+
+
+def emit(
+    connection: Any, request_data: Mapping[str, Any], destination: Destination, expiration: int
+) -> str:
+    """Send a message to where a connection leads, and wait until the broker has it.
+
+    A pika connection belongs to one thread, does not tell to which, and has no time-outs. So it is
+    not used itself: the message goes over connections of the service that it was made for, or else
+    over those that the process keeps for its parameters.
+
+    Args:
+        connection: any of pika's, or the ``connection`` of a consumer thread or of a callback's
+            channel.
+        request_data: the message.
+        destination: where it goes; what is missing there is declared.
+        expiration: how long it may wait in a queue, in milliseconds.
+
+    Returns:
+        The message's id.
+
+    Raises:
+        TypeError, ValueError: the data is no message.
+        pika.exceptions.ConnectionWrongStateError: the connection is closed.
+        MQError: as `Publisher.publish`.
+    """
+    with tracing.publishing(destination.exchange, destination.queue):
+        encoded = encode_message(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
+        if not connection.is_open:
+            raise pika_errors.ConnectionWrongStateError(
+                f"{destination}: a message needs an open connection; this one is closed"
+            )
+        connections, timeout = _connections_of(connection)
+        connections.publisher.publish(destination.message(encoded), timeout=timeout)
+    return encoded.message_id
+
+
+def _connections_of(connection: Any) -> tuple[Connections, float]:
+    """Return the connections by which a message goes, and how long it may take, in seconds."""
+    if not isinstance(connection, (pika.BlockingConnection, pika.connection.Connection)):
+        return connection.connections, _PUBLISH_TIMEOUT
+    connections, timeout = getattr(connection, _OWNER, (None, _PUBLISH_TIMEOUT))
+    if connections is None or connections.is_closed:
+        # a blocking connection has its parameters in its implementation only
+        holder: Any = getattr(connection, "_impl", connection)
+        connections = shared_client([holder.params]).connections
+    return connections, timeout

@@ -1,20 +1,24 @@
-"""The connections of a service to each virtual host that it uses."""
+"""The connections of a service to each virtual host that it uses, and its request clients."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from neon_mq_connector import tracing
 from neon_mq_connector.backoff import OutageBackoff
+from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import ConnectionPolicy, Connections
 from neon_mq_connector.service.configured import ConfiguredService, server_parameters
+from neon_mq_connector.service.shared_clients import shared_client
 
 
 class VirtualHosts:
     """Open, share and give up the connections of one service.
 
     `_lock` owns `_open` and `_stopping`. A stop leaves connections open until callbacks have ended,
-    which may send; a run that begins before that has connections of its own.
+    which may send; a run that begins before that has connections of its own. `_clients` is only
+    read and set item by item, so that any thread may.
 
     Args:
         service: has the configuration.
@@ -25,6 +29,7 @@ class VirtualHosts:
         self._lock = threading.RLock()
         self._open: dict[str, Connections] = {}
         self._stopping = False
+        self._clients: dict[tuple[str, str], tuple[object, RequestClient]] = {}
 
     def connections(self, vhost: str) -> Connections:
         """Return the connections to a virtual host, which all parts of the service share."""
@@ -34,12 +39,17 @@ class VirtualHosts:
                 connections = self._open[vhost] = self.new_connections(vhost)
             return connections
 
-    def new_connections(self, vhost: str) -> Connections:
-        """Make connections that the caller owns; they open when they are used."""
+    def new_connections(self, vhost: str, **kwargs: Any) -> Connections:
+        """Make connections that the caller owns; they open when they are used.
+
+        Args:
+            vhost: the virtual host.
+            kwargs: further arguments of `pika.ConnectionParameters`.
+        """
         settings = self._service.settings
         tracing.begin(wanted=settings.tracing)
         return Connections(
-            server_parameters(self._service, vhost),
+            server_parameters(self._service, vhost, **kwargs),
             owner=self._service.service_name,
             policy=ConnectionPolicy(
                 operation_timeout=settings.operation_timeout,
@@ -48,6 +58,17 @@ class VirtualHosts:
                 ),
             ),
         )
+
+    def client(self, vhost: str) -> RequestClient:
+        """Return the request client of a virtual host, which the whole process shares."""
+        service, settings = self._service, self._service.settings
+        name = (service.service_name, vhost)
+        made_of, client = self._clients.get(name, (None, None))
+        # other settings, other servers or another user: another client
+        if client is None or client.is_closed or made_of is not settings:
+            client = shared_client(server_parameters(service, vhost), owner=service.service_name)
+            self._clients[name] = (settings, client)
+        return client
 
     def all_connections(self) -> list[Connections]:
         """List the connections that are shared."""

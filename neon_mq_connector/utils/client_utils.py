@@ -156,7 +156,7 @@ class _Asking:
     def client(self) -> RequestClient:
         """Return the process's client for the virtual host."""
         self._asker = asker = _known_asker()
-        return asker._mq_core.clients.client(self._vhost)
+        return asker._mq_core.hosts.client(self._vhost)
 
     @property
     def wire_format(self) -> WireFormat:

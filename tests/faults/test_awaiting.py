@@ -93,7 +93,7 @@ async def ask_until_answered(ask: Callable[..., Any]) -> None:
 
 
 def books(service: AsyncMQConnector) -> dict[str, Any]:
-    channel = service._mq_core.clients.client(service.vhost).open_channel
+    channel = service._mq_core.hosts.client(service.vhost).open_channel
     return {} if channel is None else dict(channel._by_correlation)
 
 

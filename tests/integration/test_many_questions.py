@@ -58,7 +58,7 @@ def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
 
 
 def client_of(host: MQConnector) -> RequestClient:
-    return host._mq_core.clients.client(host.vhost)
+    return host._mq_core.hosts.client(host.vhost)
 
 
 # -- futures -------------------------------------------------------------------------------------

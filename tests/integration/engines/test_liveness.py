@@ -156,7 +156,7 @@ def test_what_is_slow_or_waits_its_turn_is_well(
     channel.basic_publish("", "s", b"2")
     assert entered.wait(30.0)
     settings = MQSettings.from_config({"stalled_after": 2.0})
-    watch = LivenessWatch("test-watch", settings, connector._mq_core.consumers.registry.running)
+    watch = LivenessWatch("test-watch", settings, connector._mq_core.consumers.running)
 
     def look() -> Any:
         watch.look()

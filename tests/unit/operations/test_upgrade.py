@@ -36,7 +36,7 @@ class Old(MQConnector):
     def __init__(self, config):
         super().__init__(config, "old")
         self.vhost = "/old"
-        self._registry = {}  # error: attribute of MQConnector
+        self._config = {}  # error: attribute of MQConnector
         self._mine = self._sync_thread  # warning: private
         self.register_consumer("a", "/", "a", self.good, self.failed)  # warning: auto_ack=True
         self.register_consumer(  # error: takes 3 arguments | warning: auto_ack=False

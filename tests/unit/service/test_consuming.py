@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.lifecycle import Lifecycle, State
-from neon_mq_connector.service.registry import ConsumerRegistry, wait_for_end
+from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.consuming import Consumers, wait_for_end
+from neon_mq_connector.service.virtual_hosts import VirtualHosts
 
 NOTHING: Callable[[], None] = lambda: None  # noqa: E731
 
@@ -68,42 +70,45 @@ class FakeConsumerThread:
 
 
 class Bench:
-    """A registry of such threads."""
+    """Consumers that have such threads."""
 
     def __init__(self) -> None:
         self.made: list[FakeConsumerThread] = []
-        self.registry = ConsumerRegistry()
+        service = ConfiguredService({"server": "localhost"}, "service")
+        self.consumers = Consumers(service, VirtualHosts(service))
 
     def register(self, name: str = "a") -> FakeConsumerThread:
         def factory() -> BaseConsumerThread:
             return cast(BaseConsumerThread, FakeConsumerThread(self.made))
 
-        self.registry.register(name, factory, {"started": False}, timeout=1.0)
-        return cast(FakeConsumerThread, self.registry.threads[name])
+        self.consumers.put(name, factory, {"started": False})
+        return cast(FakeConsumerThread, self.consumers.threads[name])
 
     def start(self, *names: str) -> None:
-        self.registry.start(names or ("a",), daemon=True, timeout=1.0)
+        self.consumers.run(names or ("a",), daemon=True)
 
     def stop(self) -> None:
-        self.registry.request_stop(("a",))
+        self.consumers.request_stop(("a",))
 
     def thread(self, name: str = "a") -> Any:
-        return self.registry.threads[name]
+        return self.consumers.threads[name]
 
     def running(self) -> list[int]:
         return [each.number for each in self.made if each.is_running]
 
 
 @pytest.fixture
-def it() -> Bench:
-    return Bench()
+def it() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.consumers.begin_stop()
 
 
 def test_the_one_that_has_not_ended_is_named(it: Bench, caplog: pytest.LogCaptureFixture) -> None:
     stuck = it.register()
     it.start()
     stuck.callback_runs = True
-    threads = it.registry.request_stop(("a",))
+    threads = it.consumers.request_stop(("a",))
     with caplog.at_level(logging.WARNING, logger="neon_mq_connector"):
         assert not wait_for_end(threads, time.monotonic() + 0.05)
     assert "fake-0" in caplog.text
@@ -121,7 +126,7 @@ def test_one_that_failed_and_still_lives_is_stopped_before_another_takes_its_pla
     it.start()
     failed.fails = True  # it waits before it tries again
     it.start()
-    it.registry.request_stop(("a",))
+    it.consumers.request_stop(("a",))
     assert it.running() == []
 
 
@@ -132,7 +137,7 @@ def test_a_start_while_a_name_is_registered_anew_leaves_nothing_unreachable(it: 
     before.on_join = lambda: it.start()
     it.register()
     it.start()
-    it.registry.request_stop(("a",))
+    it.consumers.request_stop(("a",))
     assert it.running() == []
 
 
@@ -160,7 +165,7 @@ def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
                 elif number % 3 == 1:
                     it.start()
                 else:
-                    it.registry.request_stop(("a",))
+                    it.consumers.request_stop(("a",))
         except BaseException as fault:
             faults.append(fault)
 
@@ -170,5 +175,5 @@ def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
     for thread in threads:
         thread.join(30.0)
     assert not faults
-    it.registry.request_stop(("a",))
+    it.consumers.request_stop(("a",))
     assert it.running() == []

@@ -1,9 +1,10 @@
-"""What a connector has to register consumers."""
+"""What both connectors have: to register consumers, and to show and serve their state."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pika.exchange_type import ExchangeType
 
@@ -24,22 +25,44 @@ from neon_mq_connector.consumers.registration import (
     dead_queue_name,
 )
 from neon_mq_connector.envelope import new_id
+from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.handlers.context import Middleware
+from neon_mq_connector.health.status import status_of
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core
 from neon_mq_connector.service.engines import choose_ack_mode
+from neon_mq_connector.service.health import Health
 from neon_mq_connector.topology import Exchange, Queue
 
+if TYPE_CHECKING:
+    from neon_mq_connector.health.server import HealthServer
 
-class RegistersConsumers(ConfiguredService):
-    """Register consumers and subscribers; nothing is opened by that."""
+LOG = logging.getLogger("neon_mq_connector.health")
+
+
+class Service(ConfiguredService):
+    """Register consumers, and tell how they are.
+
+    Attributes:
+        consumers: the thread of each consumer, by its name.
+        consumer_properties: what each was registered with.
+    """
 
     #: Whether functions are served by a `SelectConsumerThread` where a registration does not say,
     #: and the environment variable ``MQ_ASYNC_CONSUMERS`` is not set.
     async_consumers_enabled: bool = False
     #: What is called with the `Context` of each message of a handler; makes a context manager.
     middleware: Sequence[Middleware] = ()
+    consumers: dict[str, Any]
+    consumer_properties: dict[str, dict[str, Any]]
     _mq_core: Core
+
+    def _mq_compose(self, core: Core) -> None:
+        """Take the parts to delegate to; called by the constructor."""
+        self._mq_core = core
+        self.consumers = core.consumers.threads
+        self.consumer_properties = core.consumers.properties
+        self._apply_configured_properties()
 
     @property
     def consumer_thread_cls(self) -> type[BaseConsumerThread]:
@@ -234,3 +257,70 @@ class RegistersConsumers(ConfiguredService):
             default_class=self.consumer_thread_cls,
             **options,
         )
+
+    # -- state ---------------------------------------------------------------------------------
+
+    @property
+    def started(self) -> bool:
+        """Whether it was run and not stopped."""
+        return self._mq_core.started
+
+    def check_health(self) -> bool:
+        """Return whether the connector runs and each started consumer consumes.
+
+        Returns:
+            False before `run`, while one of them is recovering, has failed or gets nothing, and
+            after `stop`. `health` says more.
+        """
+        return self.health().healthy
+
+    def health(self, *, stacks: bool = False) -> Health:
+        """Return how the connector, its consumers and its connections are.
+
+        Args:
+            stacks: whether to add the stack of each consumer's oldest callback.
+
+        Returns:
+            A snapshot: whether all is well, what is not and why, and counts per consumer.
+        """
+        return self._mq_core.health(stacks=stacks)
+
+    def serve_health(self, host: str = "127.0.0.1", port: int = 0) -> HealthServer:
+        """Serve the state of the service over HTTP until the server is closed.
+
+        ``/live`` and ``/ready`` are for probes, ``/metrics`` is for Prometheus, ``/inflight`` tells
+        which callbacks run and where they are, and ``/`` is a page that shows all of it. The
+        setting ``health_port`` has `run` do the same until `stop`.
+
+        Args:
+            host: the address to listen on.
+            port: the port; 0 for a free one.
+
+        Returns:
+            The server, with ``port``, ``url`` and ``close()``.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        from neon_mq_connector import metrics
+        from neon_mq_connector.health.server import HealthServer
+
+        metrics.enable()
+        return HealthServer(lambda: (status_of(self),), host, port)
+
+    def _mq_serve_configured(self) -> None:
+        """Serve where the settings say.
+
+        Raises:
+            ConfigurationError: that cannot be listened on.
+        """
+        host, port = self.settings.health_host, self.settings.health_port
+        if port is None or self._mq_core.endpoint is not None:
+            return
+        try:
+            server = self._mq_core.endpoint = self.serve_health(host, port)
+        except OSError as error:
+            raise ConfigurationError(
+                f"health_port: {host}:{port} cannot be listened on: {error.strerror or error}"
+            ) from error
+        LOG.info("service %r: its state is at %s", self.service_name, server.url)
