@@ -202,24 +202,27 @@ class Consumers:
             daemon: whether their threads let the process end.
         """
         stops = self._stops
-        self._start(names or tuple(self.threads), daemon=daemon)
+        self._start(names or tuple(self.threads), stops, daemon=daemon)
         with self._lock:
             if self.watch is None and self._stops == stops:
                 name = f"mq-watch:{self._service.service_name}"
                 self.watch = LivenessWatch(name, self._service.settings, self.running)
                 self.watch.start()
 
-    def _start(self, names: tuple[str, ...], *, daemon: bool) -> None:
-        """Start consumers until all are stopped, and wait until each consumes or cannot."""
-        started, stops = [], self._stops
+    def _start(self, names: tuple[str, ...], stops: int, *, daemon: bool) -> None:
+        """Start consumers, and wait until each consumes or cannot.
+
+        None is started once all were stopped; ``stops`` is how often that had happened before.
+        """
+        started = []
         for name in names:
-            if self._stops != stops:
-                break
             if name not in self.threads:
                 LOG.warning("there is no consumer %r to start", name)
                 continue
             with self._lock:  # two callers must not start one thread
                 thread = self._fresh(name)
+                if self._stops != stops:  # after that, a stop finds the thread
+                    break
                 if thread is None:
                     continue
                 thread.daemon = daemon
@@ -287,9 +290,9 @@ class Consumers:
 
     def restart(self, name: str) -> None:
         """Stop a consumer and start it anew."""
-        daemon = self.threads[name].daemon
+        daemon, stops = self.threads[name].daemon, self._stops
         self._stop_and_wait((name,))
-        self._start((name,), daemon=daemon)
+        self._start((name,), stops, daemon=daemon)
 
     def _stop_and_wait(self, names: tuple[str, ...]) -> None:
         wait_for_end(self.request_stop(names), time.monotonic() + self.stop_timeout)
