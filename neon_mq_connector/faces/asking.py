@@ -250,15 +250,9 @@ class AsksServices(ConfiguredService):
             MQConnectionError: there is no connection.
         """
         name, data, read = question(request, handler, StreamHandler)
-        stream = self.stream_answer(
-            data,
-            name,
-            vhost=vhost,
-            timeout=timeout,
-            wire_format=wire_format,
-            prefetch_count=prefetch_count,
-        )
-        return Parts(stream, read)
+        options = request_options(self.settings, timeout, wire_format)
+        client = self._mq_core.hosts.client(vhost or self.vhost)
+        return Parts(client.stream(name, data, prefetch_count=prefetch_count, **options), read)
 
 
 def request_options(
@@ -276,13 +270,8 @@ def question(
 ) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
     """Return the queue, the dict, and what reads the answer, of a question to a queue or handler.
 
-    Args:
-        request: what is asked.
-        target: the name of the queue, or a handler.
-        kind: of the handlers that may be asked so.
-
     Raises:
-        TypeError: the handler is of another kind, answers nothing, or takes something else.
+        TypeError: the handler is not of this kind, answers nothing, or takes something else.
         ValueError: a placeholder in the name of the queue is open.
     """
     if isinstance(target, str):

@@ -10,14 +10,12 @@ from typing import Any
 import pika
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector.control.probe import open_blocking
-from neon_mq_connector.service.configured import ConfiguredService, server_parameters
+from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core
 from neon_mq_connector.service.sending import (
     DEFAULT_EXPIRATION,
     destination_of,
     emit,
-    remember_owner,
 )
 
 
@@ -40,10 +38,7 @@ class SendsMessages(ConfiguredService):
             pika.exceptions.AMQPConnectionError: no server answers, or it refused.
             ConfigurationError: there are no credentials for the service.
         """
-        connection = open_blocking(server_parameters(self, vhost, **kwargs))
-        own = None if kwargs else self._mq_core.hosts.connections(vhost)
-        remember_owner(connection, own, self.settings.publish_timeout)
-        return connection
+        return self._mq_core.sending.open_connection(vhost, **kwargs)
 
     @classmethod
     def emit_mq_message(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neon_mq_connector.aio.signatures import is_coroutine_function
 from neon_mq_connector.consumers import BaseConsumerThread, Retry
 from neon_mq_connector.consumers.registration import ErrorCallback, Registration
 from neon_mq_connector.deadline import time_left
@@ -19,7 +20,6 @@ from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.engines import (
-    choose_concurrency,
     choose_engine,
     default_retry,
     thread_arguments,
@@ -115,9 +115,11 @@ class Consumers:
         """
         settings = self._service.settings
         prefetch = prefetch_count or settings.prefetch_count
+        if concurrency is None:
+            concurrency = prefetch if is_coroutine_function(callback) else 1
         registration = Registration(
             prefetch_count=prefetch,
-            concurrency=choose_concurrency(concurrency, callback, prefetch),
+            concurrency=concurrency,
             retry=retry or default_retry(settings),
             inbox_max_bytes=settings.inbox_max_bytes,
             parked_max_length=settings.parked_max_length,
@@ -172,13 +174,7 @@ class Consumers:
     def put(
         self, name: str, factory: Callable[[], BaseConsumerThread], properties: dict[str, Any]
     ) -> None:
-        """Keep a consumer; one of the same name is stopped first and replaced.
-
-        Args:
-            name: the name.
-            factory: makes its thread.
-            properties: its entry in ``consumer_properties``.
-        """
+        """Keep a consumer, whose threads a factory makes; one of the same name is stopped first."""
         thread = factory()
         while True:
             with self._lock:
@@ -317,22 +313,15 @@ class Consumers:
             self.properties[name]["started"] = False
 
 
-def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> bool:
-    """Wait for consumers that were asked to stop, until a moment of the monotonic clock.
-
-    Returns:
-        Whether all have ended; those that have not are named in the log.
-    """
-    all_ended = True
+def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> None:
+    """Wait for consumers that were asked to stop, until a moment of the monotonic clock."""
     for thread in threads:
         if thread.is_calling:
             continue
         thread.join(max(0.01, time_left(deadline)))
         if thread.is_alive():
-            all_ended = False
             LOG.warning(
                 "consumer %s (queue %r) has not ended in time: its callback is still running",
                 thread.name,
                 thread.queue,
             )
-    return all_ended

@@ -66,15 +66,6 @@ def choose_engine(
     return SelectConsumerThread if async_consumer else ConsumerThread
 
 
-def choose_concurrency(
-    concurrency: int | None, callback: Callable[..., Any], prefetch_count: int
-) -> int:
-    """Return how many callbacks may run side by side: by default all, if they are coroutines."""
-    if concurrency is not None:
-        return concurrency
-    return prefetch_count if is_coroutine_function(callback) else 1
-
-
 def choose_ack_mode(ack: AckMode | str | None, auto_ack: bool) -> AckMode:
     """Return when messages are acknowledged; ``ack`` goes before ``auto_ack``."""
     if ack is None:

@@ -131,14 +131,7 @@ class Health:
 def connector_health(
     consumers: Consumers, connections: list[Connections], is_off: str, *, stacks: bool
 ) -> Health:
-    """Return the health of a connector.
-
-    Args:
-        consumers: what it consumes.
-        connections: those of the connector.
-        is_off: why it does nothing; empty when it runs.
-        stacks: whether to add the stacks of the oldest callbacks.
-    """
+    """Return the health of a connector; ``is_off`` is why it does not run, or empty."""
     started, watch = consumers.running(), consumers.watch
     complaints = {} if watch is None else watch.complaints
     described = {

@@ -17,13 +17,14 @@ from neon_mq_connector import tracing
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
+from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import is_reply_name
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.batch import publish_all
 from neon_mq_connector.publishing.encoded_message import EncodedMessage, encode_message
 from neon_mq_connector.publishing.futures import submit
 from neon_mq_connector.publishing.message import Destination
-from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.configured import ConfiguredService, server_parameters
 from neon_mq_connector.service.shared_clients import shared_client
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 
@@ -156,6 +157,13 @@ class Sending:
         with tracing.publishing(destination.exchange, destination.queue, single=False):
             return publish_all(publisher, destination, map(encode, messages), timeout=timeout)
 
+    def open_connection(self, vhost: str, **kwargs: Any) -> pika.BlockingConnection:
+        """Open a connection of the caller's, and note for `emit` which service it was made for."""
+        connection = open_blocking(server_parameters(self._service, vhost, **kwargs))
+        own = None if kwargs else self._hosts.connections(vhost)
+        setattr(connection, _OWNER, (own, self._service.settings.publish_timeout))
+        return connection
+
     def _tell_of_expiration(self, queue: str, expiration: int | None) -> None:
         """Log once that what nothing consumes is soon gone; people look for it in the queue."""
         told = self._told
@@ -187,19 +195,6 @@ def destination_of(
 _checked_destination = functools.lru_cache(maxsize=1024)(Destination)
 
 
-def remember_owner(
-    connection: pika.BlockingConnection, own: Connections | None, publish_timeout: float
-) -> None:
-    """Note which service a connection was made for.
-
-    Args:
-        connection: the connection.
-        own: the service's own connections to the same virtual host, with the same parameters.
-        publish_timeout: how long a message may take, in seconds.
-    """
-    setattr(connection, _OWNER, (own, publish_timeout))
-
-
 def emit(
     connection: Any, request_data: Mapping[str, Any], destination: Destination, expiration: int
 ) -> str:
@@ -207,22 +202,8 @@ def emit(
 
     A pika connection belongs to one thread, does not tell to which, and has no time-outs. So it is
     not used itself: the message goes over connections of the service that it was made for, or else
-    over those that the process keeps for its parameters.
-
-    Args:
-        connection: any of pika's, or the ``connection`` of a consumer thread or of a callback's
-            channel.
-        request_data: the message.
-        destination: where it goes; what is missing there is declared.
-        expiration: how long it may wait in a queue, in milliseconds.
-
-    Returns:
-        The message's id.
-
-    Raises:
-        TypeError, ValueError: the data is no message.
-        pika.exceptions.ConnectionWrongStateError: the connection is closed.
-        MQError: as `Publisher.publish`.
+    over those that the process keeps for its parameters. The rest is as for
+    `MQConnector.emit_mq_message`.
     """
     with tracing.publishing(destination.exchange, destination.queue):
         encoded = encode_message(request_data, wire_format=WireFormat.LEGACY, expiration=expiration)
