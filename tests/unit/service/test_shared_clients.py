@@ -11,6 +11,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.service.configured import server_parameters
 from neon_mq_connector.service.shared_clients import close_shared_clients, shared_client
 from tests.support.certificates import OPENSSL, Certificates
 
@@ -27,7 +28,7 @@ def client_with(**tls: Any) -> RequestClient:
     """Return the client of a new service with these settings; it opens no connection."""
     user = {"user": "u", "password": "p"}
     service = MQConnector({"server": "localhost", "users": {"s": user}, "tls": tls}, "s")
-    return shared_client(service._all_parameters("/"))
+    return shared_client(server_parameters(service, "/"))
 
 
 def test_a_client_is_shared_by_equal_tls_settings_only(tmp_path: Path) -> None:
