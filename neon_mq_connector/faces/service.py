@@ -107,10 +107,10 @@ class Service(ConfiguredService):
                 the broker name one, which is then this consumer's alone.
             callback: called with ``(channel, method, properties, body)`` for each message. It may
                 be a coroutine function (`async def`), which takes these four, or one aio-pika
-                message.
+                message. In an `AsyncMQConnector` it has to be one.
             on_error: called with the consumer's thread and an exception: once per outage, and for
                 each callback that raised. Logs by default. It may be a coroutine function where the
-                callback is one.
+                callback is one. In an `AsyncMQConnector` it is called on the loop.
             auto_ack: acknowledge a message when its callback starts; otherwise the callback does.
             queue_reset: delete the queue before the first attach.
             exchange: declare this exchange and bind the queue to it.
@@ -145,7 +145,8 @@ class Service(ConfiguredService):
             TypeError: the callback is a coroutine function that takes neither four arguments nor
                 one, or its ``on_error`` is one and the callback is not. Or it cannot be called, a
                 name is no text, or ``retry`` is no `Retry`.
-            ValueError: a name is too long for AMQP, or a number out of its bounds.
+            ValueError: a name is too long for AMQP, or a number out of its bounds. Or a consumer of
+                that name is running in an `AsyncMQConnector`; stop it first.
             ImportError: it takes an aio-pika message, and the extra ``aio`` is not installed.
             ConfigurationError: there are no credentials for the service.
         """

@@ -1,1 +1,1 @@
-"""The parts of `MQConnector`, each on the one before: configured, messaging, asking, consuming."""
+"""The parts of a service: its core, configuration, connections, sending and consumers."""
