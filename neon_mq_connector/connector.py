@@ -106,9 +106,9 @@ class MQConnector(SendsMessages, AsksServices, Service):
             return
         if run_consumers:
             self.run_consumers(names=names, daemon=daemon)
-        if run_sync:
+        if run_sync and core.started:  # or else it was stopped meanwhile
             core.timers.start("sync", self.sync_period)
-        if run_observer is None or run_observer:
+        if (run_observer is None or run_observer) and core.started:
             core.timers.start("observe_consumers", self.observe_period)
         self.post_run(**kwargs)
 
@@ -139,7 +139,6 @@ class MQConnector(SendsMessages, AsksServices, Service):
             refusal = None if signals.received else core.refusal()
             if refusal is not None:
                 self.stop()
-                core.close_endpoint()
                 raise refusal
             if not self.started:
                 core.close_endpoint()

@@ -16,9 +16,9 @@ from neon_mq_connector.service.shared_clients import shared_client
 class VirtualHosts:
     """Open, share and give up the connections of one service.
 
-    `_lock` owns `_open` and `_stopping`. A stop leaves connections open until callbacks have ended,
-    which may send; a run that begins before that has connections of its own. `_clients` is only
-    read and set item by item, so that any thread may.
+    `_lock` owns `_open`, and `_stopping`: how many stops of the last run go on. A stop leaves
+    connections open until callbacks have ended, which may send; a run that begins before that has
+    connections of its own. `_clients` is only read and set item by item, so that any thread may.
 
     Args:
         service: has the configuration.
@@ -28,7 +28,7 @@ class VirtualHosts:
         self._service = service
         self._lock = threading.RLock()
         self._open: dict[str, Connections] = {}
-        self._stopping = False
+        self._stopping = 0
         self._clients: dict[tuple[str, str], tuple[object, RequestClient]] = {}
 
     def connections(self, vhost: str) -> Connections:
@@ -79,25 +79,24 @@ class VirtualHosts:
         """Leave to a stop that goes on what it is about to close."""
         with self._lock:
             if self._stopping:
-                self._stopping = False
-                self._open = {}
+                self._stopping, self._open = 0, {}
 
     def begin_stop(self) -> list[Connections]:
         """Return the connections that are to be closed; until then they are used as before."""
         with self._lock:
-            self._stopping = True
+            self._stopping += 1
             return list(self._open.values())
 
     def end_stop(self) -> list[Connections]:
-        """Return what was opened after the stop began and is to be closed; use none any more."""
+        """Return the connections that there are now, which are to be closed, and forget them."""
         with self._lock:
             if not self._stopping:  # it was run again meanwhile
                 return []
-            self._stopping = False
+            self._stopping -= 1
             connections, self._open = list(self._open.values()), {}
             return connections
 
     def after_fork_in_child(self) -> None:
         """Replace the lock; what the connections have open they drop themselves."""
         self._lock = threading.RLock()
-        self._stopping = False
+        self._stopping = 0
