@@ -310,10 +310,10 @@ class Service(ConfiguredService):
         return HealthServer(lambda: (status_of(self),), host, port)
 
     def _mq_serve_configured(self) -> None:
-        """Serve where the settings say.
+        """Serve at the address of the settings, if they have one.
 
         Raises:
-            ConfigurationError: that cannot be listened on.
+            ConfigurationError: the address cannot be listened on.
         """
         host, port = self.settings.health_host, self.settings.health_port
         if port is None or self._mq_core.endpoint is not None:
