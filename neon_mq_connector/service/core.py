@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import signal
 import sys
 import threading
 import time
@@ -230,9 +231,17 @@ def _stop_what_runs() -> None:
 
 
 def _stop_after_ctrl_c() -> None:
-    """Stop what runs where Ctrl-C has ended the main thread; consumers would keep the process."""
+    """Stop what runs where Ctrl-C has ended the main thread, or comes while it waits for others."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
         _stop_what_runs()
+    elif _running and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # what it raises while the interpreter waits for threads would be printed as an error
+        signal.signal(signal.SIGINT, _on_ctrl_c)
+
+
+def _on_ctrl_c(*_: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process at once
+    _stop_what_runs()
 
 
 atexit.register(_stop_what_runs)

@@ -122,7 +122,9 @@ def test_a_signal_ends_the_wait_for_a_broker() -> None:
 
 
 SERVICE = """
-    import signal, time
+    import signal, threading, time
+    # called after what the library has to be called then
+    threading._register_atexit(lambda: print("waits for threads", flush=True))
     from neon_mq_connector import MQConnector
 
     # a shell has what it starts in the background ignore it
@@ -141,6 +143,7 @@ SERVICE = """
             True,
             id="forever",
         ),
+        pytest.param("service.run()", True, id="consumers alone"),
         pytest.param(
             "service.run(); print('ready', flush=True)\nwhile True: time.sleep(1)",
             False,
@@ -168,7 +171,7 @@ def test_one_ctrl_c_ends_a_service_and_a_client(code: str, returns: bool) -> Non
         ) as process,
     ):
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline() in ("ready\n", "waits for threads\n")
         process.send_signal(signal.SIGINT)
         try:
             _, said = process.communicate(timeout=30)
