@@ -19,9 +19,9 @@ from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.contract.configurations import CLIENT, SERVICE, make_config
+from tests.contract.configurations import SERVICE, make_config
 from tests.contract.peer import Peer
-from tests.contract.recorders import Errors, Inbox, Outcome
+from tests.contract.recorders import Errors, Inbox
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
@@ -51,35 +51,11 @@ class TestRegistering:
             assert threading.enumerate() == threads
             assert select.select([listener], [], [], 0)[0] == []
 
-    def test_a_consumer_is_a_startable_thread_of_the_consumer_class(self, connector: Any) -> None:
-        connector.register_consumer("one", "/", "queue", print)
-        connector.register_subscriber("two", "/", print, exchange="exchange")
-        assert set(connector.consumers) == {"one", "two"}
-        for consumer in connector.consumers.values():
-            assert isinstance(consumer, connector.consumer_thread_cls)
-            assert not consumer.is_alive()
-            assert consumer.ident is None
-            assert consumer.channel is None
-            assert consumer.is_consuming is False
-        assert issubclass(connector.consumer_thread_cls, threading.Thread)
-
-    def test_the_first_five_arguments_may_be_positional(
+    def test_what_was_registered_shows_on_startable_threads(
         self, connector: Any, errors: Errors
     ) -> None:
-        connector.register_consumer("one", "/one", "queue", print, errors)
-        connector.register_subscriber("two", "/two", repr, errors)
-        one, two = connector.consumers["one"], connector.consumers["two"]
-        assert (one.queue, one.callback_func, one.error_func) == ("queue", print, errors)
-        assert (two.callback_func, two.error_func) == (repr, errors)
-        assert one.connection_params.virtual_host == "/one"
-        assert two.connection_params.virtual_host == "/two"
-
-    def test_the_arguments_show_on_the_consumer(self, connector: Any) -> None:
         connector.register_consumer(
-            "one",
-            "/",
-            "queue",
-            print,
+            *("one", "/one", "queue", print, errors),  # by their places, as services give them
             auto_ack=False,
             queue_reset=True,
             exchange="exchange",
@@ -87,21 +63,29 @@ class TestRegistering:
             exchange_reset=True,
             queue_exclusive=True,
         )
-        consumer = connector.consumers["one"]
-        assert consumer.auto_ack is False
-        assert consumer.queue_reset is True
-        assert consumer.exchange == "exchange"
-        assert consumer.exchange_type == ExchangeType.topic
-        assert consumer.exchange_reset is True
-        assert consumer.queue_exclusive is True
-
-    def test_a_subscriber_listens_to_a_fanout_exchange(self, connector: Any) -> None:
-        connector.register_subscriber("one", "/", print, exchange="news", auto_ack=False)
-        consumer = connector.consumers["one"]
-        assert consumer.exchange == "news"
-        assert consumer.exchange_type == ExchangeType.fanout
-        assert consumer.auto_ack is False
-        assert consumer.queue != ""
+        connector.register_subscriber("two", "/two", repr, errors, exchange="news")
+        assert issubclass(connector.consumer_thread_cls, threading.Thread)
+        for consumer in connector.consumers.values():
+            assert isinstance(consumer, connector.consumer_thread_cls)
+            assert consumer.error_func is errors
+            assert not consumer.is_alive()
+            assert consumer.ident is None
+            assert consumer.channel is None
+            assert consumer.is_consuming is False
+        one, two = connector.consumers["one"], connector.consumers["two"]
+        assert (one.queue, one.callback_func, two.callback_func) == ("queue", print, repr)
+        assert (one.auto_ack, two.auto_ack) == (False, True)
+        assert one.queue_reset is one.exchange_reset is one.queue_exclusive is True
+        assert (one.exchange, one.exchange_type) == ("exchange", ExchangeType.topic)
+        assert (two.exchange, two.exchange_type) == ("news", ExchangeType.fanout)
+        assert two.queue != ""
+        hosts = [each.connection_params.virtual_host for each in (one, two)]
+        assert hosts == ["/one", "/two"]
+        kept = connector.consumer_properties["one"]
+        assert kept["restart_attempts"] == -1
+        assert kept["properties"]["callback_func"] is print
+        shown = {name: kept["properties"][name] for name in ("name", "queue", "auto_ack")}
+        assert shown == {"name": "one", "queue": "queue", "auto_ack": False}
 
     def test_a_name_registered_again_is_kept_if_asked_to(self, connector: Any) -> None:
         connector.register_consumer("one", "/", "queue", print)
@@ -111,27 +95,12 @@ class TestRegistering:
         connector.register_subscriber("two", "/", print, exchange="x", skip_on_existing=True)
         assert connector.consumers == before
 
-    def test_the_properties_of_a_registration_are_kept_under_its_name(self, connector: Any) -> None:
+    def test_one_that_never_ran_can_be_stopped_and_is_not_healthy(self, connector: Any) -> None:
         connector.register_consumer("one", "/", "queue", print)
-        kept = connector.consumer_properties["one"]
-        assert kept["restart_attempts"] == -1
-        assert kept["properties"]["name"] == "one"
-        assert kept["properties"]["queue"] == "queue"
-        assert kept["properties"]["callback_func"] is print
-        assert kept["properties"]["auto_ack"] is True
-
-    def test_names_that_are_not_registered(self, connector: Any) -> None:
         with pytest.raises(KeyError):
             connector.restart_consumer("nobody")
         assert connector.stop_consumers(("nobody",)) is None
-
-    def test_a_new_connector_is_neither_started_nor_healthy(self, connector: Any) -> None:
-        connector.register_consumer("one", "/", "queue", print)
-        assert connector.started is False
         assert connector.check_health() is False
-
-    def test_stopping_what_never_ran_is_fine(self, connector: Any) -> None:
-        connector.register_consumer("one", "/", "queue", print)
         connector.stop()
         connector.stop()
         assert connector.started is False
@@ -173,19 +142,16 @@ class TestRunning:
         inbox.wait()
         assert peer.consumers("input") == 1
 
-    def test_consumers_are_daemons_only_if_asked_to(self, connect: Build, run: Build) -> None:
-        stays, goes = connect(), connect()
-        for connector, daemon in ((stays, False), (goes, True)):
-            connector.register_consumer("one", connector.vhost, "input", print)
-            run(connector, daemonize_consumers=daemon)
-            assert connector.consumers["one"].daemon is daemon
-
-    def test_run_can_start_some_of_the_consumers(self, connect: Build, run: Build) -> None:
+    @pytest.mark.parametrize("daemon", [False, True])
+    def test_run_can_start_some_of_the_consumers_as_daemons_or_not(
+        self, connect: Build, run: Build, daemon: bool
+    ) -> None:
         connector = connect()
         for name in ("one", "two"):
             connector.register_consumer(name, connector.vhost, f"input_{name}", print)
-        run(connector, consumer_names=("one",))
+        run(connector, consumer_names=("one",), daemonize_consumers=daemon)
         eventually(lambda: connector.consumers["one"].is_consuming)
+        assert connector.consumers["one"].daemon is daemon
         assert not connector.consumers["two"].is_alive()
 
     def test_consumers_can_be_started_and_stopped_by_name(
@@ -224,23 +190,6 @@ class TestRunning:
         inbox.wait()
         connector.consumers["one"].join(30.0)
         assert not connector.consumers["one"].is_alive()
-
-    def test_registering_a_running_name_stops_its_consumer_first(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "old_input", print)
-        run(connector)
-        peer.wait_for_consumer("old_input")
-        before = connector.consumers["one"]
-        connector.register_consumer("one", connector.vhost, "new_input", inbox)
-        assert not before.is_alive()
-        assert peer.consumers("old_input") == 0
-        connector.run_consumers(names=("one",))
-        peer.wait_for_consumer("new_input")
-        peer.publish({"n": 1}, queue="new_input")
-        inbox.wait()
 
     def test_consumers_of_several_vhosts_work_side_by_side(
         self, connect: Build, run: Build, peer: Peer, broker: Any, mq_user: Any, vhost: str
@@ -371,6 +320,8 @@ class TestHooks:
         calls: list[str] = []
 
         class Service(MQConnector):
+            fit = True
+
             def run(self, *args: Any, **kwargs: Any) -> None:
                 calls.append("run")
                 super().run(*args, **kwargs)
@@ -381,7 +332,7 @@ class TestHooks:
 
             def check_health(self) -> bool:
                 calls.append("check_health")
-                return super().check_health()
+                return super().check_health() and self.fit
 
             def sync(self, *args: Any, **kwargs: Any) -> Any:
                 calls.append("sync")
@@ -392,22 +343,11 @@ class TestHooks:
         service.register_consumer("one", service.vhost, "input", print)
         service.run()
         assert service.check_health() is True
-        eventually(lambda: "sync" in calls)
-        service.stop()
-        assert service.check_health() is False
-        assert {"run", "stop", "check_health", "sync"} <= set(calls)
-
-    def test_a_health_check_of_the_services_own_counts(self, connect: Build, run: Build) -> None:
-        class Service(MQConnector):
-            fit = True
-
-            def check_health(self) -> bool:
-                return super().check_health() and self.fit
-
-        service = run(connect(Service))
-        assert service.check_health() is True
         service.fit = False
         assert service.check_health() is False
+        eventually(lambda: "sync" in calls)
+        service.stop()
+        assert {"run", "stop", "check_health", "sync"} <= set(calls)
 
 
 class Restarting(MQConnector):
@@ -423,15 +363,6 @@ class Restarting(MQConnector):
 
 
 class TestPeriodicThreads:
-    def test_sync_is_called_again_and_again(self, connect: Build, run: Build, peer: Peer) -> None:
-        listener = peer.listen(f"{SERVICE}_sync")
-        connector = connect()
-        connector.sync_period = 0.1
-        run(connector, run_sync=True)
-        first, second = peer.get(listener), peer.get(listener)
-        assert first.body["service_id"] == second.body["service_id"] == connector.service_id
-        assert connector.sync_thread.is_alive()
-
     @pytest.mark.parametrize("how", ["stop_sync_thread", "stop_observer_thread", "stop"])
     def test_they_run_when_asked_to_and_can_be_stopped(
         self, connect: Build, run: Build, how: str
@@ -538,36 +469,6 @@ class TestThreadMixin:
         healthy(service)
 
 
-class TestNesting:
-    def test_a_connector_lives_and_dies_inside_a_callback_of_another(
-        self, connect: Build, run: Build, peer: Peer, config: dict[str, Any], vhost: str
-    ) -> None:
-        def work(_channel: Any, _method: Any, _properties: Any, _body: bytes) -> Any:
-            inbox = Inbox()
-            inner = MQConnector(config, CLIENT)
-            inner.vhost = vhost
-            inner.register_consumer("inner", vhost, "inner_input", inbox)
-            inner.run(run_sync=False, daemonize_consumers=True)
-            try:
-                inner.send_message({"from": "inner"}, queue="inner_input")
-                got = inbox.wait()
-                return got, inner.check_health()
-            finally:
-                inner.stop()
-
-        outcome = Outcome(work)
-        outer = connect()
-        outer.register_consumer("outer", vhost, "outer_input", outcome)
-        run(outer)
-        peer.wait_for_consumer("outer_input")
-        peer.publish({"n": 1}, queue="outer_input")
-        bodies, health = outcome.result()
-        assert bodies[0]["from"] == "inner"
-        assert health is True
-        eventually(lambda: peer.consumers("inner_input") == 0)
-        healthy(outer)
-
-
 class TestBrokerTrouble:
     def test_the_same_connector_runs_once_the_broker_is_up(
         self, connect: Build, broker: Any, peer: Peer, config: dict[str, Any]
@@ -585,22 +486,4 @@ class TestBrokerTrouble:
             peer.wait_for_consumer("input")
             peer.publish({"n": 1}, queue="input")
             inbox.wait()
-            connector.stop()
-
-    def test_a_broker_that_comes_up_while_run_waits_is_found(
-        self, connect: Build, broker: Any, peer: Peer, config: dict[str, Any]
-    ) -> None:
-        port = free_port()
-        connector = connect(config={**config, "port": port})
-        connector.register_consumer("one", connector.vhost, "input", print)
-        runner = threading.Thread(
-            target=connector.run, kwargs={"mq_timeout": 20, "run_sync": False}, daemon=True
-        )
-        runner.start()
-        assert not connector.started
-        with FaultProxy(broker.port, port=port):
-            runner.join(30.0)
-            assert not runner.is_alive()
-            assert connector.started is True
-            peer.wait_for_consumer("input")
             connector.stop()

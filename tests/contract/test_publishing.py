@@ -91,21 +91,16 @@ def emit() -> Any:
 
 
 class TestEmit:
-    def test_a_message_arrives_and_its_id_is_returned(
+    @pytest.mark.every_broker
+    def test_a_message_arrives_in_a_queue_that_was_declared_and_its_id_is_returned(
         self, emit: Any, connection: Any, peer: Peer
     ) -> None:
-        queue = peer.queue()
-        message_id = emit(connection, {"n": (1, b"x")}, queue=queue)
-        message = peer.get(queue)
+        message_id = emit(connection, {"n": (1, b"x")}, queue="new_queue")
+        message = peer.get("new_queue")
         assert message.body == {"n": (1, b"x"), "message_id": message_id}
         assert message.exchange == ""
         assert isinstance(message_id, str)
         assert message_id
-
-    @pytest.mark.every_broker
-    def test_the_queue_is_declared(self, emit: Any, connection: Any, peer: Peer) -> None:
-        emit(connection, {"n": 1}, queue="new_queue", expiration=60000)
-        assert peer.get("new_queue").body["n"] == 1
 
     @pytest.mark.every_broker
     def test_a_queue_that_somebody_else_declared_otherwise_is_used_as_it_is(
@@ -165,25 +160,15 @@ class TestEmit:
 
 
 class TestWhatIsSent:
-    @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message"])
-    @pytest.mark.parametrize("request_data", [None, [1], "text", 5, ("a", 1), {"a"}], ids=str)
-    def test_what_is_no_mapping_is_a_type_error(
-        self, blocking: Any, method: str, request_data: Any
+    @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message", "send_message"])
+    @pytest.mark.parametrize("request_data", [None, [1], "text", 5, ("a", 1), {"a"}, {}], ids=str)
+    def test_what_is_no_mapping_or_empty_is_an_error(
+        self, connect: Build, blocking: Any, method: str, request_data: Any
     ) -> None:
-        with pytest.raises(TypeError):
-            getattr(MQConnector, method)(blocking, request_data, exchange="x")
-
-    @pytest.mark.parametrize("method", ["emit_mq_message", "publish_message"])
-    def test_an_empty_message_is_a_value_error(self, blocking: Any, method: str) -> None:
-        with pytest.raises(ValueError):  # noqa: PT011 - the text is free
-            getattr(MQConnector, method)(blocking, {}, exchange="x")
-
-    def test_the_same_goes_for_send_message(self, connect: Build) -> None:
-        connector = connect()
-        with pytest.raises(TypeError):
-            connector.send_message(None, queue="q")
-        with pytest.raises(ValueError):  # noqa: PT011 - the text is free
-            connector.send_message({}, queue="q")
+        where = () if method == "send_message" else (blocking,)
+        error = ValueError if request_data == {} else TypeError
+        with pytest.raises(error):
+            getattr(connect(), method)(*where, request_data, exchange="x")
 
     @pytest.mark.parametrize(
         "given",
@@ -297,24 +282,15 @@ class TestPublish:
 
 
 class TestSend:
-    def test_to_a_queue_of_the_connectors_own_vhost(self, connect: Build, peer: Peer) -> None:
+    @pytest.mark.parametrize("how", ["its own vhost", "a vhost that is named", "properties"])
+    def test_to_a_queue(self, connect: Build, peer: Peer, vhost: str, how: str) -> None:
         queue = peer.queue()
-        connector = connect()
-        message_id = connector.send_message({"n": 1}, queue=queue, expiration=60_000)
+        connector = connect(own_vhost="/elsewhere" if "named" in how else vhost)
+        where = (vhost,) if "named" in how else ()
+        props = {"connection_props": {"heartbeat": 30}} if how == "properties" else {}
+        options = {"queue": queue, "expiration": 60_000, **props}
+        message_id = connector.send_message({"n": 1}, *where, **options)
         assert peer.get(queue).body == {"n": 1, "message_id": message_id}
-
-    def test_to_a_vhost_that_is_named(self, connect: Build, peer: Peer, vhost: str) -> None:
-        queue = peer.queue()
-        connector = connect(own_vhost="/elsewhere")
-        connector.send_message({"n": 1}, vhost, queue=queue, expiration=60_000)
-        assert peer.get(queue).body["n"] == 1
-
-    def test_connection_properties_may_be_given(self, connect: Build, peer: Peer) -> None:
-        queue = peer.queue()
-        connect().send_message(
-            {"n": 1}, connection_props={"heartbeat": 30}, queue=queue, expiration=60_000
-        )
-        assert peer.get(queue).body["n"] == 1
 
     @pytest.mark.parametrize("kind", ["fanout", ExchangeType.fanout])
     def test_a_fanout_is_published(self, connect: Build, peer: Peer, kind: Any) -> None:
@@ -335,22 +311,14 @@ class TestConnectionsHandedOut:
     def test_a_connection_is_an_ordinary_one_of_pika(
         self, connect: Build, vhost: str, peer: Peer
     ) -> None:
-        queue = peer.queue()
-        connection = connect().create_mq_connection(vhost)
-        assert isinstance(connection, pika.BlockingConnection)
-        assert connection.is_open
-        connection.channel().basic_publish("", queue, b"{}")
-        assert peer.get(queue).body == {}
-        connection.close()
-        assert connection.is_closed
-
-    def test_it_serves_as_a_context_manager_and_for_emitting(
-        self, connect: Build, vhost: str, peer: Peer
-    ) -> None:
-        queue = peer.queue()
-        connector = connect()
+        queue, connector = peer.queue(), connect()
         with connector.create_mq_connection(vhost) as connection:
+            assert isinstance(connection, pika.BlockingConnection)
+            assert connection.is_open
+            connection.channel().basic_publish("", queue, b"{}")
+            assert peer.get(queue).body == {}
             connector.emit_mq_message(connection, {"n": 1}, queue=queue)
+        assert connection.is_closed
         assert peer.get(queue).body["n"] == 1
 
     def test_the_callers_of_a_client_without_configuration_emit_on_others_connections(

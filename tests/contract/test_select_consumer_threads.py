@@ -7,8 +7,10 @@ What it has in common with the threaded consumer is tested with that one, in
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import Mock
 
@@ -128,26 +130,16 @@ class TestHooks:
         consumer.join(30.0)
         assert called == [consumer.channel, "closed"]
 
-    def test_a_hook_is_looked_up_when_the_event_comes(
-        self, consumer_thread: Build, peer: Peer
-    ) -> None:
-        consumer = consumer_thread("input", print)
-        consumer.start()
-        peer.wait_for_consumer("input")
-        consumer.on_close = Mock()
-        consumer.join(30.0)
-        consumer.on_close.assert_called_once()
-
     def test_a_hook_need_not_take_what_it_does_not_want(
         self, consumer_thread: Build, peer: Peer
     ) -> None:
         connected, closed = threading.Event(), []
         consumer = consumer_thread("input", print)
         consumer.on_connected = connected.set
-        consumer.on_close = lambda connection: closed.append(connection)
         consumer.start()
         assert connected.wait(30.0)
         peer.wait_for_consumer("input")
+        consumer.on_close = lambda connection: closed.append(connection)  # it is looked up late
         consumer.join(30.0)
         assert closed == [consumer.connection]
 
@@ -384,19 +376,11 @@ class TestPikasStyle:
 
     def test_messages_are_emitted_on_it_from_any_thread(self, consumer: Any, peer: Peer) -> None:
         queue = peer.queue()
-        threads = [
-            threading.Thread(
-                target=MQConnector.emit_mq_message,
-                args=(consumer.connection, {"n": number}),
-                kwargs={"queue": queue, "expiration": 60_000},
-            )
-            for number in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30.0)
-        assert sorted(peer.get(queue).body["n"] for _ in threads) == list(range(8))
+        emit = functools.partial(MQConnector.emit_mq_message, expiration=60_000, queue=queue)
+        with ThreadPoolExecutor(8) as pool:
+            for number in range(8):
+                pool.submit(emit, consumer.connection, {"n": number})
+        assert sorted(peer.get(queue).body["n"] for _ in range(8)) == list(range(8))
         assert consumer.is_consuming
 
     def test_nothing_is_emitted_on_it_once_it_is_closed(self, consumer: Any) -> None:

@@ -86,17 +86,6 @@ class TestUsers:
         assert ask("get_user", {"name": "bob"})["user"]["name"] == "bob"
         assert service.check_health() is True
 
-    def test_a_client_written_with_plain_pika_is_served(self, service: Any, peer: Peer) -> None:
-        reply = peer.queue("reply")
-        peer.publish(
-            {"user": {"name": "eve"}, "routing_key": reply, "message_id": "m"},
-            queue="create_user",
-            expiration="1000",
-        )
-        answer = peer.get(reply).body
-        assert answer["success"] is True
-        assert answer["context"]["mq"]["message_id"] == "m"
-
 
 class TestChat:
     @pytest.fixture
@@ -113,29 +102,21 @@ class TestChat:
         for number in range(6):
             peer.publish({"shout": f"hello {number}"}, queue="chat_said")
         expected = [f"hello {number}" for number in range(6)]
+        everybody = {server.service_id for server in servers}
         for server in servers:
             eventually(lambda: len(server.heard) >= 6)  # noqa: B023 - used at once
             assert sorted(server.shouts()) == expected
+            eventually(lambda: everybody <= server.seen_servers)  # noqa: B023
 
-    def test_servers_see_each_other(self, start: Any, vhost: str) -> None:
-        one, other = start(vhost), start(vhost)
-        for server in (one, other):
-            eventually(lambda: {one.service_id, other.service_id} <= server.seen_servers)  # noqa: B023
-
+    @pytest.mark.parametrize("how", ["of the service", "of testing"])
     def test_a_prefix_leads_to_another_virtual_host(
-        self, start: Any, vhost: str, peer: Peer
+        self, start: Any, vhost: str, peer: Peer, monkeypatch: pytest.MonkeyPatch, how: str
     ) -> None:
-        server = start("/", vhost.removeprefix("/"))
-        assert server.vhost == vhost
-        peer.publish({"shout": "hello"}, queue="chat_said")
-        eventually(lambda: server.shouts() == ["hello"])
-
-    def test_the_testing_prefix_leads_there_too(
-        self, start: Any, vhost: str, peer: Peer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("MQ_TESTING", "1")
-        monkeypatch.setenv("CHAT_SERVER_TESTING_PREFIX", vhost.removeprefix("/"))
-        server = start("/")
+        prefix = vhost.removeprefix("/")
+        if how == "of testing":
+            monkeypatch.setenv("MQ_TESTING", "1")
+            monkeypatch.setenv("CHAT_SERVER_TESTING_PREFIX", prefix)
+        server = start("/", prefix if how == "of the service" else "")
         assert server.vhost == vhost
         peer.publish({"shout": "hello"}, queue="chat_said")
         eventually(lambda: server.shouts() == ["hello"])
@@ -207,22 +188,15 @@ class TestGateway:
 
     @pytest.mark.every_broker
     def test_a_backend_of_our_own(
-        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any
+        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any, broker: Any
     ) -> None:
         serve(Backend(services_config, vhost), run_sync=False)
         serve(Gateway(services_config, vhost, "backend"), run_sync=False)
         for number in range(2):
             answer = ask("gateway_input", {"payload": number})
             assert answer["backend"]["twice"] == number * 2
-
-    def test_nothing_is_left_of_the_handlers(
-        self, services_config: dict[str, Any], vhost: str, serve: Any, ask: Any, broker: Any
-    ) -> None:
-        serve(Backend(services_config, vhost), run_sync=False)
-        serve(Gateway(services_config, vhost, "backend"), run_sync=False)
-        for number in range(5):
-            assert ask("gateway_input", {"payload": number})["backend"]
-        left = [queue["name"] for queue in broker.list_queues(vhost)]
-        assert not [name for name in left if name.startswith("gateway_reply")]
+        # nothing is left of the handlers that were made for it
+        names = [queue["name"] for queue in broker.list_queues(vhost)]
+        assert not [name for name in names if name.startswith("gateway_reply")]
         threads = [thread.name for thread in threading.enumerate()]
         assert not [name for name in threads if "answer" in name]

@@ -11,7 +11,6 @@ from typing import Any
 import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
 from neon_mq_connector.errors import UnroutableError
@@ -110,36 +109,6 @@ def test_messages_leave_in_the_order_of_the_calls_from_the_first_one_on(
     stage.play(publish)
     assert [channel.basic_get("answers", auto_ack=True)[2] for _ in range(200)] == [
         b"%d" % number for number in range(200)
-    ]
-
-
-def test_declaring_binding_getting_and_deleting_give_pikas_answers(stage: Stage) -> None:
-    async def everything(its: Any, _method: Any) -> list[Any]:
-        await its.exchange_declare("x", exchange_type="topic")
-        declared = await its.queue_declare("made", durable=True)
-        await its.queue_bind("made", "x", "a.*")
-        await its.basic_publish("x", "a.b", b"text", BasicProperties(message_id="7"))
-        method, properties, body = await its.basic_get("made", auto_ack=True)
-        empty = await its.basic_get("made")
-        await its.queue_unbind("made", "x", "a.*")
-        await its.basic_publish("", "made", b"left")
-        purged = await its.queue_purge("made")
-        deleted = await its.queue_delete("made")
-        await its.exchange_delete("x")
-        return [
-            declared.method.queue,
-            (method.routing_key, properties.message_id, body),
-            empty,
-            purged.method.message_count,
-            deleted.method.message_count,
-        ]
-
-    assert stage.play(everything) == [
-        "made",
-        ("a.b", "7", b"text"),
-        (None, None, None),
-        1,
-        0,
     ]
 
 

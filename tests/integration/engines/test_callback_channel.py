@@ -10,9 +10,11 @@ from typing import Any
 import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
+from pika.exchange_type import ExchangeType
+from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.consumers import BlockingConsumerThread
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
@@ -24,6 +26,8 @@ from tests.integration.conftest import (
     run,
 )
 from tests.support.polling import eventually
+
+Engine = dict[str, Any]
 
 
 def publish_with(channel: Any, **properties: Any) -> None:
@@ -39,6 +43,7 @@ class Stage:
         self._play: Callable[[Any, Any], Any] = lambda *_: None
         self._result: Future[Any] = Future()
         self.seen = Seen()
+        self.deliveries: list[tuple[Any, BasicProperties, bytes]] = []
         connector.register_consumer(
             "stage",
             connector.vhost,
@@ -51,23 +56,24 @@ class Stage:
         )
         run(connector)
 
-    def _callback(self, channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+    def _callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self.deliveries.append((method, properties, body))
         try:
             self._result.set_result(self._play(channel, method))
         except BaseException as error:
             self._result.set_exception(error)
         channel.basic_ack(method.delivery_tag)
 
-    def play(self, action: Callable[[Any, Any], Any]) -> Any:
+    def play(self, action: Callable[[Any, Any], Any], **properties: Any) -> Any:
         """Do something in a callback and return what it returned, or raise what it raised."""
         self._play, self._result = action, Future()
-        put(self._channel, "stage", b"go")
+        self._channel.basic_publish("", "stage", b"go", BasicProperties(**properties))
         return self._result.result(30.0)
 
 
 @pytest.fixture
 def stage(
-    channel: BlockingChannel, make_connector: MakeConnector, engine: dict[str, Any]
+    channel: BlockingChannel, make_connector: MakeConnector, engine: Engine
 ) -> Iterator[Stage]:
     stage = Stage(channel, make_connector(), engine)
     yield stage
@@ -75,6 +81,201 @@ def stage(
     assert stage.play(lambda *_: "alive") == "alive"
     assert stage.connector.check_health()
     assert not stage.seen.errors
+
+
+def test_a_callback_is_given_what_pika_gives(stage: Stage) -> None:
+    sent = {
+        "correlation_id": "c",
+        "reply_to": "r",
+        "headers": {"h": 1},
+        "content_type": "t",
+        "message_id": "m",
+    }
+    thread = stage.play(lambda *_: threading.current_thread(), **sent)
+    ((method, properties, body),) = stage.deliveries
+    assert isinstance(method, Basic.Deliver)
+    assert (method.routing_key, method.exchange, method.redelivered) == ("stage", "", False)
+    assert method.delivery_tag > 0
+    assert method.consumer_tag
+    assert isinstance(properties, BasicProperties)
+    assert {name: getattr(properties, name) for name in sent} == sent
+    assert body == b"go"
+    consumer = stage.connector.consumers["stage"]
+    assert thread is consumer or not isinstance(consumer, BlockingConsumerThread)
+
+
+# -- settling ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [
+        lambda channel, tag: channel.basic_ack(tag),
+        lambda channel, tag: channel.basic_ack(delivery_tag=tag),
+        lambda channel, tag: channel.basic_ack(tag, multiple=True),
+        lambda channel, tag: channel.basic_nack(tag, requeue=False),
+        lambda channel, tag: channel.basic_nack(delivery_tag=tag, multiple=False, requeue=False),
+        lambda channel, tag: channel.basic_reject(tag, requeue=False),
+        lambda channel, tag: channel.basic_reject(tag, False),
+    ],
+    ids=["ack", "ack by keyword", "ack all", "nack", "nack by keyword", "reject", "reject 2"],
+)
+def test_a_message_is_gone_when_it_is_settled(
+    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, seen: Seen, settle: Any
+) -> None:
+    def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        settle(channel, method.delivery_tag)
+        seen(channel, method, properties, body)
+
+    put(channel, "q", b"1")
+    connector = consume(make_connector(), callback, auto_ack=False, **engine)
+    seen.wait_for(1)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+@pytest.mark.parametrize("verb", ["basic_nack", "basic_reject"])
+def test_a_message_that_is_given_back_comes_again(
+    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, seen: Seen, verb: str
+) -> None:
+    def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        seen(channel, method, properties, body)
+        settle = channel.basic_ack if method.redelivered else getattr(channel, verb)
+        settle(method.delivery_tag)
+
+    put(channel, "q", b"1")
+    connector = consume(make_connector(), callback, auto_ack=False, **engine)
+    assert seen.wait_for(2) == [b"1", b"1"]
+    assert seen.redelivered == [b"1"]
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+def test_other_threads_may_acknowledge_through_the_connection(
+    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine
+) -> None:
+    done = threading.Event()
+
+    def callback(channel: Any, method: Any, *_: Any) -> None:
+        def later() -> None:
+            channel.basic_ack(method.delivery_tag)
+            done.set()
+
+        call = channel.connection.add_callback_threadsafe
+        threading.Thread(target=call, args=(later,), daemon=True).start()
+
+    put(channel, "q", b"1")
+    connector = consume(make_connector(), callback, auto_ack=False, **engine)
+    assert done.wait(30.0)
+    connector.stop()
+    assert messages_in(channel, "q") == 0
+
+
+def test_acknowledging_what_is_acknowledged_on_receipt_does_no_harm(
+    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, seen: Seen
+) -> None:
+    def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        channel.basic_ack(method.delivery_tag)
+        seen(channel, method, properties, body)
+
+    connector = consume(make_connector(), callback, seen.on_error, durable=True, **engine)
+    put(channel, "q", b"1", b"2", b"3")
+    seen.wait_for(3)
+    put(channel, "q", b"4")  # the broker has answered to the acks by then
+    seen.wait_for(4)
+    assert connector.check_health()
+    assert connector.consumers["c"].consumer.recoveries == 0
+
+
+# -- publishing and declaring ------------------------------------------------------------------
+
+
+def test_it_publishes_to_a_queue_with_properties_as_text_and_to_an_exchange(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("q", durable=True)
+    channel.exchange_declare("news", "fanout")
+    channel.queue_bind("q", "news")
+    properties = BasicProperties(
+        correlation_id="c", headers={"h": 1}, expiration="60000", content_type="own/type"
+    )
+
+    def publish(channel: Any, _method: Any) -> None:
+        channel.basic_publish("", "q", b"1", properties)
+        channel.basic_publish("", "q", "2")
+        channel.basic_publish("news", "", b"3")
+
+    stage.play(publish)
+    eventually(lambda: messages_in(channel, "q") == 3)
+    came = [channel.basic_get("q", auto_ack=True) for _ in range(3)]
+    assert [body for _method, _properties, body in came] == [b"1", b"2", b"3"]
+    seen = came[0][1]
+    assert seen is not None
+    assert (seen.correlation_id, seen.headers, seen.content_type) == ("c", {"h": 1}, "own/type")
+    assert 0 < int(seen.expiration) <= 60_000
+
+
+@pytest.mark.parametrize("kind", [ExchangeType.topic, "topic"])
+def test_queues_exchanges_and_bindings_come_and_go(
+    stage: Stage, broker: PrivateBroker, vhost: str, kind: Any
+) -> None:
+    def do_everything(its: Any, _method: Any) -> list[Any]:
+        made = its.queue_declare(
+            queue="made",
+            passive=False,
+            durable=True,
+            exclusive=False,
+            auto_delete=False,
+            arguments={"x-max-length": 2},
+        ).method
+        its.exchange_declare(exchange="x", exchange_type=kind)
+        its.queue_bind(queue="made", exchange="x", routing_key="a.*")
+        its.confirm_delivery()  # or what is unbound next might be unbound first
+        its.basic_publish("x", "b.1", b"no")
+        for body in (b"0", b"1", b"2"):
+            its.basic_publish("x", "a.1", body)
+        its.queue_unbind(queue="made", exchange="x", routing_key="a.*")
+        its.basic_publish("x", "a.1", b"not any more")
+        its.exchange_delete(exchange="x")
+        got = its.basic_get(queue="made", auto_ack=True)
+        held, _properties, body = its.basic_get("made")
+        its.basic_ack(held.delivery_tag)
+        empty = its.basic_get("made")
+        its.basic_publish("", "made", b"left")
+        counts = []
+        for _ in range(2):
+            counts.append(its.queue_declare("made", passive=True).method.message_count)
+            its.queue_purge("made")
+        its.queue_delete(queue="made", if_empty=True)
+        return [
+            (made.queue, made.message_count, made.consumer_count),
+            (got[0].routing_key, got[0].message_count, got[2], body),
+            empty,
+            counts,
+        ]
+
+    assert stage.play(do_everything) == [
+        ("made", 0, 0),
+        ("a.1", 1, b"1", b"2"),
+        (None, None, None),
+        [1, 0],
+    ]
+    assert "made" not in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert "x" not in [exchange["name"] for exchange in broker.management.exchanges(vhost)]
+
+
+def test_a_further_channel_can_be_opened_on_its_connection(
+    stage: Stage, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("q", durable=True)
+
+    def publish(channel: Any, _method: Any) -> None:
+        second = channel.connection.channel()
+        second.basic_publish("", "q", b"1")
+        second.close()
+
+    stage.play(publish)
+    eventually(lambda: messages_in(channel, "q") == 1)
 
 
 @pytest.mark.every_broker
@@ -117,6 +318,7 @@ REFUSED: list[tuple[Callable[[Any], Any], int]] = [
     (lambda channel: publish_with(channel, expiration="-1"), 406),
     (lambda channel: publish_with(channel, expiration=str(2**32)), 406),
     (lambda channel: publish_with(channel, headers={"CC": "one"}), 406),
+    (lambda channel: channel.queue_delete("not empty", if_empty=True), 406),
 ]
 
 
@@ -125,6 +327,8 @@ def test_a_refusal_is_raised_as_pika_does_and_harms_nobody(
 ) -> None:
     full = {"x-max-length": 0, "x-overflow": "reject-publish"}
     channel.queue_declare("full", durable=True, arguments=full)
+    channel.queue_declare("not empty", durable=True)
+    channel.basic_publish("", "not empty", b"1")
 
     def be_refused(channel: Any, _method: Any) -> list[int]:
         codes = []
@@ -166,7 +370,7 @@ def test_many_threads_can_take_messages_at_once(stage: Stage, channel: BlockingC
 
 
 def test_an_exclusive_queue_made_in_a_callback_can_be_read_there(
-    channel: BlockingChannel, make_connector: MakeConnector, engine: dict[str, Any]
+    channel: BlockingChannel, make_connector: MakeConnector, engine: Engine
 ) -> None:
     stage = Stage(channel, make_connector(), engine)
 
@@ -206,7 +410,7 @@ def test_declares_go_on_when_the_broker_ends_an_idle_connection(
 
 
 def test_closing_the_channel_stops_this_consumer_and_no_other(
-    make_connector: MakeConnector, channel: BlockingChannel, engine: dict[str, Any], vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, vhost: str
 ) -> None:
     first, second = Seen(), Seen()
 
@@ -229,7 +433,7 @@ def test_closing_the_channel_stops_this_consumer_and_no_other(
 def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
     make_connector: MakeConnector,
     channel: BlockingChannel,
-    engine: dict[str, Any],
+    engine: Engine,
     broker: PrivateBroker,
     vhost: str,
     seen: Seen,
