@@ -96,6 +96,17 @@ def service(make_service: Callable[..., MQConnector]) -> MQConnector:
 
 
 @pytest.fixture
+def start(service: MQConnector, engine: dict[str, Any]) -> Start:
+    """Register a consumer as `register` does, by each engine, and run the service."""
+
+    def start(queue: str, callback: Any, *on_error: Any, **options: Any) -> MQConnector:
+        register(service, queue, callback, *on_error, **options, **engine)
+        return run(service)
+
+    return start
+
+
+@pytest.fixture
 def client(
     connection_params: pika.ConnectionParameters, broker: PrivateBroker, vhost: str
 ) -> Iterator[RequestClient]:

@@ -14,7 +14,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.topology import Queue, declare_queue
-from tests.faults.conftest import note, register, run
+from tests.faults.conftest import Start, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -103,7 +103,7 @@ def test_a_thread_that_no_end_of_a_connection_frees_is_replaced_and_there_are_ne
 
 
 def test_a_callback_declares_while_a_job_hangs(
-    service: MQConnector, engine: dict[str, Any], peer: Peer
+    start: Start, service: MQConnector, peer: Peer
 ) -> None:
     declared: Future[str] = Future()
 
@@ -113,8 +113,7 @@ def test_a_callback_declares_while_a_job_hangs(
         except BaseException as error:
             declared.set_exception(error)
 
-    register(service, "stage", callback, ack="on_receipt", durable=False, **engine)
-    run(service)
+    start("stage", callback, ack="on_receipt", durable=False)
     hang(connections_of(service))
     service.send_message({"a": 1}, queue="stage", expiration=None)
     assert declared.result(PATIENCE) == "its own"

@@ -14,7 +14,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE, REPLY_QUEUE_PREFIX
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
@@ -68,9 +68,8 @@ def by_basic_publish(_service: MQConnector) -> Callable[..., None]:
 WAYS = [by_send_message, by_basic_publish]
 
 
-def start(service: MQConnector, callback: Any, engine: dict[str, Any]) -> None:
-    register(service, QUEUE, callback, **engine)
-    run(service)
+def start(start: Start, callback: Any) -> None:
+    start(QUEUE, callback)
 
 
 @pytest.mark.parametrize("way", WAYS)

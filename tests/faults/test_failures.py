@@ -10,7 +10,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import Retry
-from tests.faults.conftest import note, register, run
+from tests.faults.conftest import Start, note
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -42,24 +42,17 @@ def picky(ledger: Ledger) -> Picky:
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.every_broker
 def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_blocking_others(
-    concurrency: int,
-    service: MQConnector,
-    engine: dict[str, Any],
-    picky: Picky,
-    peer: Peer,
+    start: Start, concurrency: int, service: MQConnector, picky: Picky, peer: Peer
 ) -> None:
-    register(
-        service,
+    peer.declare(QUEUE)
+    bad = peer.send(QUEUE, 1, prefix="bad")
+    good = peer.send(QUEUE, 20, prefix="good")
+    start(
         QUEUE,
         picky,
         concurrency=concurrency,
         retry=Retry(attempts=3, backoff=ExponentialBackoff(first=FIRST_DELAY)),
-        **engine,
     )
-    peer.declare(QUEUE)
-    bad = peer.send(QUEUE, 1, prefix="bad")
-    good = peer.send(QUEUE, 20, prefix="good")
-    run(service)
     peer.wait_until_handled(good)
     assert len(picky.tries["bad0"]) == 1, "the good ones waited for the bad one's next try"
 
@@ -85,13 +78,12 @@ def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_bl
 
 
 def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
-    service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer
+    start: Start, service: MQConnector, picky: Picky, peer: Peer
 ) -> None:
-    register(service, QUEUE, picky, ack="on_receipt", **engine)
     peer.declare(QUEUE)
     bad = peer.send(QUEUE, 3, prefix="bad")
     good = peer.send(QUEUE, 20, prefix="good")
-    run(service)
+    start(QUEUE, picky, ack="on_receipt")
     peer.wait_until_handled(good)
     eventually(lambda: peer.counts(QUEUE + DEAD) == (3, 0), what="the messages are parked")
     service.stop()
@@ -103,7 +95,7 @@ def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
 @pytest.mark.one_engine
 @pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
 def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consumer(
-    ack: str, service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+    start: Start, ack: str, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
     noted = note(ledger)
 
@@ -112,11 +104,10 @@ def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consume
             raise ValueError("no such file: \udcff.txt")
         noted(channel, method, properties, body)
 
-    register(service, QUEUE, fail, retry=Retry(attempts=1), ack=ack, **engine)
     peer.declare(QUEUE)
     peer.send(QUEUE, 1, prefix="bad")
     good = peer.send(QUEUE, 3, prefix="good")
-    run(service)
+    start(QUEUE, fail, retry=Retry(attempts=1), ack=ack)
     peer.wait_until_handled(good)
     eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="the message is parked")
     assert service.check_health()
@@ -126,18 +117,11 @@ def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consume
 
 
 def test_what_is_held_for_another_try_is_not_lost_when_the_line_breaks_or_the_service_stops(
-    service: MQConnector, engine: dict[str, Any], picky: Picky, peer: Peer, proxy: Any
+    start: Start, service: MQConnector, picky: Picky, peer: Peer, proxy: Any
 ) -> None:
-    register(
-        service,
-        QUEUE,
-        picky,
-        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=30)),
-        **engine,
-    )
     peer.declare(QUEUE)
     bad = peer.send(QUEUE, 5, prefix="bad")
-    run(service)
+    start(QUEUE, picky, retry=Retry(attempts=3, backoff=ExponentialBackoff(first=30)))
     eventually(lambda: len(picky.tries) == 5, what="each was tried once")
     proxy.reset()
     eventually(

@@ -10,7 +10,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing.proxy import Direction, FaultProxy
-from tests.faults.conftest import BREAKS, note, register, run
+from tests.faults.conftest import BREAKS, Start, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -21,12 +21,9 @@ Break = Callable[[FaultProxy], object]
 
 
 @pytest.fixture
-def consuming(
-    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
-) -> MQConnector:
+def consuming(start: Start, service: MQConnector, ledger: Ledger, peer: Peer) -> MQConnector:
     """A service that handles what comes, and has handled something."""
-    register(service, QUEUE, note(ledger), **engine)
-    run(service)
+    start(QUEUE, note(ledger))
     peer.wait_until_handled(peer.send(QUEUE, 5, prefix="before"))
     return service
 
@@ -123,8 +120,8 @@ def test_many_breaks_in_a_row_lose_nothing(
 
 
 def test_a_loss_during_a_long_callback_shows_in_health_at_once(
+    start: Start,
     service: MQConnector,
-    engine: dict[str, Any],
     ledger: Ledger,
     proxy: FaultProxy,
     peer: Peer,
@@ -137,8 +134,7 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
         release.wait(30)
         ledger.handled(properties.message_id)
 
-    register(service, QUEUE, callback, **engine)
-    run(service)
+    start(QUEUE, callback)
     ids = peer.send(QUEUE, 3)
     assert running.wait(30.0)
     proxy.refuse()
@@ -152,11 +148,10 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
 
 @pytest.mark.one_engine
 def test_an_outage_is_told_once_and_not_once_per_attempt(
-    service: MQConnector, engine: dict[str, Any], ledger: Ledger, proxy: FaultProxy, peer: Peer
+    start: Start, service: MQConnector, ledger: Ledger, proxy: FaultProxy, peer: Peer
 ) -> None:
     told: list[BaseException] = []
-    register(service, QUEUE, note(ledger), lambda _thread, error: told.append(error), **engine)
-    run(service)
+    start(QUEUE, note(ledger), lambda _thread, error: told.append(error))
     proxy.refuse()
     proxy.reset()
     eventually(lambda: service.consumers["it"].consumer.recoveries >= 6, what="five attempts")

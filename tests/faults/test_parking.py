@@ -19,7 +19,7 @@ from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import encoder
 from neon_mq_connector.testing import PrivateBroker
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start, register
 from tests.faults.peer import DEAD, Peer
 from tests.support.polling import eventually, never
 from tests.support.vhosts import User
@@ -80,14 +80,9 @@ ENDLESS = {
 
 @pytest.mark.parametrize("headers", ENDLESS.values(), ids=ENDLESS.keys())
 def test_what_a_sender_wants_done_is_not_done_again_by_parking(
-    headers: dict[str, Any],
-    service: MQConnector,
-    engine: dict[str, Any],
-    failing: Failing,
-    peer: Peer,
+    start: Start, headers: dict[str, Any], service: MQConnector, failing: Failing, peer: Peer
 ) -> None:
-    register(service, QUEUE, failing, retry=SOON, **engine)
-    run(service)
+    start(QUEUE, failing, retry=SOON)
     properties = BasicProperties(
         message_id="m", reply_to="elsewhere", priority=9, headers={**headers, "mine": 1}
     )
@@ -114,14 +109,13 @@ def test_what_a_sender_wants_done_is_not_done_again_by_parking(
 
 @pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
 def test_headers_that_cannot_be_sent_again_stop_no_queue(
+    start: Start,
     ack: str,
     service: MQConnector,
-    engine: dict[str, Any],
     failing: Failing,
     peer: Peer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    register(service, QUEUE, failing, ack=ack, retry=Retry(attempts=1), **engine)
     peer.declare(QUEUE)
     double = b"\x03bigd" + b"\x43\xe0" + b"\x00" * 6  # 2**63
     year = b"\x04yearT" + (2**60).to_bytes(8, "big")  # that no calendar has
@@ -135,7 +129,7 @@ def test_headers_that_cannot_be_sent_again_stop_no_queue(
     send(peer, b"many", BasicProperties(headers=many))
     send(peer, b"large", BasicProperties(headers={"large": "x" * 122_000}))
     send(peer, b"good", BasicProperties())
-    run(service)
+    start(QUEUE, failing, ack=ack, retry=Retry(attempts=1))
     eventually(lambda: failing.calls[b"good"], what="the good one is handled")
     eventually(lambda: peer.counts(QUEUE + DEAD) == (6, 0), what="all others are parked")
     assert service.check_health()
@@ -152,8 +146,8 @@ def test_headers_that_cannot_be_sent_again_stop_no_queue(
 
 
 def test_a_message_is_parked_whatever_frames_were_agreed_upon(
+    start: Start,
     service: MQConnector,
-    engine: dict[str, Any],
     failing: Failing,
     peer: Peer,
     monkeypatch: pytest.MonkeyPatch,
@@ -169,12 +163,11 @@ def test_a_message_is_parked_whatever_frames_were_agreed_upon(
     def fail_at_length(*_: Any) -> None:
         raise LookupError("no such thing " * 1_000)
 
-    register(service, longest, fail_at_length, retry=Retry(attempts=1), **engine)
     peer.declare(longest)
     names = ("message_id", "correlation_id", "type", "app_id", "content_type", "reply_to")
     properties = BasicProperties(**dict.fromkeys(names, "y" * 255), headers={"CC": ["nobody"]})
     send(peer, b"bad", properties, longest)
-    run(service)
+    start(longest, fail_at_length, retry=Retry(attempts=1))
     dead = dead_queue_name(longest)
     eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
     service.stop()
@@ -185,10 +178,9 @@ def test_a_message_is_parked_whatever_frames_were_agreed_upon(
 
 @pytest.mark.parametrize("name", ["x" * 251, "x" * 255, "\u20ac" * 85], ids=len)
 def test_a_queue_with_a_long_name_has_its_failures_parked(
-    name: str, service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
+    start: Start, name: str, service: MQConnector, failing: Failing, peer: Peer
 ) -> None:
-    register(service, name, failing, retry=Retry(attempts=1), **engine)
-    run(service)
+    start(name, failing, retry=Retry(attempts=1))
     send(peer, b"bad", BasicProperties(), name)
     dead = dead_queue_name(name)
     eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
@@ -197,8 +189,8 @@ def test_a_queue_with_a_long_name_has_its_failures_parked(
 
 
 def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
+    start: Start,
     service: MQConnector,
-    engine: dict[str, Any],
     failing: Failing,
     peer: Peer,
     monkeypatch: pytest.MonkeyPatch,
@@ -214,8 +206,7 @@ def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
         return encode(number, exchange, key, *args, **more)
 
     monkeypatch.setattr("neon_mq_connector.link.channel.encode_publish", delete_and_encode)
-    register(service, QUEUE, failing, retry=Retry(attempts=1), **engine)
-    run(service)
+    start(QUEUE, failing, retry=Retry(attempts=1))
     send(peer, b"bad", BasicProperties())
     eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
     assert service.check_health()
@@ -359,19 +350,10 @@ def test_what_cannot_be_parked_goes_back_at_a_stop(
 
 
 def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
-    service: MQConnector, engine: dict[str, Any], failing: Failing, peer: Peer
+    start: Start, service: MQConnector, failing: Failing, peer: Peer
 ) -> None:
     back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": QUEUE}
-    register(
-        service,
-        QUEUE,
-        failing,
-        arguments=back,
-        prefetch_count=4,
-        retry=Retry(attempts=1, park=False),
-        **engine,
-    )
-    run(service)
+    start(QUEUE, failing, arguments=back, prefetch_count=4, retry=Retry(attempts=1, park=False))
     peer.send(QUEUE, 6, prefix="bad")
     eventually(lambda: sum(failing.calls.values()) >= 6, what="each was tried")
     began = time.monotonic()
@@ -389,7 +371,7 @@ def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
 
 @pytest.mark.own_broker
 def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_times(
-    service: MQConnector, engine: dict[str, Any], broker: PrivateBroker, peer: Peer
+    start: Start, service: MQConnector, broker: PrivateBroker, peer: Peer
 ) -> None:
     calls: list[float] = []
     handled: list[bytes] = []
@@ -409,10 +391,9 @@ def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_ti
 
     set_patience(300, 1_000)
     try:
-        register(service, QUEUE, callback, retry=Retry(attempts=2), **engine)
         peer.declare(QUEUE)
         peer.send(QUEUE, 1, prefix="slow")
-        run(service)
+        start(QUEUE, callback, retry=Retry(attempts=2))
         eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), timeout=40, what="it is parked")
         assert 1 <= len(calls) <= 2
         peer.send(QUEUE, 3, prefix="good")
@@ -433,14 +414,8 @@ FORGED = {"negative": -1_000_000, "huge": 2**62, "text": "many", "a list": [1]}
 @pytest.mark.parametrize("count", FORGED.values(), ids=FORGED.keys())
 @pytest.mark.parametrize("redelivered", [False, True], ids=["first-time", "redelivered"])
 def test_a_forged_count_makes_the_tries_neither_many_nor_none(
-    redelivered: bool,
-    count: Any,
-    service: MQConnector,
-    engine: dict[str, Any],
-    failing: Failing,
-    peer: Peer,
+    start: Start, redelivered: bool, count: Any, service: MQConnector, failing: Failing, peer: Peer
 ) -> None:
-    register(service, QUEUE, failing, retry=SOON, **engine)
     peer.declare(QUEUE)
     death = {"queue": QUEUE, "reason": "rejected", "count": count}
     headers = {"x-death": [death] * 2_000, "x-delivery-count": count}
@@ -448,7 +423,7 @@ def test_a_forged_count_makes_the_tries_neither_many_nor_none(
     if redelivered:
         with peer.channel() as channel:
             channel.basic_get(QUEUE)  # given back when the channel closes
-    run(service)
+    start(QUEUE, failing, retry=SOON)
     eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
     assert 1 <= failing.calls[b"bad"] <= 3
     service.stop()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from tests.faults.conftest import SERVICE, note, register, run
+from tests.faults.conftest import SERVICE, Start, note
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.engines import ENGINES
@@ -152,11 +152,10 @@ for number in range(20):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
-    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+    start: Start, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
     sending: Any = service
-    register(service, QUEUE, note(ledger), **engine)
-    run(service)
+    start(QUEUE, note(ledger))
     ledger.sending("parent-before")
     sending.send_message({"message_id": "parent-before"}, queue=QUEUE, expiration=None)
     ledger.confirmed("parent-before")
@@ -189,10 +188,9 @@ def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_that_stops_its_connector_does_not_stop_its_parents(
-    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+    start: Start, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
-    register(service, QUEUE, note(ledger), **engine)
-    run(service)
+    start(QUEUE, note(ledger))
     peer.wait_until_handled(peer.send(QUEUE, 5, prefix="before"))
     child = os.fork()
     if child == 0:

@@ -10,7 +10,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -63,24 +63,21 @@ def rounds(ledger: Ledger) -> Iterator[Rounds]:
     ],
 )
 def test_more_reconnects_than_deliveries_are_allowed_lose_none_and_park_none_unseen(
+    start: Start,
     concurrency: int,
     callbacks_end: bool,
     service: MQConnector,
-    engine: dict[str, Any],
     peer: Peer,
     proxy: FaultProxy,
     rounds: Rounds,
 ) -> None:
-    register(
-        service,
+    start(
         QUEUE,
         rounds,
         arguments={"x-queue-type": "quorum", "x-delivery-limit": LIMIT},
         prefetch_count=PREFETCHED,
         concurrency=concurrency,
-        **engine,
     )
-    run(service)
     thread = service.consumers["it"]
     ids = peer.send(QUEUE, PREFETCHED)
     for number in range(RECONNECTS):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector, Retry
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -63,8 +63,7 @@ def works_on(service: MQConnector, peer: Peer) -> Callable[[], None]:
 
 
 def test_an_error_handler_that_raises_costs_nothing_but_a_line_in_the_log(
-    service: MQConnector,
-    engine: dict[str, Any],
+    start: Start,
     concurrency: int,
     ledger: Ledger,
     peer: Peer,
@@ -77,16 +76,13 @@ def test_an_error_handler_that_raises_costs_nothing_but_a_line_in_the_log(
         raise type(error)()
 
     peer.declare(QUEUE)
-    register(
-        service,
+    start(
         QUEUE,
         failing(ledger, lambda: next(kinds)()),
         on_error,
         concurrency=concurrency,
         ack="on_receipt",
-        **engine,
     )
-    run(service)
     with caplog.at_level(logging.ERROR):
         peer.send(QUEUE, 2 * WORKERS, prefix="bad")
         eventually(lambda: peer.counts(QUEUE + DEAD) == (2 * WORKERS, 0), what="they are parked")
@@ -110,8 +106,8 @@ class OddBackoff:
 
 
 def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
+    start: Start,
     service: MQConnector,
-    engine: dict[str, Any],
     concurrency: int,
     ledger: Ledger,
     peer: Peer,
@@ -120,15 +116,12 @@ def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
 ) -> None:
     peer.declare(QUEUE)
     backoff: Any = OddBackoff()
-    register(
-        service,
+    start(
         QUEUE,
         failing(ledger, lambda: ValueError("bad")),
         concurrency=concurrency,
         retry=Retry(attempts=2, backoff=backoff),
-        **engine,
     )
-    run(service)
     with caplog.at_level(logging.ERROR):
         peer.send(QUEUE, 8, prefix="bad")
         eventually(lambda: peer.counts(QUEUE + DEAD) == (8, 0), what="all were tried twice")
@@ -139,8 +132,8 @@ def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
 
 
 def test_calls_and_close_callbacks_that_exit_end_no_consumer(
+    start: Start,
     service: MQConnector,
-    engine: dict[str, Any],
     concurrency: int,
     ledger: Ledger,
     peer: Peer,
@@ -160,8 +153,7 @@ def test_calls_and_close_callbacks_that_exit_end_no_consumer(
         ledger.handled(properties.message_id)
 
     peer.declare(QUEUE)
-    register(service, QUEUE, callback, concurrency=concurrency, ack="on_receipt", **engine)
-    run(service)
+    start(QUEUE, callback, concurrency=concurrency, ack="on_receipt")
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="arrange"))
     eventually(lambda: len(called) == 2, what="both calls were made")
     works_on()

@@ -13,7 +13,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import dict_to_b64
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
@@ -69,10 +69,10 @@ def close_at_the_broker(_proxy: FaultProxy, broker: PrivateBroker, vhost: str) -
 @pytest.mark.parametrize("lose", [cut, close_at_the_broker])
 @pytest.mark.parametrize("make", [in_the_property, in_the_body, all_alike])
 def test_messages_that_share_an_id_are_all_handled(
+    start: Start,
     make: Callable[[int], tuple[BasicProperties, bytes]],
     lose: Callable[[FaultProxy, PrivateBroker, str], None],
     service: MQConnector,
-    engine: dict[str, Any],
     proxy: FaultProxy,
     broker: PrivateBroker,
     peer: Peer,
@@ -86,8 +86,7 @@ def test_messages_that_share_an_id_are_all_handled(
             properties.delivery_mode = 2
             channel.basic_publish("", QUEUE, body, properties)
     conversation = Conversation(STARTED, release)
-    register(service, QUEUE, conversation, concurrency=1, ack="on_receipt", **engine)
-    run(service)
+    start(QUEUE, conversation, concurrency=1, ack="on_receipt")
     # the broker has read all acks, so each of the others comes again
     eventually(lambda: peer.counts(QUEUE) == (0, MANY - STARTED), what="the others wait here")
     recoveries = service.consumers["it"].consumer.recoveries
@@ -107,15 +106,10 @@ def test_messages_that_share_an_id_are_all_handled(
 
 
 def test_a_message_whose_ack_was_lost_is_not_started_again(
-    service: MQConnector,
-    engine: dict[str, Any],
-    proxy: FaultProxy,
-    peer: Peer,
-    release: threading.Event,
+    start: Start, proxy: FaultProxy, peer: Peer, release: threading.Event
 ) -> None:
     conversation = Conversation(1, release)
-    register(service, QUEUE, conversation, concurrency=1, ack="on_receipt", **engine)
-    run(service)
+    start(QUEUE, conversation, concurrency=1, ack="on_receipt")
     peer.send(QUEUE, 5)
     eventually(lambda: peer.counts(QUEUE) == (0, 4), what="four wait behind the first")
     proxy.blackhole()

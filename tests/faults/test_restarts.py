@@ -10,7 +10,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishError
 from neon_mq_connector.testing import PrivateBroker
-from tests.faults.conftest import note, register, run
+from tests.faults.conftest import Start, note
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.nodes import crash
@@ -22,11 +22,7 @@ QUEUE = "restarts"
 
 
 def test_a_broker_that_goes_and_comes_back_costs_no_message(
-    service: MQConnector,
-    engine: dict[str, Any],
-    ledger: Ledger,
-    broker: PrivateBroker,
-    peer: Peer,
+    start: Start, service: MQConnector, ledger: Ledger, broker: PrivateBroker, peer: Peer
 ) -> None:
     over = threading.Event()
     errors: list[BaseException] = []
@@ -48,8 +44,7 @@ def test_a_broker_that_goes_and_comes_back_costs_no_message(
                 ledger.confirmed(message_id)
                 over.wait(0.002)
 
-    register(service, QUEUE, note(ledger), **engine)
-    run(service)
+    start(QUEUE, note(ledger))
     sender = threading.Thread(target=send, name="sender")
     sender.start()
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
@@ -48,18 +48,17 @@ def slow(ledger: Ledger) -> Slow:
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
 def test_a_stop_with_messages_waiting_is_quick_and_gives_them_back(
+    start: Start,
     ack: str,
     concurrency: int,
     service: MQConnector,
-    engine: dict[str, Any],
     slow: Slow,
     ledger: Ledger,
     peer: Peer,
 ) -> None:
     peer.declare(QUEUE)
     peer.send(QUEUE, MESSAGES)
-    register(service, QUEUE, slow, concurrency=concurrency, ack=ack, **engine)
-    run(service)
+    start(QUEUE, slow, concurrency=concurrency, ack=ack)
     eventually(lambda: len(ledger.handled_ids) >= 5, what="it works")
     service.stop()
     ended = time.monotonic()
@@ -71,7 +70,7 @@ def test_a_stop_with_messages_waiting_is_quick_and_gives_them_back(
 
 
 def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(
-    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
+    start: Start, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
     peer.declare(QUEUE)
     peer.send(QUEUE, 50)
@@ -87,8 +86,7 @@ def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(
         ready.wait()
         service.stop()
 
-    register(service, QUEUE, callback, **engine)
-    run(service)
+    start(QUEUE, callback)
     stoppers = [threading.Thread(target=stop, name=f"stopper-{n}") for n in range(3)]
     for stopper in stoppers:
         stopper.start()
@@ -135,20 +133,14 @@ def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(
     "ack,concurrency", [("on_success", 1), ("on_success", 8), ("manual", 1), ("on_receipt", 1)]
 )
 def test_after_a_burst_no_ack_waits_for_a_further_message(
-    ack: str,
-    concurrency: int,
-    service: MQConnector,
-    engine: dict[str, Any],
-    ledger: Ledger,
-    peer: Peer,
+    start: Start, ack: str, concurrency: int, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
     def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
         if ack == "manual":
             channel.basic_ack(method.delivery_tag)
         ledger.handled(properties.message_id)
 
-    register(service, QUEUE, callback, concurrency=concurrency, ack=ack, **engine)
-    run(service)
+    start(QUEUE, callback, concurrency=concurrency, ack=ack)
     peer.wait_until_handled(peer.send(QUEUE, 101))
     peer.wait_until_settled(QUEUE)
     service.stop()

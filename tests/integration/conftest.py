@@ -21,6 +21,7 @@ from tests.contract.peer import OldStyleService, send_answer
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
+Serve = Callable[..., MQConnector]
 SERVICE = "test_service"
 LONG = 60_000
 """Milliseconds."""
@@ -54,10 +55,23 @@ def run(connector: MQConnector) -> MQConnector:
     return connector
 
 
-def consume(connector: MQConnector, callback: Any, *on_error: Any, **options: Any) -> MQConnector:
-    """Run a connector with one consumer, named "c", of the queue "q"."""
-    connector.register_consumer("c", connector.vhost, "q", callback, *on_error, **options)
+def consume(
+    connector: MQConnector, callback: Any, *on_error: Any, queue: str = "q", **options: Any
+) -> MQConnector:
+    """Run a connector with one consumer, named "c"."""
+    connector.register_consumer("c", connector.vhost, queue, callback, *on_error, **options)
     return run(connector)
+
+
+@pytest.fixture
+def serve(make_connector: MakeConnector, engine: dict[str, Any]) -> Serve:
+    """Do what `consume` does with a new connector, by each engine; ``settings`` are its own."""
+
+    def serve(callback: Any, *on_error: Any, settings: Any = None, **options: Any) -> MQConnector:
+        connector = make_connector(**(settings or {}))
+        return consume(connector, callback, *on_error, **options, **engine)
+
+    return serve
 
 
 @pytest.fixture

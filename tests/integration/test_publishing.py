@@ -17,8 +17,8 @@ from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
+    consume,
     messages_in,
-    run,
 )
 from tests.support.polling import eventually
 from tests.support.publishing import submit
@@ -159,9 +159,7 @@ def test_closing_while_many_publish_leaves_nobody_waiting_and_no_message_in_doub
 def test_what_is_sent_after_a_stop_still_arrives(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "in", seen)
-    run(connector)
+    connector = consume(make_connector(), seen, queue="in")
     connector.stop()
     connector.send_message({"n": 1}, queue="out", expiration=LONG)
     assert messages_in(channel, "out") == 1

@@ -13,7 +13,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import RequestTimeoutError, TopologyError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
-from tests.integration.conftest import MakeConnector, Seen, put, run
+from tests.integration.conftest import MakeConnector, Seen, consume, put, run
 from tests.support.polling import eventually
 from tests.support.vhosts import User
 
@@ -38,9 +38,7 @@ def test_a_queue_that_exists_is_used_as_it_is(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, shape: str
 ) -> None:
     channel.queue_declare("theirs", **SHAPES[shape])
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "theirs", seen, seen.on_error)
-    run(connector)
+    connector = consume(make_connector(), seen, seen.on_error, queue="theirs")
     connector.send_message({"n": 1}, queue="theirs")
     seen.wait_for(1)
     assert not seen.errors

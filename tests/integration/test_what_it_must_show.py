@@ -15,7 +15,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.errors import RequestTimeoutError
+from neon_mq_connector.errors import AuthenticationError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
@@ -123,89 +123,47 @@ def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
 # -- many requests -----------------------------------------------------------------------------
 
 
-@pytest.mark.every_broker
-def test_50_requests_that_time_out_leave_no_queue_behind(
-    client: RequestClient, channel: BlockingChannel, broker: RunningBroker, vhost: str
-) -> None:
-    channel.queue_declare("nobody_answers", durable=True)
-
-    def ask(number: int) -> None:
-        with pytest.raises(RequestTimeoutError):
-            client.request(
-                "nobody_answers",
-                {"ask": number},
-                timeout=0.3,
-                reply_queue=f"answers_{number}" if number % 5 == 0 else None,
-            )
-
-    with ThreadPoolExecutor(25) as pool:
-        list(pool.map(ask, range(50)))
-
-    def queues() -> list[str]:
-        return [queue["name"] for queue in broker.list_queues(vhost)]
-
-    eventually(lambda: not [name for name in queues() if name.startswith("answers_")])
-    client.close()
-    eventually(lambda: queues() == ["nobody_answers"])
-
-
 # -- what can be wrong -------------------------------------------------------------------------
 
 
-def _wrong(connector: MQConnector, seen: Seen, vhost: str, **options: Any) -> BaseException:
-    """Start a consumer that cannot work, and return the one error that is told."""
-    connector.register_consumer("c", vhost, "q", seen, seen.on_error, **options)
+@pytest.mark.parametrize(
+    "fault, kind",
+    [
+        ("no broker", ConnectionError),
+        ("another password", AuthenticationError),
+        ("/no_such_vhost", ValueError),
+    ],
+)
+def test_what_cannot_work_is_one_clear_error(
+    make_connector: MakeConnector,
+    mq_config: dict[str, Any],
+    seen: Seen,
+    fault: str,
+    kind: type[Exception],
+) -> None:
+    port, user = free_port(), mq_config["users"][SERVICE]["user"]
+    settings, words = {
+        "no broker": ({"port": port}, f":{port}"),
+        "another password": (
+            {"users": {SERVICE: {"user": user, "password": "wrong-one"}}},
+            f"the password of user {user!r}",
+        ),
+        "/no_such_vhost": ({}, "'/no_such_vhost'"),
+    }[fault]
+    connector = make_connector(**settings)
+    vhost = fault if fault.startswith("/") else connector.vhost
+    connector.register_consumer("c", vhost, "q", seen, seen.on_error)
     connector.run_consumers()
     eventually(lambda: seen.errors, what="an error is told")
     thread = connector.consumers["c"]
     assert not thread.is_consuming
     assert not connector.check_health()
-    snapshot = thread.snapshot
-    assert snapshot.reason, "health has to know why"
+    assert thread.snapshot.reason, "health has to know why"
     connector.stop()
-    assert len(seen.errors) == 1
-    return seen.errors[0]
-
-
-def test_a_broker_that_is_down_is_one_clear_error(
-    make_connector: MakeConnector, seen: Seen
-) -> None:
-    port = free_port()
-    connector = make_connector(port=port)
-    error = _wrong(connector, seen, connector.vhost)
-    assert isinstance(error, ConnectionError)
-    assert f":{port}" in str(error)
-
-
-def test_a_service_does_not_start_without_its_broker_and_says_so(
-    make_connector: MakeConnector, seen: Seen, caplog: pytest.LogCaptureFixture
-) -> None:
-    port = free_port()
-    connector = make_connector(port=port)
-    connector.register_consumer("c", connector.vhost, "q", seen)
-    connector.run(mq_timeout=1)
-    assert not connector.started
-    assert not connector.check_health()
-    assert f":{port}" in caplog.text
-
-
-def test_a_wrong_password_is_one_clear_error(
-    make_connector: MakeConnector, mq_config: dict[str, Any], seen: Seen
-) -> None:
-    user = mq_config["users"][SERVICE]["user"]
-    connector = make_connector(users={SERVICE: {"user": user, "password": "wrong-one"}})
-    error = _wrong(connector, seen, connector.vhost)
-    assert repr(user) in str(error)
-    assert "password" in str(error)
+    (error,) = seen.errors
+    assert isinstance(error, kind)
+    assert words in str(error)
     assert "wrong-one" not in str(error)
-
-
-def test_an_unknown_virtual_host_is_one_clear_error(
-    make_connector: MakeConnector, seen: Seen
-) -> None:
-    error = _wrong(make_connector(), seen, "/does_not_exist")
-    assert isinstance(error, ValueError)
-    assert "'/does_not_exist'" in str(error)
 
 
 # -- importing ---------------------------------------------------------------------------------

@@ -81,32 +81,19 @@ def stage(channel: BlockingChannel, make_connector: MakeConnector) -> Iterator[S
 # -- what is awaited ---------------------------------------------------------------------------
 
 
-def test_a_publish_that_was_awaited_is_in_the_queue(stage: Stage, channel: BlockingChannel) -> None:
-    channel.queue_declare("answers", durable=True)
-
-    async def publish(its: Any, _method: Any) -> int:
-        for number in range(20):
-            await its.basic_publish("", "answers", b"%d" % number)
-        frame = await its.queue_declare("answers", passive=True)
-        return int(frame.method.message_count)
-
-    assert stage.play(publish) == 20
-    assert [channel.basic_get("answers", auto_ack=True)[2] for _ in range(20)] == [
-        b"%d" % number for number in range(20)
-    ]
-
-
-def test_messages_leave_in_the_order_of_the_calls_from_the_first_one_on(
+def test_what_was_awaited_is_in_the_queue_in_the_order_of_the_calls(
     stage: Stage, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("answers", durable=True)
 
-    async def publish(its: Any, _method: Any) -> None:
+    async def publish(its: Any, _method: Any) -> int:
         # there is no connection to publish on yet: the first ones have to wait
         publishes = [its.basic_publish("", "answers", b"%d" % number) for number in range(200)]
         await asyncio.gather(*publishes)
+        frame = await its.queue_declare("answers", passive=True)
+        return int(frame.method.message_count)
 
-    stage.play(publish)
+    assert stage.play(publish) == 200
     assert [channel.basic_get("answers", auto_ack=True)[2] for _ in range(200)] == [
         b"%d" % number for number in range(200)
     ]
@@ -195,8 +182,8 @@ def test_an_ack_leaves_when_what_was_published_is_confirmed_awaited_or_not(
     assert messages_in(channel, "q") == 0
 
 
-@pytest.mark.parametrize("ack", ["on_success", "manual"])
-def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
+@pytest.mark.parametrize("ack", ["on_success", "manual", "on_receipt"])
+def test_a_publish_that_fails_and_was_not_awaited_fails_its_message_or_is_told(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, ack: str
 ) -> None:
     tries: list[int] = []
@@ -206,30 +193,22 @@ def test_a_publish_that_fails_and_was_not_awaited_fails_its_message(
         its.basic_publish("amq.topic", "nobody", b"", mandatory=True)
         if ack == "manual":
             its.basic_ack(method.delivery_tag)
+        if ack == "on_receipt":  # no ack waits for it
+            await asyncio.sleep(0.2)
 
     put(channel, "q", b"1")
     connector = consume(
         make_connector(), answer_to_nobody, seen.on_error, ack=ack, retry=AT_ONCE, durable=True
     )
-    eventually(lambda: connector.health().consumers["c"].parked == 1)
-    assert len(tries) == 3
-    assert [type(error) for error in seen.errors] == [UnroutableError] * 3
-    assert messages_in(channel, "q.dead") == 1
-
-
-def test_a_publish_that_fails_and_that_no_ack_waits_for_is_told_once(
-    make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    async def answer_to_nobody(its: Any, *_: Any) -> None:
-        its.basic_publish("amq.topic", "nobody", b"", mandatory=True)
-        await asyncio.sleep(0.2)
-
-    put(channel, "q", b"1")
-    connector = consume(make_connector(), answer_to_nobody, seen.on_error, durable=True)
-    eventually(lambda: seen.errors)
-    connector.stop()
-    assert [type(error) for error in seen.errors] == [UnroutableError]
-    assert connector.health().consumers["c"].handled == 1
+    if ack == "on_receipt":
+        eventually(lambda: seen.errors)
+        connector.stop()
+        assert connector.health().consumers["c"].handled == 1
+    else:
+        eventually(lambda: connector.health().consumers["c"].parked == 1)
+        assert messages_in(channel, "q.dead") == 1
+    assert len(tries) == (1 if ack == "on_receipt" else 3)
+    assert [type(error) for error in seen.errors] == [UnroutableError] * len(tries)
 
 
 @pytest.mark.parametrize("awaited", ["in time", "late", "never"])

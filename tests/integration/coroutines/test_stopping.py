@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -17,8 +18,8 @@ from tests.support.polling import eventually
 MANY = 100
 
 
-@pytest.mark.parametrize("ack", [AckMode.ON_SUCCESS, AckMode.MANUAL])
-def test_coroutines_that_do_not_end_are_cancelled_and_their_messages_go_back(
+@pytest.mark.parametrize("ack", list(AckMode))
+def test_coroutines_that_do_not_end_are_cancelled_and_their_messages_go_back_or_are_parked(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, ack: AckMode
 ) -> None:
     crowd = Crowd()
@@ -29,67 +30,47 @@ def test_coroutines_that_do_not_end_are_cancelled_and_their_messages_go_back(
         seen.on_error,
         ack=ack,
         prefetch_count=MANY,
+        concurrency=MANY,
         durable=True,
     )
     eventually(lambda: crowd.inside == MANY)
     connector.stop()
     assert len(crowd.cancelled) == MANY
     assert crowd.inside == 0
+    if ack is AckMode.ON_RECEIPT:
+        assert messages_in(channel, "q.dead") == MANY
+        eventually(lambda: messages_in(channel, "q") == 30)
+        return
     assert not seen.errors
     eventually(lambda: messages_in(channel, "q") == MANY + 30)
     assert connector.health().consumers["c"].failed == 0
 
 
-def test_what_was_acked_on_receipt_and_is_cancelled_is_parked(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    crowd = Crowd()
-    put(channel, "q", *numbered(3))
-    connector = consume(make_connector(stop_timeout=2.0), crowd.stay, durable=True)
-    eventually(lambda: crowd.inside == 3)
-    connector.stop()
-    assert sorted(crowd.cancelled) == numbered(3)
-    assert messages_in(channel, "q") == 0
-    assert messages_in(channel, "q.dead") == 3
-
-
-def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_up_the_stop(
-    make_connector: MakeConnector, channel: BlockingChannel, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("how", ["is not cancelled", "blocks the loop"])
+def test_a_coroutine_that_does_not_end_does_not_hold_up_the_stop(
+    make_connector: MakeConnector,
+    channel: BlockingChannel,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
 ) -> None:
     entered, may_go = threading.Event(), threading.Event()
 
     async def stays(*_: Any) -> None:
         entered.set()
+        if how == "blocks the loop":
+            may_go.wait(600.0)
         while not may_go.is_set():
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.05)
-            except asyncio.CancelledError:
-                continue
 
     put(channel, "q", b"1")
     connector = consume(make_connector(stop_timeout=2.0), stays, ack="on_success", durable=True)
     assert entered.wait(30.0)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)
-    assert "stays of queue 'q'" in caplog.text
-    assert "did not end when it was cancelled" in caplog.text
-    may_go.set()
-
-
-def test_a_coroutine_that_blocks_the_loop_does_not_hold_up_the_stop(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    entered, may_go = threading.Event(), threading.Event()
-
-    async def blocks(*_: Any) -> None:
-        entered.set()
-        may_go.wait(600.0)
-
-    put(channel, "q", b"1")
-    connector = consume(make_connector(stop_timeout=2.0), blocks, ack="on_success", durable=True)
-    assert entered.wait(30.0)
-    connector.stop()
-    eventually(lambda: messages_in(channel, "q") == 1)
+    if how == "is not cancelled":
+        assert "stays of queue 'q'" in caplog.text
+        assert "did not end when it was cancelled" in caplog.text
     may_go.set()
 
 

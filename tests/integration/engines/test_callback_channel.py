@@ -19,7 +19,7 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
-    consume,
+    Serve,
     drop_connections,
     messages_in,
     put,
@@ -121,14 +121,14 @@ def test_a_callback_is_given_what_pika_gives(stage: Stage) -> None:
     ids=["ack", "ack by keyword", "ack all", "nack", "nack by keyword", "reject", "reject 2"],
 )
 def test_a_message_is_gone_when_it_is_settled(
-    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, seen: Seen, settle: Any
+    serve: Serve, channel: BlockingChannel, seen: Seen, settle: Any
 ) -> None:
     def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         settle(channel, method.delivery_tag)
         seen(channel, method, properties, body)
 
     put(channel, "q", b"1")
-    connector = consume(make_connector(), callback, auto_ack=False, **engine)
+    connector = serve(callback, auto_ack=False)
     seen.wait_for(1)
     connector.stop()
     assert messages_in(channel, "q") == 0
@@ -136,7 +136,7 @@ def test_a_message_is_gone_when_it_is_settled(
 
 @pytest.mark.parametrize("verb", ["basic_nack", "basic_reject"])
 def test_a_message_that_is_given_back_comes_again(
-    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, seen: Seen, verb: str
+    serve: Serve, channel: BlockingChannel, seen: Seen, verb: str
 ) -> None:
     def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         seen(channel, method, properties, body)
@@ -144,7 +144,7 @@ def test_a_message_that_is_given_back_comes_again(
         settle(method.delivery_tag)
 
     put(channel, "q", b"1")
-    connector = consume(make_connector(), callback, auto_ack=False, **engine)
+    connector = serve(callback, auto_ack=False)
     assert seen.wait_for(2) == [b"1", b"1"]
     assert seen.redelivered == [b"1"]
     connector.stop()
@@ -152,7 +152,7 @@ def test_a_message_that_is_given_back_comes_again(
 
 
 def test_other_threads_may_acknowledge_through_the_connection(
-    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine
+    serve: Serve, channel: BlockingChannel
 ) -> None:
     done = threading.Event()
 
@@ -165,20 +165,20 @@ def test_other_threads_may_acknowledge_through_the_connection(
         threading.Thread(target=call, args=(later,), daemon=True).start()
 
     put(channel, "q", b"1")
-    connector = consume(make_connector(), callback, auto_ack=False, **engine)
+    connector = serve(callback, auto_ack=False)
     assert done.wait(30.0)
     connector.stop()
     assert messages_in(channel, "q") == 0
 
 
 def test_acknowledging_what_is_acknowledged_on_receipt_does_no_harm(
-    make_connector: MakeConnector, channel: BlockingChannel, engine: Engine, seen: Seen
+    serve: Serve, channel: BlockingChannel, seen: Seen
 ) -> None:
     def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag)
         seen(channel, method, properties, body)
 
-    connector = consume(make_connector(), callback, seen.on_error, durable=True, **engine)
+    connector = serve(callback, seen.on_error, durable=True)
     put(channel, "q", b"1", b"2", b"3")
     seen.wait_for(3)
     put(channel, "q", b"4")  # the broker has answered to the acks by then
@@ -431,12 +431,7 @@ def test_closing_the_channel_stops_this_consumer_and_no_other(
 
 
 def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    engine: Engine,
-    broker: PrivateBroker,
-    vhost: str,
-    seen: Seen,
+    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str, seen: Seen
 ) -> None:
     kept: list[tuple[Any, int, bytes]] = []
 
@@ -445,7 +440,7 @@ def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
         seen(channel, method, properties, body)
 
     put(channel, "q", b"0", b"1", b"2")
-    connector = consume(make_connector(), keep, seen.on_error, auto_ack=False, **engine)
+    connector = serve(keep, seen.on_error, auto_ack=False)
     seen.wait_for(3)
     drop_connections(broker, vhost, "consuming")
     seen.wait_for(6)

@@ -10,23 +10,16 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.testing import PrivateBroker
-from tests.integration.conftest import MakeConnector, Seen, drop_connections, run
+from tests.integration.conftest import MakeConnector, Seen, Serve, drop_connections
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
 
 
 def test_nobody_else_may_use_it_and_it_goes_with_its_consumer(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    seen: Seen,
-    broker: PrivateBroker,
-    vhost: str,
+    serve: Serve, channel: BlockingChannel, seen: Seen, broker: PrivateBroker, vhost: str
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", vhost, "mine", seen, queue_exclusive=True, **engine)
-    run(connector)
+    connector = serve(seen, queue_exclusive=True, queue="mine")
     channel.basic_publish("", "mine", b"for the owner")
     seen.wait_for(1)
     with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"):
@@ -60,27 +53,11 @@ def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
 
 @pytest.mark.parametrize("name", ["mine", ""])
 def test_after_a_loss_it_is_made_anew_and_bound(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    seen: Seen,
-    broker: PrivateBroker,
-    vhost: str,
-    name: str,
+    serve: Serve, channel: BlockingChannel, seen: Seen, broker: PrivateBroker, vhost: str, name: str
 ) -> None:
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        vhost,
-        name,
-        seen,
-        seen.on_error,
-        exchange="x",
-        exchange_type="fanout",
-        queue_exclusive=True,
-        **engine,
+    connector = serve(
+        seen, seen.on_error, exchange="x", exchange_type="fanout", queue_exclusive=True, queue=name
     )
-    run(connector)
     drop_connections(broker, vhost, "consuming")
     eventually(lambda: connector.consumers["c"].consumer.recoveries)
     eventually(lambda: connector.consumers["c"].is_consuming)

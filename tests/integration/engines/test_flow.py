@@ -13,7 +13,16 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
-from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    Serve,
+    consume,
+    drop_connections,
+    messages_in,
+    put,
+    run,
+)
 from tests.support.polling import eventually, never
 
 Engine = dict[str, Any]
@@ -118,7 +127,7 @@ def test_a_subscribers_queue_that_soon_expires_outlives_a_slow_callback(
 
 @pytest.mark.parametrize("what", ["asks for another prefetch", "is slow", "gets large messages"])
 def test_an_adopted_queue_that_deletes_itself_lives_on(
-    what: str, engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, what: str, engine: Engine, channel: BlockingChannel
 ) -> None:
     def ask(channel: Any, number: int) -> None:
         if number % 10 == 0:
@@ -131,9 +140,7 @@ def test_an_adopted_queue_that_deletes_itself_lives_on(
     channel.queue_declare("q", durable=True, auto_delete=True)
     tail = LARGE if what == "gets large messages" else b""
     put(channel, "q", *numbered(MANY, tail), declare=False)
-    connector = consume(
-        make_connector(inbox_max_bytes=ROOM), numbers, ack="on_success", durable=True, **engine
-    )
+    connector = serve(numbers, ack="on_success", durable=True, settings={"inbox_max_bytes": ROOM})
     if what == "is slow":
         watch = watch_over(connector, slow_callback_after=0.1)
 
@@ -152,19 +159,15 @@ def test_an_adopted_queue_that_deletes_itself_lives_on(
 
 @pytest.mark.one_engine
 def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, channel: BlockingChannel
 ) -> None:
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2}
     channel.queue_declare("q", durable=True, arguments=arguments)
     channel.confirm_delivery()
     put(channel, "q", *numbered(2 * MANY, LARGE), declare=False)
     numbers = Numbered()
-    connector = consume(
-        make_connector(inbox_max_bytes=ROOM),
-        numbers,
-        ack="on_success",
-        arguments=arguments,
-        **engine,
+    connector = serve(
+        numbers, ack="on_success", arguments=arguments, settings={"inbox_max_bytes": ROOM}
     )
     numbers.wait_for(2 * MANY, timeout=60.0)
     assert sorted(numbers.numbers) == list(range(2 * MANY))
@@ -174,7 +177,7 @@ def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
 
 
 def test_the_order_is_kept_while_the_prefetch_changes(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, channel: BlockingChannel
 ) -> None:
     def change(channel: Any, number: int) -> None:
         if number % 7 == 0:
@@ -185,15 +188,7 @@ def test_the_order_is_kept_while_the_prefetch_changes(
     channel.queue_declare("q", durable=True, arguments=arguments)
     channel.confirm_delivery()
     put(channel, "q", *numbered(count // 2), declare=False)
-    consume(
-        make_connector(),
-        numbers,
-        ack="on_success",
-        durable=True,
-        concurrency=1,
-        arguments=arguments,
-        **engine,
-    )
+    serve(numbers, ack="on_success", durable=True, concurrency=1, arguments=arguments)
     put(channel, "q", *numbered(count)[count // 2 :], declare=False)
     numbers.wait_for(count)
     assert numbers.numbers == list(range(count))
@@ -205,19 +200,13 @@ def test_the_order_is_kept_while_the_prefetch_changes(
 
 @pytest.mark.one_engine
 def test_large_messages_wait_at_the_broker_while_a_callback_is_busy(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    broker: PrivateBroker,
-    vhost: str,
+    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str
 ) -> None:
     numbers = Numbered()
     numbers.act = numbers.block_all
     channel.confirm_delivery()  # so that it finds all of them when it attaches
     put(channel, "q", *numbered(30, LARGE))
-    connector = consume(
-        make_connector(inbox_max_bytes=ROOM), numbers, ack="on_success", durable=True, **engine
-    )
+    connector = serve(numbers, ack="on_success", durable=True, settings={"inbox_max_bytes": ROOM})
     eventually(lambda: unacknowledged(broker, vhost) >= 3, what="there is room for some")
     never(lambda: unacknowledged(broker, vhost) > 8)
     numbers.release.set()
@@ -230,7 +219,7 @@ def test_large_messages_wait_at_the_broker_while_a_callback_is_busy(
 
 
 def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, channel: BlockingChannel
 ) -> None:
     batches: list[int] = []
     lock = threading.Lock()
@@ -245,14 +234,13 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
                 batches.append(collected)
 
     put(channel, "q", *numbered(MANY, LARGE))
-    consume(
-        make_connector(inbox_max_bytes=ROOM),
+    serve(
         collect,
         auto_ack=False,
         prefetch_count=20,
         concurrency=1,
         durable=True,
-        **engine,
+        settings={"inbox_max_bytes": ROOM},
     )
     eventually(lambda: batches == [20, 40, 60], timeout=30.0, what="three batches are complete")
     eventually(lambda: messages_in(channel, "q") == 0)
@@ -289,20 +277,12 @@ def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
 
 
 def test_what_nobody_has_started_goes_back_before_the_broker_loses_patience(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, channel: BlockingChannel
 ) -> None:
     numbers = Numbered()
     numbers.act = numbers.block
     put(channel, "q", *numbered(20))
-    connector = consume(
-        make_connector(),
-        numbers,
-        ack="on_success",
-        durable=True,
-        concurrency=1,
-        prefetch_count=10,
-        **engine,
-    )
+    connector = serve(numbers, ack="on_success", durable=True, concurrency=1, prefetch_count=10)
     eventually(lambda: connector.health().consumers["c"].waiting == 9, what="nine wait behind one")
     watch = watch_over(connector, slow_callback_after=0.1, ack_timeout=1.0, ack_timeout_warning=0.5)
 
@@ -335,3 +315,33 @@ def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
     numbers.wait_for(MANY)
     assert (session.consumer_tag, session.prefetch) == (tag, 50)
     assert numbers.numbers == list(range(MANY))
+
+
+def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
+    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+) -> None:
+    release = threading.Event()
+    asked: list[bool] = []
+
+    def ask_for_two(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        if body == b"ask":
+            channel.basic_qos(prefetch_count=2)
+            asked.append(True)
+            return
+        release.wait(30.0)
+
+    put(channel, "q", b"ask")
+    connector = serve(ask_for_two, ack="on_success", prefetch_count=50)
+    eventually(lambda: asked, what="the callback has asked")
+    put(channel, "q", *[b"work"] * 10)
+    eventually(lambda: unacknowledged(broker, vhost) == 2, what="two are sent ahead, and no more")
+    drop_connections(broker, vhost, "consuming")
+    release.set()
+    eventually(connector.check_health, what="it has recovered")
+    eventually(lambda: unacknowledged(broker, vhost) == 0, what="all are handled")
+    release.clear()
+    put(channel, "q", *[b"work"] * 10)
+    eventually(
+        lambda: unacknowledged(broker, vhost) == 2, what="two are sent ahead after the loss too"
+    )
+    release.set()

@@ -16,7 +16,7 @@ from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.service.liveness import LivenessWatch
-from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
+from tests.integration.conftest import MakeConnector, Seen, Serve, consume, messages_in, put, run
 from tests.support.engines import ENGINES
 from tests.support.polling import eventually, never
 
@@ -38,9 +38,9 @@ def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -
 
 @pytest.mark.one_engine
 def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_anew(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+    serve: Serve, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = consume(make_connector(), seen, **engine)
+    connector = serve(seen)
     watch = watch_over(connector)
     session = connector.consumers["c"].consumer.session
     session._link_channel.cancel(session.consumer_tag)  # behind the library's back
@@ -62,9 +62,9 @@ def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_an
 
 @pytest.mark.one_engine
 def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
+    serve: Serve, channel: BlockingChannel, seen: Seen
 ) -> None:
-    connector = consume(make_connector(), seen, durable=True, **engine)
+    connector = serve(seen, durable=True)
     watch = watch_over(connector, stalled_after=0.3)
     session = connector.consumers["c"].consumer.session
     session._link_channel.cancel(session.consumer_tag)  # behind the library's back
@@ -103,9 +103,9 @@ def test_workers_that_have_ended_are_missed_and_replaced(
 
 @pytest.mark.one_engine
 def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
-    engine: Engine, make_connector: MakeConnector, seen: Seen
+    serve: Serve, seen: Seen
 ) -> None:
-    connector = consume(make_connector(), seen, **engine)
+    connector = serve(seen)
     release = threading.Event()
     control = connector.consumers["c"].consumer.session.connections.control
     control.submit(lambda _connection: release.wait(20.0), Waiter(), timeout=20.0)
@@ -195,10 +195,8 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
 
 
 @pytest.mark.one_engine
-def test_a_watch_that_has_ended_makes_the_service_unhealthy(
-    engine: Engine, make_connector: MakeConnector, seen: Seen
-) -> None:
-    connector = consume(make_connector(), seen, **engine)
+def test_a_watch_that_has_ended_makes_the_service_unhealthy(serve: Serve, seen: Seen) -> None:
+    connector = serve(seen)
     assert connector.check_health()
     watch = connector._mq_core.consumers.watch
     assert watch is not None
@@ -209,14 +207,14 @@ def test_a_watch_that_has_ended_makes_the_service_unhealthy(
 
 @pytest.mark.one_engine
 def test_a_consumer_whose_thread_is_gone_is_unhealthy_whatever_its_state_says(
-    engine: Engine, make_connector: MakeConnector, seen: Seen, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end_at_once(consumer: Consumer) -> None:
         consumer.lifecycle.move(State.CONNECTING)
         consumer.lifecycle.move(State.CONSUMING)
 
     monkeypatch.setattr(Consumer, "run", end_at_once)
-    connector = consume(make_connector(), seen, **engine)
+    connector = serve(seen)
     eventually(lambda: not connector.consumers["c"].is_alive())
     assert connector.consumers["c"].is_consuming
     assert connector.health().reasons == ("consumer 'c' is consuming: its thread has ended",)
@@ -242,16 +240,13 @@ def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
 
 
 def test_a_callback_that_forgets_to_acknowledge_is_named(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    caplog: pytest.LogCaptureFixture,
+    serve: Serve, channel: BlockingChannel, caplog: pytest.LogCaptureFixture
 ) -> None:
     def forgets(*_: Any) -> None:
         """Acknowledge nothing."""
 
     put(channel, "q", b"1", b"2", b"3")
-    connector = consume(make_connector(), forgets, auto_ack=False, prefetch_count=2, **engine)
+    connector = serve(forgets, auto_ack=False, prefetch_count=2)
     eventually(lambda: connector.health().consumers["c"].unsettled == 2)
     watch = watch_over(connector, forgotten_ack_after=0.1)
     with caplog.at_level(logging.WARNING):
@@ -269,7 +264,7 @@ def test_a_callback_that_forgets_to_acknowledge_is_named(
 
 
 def test_health_says_where_a_callback_is(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, engine: Engine, channel: BlockingChannel
 ) -> None:
     release = threading.Event()
 
@@ -277,7 +272,7 @@ def test_health_says_where_a_callback_is(
         release.wait(20.0)
 
     put(channel, "q", b"1")
-    connector = consume(make_connector(), stuck_in_here, durable=True, **engine)
+    connector = serve(stuck_in_here, durable=True)
     # of a coroutine it is said what it awaits: a thread, here
     where = "stuck_in_here" if engine else "call_in_thread"
 
@@ -293,7 +288,7 @@ def test_health_says_where_a_callback_is(
 
 
 def test_deaths_in_a_dead_letter_loop_count_as_tries(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    serve: Serve, channel: BlockingChannel
 ) -> None:
     back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "work", "x-message-ttl": 50}
     channel.queue_declare("wait", durable=True, arguments=back)
@@ -308,17 +303,12 @@ def test_deaths_in_a_dead_letter_loop_count_as_tries(
         else:
             raise ValueError("again")
 
-    connector = make_connector()
-    connector.register_consumer(
-        "c",
-        connector.vhost,
-        "work",
+    connector = serve(
         twice_round_then_fail,
         auto_ack=False,
         retry=Retry(attempts=3, backoff=ExponentialBackoff(first=60.0)),
-        **engine,
+        queue="work",
     )
-    run(connector)
     put(channel, "work", b"x", declare=False)
     eventually(lambda: connector.health().consumers["c"].parked == 1, what="it is parked, not held")
     assert len(calls) == 3

@@ -67,36 +67,25 @@ def is_async(engine: dict[str, Any]) -> bool:
     return not engine
 
 
-def test_a_function_answers_what_it_returns(
+def test_what_is_returned_is_the_answer_and_stays_as_it_was(
     service: Answering, client: RequestClient, engine: dict[str, Any], is_async: bool
 ) -> None:
-    callback = cube_async if is_async else cube
-    service.register_consumer("cube", service.vhost, "cube", callback, **engine)
+    for queue, function, coroutine in (
+        ("cube", cube, cube_async),
+        ("square", service.square, service.square_async),
+        ("same", service.the_same, service.the_same_async),
+    ):
+        callback = coroutine if is_async else function
+        service.register_consumer(queue, service.vhost, queue, callback, **engine)
     run(service)
     answer = client.request("cube", {"n": 3, "message_id": "m"})
     assert answer["cube"] == 27
     assert answer["context"]["mq"]["message_id"] == "m"
-
-
-def test_an_answer_goes_to_the_virtual_host_of_its_request(
-    service: Answering, client: RequestClient, engine: dict[str, Any], is_async: bool
-) -> None:
-    callback = service.square_async if is_async else service.square
-    service.register_consumer("square", service.vhost, "square", callback, **engine)
-    run(service)
-    service.vhost = "/of-something-else"
-    assert client.request("square", {"n": 3})["square"] == 9
-
-
-def test_what_is_returned_stays_as_it_was(
-    service: Answering, client: RequestClient, engine: dict[str, Any], is_async: bool
-) -> None:
-    callback = service.the_same_async if is_async else service.the_same
-    service.register_consumer("same", service.vhost, "same", callback, **engine)
-    run(service)
     for _ in range(2):
         assert client.request("same", {"n": 1})["constant"] == 1
     assert SAME == {"constant": 1}
+    service.vhost = "/of-something-else"  # the answer goes where its request was
+    assert client.request("square", {"n": 3})["square"] == 9
 
 
 def test_parts_that_were_sent_come_before_what_is_returned(
