@@ -11,7 +11,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE, REPLY_QUEUE_PREFIX
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.faults.conftest import Start
@@ -104,21 +103,3 @@ def test_an_answer_reaches_whoever_asked(
         eventually(requester.has_an_answer, what="it comes the direct way")
     else:
         eventually(lambda: peer.counts(name)[0] == 1, what="it is in the queue that was named")
-
-
-def test_a_reply_queue_that_a_client_names_is_answered(
-    service: MQConnector, engine: dict[str, Any], connection_params: pika.ConnectionParameters
-) -> None:
-    def callback(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-        request = b64_to_dict(body)
-        answer = {"text": "here", "message_id": request["message_id"]}
-        channel.queue_declare(request["routing_key"])
-        channel.basic_publish("", request["routing_key"], dict_to_b64(answer))
-
-    start(service, callback, engine)
-    client = RequestClient([connection_params], owner="tests")
-    try:
-        answer = client.request(QUEUE, {"n": 1}, reply_queue="of-its-own", timeout=20)
-    finally:
-        client.close()
-    assert answer["text"] == "here"

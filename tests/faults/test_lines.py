@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.testing.proxy import Direction, FaultProxy
+from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import BREAKS, Start, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
@@ -105,17 +105,6 @@ def test_a_slow_line_is_not_taken_for_a_dead_one(
     peer.wait_until_handled(ids)
     proxy.restore()
     assert proxy.accepted == before, "a connection was given up that was merely slow"
-    _back_and_nothing_lost(consuming, peer)
-
-
-def test_many_breaks_in_a_row_lose_nothing(
-    consuming: MQConnector, proxy: FaultProxy, peer: Peer
-) -> None:
-    for number in range(10):
-        ids = peer.send(QUEUE, 20, prefix=f"round{number}-")
-        proxy.reset() if number % 2 else proxy.tear(Direction.TO_CLIENT)
-        peer.wait_until_handled(ids[:1])
-    eventually(lambda: len(peer.ledger.handled_ids) == 205)
     _back_and_nothing_lost(consuming, peer)
 
 

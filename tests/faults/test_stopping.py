@@ -14,7 +14,7 @@ from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import Start, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
-from tests.support.polling import eventually, never
+from tests.support.polling import eventually
 
 QUEUE = "stopping"
 MESSAGES = 200
@@ -43,30 +43,6 @@ class Slow:
 @pytest.fixture
 def slow(ledger: Ledger) -> Slow:
     return Slow(ledger)
-
-
-@pytest.mark.parametrize("concurrency", [1, 4])
-@pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
-def test_a_stop_with_messages_waiting_is_quick_and_gives_them_back(
-    start: Start,
-    ack: str,
-    concurrency: int,
-    service: MQConnector,
-    slow: Slow,
-    ledger: Ledger,
-    peer: Peer,
-) -> None:
-    peer.declare(QUEUE)
-    peer.send(QUEUE, MESSAGES)
-    start(QUEUE, slow, concurrency=concurrency, ack=ack)
-    eventually(lambda: len(ledger.handled_ids) >= 5, what="it works")
-    service.stop()
-    ended = time.monotonic()
-    assert slow.running == 0
-    never(lambda: slow.last_began > ended, during=0.3, what="a callback after the stop")
-    account = peer.close_the_books(QUEUE)
-    assert account.repeated == 0
-    assert len(account.handled) + len(account.ready) == MESSAGES
 
 
 def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(

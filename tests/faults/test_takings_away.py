@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pika
 import pytest
 
 from neon_mq_connector import MQConnector
@@ -85,59 +84,6 @@ def test_a_subscriber_whose_queue_is_deleted_gets_what_is_published_afterwards(
     eventually(published, interval=0.1, what="a publication arrives")
 
 
-@pytest.mark.parametrize("way", ["management", "rabbitmqctl"])
-@pytest.mark.own_broker
-def test_connections_that_an_operator_closes_are_opened_again(
-    way: str, consuming: MQConnector, broker: PrivateBroker, peer: Peer
-) -> None:
-    if way == "management":
-        names = eventually(
-            lambda: peer.connection_names("consuming"), what="the broker lists the connection"
-        )
-        for name in names:
-            broker.management.close_connection(name)
-    else:
-        broker.rabbitmqctl("close_all_connections", "--vhost", peer.vhost, "for maintenance")
-    peer.wait_until_handled(peer.send(QUEUE, 20, prefix="after"))
-    _all_is_well(consuming, peer)
-
-
-def test_a_queue_that_cannot_be_attached_does_not_disturb_its_siblings(
-    consuming: MQConnector,
-    engine: dict[str, Any],
-    ledger: Ledger,
-    peer: Peer,
-    connection_params: pika.ConnectionParameters,
-) -> None:
-    told: list[BaseException] = []
-    holder = pika.BlockingConnection(connection_params)
-    try:
-        holder.channel().queue_declare("held", exclusive=True)
-        consuming.register_consumer(
-            "held",
-            consuming.vhost,
-            "held",
-            note(ledger),
-            lambda _thread, error: told.append(error),
-            ack="on_success",
-            durable=True,
-            **engine,
-        )
-        consuming.run_consumers(("held",))
-        thread = consuming.consumers["held"]
-        eventually(lambda: thread.consumer.recoveries >= 3, what="it was tried a few times")
-        assert not consuming.check_health()
-        assert "held" in thread.snapshot.reason
-        assert len(told) == 1, told
-        _sibling_was_not_disturbed(consuming, peer)
-    finally:
-        holder.close()
-    eventually(lambda: thread.is_consuming, what="it consumes once it may")
-    peer.wait_until_handled(peer.send("held", 5, prefix="held"))
-    _sibling_was_not_disturbed(consuming, peer)
-    _all_is_well(consuming, peer)
-
-
 def test_a_right_that_is_taken_away_fails_one_queue_until_it_is_given_back(
     consuming: MQConnector, broker: PrivateBroker, mq_user: User, peer: Peer
 ) -> None:
@@ -163,12 +109,3 @@ def test_a_virtual_host_that_is_deleted_and_made_again_is_served_again(
     broker.create_vhost(peer.vhost, users=(mq_user.name,))
     eventually(lambda: peer.consumers(QUEUE) == 1, what="it consumes again")
     peer.wait_until_handled(peer.send(QUEUE, 5, prefix="after"))
-
-
-def test_a_queue_pre_declared_by_an_operator_is_used_as_it_is(
-    service: MQConnector, engine: dict[str, Any], ledger: Ledger, peer: Peer
-) -> None:
-    peer.declare(QUEUE, arguments={"x-queue-type": "quorum", "x-delivery-limit": 5})
-    service.register_consumer(QUEUE, service.vhost, QUEUE, note(ledger), ack="on_success", **engine)
-    run(service)
-    peer.wait_until_handled(peer.send(QUEUE, 10))

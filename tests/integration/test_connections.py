@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
@@ -121,23 +120,3 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
         thread.join(30.0)
     assert not any(thread.is_alive() for thread in threads)
     assert not faults
-
-
-@pytest.mark.every_broker
-def test_a_refusal_on_the_control_connection_disturbs_no_one(connections: Connections) -> None:
-    control = connections.control
-
-    def ask(number: int) -> str:
-        missing = bool(number % 2)
-        name = "missing" if missing else "there"
-        try:
-            control.call(
-                "asking",
-                lambda channel: channel.queue_declare(name, passive=missing, durable=True),
-                timeout=30.0,
-            )
-        except pika.exceptions.ChannelClosedByBroker:
-            return "refused"
-        return "ok"
-
-    assert [ask(number) for number in range(20)] == ["ok", "refused"] * 10

@@ -13,7 +13,6 @@ from pika.spec import BasicProperties
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishRefusedError, UnroutableError
 from neon_mq_connector.publishing.message import Message
-from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
@@ -28,31 +27,6 @@ LONG = 60_000  # milliseconds, for messages that are looked at later
 
 def message(body: bytes = b"body", queue: str = "q", **more: Any) -> Message:
     return Message("", queue, body, BasicProperties(), **{"mandatory": True, **more})
-
-
-@pytest.mark.every_broker
-def test_a_message_that_was_sent_is_in_its_queue(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    connector = make_connector()
-    sent = [connector.send_message({"n": n}, queue="new", expiration=LONG) for n in range(50)]
-    got = []
-    while (answer := channel.basic_get("new", auto_ack=True))[0] is not None:
-        assert answer[1] is not None
-        assert answer[1].delivery_mode == 2
-        got.append(b64_to_dict(answer[2] or b""))
-    assert [each["message_id"] for each in got] == sent
-    assert [each["n"] for each in got] == list(range(50))
-
-
-def test_a_large_message_arrives_whole(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    text = "ä" * 1_000_000
-    make_connector().send_message({"text": text}, queue="large", expiration=LONG)
-    body = channel.basic_get("large", auto_ack=True)[2]
-    assert body is not None
-    assert b64_to_dict(body)["text"] == text
 
 
 @pytest.mark.parametrize(
@@ -81,10 +55,6 @@ def test_a_message_that_the_broker_refuses_is_told_why_and_costs_no_other(
     for future in futures[1:]:
         future.result(30)
     eventually(lambda: messages_in(channel, "q") == 51)
-
-
-def test_nobody_need_listen_to_a_fanout_exchange(make_connector: MakeConnector) -> None:
-    assert make_connector().send_message({"n": 1}, exchange="nobody", exchange_type="fanout")
 
 
 def test_a_queue_that_is_missing_is_said_by_its_name(connections: Connections) -> None:

@@ -15,7 +15,6 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.codec import WireFormat, decode_body
 from neon_mq_connector.errors import MQError, RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -59,26 +58,6 @@ def echo(request: pytest.FixtureRequest, make_connector: MakeConnector) -> MQCon
 @pytest.mark.every_broker
 def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
     assert client.request("echo", {"text": "hello"}, timeout=30.0)["echo"] == "hello"
-
-
-@pytest.mark.parametrize("wire_format", list(WireFormat))
-def test_a_request_is_answered_in_the_format_in_which_it_came(
-    make_connector: MakeConnector, client: RequestClient, wire_format: WireFormat
-) -> None:
-    formats: list[WireFormat] = []
-    service = make_connector()
-
-    def answer(_channel: Any, _method: Any, properties: Any, body: bytes) -> None:
-        request, came_in = decode_body(body, properties.content_type)
-        formats.append(came_in)
-        service.send_message(
-            {"message_id": request["message_id"], "ok": True}, queue=request["routing_key"]
-        )
-
-    service.register_consumer("c", service.vhost, "q", answer)
-    run(service)
-    assert client.request("q", {"ask": 1}, timeout=30.0, wire_format=wire_format)["ok"]
-    assert formats == [wire_format]
 
 
 @pytest.mark.every_broker

@@ -10,7 +10,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.errors import RequestTimeoutError, TopologyError
+from neon_mq_connector.errors import TopologyError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
 from tests.integration.conftest import MakeConnector, Seen, consume, put, run
@@ -68,33 +68,6 @@ def test_where_it_is_refused_a_plain_queue_is_made_durable_and_asked_for_only_on
     refusals = [record for record in caplog.records if "refuses" in record.getMessage()]
     assert len(refusals) == 1
     assert "'one'" in refusals[0].getMessage()
-
-
-@pytest.mark.every_broker
-def test_a_queue_declared_by_one_connector_is_declared_by_the_next_as_well(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    first, second = Seen(), Seen()
-    connectors = [make_connector(), make_connector()]
-    for connector, seen in zip(connectors, (first, second), strict=True):
-        connector.register_consumer("c", connector.vhost, "shared", seen, seen.on_error)
-        run(connector)
-    for number in range(10):
-        connectors[0].send_message({"n": number}, queue="shared")
-    first.wait_for(5)
-    second.wait_for(5)
-    assert not first.errors
-    assert not second.errors
-
-
-def test_the_reply_queue_can_be_declared_by_services_that_know_only_pikas_defaults(
-    client: RequestClient, channel: BlockingChannel
-) -> None:
-    names: list[str] = []
-    with pytest.raises(RequestTimeoutError):
-        client.request("nobody", {"ask": 1}, timeout=0.2, on_reply_queue=names.append)
-    assert names[0].startswith("neon.reply.")
-    channel.queue_declare(queue=names[0])
 
 
 @pytest.mark.every_broker

@@ -8,26 +8,17 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.aio.binding import this_binding
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
-from neon_mq_connector.errors import (
-    DecodeError,
-    RequestLostError,
-    RequestTimeoutError,
-    StoppedError,
-)
 from neon_mq_connector.testing import PrivateBroker
-from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.contract.peer import OldStyleService
 from tests.integration.conftest import (
     Asked,
     count_like_old_services,
-    parts_of,
 )
 from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
 
@@ -117,27 +108,6 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
         assert parts == list(range(50))
 
 
-async def test_an_answer_that_cannot_be_read_is_said_to_who_awaits_it(
-    client: RequestClient, connection_params: pika.ConnectionParameters
-) -> None:
-    def answer(channel: Any, _method: Any, properties: Any, _body: bytes | None) -> None:
-        direct = pika.BasicProperties(correlation_id=properties.correlation_id)
-        channel.basic_publish("", properties.reply_to, b"\xff\xfe", direct)
-
-    def serve() -> None:
-        connection = pika.BlockingConnection(connection_params)
-        channel = connection.channel()
-        channel.queue_declare("garbage")  # as the client does, if it is the first
-        method, properties, body = next(iter(channel.consume("garbage", auto_ack=True)))
-        answer(channel, method, properties, body)
-        connection.close()
-
-    serving = asyncio.create_task(asyncio.to_thread(serve))
-    with pytest.raises(DecodeError):
-        await this_binding().requests(client).request("garbage", {"n": 1}, timeout=30.0)
-    await serving
-
-
 async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
@@ -181,21 +151,6 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 
     arun(main())
     arun(ask())
-
-
-async def test_a_closed_client_says_so(asked: Asked, client: RequestClient) -> None:
-    face = this_binding().requests(client)
-    await face.request("square", {"n": 1}, timeout=30.0)
-    waiting = asyncio.create_task(face.request("nobody", {"n": 1}, timeout=30.0))
-    await eventually_true(lambda: books(client))
-    await asyncio.to_thread(client.close)
-    with pytest.raises((StoppedError, RequestLostError)):
-        await waiting
-    with pytest.raises(StoppedError):
-        await face.request("square", {"n": 1}, timeout=30.0)
-
-
-# -- several services ----------------------------------------------------------------------------
 
 
 # -- answers in parts ----------------------------------------------------------------------------
@@ -317,20 +272,3 @@ async def test_what_is_no_message_is_refused(
         await face.request("q", {"n": 1}, timeout=0)
     with pytest.raises(ValueError, match="count"):
         await face.gather("q", {"n": 1}, count=0)
-
-
-async def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
-    old_service: StartOldService, client: RequestClient
-) -> None:
-    def one_and_no_more(channel: BlockingChannel, request: dict[str, Any]) -> None:
-        first = next(iter(parts_of({**request, "to": 2})))
-        channel.basic_publish("", request["routing_key"], dict_to_b64(first))
-
-    old_service("one", one_and_no_more)
-
-    async with this_binding().requests(client).stream("one", {"n": 1}, timeout=1.0) as parts:
-        assert (await anext(parts))["n"] == 0
-        with pytest.raises(RequestTimeoutError, match="'one'"):
-            await anext(parts)
-        with pytest.raises(RequestTimeoutError):  # it must not be taken for the end
-            await anext(parts)

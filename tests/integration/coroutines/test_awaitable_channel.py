@@ -14,12 +14,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
 from neon_mq_connector.errors import UnroutableError
-from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
     consume,
-    drop_connections,
     messages_in,
     put,
     run,
@@ -246,47 +244,6 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     assert "declares" in message
     assert "exchange_declare('amq.fanout',)" in message
     assert "406" in message
-
-
-def test_nothing_of_it_holds_up_the_loop_while_there_is_no_connection(
-    stage: Stage, broker: PrivateBroker, vhost: str, channel: BlockingChannel
-) -> None:
-    channel.queue_declare("answers", durable=True)
-
-    def knows_of_the_loss() -> bool:
-        connections = stage.connector.health().connections
-        publishing = [each for each in connections if "publisher" in each.name]
-        return any(each.last_error or each.connects > 1 for each in publishing)
-
-    async def use_all(its: Any, _method: Any) -> int:
-        await its.basic_publish("", "answers", b"")
-        await its.queue_declare("answers", durable=True)
-        for purpose in ("publishing", "control"):
-            await asyncio.to_thread(drop_connections, broker, vhost, purpose)
-        # what leaves on a connection that is ending may be lost, and its error says so
-        await asyncio.to_thread(eventually, knows_of_the_loss)
-        rounds, ended = 0, False
-
-        async def beat() -> None:
-            nonlocal rounds
-            while not ended:
-                await asyncio.sleep(0)
-                rounds += 1
-
-        beating = asyncio.ensure_future(beat())
-        await asyncio.gather(
-            its.basic_publish("", "answers", b""),
-            its.queue_declare("made", durable=True),
-            its.basic_get("answers", auto_ack=True),
-            its.basic_publish("", "answers", b""),
-        )
-        ended = True
-        await beating
-        return rounds
-
-    # connecting anew takes milliseconds at least, in which the loop goes round all the time
-    assert stage.play(use_all) > 50
-    eventually(lambda: messages_in(channel, "answers") == 2)
 
 
 def test_it_says_what_it_does_not_do_and_what_to_use_instead(stage: Stage) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,29 +40,6 @@ def test_aio_pika_with_its_rpc_pattern(embedded: EmbeddedBroker) -> None:
             return products, received.body
 
     assert asyncio.run(use()) == ([0, 3, 6, 9], b"hello")
-
-
-def test_kombu(embedded: EmbeddedBroker) -> None:
-    kombu = pytest.importorskip("kombu")
-    got: list[Any] = []
-
-    def take(body: Any, message: Any) -> None:
-        got.append(body)
-        message.ack()
-
-    queue = kombu.Queue("tasks", kombu.Exchange("jobs", "topic"), "a.*")
-    with kombu.Connection(
-        embedded.url(), transport_options={"confirm_publish": True}
-    ) as connection:
-        with connection.Producer() as producer:
-            producer.publish({"x": 1}, exchange="jobs", routing_key="a.b", declare=[queue])
-        with connection.Consumer([queue], callbacks=[take]):
-            connection.drain_events(timeout=10)
-        simple = connection.SimpleQueue("simple")
-        simple.put([1, 2])
-        got.append(simple.get(timeout=10).payload)
-        simple.close()
-    assert got == [{"x": 1}, [1, 2]]
 
 
 def test_amqpstorm(embedded: EmbeddedBroker) -> None:

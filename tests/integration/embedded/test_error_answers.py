@@ -170,21 +170,28 @@ def by_gathering(client: MQConnector, data: dict[str, Any], **options: Any) -> A
 
 
 def by_coroutine(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    async def ask(how: str) -> Any:
+    async def ask() -> Any:
         connector = AsyncMQConnector(client.config, "failing")
         try:
-            if how == "request":
-                return await connector.request(data, QUEUE, **options)
+            return await connector.request(data, QUEUE, **options)
+        finally:
+            await connector.stop()
+
+    return asyncio.run(ask())
+
+
+def by_coroutines_stream(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
+    async def ask() -> Any:
+        connector = AsyncMQConnector(client.config, "failing")
+        try:
             return [part async for part in connector.stream(data, QUEUE, **options)]
         finally:
             await connector.stop()
 
-    with contextlib.suppress(RemoteError):  # the same of a stream
-        asyncio.run(ask("stream"))
-    return asyncio.run(ask("request"))
+    return asyncio.run(ask())
 
 
-ASKING = (by_request, by_future, by_stream, by_gathering, by_coroutine)
+ASKING = (by_request, by_future, by_stream, by_gathering, by_coroutine, by_coroutines_stream)
 
 
 # -- who is told what ---------------------------------------------------------------------------
@@ -246,21 +253,6 @@ def test_a_failure_after_the_ack_is_told_too(start: Make, messages: BlockingChan
     with pytest.raises(RemoteError, match="no such thing"):
         service.request({"fail": "fault"}, QUEUE, timeout=60.0)
     parked(messages, 0)
-
-
-def test_many_at_a_time_are_told_each_its_own(start: Make) -> None:
-    service = start("decorated", concurrency=4)
-    asked = [
-        service.submit_request({"fail": kind}, QUEUE, timeout=60.0)
-        for kind in ["fault", "refusal", "type"] * 20
-    ]
-    told = [type_of(each.exception(60.0)) for each in asked]
-    assert told == ["LookupError", "Refused", "NoSuchItem"] * 20
-
-
-def type_of(error: BaseException | None) -> str:
-    assert isinstance(error, RemoteError)
-    return error.type
 
 
 @pytest.mark.parametrize("callback", ["parts", "parts_async"])
@@ -400,8 +392,6 @@ def test_a_time_out_says_what_the_broker_tells(
 ) -> None:
     service = start()
     messages.queue_declare(QUEUE)
-    if ask is by_coroutine:  # which asks twice
-        ask = by_request_of_a_coroutine
     error = late(ask, service)
     assert "no service consumes the queue" in str(error)
     assert error.consumers == 0
@@ -424,17 +414,6 @@ def late(ask: Callable[..., Any], service: MQConnector) -> RequestTimeoutError:
     error = eventually(asked)
     assert error is not None
     return error
-
-
-def by_request_of_a_coroutine(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    async def ask() -> Any:
-        connector = AsyncMQConnector(client.config, "failing")
-        try:
-            return await connector.request(data, QUEUE, **options)
-        finally:
-            await connector.stop()
-
-    return asyncio.run(ask())
 
 
 # -- services in other languages ----------------------------------------------------------------

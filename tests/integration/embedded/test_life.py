@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 
 import pika
-import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import (
@@ -73,26 +72,6 @@ def test_clients_are_told_that_the_broker_stops(
     stopping.join(60)
     assert caught.value.reply_code == 320
     assert not embedded.running
-
-
-def test_many_restarts_leave_nothing_behind(embedded: EmbeddedBroker) -> None:
-    process = psutil.Process()
-    with _connect(embedded) as connection:
-        connection.channel().queue_declare("work", durable=True)
-
-    def restart(times: int) -> None:
-        for _ in range(times):
-            embedded.restart()
-            with _connect(embedded) as connection:
-                connection.channel().basic_get("work")
-
-    restart(20)
-    gc.collect()
-    threads, files, memory = threading.active_count(), process.num_fds(), process.memory_info().rss
-    restart(100)
-    gc.collect()
-    assert (threading.active_count(), process.num_fds()) == (threads, files)
-    assert process.memory_info().rss - memory < 8 * 1024 * 1024
 
 
 def test_a_broker_that_is_forgotten_ends() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -79,48 +78,6 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     # what the callback has sent meanwhile has arrived, and left no connection open
     assert messages_in(channel, "answers") == 1
     assert connector.health().connections == ()
-
-
-def test_acks_from_many_threads_settle_each_message_once(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    waiting: SimpleQueue[tuple[Any, int]] = SimpleQueue()
-
-    def keep(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        seen(channel, method, properties, body)
-        for _ in range(3):  # several threads ack the same: once is enough
-            waiting.put((channel, method.delivery_tag))
-
-    def ack(stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                callback_channel, tag = waiting.get(timeout=0.05)
-            except Empty:
-                continue
-            callback_channel.basic_ack(tag)
-
-    put(channel, "q", *numbered(400))
-    connector = make_connector()
-    connector.register_consumer(
-        "c", connector.vhost, "q", keep, seen.on_error, auto_ack=False, **engine
-    )
-    stop = threading.Event()
-    threads = [threading.Thread(target=ack, args=(stop,)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    run(connector)
-    try:
-        seen.wait_for(400)
-        eventually(waiting.empty)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(30.0)
-    assert connector.check_health()
-    connector.stop()
-    assert not seen.errors
-    assert not seen.redelivered
-    assert len(seen.bodies) == 400
 
 
 def test_a_multiple_ack_does_not_reach_messages_that_no_callback_has_seen(

@@ -38,17 +38,23 @@ def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
 ) -> None:
     holder = pika.BlockingConnection(connection_params)
     holder.channel().queue_declare("mine", exclusive=True)
-    connector = make_connector()
+    connector, sibling = make_connector(), Seen()
+    connector.register_consumer("sibling", vhost, "other", sibling, durable=True, **engine)
     connector.register_consumer(
         "c", vhost, "mine", seen, seen.on_error, queue_exclusive=True, **engine
     )
     connector.run_consumers()
-    eventually(lambda: seen.errors)
+    consumer = connector.consumers["c"].consumer
+    eventually(lambda: consumer.recoveries >= 3, what="it was tried a few times")
+    assert not connector.check_health()
     assert "'mine'" in str(seen.errors[0])
     assert "another connection holds it" in str(seen.errors[0])
     holder.close()
     eventually(lambda: connector.consumers["c"].is_consuming)
     assert len(seen.errors) == 1
+    connector.send_message({"n": 1}, queue="other")
+    sibling.wait_for(1)
+    assert connector.consumers["sibling"].consumer.recoveries == 0
 
 
 @pytest.mark.parametrize("name", ["mine", ""])

@@ -263,30 +263,6 @@ def test_a_callback_that_forgets_to_acknowledge_is_named(
     assert "forgets" in warnings[0]
 
 
-def test_health_says_where_a_callback_is(
-    serve: Serve, engine: Engine, channel: BlockingChannel
-) -> None:
-    release = threading.Event()
-
-    def stuck_in_here(*_: Any) -> None:
-        release.wait(20.0)
-
-    put(channel, "q", b"1")
-    connector = serve(stuck_in_here, durable=True)
-    # of a coroutine it is said what it awaits: a thread, here
-    where = "stuck_in_here" if engine else "call_in_thread"
-
-    def stack() -> str:
-        return connector.health(stacks=True).consumers["c"].oldest_callback_stack or ""
-
-    eventually(lambda: where in stack())
-    health = connector.health(stacks=True)
-    assert (health.consumers["c"].oldest_callback_age or 0.0) > 0.0
-    assert connector.health().consumers["c"].oldest_callback_stack is None
-    assert health.to_dict()["consumers"]["c"]["state"] == "consuming"
-    release.set()
-
-
 def test_deaths_in_a_dead_letter_loop_count_as_tries(
     serve: Serve, channel: BlockingChannel
 ) -> None:
