@@ -74,19 +74,13 @@ class TestBeforeTheStart:
         assert isinstance(consumer.exchange_type, ExchangeType)
         assert consumer.exchange_type.value == kind
 
-    def test_the_rest_goes_to_the_thread(
+    def test_the_rest_goes_to_the_thread_and_auto_ack_is_a_bool(
         self, consumer_class: Any, nowhere: pika.ConnectionParameters
     ) -> None:
-        consumer = consumer_class(nowhere, "q", print, name="the-name", daemon=True)
+        consumer = consumer_class(nowhere, "q", print, name="the-name", daemon=True, auto_ack=None)
         assert isinstance(consumer, threading.Thread)
-        assert consumer.name == "the-name"
-        assert consumer.daemon is True
-
-    @pytest.mark.parametrize("value", [0, 1, None])
-    def test_auto_ack_is_a_bool_whatever_was_given(
-        self, consumer_class: Any, nowhere: pika.ConnectionParameters, value: Any
-    ) -> None:
-        assert consumer_class(nowhere, "q", print, auto_ack=value).auto_ack is bool(value)
+        assert (consumer.name, consumer.daemon) == ("the-name", True)
+        assert consumer.auto_ack is False
 
 
 class TestRunning:

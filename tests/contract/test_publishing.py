@@ -10,6 +10,7 @@ import copy
 import functools
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -171,23 +172,6 @@ class TestWhatIsSent:
             getattr(connect(), method)(*where, request_data, exchange="x")
 
     @pytest.mark.parametrize(
-        "given",
-        [
-            {"n": 1},
-            {"n": 1, "message_id": None},
-            {"n": 1, "context": {"mq": {"message_id": "c"}}},
-            {"n": [{"deep": {}}]},
-        ],
-        ids=str,
-    )
-    def test_the_input_is_left_as_it_was(
-        self, emit: Any, blocking: Any, peer: Peer, given: dict[str, Any]
-    ) -> None:
-        before = copy.deepcopy(given)
-        emit(blocking, given, queue=peer.queue())
-        assert given == before
-
-    @pytest.mark.parametrize(
         "given, message_id",
         [
             ({"message_id": "own"}, "own"),
@@ -198,35 +182,22 @@ class TestWhatIsSent:
                 "from the context",
             ),
             ({"message_id": "own", "context": {"mq": {"message_id": "context"}}}, "own"),
+            (OrderedDict(deep=[{}], message_id="own"), "own"),
+            *[(given, None) for given in ({}, {"message_id": None}, {"context": {}})],
         ],
         ids=str,
     )
-    def test_the_message_id(
-        self, emit: Any, blocking: Any, peer: Peer, given: dict[str, Any], message_id: str
+    def test_the_message_id_is_its_own_or_new_and_the_input_is_left_as_it_was(
+        self, emit: Any, blocking: Any, peer: Peer, given: Any, message_id: str | None
     ) -> None:
         queue = peer.queue()
-        assert emit(blocking, {"n": 1, **given}, queue=queue) == message_id
-        body = peer.get(queue).body
-        assert body["message_id"] == message_id
-        assert body.get("context") == given.get("context")
-
-    @pytest.mark.parametrize("given", [{}, {"message_id": None}, {"context": {}}], ids=str)
-    def test_a_message_without_an_id_gets_a_new_one_each_time(
-        self, emit: Any, blocking: Any, peer: Peer, given: dict[str, Any]
-    ) -> None:
-        queue = peer.queue()
-        ids = {emit(blocking, {"n": 1, **given}, queue=queue) for _ in range(3)}
-        assert len(ids) == 3
-        assert {peer.get(queue).body["message_id"] for _ in range(3)} == ids
-
-    def test_a_mapping_of_another_kind_is_sent_as_a_dict(
-        self, emit: Any, blocking: Any, peer: Peer
-    ) -> None:
-        from collections import OrderedDict
-
-        queue = peer.queue()
-        emit(blocking, OrderedDict(n=1, message_id="m"), queue=queue)
-        assert peer.get(queue).body == {"n": 1, "message_id": "m"}
+        given["n"] = 1
+        before = copy.deepcopy(given)
+        ids = [emit(blocking, given, queue=queue) for _ in range(2)]
+        assert given == before
+        assert ids == [message_id] * 2 if message_id is not None else len(set(ids)) == 2
+        for each in ids:
+            assert peer.get(queue).body == {**given, "message_id": each}
 
 
 class TestThreads:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import resource
 import struct
 from collections.abc import Callable, Iterator
 
@@ -219,47 +218,6 @@ def test_a_message_that_cannot_be_read_is_parked_and_disturbs_no_other(
     eventually(lambda: b"honest" in handled, what="what follows arrives")
     eventually(lambda: service.health().consumers["it"].parked == 1, what="the other is parked")
     assert handled == [b"honest"]
-
-
-def test_an_endless_body_in_tiny_frames_takes_no_more_memory_than_it_has(
-    fake: FakeBroker, service: MQConnector, handled: list[bytes]
-) -> None:
-    pieces = 300_000
-
-    def tell(conversation: Conversation, channel: int) -> None:
-        start = message(channel, 1, b"", conversation.consumers[channel], announced=pieces)
-        conversation.send(*start[:2])
-        many = Body(channel, b"x").marshal() * 1000
-        for _ in range(pieces // 1000):
-            conversation.send(many)
-
-    fake.lies["consuming"] = tell
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(service)
-    eventually(lambda: bool(handled), what="the message is there")
-    assert handled == [b"x" * pieces]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB
-
-
-def test_the_end_in_the_middle_of_a_frame_is_the_end_of_the_connection(
-    fake: FakeBroker,
-    service: MQConnector,
-    handled: list[bytes],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def tell(conversation: Conversation, channel: int) -> None:
-        conversation.send(b"".join(message(channel, 1, b"half"))[:-3])
-        conversation.hang_up()
-
-    fake.lies["consuming"] = tell
-    run(service)
-    eventually(lambda: fake.told >= 2, what="the service comes back")
-    fake.lies["consuming"] = lambda conversation, channel: conversation.deliver(
-        channel, 1, b"whole"
-    )
-    eventually(lambda: bool(handled), what="the service works with an honest broker")
-    assert set(handled) == {b"whole"}
-    eventually(lambda: warnings_of(caplog, "connection was lost"), what="the log says so")
 
 
 # -- lies to a publisher ---------------------------------------------------------------------------

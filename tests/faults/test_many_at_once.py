@@ -16,6 +16,7 @@ from tests.faults.conftest import CUTS, Cut, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
+from tests.support.publishing import sends
 
 QUEUE = "many"
 COUNT = 2000
@@ -50,7 +51,7 @@ def test_a_batch_on_a_line_that_is_cut_accounts_for_each_message(
         else:
             ledger.confirmed(message_id)
     assert all(isinstance(each, ConnectionError) for each in failures.values())
-    eventually(lambda: _sends(service, ledger, "after"), what="sending works again")
+    eventually(lambda: sends(service, "after", "other"), what="sending works again")
     peer.close_the_books(QUEUE)
 
 
@@ -120,14 +121,3 @@ def _note_failure(outcomes: list[BaseException], ask: Callable[..., object]) -> 
         ask({"n": 1}, "nobody", timeout=90.0)
     except BaseException as error:
         outcomes.append(error)
-
-
-def _sends(service: MQConnector, ledger: Ledger, message_id: str) -> bool:
-    ledger.sending(message_id)
-    try:
-        service.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
-    except PublishError:
-        ledger.failed(message_id, may_have_arrived=True)
-        return False
-    ledger.confirmed(message_id)
-    return True

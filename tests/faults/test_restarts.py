@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any
-
 import pytest
 
-from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishError
 from neon_mq_connector.testing import PrivateBroker
 from tests.faults.conftest import Start, note
@@ -15,6 +11,7 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.nodes import crash
 from tests.support.polling import eventually
+from tests.support.publishing import Senders
 
 pytestmark = pytest.mark.own_broker
 
@@ -22,32 +19,10 @@ QUEUE = "restarts"
 
 
 def test_a_broker_that_goes_and_comes_back_costs_no_message(
-    start: Start, service: MQConnector, ledger: Ledger, broker: PrivateBroker, peer: Peer
+    start: Start, ledger: Ledger, broker: PrivateBroker, peer: Peer
 ) -> None:
-    over = threading.Event()
-    errors: list[BaseException] = []
-
-    def send() -> None:
-        sending: Any = service
-        count = 0
-        while not over.is_set():
-            count += 1
-            message_id = f"sent{count}"
-            ledger.sending(message_id)
-            try:
-                sending.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
-            except PublishError as error:
-                errors.append(error)
-                ledger.failed(message_id, may_have_arrived=error.may_have_arrived)
-                over.wait(0.05)
-            else:
-                ledger.confirmed(message_id)
-                over.wait(0.002)
-
-    start(QUEUE, note(ledger))
-    sender = threading.Thread(target=send, name="sender")
-    sender.start()
-    try:
+    service = start(QUEUE, note(ledger))
+    with Senders(service, ledger, QUEUE) as senders:
         eventually(lambda: len(ledger.handled_ids) > 50, what="messages flow")
         crash(broker)
         eventually(lambda: not service.check_health(), what="health tells of the outage")
@@ -56,10 +31,7 @@ def test_a_broker_that_goes_and_comes_back_costs_no_message(
         eventually(service.check_health, what="the service consumes again")
         handled = len(ledger.handled_ids)
         eventually(lambda: len(ledger.handled_ids) > handled + 50, what="messages flow again")
-    finally:
-        over.set()
-        sender.join(40)
-    assert not sender.is_alive()
+    assert all(isinstance(error, PublishError) for error in senders.errors), senders.errors[:3]
     peer.wait_until_settled(QUEUE)
     service.stop()
     account = peer.close_the_books(QUEUE)

@@ -16,8 +16,9 @@ AUTO_ACK = {"raw_ack": False, "counts": False}
 WAYS = ("returns", "validates", "raw", "raw_ack", "sends", "emits")
 
 
+@pytest.mark.parametrize("our_config", [{}, {"wire_format": "json"}], indirect=True, ids=str)
 @pytest.mark.parametrize("way", WAYS)
-def test_an_old_client_gets_the_answer_it_asked_for(
+def test_an_old_client_gets_the_answer_it_asked_for_as_it_can_read_it(
     old_client: OldPeer, serve: Serve, queue: str, way: str
 ) -> None:
     serve(way, auto_ack=AUTO_ACK.get(way, True))
@@ -27,18 +28,6 @@ def test_an_old_client_gets_the_answer_it_asked_for(
     assert reply["by"] == way
     assert reply["echo"] == DATA
     assert message_id_of(reply)
-
-
-@pytest.mark.parametrize("our_config", [{"wire_format": "json"}], indirect=True)
-@pytest.mark.parametrize("way", WAYS)
-def test_a_service_that_prefers_json_answers_an_old_client_as_it_can_read(
-    old_client: OldPeer, serve: Serve, queue: str, way: str
-) -> None:
-    serve(way, auto_ack=AUTO_ACK.get(way, True))
-
-    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=30)
-
-    assert reply["echo"] == DATA
 
 
 def test_an_old_client_keeps_the_message_id_that_its_caller_chose(

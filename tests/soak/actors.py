@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -14,12 +12,10 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import Retry
-from neon_mq_connector.testing import ManagementError, PrivateBroker
-from neon_mq_connector.testing.management import Row
+from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.soak.books import Books
 from tests.support.engines import ENGINES, as_coroutine_function
-from tests.support.polling import eventually
 
 #: One message in so many always fails, and one in so many fails once.
 HOPELESS_EVERY = 97
@@ -100,13 +96,6 @@ class Actor:
 
     def prepare(self, broker: PrivateBroker, vhost: str) -> None:
         """Make what is to be there before the service starts, as an operator does."""
-
-    def restore(self, broker: PrivateBroker, vhost: str) -> None:
-        """Make anew what the faults have taken, as an operator does."""
-
-    def is_intact(self, queue: Row) -> bool:
-        """Whether a queue, as the broker lists it, is the one that was made."""
-        return True
 
     def send(self, sender: Sender, number: int) -> None:
         """Send a message; raises as the sender does."""
@@ -274,68 +263,17 @@ class SlowSubscriber(Subscriber):
     fragile = True
 
 
-class Adopted(Large):
-    """A queue of somebody else, that is deleted with its last consumer; it changes its prefetch."""
-
-    fragile = True
-
-    def prepare(self, broker: PrivateBroker, vhost: str) -> None:
-        """Declare the queue."""
-        body = {"durable": True, "auto_delete": True}
-        broker.management.call("PUT", "queues", vhost, self.name, body=body)
-
-    def is_intact(self, queue: Row) -> bool:
-        """Whether the queue is still the one that somebody else has declared."""
-        return bool(queue.get("auto_delete"))
-
-    def restore(self, broker: PrivateBroker, vhost: str) -> None:
-        """Declare the queue anew: the service or a sender has made one that stays."""
-
-        def declared() -> bool:
-            with contextlib.suppress(ManagementError):  # somebody declares it in between
-                if broker.management.queue(vhost, self.name)["auto_delete"]:
-                    return True
-                broker.management.call("DELETE", "queues", vhost, self.name)
-                self.prepare(broker, vhost)
-            return False
-
-        eventually(declared, timeout=20)
-
-    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
-        """Change the prefetch now and then."""
-        if message["n"] % 40 == 0:
-            channel.basic_qos(prefetch_count=random.randint(10, 60))
-
-
 class Deleted(Actor):
     """A queue that is deleted now and then; its consumer has to live."""
 
     fragile = True
 
 
-class BadBackoff:
-    """Delays that raise, or are none; callable from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls = 0
-
-    def delay(self, attempt: int) -> Any:
-        """Return one nonsense after another."""
-        with self._lock:
-            self._calls += 1
-            delay = (0.1, float("nan"), None, -1.0, 1e9, "raise")[self._calls % 6]
-        if delay == "raise":
-            raise FailedOnPurposeError("in delay")
-        return delay
-
-
 class Hooks(Actor):
     """The user's hooks raise, and callbacks end the thread they are in."""
 
     def __init__(self, name: str, **registration: Any) -> None:
-        retry = Retry(attempts=3, backoff=BadBackoff())  # type: ignore[arg-type]  # so are users
-        super().__init__(name, fails=True, retry=retry, **registration)
+        super().__init__(name, fails=True, **registration)
         self._errors = 0
 
     def on_error(self, thread: Any, error: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.soak.actors import (
     Actor,
-    Adopted,
     Conversation,
     Deleted,
     Hooks,
@@ -14,7 +13,7 @@ from tests.soak.actors import (
     Subscriber,
 )
 from tests.soak.asking import ASKED, Asked
-from tests.soak.hostile import HostileHeaders, HostileNames, Relay
+from tests.soak.hostile import HostileHeaders, Relay
 
 _QUORUM = {"x-queue-type": "quorum"}
 #: The longest name that a queue can have: 255 bytes.
@@ -35,16 +34,13 @@ def make_cast() -> list[Actor]:
         Actor(_LONG_NAME, fails=True),
         Subscriber("soak.news"),
         Conversation("soak.conversation", "on_receipt", slow=3.0, settings=slow),
-        Conversation("soak.conversation-manual", "manual", slow=3.0, settings=slow),
         Large("soak.large", slow=3.0, settings=little),
         Large("soak.large-quorum", slow=3.0, settings=little, arguments=_QUORUM),
         Actor("soak.slow", slow=6.0, settings=slow),
         SlowSubscriber("soak.slow-news", slow=4.0, settings=expiring),
-        Adopted("soak.adopted", slow=4.0, settings=little),
         Deleted("soak.deleted"),
         HostileHeaders("soak.headers"),
         HostileHeaders("soak.headers-receipt", "on_receipt"),
-        HostileNames("soak.names"),
         Relay("soak.relay"),
         Hooks("soak.hooks"),
         Hooks("soak.hooks-workers", concurrency=4),

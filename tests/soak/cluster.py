@@ -19,7 +19,7 @@ from typing import Any
 import pika
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.errors import AuthenticationError, MQError, PublishError
+from neon_mq_connector.errors import MQError, PublishError
 from neon_mq_connector.testing import ManagementError, PrivateBrokerError
 from neon_mq_connector.testing.cluster import ClusterNode, PrivateCluster
 from neon_mq_connector.testing.ports import free_ports
@@ -149,7 +149,6 @@ class ClusterSoak:
             config = [certificates.broker_config(port, demand=True) for port in self._ports]
             self._cluster = stack.enter_context(PrivateCluster(config=config))
             self._nodes[0].create_vhost(VHOST)
-            self._check_that_a_stranger_is_refused()
             service = self._connector("service", certificates.client)
             stack.callback(service.stop)
             self._start(service)
@@ -188,18 +187,6 @@ class ClusterSoak:
         )
         made.vhost = VHOST
         return made
-
-    def _check_that_a_stranger_is_refused(self) -> None:
-        stranger = self._connector("stranger", self._certificates.strange_client)
-        try:
-            stranger.send_message({"n": 0}, queue=QUORUM)
-        except AuthenticationError as error:
-            if "certificate" not in str(error):
-                self._complain(f"a certificate that is not trusted is not told of: {error}")
-        else:
-            self._complain("a client with a certificate that is not trusted may send")
-        finally:
-            stranger.stop()
 
     # -- the load ------------------------------------------------------------------------------
 

@@ -36,8 +36,6 @@ _WEIGHTS = {
     "empty dead-letter queue": 3,
     "revoke rights": 3,
     "refuse": 2,
-    "delay": 2,
-    "throttle": 1,
     "restart broker": 1,
     "kill broker": 0.3,
 }
@@ -109,11 +107,9 @@ class Saboteur:
             "grant rights": self._grant,
             "revoke rights": self._revoke,
             "refuse": self._refuse,
-            "delay": self._delay,
-            "throttle": self._throttle,
             "restart broker": lambda _: self._broker.restart(),
             "kill broker": self._kill,
-            MEND: self._mend,
+            MEND: lambda _: self._proxy.restore(),
         }
 
     def commit(self, fault: Fault) -> None:
@@ -150,21 +146,6 @@ class Saboteur:
         self._proxy.reset()
         time.sleep(fault.lasts)
         self._proxy.restore()
-
-    def _delay(self, fault: Fault) -> None:
-        self._proxy.delay(0.05 + 0.2 * fault.pick)
-        time.sleep(fault.lasts)
-        self._proxy.delay(0.0)
-
-    def _throttle(self, fault: Fault) -> None:
-        self._proxy.throttle(5_000 + 20_000 * fault.pick)
-        time.sleep(fault.lasts)
-        self._proxy.throttle(None)
-
-    def _mend(self, fault: Fault) -> None:
-        self._proxy.restore()
-        for actor in self._actors:
-            actor.restore(self._broker, self._vhost)
 
     # -- the broker ----------------------------------------------------------------------------
 

@@ -40,24 +40,6 @@ class HostileHeaders(Actor):
             raise FailedOnPurposeError("hopeless")
 
 
-class HostileNames(Actor):
-    """Answers to whatever name the request has; such a request may fail, and nothing else."""
-
-    _NAMES = ("abc\n", "a\r\nb", "x" * 256, "amq.reserved", "\ud800")
-
-    def send(self, sender: Sender, number: int) -> None:
-        """Ask in the name of a queue that cannot be, every other time."""
-        name = self._NAMES[number // 2 % len(self._NAMES)] if number % 2 else ""
-        sender.publish(self.name, BasicProperties(delivery_mode=2), n=number, routing_key=name)
-
-    def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
-        """Answer as services do; it raises where the name is none."""
-        name = message["routing_key"]
-        if name:
-            channel.queue_declare(queue=name)
-            channel.basic_publish("", name, b"an answer")
-
-
 class Relay(Actor):
     """Passes messages on to a second queue of its own, by which they are counted.
 

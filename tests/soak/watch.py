@@ -24,7 +24,6 @@ _PERIOD = 1.0
 UNSEEN = "health is True while it stands still"
 STANDSTILL = "it stands still with nothing broken"
 FALSE_ALARM = "health is False with nothing broken"
-QUEUE_GONE = "its queue is gone with nothing broken"
 
 
 @dataclass
@@ -84,7 +83,6 @@ class Watch(threading.Thread):
         self._queues: dict[str, Row] = {}
         self._alarmed: dict[str, str] = {}
         self._looks: dict[str, int] = {}  # at which health was True, without one between
-        self._intact: set[str] = set()  # whose queues have been right since it is calm
 
     def stop(self) -> None:
         """Look no more, and wait for the thread to end."""
@@ -110,7 +108,6 @@ class Watch(threading.Thread):
         queues = [self._queues.get(queue, {}) for queue in actor.queues]
         if not any(queue.get("messages") for queue in queues):
             seen.moved = now
-        intact = all(actor.is_intact(queue) for queue in queues)
         still = now - seen.moved
         seen.silence = max(seen.silence, still)
         if calm:
@@ -126,11 +123,8 @@ class Watch(threading.Thread):
             trouble = STANDSTILL
         elif calm and not health.healthy:
             trouble = FALSE_ALARM
-        elif calm and not intact and actor.name in self._intact:
-            trouble = QUEUE_GONE
         else:
             trouble = ""
-        (self._intact.add if calm and intact else self._intact.discard)(actor.name)
         if trouble and self._alarmed.get(str(actor)) != trouble:
             seen.troubles[trouble] = seen.troubles.get(trouble, 0) + 1
             if seen.troubles[trouble] == 1:

@@ -23,7 +23,19 @@ EXCHANGES = ("x0", "x1", "x2")
 _CONNECTION_OF = (0, 0, 1)
 CHANNELS = len(_CONNECTION_OF)
 
-#: What is to be done: the name of a method of `Player`, the number of a channel, arguments.
+#: Operations that a channel of pika performs as they are, and whose answer says nothing.
+_PLAIN = {
+    "declare_exchange": "exchange_declare",
+    "delete_exchange": "exchange_delete",
+    "bind": "queue_bind",
+    "unbind": "queue_unbind",
+    "bind_exchange": "exchange_bind",
+    "unbind_exchange": "exchange_unbind",
+    "qos": "basic_qos",
+    "confirm": "confirm_delivery",
+}
+
+#: What is to be done: one of those or of the methods of `Player`, a channel's number, arguments.
 Operation = tuple[str, int, dict[str, Any]]
 
 
@@ -47,8 +59,13 @@ class Player:
     def play(self, operation: Operation) -> None:
         """Perform an operation and note the outcome."""
         name, number, arguments = operation
+        outcome: Any
         try:
-            outcome = getattr(self, name)(self._channel(number), number, **arguments)
+            if name in _PLAIN:
+                outcome = None
+                getattr(self._channel(number), _PLAIN[name])(**arguments)
+            else:
+                outcome = getattr(self, name)(self._channel(number), number, **arguments)
         except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
             outcome = (error.reply_code, error.reply_text)
             self._forget(number)
@@ -108,24 +125,6 @@ class Player:
 
     def purge(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
         return channel.queue_purge(**arguments).method.message_count
-
-    def declare_exchange(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.exchange_declare(**arguments)
-
-    def delete_exchange(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.exchange_delete(**arguments)
-
-    def bind(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.queue_bind(**arguments)
-
-    def unbind(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.queue_unbind(**arguments)
-
-    def bind_exchange(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.exchange_bind(**arguments)
-
-    def unbind_exchange(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.exchange_unbind(**arguments)
 
     def publish(
         self, channel: BlockingChannel, _: int, properties: dict[str, Any], **arguments: Any
@@ -187,12 +186,6 @@ class Player:
     def recover(self, channel: BlockingChannel, number: int) -> Any:
         self._held.pop(number, None)
         channel.basic_recover(requeue=True)
-
-    def qos(self, channel: BlockingChannel, _: int, **arguments: Any) -> Any:
-        channel.basic_qos(**arguments)
-
-    def confirm(self, channel: BlockingChannel, _: int) -> Any:
-        channel.confirm_delivery()
 
     def transact(self, channel: BlockingChannel, _: int, step: str) -> Any:
         getattr(channel, f"tx_{step}")()

@@ -1,6 +1,6 @@
 """A service on the published package, which answers in each of the ways that services do.
 
-Its queues are `<prefix><way>`; a way is the name of a method of `Service` or `BlockingService`.
+Its queues are `<prefix><way>`; a way is the name of a method of `Service`.
 """
 
 from __future__ import annotations
@@ -145,33 +145,11 @@ class Service(MQConnector):
         channel.basic_ack(delivery_tag=method.delivery_tag)
 
 
-class BlockingService(Service):
-    """Answers from the package's other consumer class, over pika's blocking channel."""
-
-    async_consumers_enabled = False
-    ways = ("blocking_returns", "blocking_raw_ack")
-
-    def blocking_returns(self, *delivery: Any) -> None:
-        """Answer by returning a dict."""
-        self.returns(*delivery)
-
-    def blocking_raw_ack(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        """Answer on the channel, then acknowledge."""
-        self.raw_ack(channel, method, properties, body)
-
-    def listen(self, name: str, queue: str, way: str) -> None:
-        """Register a consumer that answers in a certain way."""
-        auto_ack = way != "blocking_raw_ack"
-        self.register_consumer(name, self.vhost, queue, getattr(self, way), auto_ack=auto_ack)
-
-
 def main() -> None:
     """Serve until the test hangs up."""
     settings = lines.setup()
     service = Service(settings["config"], settings["vhost"], settings["prefix"])
-    blocking = BlockingService(settings["config"], settings["vhost"], settings["prefix"])
     service.start()
-    blocking.start()
     lines.answer({"listen": service.start_another})
 
 
