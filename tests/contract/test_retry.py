@@ -144,15 +144,6 @@ class TestMethods:
         assert itself is worker
         assert three == 3
 
-    def test_a_callable_serves_as_callback_of_a_method_too(self, retry: Any) -> None:
-        given_up = Mock(return_value="other")
-        worker = self.make(retry, 99, callback_on_exceeded=given_up)
-        assert worker.work() == "other"
-
-    def test_two_objects_do_not_share_attempts(self, retry: Any) -> None:
-        for _ in range(2):
-            assert self.make(retry, 2).work() == "done"
-
 
 class TestBackoff:
     def test_a_patched_backoff_is_used_even_by_functions_decorated_before(self) -> None:

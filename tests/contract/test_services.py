@@ -6,9 +6,6 @@ of this library and by clients written with plain pika.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -133,40 +130,6 @@ class TestChat:
             return [queue["name"] for queue in broker.list_queues(vhost)]
 
         eventually(lambda: "chat_said" in named() and len(named()) == 1)
-
-
-class TestScript:
-    @pytest.mark.every_broker
-    def test_it_asks_prints_and_ends_by_itself(
-        self,
-        services_config: dict[str, Any],
-        vhost: str,
-        old_style: Callable[..., Any],
-        peer: Peer,
-    ) -> None:
-        old_style("input")
-        arguments = [services_config, vhost, "input", {"n": 1}]
-        script = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.contract.services.script",
-                *(json.dumps(argument) for argument in arguments),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            note = peer.get("input_notes", timeout=30)
-            output, errors = script.communicate(timeout=30)
-        finally:
-            script.kill()
-        assert script.returncode == 0, errors
-        answer = json.loads(output.split("ANSWER ")[-1].splitlines()[0])
-        assert answer["echo"]["n"] == 1
-        assert note.body["note"] == "done"
 
 
 class TestGateway:

@@ -10,7 +10,6 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.faults.conftest import Start
@@ -52,29 +51,12 @@ def all_alike(_number: int) -> tuple[BasicProperties, bytes]:
     return BasicProperties(message_id="shared"), dict_to_b64({"message_id": "shared"})
 
 
-def cut(proxy: FaultProxy, _broker: PrivateBroker, _vhost: str) -> None:
-    proxy.reset()
-
-
-def close_at_the_broker(_proxy: FaultProxy, broker: PrivateBroker, vhost: str) -> None:
-    def close() -> int:
-        found = broker.management.connections(vhost)
-        for each in found:
-            broker.management.close_connection(each["name"])
-        return len(found)
-
-    eventually(close, what="there are connections to close")
-
-
-@pytest.mark.parametrize("lose", [cut, close_at_the_broker])
 @pytest.mark.parametrize("make", [in_the_property, in_the_body, all_alike])
 def test_messages_that_share_an_id_are_all_handled(
     start: Start,
     make: Callable[[int], tuple[BasicProperties, bytes]],
-    lose: Callable[[FaultProxy, PrivateBroker, str], None],
     service: MQConnector,
     proxy: FaultProxy,
-    broker: PrivateBroker,
     peer: Peer,
     release: threading.Event,
 ) -> None:
@@ -92,7 +74,7 @@ def test_messages_that_share_an_id_are_all_handled(
     recoveries = service.consumers["it"].consumer.recoveries
     session = service.consumers["it"].consumer.session
     assert session is not None
-    lose(proxy, broker, service.vhost)
+    proxy.reset()
     eventually(lambda: peer.counts(QUEUE)[1] < MANY - STARTED, what="the broker knows of the loss")
     # what starts before may come again, and of messages that are alike none is dropped
     eventually(lambda: not session.is_attached, what="the consumer knows of the loss")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -56,34 +54,3 @@ def test_amqpstorm(embedded: EmbeddedBroker) -> None:
         assert (received.body, received.properties["headers"]) == (text, {"a": 1})
         with pytest.raises(amqpstorm.AMQPChannelError, match="no queue 'none'"):
             channel.queue.declare("none", passive=True)
-
-
-_PROGRAM = """
-const amqp = require('amqplib');
-(async () => {
-  const connection = await amqp.connect(process.argv[2]);
-  const channel = await connection.createConfirmChannel();
-  await channel.assertQueue('work', {messageTtl: 60000});
-  await channel.prefetch(5);
-  channel.sendToQueue('work', Buffer.from('one'), {persistent: true, headers: {list: [1, 'x']}});
-  await channel.waitForConfirms();
-  const message = await channel.get('work');
-  channel.ack(message);
-  const other = await connection.createChannel();
-  other.on('error', () => {});
-  const code = await other.checkQueue('none').catch(error => error.code);
-  console.log(message.content.toString(), message.properties.headers.list.join('-'), code);
-  await connection.close();
-})().catch(error => { console.error(error); process.exit(1); });
-"""
-
-
-def test_amqplib_of_npm(embedded: EmbeddedBroker, node_folder: Path) -> None:
-    done = subprocess.run(
-        ["node", "-e", _PROGRAM, "", embedded.url()],
-        cwd=node_folder,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert done.stdout.split() == ["one", "1-x", "404"], done.stderr

@@ -170,101 +170,67 @@ def test_a_suite_passes_with_both_brokers(run: Run, broker_kind: str) -> None:
     run(_SUITE, f"--mq-broker={broker_kind}").assert_outcomes(passed=12)
 
 
-def test_a_message_that_is_not_settled_fails_the_test(run: Run) -> None:
-    result = run(
+#: What a test does with services, what comes of it, and what is said. Where nothing is, it is not
+#: said that anything was left behind.
+_TROUBLES = {
+    "a message that is not settled": (
         """
-        from services import Keeper
-
-
-        def test_keeping(mq_service, mq_client, mq_published):
-            mq_service(Keeper)
-            mq_client.send_message({"keep": "me"}, queue="keep_input", expiration=60_000)
-            assert mq_published("audit")
+        mq_service(services.Keeper)
+        mq_client.send_message({"keep": "me"}, queue="keep_input", expiration=60_000)
+        assert mq_published("audit")
+        """,
+        {"passed": 1, "errors": 1},
+        "messages were delivered and not settled: 1 in queue 'keep_input'",
+    ),
+    "threads and connections that are left": (
+        "mq_service(services.Unstoppable)",
+        {"passed": 1, "errors": 1},
+        "the test has left behind: *thread 'mq-*connection 'greeter*",
+    ),
+    "one that raises when it is stopped keeps no other from it": (
         """
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(
-        ["messages were delivered and not settled: 1 in queue 'keep_input'", "*1 error*"]
-    )
-
-
-def test_threads_and_connections_that_are_left_fail_the_test(run: Run) -> None:
-    result = run(
+        for each in (services.Greeter, services.AsyncGreeter, services.Failing):
+            mq_service(each)
+        """,
+        {"passed": 1, "errors": 1},
+        "*RuntimeError: it fails to stop",
+    ),
+    "a test that has failed is not blamed for what it leaves": (
         """
-        from services import Unstoppable
-
-
-        def test_stopping(mq_service):
-            mq_service(Unstoppable)
+        mq_service(services.Unstoppable)
+        assert False, "its own fault"
+        """,
+        {"failed": 1},
+        "*AssertionError: its own fault*",
+    ),
+    "a service that does not consume": (
+        "mq_service(services.Unwell)",
+        {"failed": 1},
+        "*does not run well:*amq.reserved*",
+    ),
+    "an instance cannot be led through a proxy afterwards": (
         """
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(
-        ["the test has left behind: *thread 'mq-*connection 'greeter*", "*1 error*"]
-    )
+        with pytest.raises(TypeError, match="mq_proxy.port"):
+            mq_service(services.Greeter(mq_config), through=mq_proxy)
+        mq_service(services.Greeter({**mq_config, "port": mq_proxy.port}))
+        assert mq_proxy.connections
+        """,
+        {"passed": 1},
+        "*1 passed*",
+    ),
+}
 
 
-def test_a_service_that_raises_when_stopped_does_not_keep_others_from_it(run: Run) -> None:
-    result = run(
-        """
-        from services import AsyncGreeter, Failing, Greeter
-
-
-        def test_stopping(mq_service):
-            mq_service(Greeter)
-            mq_service(AsyncGreeter)
-            mq_service(Failing)
-        """
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*RuntimeError: it fails to stop"])
-    result.stdout.no_fnmatch_line("*left behind*")
-
-
-def test_a_test_that_has_failed_is_not_blamed_for_what_it_leaves(run: Run) -> None:
-    result = run(
-        """
-        from services import Unstoppable
-
-
-        def test_stopping(mq_service):
-            mq_service(Unstoppable)
-            assert False, "its own fault"
-        """
-    )
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*AssertionError: its own fault*"])
-
-
-def test_a_service_that_does_not_consume_is_reported_with_the_reason(run: Run) -> None:
-    result = run(
-        """
-        from services import Unwell
-
-
-        def test_starting(mq_service):
-            mq_service(Unwell)
-        """
-    )
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*does not run well:*amq.reserved*"])
-
-
-def test_an_instance_cannot_be_led_through_a_proxy_afterwards(run: Run) -> None:
-    result = run(
-        """
-        import pytest
-        from services import Greeter
-
-
-        def test_through(mq_service, mq_config, mq_proxy):
-            with pytest.raises(TypeError, match="mq_proxy.port"):
-                mq_service(Greeter(mq_config), through=mq_proxy)
-            mq_service(Greeter({**mq_config, "port": mq_proxy.port}))
-            assert mq_proxy.connections
-        """
-    )
-    result.assert_outcomes(passed=1)
+@pytest.mark.parametrize("trouble", _TROUBLES)
+def test_troubles_are_told(run: Run, trouble: str) -> None:
+    deeds, outcomes, said = _TROUBLES[trouble]
+    fixtures = "mq_service, mq_client, mq_config, mq_published, mq_proxy"
+    test = f"import pytest\nimport services\n\n\ndef test_it({fixtures}):\n"
+    result = run(test + textwrap.indent(textwrap.dedent(deeds), "    "))
+    result.assert_outcomes(**outcomes)
+    result.stdout.fnmatch_lines([said])
+    if "left" not in said:
+        result.stdout.no_fnmatch_line("*left behind*")
 
 
 def test_a_project_that_does_not_use_it_imports_nothing_heavy(run: Run) -> None:
