@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.utils import client_utils
-from tests.contract.peer import Peer
-from tests.contract.services.chat import ChatServer
 from tests.contract.services.gateway import Backend, Gateway
 from tests.contract.services.users import UsersService
 from tests.support.polling import eventually
@@ -26,15 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def services_config(make_mq_config: MakeConfig) -> dict[str, Any]:
-    return make_mq_config(
-        "users_service",
-        "chat_server",
-        "llm_worker",
-        "custom_service",
-        "threaded_service",
-        "gateway",
-        "notifier",
-    )
+    return make_mq_config("users_service", "gateway")
 
 
 @pytest.fixture
@@ -82,54 +72,6 @@ class TestUsers:
         assert ask("create_user", {"user": {"name": "bob"}})["success"] is True
         assert ask("get_user", {"name": "bob"})["user"]["name"] == "bob"
         assert service.check_health() is True
-
-
-class TestChat:
-    @pytest.fixture
-    def start(self, services_config: dict[str, Any], serve: Any) -> Any:
-        def start(own_vhost: str, prefix: str = "") -> Any:
-            return serve(ChatServer(services_config, "chat_server", own_vhost, prefix))
-
-        return start
-
-    @pytest.mark.every_broker
-    def test_every_server_hears_every_shout(self, start: Any, vhost: str, peer: Peer) -> None:
-        servers = [start(vhost), start(vhost)]
-        eventually(lambda: all(c.is_consuming for s in servers for c in s.consumers.values()))
-        for number in range(6):
-            peer.publish({"shout": f"hello {number}"}, queue="chat_said")
-        expected = [f"hello {number}" for number in range(6)]
-        everybody = {server.service_id for server in servers}
-        for server in servers:
-            eventually(lambda: len(server.heard) >= 6)  # noqa: B023 - used at once
-            assert sorted(server.shouts()) == expected
-            eventually(lambda: everybody <= server.seen_servers)  # noqa: B023
-
-    @pytest.mark.parametrize("how", ["of the service", "of testing"])
-    def test_a_prefix_leads_to_another_virtual_host(
-        self, start: Any, vhost: str, peer: Peer, monkeypatch: pytest.MonkeyPatch, how: str
-    ) -> None:
-        prefix = vhost.removeprefix("/")
-        if how == "of testing":
-            monkeypatch.setenv("MQ_TESTING", "1")
-            monkeypatch.setenv("CHAT_SERVER_TESTING_PREFIX", prefix)
-        server = start("/", prefix if how == "of the service" else "")
-        assert server.vhost == vhost
-        peer.publish({"shout": "hello"}, queue="chat_said")
-        eventually(lambda: server.shouts() == ["hello"])
-
-    @pytest.mark.every_broker
-    def test_a_server_that_left_leaves_no_queue_of_its_own(
-        self, start: Any, vhost: str, broker: Any
-    ) -> None:
-        server = start(vhost)
-        eventually(lambda: server.seen_servers)
-        server.stop()
-
-        def named() -> list[str]:
-            return [queue["name"] for queue in broker.list_queues(vhost)]
-
-        eventually(lambda: "chat_said" in named() and len(named()) == 1)
 
 
 class TestGateway:

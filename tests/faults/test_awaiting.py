@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from neon_mq_connector import AsyncMQConnector
 from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
-    PublishTimeoutError,
     RemoteError,
     RequestLostError,
     RequestTimeoutError,
@@ -112,34 +110,3 @@ async def test_a_line_that_goes_dead_costs_the_time_that_was_given(
         await eventually_true(lambda: not service.check_health())
         proxy.restore()
         await eventually_true(service.check_health)
-
-
-@pytest.mark.own_broker
-async def test_an_alarm_holds_up_no_loop(
-    make: Make,
-    alarm: Callable[[], AbstractContextManager[None]],
-) -> None:
-    async with make(publish_timeout=1.0) as service, Heartbeat() as heartbeat:
-        await service.request({"n": 2}, "square")
-        await service.send_message({"n": 1}, queue="q")
-        raised = alarm()
-        await asyncio.to_thread(raised.__enter__)
-        try:
-            big = "x" * 1_000_000
-            sending = [service.send_message({"n": n, "big": big}, queue="q") for n in range(50)]
-            asking = [
-                service.request({"n": n, "big": big}, "square", timeout=1.0) for n in range(20)
-            ]
-            beats = heartbeat.beats
-            outcomes = await asyncio.gather(*sending, *asking, return_exceptions=True)
-            assert heartbeat.beats > beats + 5
-            assert {type(each) for each in outcomes[:50]} == {PublishTimeoutError}
-            assert {type(each) for each in outcomes[50:]} <= {RequestTimeoutError}
-        finally:
-            await asyncio.to_thread(raised.__exit__, None, None, None)
-
-        async def ask(n: int, timeout: float) -> None:
-            await service.request({"n": n}, "square", timeout=timeout)
-
-        await ask_until_answered(ask)
-        await service.send_message({"n": 1}, queue="q")

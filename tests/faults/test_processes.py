@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,105 +29,47 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A worker that runs, and what it has written down."""
 
-    def __init__(self, arguments: list[str], journal: Path) -> None:
-        self.journal = journal
-        self._popen = subprocess.Popen(
+    def __init__(self, order: dict[str, Any], journal: Path) -> None:
+        arguments = ["-m", "tests.faults.worker", json.dumps({**order, "journal": str(journal)})]
+        self._journal = journal
+        self.popen = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
-
-    def wait_until_ready(self) -> None:
-        assert self._popen.stdout is not None
-        assert self._popen.stdout.readline() == "ready\n"
+        assert self.popen.stdout is not None
+        assert self.popen.stdout.readline() == "ready\n"
 
     def handled(self) -> list[str]:
-        return self.journal.read_text().split() if self.journal.exists() else []
+        return self._journal.read_text().split() if self._journal.exists() else []
 
-    def signal(self, number: int) -> None:
-        self._popen.send_signal(number)
-
-    def wait(self, timeout: float) -> int:
-        """Wait for the end and return the exit code."""
-        return self._popen.wait(timeout)
-
-    def end(self) -> None:
-        if self._popen.poll() is None:
-            self._popen.kill()
-            self._popen.wait(30)
-        assert self._popen.stdout is not None
-        self._popen.stdout.close()
+    def end(self, number: int) -> int:
+        """Send a signal, and return the exit code."""
+        eventually(lambda: len(self.handled()) > 20, what="it works")
+        with self.popen:
+            self.popen.send_signal(number)
+            return self.popen.wait(60)
 
 
-@pytest.fixture
-def start_worker(
-    config: dict[str, Any], vhost: str, tmp_path: Path
-) -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
-
-    def start(callback_seconds: float, **registration: Any) -> Process:
-        journal = tmp_path / f"worker-{len(started)}"
-        order = {
-            "config": config,
-            "service": SERVICE,
-            "vhost": vhost,
-            "queue": QUEUE,
-            "callback_seconds": callback_seconds,
-            "journal": str(journal),
-            "registration": registration,
-        }
-        process = Process(["-m", "tests.faults.worker", json.dumps(order)], journal)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.end()
-
-
-def _write_down(ledger: Ledger, *processes: Process) -> None:
-    for process in processes:
-        for message_id in process.handled():
-            ledger.handled(message_id)
-
-
-def test_a_service_under_load_that_is_terminated_ends_well_and_loses_nothing(
-    start_worker: Callable[..., Process],
-    engine: dict[str, Any],
-    ledger: Ledger,
-    peer: Peer,
+def test_a_worker_that_is_killed_or_terminated_leaves_its_messages_to_others(
+    config: dict[str, Any], vhost: str, tmp_path: Path, ledger: Ledger, peer: Peer
 ) -> None:
     peer.declare(QUEUE)
-    peer.send(QUEUE, 500)
-    worker = start_worker(0.05, concurrency=4, **engine)
-    worker.wait_until_ready()
-    eventually(lambda: len(worker.handled()) > 10, what="it works")
-    worker.signal(signal.SIGTERM)
-    assert worker.wait(60) == 0
-    _write_down(ledger, worker)
+    order = {"config": config, "service": SERVICE, "vhost": vhost, "queue": QUEUE}
+    order |= {"callback_seconds": 0.02, "registration": {"concurrency": 2}}
+    workers = [Process(order, tmp_path / name) for name in ("killed", "terminated")]
+    try:
+        peer.send(QUEUE, 1_000)
+        assert workers[0].end(signal.SIGKILL) == -signal.SIGKILL
+        assert workers[1].end(signal.SIGTERM) == 0
+    finally:
+        for worker in workers:
+            worker.popen.kill()
+    for message_id in [each for worker in workers for each in worker.handled()]:
+        ledger.handled(message_id)
+    eventually(lambda: peer.counts(QUEUE)[1] == 0, what="the broker has everything back")
     account = peer.close_the_books(QUEUE)
-    assert account.repeated == 0
-    assert len(account.handled) + len(account.ready) == 500, "handled, and given back as well"
-
-
-def test_a_worker_that_is_killed_leaves_its_messages_to_the_others(
-    start_worker: Callable[..., Process], engine: dict[str, Any], ledger: Ledger, peer: Peer
-) -> None:
-    peer.declare(QUEUE)
-    workers = [start_worker(0.01, **engine) for _ in range(2)]
-    for worker in workers:
-        worker.wait_until_ready()
-    peer.send(QUEUE, 300)
-    victim = workers[0]
-    eventually(lambda: len(victim.handled()) > 10, what="the victim works")
-    victim.signal(signal.SIGKILL)
-    assert victim.wait(30.0) == -signal.SIGKILL
-    peer.wait_until_settled(QUEUE, timeout=30)
-    workers[1].signal(signal.SIGTERM)
-    assert workers[1].wait(30.0) == 0
-    _write_down(ledger, *workers)
-    account = peer.close_the_books(QUEUE)
-    assert set(account.handled) == account.sent
+    assert set(account.handled) | set(account.ready) == account.sent
     # what was handled within the 10 ms for which an ack may be held, all of it unacked till then
-    assert account.repeated < DEFAULT_PREFETCH
+    assert account.repeated + len(set(account.handled) & set(account.ready)) < DEFAULT_PREFETCH
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

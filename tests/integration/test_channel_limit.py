@@ -11,6 +11,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 
@@ -19,10 +20,7 @@ def test_more_consumers_than_a_connection_has_channels_all_consume(
     start_broker: Callable[..., PrivateBroker],
 ) -> None:
     broker = start_broker(config={"channel_max": "8"})
-    user = {"user": broker.username, "password": broker.password}
-    connector = MQConnector(
-        {"server": broker.host, "port": broker.port, "users": {"many": user}}, "many"
-    )
+    connector = MQConnector(config_of(broker, "many"), "many")
     seen: set[str] = set()
     lock = threading.Lock()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -55,19 +56,13 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
     connections: Connections,
 ) -> None:
     barrier = threading.Barrier(8)
-    found: list[tuple[Any, ...]] = []
 
-    def ask() -> None:
+    def ask(_number: int) -> tuple[Any, ...]:
         barrier.wait(30.0)
-        found.append((connections.publisher, connections.control, connections.consuming))
+        return connections.publisher, connections.control, connections.consuming
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30.0)
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
 
 
 def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:

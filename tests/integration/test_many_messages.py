@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -248,27 +248,17 @@ def test_eight_threads_send_in_every_way_at_once(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
     connector = make_connector()
-    faults: list[BaseException] = []
     sent: list[str] = []
 
     def send(number: int) -> None:
-        ways = itertools.cycle([by_batch, by_futures])
-        for _ in range(number % 2):
-            next(ways)
-        try:
-            for _ in range(6):
-                sent.extend(next(ways)(connector, numbered(100), queue="q"))
-                sent.append(connector.send_message({"n": 1}, queue="q", expiration=LONG))
-        except BaseException as fault:
-            faults.append(fault)
+        for turn in range(6):
+            send_all = (by_batch, by_futures)[(number + turn) % 2]
+            sent.extend(send_all(connector, numbered(100), queue="q"))
+            sent.append(connector.send_message({"n": 1}, queue="q", expiration=LONG))
 
-    threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30.0)
-        assert not thread.is_alive()
-    assert faults == []
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(send, number) for number in range(8)]:
+            each.result(120)
     assert len(sent) == 8 * 6 * 101
     assert sorted(each["message_id"] for each in found_in(channel, "q")) == sorted(sent)
 

@@ -57,8 +57,6 @@ class Actor:
             faults owns it.
     """
 
-    #: The user whose rights come and go; the administrator where it is empty.
-    user = ""
     #: Whether its queue goes with its consumer's connection, with what is in it.
     fragile = False
     #: What may run its callbacks; a run's seed chooses one of them.
@@ -285,9 +283,3 @@ class Hooks(Actor):
         """End the thread, now and then."""
         if message["n"] % UNLUCKY_EVERY == 1 and not tries:
             raise SystemExit("in a callback")
-
-
-class Rights(Actor):
-    """Its user may now and then neither make a dead-letter queue nor publish."""
-
-    user = "soak-rights"

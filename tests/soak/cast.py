@@ -8,12 +8,11 @@ from tests.soak.actors import (
     Deleted,
     Hooks,
     Large,
-    Rights,
     SlowSubscriber,
     Subscriber,
 )
 from tests.soak.asking import ASKED, Asked
-from tests.soak.hostile import HostileHeaders, Relay
+from tests.soak.hostile import HostileHeaders
 
 _QUORUM = {"x-queue-type": "quorum"}
 #: The longest name that a queue can have: 255 bytes.
@@ -41,10 +40,7 @@ def make_cast() -> list[Actor]:
         Deleted("soak.deleted"),
         HostileHeaders("soak.headers"),
         HostileHeaders("soak.headers-receipt", "on_receipt"),
-        Relay("soak.relay"),
         Hooks("soak.hooks"),
         Hooks("soak.hooks-workers", concurrency=4),
-        Rights("soak.rights", fails=True),
-        Rights("soak.rights-receipt", "on_receipt", fails=True),
         Asked(ASKED, "manual"),
     ]

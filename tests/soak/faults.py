@@ -15,7 +15,7 @@ import pika.exceptions as pika_errors
 from neon_mq_connector.testing import ManagementError, PrivateBroker
 from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.soak.actors import Actor, Deleted, Rights
+from tests.soak.actors import Actor, Deleted
 from tests.support.accounting import take_all
 from tests.support.nodes import crash
 
@@ -24,9 +24,6 @@ CALM = 35.0
 #: Seconds after a fault in which an actor may be unwell: to notice a line that is silent takes two
 #: heartbeats.
 GRACE = 15.0
-#: The same for a user whose rights come back: what could not be parked is tried again after 30 s.
-GRACE_OF_RIGHTS = 40.0
-
 _WEIGHTS = {
     "reset": 5,
     "tear": 4,
@@ -34,15 +31,11 @@ _WEIGHTS = {
     "blackhole": 3,
     "delete queue": 3,
     "empty dead-letter queue": 3,
-    "revoke rights": 3,
     "refuse": 2,
     "restart broker": 1,
     "kill broker": 0.3,
 }
-#: What each run has, the shortest included.
-_FIRST = ("grant rights", "reset", "revoke rights", "restart broker")
 _FAULTS_OF_A_STORM = 5
-_NO_DEAD_QUEUES = r"^(?!.*\.dead$).*"
 #: What ends a storm.
 MEND = "mend"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 2.0, 5.0
@@ -70,8 +63,8 @@ def faults(seed: int) -> Iterator[Fault]:
     source = random.Random(seed)
     for number in itertools.count():
         (kind,) = source.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
-        if number < len(_FIRST):
-            kind = _FIRST[number]
+        if number < 2:  # so that the shortest run has both
+            kind = ("reset", "restart broker")[number]
         pause = source.uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE)
         if number and number % _FAULTS_OF_A_STORM == 0:
             yield Fault(pause, MEND, 0.0, 0.0)
@@ -104,8 +97,6 @@ class Saboteur:
             "blackhole": self._blackhole,
             "delete queue": self._delete_queues,
             "empty dead-letter queue": self._empty_dead_queues,
-            "grant rights": self._grant,
-            "revoke rights": self._revoke,
             "refuse": self._refuse,
             "restart broker": lambda _: self._broker.restart(),
             "kill broker": self._kill,
@@ -120,11 +111,9 @@ class Saboteur:
             actor.fault_begins()
         self._deeds[fault.kind](fault)
         for actor in concerned:
-            actor.fault_ends(GRACE_OF_RIGHTS if "rights" in fault.kind else GRACE)
+            actor.fault_ends(GRACE)
 
     def _concerned(self, kind: str) -> list[Actor]:
-        if "rights" in kind:
-            return [actor for actor in self._actors if isinstance(actor, Rights)]
         if kind == "delete queue":
             return [actor for actor in self._actors if isinstance(actor, Deleted)]
         return [] if kind == "empty dead-letter queue" else list(self._actors)
@@ -172,30 +161,6 @@ class Saboteur:
         for actor in self._actors:
             if random.Random(f"{fault.pick}{actor}").random() < 0.5:
                 take_parked(self._broker, self._vhost, actor)
-
-    def prepare(self) -> None:
-        """Make the user whose rights come and go; for now it cannot make a dead-letter queue."""
-        self._broker.add_user(Rights.user, self._broker.password)
-        self._permit(configure=_NO_DEAD_QUEUES)
-        for actor in self._concerned("revoke rights"):
-            actor.fault_begins()
-
-    def _grant(self, fault: Fault) -> None:
-        self._permit()
-        for actor in self._concerned(fault.kind):
-            actor.fault_ends(GRACE_OF_RIGHTS)
-
-    def _revoke(self, fault: Fault) -> None:
-        self._permit(configure=_NO_DEAD_QUEUES, write="^$")
-        with contextlib.suppress(ManagementError):  # a channel keeps the rights that it has found
-            for row in self._broker.list_connections(self._vhost):
-                if row.get("user") == Rights.user:
-                    self._broker.management.close_connection(row["name"])
-        time.sleep(2 * fault.lasts)
-        self._permit()
-
-    def _permit(self, **rights: str) -> None:
-        self._broker.management.permit(Rights.user, self._vhost, **rights)
 
 
 def take_parked(broker: PrivateBroker, vhost: str, actor: Actor) -> None:

@@ -15,7 +15,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import PublishError
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.soak.actors import Actor
@@ -100,7 +99,6 @@ class Producer(threading.Thread):
         if self._channel is None:
             self._channel = pika.BlockingConnection(self._parameters).channel()
             self._channel.confirm_delivery()
-            self._channel.basic_consume(DIRECT_REPLY_TO, _ignore, auto_ack=True)
         self._channel.basic_publish("", queue, dict_to_b64(message), properties, mandatory=True)
 
     def _close(self) -> None:
@@ -108,7 +106,3 @@ class Producer(threading.Thread):
         if channel is not None and channel.connection.is_open:
             with contextlib.suppress(pika_errors.AMQPError):
                 channel.connection.close()
-
-
-def _ignore(*_: object) -> None:
-    """Take an answer that should never come."""

@@ -21,6 +21,7 @@ from tests.soak.producers import Producer
 from tests.soak.report import Report
 from tests.soak.vitals import Vitals, measure, name_threads, queue_names, settle
 from tests.soak.watch import Watch
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 VHOST = "/soak"
@@ -74,7 +75,6 @@ class Soak:
             broker.create_vhost(VHOST)
             self._proxy = stack.enter_context(FaultProxy(broker.port))
             saboteur = Saboteur(broker, self._proxy, VHOST, self._actors)
-            saboteur.prepare()
             before = self._measure("before")
             stack.callback(self._stop_everybody)
             self._start()
@@ -98,8 +98,7 @@ class Soak:
             actor.prepare(self._broker, VHOST)
             engine = actor.engines[(self.report.seed + number) % len(actor.engines)]
             self.report.engines[str(actor)] = engine
-            user = actor.user or self._broker.username
-            actor.start(self._connector(str(actor), user, actor.settings), engine)
+            actor.start(self._connector(str(actor), actor.settings), engine)
             self._kept.update(actor.dead_queues)
             if not isinstance(actor, Subscriber):
                 self._kept.update(actor.queues)
@@ -107,7 +106,7 @@ class Soak:
         for number in range(PRODUCERS):
             producer = Producer(
                 number,
-                self._connector(f"producer-{number}", self._broker.username, {}),
+                self._connector(f"producer-{number}", {}),
                 pika.URLParameters(self._broker.url(VHOST)),
                 counted,
                 self._rate,
@@ -122,19 +121,10 @@ class Soak:
         self._asker = Asker(self._client)
         self._asker.start()
 
-    def _connector(self, name: str, user: str, settings: dict[str, object]) -> MQConnector:
-        made = MQConnector(
-            {
-                "server": self._proxy.host,
-                "port": self._proxy.port,
-                "users": {name: {"user": user, "password": self._broker.password}},
-                "heartbeat": 3,
-                "connect_timeout": 3,
-                "publish_timeout": 10,
-                **settings,
-            },
-            name,
-        )
+    def _connector(self, name: str, settings: dict[str, object]) -> MQConnector:
+        timing = {"heartbeat": 3, "connect_timeout": 3, "publish_timeout": 10}
+        config = {**config_of(self._broker, name), "port": self._proxy.port, **timing, **settings}
+        made = MQConnector(config, name)
         made.vhost = VHOST
         self._services.append(made)
         return made

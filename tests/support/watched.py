@@ -12,6 +12,7 @@ import pika
 from neon_mq_connector import MQConnector, metrics
 from neon_mq_connector.health.server import HealthServer
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 _HELD = 120.0
@@ -22,9 +23,7 @@ class Shop(MQConnector):
     """Handles orders at once; renders reports until it is stopped."""
 
     def __init__(self, broker: EmbeddedBroker, **settings: Any) -> None:
-        user = {"user": broker.username, "password": broker.password}
-        config = {"server": broker.host, "port": broker.port, "users": {"shop": user}}
-        super().__init__({**config, **settings}, "shop")
+        super().__init__(config_of(broker, "shop", **settings), "shop")
         self._done = threading.Event()
         self.register_consumer("orders", "/", "orders", lambda *_: None)
         self.register_consumer("reports", "/", "reports", self.render_report, concurrency=2)

@@ -14,6 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector.aio.binding import this_binding
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.testing import PrivateBroker
 from tests.contract.peer import OldStyleService
 from tests.integration.conftest import (
@@ -61,6 +62,9 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     assert (await kept)["square"] == 1
     await eventually_true(lambda: client.late_replies == 1)
     assert not books(client)
+    await asyncio.to_thread(client.close)
+    with pytest.raises(StoppedError):
+        await face.request("square", {"n": 1}, timeout=30.0)
 
 
 @ON_BOTH_LOOPS

@@ -26,6 +26,7 @@ from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.operations import dead_letters
 from neon_mq_connector.operations.dead_letters import ReplayInterruptedError
 from neon_mq_connector.testing import EmbeddedBroker, FaultProxy, ports
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 from tests.unit.cli.conftest import invoke
 
@@ -66,17 +67,11 @@ class Greeter(MQConnector):
 
 
 @pytest.fixture
-def greeter(mq_config_of: dict[str, Any]) -> Any:
-    service = Greeter(mq_config_of)
+def greeter(embedded: EmbeddedBroker) -> Any:
+    service = Greeter(config_of(embedded, "greeter"))
     service.run(run_sync=False, run_observer=False)
     yield service
     service.stop()
-
-
-@pytest.fixture
-def mq_config_of(embedded: EmbeddedBroker) -> dict[str, Any]:
-    user = {"user": embedded.username, "password": embedded.password}
-    return {"server": embedded.host, "port": embedded.port, "users": {"greeter": user}}
 
 
 def park(channel: BlockingChannel, *ids: str, queue: str = "work", **headers: Any) -> None:
@@ -145,7 +140,7 @@ def test_a_message_that_fails_is_shown_replayed_and_parked_again_until_it_is_han
 
 
 def test_a_subscribers_messages_go_to_the_exchange_again_when_their_queue_is_gone(
-    run: Run, greeter: Greeter, mq_config_of: dict[str, Any], channel: BlockingChannel
+    run: Run, greeter: Greeter, embedded: EmbeddedBroker, channel: BlockingChannel
 ) -> None:
     greeter.publish_message(
         greeter.create_mq_connection("/"), {"name": "Ada"}, exchange="news", expiration=60_000
@@ -158,7 +153,7 @@ def test_a_subscribers_messages_go_to_the_exchange_again_when_their_queue_is_gon
     assert refused.exit_code == ExitCode.NOT_DELIVERED
     assert "a subscriber's queue goes with the subscriber" in refused.stderr
 
-    successor = Greeter(mq_config_of)
+    successor = Greeter(config_of(embedded, "greeter"))
     successor.is_broken = False
     successor.run(run_sync=False, run_observer=False)
     try:

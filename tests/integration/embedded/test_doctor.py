@@ -13,6 +13,7 @@ from neon_mq_connector import MQConnector, consumer
 from neon_mq_connector.operations.diagnosis import diagnose
 from neon_mq_connector.operations.findings import Finding
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.support.configurations import config_of
 from tests.support.nodes import free_port
 from tests.unit.cli.conftest import invoke
 
@@ -113,9 +114,7 @@ class Shop(MQConnector):
     """Consumes what differs from what exists."""
 
     def __init__(self, broker: EmbeddedBroker) -> None:
-        user = {"user": broker.username, "password": broker.password}
-        config = {"server": broker.host, "port": broker.port, "users": {"shop": user}}
-        super().__init__(config, "shop")
+        super().__init__(config_of(broker, "shop"), "shop")
         self.vhost = "/"
         self.register_consumer("price", "/", "shop_price", lambda *_: None)
         self.register_consumer("missing", "/", "shop_missing", lambda *_: None)

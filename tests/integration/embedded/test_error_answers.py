@@ -31,6 +31,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
 from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 Make = Callable[..., Any]
@@ -102,9 +103,7 @@ class Failing(MQConnector):
 
 @pytest.fixture
 def config(embedded: EmbeddedBroker) -> dict[str, Any]:
-    user = {"user": embedded.username, "password": embedded.password}
-    users = {"failing": user, "mq_handler": user}
-    return {"server": embedded.host, "port": embedded.port, "users": users}
+    return config_of(embedded, "failing", "mq_handler")
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from neon_mq_connector.errors import DecodeError, InvalidAnswerError, InvalidReq
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 KINDS = ("raw", "raw_async", "decorated", "decorated_async", "declared", "declared_async")
@@ -111,18 +112,12 @@ def embedded(request: pytest.FixtureRequest, endings: ExitStack) -> EmbeddedBrok
     return endings.enter_context(EmbeddedBroker(refuse_transient=refuses))
 
 
-def config_of(broker: EmbeddedBroker) -> dict[str, Any]:
-    user = {"user": broker.username, "password": broker.password}
-    users = {"service": user, "client": user}
-    return {"server": broker.host, "port": broker.port, "users": users}
-
-
 @pytest.fixture
 def start(embedded: EmbeddedBroker, endings: ExitStack) -> Callable[..., Any]:
     """Start a service."""
 
     def start_one(kind: type[MQConnector]) -> MQConnector:
-        service = kind(config_of(embedded), "service")
+        service = kind(config_of(embedded, "service"), "service")
         endings.callback(service.stop)
         service.run(run_sync=False, run_observer=False, mq_timeout=10)
         assert eventually(service.check_health)
@@ -134,7 +129,7 @@ def start(embedded: EmbeddedBroker, endings: ExitStack) -> Callable[..., Any]:
 @pytest.fixture
 def client(embedded: EmbeddedBroker, endings: ExitStack) -> MQConnector:
     """A client of this release."""
-    client = MQConnector(config_of(embedded), "client")
+    client = MQConnector(config_of(embedded, "client"), "client")
     endings.callback(client.stop)
     return client
 

@@ -19,6 +19,7 @@ from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.health.answers import answer
 from neon_mq_connector.health.status import Status, status_of, unreachable
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 PATIENCE = 20.0
@@ -32,8 +33,7 @@ def _no_durations() -> Iterator[None]:
 
 @pytest.fixture
 def config(embedded: EmbeddedBroker) -> dict[str, Any]:
-    user = {"user": embedded.username, "password": embedded.password}
-    return {"server": embedded.host, "port": embedded.port, "users": {"watched": user}}
+    return config_of(embedded, "watched")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from neon_mq_connector import MQConnector, consumer, create_mq_callback
 from neon_mq_connector.errors import RemoteError, RequestRefusedError
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 
@@ -33,9 +34,7 @@ class Shop(MQConnector):
 
 @pytest.fixture
 def shop(embedded: EmbeddedBroker) -> Iterator[Shop]:
-    user = {"user": embedded.username, "password": embedded.password}
-    config = {"server": embedded.host, "port": embedded.port, "users": {"shop": user}}
-    shop = Shop(config, "shop")
+    shop = Shop(config_of(embedded, "shop"), "shop")
     yield shop
     shop.stop()
     close_shared_clients()

@@ -159,16 +159,3 @@ def test_a_deleted_virtual_host_takes_its_connections_along(embedded: EmbeddedBr
     with pytest.raises(AMQPConnectionError):
         connection.process_data_events(time_limit=10)
     assert embedded.list_connections() == []
-
-
-def test_a_thousand_queues_and_a_hundred_connections(
-    embedded: EmbeddedBroker, open_channel: Callable[..., BlockingChannel]
-) -> None:
-    channels = [open_channel() for _ in range(100)]
-    for number in range(1000):
-        channels[number % 100].queue_declare(f"q{number}")
-        channels[number % 100].queue_bind(f"q{number}", "amq.fanout")
-    channels[0].basic_publish("amq.fanout", "", b"to all")
-    channels[0].queue_declare("q0", passive=True)
-    assert all(channels[5].basic_get(f"q{number}")[2] == b"to all" for number in (0, 500, 999))
-    assert len(embedded.list_queues("/")) == 1000

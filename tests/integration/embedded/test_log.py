@@ -25,6 +25,7 @@ from neon_mq_connector.errors import (
     VhostAccessError,
 )
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.support.configurations import config_of
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
@@ -64,9 +65,7 @@ def make(embedded: EmbeddedBroker) -> Iterator[MakeService]:
     made: list[Service] = []
 
     def make(**config: Any) -> Service:
-        user = {"user": embedded.username, "password": embedded.password}
-        places = {"server": embedded.host, "port": embedded.port, "users": {"default": user}}
-        made.append(Service({**places, **config}))
+        made.append(Service({**config_of(embedded, "default"), **config}))
         return made[-1]
 
     yield make

@@ -20,6 +20,7 @@ from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.cli.supervisor import SourceChanges
 from neon_mq_connector.testing import EmbeddedBroker
 from tests.integration.embedded.test_health_endpoint import fetch, fetch_json
+from tests.support.configurations import config_of
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
@@ -67,10 +68,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def folder(embedded: EmbeddedBroker, tmp_path: Path) -> Path:
-    user = {"user": embedded.username, "password": embedded.password}
-    users = dict.fromkeys(("greeter", "client"), user)
-    config = {"server": embedded.host, "port": embedded.port, "users": users}
-    (tmp_path / "mq.json").write_text(json.dumps(config))
+    (tmp_path / "mq.json").write_text(json.dumps(config_of(embedded, "greeter", "client")))
     (tmp_path / "greeter.py").write_text(SERVICE)
     return tmp_path
 
