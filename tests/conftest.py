@@ -11,6 +11,7 @@ import pytest
 
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
+from tests.contract.peer import Answer, OldStyleService
 from tests.support import leaks
 from tests.support.engines import ENGINES, engines_of, use_engine
 from tests.support.nodes import (
@@ -333,3 +334,29 @@ def channel(
     yield connection.channel()
     if connection.is_open:
         connection.close()
+
+
+@pytest.fixture
+def endings(vhost: str) -> Iterator[ExitStack]:
+    """What has to end before the virtual host is looked over for leftovers."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def old_service(
+    connection_params: pika.ConnectionParameters, endings: ExitStack
+) -> Callable[..., OldStyleService]:
+    """Start services on plain pika that answer through the queue which the body names."""
+
+    def end(service: OldStyleService) -> None:
+        service.stop()
+        # a declare of our reply queue with other properties than it has closes its channel
+        assert service.failures == []
+
+    def start(queue: str, answer: Answer | None = None) -> OldStyleService:
+        service = OldStyleService(connection_params, queue, answer).start()
+        endings.callback(end, service)
+        return service
+
+    return start

@@ -15,7 +15,7 @@ from neon_mq_connector.consumers import SelectConsumerThread
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils import client_utils, connection_utils
 from tests.contract.configurations import SERVICE, make_config
-from tests.contract.peer import Answer, OldStyleService, Peer
+from tests.contract.peer import Peer
 from tests.contract.recorders import Errors
 from tests.support.nodes import free_port
 
@@ -51,34 +51,8 @@ def errors() -> Errors:
 
 
 @pytest.fixture
-def old_style(
-    connection_params: pika.ConnectionParameters,
-) -> Iterator[Callable[..., OldStyleService]]:
-    """Start services written with plain pika, which answer as old ones do."""
-    started: list[OldStyleService] = []
-
-    def start(queue: str, answer: Answer | None = None) -> OldStyleService:
-        service = OldStyleService(connection_params, queue, answer).start()
-        started.append(service)
-        return service
-
-    yield start
-    for service in started:
-        service.stop()
-    # a declare of our reply queue with other properties than it has closes the service's channel
-    assert [failure for service in started for failure in service.failures] == []
-
-
-@pytest.fixture
-def cleanup(vhost: str) -> Iterator[contextlib.ExitStack]:
-    """What has to end before the virtual host is looked over for leftovers."""
-    with contextlib.ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def connect(
-    config: dict[str, Any], vhost: str, cleanup: contextlib.ExitStack
+    config: dict[str, Any], vhost: str, endings: contextlib.ExitStack
 ) -> Callable[..., Any]:
     """Build connectors for the test's virtual host; they are stopped at the end of the test.
 
@@ -95,7 +69,7 @@ def connect(
     ) -> Any:
         connector = cls(config if config is not None else default, service_name)
         connector.vhost = vhost if own_vhost is None else own_vhost
-        cleanup.callback(connector.stop)
+        endings.callback(connector.stop)
         return connector
 
     return build
@@ -123,7 +97,7 @@ def consumer_class(request: pytest.FixtureRequest) -> Any:
 def consumer_thread(
     consumer_class: Any,
     connection_params: pika.ConnectionParameters,
-    cleanup: contextlib.ExitStack,
+    endings: contextlib.ExitStack,
 ) -> Callable[..., Any]:
     """Construct consumer threads directly; they are joined at the end of the test."""
 
@@ -136,7 +110,7 @@ def consumer_thread(
             if thread.ident is not None:
                 thread.join(30.0)
 
-        cleanup.callback(end)
+        endings.callback(end)
         return thread
 
     return build
@@ -160,19 +134,3 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
 
     monkeypatch.setattr(connection_utils, "get_timeout", get_timeout)
     return calls
-
-
-@pytest.fixture
-def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Take every variable out of the environment that this library reads."""
-    for name in (
-        "MQ_TESTING",
-        "MQ_TESTING_PREFIX",
-        "CONTRACT_SERVICE_TESTING",
-        "CONTRACT_SERVICE_TESTING_PREFIX",
-        "NEON_MQ_CONFIG_PATH",
-        "NEON_MQ_URL",
-        "MQ_ASYNC_CONSUMERS",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch

@@ -60,27 +60,3 @@ class Errors:
             lambda: len(self.calls) >= count, timeout=timeout, what=f"{count} calls of on_error"
         )
         return list(self.calls)
-
-
-class Outcome:
-    """What a piece of work in a callback came to: its value or its exception."""
-
-    def __init__(self, work: Act) -> None:
-        self._work = work
-        self._done = threading.Event()
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        try:
-            self._value = self._work(channel, method, properties, body)
-        except BaseException as error:
-            self._error = error
-        self._done.set()
-
-    def result(self, timeout: float = DEADLINE * 2) -> Any:
-        """Return the value once there is one, or raise what the work raised."""
-        assert self._done.wait(timeout), "the callback was not called, or did not end"
-        if self._error is not None:
-            raise self._error
-        return self._value

@@ -61,9 +61,9 @@ class TestRequests:
     @pytest.mark.every_broker
     @IN_BOTH_WAYS
     def test_an_old_service_answers(
-        self, send_mq_request: Any, vhost: str, old_style: Build
+        self, send_mq_request: Any, vhost: str, old_service: Build
     ) -> None:
-        service = old_style("input")
+        service = old_service("input")
         asked: dict[str, Any] = {"question": (1, b"x", None)}
         answer = send_mq_request(vhost, asked, "input", timeout=30)
         assert answer["echo"]["question"] == (1, b"x", None)
@@ -74,9 +74,9 @@ class TestRequests:
 
     @IN_BOTH_WAYS
     def test_the_reply_queue_can_be_chosen(
-        self, send_mq_request: Any, vhost: str, old_style: Build
+        self, send_mq_request: Any, vhost: str, old_service: Build
     ) -> None:
-        service = old_style("input")
+        service = old_service("input")
         assert send_mq_request(vhost, {"n": 1}, "input", "chosen", 10)["echo"]["n"] == 1
         assert service.requests[0]["routing_key"] == "chosen"
 
@@ -86,9 +86,9 @@ class TestRequests:
         ids=["at the top", "in the context"],
     )
     def test_an_id_that_is_given_is_used(
-        self, send_mq_request: Any, vhost: str, old_style: Build, given: dict[str, Any]
+        self, send_mq_request: Any, vhost: str, old_service: Build, given: dict[str, Any]
     ) -> None:
-        service = old_style("input")
+        service = old_service("input")
         assert send_mq_request(vhost, {"n": 1, **given}, "input", timeout=30)
         assert service.requests[0]["message_id"] == "mine"
         assert service.requests[0].get("context", {}).get("user") == given.get("context", {}).get(
@@ -109,7 +109,7 @@ class TestRequests:
         ids=str,
     )
     def test_what_is_no_answer_to_the_request_is_passed_over(
-        self, send_mq_request: Any, vhost: str, old_style: Build, noise: Any
+        self, send_mq_request: Any, vhost: str, old_service: Build, noise: Any
     ) -> None:
         def answer(channel: Any, request: dict[str, Any]) -> None:
             channel.queue_declare(queue=request["routing_key"])
@@ -118,11 +118,11 @@ class TestRequests:
             channel.basic_publish("", request["routing_key"], raw)
             send_answer(channel, request, with_context(request, right=True, message_id="foreign"))
 
-        old_style("input", answer)
+        old_service("input", answer)
         assert send_mq_request(vhost, {"n": 1}, "input", timeout=30)["right"] is True
 
     def test_a_late_answer_does_not_reach_the_next_request(
-        self, send_mq_request: Any, vhost: str, old_style: Build
+        self, send_mq_request: Any, vhost: str, old_service: Build
     ) -> None:
         kept: list[dict[str, Any]] = []
 
@@ -137,7 +137,7 @@ class TestRequests:
                     with_context(one, answers=one["n"]),
                 )
 
-        old_style("input", answer)
+        old_service("input", answer)
         assert send_mq_request(vhost, {"n": 1}, "input", timeout=1) == {}
         assert send_mq_request(vhost, {"n": 2}, "input", timeout=30)["answers"] == 2
 
@@ -169,9 +169,9 @@ class TestFailures:
 
     @IN_BOTH_WAYS
     def test_an_empty_dict_is_a_request(
-        self, send_mq_request: Any, vhost: str, old_style: Build
+        self, send_mq_request: Any, vhost: str, old_service: Build
     ) -> None:
-        service = old_style("input")
+        service = old_service("input")
         request: dict[str, Any] = {}
         answer = send_mq_request(vhost, request, "input", timeout=30)
         (asked,) = service.requests
@@ -257,7 +257,7 @@ class TestStreaming:
     @pytest.mark.every_broker
     @IN_BOTH_WAYS
     def test_parts_are_passed_on_and_the_last_one_is_returned(
-        self, send_mq_request: Any, vhost: str, old_style: Build, final: Any
+        self, send_mq_request: Any, vhost: str, old_service: Build, final: Any
     ) -> None:
         def answer(channel: Any, request: dict[str, Any]) -> None:
             for part in range(4):
@@ -267,7 +267,7 @@ class TestStreaming:
                     body.update(context="nonsense", message_id=request["message_id"])
                 send_answer(channel, request, body)
 
-        old_style("input", answer)
+        old_service("input", answer)
         parts: list[Any] = []
         last = send_mq_request(vhost, {"n": 1}, "input", timeout=30, stream_callback=parts.append)
         assert last["part"] == 3
@@ -276,7 +276,7 @@ class TestStreaming:
         assert numbers[3:] in ([], [3])
 
     def test_a_callback_that_fails_does_not_lose_the_answer(
-        self, send_mq_request: Any, vhost: str, old_style: Build
+        self, send_mq_request: Any, vhost: str, old_service: Build
     ) -> None:
         def answer(channel: Any, request: dict[str, Any]) -> None:
             for part in range(2):
@@ -285,7 +285,7 @@ class TestStreaming:
         def fail(_part: dict[str, Any]) -> None:
             raise ValueError("kaput")
 
-        old_style("input", answer)
+        old_service("input", answer)
         last = send_mq_request(vhost, {"n": 1}, "input", timeout=30, stream_callback=fail)
         assert last in ({}, {**last, "part": 1})
 
@@ -349,14 +349,14 @@ class TestClientConfiguration:
 
 class TestHandler:
     @pytest.fixture
-    def handler(self, config: dict[str, Any], vhost: str, cleanup: Any) -> Any:
+    def handler(self, config: dict[str, Any], vhost: str, endings: Any) -> Any:
         handler = NeonMQHandler(config, CLIENT, vhost)
 
         def end() -> None:
             if handler.connection.is_open:
                 handler.shutdown()
 
-        cleanup.callback(end)
+        endings.callback(end)
         return handler
 
     def test_it_is_a_connector_with_an_open_connection(self, handler: Any, vhost: str) -> None:

@@ -33,7 +33,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def connector(settings: dict[str, Any], quiet_environment: pytest.MonkeyPatch) -> Any:
+def connector(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     return MQConnector(settings, SERVICE)
 
 
@@ -90,7 +90,7 @@ class TestConfig:
 
 class TestConfigurableProperties:
     def test_they_are_read_from_the_services_entry(
-        self, settings: dict[str, Any], quiet_environment: pytest.MonkeyPatch
+        self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connector = MQConnector(settings, "configured")
         assert (connector.sync_period, connector.observe_period) == (3, 4)
@@ -177,13 +177,13 @@ class TestVhost:
     def test_it_bears_the_prefix_of_testing_and_the_services_own(
         self,
         connector: Any,
-        quiet_environment: pytest.MonkeyPatch,
+        monkeypatch: pytest.MonkeyPatch,
         testing: str,
         prefix: str,
         given: str,
         seen: str,
     ) -> None:
-        quiet_environment.setenv("MQ_TESTING", testing)
+        monkeypatch.setenv("MQ_TESTING", testing)
         connector.vhost_prefix = prefix
         connector.vhost = given
         assert [connector.vhost, connector.vhost] == [seen, seen]
@@ -220,12 +220,12 @@ class TestTestingMode:
     def test_a_variable_turns_it_on_or_off(
         self,
         connector: Any,
-        quiet_environment: pytest.MonkeyPatch,
+        monkeypatch: pytest.MonkeyPatch,
         variable: str,
         value: str,
         on: bool,
     ) -> None:
-        quiet_environment.setenv(variable, value)
+        monkeypatch.setenv(variable, value)
         assert connector.testing_mode is on
 
     @pytest.mark.parametrize(
@@ -249,49 +249,34 @@ class TestTestingMode:
     def test_a_variable_sets_its_prefix(
         self,
         connector: Any,
-        quiet_environment: pytest.MonkeyPatch,
+        monkeypatch: pytest.MonkeyPatch,
         variables: dict[str, str],
         prefix: str,
         seen: str,
     ) -> None:
         for name, value in variables.items():
-            quiet_environment.setenv(name, value)
+            monkeypatch.setenv(name, value)
         connector.default_testing_prefix = "trial"
         connector.vhost = "/chat"
         assert (connector.testing_prefix, connector.vhost) == (prefix, seen)
 
     def test_a_service_may_name_variables_of_its_own(
-        self, connector: Any, quiet_environment: pytest.MonkeyPatch
+        self, connector: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connector.testing_envs = ("SOMETHING_ELSE",)
-        quiet_environment.setenv("MQ_TESTING", "1")
+        monkeypatch.setenv("MQ_TESTING", "1")
         assert connector.testing_mode is False
-        quiet_environment.setenv("SOMETHING_ELSE", "1")
+        monkeypatch.setenv("SOMETHING_ELSE", "1")
         assert connector.testing_mode is True
 
 
-class TestSources:
-    """Where configuration comes from when the constructor gets none."""
-
-    @pytest.fixture
-    def home(self, tmp_path: Path, quiet_environment: pytest.MonkeyPatch) -> Path:
-        quiet_environment.setenv("HOME", str(tmp_path))
-        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
-            quiet_environment.delenv(name, raising=False)
-        return tmp_path
-
-    @staticmethod
-    def write(path: Path, settings: dict[str, Any]) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings))
-        return path
-
-    def test_a_connector_without_configuration_reads_that_file(
-        self, home: Path, quiet_environment: pytest.MonkeyPatch
-    ) -> None:
-        path = self.write(home / "some.json", make_config("from.variable", 5672, "u", "p"))
-        quiet_environment.setenv("NEON_MQ_CONFIG_PATH", str(path))
-        connector = MQConnector(None, SERVICE)
-        assert connector.get_connection_params("/").host == "from.variable"
-        assert connector.mq_credentials.username == "u"
-        assert MQConnector.init_config()["server"] == "from.variable"
+def test_a_connector_without_configuration_reads_the_file_that_a_variable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "some.json"
+    path.write_text(json.dumps(make_config("from.variable", 5672, "u", "p")))
+    monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(path))
+    connector = MQConnector(None, SERVICE)
+    assert connector.get_connection_params("/").host == "from.variable"
+    assert connector.mq_credentials.username == "u"
+    assert MQConnector.init_config()["server"] == "from.variable"

@@ -172,7 +172,7 @@ def test_a_new_connector_has(connector: Any, name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_consumer_class_is_the_one_that_is_enabled(
-    connector: Any, enabled: bool, quiet_environment: Any
+    connector: Any, enabled: bool, monkeypatch: Any
 ) -> None:
     class Service(type(connector)):  # type: ignore[misc]
         async_consumers_enabled = enabled

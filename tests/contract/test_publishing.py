@@ -23,7 +23,6 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector import MQConnector
 from tests.contract.configurations import SERVICE
 from tests.contract.peer import Peer
-from tests.contract.recorders import Outcome
 
 Build = Callable[..., Any]
 
@@ -230,13 +229,11 @@ class TestThreads:
                     connection, {"answer": number}, queue="reply", expiration=60000
                 )
 
-        outcome = Outcome(work)
         connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", outcome)
+        connector.register_consumer("one", connector.vhost, "input", work)
         run(connector)
         peer.wait_for_consumer("input")
         peer.publish({"n": 1}, queue="input")
-        outcome.result()
         assert [peer.get("reply").body["answer"] for _ in range(3)] == [0, 1, 2]
         assert connector.consumers["one"].is_consuming
 

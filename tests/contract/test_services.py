@@ -28,11 +28,11 @@ def services_config(make_mq_config: MakeConfig) -> dict[str, Any]:
 
 
 @pytest.fixture
-def serve(cleanup: Any) -> Callable[..., Any]:
+def serve(endings: Any) -> Callable[..., Any]:
     """Run a service until the end of the test."""
 
     def start(service: Any, **kwargs: Any) -> Any:
-        cleanup.callback(service.stop)
+        endings.callback(service.stop)
         service.run(**kwargs)
         eventually(service.check_health, what=f"health of {service.service_name}")
         return service
@@ -81,9 +81,9 @@ class TestGateway:
         vhost: str,
         serve: Any,
         ask: Any,
-        old_style: Callable[..., Any],
+        old_service: Callable[..., Any],
     ) -> None:
-        backend = old_style("backend")
+        backend = old_service("backend")
         serve(Gateway(services_config, vhost, "backend"), run_sync=False)
         for number in range(2):
             answer = ask("gateway_input", {"payload": number})

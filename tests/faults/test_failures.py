@@ -77,21 +77,6 @@ def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_bl
     assert account.repeated == 0
 
 
-def test_a_failure_is_parked_even_when_the_message_was_acked_on_receipt(
-    start: Start, service: MQConnector, picky: Picky, peer: Peer
-) -> None:
-    peer.declare(QUEUE)
-    bad = peer.send(QUEUE, 3, prefix="bad")
-    good = peer.send(QUEUE, 20, prefix="good")
-    start(QUEUE, picky, ack="on_receipt")
-    peer.wait_until_handled(good)
-    eventually(lambda: peer.counts(QUEUE + DEAD) == (3, 0), what="the messages are parked")
-    service.stop()
-    assert all(len(picky.tries[each]) == 1 for each in bad)
-    account = peer.close_the_books(QUEUE)
-    assert sorted(account.parked) == bad
-
-
 @pytest.mark.one_engine
 @pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
 def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consumer(

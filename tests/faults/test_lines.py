@@ -133,18 +133,3 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
     release.set()
     peer.wait_until_handled(ids)
     _back_and_nothing_lost(service, peer)
-
-
-@pytest.mark.one_engine
-def test_an_outage_is_told_once_and_not_once_per_attempt(
-    start: Start, service: MQConnector, ledger: Ledger, proxy: FaultProxy, peer: Peer
-) -> None:
-    told: list[BaseException] = []
-    start(QUEUE, note(ledger), lambda _thread, error: told.append(error))
-    proxy.refuse()
-    proxy.reset()
-    eventually(lambda: service.consumers["it"].consumer.recoveries >= 6, what="five attempts")
-    proxy.restore()
-    peer.wait_until_handled(peer.send(QUEUE, 1))
-    assert len(told) == 1, told
-    assert isinstance(told[0], ConnectionError)

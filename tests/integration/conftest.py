@@ -17,7 +17,7 @@ from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import dict_to_b64
-from tests.contract.peer import OldStyleService, send_answer
+from tests.contract.peer import send_answer
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
@@ -25,13 +25,6 @@ Serve = Callable[..., MQConnector]
 SERVICE = "test_service"
 LONG = 60_000
 """Milliseconds."""
-
-
-@pytest.fixture
-def endings(vhost: str) -> Iterator[contextlib.ExitStack]:
-    """What has to end before the virtual host is looked over for leftovers."""
-    with contextlib.ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture
@@ -201,18 +194,3 @@ def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -
     for part in parts_of(request):
         properties = BasicProperties(expiration=str(LONG))
         channel.basic_publish("", request["routing_key"], dict_to_b64(part), properties)
-
-
-@pytest.fixture
-def old_service(connection_params: Any) -> Iterator[Callable[..., OldStyleService]]:
-    """Start services on plain pika that answer through the queue which the body names."""
-    started: list[OldStyleService] = []
-
-    def start(queue: str, answer: Any) -> OldStyleService:
-        started.append(OldStyleService(connection_params, queue, answer).start())
-        return started[-1]
-
-    yield start
-    for service in started:
-        service.stop()
-    assert [failure for service in started for failure in service.failures] == []

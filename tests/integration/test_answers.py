@@ -15,7 +15,6 @@ from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
 from neon_mq_connector.errors import ConnectionLostError
-from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, run
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
@@ -29,13 +28,6 @@ def start(make_connector: MakeConnector, squares: Squares, **registration: Any) 
     settings = {"auto_ack": False, **registration}
     service.register_consumer("squares", service.vhost, QUEUE, squares, **settings)
     return run(service)
-
-
-def connection_names(broker: RunningBroker, vhost: str) -> set[str]:
-    return {
-        str(row.get("client_properties", {}).get("connection_name", "")).rpartition(" ")[2]
-        for row in broker.list_connections(vhost)
-    }
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -88,23 +80,6 @@ def test_a_decorated_callback_that_acknowledges_on_success_moves_too(
     eventually(
         lambda: consumer.session is not None and consumer.session.settlement.open_count() == 0
     )
-
-
-def test_others_stay_and_the_connections_say_what_they_are_for(
-    make_connector: MakeConnector, client: RequestClient, broker: RunningBroker, vhost: str
-) -> None:
-    service = make_connector()
-    for name in ("squares", "quiet"):
-        service.register_consumer(name, vhost, name, Squares(), auto_ack=False)
-    run(service)
-    eventually(lambda: "consuming" in connection_names(broker, vhost))
-    assert "answering" not in connection_names(broker, vhost)
-    ask_until_it_has_moved(client, service, "squares", "squares")
-    assert not has_moved(service, "quiet")
-    assert ask(client, "quiet", range(5)) == 5
-    eventually(lambda: {"consuming", "answering"} <= connection_names(broker, vhost))
-    health = {each.name for each in service.health().connections}
-    assert {f"mq-io:{vhost}", f"mq-io-answers:{vhost}"} <= health
 
 
 def ask_until_a_sibling_has_moved(

@@ -31,11 +31,6 @@ def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def reply_queues(broker: RunningBroker, vhost: str) -> list[str]:
-    names = [queue["name"] for queue in broker.list_queues(vhost)]
-    return [name for name in names if name.startswith("neon.reply.")]
-
-
 def test_a_script_with_daemons_ends_and_leaves_no_queue_of_a_subscriber_behind(
     broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
 ) -> None:
@@ -60,47 +55,37 @@ def test_a_script_with_daemons_ends_and_leaves_no_queue_of_a_subscriber_behind(
     eventually(lambda: queues() == ["it"], what="the subscriber's queue is gone")
 
 
+ASK = """
+    from neon_mq_connector.utils.client_utils import _default_mq_config, send_mq_request
+    import multiprocessing
+
+    def ask(number):
+        return send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=1.0)
+
+    _default_mq_config.update({config!r})
+    """
+IN_WORKERS = """
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(ask, range(2)) == [{}, {}]
+        pool.close()
+        pool.join()
+    """
+
+
 @pytest.mark.every_broker
+@pytest.mark.parametrize("asks", ["assert ask(1) == {}", IN_WORKERS], ids=["itself", "in workers"])
 def test_a_script_that_asked_leaves_no_queue_behind(
-    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
+    broker: RunningBroker, vhost: str, mq_config: dict[str, Any], asks: str
 ) -> None:
-    user = next(iter(mq_config["users"].values()))
-    done = run_script(
-        f"""
-        from neon_mq_connector.utils import client_utils
+    program = textwrap.dedent(ASK).format(vhost=vhost, config=mq_config)
+    done = run_script(f"{program}\n{textwrap.dedent(asks)}\nprint('ends')")
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
 
-        client_utils._default_mq_config = {{**{mq_config!r}, "users": {{"mq_handler": {user!r}}}}}
-        print(client_utils.send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=1.0))
-        """
-    )
-    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
-    eventually(lambda: reply_queues(broker, vhost) == [], what="its reply queue is gone")
+    def reply_queues() -> list[str]:
+        names = [queue["name"] for queue in broker.list_queues(vhost)]
+        return [name for name in names if name.startswith("neon.reply.")]
 
-
-def test_a_worker_process_that_asked_leaves_no_queue_behind(
-    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
-) -> None:
-    user = next(iter(mq_config["users"].values()))
-    done = run_script(
-        f"""
-        import multiprocessing
-
-        from neon_mq_connector.utils import client_utils
-
-        client_utils._default_mq_config = {{**{mq_config!r}, "users": {{"mq_handler": {user!r}}}}}
-
-        def ask(number):
-            return client_utils.send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=1.0)
-
-        context = multiprocessing.get_context("fork")
-        with context.Pool(2) as pool:
-            print(pool.map(ask, range(2)))
-            pool.close()
-            pool.join()
-        """
-    )
-    assert (done.returncode, done.stdout) == (0, "[{}, {}]\n"), done.stderr
-    eventually(lambda: reply_queues(broker, vhost) == [], what="its reply queue is gone")
+    eventually(lambda: reply_queues() == [], what="its reply queue is gone")
 
 
 def test_a_signal_ends_the_wait_for_a_broker() -> None:

@@ -22,7 +22,7 @@ from tests.integration.conftest import (
     put,
     run,
 )
-from tests.support.polling import eventually, never
+from tests.support.polling import eventually
 
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 Play = Callable[[Any, Any], Awaitable[Any]]
@@ -216,7 +216,7 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     caplog: pytest.LogCaptureFixture,
     awaited: str,
 ) -> None:
-    done = threading.Event()
+    done = threading.Semaphore(0)
 
     async def declares(its: Any, *_: Any) -> None:
         operation = its.exchange_declare("amq.fanout", exchange_type="direct")
@@ -225,21 +225,22 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
         if awaited != "never":
             with pytest.raises(pika.exceptions.ChannelClosedByBroker):
                 await operation
-        done.set()
+        done.release()
 
-    put(channel, "q", b"1")
-    consume(make_connector(), declares, durable=True)
-    assert done.wait(30.0)
+    put(channel, "q", b"1", b"2")
+    consume(make_connector(), declares, durable=True, concurrency=1)
+    for _ in range(2):  # what would be told of the first has been told when the second has ended
+        assert done.acquire(timeout=30.0)
 
     def told() -> list[str]:
         messages = [each.getMessage() for each in caplog.records]
         return [each for each in messages if "was not awaited" in each]
 
     if awaited != "never":
-        never(told, during=0.3)
+        assert not told()
         return
-    eventually(told)
-    (message,) = told()
+    eventually(lambda: len(told()) == 2)
+    message = told()[0]
     assert "queue 'q'" in message
     assert "declares" in message
     assert "exchange_declare('amq.fanout',)" in message

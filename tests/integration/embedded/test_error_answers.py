@@ -152,45 +152,31 @@ def take(channel: BlockingChannel, queue: str) -> Taken:
 # -- what asks ----------------------------------------------------------------------------------
 
 
-def by_request(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    return client.request(data, QUEUE, **options)
+async def _ask_as_coroutine(config: dict[str, Any], parts: bool, *args: Any, **options: Any) -> Any:
+    connector = AsyncMQConnector(config, "failing")
+    try:
+        if not parts:
+            return await connector.request(*args, **options)
+        return [part async for part in connector.stream(*args, **options)]
+    finally:
+        await connector.stop()
 
 
-def by_future(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    return client.submit_request(data, QUEUE, **options).result(60.0)
+def _as_coroutine(parts: bool) -> Callable[..., Any]:
+    return lambda it, *args, **options: asyncio.run(
+        _ask_as_coroutine(it.config, parts, *args, **options)
+    )
 
 
-def by_stream(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    return list(client.stream_answer(data, QUEUE, **options))
-
-
-def by_gathering(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    return client.gather_answers(data, QUEUE, count=1, **options)
-
-
-def by_coroutine(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    async def ask() -> Any:
-        connector = AsyncMQConnector(client.config, "failing")
-        try:
-            return await connector.request(data, QUEUE, **options)
-        finally:
-            await connector.stop()
-
-    return asyncio.run(ask())
-
-
-def by_coroutines_stream(client: MQConnector, data: dict[str, Any], **options: Any) -> Any:
-    async def ask() -> Any:
-        connector = AsyncMQConnector(client.config, "failing")
-        try:
-            return [part async for part in connector.stream(data, QUEUE, **options)]
-        finally:
-            await connector.stop()
-
-    return asyncio.run(ask())
-
-
-ASKING = (by_request, by_future, by_stream, by_gathering, by_coroutine, by_coroutines_stream)
+#: Each is called with the connector, the request, the queue and options.
+ASKING: dict[str, Callable[..., Any]] = {
+    "request": MQConnector.request,
+    "future": lambda *args, **options: MQConnector.submit_request(*args, **options).result(60.0),
+    "stream": lambda *args, **options: list(MQConnector.stream_answer(*args, **options)),
+    "gathering": lambda *args, **options: MQConnector.gather_answers(*args, count=1, **options),
+    "coroutine": _as_coroutine(False),
+    "stream of a coroutine": _as_coroutine(True),
+}
 
 
 # -- who is told what ---------------------------------------------------------------------------
@@ -230,10 +216,10 @@ def test_a_refused_request_is_told_and_done(
     parked(messages, 0)
 
 
-@pytest.mark.parametrize("ask", ASKING)
-def test_every_way_to_ask_raises_it(start: Make, ask: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("how", ASKING)
+def test_every_way_to_ask_raises_it(start: Make, how: str) -> None:
     with pytest.raises(RemoteError, match="LookupError: no such thing"):
-        ask(start("decorated"), {"fail": "fault"}, timeout=60.0)
+        ASKING[how](start("decorated"), {"fail": "fault"}, QUEUE, timeout=60.0)
 
 
 @pytest.mark.parametrize("kind", ["no answer", "unreadable"])
@@ -385,10 +371,11 @@ def test_send_mq_request_gives_an_empty_dict_or_raises(
 # -- why it is late -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ask", [by_request, by_future, by_stream, by_coroutine])
+@pytest.mark.parametrize("how", ["request", "future", "stream", "coroutine"])
 def test_a_time_out_says_what_the_broker_tells(
-    start: Make, messages: BlockingChannel, ask: Callable[..., Any]
+    start: Make, messages: BlockingChannel, how: str
 ) -> None:
+    ask = ASKING[how]
     service = start()
     messages.queue_declare(QUEUE)
     error = late(ask, service)
@@ -407,7 +394,7 @@ def late(ask: Callable[..., Any], service: MQConnector) -> RequestTimeoutError:
 
     def asked() -> RequestTimeoutError | None:
         with pytest.raises(RequestTimeoutError) as caught:
-            ask(service, {"a": 1}, timeout=0.1)
+            ask(service, {"a": 1}, QUEUE, timeout=0.1)
         return None if "not sent" in str(caught.value) else caught.value
 
     error = eventually(asked)
