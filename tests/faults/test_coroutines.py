@@ -3,98 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-from pika.spec import BasicProperties
-
-from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
-from neon_mq_connector.testing.proxy import FaultProxy
+from neon_mq_connector import MQConnector
 from tests.faults.conftest import register, run
 from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
-QUEUE, OUT = "in", "out"
-#: Enough tries that no outage of these tests uses them up.
-PATIENT = Retry(attempts=20, backoff=ExponentialBackoff(first=0.2, ceiling=1.0))
-
-
-class Forwarder:
-    """Forward each message to another queue, and watch how the loop fares."""
-
-    def __init__(self, ledger: Ledger, *, awaited: bool) -> None:
-        self._ledger = ledger
-        self._awaited = awaited
-        self.beats = 0
-        self.may_end = threading.Event()
-
-    async def forward(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        mine = BasicProperties(message_id=properties.message_id, delivery_mode=2)
-        publish = channel.basic_publish("", OUT, body, mine)
-        if self._awaited:
-            await publish
-            self._ledger.handled(properties.message_id)
-        channel.basic_ack(method.delivery_tag)
-
-    async def beat(self, *_: Any) -> None:
-        while not self.may_end.is_set():
-            await asyncio.sleep(0.01)
-            self.beats += 1
-
-
-@pytest.mark.parametrize("awaited", [True, False], ids=["awaited", "not awaited"])
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        pytest.param(FaultProxy.reset, id="reset"),
-        pytest.param(FaultProxy.blackhole, id="swallowed"),
-        pytest.param(lambda line: (line.refuse(), line.reset()), id="refused"),
-    ],
-)
-def test_what_coroutines_forward_arrives_and_their_loop_goes_on(
-    service: MQConnector,
-    ledger: Ledger,
-    proxy: FaultProxy,
-    peer: Peer,
-    break_it: Callable[[FaultProxy], object],
-    awaited: bool,
-) -> None:
-    forwarder = Forwarder(ledger, awaited=awaited)
-    peer.declare(OUT)
-    vhost = service.vhost
-    service.register_consumer("beat", vhost, "beat", forwarder.beat, durable=True)
-    service.register_consumer(
-        "it",
-        vhost,
-        QUEUE,
-        forwarder.forward,
-        lambda *_: None,
-        auto_ack=False,
-        retry=PATIENT,
-        durable=True,
-    )
-    run(service)
-    with peer.channel() as channel:
-        channel.basic_publish("", "beat", b"go")
-    eventually(lambda: forwarder.beats, what="the loop is looked at")
-    peer.send(QUEUE, 20, prefix="before")
-    for number in range(2):
-        peer.send(QUEUE, 20, prefix=f"round{number}-")
-        break_it(proxy)
-        peer.send(QUEUE, 20, prefix=f"broken{number}-")
-        # a publish that waited on the loop would hold it up until it is given up, for 15 seconds
-        beats = forwarder.beats
-        eventually(lambda: forwarder.beats > beats + 5, what="the loop goes on")  # noqa: B023
-        proxy.restore()
-    peer.wait_until_settled(QUEUE, timeout=30.0)
-    eventually(service.check_health)
-    forwarder.may_end.set()
-    service.stop()
-    arrived = set(peer.ids_in(OUT))
-    assert ledger.confirmed_ids <= arrived
+QUEUE = "in"
 
 
 def test_a_task_factory_that_raises_fails_the_message_and_not_the_consumer(

@@ -21,34 +21,12 @@ class Totals:
 
     Attributes:
         place: its name.
-        sent: how many sends were tried.
-        confirmed: how many of them returned.
-        unsure: how many raised and may have arrived.
-        refused: how many raised and cannot have arrived.
-        excused: how many may be lost, since their queue goes with its consumer's connection.
-        handled: how many messages were handled at least once.
-        repeated: how many times a message was handled again.
-        tries: how often the message was called for that was called for most.
-        parked: how many lie in the dead-letter queue.
-        ready: how many lie in the queue still.
-        lost: confirmed, and nowhere.
-        arrived: said not to have arrived, and somewhere.
+        counts: of messages, by what became of them: see `Books.totals`.
         examples: numbers of what is wrong.
     """
 
     place: str
-    sent: int
-    confirmed: int
-    unsure: int
-    refused: int
-    excused: int
-    handled: int
-    repeated: int
-    tries: int
-    parked: int
-    ready: int
-    lost: int
-    arrived: int
+    counts: dict[str, int]
     examples: tuple[int, ...]
 
 
@@ -131,19 +109,18 @@ class Books:
         lost = [n for n, state in enumerate(states) if state == CONFIRMED and n not in found]
         arrived = [n for n, state in enumerate(states) if state == REFUSED and n in found]
         times = [count for count in handled if count]
-        return Totals(
-            place=self.place,
-            sent=len(states),
-            confirmed=states.count(CONFIRMED),
-            unsure=states.count(UNSURE),
-            refused=states.count(REFUSED),
-            excused=states.count(EXCUSED),
-            handled=len(times),
-            repeated=sum(times) - len(times),
-            tries=max(self._tried),
-            parked=len(self._parked),
-            ready=len(waiting),
-            lost=len(lost),
-            arrived=len(arrived),
-            examples=tuple((lost + arrived)[:_MOST_SHOWN]),
-        )
+        counts = {
+            "sent": len(states),
+            "confirmed": states.count(CONFIRMED),
+            "unsure": states.count(UNSURE),  # the send raised, and it may have arrived
+            "refused": states.count(REFUSED),  # the send raised, and it cannot have arrived
+            "excused": states.count(EXCUSED),  # its queue goes with its consumer's connection
+            "handled": len(times),
+            "repeated": sum(times) - len(times),
+            "tries": max(self._tried),  # of the message whose callback was called most often
+            "parked": len(self._parked),
+            "ready": len(waiting),
+            "lost": len(lost),  # confirmed, and nowhere
+            "arrived": len(arrived),  # said not to have arrived, and somewhere
+        }
+        return Totals(self.place, counts, tuple((lost + arrived)[:_MOST_SHOWN]))

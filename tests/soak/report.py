@@ -10,7 +10,6 @@ from tests.soak.books import Totals
 from tests.soak.vitals import Vitals
 from tests.soak.watch import Wellbeing
 
-_MESSAGES = tuple(each.name for each in fields(Totals) if each.name not in ("place", "examples"))
 _VITALS = tuple(each.name for each in fields(Vitals))
 
 
@@ -48,10 +47,11 @@ class Report:
 
     def as_text(self) -> str:
         """Return tables for a person."""
-        messages = [[t.place, *(str(getattr(t, name)) for name in _MESSAGES)] for t in self.totals]
+        kinds = list(self.totals[0].counts)
+        messages = [[t.place, *map(str, t.counts.values())] for t in self.totals]
         sums = [
-            str((max if name == "tries" else sum)(getattr(t, name) for t in self.totals))
-            for name in _MESSAGES
+            str((max if kind == "tries" else sum)(t.counts[kind] for t in self.totals))
+            for kind in kinds
         ]
         fared = [
             [name, self.engines[name], *map(str, each.figures())]
@@ -67,7 +67,7 @@ class Report:
         faults = ", ".join(f"{kind} ×{count}" for kind, count in sorted(self.faults.items()))
         requests = ", ".join(f"{count} {what}" for what, count in self.requests.items())
         lines = [
-            *(_table([["messages", *_MESSAGES], *messages, ["all", *sums]]), ""),
+            *(_table([["messages", *kinds], *messages, ["all", *sums]]), ""),
             *(_table([["health", *columns], *fared]), ""),
             *(f"requests: {requests}", ""),
             *(_table([["moment", *_VITALS], *vitals]), ""),

@@ -241,13 +241,13 @@ class Soak:
             take_parked(self._broker, VHOST, actor)
             totals = actor.books.totals(ready_in(self._broker, VHOST, actor))
             self.report.totals.append(totals)
-            if totals.lost:
-                self._complain(f"{actor}: {totals.lost} messages are lost: {totals.examples}")
-            if totals.arrived:
-                self._complain(f"{actor}: {totals.arrived} arrived after all: {totals.examples}")
-            if totals.tries > MOST_TRIES:
-                self._complain(f"{actor}: a message was tried {totals.tries} times or more")
-            if totals.handled == 0:
+            counts = totals.counts
+            for what in ("lost", "arrived"):
+                if counts[what]:
+                    self._complain(f"{actor}: {counts[what]} have {what}: {totals.examples}")
+            if counts["tries"] > MOST_TRIES:
+                self._complain(f"{actor}: a message was tried {counts['tries']} times or more")
+            if counts["handled"] == 0:
                 self._complain(f"{actor}: nothing was handled")
         if self.report.unexpected:
             self._complain("a send raised what is no PublishError")

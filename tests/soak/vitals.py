@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -34,10 +34,6 @@ class Vitals:
     connections: int
     queues: int
     resident_mb: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Return them by name."""
-        return asdict(self)
 
     def more_than(self, other: Vitals) -> list[str]:
         """Name what there is more of here than there."""

@@ -20,7 +20,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.awaiting.conftest import AsyncAsked, own_threads, running
-from tests.integration.conftest import Asked, MakeConnector, run
+from tests.integration.conftest import Asked
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
 from tests.support.nodes import free_port
 
@@ -145,24 +145,6 @@ async def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync) -
             raise AssertionError("it does not run")
     assert not service.started
     assert own_threads(service) == []
-
-
-async def test_presence_is_published(make_async: MakeAsync, make_connector: MakeConnector) -> None:
-    seen: list[dict[str, Any]] = []
-    other = make_connector()
-    other.register_subscriber(
-        "s",
-        other.vhost,
-        lambda _channel, _method, _properties, body: seen.append(b64_to_dict(body)),
-        exchange="test_service_sync",
-    )
-    run(other)
-
-    service = make_async()
-    service.sync_period = 0.1
-    async with service:
-        await eventually_true(lambda: len(seen) >= 2)
-    assert seen[0]["service_id"] == service.service_id
 
 
 # -- where the broker is not ---------------------------------------------------------------------

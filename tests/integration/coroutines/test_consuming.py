@@ -105,29 +105,10 @@ def test_what_a_coroutine_raises_counts_as_failed_and_is_tried_again_and_parked(
     assert messages_in(channel, "q") == 0
 
 
-def test_a_coroutine_may_be_what_is_told_of_errors(
+def test_a_coroutine_may_be_what_is_told_of_errors_those_at_the_end_included(
     make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
     told: list[Any] = []
-
-    async def fail(*_: Any) -> None:
-        raise ValueError("boom")
-
-    async def on_error(thread: Any, error: BaseException) -> None:
-        await asyncio.sleep(0.01)
-        told.append((thread.name, str(error), asyncio.current_task() is not None))
-        raise RuntimeError("the handler fails too")
-
-    put(channel, "q", b"1")
-    connector = consume(make_connector(), fail, on_error, durable=True)
-    eventually(lambda: told == [("c", "boom", True)])
-    connector.stop()
-
-
-def test_what_goes_wrong_at_the_end_is_told_before_the_end(
-    make_connector: MakeConnector, channel: BlockingChannel
-) -> None:
-    told: list[str] = []
     entered, release = threading.Event(), threading.Event()
 
     async def fail_at_last(*_: Any) -> None:
@@ -136,9 +117,10 @@ def test_what_goes_wrong_at_the_end_is_told_before_the_end(
             await asyncio.sleep(0.01)
         raise ValueError("boom")
 
-    async def on_error(_thread: Any, error: BaseException) -> None:
+    async def on_error(thread: Any, error: BaseException) -> None:
         await asyncio.sleep(0.05)
-        told.append(str(error))
+        told.append((thread.name, str(error), asyncio.current_task() is not None))
+        raise RuntimeError("the handler fails too")
 
     put(channel, "q", b"1")
     connector = consume(make_connector(), fail_at_last, on_error, durable=True)
@@ -147,7 +129,7 @@ def test_what_goes_wrong_at_the_end_is_told_before_the_end(
     stopping.start()
     release.set()
     stopping.join(30.0)
-    assert told == ["boom"]
+    assert told == [("c", "boom", True)]
 
 
 def test_a_function_that_returns_a_coroutine_has_failed(
