@@ -34,8 +34,8 @@ from neon_mq_connector.utils.connection_utils import (
 from neon_mq_connector.utils.network_utils import check_port_is_open
 from neon_mq_connector.utils.rabbit_utils import create_mq_callback
 from tests.contract.configurations import CLIENT, SERVICE, make_config
-from tests.contract.peer import Peer, encode, send_answer
-from tests.contract.recorders import Errors
+from tests.contract.peer import Peer, decode, encode, send_answer
+from tests.contract.recorders import Errors, Inbox
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
@@ -369,6 +369,40 @@ class TestHandler:
         connection = handler.connection
         handler.shutdown()
         assert connection.is_closed
+
+    @pytest.mark.every_broker
+    def test_one_lives_in_a_callback_of_another_connector_as_gateways_have_it(
+        self,
+        connect: Build,
+        run: Build,
+        config: dict[str, Any],
+        vhost: str,
+        old_service: Build,
+        peer: Peer,
+        send_mq_request: Any,
+    ) -> None:
+        old_service("backend")
+
+        def on_request(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+            request, answers = decode(body), Inbox()
+            handler = NeonMQHandler(config, CLIENT, vhost)
+            handler.register_consumer("answer", vhost, "gateway_reply", answers)
+            handler.run_consumers()
+            asked = {"n": request["n"], "routing_key": "gateway_reply"}
+            handler.emit_mq_message(handler.connection, asked, queue="backend")
+            answer = with_context(request, backend=answers.wait()[0]["echo"]["n"])
+            handler.stop()
+            handler.shutdown()
+            gateway.emit_mq_message(channel.connection, answer, queue=request["routing_key"])
+            channel.basic_ack(method.delivery_tag)
+
+        gateway = connect()
+        gateway.register_consumer("front", vhost, "gateway", on_request, auto_ack=False)
+        run(gateway)
+        for number in range(2):
+            assert send_mq_request(vhost, {"n": number}, "gateway", timeout=30)["backend"] == number
+        eventually(lambda: peer.consumers("gateway_reply") == 0)
+        assert gateway.check_health()
 
     def test_a_broker_that_is_down_is_an_error(
         self, dead_config: dict[str, Any], no_waiting: Any

@@ -19,6 +19,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.testing.running import RunningBroker
+from tests.support.accounting import take_all
 from tests.support.polling import eventually
 from tests.support.vhosts import User
 from tests.unit.cli.conftest import invoke
@@ -49,14 +50,9 @@ def park(channel: BlockingChannel, count: int, type: str = "classic") -> None:
         channel.basic_publish("", "work.dead", b"{}", properties)
 
 
-def take_all(channel: BlockingChannel, queue: str) -> list[str]:
+def ids_in(channel: BlockingChannel, queue: str) -> list[str]:
     """Take the messages of a queue, and return their ids."""
-    found: list[str] = []
-    while True:
-        method, properties, _body = channel.basic_get(queue, auto_ack=True)
-        if method is None or properties is None:
-            return found
-        found.append(str(properties.message_id))
+    return [str(properties.message_id) for properties, _body in take_all(channel, queue)]
 
 
 def test_the_management_interface_lists_queues_and_what_is_parked(
@@ -94,7 +90,7 @@ def test_a_quorum_queue_gives_back_what_was_shown_and_takes_what_is_replayed(
         shown = run("dead", "show", "work", "--json").stdout.splitlines()
         assert len(shown) == 3
     assert run("dead", "replay", "work").stdout == "replayed: 3\n"
-    assert sorted(take_all(channel, "work")) == ["0", "1", "2"]
+    assert sorted(ids_in(channel, "work")) == ["0", "1", "2"]
 
 
 def test_kill_at_any_moment_of_a_replay_loses_nothing_and_the_last_one_named_may_be_in_both(
@@ -106,12 +102,12 @@ def test_kill_at_any_moment_of_a_replay_loses_nothing_and_the_last_one_named_may
     named: set[str] = set()
     for _ in range(4):
         named.add(_kill_a_replay(broker.url(vhost)))
-        moved |= set(take_all(channel, "work"))
+        moved |= set(ids_in(channel, "work"))
         left = _left(run, moved, every)
         assert len(left) == len(set(left))
         assert moved & set(left) <= named
     assert run("dead", "replay", "work").exit_code == 0
-    assert moved | set(take_all(channel, "work")) == every
+    assert moved | set(ids_in(channel, "work")) == every
 
 
 def _left(run: Run, moved: set[str], every: set[str]) -> list[str]:

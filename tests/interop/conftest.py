@@ -17,7 +17,7 @@ import pytest
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils import client_utils
 from tests.interop.old_peers import OldPeer, build_environment
-from tests.interop.our_service import Received, make_service, start
+from tests.interop.our_service import OurService, Received, start
 from tests.support import leaks
 from tests.support.vhosts import TestVhost, VhostPool
 
@@ -96,8 +96,8 @@ def old_service(start_old: StartOld) -> OldPeer:
 
 
 @pytest.fixture(scope="module")
-def old_publisher(start_old: StartOld) -> OldPeer:
-    return start_old("publisher")
+def old_publisher(old_subscriber: OldPeer) -> OldPeer:
+    return old_subscriber
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def our_connector(
     nothing_of_ours_left: None, our_config: dict[str, Any], vhost: str, received: Received
 ) -> Iterator[Any]:
     """A service of ours on which nothing is registered yet, stopped at the end of the test."""
-    service = make_service(our_config, vhost, received)
+    service = OurService(our_config, vhost, received)
     yield service
     service.stop()
 

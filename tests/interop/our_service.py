@@ -1,7 +1,4 @@
-"""A service on our package that answers in each of the ways that existing services do.
-
-The package is imported when a service is made, so that these tests are collected without it.
-"""
+"""A service on our package that answers in each of the ways that existing services do."""
 
 from __future__ import annotations
 
@@ -10,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
+from pydantic import BaseModel, ConfigDict
 
+from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.support.polling import eventually
 
 
@@ -37,92 +37,77 @@ class Received:
         return self.by(consumer)
 
 
-def make_service(config: dict[str, Any], vhost: str, received: Received) -> Any:
-    """Make a connector with one method for each way of answering; nothing is registered yet."""
-    from pydantic import BaseModel, ConfigDict
+class Request(BaseModel):
+    """What the validated way of answering takes."""
 
-    from neon_mq_connector import MQConnector
-    from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-    from neon_mq_connector.utils.rabbit_utils import create_mq_callback
+    model_config = ConfigDict(extra="allow")
+    data: dict[Any, Any]
+    message_id: str
 
-    class Request(BaseModel):
-        """What the validated way of answering takes."""
 
-        model_config = ConfigDict(extra="allow")
-        data: dict[Any, Any]
-        message_id: str
+class OurService(MQConnector):
+    """Has a method for each way of answering; nothing is registered yet."""
 
-    def reply_to(request: dict[str, Any], by: str) -> dict[str, Any]:
-        return {"by": by, "echo": request.get("data"), "message_id": request["message_id"]}
+    def __init__(self, config: dict[str, Any], vhost: str, received: Received) -> None:
+        super().__init__(config, "our_service")
+        self.vhost = vhost
+        self.received = received
 
-    def publish_reply(channel: Any, routing_key: str, reply: dict[str, Any]) -> None:
-        channel.queue_declare(queue=routing_key)
-        channel.basic_publish(
-            exchange="",
-            routing_key=routing_key,
-            body=dict_to_b64(reply),
-            properties=pika.BasicProperties(expiration="1000"),
-        )
+    @create_mq_callback()
+    def returns(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.received.add("returns", body)
+        return {"by": "returns", "echo": body.get("data")}
 
-    class OurService(MQConnector):
-        """Answers every way."""
+    @create_mq_callback(request_model=Request)
+    def validates(self, body: Request) -> dict[str, Any]:
+        return {"by": "validates", "echo": body.data}
 
-        def __init__(self) -> None:
-            super().__init__(config, "our_service")
-            self.vhost = vhost
+    def raw(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._publish(channel, self._read("raw", body))
 
-        @create_mq_callback()
-        def returns(self, body: dict[str, Any]) -> dict[str, Any]:
-            received.add("returns", body)
-            return {"by": "returns", "echo": body.get("data")}
+    def raw_ack(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._publish(channel, self._read("raw_ack", body))
+        channel.basic_ack(delivery_tag=method.delivery_tag)
 
-        @create_mq_callback(request_model=Request)
-        def validates(self, body: Request) -> dict[str, Any]:
-            return {"by": "validates", "echo": body.data}
+    def sends(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self.send_message(**self._read("sends", body))
 
-        def raw(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            received.add("raw", request)
-            publish_reply(channel, request["routing_key"], reply_to(request, "raw"))
+    def emits(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self.emit_mq_message(self.consumers["emits"].connection, **self._read("emits", body))
 
-        def raw_ack(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            received.add("raw_ack", request)
-            publish_reply(channel, request["routing_key"], reply_to(request, "raw_ack"))
-            channel.basic_ack(delivery_tag=method.delivery_tag)
-
-        def sends(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            self.send_message(reply_to(request, "sends"), queue=request["routing_key"])
-
-        def emits(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            self.emit_mq_message(
-                self.consumers["emits"].connection,
-                reply_to(request, "emits"),
-                queue=request["routing_key"],
+    def streams(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        parts = b64_to_dict(body)["parts"]
+        for part in range(parts):
+            self._publish(
+                channel, self._read("streams", body), part=part, is_final=part == parts - 1
             )
 
-        def streams(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            request = b64_to_dict(body)
-            for part in range(request["parts"]):
-                final = part == request["parts"] - 1
-                reply = {**reply_to(request, "streams"), "part": part, "is_final": final}
-                publish_reply(channel, request["routing_key"], reply)
+    def counts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._read("counts", body)
+        channel.basic_ack(delivery_tag=method.delivery_tag)
 
-        def counts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            received.add("counts", b64_to_dict(body))
-            channel.basic_ack(delivery_tag=method.delivery_tag)
+    def collector(self, name: str) -> Callable[..., None]:
+        """Make a callback that notes what it gets under a name."""
+        return lambda _channel, _method, _properties, body: self.received.add(
+            name, b64_to_dict(body)
+        )
 
-        def collector(self, name: str) -> Callable[..., None]:
-            """Make a callback that notes what it gets under a name."""
+    def _read(self, by: str, body: bytes) -> dict[str, Any]:
+        """Note a request, and return what is to be sent, and where."""
+        request = b64_to_dict(body)
+        self.received.add(by, request)
+        answer = {"by": by, "echo": request.get("data"), "message_id": request["message_id"]}
+        return {"request_data": answer, "queue": request.get("routing_key", "")}
 
-            def collect(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-                received.add(name, b64_to_dict(body))
-
-            return collect
-
-    return OurService()
+    @staticmethod
+    def _publish(channel: Any, answer: dict[str, Any], **more: Any) -> None:
+        channel.queue_declare(queue=answer["queue"])
+        channel.basic_publish(
+            exchange="",
+            routing_key=answer["queue"],
+            body=dict_to_b64({**answer["request_data"], **more}),
+            properties=pika.BasicProperties(expiration="1000"),
+        )
 
 
 def start(service: Any) -> None:

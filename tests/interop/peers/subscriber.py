@@ -1,4 +1,4 @@
-"""A subscriber on the published package: it tells what it receives and answers nothing."""
+"""A publisher and subscriber on the published package: it tells what it receives."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ class Subscriber(MQConnector):
         )
         self.begin(name)
 
+    def send(self, data: dict[str, Any], **options: Any) -> str:
+        """Publish with `send_message`, which makes a connection for it."""
+        return str(self.send_message(data, vhost=self.vhost, **options))
+
+    def emit(self, data: dict[str, Any], **options: Any) -> str:
+        """Publish with `emit_mq_message`."""
+        with self.create_mq_connection(self.vhost) as connection:
+            return str(self.emit_mq_message(connection, data, **options))
+
+    def publish(self, data: dict[str, Any], **options: Any) -> str:
+        """Publish with `publish_message`, to a fanout exchange."""
+        with self.create_mq_connection(self.vhost) as connection:
+            return str(self.publish_message(connection, data, **options))
+
     def callback(self, name: str) -> Any:
         """Make what tells the test of each message."""
 
@@ -51,10 +65,11 @@ class Subscriber(MQConnector):
 
 
 def main() -> None:
-    """Listen until the test hangs up."""
+    """Publish and listen until the test hangs up."""
     settings = lines.setup()
     subscriber = Subscriber(settings["config"], settings["vhost"])
-    lines.answer({"subscribe": subscriber.subscribe, "consume": subscriber.consume})
+    ways = ("send", "emit", "publish", "subscribe", "consume")
+    lines.answer({way: getattr(subscriber, way) for way in ways})
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""Small services in the style of those that use this library; they import it as those do."""
