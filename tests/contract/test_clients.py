@@ -370,7 +370,6 @@ class TestHandler:
         handler.shutdown()
         assert connection.is_closed
 
-    @pytest.mark.every_broker
     def test_one_lives_in_a_callback_of_another_connector_as_gateways_have_it(
         self,
         connect: Build,

@@ -78,9 +78,9 @@ class TestBeforeTheStart:
         self, consumer_class: Any, nowhere: pika.ConnectionParameters
     ) -> None:
         consumer = consumer_class(nowhere, "q", print, name="the-name", daemon=True, auto_ack=None)
+        assert consumer.auto_ack is False
         assert isinstance(consumer, threading.Thread)
         assert (consumer.name, consumer.daemon) == ("the-name", True)
-        assert consumer.auto_ack is False
 
 
 class TestRunning:

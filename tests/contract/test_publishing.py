@@ -182,7 +182,9 @@ class TestWhatIsSent:
             ),
             ({"message_id": "own", "context": {"mq": {"message_id": "context"}}}, "own"),
             (OrderedDict(deep=[{}], message_id="own"), "own"),
-            *[(given, None) for given in ({}, {"message_id": None}, {"context": {}})],
+            ({}, None),
+            ({"message_id": None}, None),
+            ({"context": {}}, None),
         ],
         ids=str,
     )

@@ -99,8 +99,9 @@ def service(make_service: Callable[..., MQConnector]) -> MQConnector:
 def start(service: MQConnector, engine: dict[str, Any]) -> Start:
     """Register a consumer as `register` does, by each engine, and run the service."""
 
-    def start(queue: str, callback: Any, *on_error: Any, **options: Any) -> MQConnector:
-        register(service, queue, callback, *on_error, **options, **engine)
+    def start(queue: str, callback: Any, on_error: Any = None, **options: Any) -> MQConnector:
+        told = on_error or (lambda *_: None)
+        register(service, queue, callback, told, **options, **engine)
         return run(service)
 
     return start

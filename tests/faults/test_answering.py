@@ -1,15 +1,17 @@
-"""Faults on the connection on which answers leave by the channel on which their requests came."""
+"""Faults where answers leave: on the channel of their requests, or on the publisher's."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pika
 import pytest
 
-from neon_mq_connector import MQConnector
+from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.publishing.message import Message
@@ -19,7 +21,7 @@ from tests.faults.conftest import BREAKS, note, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
-from tests.support.polling import eventually
+from tests.support.polling import eventually, never
 
 QUEUE = "squares"
 
@@ -159,3 +161,107 @@ def test_an_answer_that_the_broker_refuses_costs_others_nothing(
     assert not has_moved(answering, "squares")
     assert consumer.recoveries == 1
     assert answering.check_health()
+
+
+# -- answers that the broker does not confirm ------------------------------------------------------
+
+
+FEW = 30
+
+
+class Decorated(MQConnector):
+    """A decorated callback that waits until it may go on, as a function and as a coroutine.
+
+    Attributes:
+        may_go: set when callbacks may go on.
+        handled: the numbers that were asked for, each time that they were.
+        errors: what was told to ``on_error``.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_go = threading.Event()
+        self.handled: list[int] = []
+        self.errors: list[BaseException] = []
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert self.may_go.wait(60.0)
+        self.handled.append(body["n"])
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    async def square_async(self, body: dict[str, Any]) -> dict[str, Any]:
+        while not self.may_go.is_set():
+            await asyncio.sleep(0.01)
+        self.handled.append(body["n"])
+        return {"square": body["n"] ** 2}
+
+    def on_error(self, _thread: Any, error: BaseException) -> None:
+        self.errors.append(error)
+
+
+@pytest.fixture
+def serve(
+    make_service: Callable[..., MQConnector], engine: dict[str, Any]
+) -> Callable[[str], Decorated]:
+    """Run a service that acknowledges in a given mode."""
+
+    def start(ack: str) -> Decorated:
+        squares = make_service(Decorated, stop_timeout=3)
+        assert isinstance(squares, Decorated)
+        squares.register_consumer(
+            "squares",
+            squares.vhost,
+            QUEUE,
+            squares.square if engine else squares.square_async,
+            squares.on_error,
+            ack=ack,
+            durable=True,
+            **engine,
+        )
+        run(squares)
+        return squares
+
+    return start
+
+
+@pytest.mark.own_broker
+def test_callbacks_go_on_while_their_answers_wait_for_the_broker(
+    serve: Callable[[str], Decorated],
+    client: RequestClient,
+    peer: Peer,
+    alarm: Alarm,
+) -> None:
+    squares = serve("on_success")
+    futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(FEW)]
+    eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
+    with alarm():
+        squares.may_go.set()
+        eventually(lambda: len(squares.handled) == FEW, what="all callbacks have run")
+        never(lambda: sum(peer.counts(QUEUE)) != FEW, what="a request is acked too early")
+    assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
+    peer.wait_until_settled(QUEUE)
+    assert sorted(squares.handled) == list(range(FEW))
+    assert squares.errors == []
+
+
+@pytest.mark.own_broker
+@pytest.mark.one_engine
+def test_an_answer_whose_confirm_is_lost_is_sent_again(
+    serve: Callable[[str], Decorated],
+    client: RequestClient,
+    peer: Peer,
+    proxy: FaultProxy,
+    alarm: Alarm,
+) -> None:
+    squares = serve("on_receipt")
+    futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(FEW)]
+    eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
+    with alarm():
+        squares.may_go.set()
+        eventually(lambda: len(squares.handled) == FEW, what="all callbacks have run")
+        assert not any(future.done() for future in futures)
+        proxy.reset()
+    assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
+    assert sorted(squares.handled) == list(range(FEW))

@@ -67,20 +67,16 @@ def by_basic_publish(_service: MQConnector) -> Callable[..., None]:
 WAYS = [by_send_message, by_basic_publish]
 
 
-def start(start: Start, callback: Any) -> None:
-    start(QUEUE, callback)
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_meant_for_another_service_reaches_it_whatever_a_requester_calls_its_own(
     way: Callable[[MQConnector], Any],
+    start: Start,
     service: MQConnector,
-    engine: dict[str, Any],
     requester: Requester,
     peer: Peer,
 ) -> None:
     peer.declare(BILLING)
-    start(service, way(service), engine)
+    start(QUEUE, way(service))
     requester.ask({"order": 1, "routing_key": BILLING, "message_id": "1"}, BILLING)
     eventually(lambda: peer.counts(BILLING)[0] == 1, what="the invoice is in its queue")
     assert not requester.has_an_answer()
@@ -90,14 +86,14 @@ def test_what_is_meant_for_another_service_reaches_it_whatever_a_requester_calls
 
 @pytest.mark.parametrize("name", [REPLY_QUEUE_PREFIX + "mine", "mine"])
 def test_an_answer_reaches_whoever_asked(
-    name: str, service: MQConnector, engine: dict[str, Any], requester: Requester, peer: Peer
+    name: str, start: Start, requester: Requester, peer: Peer
 ) -> None:
     def callback(channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         queue = b64_to_dict(body)["routing_key"]
         channel.queue_declare(queue, durable=True)
         channel.basic_publish("", queue, dict_to_b64({"text": "here"}))
 
-    start(service, callback, engine)
+    start(QUEUE, callback)
     requester.ask({"routing_key": name, "message_id": "1"}, name)
     if name.startswith(REPLY_QUEUE_PREFIX):
         eventually(requester.has_an_answer, what="it comes the direct way")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.backoff import ExponentialBackoff
+from neon_mq_connector.consumers import Retry
+from neon_mq_connector.errors import PublishError
+from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.conftest import BREAKS, Start, note, register, run
-from tests.faults.peer import Peer
+from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
-from tests.support.polling import eventually
+from tests.support.nodes import crash
+from tests.support.polling import eventually, never
+from tests.support.publishing import Senders
 
 QUEUE = "lines"
 
@@ -133,3 +141,70 @@ def test_a_loss_during_a_long_callback_shows_in_health_at_once(
     release.set()
     peer.wait_until_handled(ids)
     _back_and_nothing_lost(service, peer)
+
+
+# -- the broker goes, and the clock jumps ----------------------------------------------------------
+
+
+@pytest.mark.own_broker
+def test_a_broker_that_goes_and_comes_back_costs_no_message(
+    start: Start, ledger: Ledger, broker: PrivateBroker, peer: Peer
+) -> None:
+    service = start(QUEUE, note(ledger))
+    with Senders(service, ledger, QUEUE) as senders:
+        eventually(lambda: len(ledger.handled_ids) > 50, what="messages flow")
+        crash(broker)
+        eventually(lambda: not service.check_health(), what="health tells of the outage")
+        broker.start()
+        # the outage lasts about as long as the node takes to start
+        eventually(service.check_health, what="the service consumes again")
+        handled = len(ledger.handled_ids)
+        eventually(lambda: len(ledger.handled_ids) > handled + 50, what="messages flow again")
+    assert all(isinstance(error, PublishError) for error in senders.errors), senders.errors[:3]
+    peer.wait_until_settled(QUEUE)
+    service.stop()
+    account = peer.close_the_books(QUEUE)
+    assert account.confirmed <= set(account.handled)
+
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the wall clock gives another day, before and after the true one."""
+    true_time = time.time
+    offsets = itertools.cycle([30 * DAY, -30 * DAY, 0.0, DAY, -DAY])
+    monkeypatch.setattr(time, "time", lambda: true_time() + next(offsets))
+
+
+@pytest.mark.one_engine
+def test_a_wall_clock_that_jumps_disturbs_neither_heartbeats_nor_retries_nor_sending(
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
+    ledger: Ledger,
+    peer: Peer,
+    jumping_clock: None,
+) -> None:
+    service = make_service(heartbeat=1)
+    tries: list[float] = []
+
+    def failing(channel: Any, method: Any, properties: Any, body: Any) -> None:
+        tries.append(time.monotonic())
+        raise ValueError("always")
+
+    backoff = ExponentialBackoff(first=0.2)
+    register(service, "bad", failing, retry=Retry(attempts=3, backoff=backoff), **engine)
+    run(service)
+    peer.send("bad", 1, prefix="bad")
+    with Senders(service, ledger, QUEUE) as senders:
+        senders.wait_for(20)
+        eventually(lambda: peer.counts("bad" + DEAD) == (1, 0), what="the bad one is parked")
+        # longer than it takes to give up a connection that is silent
+        never(lambda: not service.check_health(), during=2.5, what="a connection is lost")
+    assert senders.errors == []
+    assert tries[1] - tries[0] >= 0.2
+    assert tries[2] - tries[1] >= 0.4
+    assert service.consumers["it"].consumer.recoveries == 0
+    service.stop()
+    peer.close_the_books(QUEUE, "bad")

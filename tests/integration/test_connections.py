@@ -1,20 +1,25 @@
-"""How many connections there are, what they are called, and that they end."""
+"""How many connections there are, what they are called and carry, and that they end."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import ChannelEvents
+from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, declare_queue
 from tests.integration.conftest import MakeConnector, Seen, run
+from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 
@@ -115,3 +120,32 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
         thread.join(30.0)
     assert not any(thread.is_alive() for thread in threads)
     assert not faults
+
+
+@pytest.mark.needs_rabbitmq  # the limit is a setting of its own
+def test_more_consumers_than_a_connection_has_channels_all_consume(
+    start_broker: Callable[..., PrivateBroker],
+) -> None:
+    broker = start_broker(config={"channel_max": "8"})
+    connector = MQConnector(config_of(broker, "many"), "many")
+    seen: set[str] = set()
+    lock = threading.Lock()
+
+    def note(_channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        with lock:
+            seen.add(method.routing_key)
+
+    for number in range(20):
+        connector.register_consumer(f"c{number}", "/", f"q{number}", note)
+    connector.run(run_sync=False)
+    try:
+        assert connector.check_health(), connector.health().reasons
+        consuming = [each for each in connector.health().connections if "mq-io" in each.name]
+        assert len(consuming) == 3
+        with pika.BlockingConnection(pika.URLParameters(broker.url())) as connection:
+            channel = connection.channel()
+            for number in range(20):
+                channel.basic_publish("", f"q{number}", b"x")
+        eventually(lambda: len(seen) == 20, what="each queue is consumed")
+    finally:
+        connector.stop()

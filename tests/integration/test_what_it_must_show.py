@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -38,7 +40,7 @@ def echo(service: MQConnector) -> Callable[[Any, Any, Any, bytes], None]:
     return answer
 
 
-# -- a hundred queues --------------------------------------------------------------------------
+# -- a hundred queues ------------------------------------------------------------------------
 
 
 @pytest.mark.every_broker
@@ -84,7 +86,7 @@ def _is_plain(broker: RunningBroker, vhost: str) -> bool:
     )
 
 
-# -- a slow callback ---------------------------------------------------------------------------
+# -- a slow callback -------------------------------------------------------------------------
 
 
 def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
@@ -120,10 +122,10 @@ def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
     assert messages_in(channel, "slow") == 0
 
 
-# -- many requests -----------------------------------------------------------------------------
+# -- many requests ---------------------------------------------------------------------------
 
 
-# -- what can be wrong -------------------------------------------------------------------------
+# -- what can be wrong -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_what_cannot_work_is_one_clear_error(
     assert "wrong-one" not in str(error)
 
 
-# -- importing ---------------------------------------------------------------------------------
+# -- importing -------------------------------------------------------------------------------
 
 _LOADED = "import sys, json, {base}; {more}; print(json.dumps(sorted(sys.modules)))"
 
@@ -191,3 +193,37 @@ def test_importing_brings_nothing_heavy_along(more: str) -> None:
     base, with_ours = _loaded("pass"), _loaded(more)
     heavy = {"aio_pika", "aiormq", "asyncio", "rich", "click", "rich_click", "pydantic", "requests"}
     assert (with_ours - base) & heavy == set()
+
+
+# -- any thread ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
+    make_connector: MakeConnector, seed: int
+) -> None:
+    connector = make_connector()
+    connector.observe_period = connector.sync_period = 0.05
+    for number in range(3):
+        connector.register_consumer(f"c{number}", connector.vhost, f"q{number}", print)
+    deeds: list[Callable[[], object]] = [
+        lambda: connector.run(mq_timeout=5),
+        connector.run_consumers,
+        lambda: connector.restart_consumer("c1"),
+        connector.observe_consumers,
+        connector.stop,
+        connector.check_health,
+    ]
+    end = time.monotonic() + 1.5
+
+    def work(number: int) -> None:
+        choose = random.Random(seed * 10 + number)
+        while time.monotonic() < end:
+            choose.choice(deeds)()
+
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(work, number) for number in range(6)]:
+            each.result(120)
+    connector.stop()
+    connector.run(run_sync=False)
+    assert connector.check_health(), connector.health().reasons

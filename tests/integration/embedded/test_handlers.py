@@ -570,12 +570,3 @@ def test_middleware_sees_what_a_subscriber_gets(
     client.send_message({"n": 1}, exchange="news", exchange_type="fanout")
     eventually(lambda: len(LOG) == 2)
     assert all(line.split()[1].startswith("service.news") for line in LOG)
-
-
-def test_handlers_run_again_after_a_stop(
-    start: Callable[..., Squares], client: MQConnector
-) -> None:
-    service = start(Squares)
-    service.stop()
-    service.run(run_sync=False, run_observer=False, mq_timeout=10)
-    assert client.request(Number(n=5), Squares.declared, timeout=20.0) == Square(square=25)
