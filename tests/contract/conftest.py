@@ -15,8 +15,7 @@ from neon_mq_connector.consumers import SelectConsumerThread
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils import client_utils, connection_utils
 from tests.contract.configurations import SERVICE, make_config
-from tests.contract.peer import Peer
-from tests.contract.recorders import Errors
+from tests.contract.peer import Errors, Peer
 from tests.support.nodes import free_port
 
 

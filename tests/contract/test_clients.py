@@ -34,8 +34,7 @@ from neon_mq_connector.utils.connection_utils import (
 from neon_mq_connector.utils.network_utils import check_port_is_open
 from neon_mq_connector.utils.rabbit_utils import create_mq_callback
 from tests.contract.configurations import CLIENT, SERVICE, make_config
-from tests.contract.peer import Peer, decode, encode, send_answer
-from tests.contract.recorders import Errors, Inbox
+from tests.contract.peer import Errors, Inbox, Peer, decode, encode, send_answer
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 

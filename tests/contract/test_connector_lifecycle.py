@@ -20,8 +20,7 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing.proxy import FaultProxy
 from tests.contract.configurations import SERVICE, make_config
-from tests.contract.peer import Peer
-from tests.contract.recorders import Errors, Inbox
+from tests.contract.peer import Errors, Inbox, Peer
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 

@@ -14,8 +14,7 @@ import pika
 import pytest
 from pika.exchange_type import ExchangeType
 
-from tests.contract.peer import Peer
-from tests.contract.recorders import Errors, Inbox
+from tests.contract.peer import Errors, Inbox, Peer
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 

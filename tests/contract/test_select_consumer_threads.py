@@ -21,8 +21,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.consumers import SelectConsumerThread
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.contract.peer import Peer
-from tests.contract.recorders import Errors, Inbox
+from tests.contract.peer import Errors, Inbox, Peer
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.contract.peer import Peer, encode
-from tests.contract.recorders import Inbox
+from tests.contract.peer import Inbox, Peer, encode
 from tests.support.polling import eventually
 
 MESSAGES: list[dict[Any, Any]] = [

@@ -51,16 +51,23 @@ def control_threads() -> int:
     return sum(thread.name.startswith("mq-control") for thread in threading.enumerate())
 
 
-def test_what_comes_after_a_job_that_hangs_is_done_and_its_thread_ends(
-    service: MQConnector, peer: Peer
+@pytest.mark.parametrize("how", ["hangs", "blocks"])
+def test_what_comes_after_a_job_that_does_not_end_is_done_and_its_thread_ends(
+    service: MQConnector, peer: Peer, release: threading.Event, how: str
 ) -> None:
     connections = connections_of(service)
-    for number in range(6):
-        hang(connections)
+    for number in range(6 if how == "hangs" else 1):
+        hang(connections) if how == "hangs" else block(connections, release)
         assert declare(connections, f"q{number}") == f"q{number}"
         assert peer.counts(f"q{number}") == (0, 0)
         assert control_threads() <= 2
+    if how == "blocks":  # no end of a connection frees these
+        for _ in range(2):
+            block(connections, release)
+        assert control_threads() <= 2
+    release.set()
     eventually(lambda: control_threads() == 1, what="the threads that were given up have ended")
+    assert declare(connections, "at last") == "at last"
     service.stop()
     eventually(lambda: control_threads() == 0, what="nothing is left after a stop")
 
@@ -86,20 +93,6 @@ def test_what_waits_behind_a_job_that_hangs_is_done_by_a_successor(service: MQCo
         connections.control.call("hanging", operation, timeout=1)
     assert answers.result(PATIENCE) == "behind"
     behind.join()
-
-
-def test_a_thread_that_no_end_of_a_connection_frees_is_replaced_and_there_are_never_many(
-    service: MQConnector, release: threading.Event
-) -> None:
-    connections = connections_of(service)
-    block(connections, release)
-    assert declare(connections, "after") == "after"
-    block(connections, release)
-    block(connections, release)
-    assert control_threads() <= 2
-    release.set()
-    eventually(lambda: control_threads() == 1, what="those that were given up have ended")
-    assert declare(connections, "at last") == "at last"
 
 
 def test_a_callback_declares_while_a_job_hangs(

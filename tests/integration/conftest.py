@@ -14,7 +14,9 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.config import MQSettings
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.contract.peer import send_answer
@@ -85,6 +87,13 @@ def connections(
     connections = Connections([connection_params], owner="tests")
     endings.callback(connections.close, 5.0)
     return connections
+
+
+def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -> LivenessWatch:
+    """Make a watch that looks when the test says so."""
+    return LivenessWatch(
+        "test-watch", MQSettings.from_config(settings), lambda: connector.consumers, period
+    )
 
 
 class Seen:

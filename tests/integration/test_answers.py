@@ -30,12 +30,31 @@ def start(make_connector: MakeConnector, squares: Squares, **registration: Any) 
     return run(service)
 
 
-@pytest.mark.parametrize("concurrency", [1, 4])
+class Returning(Squares):
+    """Squares that are returned by a decorated callback."""
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.handled.append(body["n"])
+        return {"square": body["n"] ** 2}
+
+    @create_mq_callback()
+    async def square_async(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.handled.append(body["n"])
+        return {"square": body["n"] ** 2}
+
+
+@pytest.mark.parametrize("how", ["one at a time", "four at a time", "square", "square_async"])
 def test_a_move_under_load_loses_nothing_and_repeats_nothing(
-    make_connector: MakeConnector, client: RequestClient, concurrency: int
+    make_connector: MakeConnector, client: RequestClient, how: str
 ) -> None:
-    squares = Squares()
-    service = start(make_connector, squares, concurrency=concurrency)
+    squares, service = Returning(), make_connector()
+    callback: Any = getattr(squares, how, squares)
+    options: dict[str, Any] = {"ack": "on_success"}
+    if callback is squares:
+        options = {"auto_ack": False, "concurrency": 4 if how == "four at a time" else 1}
+    service.register_consumer("squares", service.vhost, QUEUE, callback, **options)
+    run(service)
     assert not has_moved(service, "squares")
     asked = ask_until_it_has_moved(client, service, "squares", QUEUE)
     assert sorted(squares.handled) == sorted(list(range(MANY)) * (asked // MANY))
@@ -46,35 +65,6 @@ def test_a_move_under_load_loses_nothing_and_repeats_nothing(
     squares.handled.clear()
     assert ask(client, QUEUE, range(2 * MANY)) == 2 * MANY
     assert sorted(squares.handled) == list(range(2 * MANY))
-    consumer = service.consumers["squares"].consumer
-    assert consumer.recoveries == 0
-    eventually(
-        lambda: consumer.session is not None and consumer.session.settlement.open_count() == 0
-    )
-
-
-class Decorated(MQConnector):
-    """Squares that are returned."""
-
-    @create_mq_callback()
-    def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"square": body["n"] ** 2}
-
-    @create_mq_callback()
-    async def square_async(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"square": body["n"] ** 2}
-
-
-@pytest.mark.parametrize("name", ["square", "square_async"])
-def test_a_decorated_callback_that_acknowledges_on_success_moves_too(
-    make_connector: MakeConnector, client: RequestClient, name: str
-) -> None:
-    service = make_connector(Decorated)
-    callback = getattr(service, name)
-    service.register_consumer("squares", service.vhost, QUEUE, callback, ack="on_success")
-    run(service)
-    ask_until_it_has_moved(client, service, "squares", QUEUE)
-    assert ask(client, QUEUE, range(2 * MANY)) == 2 * MANY
     consumer = service.consumers["squares"].consumer
     assert consumer.recoveries == 0
     eventually(

@@ -25,7 +25,6 @@ IN_FLIGHT = 300
 QUEUE = "under_fire"
 NOWHERE = "no_such_exchange"
 PROPERTIES = BasicProperties(delivery_mode=1)
-UNKNOWN_TAG = 1_000_000
 
 
 @pytest.fixture
@@ -70,23 +69,16 @@ class Shot:
         self.confirmed = max(self.confirmed, tag)
 
 
-def ack_what_is_unknown(channel: LinkChannel) -> None:
-    channel.ack(UNKNOWN_TAG)
-
-
-def publish_to_nowhere(channel: LinkChannel) -> None:
-    channel.send(channel.encode(NOWHERE, "", b"", PROPERTIES))
-
-
-def close(channel: LinkChannel) -> None:
-    channel.close(timeout=30.0)
-
-
-def close_soon(channel: LinkChannel) -> None:
-    channel.close_soon()
-
-
-@pytest.mark.parametrize("end", [ack_what_is_unknown, publish_to_nowhere, close, close_soon])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda channel: channel.ack(1_000_000),  # a tag that is unknown
+        lambda channel: channel.send(channel.encode(NOWHERE, "", b"", PROPERTIES)),
+        lambda channel: channel.close(timeout=30.0),
+        lambda channel: channel.close_soon(),
+    ],
+    ids=["ack", "publish", "close", "close soon"],
+)
 def test_a_channel_that_ends_while_threads_use_it_takes_nothing_with_it(
     end: Callable[[LinkChannel], None], link: Link, channel: BlockingChannel, queue: str
 ) -> None:

@@ -217,15 +217,6 @@ def test_a_certificate_that_is_not_trusted_is_one_clear_error(
         service.request({"a": 1}, "q", timeout=30)
 
 
-def test_a_client_is_known_by_its_certificate(connect: Connect, tls_broker: TlsBroker) -> None:
-    service = connect(**tls_broker.certificates.client)
-    start_echo(service)
-    assert service.request({"text": "hello"}, "echo", timeout=30)["text"] == "hello"
-    stranger = connect(**tls_broker.certificates.strange_client)
-    with pytest.raises(AuthenticationError):  # it does not ask over the connection of the first
-        stranger.request({"text": "hello"}, "echo", timeout=30)
-
-
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_a_client_certificate_that_the_broker_does_not_trust_is_one_clear_error(
     version: str, connect: Connect, tls_broker: TlsBroker, monkeypatch: pytest.MonkeyPatch

@@ -144,14 +144,15 @@ def test_what_cannot_work_is_one_clear_error(
     kind: type[Exception],
 ) -> None:
     port, user = free_port(), mq_config["users"][SERVICE]["user"]
-    settings, words = {
+    faults: dict[str, tuple[dict[str, Any], str]] = {
         "no broker": ({"port": port}, f":{port}"),
         "another password": (
             {"users": {SERVICE: {"user": user, "password": "wrong-one"}}},
             f"the password of user {user!r}",
         ),
         "/no_such_vhost": ({}, "'/no_such_vhost'"),
-    }[fault]
+    }
+    settings, words = faults[fault]
     connector = make_connector(**settings)
     vhost = fault if fault.startswith("/") else connector.vhost
     connector.register_consumer("c", vhost, "q", seen, seen.on_error)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.messages import DATA, message_id_of
-from tests.interop.old_peers import OldPeer
+from tests.interop.old_peers import DATA, OldPeer, message_id_of
 from tests.interop.our_service import Received
 
 Serve = Callable[..., Any]

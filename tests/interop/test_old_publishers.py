@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.messages import DATA
-from tests.interop.old_peers import OldPeer
+from tests.interop.old_peers import DATA, OldPeer
 from tests.interop.our_service import Received, start
 
 

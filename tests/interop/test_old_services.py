@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.messages import DATA, message_id_of
-from tests.interop.old_peers import OldPeer
+from tests.interop.old_peers import DATA, OldPeer, message_id_of
 
 RequestOld = Callable[..., dict[str, Any]]
 WAYS = ("returns", "raw", "raw_ack", "context_only", "sends", "emits")

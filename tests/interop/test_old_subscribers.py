@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.messages import DATA
-from tests.interop.old_peers import OldPeer
+from tests.interop.old_peers import DATA, OldPeer
 
 Publish = Callable[..., Any]
 

@@ -7,12 +7,12 @@ from tests.soak.actors import (
     Conversation,
     Deleted,
     Hooks,
+    HostileHeaders,
     Large,
     SlowSubscriber,
     Subscriber,
 )
 from tests.soak.asking import ASKED, Asked
-from tests.soak.hostile import HostileHeaders
 
 _QUORUM = {"x-queue-type": "quorum"}
 #: The longest name that a queue can have: 255 bytes.

@@ -13,10 +13,16 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import ExponentialBackoff, Retry
 from neon_mq_connector.aio.consumer import AsyncConsumer
-from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerThread
-from neon_mq_connector.service.liveness import LivenessWatch
-from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    consume,
+    messages_in,
+    put,
+    run,
+    watch_over,
+)
 from tests.support.polling import eventually
 
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
@@ -167,7 +173,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     run(connector)
     put(channel, "q", b"1")
     assert blocked.wait(30.0)
-    watch = LivenessWatch("test-watch", MQSettings.from_config({}), lambda: connector.consumers)
+    watch = watch_over(connector)
     began = time.monotonic()
     for number in range(3):
         put(channel, "functions", b"%d" % number)

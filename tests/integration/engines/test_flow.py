@@ -10,8 +10,6 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.config import MQSettings
-from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
     MakeConnector,
@@ -22,6 +20,7 @@ from tests.integration.conftest import (
     messages_in,
     put,
     run,
+    watch_over,
 )
 from tests.support.polling import eventually, never
 
@@ -64,13 +63,6 @@ class Numbered(Seen):
 
 def numbered(count: int, tail: bytes = b"") -> list[bytes]:
     return [b"%04d" % number + tail for number in range(count)]
-
-
-def watch_over(connector: MQConnector, **settings: float) -> LivenessWatch:
-    """Make a watch that looks when the test says so."""
-    return LivenessWatch(
-        "test-watch", MQSettings.from_config(settings), lambda: connector.consumers
-    )
 
 
 def count_consumers(channel: BlockingChannel, queue: str) -> int:

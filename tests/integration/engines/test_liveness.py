@@ -10,13 +10,22 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
+from neon_mq_connector import ExponentialBackoff, Retry
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
 from neon_mq_connector.service.liveness import LivenessWatch
-from tests.integration.conftest import MakeConnector, Seen, Serve, consume, messages_in, put, run
+from tests.integration.conftest import (
+    MakeConnector,
+    Seen,
+    Serve,
+    consume,
+    messages_in,
+    put,
+    run,
+    watch_over,
+)
 from tests.support.engines import ENGINES
 from tests.support.polling import eventually, never
 
@@ -27,13 +36,6 @@ Engine = dict[str, Any]
 def function_engine() -> Engine:
     """An engine that runs functions, on workers where these run side by side."""
     return dict(ENGINES["threaded"])
-
-
-def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -> LivenessWatch:
-    """Make a watch that looks when the test says so."""
-    return LivenessWatch(
-        "test-watch", MQSettings.from_config(settings), lambda: connector.consumers, period
-    )
 
 
 @pytest.mark.one_engine
