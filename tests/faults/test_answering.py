@@ -17,7 +17,7 @@ from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.testing.embedded import publishing
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.faults.conftest import BREAKS, note, run
+from tests.faults.conftest import BREAKS, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
@@ -201,67 +201,33 @@ class Decorated(MQConnector):
         self.errors.append(error)
 
 
-@pytest.fixture
-def serve(
-    make_service: Callable[..., MQConnector], engine: dict[str, Any]
-) -> Callable[[str], Decorated]:
-    """Run a service that acknowledges in a given mode."""
-
-    def start(ack: str) -> Decorated:
-        squares = make_service(Decorated, stop_timeout=3)
-        assert isinstance(squares, Decorated)
-        squares.register_consumer(
-            "squares",
-            squares.vhost,
-            QUEUE,
-            squares.square if engine else squares.square_async,
-            squares.on_error,
-            ack=ack,
-            durable=True,
-            **engine,
-        )
-        run(squares)
-        return squares
-
-    return start
-
-
 @pytest.mark.own_broker
-def test_callbacks_go_on_while_their_answers_wait_for_the_broker(
-    serve: Callable[[str], Decorated],
-    client: RequestClient,
-    peer: Peer,
-    alarm: Alarm,
-) -> None:
-    squares = serve("on_success")
-    futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(FEW)]
-    eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
-    with alarm():
-        squares.may_go.set()
-        eventually(lambda: len(squares.handled) == FEW, what="all callbacks have run")
-        never(lambda: sum(peer.counts(QUEUE)) != FEW, what="a request is acked too early")
-    assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
-    peer.wait_until_settled(QUEUE)
-    assert sorted(squares.handled) == list(range(FEW))
-    assert squares.errors == []
-
-
-@pytest.mark.own_broker
-@pytest.mark.one_engine
-def test_an_answer_whose_confirm_is_lost_is_sent_again(
-    serve: Callable[[str], Decorated],
+@pytest.mark.parametrize("ack", ["on_success", "on_receipt"])
+def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_is_sent_again(
+    make_service: Callable[..., MQConnector],
+    engine: dict[str, Any],
     client: RequestClient,
     peer: Peer,
     proxy: FaultProxy,
     alarm: Alarm,
+    ack: str,
 ) -> None:
-    squares = serve("on_receipt")
+    service = make_service(Decorated, stop_timeout=3)
+    assert isinstance(service, Decorated)
+    callback = service.square if engine else service.square_async
+    register(service, QUEUE, callback, service.on_error, ack=ack, **engine)
+    run(service)
     futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(FEW)]
     eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
     with alarm():
-        squares.may_go.set()
-        eventually(lambda: len(squares.handled) == FEW, what="all callbacks have run")
+        service.may_go.set()
+        eventually(lambda: len(service.handled) == FEW, what="all callbacks have run")
+        if ack == "on_success":
+            never(lambda: sum(peer.counts(QUEUE)) != FEW, what="a request is acked too early")
         assert not any(future.done() for future in futures)
-        proxy.reset()
+        if ack == "on_receipt":
+            proxy.reset()
     assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
-    assert sorted(squares.handled) == list(range(FEW))
+    peer.wait_until_settled(QUEUE)
+    assert sorted(service.handled) == list(range(FEW))
+    assert ack == "on_receipt" or service.errors == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pika
@@ -128,17 +129,25 @@ class OneIsSlow(Squares):
         super().__call__(channel, method, properties, body)
 
 
+def move_past_one(
+    make_connector: MakeConnector, client: RequestClient
+) -> tuple[MQConnector, OneIsSlow, Future[dict[str, Any]], Session]:
+    """Have a consumer move while one request is not answered; its session is the former one."""
+    squares = OneIsSlow()
+    service = start(make_connector, squares, concurrency=2, durable=True)
+    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
+    assert squares.entered.wait(30.0)
+    former = service.consumers["squares"].consumer.session
+    assert former is not None
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    return service, squares, slow, former
+
+
 def test_what_is_unsettled_at_a_move_is_answered_and_settled_where_it_came(
     make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
 ) -> None:
-    squares = OneIsSlow()
-    service = start(make_connector, squares, concurrency=2, durable=True)
+    service, squares, slow, former = move_past_one(make_connector, client)
     consumer = service.consumers["squares"].consumer
-    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
-    assert squares.entered.wait(30.0)
-    former = consumer.session
-    assert former is not None
-    ask_until_it_has_moved(client, service, "squares", QUEUE)
     assert former.is_attached
     assert former.settlement.open_count() == 1
     assert not slow.done()
@@ -155,14 +164,8 @@ def test_what_is_unsettled_at_a_move_is_answered_and_settled_where_it_came(
 def test_after_a_loss_while_a_message_of_before_a_move_is_unsettled_all_are_answered(
     make_connector: MakeConnector, client: RequestClient, lost: str
 ) -> None:
-    squares = OneIsSlow()
-    service = start(make_connector, squares, concurrency=2, durable=True)
+    service, squares, slow, former = move_past_one(make_connector, client)
     consumer = service.consumers["squares"].consumer
-    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
-    assert squares.entered.wait(30.0)
-    former = consumer.session
-    assert former is not None
-    ask_until_it_has_moved(client, service, "squares", QUEUE)
     moved = consumer.session
     assert moved is not None
     if lost != "the answering connection":
@@ -227,11 +230,7 @@ def test_all_are_answered_whatever_fails_in_the_middle_of_a_move(
 def test_a_stop_waits_for_callbacks_of_before_a_move_and_sends_their_acks(
     make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
 ) -> None:
-    squares = OneIsSlow()
-    service = start(make_connector, squares, concurrency=2, durable=True)
-    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
-    assert squares.entered.wait(30.0)
-    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    service, squares, slow, _former = move_past_one(make_connector, client)
     stopping = threading.Thread(target=service.stop)
     stopping.start()
     eventually(lambda: service.consumers["squares"].consumer.is_stopping)

@@ -441,6 +441,9 @@ def test_a_callback_that_has_answered_may_return_anything(
     service = start(Strict)
     for queue in ("a_text_after_an_answer", "a_text_after_a_publish"):
         assert client.request({"k": 1}, queue, timeout=20.0)["k"] == 1
+        old_style = {"k": 1, "routing_key": "replies"}
+        client.send_message(old_style, queue=queue, expiration=None)
+        eventually(lambda queue=queue: service.health().consumers[queue].handled == 2)  # type: ignore[misc]
     client.send_message({"n": 1}, queue="a_list", expiration=None)  # nobody asks for an answer
     client.send_message({"n": 1}, queue="nothing", expiration=None)
     eventually(lambda: service.health().consumers["nothing"].handled == 1)
