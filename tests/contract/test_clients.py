@@ -376,17 +376,18 @@ class TestHandler:
         config: dict[str, Any],
         vhost: str,
         old_service: Build,
-        peer: Peer,
+        broker: Any,
         send_mq_request: Any,
     ) -> None:
         old_service("backend")
 
         def on_request(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-            request, answers = decode(body), Inbox()
+            request, reply = decode(body), f"gateway_reply_{MQConnector.create_unique_id()}"
+            answers = Inbox(lambda its, *_: its.queue_delete(reply))
             handler = NeonMQHandler(config, CLIENT, vhost)
-            handler.register_consumer("answer", vhost, "gateway_reply", answers)
+            handler.register_consumer("answer", vhost, reply, answers)
             handler.run_consumers()
-            asked = {"n": request["n"], "routing_key": "gateway_reply"}
+            asked = {"n": request["n"], "routing_key": reply}
             handler.emit_mq_message(handler.connection, asked, queue="backend")
             answer = with_context(request, backend=answers.wait()[0]["echo"]["n"])
             handler.stop()
@@ -399,8 +400,9 @@ class TestHandler:
         run(gateway)
         for number in range(2):
             assert send_mq_request(vhost, {"n": number}, "gateway", timeout=30)["backend"] == number
-        eventually(lambda: peer.consumers("gateway_reply") == 0)
         assert gateway.check_health()
+        names = [queue["name"] for queue in broker.list_queues(vhost)]
+        assert not [name for name in names if name.startswith("gateway_reply")]
 
     def test_a_broker_that_is_down_is_an_error(
         self, dead_config: dict[str, Any], no_waiting: Any

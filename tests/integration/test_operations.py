@@ -20,7 +20,6 @@ from pika.spec import BasicProperties
 from neon_mq_connector import MQConnector
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.operations.diagnosis import diagnose
-from neon_mq_connector.operations.graph import Graph, add_broker
 from neon_mq_connector.testing.running import RunningBroker
 from tests.conftest import MQConfig
 from tests.support.accounting import take_all
@@ -146,7 +145,7 @@ def _kill_a_replay(url: str) -> str:
     return [line.split()[1] for line in said if line.startswith("replaying ")][-1]
 
 
-# -- diagnosis and graph ---------------------------------------------------------------------------
+# -- diagnosis -----------------------------------------------------------------------------------
 
 
 @pytest.mark.needs_rabbitmq
@@ -172,24 +171,3 @@ def test_a_policy_and_the_ban_of_transient_queues_are_found(
     assert not_ok == {"transient queues"}, found
     told = [each.message for each in found if each.check == "queue 'orders'"]
     assert any("'short' has message-ttl 1000" in message for message in told), told
-
-
-def test_the_graph_of_a_broker_has_its_services(
-    broker: RunningBroker, vhost: str, mq_config: MQConfig
-) -> None:
-    service = MQConnector(mq_config, "test_service")
-    service.register_consumer("orders", vhost, "orders", lambda *_: None, exchange="trade")
-    service.run_consumers()
-
-    def edges() -> set[tuple[str, str]]:
-        graph = Graph()
-        add_broker(graph, broker.management, vhost)
-        return {(each.source.name, each.target.name) for each in graph.edges}
-
-    try:
-        eventually(
-            lambda: edges() == {("trade", "orders"), ("orders", "test_service")},
-            what="exchange, queue and service are listed",
-        )
-    finally:
-        service.stop()

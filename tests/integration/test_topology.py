@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import TopologyError
+from neon_mq_connector.operations.graph import Graph, add_broker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
+from tests.conftest import MQConfig
 from tests.integration.conftest import MakeConnector, Seen, consume, put, run
 from tests.support.polling import eventually
 from tests.support.vhosts import User
@@ -126,3 +129,24 @@ def test_a_service_that_may_not_declare_uses_what_is_there(
     channel.basic_publish("", "theirs", b"message")
     seen.wait_for(1)
     assert not seen.errors
+
+
+def test_the_graph_of_a_broker_has_its_services(
+    broker: RunningBroker, vhost: str, mq_config: MQConfig
+) -> None:
+    service = MQConnector(mq_config, "test_service")
+    service.register_consumer("orders", vhost, "orders", lambda *_: None, exchange="trade")
+    service.run_consumers()
+
+    def edges() -> set[tuple[str, str]]:
+        graph = Graph()
+        add_broker(graph, broker.management, vhost)
+        return {(each.source.name, each.target.name) for each in graph.edges}
+
+    try:
+        eventually(
+            lambda: edges() == {("trade", "orders"), ("orders", "test_service")},
+            what="exchange, queue and service are listed",
+        )
+    finally:
+        service.stop()
