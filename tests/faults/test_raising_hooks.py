@@ -188,7 +188,7 @@ def test_a_task_factory_that_raises_fails_the_message_and_not_the_consumer(
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="break"))
     refused = peer.send(QUEUE, 3, prefix="refused")
     eventually(lambda: peer.counts(QUEUE + DEAD) == (3, 0), what="they are parked")
-    loop = service._mq_loop
+    loop = service._mq_core.consumers._loop
     assert loop is not None
     loop.call(loop.loop.set_task_factory, None)
     peer.wait_until_handled(peer.send(QUEUE, 3))
@@ -207,7 +207,7 @@ def test_a_loop_that_ends_is_found_though_nothing_comes_and_replaced(
     register(service, QUEUE, callback, ack="on_receipt")
     service.run(run_sync=False, mq_timeout=20)
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="before"))
-    ended = service._mq_loop
+    ended = service._mq_core.consumers._loop
     assert ended is not None
     ended.stop(5.0)  # as it does when a callback closes it
     eventually(lambda: service.health().reasons, timeout=20.0, what="it is found")
