@@ -212,12 +212,12 @@ def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_
     alarm: Alarm,
     ack: str,
 ) -> None:
-    service = make_service(Decorated, stop_timeout=3)
+    service = make_service(Decorated, stop_timeout=3, operation_timeout=120)
     assert isinstance(service, Decorated)
     callback = service.square if engine else service.square_async
     register(service, QUEUE, callback, service.on_error, ack=ack, **engine)
     run(service)
-    futures = [client.submit(QUEUE, {"n": n}, timeout=60.0) for n in range(FEW)]
+    futures = [client.submit(QUEUE, {"n": n}, timeout=120.0) for n in range(FEW)]
     eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
     with alarm():
         service.may_go.set()
@@ -227,7 +227,7 @@ def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_
         assert not any(future.done() for future in futures)
         if ack == "on_receipt":
             proxy.reset()
-    assert [future.result(30.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
+    assert [future.result(120.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
     peer.wait_until_settled(QUEUE)
     assert sorted(service.handled) == list(range(FEW))
     assert ack == "on_receipt" or service.errors == []
