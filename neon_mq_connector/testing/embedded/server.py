@@ -49,6 +49,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._update_is_due = False
+        self._is_paused = False
         self._output: list[bytes] = []
         self._output_size = 0
         #: what the fault `delay` holds back, with the times of the loop when it may be sent
@@ -64,10 +65,13 @@ class Peer(asyncio.Protocol):
         self.guard(self.connection.receive, data)
 
     def pause_writing(self) -> None:
+        self._is_paused = True
         self.connection.set_congested(True)
 
     def resume_writing(self) -> None:
-        self.connection.set_congested(False)
+        self._is_paused = False
+        # a write that fails in here makes asyncio end the transport twice
+        self._server.loop.call_soon(self._resume)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.forget(self.connection)
@@ -105,6 +109,10 @@ class Peer(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
         self._server.forget(self.connection)
+
+    def _resume(self) -> None:
+        if not self._is_paused:
+            self.connection.set_congested(False)
 
     def _update(self) -> None:
         """Send the output, and start or stop reading."""
