@@ -110,10 +110,9 @@ def _import(name: str) -> ModuleType:
 
 def _not_importable(name: str, error: Exception) -> CommandError:
     at = traceback.extract_tb(error.__traceback__)[-1]
-    return _unusable(
-        f"module {name!r} cannot be imported: {type(error).__name__}: {error} "
-        f"({at.filename}, line {at.lineno})"
-    )
+    # a syntax error names its place; the traceback ends in importlib
+    where = "" if isinstance(error, SyntaxError) else f" ({at.filename}, line {at.lineno})"
+    return _unusable(f"module {name!r} cannot be imported: {type(error).__name__}: {error}{where}")
 
 
 def _connector_classes(module: ModuleType) -> dict[str, type[Service]]:

@@ -41,6 +41,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "one_service.py").write_text(ONE)
     (tmp_path / "two_services.py").write_text(TWO)
     (tmp_path / "broken_service.py").write_text("1 / 0\n")
+    (tmp_path / "unfinished.py").write_text("print(\n")
     (tmp_path / "needs_more.py").write_text("import what_is_not_there\n")
     (tmp_path / "mq.json").write_text('{"server": "found"}')
     monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(tmp_path / "mq.json"))
@@ -81,6 +82,7 @@ def test_a_service_is_constructed(
         ("not_there:X", None, "there is no module 'not_there'"),
         ("./one_service.py:X", None, "here: one_service"),
         ("broken_service:X", None, "ZeroDivisionError: division by zero"),
+        ("unfinished:X", None, "SyntaxError: '(' was never closed (unfinished.py, line 1)"),
         ("needs_more:X", None, "No module named 'what_is_not_there'"),
         ("two_services:Demanding", None, "needs proxy"),
         ("two_services:Fixed", "x", "takes no service_name"),
@@ -91,4 +93,5 @@ def test_mistakes_are_told_in_a_line(where: str, name: str | None, said: str) ->
         make_service(load_service(where), name)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert "importlib" not in str(raised.value)
     assert raised.value.code is ExitCode.USAGE
