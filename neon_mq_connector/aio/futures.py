@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.errors import StoppedError
@@ -140,6 +140,10 @@ class LoopMailbox(Generic[T]):
             self._loop.call(self.put_here, item)
         except StoppedError:
             LOG.debug("an event for a coroutine is dropped: its loop has ended")
+
+    def another(self) -> LoopMailbox[Any]:
+        """Return an empty one for the same loop."""
+        return LoopMailbox(self._loop)
 
     # -- the loop ------------------------------------------------------------------------------
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from queue import Empty
 from types import TracebackType
 from typing import Any
 
-from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
+from neon_mq_connector.aio.futures import LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.client.late import PATIENCE, look_up
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
-from neon_mq_connector.client.request import RequestSpec, is_final
-from neon_mq_connector.connections import Connections
+from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError
-from neon_mq_connector.topology import QueueStatus
 
 
 class AsyncReplyStream:
@@ -31,8 +26,7 @@ class AsyncReplyStream:
     Args:
         spec: what is asked; its timeout is that of each part.
         loop: where it is read.
-        open_queue: makes the queue, whose events are passed to what it is given, and sends the
-            request.
+        open_queue: makes the queue, whose events come into an inbox, and sends the request.
         delete_queue: deletes the queue.
         open_streams: where it stands from the first call that opens it until it is closed.
 
@@ -47,12 +41,11 @@ class AsyncReplyStream:
         spec: RequestSpec,
         loop: CoroutineLoop,
         *,
-        open_queue: Callable[[Callable[[StreamEvent], None]], Awaitable[PartsQueue]],
+        open_queue: Callable[[LoopMailbox[StreamEvent]], Awaitable[PartsQueue]],
         delete_queue: Callable[[PartsQueue], Awaitable[None]],
         open_streams: set[AsyncReplyStream],
     ) -> None:
         self._spec = spec
-        self._loop = loop
         self._open_queue = open_queue
         self._delete_queue = delete_queue
         self._open_streams = open_streams
@@ -158,7 +151,7 @@ class AsyncReplyStream:
 
     async def _open(self) -> PartsQueue:
         self._open_streams.add(self)
-        queue = self._queue = await self._open_queue(self._events.put)
+        queue = self._queue = await self._open_queue(self._events)
         if self._over:  # closed by another task meanwhile
             await self._delete_queue(queue)
             self._check_open()
@@ -168,10 +161,9 @@ class AsyncReplyStream:
         self._check_open()
         try:
             queue = self._queue or await self._open()
-            queue.acknowledge()
-            part = await self._wait_for_part(queue)
-            if is_final(part):
-                queue.acknowledge()
+            part = await queue.next_part()
+            self._check_open()
+            if queue.is_complete:
                 await self.aclose()
         except MQError as error:
             self._check_open()  # closed by another task: that is what it reads of
@@ -184,27 +176,3 @@ class AsyncReplyStream:
                 await self.aclose()
             raise
         return part
-
-    async def _wait_for_part(self, queue: PartsQueue) -> dict[str, Any]:
-        deadline = time.monotonic() + queue.spec.timeout
-        while (part := queue.next_part()) is None:
-            try:
-                event = await self._events.get(deadline)
-            except Empty:
-                status = await status_of(self._loop, queue.connections, queue.spec)
-                raise queue.late(status) from None
-            self._check_open()
-            queue.take(event)
-        return part
-
-
-async def status_of(
-    loop: CoroutineLoop, connections: Connections, spec: RequestSpec
-) -> QueueStatus | None:
-    """Return the state of the queue of a request; None where the broker does not tell it soon."""
-    answer: LoopFuture[QueueStatus | None] = LoopFuture(loop)
-    look_up(connections, spec, answer)
-    try:
-        return await answer.wait(PATIENCE, TimeoutError)
-    except Exception:  # the error of the request says what there is to say
-        return None

@@ -8,12 +8,10 @@ broker (a connection, a declare) is done elsewhere.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from queue import Empty
 from typing import Any, TypeVar
 
 from neon_mq_connector import tracing
@@ -21,20 +19,15 @@ from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
 from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import AsyncSender, WriteRound
-from neon_mq_connector.aio.reply_stream import AsyncReplyStream, status_of
+from neon_mq_connector.aio.reply_stream import AsyncReplyStream
+from neon_mq_connector.client.answers import Answers
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
-from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_final
-from neon_mq_connector.client.request_client import RequestClient, check_count, gathered
+from neon_mq_connector.client.request import RequestSpec
+from neon_mq_connector.client.request_client import RequestClient, check_count
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import (
-    RemoteError,
-    RequestTimeoutError,
-    StoppedError,
-    WaitTimeoutError,
-)
-from neon_mq_connector.link import ignore
+from neon_mq_connector.errors import StoppedError, WaitTimeoutError
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 
@@ -42,50 +35,6 @@ T = TypeVar("T")
 
 #: How long the end of a stream is waited for, in seconds.
 _CLOSE_TIMEOUT = 4.0
-
-
-class AwaitedAnswers(LoopMailbox[ReplyEvent]):
-    """A request for whose answers a coroutine waits; `WaitingThread` for coroutines.
-
-    Args:
-        loop: where they are awaited.
-        channel: what the request is sent on.
-        spec: what is asked.
-        reply_queue: the queue for answers that are not direct; the channel's by default.
-    """
-
-    __slots__ = ("channel", "loop", "request")
-
-    def __init__(
-        self, loop: CoroutineLoop, channel: ReplyChannel, spec: RequestSpec, reply_queue: str = ""
-    ) -> None:
-        super().__init__(loop)
-        self.loop = loop
-        self.channel = channel
-        self.request = channel.request(spec, self.put, reply_queue)
-
-    async def next_answer(self, *, explain: bool = True) -> dict[str, Any]:
-        """Await the next answer.
-
-        Args:
-            explain: when it is late, ask the broker why, which may take a moment.
-
-        Raises:
-            RequestTimeoutError: none came in time.
-            MQError: what went wrong; see `RequestClient.request`.
-        """
-        channel, request = self.channel, self.request
-        while True:
-            try:
-                event = await self.get(request.spec.deadline)
-            except Empty:
-                connections, status = channel.shared.connections, None
-                if explain:
-                    status = await status_of(self.loop, connections, request.spec)
-                raise channel.expire(request, status) from None
-            answer = channel.read(request, event)
-            if answer is not None:
-                return answer
 
 
 class AsyncRequests:
@@ -109,7 +58,7 @@ class AsyncRequests:
         self._sender = sender
         self._round = WriteRound(loop, self._write_out)
         self._opening: LoopFuture[ReplyChannel] | None = None
-        self._waiting: set[AwaitedAnswers] = set()
+        self._waiting: set[LoopMailbox[Any]] = set()
         self._streams: set[AsyncReplyStream] = set()
         self._stopped: StoppedError | None = None
 
@@ -127,11 +76,15 @@ class AsyncRequests:
         """Do as `RequestClient.request`; ``on_part`` is awaited if it is a coroutine function."""
         spec = RequestSpec.of(queue, data, timeout, wire_format)
         with tracing.requesting("", queue):
-            channel = self._client.open_channel or await self._open_channel(spec)
+            channel = await self._channel_for(spec)
+            if on_reply_queue is not None:
+                on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
-                return await self._ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
+                return await self._ask(channel, spec, lambda answers: answers.final(on_part))
             async with self._named_queue(channel, reply_queue, spec):
-                return await self._ask(channel, spec, reply_queue, on_part, on_reply_queue)
+                return await self._ask(
+                    channel, spec, lambda answers: answers.final(on_part), reply_queue
+                )
 
     async def gather(
         self,
@@ -146,22 +99,9 @@ class AsyncRequests:
         """Do as `RequestClient.gather`."""
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
-        answers: list[dict[str, Any]] = []
-        failures: list[RemoteError] = []
         with tracing.requesting(exchange, queue):
-            request = AwaitedAnswers(self._loop, await self._channel_for(spec), spec)
-            try:
-                await self._send(request)
-                while count is None or len(answers) + len(failures) < count:
-                    try:
-                        answers.append(await request.next_answer(explain=False))
-                    except RequestTimeoutError:
-                        break
-                    except RemoteError as error:
-                        failures.append(error)
-            finally:
-                self._end(request)
-        return gathered(answers, failures)
+            channel = await self._channel_for(spec)
+            return await self._ask(channel, spec, lambda answers: answers.gather(count))
 
     def stream(
         self,
@@ -202,8 +142,8 @@ class AsyncRequests:
     async def stop(self, error: StoppedError) -> None:
         """End what is awaited with an error, and close the streams."""
         self._stopped = error
-        for answers in self._waiting:
-            answers.put_here(error)
+        for inbox in self._waiting:
+            inbox.put_here(error)
         await asyncio.gather(*(stream.stop(error) for stream in tuple(self._streams)))
 
     # -- calls that wait for the broker --------------------------------------------------------
@@ -263,10 +203,10 @@ class AsyncRequests:
                 )
 
     async def _open_parts(
-        self, spec: RequestSpec, prefetch_count: int, receive: Callable[[StreamEvent], None]
+        self, spec: RequestSpec, prefetch_count: int, inbox: LoopMailbox[StreamEvent]
     ) -> PartsQueue:
         spec = spec._replace(deadline=time.monotonic() + spec.timeout)
-        queue = PartsQueue(await self._channel_for(spec), spec, prefetch_count, receive)
+        queue = PartsQueue(await self._channel_for(spec), spec, prefetch_count, inbox)
         await self._call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
         return queue
 
@@ -285,31 +225,22 @@ class AsyncRequests:
         self,
         channel: ReplyChannel,
         spec: RequestSpec,
-        reply_queue: str,
-        on_part: Callable[[dict[str, Any]], object] | None,
-        on_reply_queue: Callable[[str], object] | None,
-    ) -> dict[str, Any]:
-        if on_reply_queue is not None:
-            on_reply_queue(reply_queue)
-        request = AwaitedAnswers(self._loop, channel, spec, reply_queue)
-        try:
-            await self._send(request)
-            while True:
-                answer = await request.next_answer()
-                if on_part is None:
-                    return answer
-                result = on_part(answer)
-                if inspect.isawaitable(result):
-                    await result
-                if is_final(answer):
-                    return answer
-        finally:
-            self._end(request)
-
-    async def _send(self, answers: AwaitedAnswers) -> None:
+        read: Callable[[Answers], Awaitable[T]],
+        reply_queue: str = "",
+    ) -> T:
         if self._stopped is not None:
             raise self._stopped
-        self._waiting.add(answers)
+        inbox: LoopMailbox[Any] = LoopMailbox(self._loop)
+        answers = Answers(channel, spec, inbox, reply_queue)
+        self._waiting.add(inbox)
+        try:
+            await self._send(answers)
+            return await read(answers)
+        finally:
+            self._waiting.discard(inbox)
+            answers.end()
+
+    async def _send(self, answers: Answers) -> None:
         channel, request = answers.channel, answers.request
         channel.add(request)
         if channel.channel.is_writable:
@@ -324,8 +255,3 @@ class AsyncRequests:
         channel = self._client.open_channel
         if channel is not None:
             channel.channel.flush()
-
-    def _end(self, answers: AwaitedAnswers) -> None:
-        self._waiting.discard(answers)
-        answers.channel.remove(answers.request)
-        answers.request.receive = ignore  # or else the garbage collector would have to free both

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from queue import Empty
+
+from neon_mq_connector.client.inbox import Inbox
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import RequestTimeoutError, StoppedError
-from neon_mq_connector.link import Answer, Waiter
+from neon_mq_connector.link import Answer, CallbackAnswer
 from neon_mq_connector.topology import QueueStatus
 
 #: How long the error of a request that is late anyway waits for what the broker says, in seconds.
@@ -33,13 +37,15 @@ def look_up(
         answer.fail(error)
 
 
-def status_of(connections: Connections, spec: RequestSpec) -> QueueStatus | None:
+async def status_of(
+    connections: Connections, spec: RequestSpec, inbox: Inbox[QueueStatus | None]
+) -> QueueStatus | None:
     """Return the state of the queue of a request; None where the broker does not tell it soon."""
-    waiter: Waiter[QueueStatus | None] = Waiter()
-    look_up(connections, spec, waiter)
+    # the error of the request says what there is to say: that of the look-up is dropped
+    look_up(connections, spec, CallbackAnswer(inbox.put, lambda _error: inbox.put(None)))
     try:
-        return waiter.wait(PATIENCE, "looking up the queue")
-    except Exception:  # the error of the request says what there is to say
+        return await inbox.get(time.monotonic() + PATIENCE)
+    except Empty:
         return None
 
 

@@ -1,4 +1,4 @@
-"""What takes the answers to a request: a thread that waits, or a future."""
+"""A request whose answer comes into a future."""
 
 from __future__ import annotations
 
@@ -7,67 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from functools import partial
-from queue import Empty
 from typing import Any, TypeVar
 
-from neon_mq_connector.client.late import PATIENCE, look_up, status_of
+from neon_mq_connector.client.late import PATIENCE, look_up
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec
-from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import ignore
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
-from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import QueueStatus
 
 T = TypeVar("T")
-
-
-class WaitingThread:
-    """A request for whose answers a thread waits, in a ``with`` block.
-
-    Args:
-        channel: what it is sent on.
-        spec: what is asked.
-        reply_queue: the queue for answers that are not direct; the channel's by default.
-    """
-
-    __slots__ = ("_channel", "_events", "_request")
-
-    def __init__(self, channel: ReplyChannel, spec: RequestSpec, reply_queue: str = "") -> None:
-        self._events: Mailbox[ReplyEvent] = Mailbox()
-        self._channel = channel
-        self._request = channel.request(spec, self._events.put, reply_queue)
-
-    def __enter__(self) -> WaitingThread:
-        """Send it."""
-        self._channel.start(self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._channel.remove(self._request)
-
-    def next_answer(self, *, explain: bool = True) -> dict[str, Any]:
-        """Wait for the next answer; raises what `RequestClient.request` raises.
-
-        Args:
-            explain: when it is late, ask the broker why, which may take a moment.
-        """
-        channel, request, events = self._channel, self._request, self._events
-        deadline = request.spec.deadline
-        while True:
-            channel.read_until(events.qsize, deadline)
-            try:
-                event = events.get(timeout=time_left(deadline))
-            except Empty:
-                status = None
-                if explain:
-                    status = status_of(channel.shared.connections, request.spec)
-                raise channel.expire(request, status) from None
-            answer = channel.read(request, event)
-            if answer is not None:
-                return answer
 
 
 class FutureReceiver:

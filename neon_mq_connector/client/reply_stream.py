@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from queue import Empty
 from typing import Any
 
+from neon_mq_connector.client.inbox import Inbox, ThreadInbox, run_on_thread
 from neon_mq_connector.client.late import status_of, timeout_error
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_queues import delete_reply_queue
@@ -29,18 +30,15 @@ from neon_mq_connector.errors import (
     PublishError,
     RequestError,
     RequestLostError,
-    RequestTimeoutError,
     StoppedError,
     TopologyError,
     WaitTimeoutError,
 )
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
-from neon_mq_connector.threads.mailbox import Mailbox
 from neon_mq_connector.topology import (
     BrokerFacts,
     DeleteQueue,
     Queue,
-    QueueStatus,
     Steps,
     declare_queue,
 )
@@ -61,10 +59,10 @@ class PartsQueue:
         channel: what the request is sent on; the parts come in on a channel of their own.
         spec: what is asked; its timeout is that of each part.
         prefetch_count: how many parts are fetched ahead.
-        receive: called on any thread with what comes, for `take`.
+        inbox: receives what comes.
 
     Attributes:
-        connections: how to reach the broker.
+        is_complete: whether the last part was read.
     """
 
     def __init__(
@@ -72,15 +70,16 @@ class PartsQueue:
         channel: ReplyChannel,
         spec: RequestSpec,
         prefetch_count: int,
-        receive: Callable[[StreamEvent], None],
+        inbox: Inbox[StreamEvent],
     ) -> None:
         self.name = REPLY_QUEUE_PREFIX + new_id()
-        self.spec = spec
+        self.is_complete = False
+        self._spec = spec
         self._channel = channel
-        self.connections = channel.shared.connections
+        self._connections = channel.shared.connections
         self._request = channel.request(spec, self._fail, self.name, direct=False)
         self._prefetch = prefetch_count
-        self._receive = receive
+        self._inbox = inbox
         self._arrived: deque[RawDelivery] = deque()
         self._parts: LinkChannel | None = None
         self._unacknowledged: int | None = None  # the delivery tag of the part that the reader has
@@ -92,7 +91,7 @@ class PartsQueue:
     def _fail(self, event: ReplyEvent) -> None:
         """Receive why the request has failed; its answers come into the queue."""
         if isinstance(event, MQError):
-            self._receive(event)
+            self._inbox.put(event)
 
     # -- calls that wait for the broker --------------------------------------------------------
 
@@ -103,13 +102,13 @@ class PartsQueue:
             RequestTimeoutError: the broker was not ready in time.
             MQConnectionError: there is no connection.
         """
-        deadline = self.spec.deadline
+        deadline = self._spec.deadline
         try:
-            self._parts = parts = self.connections.requests.open_channel(
-                ChannelEvents(deliveries=self._receive, shut=self._receive),
+            self._parts = parts = self._connections.requests.open_channel(
+                ChannelEvents(deliveries=self._inbox.put, shut=self._inbox.put),
                 timeout=time_left(deadline),
             )
-            self.connections.control.perform(
+            self._connections.control.perform(
                 f"declaring reply queue {self.name!r}",
                 self._declare,
                 timeout=time_left(deadline),
@@ -120,13 +119,13 @@ class PartsQueue:
         except BaseException as error:
             self.delete()
             if isinstance(error, WaitTimeoutError):
-                raise self.spec.not_sent(error) from error
+                raise self._spec.not_sent(error) from error
             raise
 
     def delete(self) -> None:
         """Drop what was not read, and delete the queue."""
         if self._end():
-            delete_reply_queue(self.connections.control, self.name, _CLOSE_TIMEOUT)
+            delete_reply_queue(self._connections.control, self.name, _CLOSE_TIMEOUT)
 
     # -- calls that do not wait ----------------------------------------------------------------
 
@@ -134,7 +133,7 @@ class PartsQueue:
         """Have the queue deleted, and do not wait: the garbage collector calls, on any thread."""
         if self._end():
             with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
-                self.connections.control.submit(
+                self._connections.control.submit(
                     lambda connection: connection.perform(DeleteQueue(self.name)),
                     Waiter(),
                     timeout=_CLOSE_TIMEOUT,
@@ -148,28 +147,39 @@ class PartsQueue:
             self._parts.close_soon()
         return self._parts is not None
 
-    def take(self, event: StreamEvent) -> None:
-        """Take what was received.
+    # -- the reader ----------------------------------------------------------------------------
+
+    async def next_part(self) -> dict[str, Any]:
+        """Acknowledge the part before, and wait for the next; the last is acknowledged at once.
 
         Raises:
+            RequestTimeoutError: it did not come in time.
             RequestLostError: the channel has ended; what was still to come is gone.
+            RemoteError: the service has failed.
+            DecodeError: the part cannot be read.
             MQError: the request has failed otherwise.
         """
-        if not isinstance(event, MQError):
+        self._acknowledge()
+        deadline = time.monotonic() + self._spec.timeout
+        while (part := self._read_arrived()) is None:
+            try:
+                event = await self._inbox.get(deadline)
+            except Empty:
+                status = await status_of(self._connections, self._spec, self._inbox.another())
+                text = f"{self}: no part of the answer within {self._spec.timeout:g} s"
+                raise timeout_error(text, status) from None
+            if isinstance(event, (RequestError, PublishError, TopologyError)):
+                raise event
+            if isinstance(event, MQError):
+                raise RequestLostError(f"{self}: {event}") from event
             self._channel.remove(self._request)  # it has reached the service
             self._arrived.extend(event)
-            return
-        if isinstance(event, (RequestError, PublishError, TopologyError)):
-            raise event
-        raise RequestLostError(f"{self}: {event}") from event
+        if is_final(part):
+            self.is_complete = True
+            self._acknowledge()
+        return part
 
-    def next_part(self) -> dict[str, Any] | None:
-        """Return the next part, which `acknowledge` is to follow; None when it is not there yet.
-
-        Raises:
-            RemoteError: the service has failed.
-            DecodeError: it cannot be read.
-        """
+    def _read_arrived(self) -> dict[str, Any] | None:
         while self._arrived:
             raw = self._arrived.popleft()
             self._unacknowledged = delivery_tag(raw[0])
@@ -177,20 +187,14 @@ class PartsQueue:
             owner = answer_id(part)
             if owner is None or owner == self._request.message.message_id:
                 return self._request.check(part, raw)
-            self.acknowledge()  # of another request, in a queue that only this one named
+            self._acknowledge()  # of another request, in a queue that only this one named
         return None
 
-    def acknowledge(self) -> None:
-        """Acknowledge the part that the reader had."""
+    def _acknowledge(self) -> None:
         tag, self._unacknowledged = self._unacknowledged, None
         if tag is not None and self._parts is not None:
             with contextlib.suppress(MQError):  # shut: the next wait says so
                 self._parts.ack(tag)
-
-    def late(self, status: QueueStatus | None) -> RequestTimeoutError:
-        """Return the error for a part that did not come in time; see `late.timeout_error`."""
-        text = f"{self}: no part of the answer within {self.spec.timeout:g} s"
-        return timeout_error(text, status)
 
     def _declare(self, facts: BrokerFacts) -> Steps:
         queue = Queue(self.name)  # old services declare it too, with pika's defaults
@@ -205,8 +209,7 @@ class ReplyStream:
     _over = True  # until there is something to close
 
     def __init__(self, channel: ReplyChannel, spec: RequestSpec, prefetch_count: int) -> None:
-        self._mail: Mailbox[StreamEvent] = Mailbox()
-        self._queue = PartsQueue(channel, spec, prefetch_count, self._mail.put)
+        self._queue = PartsQueue(channel, spec, prefetch_count, ThreadInbox())
         self._over = False
         self._failure: MQError | None = None
 
@@ -229,12 +232,9 @@ class ReplyStream:
             raise self._failure
         if self._over:
             raise StopIteration
-        queue = self._queue
         try:
-            queue.acknowledge()
-            part = self._wait_for_part()
-            if is_final(part):
-                queue.acknowledge()
+            part = run_on_thread(self._queue.next_part())
+            if self._queue.is_complete:
                 self.close()
         except BaseException as error:
             if isinstance(error, MQError):
@@ -242,19 +242,6 @@ class ReplyStream:
             self.close()
             raise
         return part
-
-    def _wait_for_part(self) -> dict[str, Any]:
-        queue = self._queue
-        deadline = time.monotonic() + queue.spec.timeout
-        while True:
-            part = queue.next_part()
-            if part is not None:
-                return part
-            try:
-                event = self._mail.get(timeout=time_left(deadline))
-            except Empty:
-                raise queue.late(status_of(queue.connections, queue.spec)) from None
-            queue.take(event)
 
     def __del__(self) -> None:
         """Close it when a loop over it was left, which has dropped it."""

@@ -12,24 +12,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import pika
 
 from neon_mq_connector import tracing
-from neon_mq_connector.client.receivers import FutureReceiver, WaitingThread
+from neon_mq_connector.client.answers import Answers
+from neon_mq_connector.client.inbox import ThreadInbox, run_on_thread
+from neon_mq_connector.client.receivers import FutureReceiver
 from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
 from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.reply_stream import ReplyStream
-from neon_mq_connector.client.request import RequestSpec, is_final
+from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import (
-    RemoteError,
     StoppedError,
     UnroutableError,
     WaitTimeoutError,
@@ -41,6 +42,8 @@ from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.topology import DeclareExchange, Exchange, Refusal
 
 LOG = logging.getLogger("neon_mq_connector.client")
+
+T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 3.0
 
@@ -123,12 +126,14 @@ class RequestClient:
         spec = RequestSpec.of(queue, data, timeout, wire_format)
         with tracing.requesting("", queue):
             channel = self.channel_for(spec)
+            if on_reply_queue is not None:
+                on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
-                return _ask(channel, spec, channel.reply_queue, on_part, on_reply_queue)
+                return _ask(channel, spec, lambda answers: answers.final(on_part))
             queues = channel.shared.named_queues
             used = queues.acquire(channel.channel, reply_queue, spec)
             try:
-                return _ask(channel, spec, reply_queue, on_part, on_reply_queue)
+                return _ask(channel, spec, lambda answers: answers.final(on_part), reply_queue)
             finally:
                 queues.release(used)
 
@@ -180,20 +185,8 @@ class RequestClient:
         """
         spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
-        answers: list[dict[str, Any]] = []
-        failures: list[RemoteError] = []
-        with (
-            tracing.requesting(exchange, queue),
-            WaitingThread(self.channel_for(spec), spec) as request,
-        ):
-            while count is None or len(answers) + len(failures) < count:
-                try:
-                    answers.append(request.next_answer(explain=False))
-                except TimeoutError:
-                    break
-                except RemoteError as error:
-                    failures.append(error)
-        return gathered(answers, failures)
+        with tracing.requesting(exchange, queue):
+            return _ask(self.channel_for(spec), spec, lambda answers: answers.gather(count))
 
     def stream(
         self,
@@ -337,15 +330,6 @@ class RequestClient:
             ) from refusal
 
 
-def gathered(answers: list[dict[str, Any]], failures: list[RemoteError]) -> list[dict[str, Any]]:
-    """Return the answers of several services, or raise if there are only error answers."""
-    if failures and not answers:
-        raise failures[0]
-    for failure in failures:
-        LOG.warning("%s", failure)
-    return answers
-
-
 def check_count(count: int | None) -> None:
     """Raise `ValueError` where no answer would be waited for."""
     if count is not None and count < 1:
@@ -355,17 +339,12 @@ def check_count(count: int | None) -> None:
 def _ask(
     channel: ReplyChannel,
     spec: RequestSpec,
-    address: str,
-    on_part: Callable[[dict[str, Any]], object] | None,
-    on_reply_queue: Callable[[str], object] | None,
-) -> dict[str, Any]:
-    if on_reply_queue is not None:
-        on_reply_queue(address)
-    with WaitingThread(channel, spec, address) as request:
-        while True:
-            answer = request.next_answer()
-            if on_part is None:
-                return answer
-            on_part(answer)
-            if is_final(answer):
-                return answer
+    read: Callable[[Answers], Coroutine[Any, Any, T]],
+    reply_queue: str = "",
+) -> T:
+    answers = Answers(channel, spec, ThreadInbox(channel.read_until), reply_queue)
+    try:
+        channel.start(answers.request)
+        return run_on_thread(read(answers))
+    finally:
+        answers.end()
