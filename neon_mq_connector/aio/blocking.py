@@ -1,6 +1,6 @@
 """Calls that wait for the broker, made on threads of our own and awaited.
 
-An asyncio loop must not be held up by them, and its own executor is for its owner's work.
+They must not block an asyncio loop, and its own executor is for its owner's work.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ class BlockingCalls:
             WaitTimeoutError: it did not end in time.
             Exception: what the function raised.
         """
-        future: LoopFuture[T] = LoopFuture(self._loop)
-        self._add(partial(self._make, function, future, undo, in_any_case))
+        future = self.begin(function, undo, in_any_case)
         try:
             return await wait_for(future, timeout, what)
         except BaseException:
@@ -84,10 +83,15 @@ class BlockingCalls:
                 future.cancel(lambda result: self._add(partial(self._undo, undo, result)))
             raise
 
-    def begin(self, function: Callable[[], T]) -> LoopFuture[T]:
-        """Make a call, whose result any number of coroutines may wait for."""
+    def begin(
+        self,
+        function: Callable[[], T],
+        undo: Callable[[T], object] | None = None,
+        in_any_case: bool = False,
+    ) -> LoopFuture[T]:
+        """Make a call, whose result any number of coroutines may wait for; see `run`."""
         future: LoopFuture[T] = LoopFuture(self._loop)
-        self._add(partial(self._make, function, future))
+        self._add(partial(self._make, function, future, undo, in_any_case))
         return future
 
     async def wait_until_done(self, timeout: float) -> bool:
@@ -113,15 +117,15 @@ class BlockingCalls:
             try:
                 job = self._jobs.popleft()
             except IndexError:
-                return
+                return  # another thread has made it
             job()
 
     def _make(
         self,
         function: Callable[[], T],
         future: LoopFuture[T],
-        undo: Callable[[T], object] | None = None,
-        in_any_case: bool = False,
+        undo: Callable[[T], object] | None,
+        in_any_case: bool,
     ) -> None:
         if future.is_done and not in_any_case:
             return  # it is no longer waited for

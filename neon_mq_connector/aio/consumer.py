@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -71,12 +70,11 @@ class AsyncConsumer(BaseConsumerThread):
         self._invoke = _invoke_in_form(self._form(), self._call)
         self._runner: TaskRunner | None = None
         self._outbox: Outbox | None = None
-        self._reports: dict[int, asyncio.Task[None] | None] = {}
-        self._numbers = itertools.count()
+        self._reports: dict[Coroutine[Any, Any, None], asyncio.Task[None] | None] = {}
 
     @property
     def can_start(self) -> bool:
-        """Whether `start` has sense: it was not started yet, and what it uses has not ended."""
+        """Whether it may be started: it was not started yet, and its loop has not ended."""
         return super().can_start and not (self._loop is not None and self._loop.has_ended)
 
     # -- threading.Thread ----------------------------------------------------------------------
@@ -148,25 +146,27 @@ class AsyncConsumer(BaseConsumerThread):
         if not is_coroutine_function(self.error_func):
             super()._report(error)
             return
-        number = next(self._numbers)
-        self._reports[number] = None
-        try:
-            assert self._loop is not None
-            self._loop.call(self._start_report, number, error)
-        except StoppedError:
-            del self._reports[number]
-            LOG.error("consumer %s: its loop has ended, nobody was told: %s", self.name, error)
-
-    def _start_report(self, number: int, error: BaseException) -> None:
         assert self._loop is not None
-        reporting = self._report_async(error)
+        report = self._report_async(error)
+        self._reports[report] = None
+        try:
+            self._loop.call(self._start_report, report)
+        except StoppedError:
+            self._drop_report(report)
+            LOG.error("consumer %s: its loop has ended, on_error gets no %r", self.name, error)
+
+    def _start_report(self, report: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
         with self._error_guard():
-            task = self._loop.loop.create_task(reporting, name=f"on_error {self.name}")
-            self._reports[number] = task  # a loop keeps no task alive
-            task.add_done_callback(lambda _task: self._reports.pop(number))
+            task = self._loop.loop.create_task(report, name=f"on_error {self.name}")
+            self._reports[report] = task  # a loop keeps no task alive
+            task.add_done_callback(lambda _task: self._reports.pop(report))
             return
-        reporting.close()  # a task factory has failed
-        del self._reports[number]
+        self._drop_report(report)  # a task factory has failed
+
+    def _drop_report(self, report: Coroutine[Any, Any, None]) -> None:
+        report.close()
+        del self._reports[report]
 
     async def _report_async(self, error: BaseException) -> None:
         handle: Callable[..., Any] = self.error_func
@@ -175,7 +175,7 @@ class AsyncConsumer(BaseConsumerThread):
 
 
 def _invoke_in_form(form: Form, callback: Callable[..., Any]) -> Invoke:
-    """Give what calls a callback in the form that it has."""
+    """Return a function that calls a callback with the arguments of its form."""
     if form is Form.DELIVERY:
         return lambda channel, delivery: callback(channel, *delivery)
     try:

@@ -1,4 +1,4 @@
-"""What other threads have for coroutines: one result, or one event after another.
+"""How coroutines wait for other threads: for one result, or for one event after another.
 
 Both reach the loop by `CoroutineLoop.call`, which wakes it once for many of them.
 """
@@ -82,15 +82,12 @@ class LoopFuture(Generic[T]):
             late: makes the error that is raised when that time is over.
         """
         if not self._outcome:
-            loop = self._loop.loop
-            waiter: asyncio.Future[None] = loop.create_future()
+            waiter = self._loop.loop.create_future()
             self._waiters.append(waiter)
             if not self._outcome:
-                timer = loop.call_later(max(0.0, timeout), _expire, waiter, late)
-                try:
-                    await waiter
-                finally:
-                    timer.cancel()
+                await _wait_at_most(waiter, timeout)
+            if not self._outcome:
+                raise late()
         value, error = self._outcome[None]
         if error is not None:
             raise self._as_raised(error)
@@ -113,9 +110,7 @@ class LoopFuture(Generic[T]):
 
     def _wake(self) -> None:
         while self._waiters:
-            waiter = self._waiters.pop()
-            if not waiter.done():
-                waiter.set_result(None)
+            _set(self._waiters.pop())
 
 
 class LoopMailbox(Generic[T]):
@@ -132,7 +127,7 @@ class LoopMailbox(Generic[T]):
     def __init__(self, loop: CoroutineLoop) -> None:
         self._loop = loop
         self._items: deque[T] = deque()
-        self._waiter: asyncio.Future[bool] | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def put(self, item: T) -> None:
         """Add an item; any thread may, and never waits."""
@@ -150,7 +145,8 @@ class LoopMailbox(Generic[T]):
     def put_here(self, item: T) -> None:
         """Add an item, on the loop."""
         self._items.append(item)
-        _settle(self._waiter, True)
+        if self._waiter is not None:
+            _set(self._waiter)
 
     async def get(self, deadline: float) -> T:
         """Remove and return the oldest item.
@@ -162,24 +158,24 @@ class LoopMailbox(Generic[T]):
             queue.Empty: none came in time.
         """
         if not self._items:
-            loop = self._loop.loop
-            waiter = self._waiter = loop.create_future()
-            timer = loop.call_later(deadline - time.monotonic(), _settle, waiter, False)
+            waiter = self._waiter = self._loop.loop.create_future()
             try:
-                await waiter
+                await _wait_at_most(waiter, deadline - time.monotonic())
             finally:
-                timer.cancel()
                 self._waiter = None
             if not self._items:
                 raise Empty
         return self._items.popleft()
 
 
-def _settle(waiter: asyncio.Future[bool] | None, value: bool) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(value)
-
-
-def _expire(waiter: asyncio.Future[None], late: Callable[[], BaseException]) -> None:
+def _set(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
-        waiter.set_exception(late())
+        waiter.set_result(None)
+
+
+async def _wait_at_most(waiter: asyncio.Future[None], seconds: float) -> None:
+    timer = waiter.get_loop().call_later(max(0.0, seconds), _set, waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()

@@ -1,8 +1,6 @@
 """aio-pika's message of a delivery, for callbacks that take one; needs the extra ``aio``.
 
-A message settles on ``message.channel``, and is answered by it: a callback's channel under the
-names and with the answers of aiormq. It publishes, declares and gets; everything is done by the
-channel underneath.
+``message.channel`` is the callback's channel with the method names, results and errors of aiormq.
 """
 
 from __future__ import annotations
@@ -46,30 +44,21 @@ _SAME_NAMES = (
 )
 
 
-class PropertiesView:
-    """pika's properties under pamqp's names, most of which are the same."""
-
-    expiration: str | None
-    delivery_mode: int | None
-
-    def __init__(self, properties: BasicProperties) -> None:
-        self.__dict__.update(vars(properties))
-        self.message_type = properties.type
-        seconds = properties.timestamp
-        self.timestamp = None if seconds is None else _as_datetime(seconds)
-
-
-class Header:
-    """A content header, as far as a message is made from it."""
-
-    __slots__ = ("properties",)
-
-    def __init__(self, properties: BasicProperties) -> None:
-        self.properties = PropertiesView(properties)
+def _header(properties: BasicProperties) -> Any:
+    """Return a content header that has pika's properties under pamqp's names."""
+    view = SimpleNamespace(**vars(properties))
+    view.message_type = properties.type
+    view.timestamp = None if properties.timestamp is None else _as_datetime(properties.timestamp)
+    return SimpleNamespace(properties=view)
 
 
 def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
-    """Make an operation that both have with the same arguments; ``answer`` converts pika's."""
+    """Return a method for an operation whose arguments are the same in pika and in aiormq.
+
+    Args:
+        name: of the operation.
+        answer: converts the answer that pika gives.
+    """
 
     async def operation(
         self: AiormqChannel,
@@ -86,22 +75,11 @@ def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitab
     return operation
 
 
-class AiormqConnection:
-    """The connection of such a channel, as far as messages ask for it."""
-
-    #: Whether the broker knows ``basic.nack``: every RabbitMQ does.
-    basic_nack = True
-
-    def __init__(self, channel: AwaitableChannel) -> None:
-        #: Whether the consumer is detached.
-        self.is_closed = channel.is_closed
-
-
 class AiormqChannel:
     """Stand in for the aiormq channel of one message.
 
     Args:
-        channel: what does the work.
+        channel: carries the operations out.
     """
 
     __slots__ = ("channel",)
@@ -116,9 +94,10 @@ class AiormqChannel:
         return not self.channel.is_attached
 
     @property
-    def connection(self) -> AiormqConnection:
-        """A stand-in for the connection."""
-        return AiormqConnection(self.channel)
+    def connection(self) -> SimpleNamespace:
+        """A stand-in for the connection, with what messages ask of it."""
+        # `basic_nack`: whether the broker knows that method, as every RabbitMQ does
+        return SimpleNamespace(basic_nack=True, is_closed=self.channel.is_closed)
 
     # -- settling: done by the call ------------------------------------------------------------
 
@@ -203,8 +182,8 @@ class AiormqChannel:
         return self._delivered(got, properties, body)
 
     def _delivered(self, delivery: Any, properties: Any, body: bytes) -> DeliveredMessage:
-        header, channel = Header(properties or BasicProperties()), self
-        return DeliveredMessage(delivery, cast("Any", header), body, cast("Any", channel))
+        header = _header(properties or BasicProperties())
+        return DeliveredMessage(delivery, header, body, cast("Any", self))
 
 
 def make_message(channel: AwaitableChannel, delivery: Delivery) -> IncomingMessage:
@@ -214,7 +193,7 @@ def make_message(channel: AwaitableChannel, delivery: Delivery) -> IncomingMessa
     ``expiration`` or ``delivery_mode`` that makes no sense is left out.
     """
     method, properties, body = delivery
-    header = Header(properties)
+    header = _header(properties)
     # what aiormq's `DeliveredMessage` has, with less effort
     delivered: Any = SimpleNamespace(
         body=body,
@@ -237,7 +216,7 @@ def make_message(channel: AwaitableChannel, delivery: Delivery) -> IncomingMessa
 
 
 async def _asked(timeout: float | None, operation: Awaitable[Any]) -> Any:
-    """Wait for what the broker may refuse."""
+    """Await an operation; a refusal of the broker is raised as aiormq raises it."""
     try:
         return await (operation if timeout is None else asyncio.wait_for(operation, timeout))
     except pika_errors.ChannelClosedByBroker as error:

@@ -1,4 +1,4 @@
-"""What a coroutine's channel returns: an operation that has begun, and that may be awaited."""
+"""What the operations of a coroutine's channel return: they have begun, and may be awaited."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neon_mq_connector.publishing.publisher import Publisher
 
 
 class Done:
-    """The awaitable of what is done by the call; awaiting it costs no turn of the loop."""
+    """The awaitable of an operation that the call has finished; it does not suspend."""
 
     __slots__ = ()
 
@@ -26,35 +26,33 @@ class Done:
         yield from ()
 
 
-#: The one that is needed.
 DONE = Done()
 
 
 class Unawaited:
-    """The operations of one callback that failed before they were awaited.
+    """The failed operations of one callback, which are reported if it has not awaited them.
 
-    When the callback is over, what is still unknown to it is told. Any thread adds; the thread that
-    takes one out tells of it.
+    Any thread adds an operation. Each is removed by one thread, which reports it.
 
     Args:
-        tell: called with an operation that has failed, and that was not awaited.
+        report: called with an operation that has failed, and that was not awaited.
     """
 
-    __slots__ = ("_failed", "_is_over", "_tell")
+    __slots__ = ("_failed", "_is_over", "_report")
 
-    def __init__(self, tell: Callable[[Operation], object]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[Operation], object]) -> None:
+        self._report = report
         self._failed: deque[Operation] = deque()
         self._is_over = False
 
     def add(self, operation: Operation) -> None:
-        """Take an operation that has failed."""
+        """Add an operation that has failed."""
         self._failed.append(operation)
         if self._is_over:
             self.end()
 
     def end(self) -> None:
-        """Take note that the callback is over."""
+        """Report the failures when the callback has ended, and later ones as they come."""
         self._is_over = True
         while True:
             try:
@@ -62,7 +60,7 @@ class Unawaited:
             except IndexError:
                 return
             if not operation.is_known:
-                self._tell(operation)
+                self._report(operation)
 
 
 class Operation(LoopFuture[Any]):
@@ -71,10 +69,10 @@ class Operation(LoopFuture[Any]):
     What it raises is what pika would raise.
 
     Args:
-        what: what is done, for messages; its text is made when it is needed.
+        what: what is done; `str` of it stands in messages.
         loop: where it is awaited.
-        timeout: how long one may wait for it, in seconds.
-        unawaited: takes it when it fails.
+        timeout: how long an ``await`` may take, in seconds.
+        unawaited: gets it when it fails.
         callback: called on the loop with the result.
     """
 
@@ -124,17 +122,17 @@ class Operation(LoopFuture[Any]):
         return as_pika_raises(error)
 
     def _late(self) -> BaseException:
-        """Return the error for a wait that takes too long."""
         late = WaitTimeoutError(f"{self.what}: no answer within {self._timeout:g} s")
         return as_pika_raises(late)
 
 
 class PublishOperation(Operation):
-    """A message on its way.
+    """The publishing of a message; its result is None when the broker has confirmed it.
 
     Args:
-        message: the message, which is what is done; the next three are those of `Operation`.
-        publishes: those of its callback; they are told its end.
+        message: the message.
+        loop, timeout, unawaited: as for `Operation`.
+        publishes: those of its callback; they get the outcome too.
         publisher: makes the error for a confirm that is late.
     """
 
@@ -157,16 +155,16 @@ class PublishOperation(Operation):
 
     @property
     def is_known(self) -> bool:
-        """Whether its failure is known to the coroutine that awaited it, or to the message."""
+        """Whether its failure was awaited, or fails the message whose ack depends on it."""
         return self._was_awaited or self._publishes.has_ack
 
     def resolve(self, value: Any) -> bool:
-        """Take the confirm."""
+        """Set the confirm."""
         self._publishes.resolve(None)
         return super().resolve(None)
 
     def fail(self, error: BaseException) -> bool:
-        """Take the failure."""
+        """Set the error."""
         self._publishes.fail(error)
         return super().fail(error)
 

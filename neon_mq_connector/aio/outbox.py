@@ -1,4 +1,4 @@
-"""Sending for coroutines: at once where that is possible, else by a thread, in their order."""
+"""Sending for coroutines: by the calling thread, or in their order by a thread that may wait."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _GRACE = 1.0
 class Outbox:
     """Send and do things for coroutines, without waiting; any thread may call its methods.
 
-    A message is sent by the calling thread when there is a connection and room. All else, and all
-    messages behind one that has to wait, is done by a thread of its own, one after another.
+    A message is sent by the calling thread when there is a connection and room. A thread of the
+    outbox does everything else, and sends all messages behind one that has to wait.
 
     Args:
         connections: of the virtual host.
@@ -40,19 +40,19 @@ class Outbox:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all is done that was given."""
+        """Whether everything is done."""
         return not self._errands.is_busy
 
     def send(
         self, message: Message, answer: Answer[None], *, timeout: float, flush: Flush = Flush.NOW
     ) -> bool:
-        """Publish a message after those that were given before.
+        """Publish a message after those before it.
 
         Args:
             message: what to publish.
-            answer: told of the confirm, or why there is none.
+            answer: gets the confirm, or the error that there is none.
             timeout: how long the message may wait for a connection and for room, in seconds.
-            flush: when it is to be written, if it need not wait.
+            flush: when to write it, if it need not wait.
 
         Returns:
             Whether it was published at once.
@@ -73,7 +73,7 @@ class Outbox:
         self._errands.call(partial(_run, function, future))
 
     def wait_until_done(self, timeout: float) -> bool:
-        """Wait until all is done, for so many seconds at most; return whether it is."""
+        """Wait for at most so many seconds until everything is done; return whether it is."""
         return self._errands.wait_until_done(timeout)
 
     # -- the thread ----------------------------------------------------------------------------
@@ -86,11 +86,11 @@ class Outbox:
 
 
 class WriteRound:
-    """Write what is sent in one round of the loop together: the first at once, the rest at its end.
+    """Write what one round of the loop sends: the first message at once, the rest at its end.
 
     Args:
         loop: the loop.
-        write: writes what was held back.
+        write: called at its end to write what was held back.
     """
 
     def __init__(self, loop: CoroutineLoop, write: Callable[[], object]) -> None:
@@ -100,7 +100,7 @@ class WriteRound:
         self._ends_soon = False
 
     def next_flush(self) -> Flush:
-        """Return when the next message is to be written."""
+        """Return when to write the next message."""
         if not self._ends_soon:
             self._ends_soon = True
             self._loop.loop.call_soon(self._end)
@@ -117,11 +117,11 @@ class WriteRound:
 
 
 class AsyncSender(Outbox):
-    """Send messages from the coroutines of one loop, each awaited until the broker has it.
+    """Send messages for the coroutines of one loop, and await the broker's confirms.
 
     Args:
         connections: of the virtual host.
-        name: of the thread that sends what has to wait.
+        name: of the thread that sends messages that have to wait.
         loop: where the coroutines run.
     """
 
@@ -133,7 +133,7 @@ class AsyncSender(Outbox):
     async def send_and_wait(
         self, destination: Destination, encoded: EncodedMessage, *, timeout: float
     ) -> str:
-        """Send a message and await its confirm; when that is cancelled, it is sent all the same.
+        """Send a message and await its confirm; to cancel the wait does not cancel the sending.
 
         Args:
             destination: where it goes; what is missing there is declared.
@@ -154,7 +154,7 @@ class AsyncSender(Outbox):
         if self.send(message, confirm, timeout=timeout, flush=flush):
             await confirm.wait(timeout, late)
         else:
-            # where it is not sent in time the publisher says why
+            # a message that is not sent in time fails with the reason, a little later
             await confirm.wait(timeout + _GRACE, late)
         return encoded.message_id
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,38 +38,19 @@ _RESERVE, _LONGEST_RESERVE = 0.3, 2.0
 _LOOK_AGAIN = 0.1
 
 
-@dataclass(frozen=True)
-class Patience:
-    """Until when tasks may go on after a stop; times are on the monotonic clock, in seconds.
-
-    Attributes:
-        cancel_at: from when they are cancelled.
-        end_at: from when they are no longer waited for.
-    """
-
-    cancel_at: float
-    end_at: float
-
-    @classmethod
-    def of(cls, seconds: float) -> Patience:
-        """Divide the time that a stop may take from now on."""
-        now = time.monotonic()
-        reserve = min(_LONGEST_RESERVE, _RESERVE * seconds)
-        return cls(now + seconds - reserve, now + seconds - reserve / 2)
-
-
 class TaskRunner:
     """Run a coroutine for each message, up to a number at a time.
 
-    The loop owns what is not said to be another's: the counts, and `_running`, of which any thread
-    may take a copy. `_patience` is set by any thread; a shorter one replaces a longer one.
+    The loop owns the counts and `_running`, which any thread may copy. Any thread sets
+    `_stop_times`: after a stop, when tasks are cancelled, and when they are no longer waited for,
+    on the monotonic clock.
 
     Args:
         invoke: makes the coroutine of a message.
         dispatcher: whose messages are handled.
         concurrency: how many may run at a time.
         loop: where they run.
-        outbox: does what their channels may have to wait for.
+        outbox: does for their channels what may have to wait.
         callback_name: what to call the callback in messages.
         queue: the name of the queue, for messages.
         stop_timeout: how long tasks may go on after a stop, in seconds.
@@ -103,22 +83,22 @@ class TaskRunner:
         self.held_up_for = 0.0
         self._is_starting = False
         self._is_cancelling = False
-        self._patience: Patience | None = None
+        self._stop_times: tuple[float, float] | None = None
         self._idle = threading.Event()
 
     # -- any thread ----------------------------------------------------------------------------
 
     def work_off(self, count: int) -> None:
-        """Have the loop take from the backlog."""
+        """Start callbacks for the backlog, on the loop."""
         try:
             self._loop.call(self._start_waiting)
         except StoppedError as error:
             self._dispatcher.fail(CallbacksEndedError(str(error)))
 
     def run_blocking(self, call: Callable[[], object]) -> None:
-        """Make a call on the consumer's thread; until it is made it counts as a running callback.
+        """Make a call on the consumer's thread; until then it counts as a running callback.
 
-        So no more callbacks fail than that thread can deal with.
+        So callbacks do not fail faster than that thread can deal with.
         """
         self._blocking += 1
         self._dispatcher.call_soon(partial(self._make, call))
@@ -131,25 +111,26 @@ class TaskRunner:
         ]
 
     def is_calling(self) -> bool:
-        """Whether it is the loop that asks, or what a callback has called on another thread."""
+        """Whether the caller is the loop, or was called by a callback on another thread."""
         return self._loop.is_loop_thread or self.is_within()
 
     def is_within(self) -> bool:
-        """Whether a callback asks, or a task or a thread that it has started, while it runs."""
+        """Whether the caller is a callback, or a task or a thread that a running one started."""
         current = current_channel.get()
         return current is not None and any(
             message.delivery is current.delivery for message, *_ in self._running.copy().values()
         )
 
     def stop_starting(self) -> None:
-        """Have the time begin that tasks may still take."""
+        """Limit the time that running tasks may still take."""
         self.hurry(self._stop_timeout)
 
     def hurry(self, seconds: float) -> None:
-        """Wait no longer than so many seconds for tasks to end."""
-        patience = Patience.of(seconds)
-        if self._patience is None or patience.end_at < self._patience.end_at:
-            self._patience = patience
+        """Wait no longer than so many seconds for tasks to end; a longer limit is ignored."""
+        reserve = min(_LONGEST_RESERVE, _RESERVE * seconds)
+        end = time.monotonic() + seconds
+        times = (end - reserve, end - reserve / 2)
+        self._stop_times = times if self._stop_times is None else min(times, self._stop_times)
 
     def _report(self, error: BaseException) -> None:
         dispatcher = self._dispatcher
@@ -159,7 +140,7 @@ class TaskRunner:
             dispatcher.report(error)
 
     def standstill(self) -> str:
-        """Say what keeps all callbacks from running, if something does; asked by one thread."""
+        """Return what keeps all callbacks from running, or an empty text; one thread asks."""
         if self._loop.has_ended:
             reason = f"the asyncio loop {self._loop.name} has ended"
             self._dispatcher.fail(CallbacksEndedError(reason))
@@ -183,7 +164,7 @@ class TaskRunner:
                 self._loop.call(self._made)
 
     def start(self) -> None:
-        """Have the loop run.
+        """Start the loop.
 
         Raises:
             StoppedError: it has ended.
@@ -191,24 +172,24 @@ class TaskRunner:
         self._loop.start(_START_TIMEOUT)
 
     def finish(self) -> None:
-        """Wait until no task runs: let them end by themselves, then cancel them, then go on."""
-        if self._patience is None:
+        """Wait until no task runs; towards the end of the time cancel them, then leave them."""
+        if self._stop_times is None:
             self.hurry(self._stop_timeout)
         try:
             self._loop.call(self._look_if_idle)
             while not self._idle.wait(_LOOK_AGAIN):
-                patience, now = self._patience, time.monotonic()
-                assert patience is not None
-                if now >= patience.cancel_at:
+                assert self._stop_times is not None
+                (cancel_at, end_at), now = self._stop_times, time.monotonic()
+                if now >= cancel_at:
                     self._loop.call(self._cancel_all)
-                if now >= patience.end_at or self._loop.has_ended:
+                if now >= end_at or self._loop.has_ended:
                     break
                 self._loop.call(self._look_if_idle)
         except StoppedError:
             LOG.debug("%s: its loop has ended", self._task_name)
         for each in self.running():
             LOG.warning(
-                "%s: it runs since %.0f s and did not end when it was cancelled; it is left behind",
+                "%s: it did not end when it was cancelled and is left behind, after %.0f s",
                 self._task_name,
                 time.monotonic() - each.since,
             )
@@ -216,7 +197,9 @@ class TaskRunner:
     # -- the loop ------------------------------------------------------------------------------
 
     def _start_waiting(self) -> None:
-        """Start what waits, as far as there is room."""
+        """Start callbacks for the backlog, as far as there is room."""
+        if self._is_starting:
+            return  # a task that was started has run to its end at once
         dispatcher, running = self._dispatcher, self._running
         backlog = dispatcher.backlog
         self._is_starting = True
@@ -231,7 +214,7 @@ class TaskRunner:
                     if delivery is not None:
                         self._start(message, delivery)
                 except BaseException as error:  # its message must go back
-                    self._dispatcher.fail(error)
+                    dispatcher.fail(error)
         finally:
             self._is_starting = False
 
@@ -243,12 +226,12 @@ class TaskRunner:
         handling = self._handle(number, message, delivery)
         try:
             task = self._loop.loop.create_task(handling, name=self._task_name)
-        except BaseException as error:  # a task factory may be anybody's
+        except BaseException as error:  # a task factory of the user has failed
             handling.close()
             self._raised(message, error)
             self._ended(number)
             return
-        if number in self._running:  # a loop may run a task at once, to its end
+        if number in self._running:  # or an eager task has ended
             self._running[number] = (message, thread_id, task)
 
     async def _handle(self, number: int, message: ReceivedMessage, delivery: Delivery) -> None:
@@ -278,19 +261,17 @@ class TaskRunner:
     def _ended(self, number: int) -> None:
         message, _thread_id, _task = self._running.pop(number)
         message.session.more_follows = len(self._running) > 1
-        if self._patience is not None:
-            if not self._running:
-                self._idle.set()
-        elif self._dispatcher.backlog and not self._is_starting:
+        if self._stop_times is None:
             self._start_waiting()
+        elif not self._running:
+            self._idle.set()
 
     def _made(self) -> None:
         self._blocking -= 1
-        if self._dispatcher.backlog and not self._is_starting:
-            self._start_waiting()
+        self._start_waiting()
 
     def _look_if_idle(self) -> None:
-        """Say that no task runs, if that is so; after a stop none starts any more."""
+        """Set `_idle` if no task runs; after a stop none starts any more."""
         self._look_after_tasks()
         if not self._running:
             self._idle.set()
@@ -305,7 +286,7 @@ class TaskRunner:
                 task.cancel()
 
     def _look_after_tasks(self) -> None:
-        """Take the end of tasks that were cancelled before they began."""
+        """Fail the messages whose tasks were cancelled before they began."""
         for number, (message, _thread_id, task) in list(self._running.items()):
             if task is not None and task.done() and number in self._running:
                 self._raised(message, asyncio.CancelledError())
