@@ -1,6 +1,6 @@
 """The asyncio loop that coroutines run on: the caller's, or one on a thread of our own.
 
-What other threads have for the loop comes by `call`: many calls wake it once.
+Other threads call functions on it by `call`; many calls wake it once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -24,14 +23,14 @@ LOG = logging.getLogger("neon_mq_connector.aio")
 
 
 class CoroutineLoop:
-    """An asyncio loop that its owner runs, and the calls that other threads have for it.
+    """An asyncio loop that its owner runs, and the calls of other threads for it.
 
-    Consumers are registered before any loop runs: so it may be made without one, and be bound to it
-    later. What it is given before waits for that.
+    Consumers are registered before any loop runs. So it may be made without one, and be bound to it
+    later, when the calls until then are made.
 
-    `_calls` is a deque: any thread appends, the loop takes. `_wake_is_due` is set by the thread
-    that wakes the loop and taken back by the loop, before it looks. `_ended` is set once; a thread
-    looks at it after it has appended, so that no call is left behind.
+    `_calls` is a deque: any thread appends, the loop removes. `_wake_is_due` is set by the thread
+    that wakes the loop, and reset by the loop before it looks. `_ended` is set once; a thread looks
+    at it after it has appended, so that no call is forgotten.
 
     Args:
         loop: the loop, if it is known.
@@ -47,7 +46,7 @@ class CoroutineLoop:
         self._wake_is_due = False
         self._ended = False
         self._asked_at: float | None = None
-        # tasks start in copies of it, and not of what the thread that wakes the loop is about
+        # tasks start in copies of it, and not of the context of the thread that wakes the loop
         self._context = contextvars.copy_context()
 
     @property
@@ -62,65 +61,51 @@ class CoroutineLoop:
         return self._loop
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take note of which loop it is, and of the context that tasks start in."""
+        """Set the loop; tasks start in copies of the context of this call."""
         self._loop = loop
         self._context = contextvars.copy_context()
         self._wake()
 
     @property
     def has_ended(self) -> bool:
-        """Whether `call` is of no use any more: it was stopped, or the loop closed."""
+        """Whether `call` raises: it was stopped, or the loop was closed."""
         return self._ended or (self._loop is not None and self._loop.is_closed())
 
     def start(self, timeout: float) -> None:
-        """Run the loop, or check that it can be used where its owner runs it.
+        """Run the loop; one that its owner runs is checked only.
 
         Args:
             timeout: how long to wait for it at most, in seconds.
 
         Raises:
-            StoppedError: it was stopped or closed, is not known yet, or does not run in time.
+            StoppedError: it was stopped or closed, is not bound yet, or does not run in time.
         """
         if self.has_ended:
             raise StoppedError(f"the asyncio loop {self.name} has ended")
         _ = self.loop
 
     def stop(self, timeout: float) -> bool:
-        """Take no more calls; those that were taken are made.
-
-        A second time does no harm. Called on the loop it does not wait.
+        """Refuse further calls; those before are made soon. A second time does no harm.
 
         Args:
-            timeout: how long to wait for that, in seconds.
+            timeout: how long to wait for the end of a thread of its own, in seconds.
 
         Returns:
-            Whether it is done; True as well when it is the loop that asks.
+            Whether there is no such thread any more; True as well when called on that thread.
         """
-        self._ended = True
-        if self.is_loop_thread:
-            self._make_calls()
-            return True
-        made = threading.Event()
-        with suppress(RuntimeError, StoppedError):  # it is closed, or there was none
-            self._wake()
-            self.loop.call_soon_threadsafe(made.set)
-            if made.wait(timeout):
-                return True
-        left = len(self._calls)
-        if left:
-            LOG.warning("asyncio loop %s: it has ended, %d calls were not made", self.name, left)
-        return not left
+        self._ended = True  # each call before has woken the loop
+        return True
 
     @property
     def is_loop_thread(self) -> bool:
-        """Whether the loop is what calls."""
+        """Whether the caller runs on the loop."""
         try:
             return asyncio.get_running_loop() is self.loop
         except (RuntimeError, StoppedError):
             return False
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function on the loop, after what it was given before; never wait.
+        """Call a function on the loop, after those before it; never wait.
 
         The function must not block; an exception that it raises is logged.
 
@@ -162,13 +147,13 @@ class CoroutineLoop:
         try:
             self._calls.remove(call)
         except ValueError:
-            return  # it was made all the same
+            return  # the loop has made it meanwhile
         raise StoppedError(f"the asyncio loop {self.name} has ended")
 
     def _wake(self) -> None:
-        """Make the calls soon, on the loop; called by any thread."""
+        """Make the calls soon, on the loop; any thread may call this."""
         loop = self._loop
-        if loop is not None:  # or else it makes them when there is one
+        if loop is not None:  # or else `bind` does so
             loop.call_soon_threadsafe(self._make_calls, context=self._context)
 
     # -- the loop ------------------------------------------------------------------------------
@@ -176,9 +161,9 @@ class CoroutineLoop:
     def _make_calls(self) -> None:
         self._wake_is_due = False
         calls = self._calls
-        left = len(calls)  # what comes meanwhile wakes again: others have their turn
+        left = len(calls)  # later calls wake it again, so that other tasks have their turn
         while left > 0:
-            with Guard("asyncio loop %s: a call that it was given", self.name):
+            with Guard("asyncio loop %s: a call of another thread", self.name):
                 while left > 0:
                     left -= 1
                     try:
@@ -189,7 +174,7 @@ class CoroutineLoop:
 
 
 class LoopThread(CoroutineLoop):
-    """Run an asyncio loop on a daemon thread of its own; it has one life.
+    """Run an asyncio loop on a daemon thread of its own; it cannot be started again.
 
     `_starting` owns the thread and its loop.
 
@@ -214,7 +199,7 @@ class LoopThread(CoroutineLoop):
 
     @property
     def is_loop_thread(self) -> bool:
-        """Whether the loop is what calls."""
+        """Whether the caller runs on the loop's thread."""
         return threading.current_thread() is self._thread
 
     def start(self, timeout: float) -> None:
@@ -240,9 +225,9 @@ class LoopThread(CoroutineLoop):
             raise
 
     def stop(self, timeout: float) -> bool:
-        """End the loop and its thread: make the calls that it was given, cancel what still runs.
+        """End the loop and its thread: make the last calls, and cancel the tasks that still run.
 
-        A task that does not end when it is cancelled is left, and named in the log.
+        A task that does not end then is left behind, and named in the log.
         """
         deadline = time.monotonic() + timeout
         with self._starting:

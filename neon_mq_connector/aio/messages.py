@@ -28,20 +28,6 @@ _REFUSALS: dict[int, type[aiormq_errors.ChannelClosed]] = {
     406: aiormq_errors.ChannelPreconditionFailed,
 }
 _NO_ROUTE = 312
-#: What properties have the same name, and the same type, in pamqp and in pika.
-_SAME_NAMES = (
-    "app_id",
-    "content_encoding",
-    "content_type",
-    "correlation_id",
-    "delivery_mode",
-    "expiration",
-    "headers",
-    "message_id",
-    "priority",
-    "reply_to",
-    "user_id",
-)
 
 
 def _header(properties: BasicProperties) -> Any:
@@ -236,14 +222,12 @@ def _as_datetime(seconds: int) -> datetime | None:
 def _as_pika(properties: spec.Basic.Properties | None) -> BasicProperties | None:
     if properties is None:
         return None
-    timestamp = properties.timestamp
-    named = {name: getattr(properties, name) for name in _SAME_NAMES}
-    return BasicProperties(
-        **named,
-        cluster_id=properties.cluster_id or None,
-        timestamp=None if timestamp is None else int(timestamp.timestamp()),
-        type=properties.message_type,
-    )
+    named = dict(properties)
+    named["type"] = named.pop("message_type")
+    named["cluster_id"] = properties.cluster_id or None
+    if properties.timestamp is not None:
+        named["timestamp"] = int(properties.timestamp.timestamp())
+    return BasicProperties(**named)
 
 
 def _number_or_none(text: Any) -> str | None:

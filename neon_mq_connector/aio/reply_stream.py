@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -16,19 +16,19 @@ from neon_mq_connector.errors import MQError, RequestLostError, StoppedError
 
 
 class AsyncReplyStream:
-    """The parts of an answer, to be read once, by one task at a time.
+    """Iterate once over the parts of an answer, in one task at a time.
 
-    The request is sent when the first part is asked for, or when an ``async with`` begins. The end
-    of that deletes the queue of the parts; so does the end of an ``async for``, however it ends.
-    (Where that is left by ``break`` with no ``async with`` around it, the loop sees to it a moment
-    later.) A wait for a part may be cancelled, and the part be asked for again.
+    The request is sent when the first part is awaited, or when an ``async with`` begins. The end of
+    the ``async with`` deletes the queue of the parts. So does the end of an ``async for``; after a
+    ``break`` without an ``async with`` around it, the loop does so a moment later. A wait for a
+    part may be cancelled, and the part be awaited again.
 
     Args:
         spec: what is asked; its timeout is that of each part.
         loop: where it is read.
         open_queue: makes the queue, whose events come into an inbox, and sends the request.
         delete_queue: deletes the queue.
-        open_streams: where it stands from the first call that opens it until it is closed.
+        open_streams: contains the stream while it is open.
 
     Examples:
         >>> async with connector.stream({"to": 1000}, "count_input") as parts:
@@ -85,14 +85,10 @@ class AsyncReplyStream:
 
     async def _read_all(self) -> AsyncIterator[dict[str, Any]]:
         """Read the parts and close the stream, also when they are not read to the end."""
-        with self._reading():
+        with self._reading(), suppress(StopAsyncIteration):
             try:
                 while True:
-                    try:
-                        part = await self._next()
-                    except StopAsyncIteration:
-                        return
-                    yield part
+                    yield await self._next()
             finally:
                 await self.aclose()
 
@@ -123,7 +119,7 @@ class AsyncReplyStream:
             self._open_streams.discard(self)
 
     async def stop(self, error: MQError) -> None:
-        """Close it for another reason than that it was read; a reader gets the error."""
+        """Close it because the connector stops; a reader gets the error."""
         if not self._over:
             self._failure = self._lost(error)
             await self.aclose()
@@ -166,7 +162,7 @@ class AsyncReplyStream:
             if queue.is_complete:
                 await self.aclose()
         except MQError as error:
-            self._check_open()  # closed by another task: that is what it reads of
+            self._check_open()  # where another task closed it, that is the reason
             self._failure = error  # a further call must not take it for the end
             await self.aclose()
             raise

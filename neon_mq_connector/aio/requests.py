@@ -1,8 +1,8 @@
-"""Asking services from coroutines: what `RequestClient` does for threads, for one asyncio loop.
+"""Requests from coroutines: `RequestClient` for one asyncio loop.
 
-Requests are encoded and sent on the loop's thread; an answer goes from the I/O thread straight to
-the loop, which decodes it. So a request costs no thread of its own. Only what has to wait for the
-broker (a connection, a declare) is done elsewhere.
+Requests are encoded and sent on the loop's thread. The I/O thread passes an answer to the loop,
+which decodes it. So a request needs no thread of its own. Only calls that wait for the broker (a
+connection, a declare) are made on other threads.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _CLOSE_TIMEOUT = 4.0
 
 
 class AsyncRequests:
-    """Ask by a client, from the coroutines of one loop; nothing here is for other threads.
+    """Send requests over a client's connection, from the coroutines of one loop.
 
-    When the wait for an answer is cancelled the answer is dropped.
+    All methods are called on the loop. To cancel the wait for an answer drops the answer.
 
     Args:
-        client: what is asked by; it is not closed here.
+        client: has the connection; it is not closed here.
         loop: where the coroutines run.
         calls: makes the calls that wait for the broker.
-        sender: sends what asks for no answer.
+        sender: sends messages that ask for no answer.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class AsyncRequests:
             )
 
     async def stop(self, error: StoppedError) -> None:
-        """End what is awaited with an error, and close the streams."""
+        """Fail the requests that wait, and close the streams."""
         self._stopped = error
         for inbox in self._waiting:
             inbox.put_here(error)
@@ -151,7 +151,7 @@ class AsyncRequests:
     async def _call(
         self, spec: RequestSpec, function: Callable[[], T], what: str, **options: Any
     ) -> T:
-        """Make a call within the time of a request, before which that is not sent."""
+        """Make a call that comes before the sending of a request, within the request's time."""
         try:
             return await self._calls.run(
                 function, timeout=time_left(spec.deadline), what=what, **options
@@ -166,7 +166,7 @@ class AsyncRequests:
         return self._client.open_channel or await self._open_channel(spec)
 
     async def _open_channel(self, spec: RequestSpec) -> ReplyChannel:
-        """Open the channel; all who need it await one attempt, which has its own time."""
+        """Open the channel; all requests that need it await one attempt, with a time of its own."""
         client = self._client
         while True:
             if self._stopped is not None:
@@ -185,7 +185,7 @@ class AsyncRequests:
     async def _named_queue(
         self, channel: ReplyChannel, name: str, spec: RequestSpec
     ) -> AsyncIterator[None]:
-        """Use a reply queue of that name for a ``with`` block."""
+        """Declare a reply queue of that name for a ``with`` block."""
         queues = channel.shared.named_queues
         acquire = partial(queues.acquire, channel.channel, name, spec)
         queue = await self._call(
@@ -194,13 +194,7 @@ class AsyncRequests:
         try:
             yield
         finally:
-            with suppress(WaitTimeoutError):  # it goes on
-                await self._calls.run(
-                    partial(queues.release, queue),
-                    timeout=time_left(spec.deadline),
-                    what=f"deleting reply queue {name!r}",
-                    in_any_case=True,
-                )
+            await self._clean_up(partial(queues.release, queue), time_left(spec.deadline))
 
     async def _open_parts(
         self, spec: RequestSpec, prefetch_count: int, inbox: LoopMailbox[StreamEvent]
@@ -211,13 +205,11 @@ class AsyncRequests:
         return queue
 
     async def _delete_parts(self, queue: PartsQueue) -> None:
+        await self._clean_up(queue.delete, _CLOSE_TIMEOUT)
+
+    async def _clean_up(self, function: Callable[[], object], timeout: float) -> None:
         with suppress(WaitTimeoutError):  # it goes on
-            await self._calls.run(
-                queue.delete,
-                timeout=_CLOSE_TIMEOUT,
-                what=f"{queue}: closing the stream",
-                in_any_case=True,
-            )
+            await self._calls.run(function, timeout=timeout, what="deleting it", in_any_case=True)
 
     # -- one request ---------------------------------------------------------------------------
 
@@ -238,7 +230,7 @@ class AsyncRequests:
             return await read(answers)
         finally:
             self._waiting.discard(inbox)
-            answers.end()
+            channel.remove(answers.request)
 
     async def _send(self, answers: Answers) -> None:
         channel, request = answers.channel, answers.request

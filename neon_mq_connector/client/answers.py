@@ -13,7 +13,6 @@ from neon_mq_connector.client.late import status_of
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_final
 from neon_mq_connector.errors import RemoteError, RequestTimeoutError
-from neon_mq_connector.link import ignore
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -99,8 +98,3 @@ class Answers:
         for failure in failures:
             LOG.warning("%s", failure)
         return answers
-
-    def end(self) -> None:
-        """Receive nothing any more."""
-        self.channel.remove(self.request)
-        self.request.receive = ignore  # or else the garbage collector would have to free both

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from queue import Empty
 
 from neon_mq_connector.client.inbox import Inbox
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import RequestTimeoutError, StoppedError
-from neon_mq_connector.link import Answer, CallbackAnswer
+from neon_mq_connector.link import CallbackAnswer
 from neon_mq_connector.topology import QueueStatus
 
 #: How long the error of a request that is late anyway waits for what the broker says, in seconds.
@@ -17,32 +18,31 @@ PATIENCE = 1.0
 
 
 def look_up(
-    connections: Connections, spec: RequestSpec, answer: Answer[QueueStatus | None]
+    connections: Connections, spec: RequestSpec, tell: Callable[[QueueStatus | None], object]
 ) -> None:
     """Ask the broker for the state of the queue of a request; do not wait.
 
     Args:
         connections: how to reach it.
         spec: what was asked.
-        answer: gets the state on the control connection's thread, or the error.
+        tell: called once with the state, by any thread; with None where it is not known.
     """
     if spec.exchange:  # whose queues are not known
-        answer.resolve(None)
+        tell(None)
         return
+    answer = CallbackAnswer(tell, lambda _error: tell(None))
+    timeout = connections.policy.operation_timeout
     try:
-        connections.control.look_up(
-            spec.queue, answer, timeout=connections.policy.operation_timeout
-        )
-    except StoppedError as error:
-        answer.fail(error)
+        connections.control.look_up(spec.queue, answer, timeout=timeout)
+    except StoppedError:
+        tell(None)
 
 
 async def status_of(
     connections: Connections, spec: RequestSpec, inbox: Inbox[QueueStatus | None]
 ) -> QueueStatus | None:
     """Return the state of the queue of a request; None where the broker does not tell it soon."""
-    # the error of the request says what there is to say: that of the look-up is dropped
-    look_up(connections, spec, CallbackAnswer(inbox.put, lambda _error: inbox.put(None)))
+    look_up(connections, spec, inbox.put)
     try:
         return await inbox.get(time.monotonic() + PATIENCE)
     except Empty:

@@ -13,7 +13,6 @@ from neon_mq_connector.client.late import PATIENCE, look_up
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import ignore
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.topology import QueueStatus
@@ -40,7 +39,7 @@ class FutureReceiver:
         self._request = channel.request(spec, self._receive)
 
     def start(self) -> None:
-        """Send it together with others; errors as for `ReplyChannel.start`."""
+        """Send the request together with others; raises as `ReplyChannel.start`."""
         try:
             self._thread.expect(self)
             self._channel.start(self._request, Flush.SOON)
@@ -51,27 +50,20 @@ class FutureReceiver:
     def _receive(self, event: ReplyEvent) -> None:
         self._thread.call(partial(self._handle, event))
 
-    # -- the control connection's thread -------------------------------------------------------
-
-    def resolve(self, status: QueueStatus | None) -> None:
-        """Take the status of the queue of a request that is late; None where it is not known."""
-        self._thread.call(partial(self._end_late, status))
-
-    def fail(self, _error: BaseException) -> None:
-        """Take it that the broker does not tell the status."""
-        self.resolve(None)
-
     # -- the thread of futures -----------------------------------------------------------------
 
     def expire(self) -> None:
-        """Ask the broker why no answer came in time; fail without when it does not tell soon."""
+        """Ask the broker why no answer came in time; after `PATIENCE` fail without a reason."""
         if self._is_late:
             self._end_late(None)
             return
         self._is_late = True
         self.deadline = time.monotonic() + PATIENCE
         self._thread.expect(self)
-        look_up(self._channel.shared.connections, self._request.spec, self)
+        look_up(self._channel.shared.connections, self._request.spec, self._explain)
+
+    def _explain(self, status: QueueStatus | None) -> None:
+        self._thread.call(partial(self._end_late, status))
 
     def _end_late(self, status: QueueStatus | None) -> None:
         if not self.future.done():
@@ -100,4 +92,3 @@ class FutureReceiver:
     def _forget(self) -> None:
         self._thread.forget(self)
         self._channel.remove(self._request)
-        self._request.receive = ignore  # or else the garbage collector would have to free both

@@ -48,6 +48,7 @@ from neon_mq_connector.link import (
     RawDelivery,
     Returned,
     correlation_id,
+    ignore,
 )
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.publishing.refusals import refusal_of
@@ -198,6 +199,7 @@ class ReplyChannel:
 
     def remove(self, request: Request) -> None:
         """Let a request receive nothing any more."""
+        request.receive = ignore  # or else the garbage collector would have to free its receiver
         was_waiting = self._by_correlation.pop(request.correlation_id, None)
         message_id = request.message.message_id
         if self._by_message.get(message_id) is request:

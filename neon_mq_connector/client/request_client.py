@@ -347,4 +347,4 @@ def _ask(
         channel.start(answers.request)
         return run_on_thread(read(answers))
     finally:
-        answers.end()
+        channel.remove(answers.request)

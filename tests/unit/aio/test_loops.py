@@ -159,17 +159,6 @@ def test_a_loop_that_its_owner_has_closed_refuses_calls(
     assert loop.stop(1.0)
 
 
-def test_calls_that_a_closed_loop_never_came_to_are_said_to_be_lost(
-    new_loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
-) -> None:
-    its = new_loop()
-    loop = CoroutineLoop(its)
-    loop.call(print)
-    its.close()
-    assert loop.stop(1.0) is False
-    assert "1 calls were not made" in caplog.text
-
-
 def test_what_a_loop_is_given_before_it_is_known_is_done_when_it_is() -> None:
     made: list[str] = []
     late = CoroutineLoop()
