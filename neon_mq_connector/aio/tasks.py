@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import threading
 import time
@@ -70,7 +69,8 @@ class TaskRunner:
         queue: str,
         stop_timeout: float,
     ) -> None:
-        self._running: dict[int, tuple[ReceivedMessage, int, asyncio.Task[None] | None]] = {}
+        self._running: dict[ReceivedMessage, asyncio.Task[None] | None] = {}
+        self._thread_id = 0
         self._invoke = invoke
         self._dispatcher = dispatcher
         self._concurrency = concurrency
@@ -78,7 +78,6 @@ class TaskRunner:
         self._stop_timeout = stop_timeout
         self._task_name = f"callback {callback_name} of queue {queue!r}"
         self._host = ChannelHost(loop, outbox, callback_name, self._report)
-        self._numbers = itertools.count()
         self._blocking = 0
         self.held_up_for = 0.0
         self._is_starting = False
@@ -106,8 +105,8 @@ class TaskRunner:
     def running(self) -> list[Running]:
         """List the callbacks that are running."""
         return [
-            Running(message.tag, message.started, thread_id, message.message_id, task)
-            for message, thread_id, task in self._running.copy().values()
+            Running(message.tag, message.started, self._thread_id, message.message_id, task)
+            for message, task in self._running.copy().items()
         ]
 
     def is_calling(self) -> bool:
@@ -118,7 +117,7 @@ class TaskRunner:
         """Whether the caller is a callback, or a task or a thread that a running one started."""
         current = current_channel.get()
         return current is not None and any(
-            message.delivery is current.delivery for message, *_ in self._running.copy().values()
+            message.delivery is current.delivery for message in self._running.copy()
         )
 
     def stop_starting(self) -> None:
@@ -219,22 +218,21 @@ class TaskRunner:
             self._is_starting = False
 
     def _start(self, message: ReceivedMessage, delivery: Delivery) -> None:
-        number = next(self._numbers)
-        thread_id = threading.get_ident()
-        self._running[number] = (message, thread_id, None)
+        self._thread_id = threading.get_ident()
+        self._running[message] = None
         message.session.more_follows = len(self._running) > 1
-        handling = self._handle(number, message, delivery)
+        handling = self._handle(message, delivery)
         try:
             task = self._loop.loop.create_task(handling, name=self._task_name)
         except BaseException as error:  # a task factory of the user has failed
             handling.close()
             self._raised(message, error)
-            self._ended(number)
+            self._ended(message)
             return
-        if number in self._running:  # or an eager task has ended
-            self._running[number] = (message, thread_id, task)
+        if message in self._running:  # or an eager task has ended
+            self._running[message] = task
 
-    async def _handle(self, number: int, message: ReceivedMessage, delivery: Delivery) -> None:
+    async def _handle(self, message: ReceivedMessage, delivery: Delivery) -> None:
         route = reply_route(delivery.properties)
         channel = AwaitableChannel(message.session, self._host, delivery, route)
         channel.message = message
@@ -250,7 +248,7 @@ class TaskRunner:
                     self._dispatcher.returned(message, channel)
         finally:
             channel.callback_over()
-            self._ended(number)
+            self._ended(message)
 
     def _raised(self, message: ReceivedMessage, error: BaseException) -> None:
         if self._is_cancelling and isinstance(error, asyncio.CancelledError):
@@ -258,8 +256,8 @@ class TaskRunner:
         else:
             self._dispatcher.raised(message, error)
 
-    def _ended(self, number: int) -> None:
-        message, _thread_id, _task = self._running.pop(number)
+    def _ended(self, message: ReceivedMessage) -> None:
+        del self._running[message]
         message.session.more_follows = len(self._running) > 1
         if self._stop_times is None:
             self._start_waiting()
@@ -281,13 +279,13 @@ class TaskRunner:
         if self._is_cancelling:
             return
         self._is_cancelling = True
-        for _message, _thread_id, task in list(self._running.values()):
+        for task in list(self._running.values()):
             if task is not None:
                 task.cancel()
 
     def _look_after_tasks(self) -> None:
         """Fail the messages whose tasks were cancelled before they began."""
-        for number, (message, _thread_id, task) in list(self._running.items()):
-            if task is not None and task.done() and number in self._running:
+        for message, task in list(self._running.items()):
+            if task is not None and task.done():
                 self._raised(message, asyncio.CancelledError())
-                self._ended(number)
+                self._ended(message)

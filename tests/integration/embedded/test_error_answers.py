@@ -253,6 +253,16 @@ def test_the_error_follows_the_parts(start: Make, callback: str) -> None:
     assert read == [0, 1, 2] * 2
 
 
+def test_a_thread_cannot_await_what_takes_the_parts(start: Make) -> None:
+    service = start("parts", ack="on_success", retry=Retry(attempts=1))
+
+    async def take(_part: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="needs the connector for asyncio"):
+        service.request({"n": 3}, QUEUE, timeout=60.0, on_part=take)
+
+
 def test_the_error_waits_behind_the_parts_for_a_slow_reader(
     start: Make, embedded: EmbeddedBroker, messages: BlockingChannel
 ) -> None:
