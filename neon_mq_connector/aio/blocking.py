@@ -29,8 +29,7 @@ _PAUSE = 0.01
 class BlockingCalls:
     """Make calls that block, for one asyncio loop, which owns this object.
 
-    There are as many threads as there are calls to make, up to a number; each ends when there is
-    nothing left for it.
+    There are as many threads as calls, up to ``size``; each ends when no call is left.
 
     Args:
         name: of the threads.
@@ -56,15 +55,14 @@ class BlockingCalls:
         """Make a call and await its result.
 
         When the wait is cancelled or takes too long, a call that has not begun is not made, unless
-        it is to be made in any case; one that has goes on.
+        ``in_any_case`` is set. One that has begun goes on.
 
         Args:
             function: what to call.
             timeout: how long to wait, in seconds.
             what: what it does, for the message of an error.
-            undo: called with the result, on such a thread, if it is no longer waited for.
-            in_any_case: make the call also when it is no longer waited for, since it puts
-                something in order.
+            undo: called with the result, on such a thread, if nothing waits for it any more.
+            in_any_case: make the call also when nothing waits for it any more.
 
         Returns:
             What the function returned.
@@ -89,13 +87,13 @@ class BlockingCalls:
         undo: Callable[[T], object] | None = None,
         in_any_case: bool = False,
     ) -> LoopFuture[T]:
-        """Make a call, whose result any number of coroutines may wait for; see `run`."""
+        """Make a call and return a future, for any number of coroutines; see `run`."""
         future: LoopFuture[T] = LoopFuture(self._loop)
         self._add(partial(self._make, function, future, undo, in_any_case))
         return future
 
     async def wait_until_done(self, timeout: float) -> bool:
-        """Wait until no thread is left, for so many seconds; return whether none is."""
+        """Wait for at most so many seconds until no thread is left; return whether none is."""
         deadline = time.monotonic() + timeout
         while busy := sum(thread.is_busy for thread in self._threads):
             if time.monotonic() >= deadline:
@@ -106,7 +104,7 @@ class BlockingCalls:
 
     def _add(self, job: Callable[[], object]) -> None:
         self._jobs.append(job)
-        # where all are busy, the first that has done its own takes it
+        # where all are busy, the first that is free makes it
         idle = (thread for thread in self._threads if not thread.is_busy)
         next(idle, self._threads[0]).call(self._work)
 

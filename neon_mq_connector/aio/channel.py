@@ -1,8 +1,8 @@
-"""The channel and the connection that coroutines get: operations that may be awaited.
+"""The channel and the connection of callbacks that are coroutines: operations may be awaited.
 
-Each begins when it is called and never holds up the loop. What fails and is not awaited is told all
-the same: a publish to ``on_error``, or to the message whose ack depends on it; anything else to the
-log.
+An operation begins with the call, which never blocks the loop. A failure that is not awaited is
+reported all the same: of a publish to ``on_error``, or to the message whose ack depends on it; of
+anything else to the log.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LOG = logging.getLogger("neon_mq_connector.aio")
 
 @dataclass(frozen=True)
 class ChannelHost:
-    """What the channels of one consumer share.
+    """The objects that the channels of one consumer share.
 
     Attributes:
         loop: where the coroutines run.
         outbox: does what may have to wait.
-        callback_name: what to call the callback in messages.
-        report: tells of an error, without waiting; on any thread.
+        callback_name: the name of the callback in messages.
+        report: reports an error without waiting; any thread may call it.
     """
 
     loop: CoroutineLoop
@@ -52,12 +52,12 @@ class ChannelHost:
 class AwaitableChannel(DeliveryChannel):
     """Stand in for the pika channel of one delivery, in callbacks that are coroutines.
 
-    Every operation may be called by any thread, and awaited on the loop. Settling is done by the
-    call; to await it is allowed and does nothing more.
+    Any thread may call an operation; it is awaited on the loop. A message is settled by the call;
+    awaiting that is allowed and does nothing.
 
     Args:
         session, delivery, route: as for `DeliveryChannel`.
-        host: what it shares with the other channels of its consumer.
+        host: shared with the other channels of its consumer.
     """
 
     _done = DONE
@@ -87,7 +87,7 @@ class AwaitableChannel(DeliveryChannel):
         self._host.loop.call(callback, *arguments)
 
     def callback_over(self) -> None:
-        """Report the failures that the callback has not awaited; called when it has ended."""
+        """Report the failures that the callback has not awaited, after its end."""
         if self._unawaited is not None:
             self._unawaited.end()
 
@@ -98,7 +98,7 @@ class AwaitableChannel(DeliveryChannel):
         ack_nack_callback: FrameCallback | None = None,
         callback: FrameCallback | None = None,
     ) -> Done:
-        """Do nothing: every `basic_publish` is confirmed, and awaiting it waits for that.
+        """Do nothing: every `basic_publish` is confirmed; awaiting it waits for the confirm.
 
         Raises:
             NotImplementedError: a callback for each confirm is asked for.
@@ -125,9 +125,9 @@ class AwaitableChannel(DeliveryChannel):
         declared. The answer to a request that came with a direct reply-to goes there.
 
         Returns:
-            What may be awaited. It raises then: ``pika.exceptions.UnroutableError`` or
+            An awaitable. It raises ``pika.exceptions.UnroutableError`` or
             ``NackError``, ``ChannelClosedByBroker`` when the exchange does not exist, or
-            `PublishError`. A failure that is caught there does not fail the message.
+            `PublishError`. A failure that is caught where it is awaited does not fail the message.
 
         Raises:
             pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
@@ -175,7 +175,7 @@ class AwaitableChannel(DeliveryChannel):
             session.connections.publisher.publish(message, timeout=timeout)
 
     def _report(self, error: BaseException) -> None:
-        """Do nothing: the operation tells of it, if it is not awaited."""
+        """Do nothing: the operation reports it, if it is not awaited."""
 
     # -- operations that may be awaited --------------------------------------------------------
 
@@ -215,11 +215,10 @@ class AwaitableChannel(DeliveryChannel):
 
     def _get_unawaited(self) -> Unawaited:
         if self._unawaited is None:
-            self._unawaited = Unawaited(self._tell)
+            self._unawaited = Unawaited(self._report_unawaited)
         return self._unawaited
 
-    def _tell(self, operation: Operation) -> None:
-        """Report the failure of an operation that was not awaited."""
+    def _report_unawaited(self, operation: Operation) -> None:
         if isinstance(operation, PublishOperation):
             assert operation.error is not None
             self._host.report(operation.error)
@@ -238,7 +237,7 @@ class AwaitableConnection(DeliveryConnection):
 
     Args:
         session: the generation of its channel.
-        host: what its channels share.
+        host: shared by its channels.
     """
 
     _done = DONE
@@ -253,7 +252,7 @@ class AwaitableConnection(DeliveryConnection):
         return channel
 
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:
-        """Call a function on the loop; any thread may ask for it."""
+        """Call a function on the loop; any thread may call this."""
         self._host.loop.call(callback)
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:

@@ -36,21 +36,21 @@ _PAUSE = 0.01
 class AsyncConsumer(BaseConsumerThread):
     """Consume one queue; the callback is a coroutine function, and runs on an asyncio loop.
 
-    It may take the four arguments of pika's callbacks, or one aio-pika message. What consumes is
-    the same as for functions: this thread attaches, recovers, and deals with messages that failed;
-    nothing of it depends on the loop. As many coroutines run at a time as the registration says; as
-    many as the broker sends ahead where none is given.
+    It takes the four arguments of pika's callbacks, or one aio-pika message. As for functions, this
+    thread attaches, recovers, and deals with messages that failed; a loop that is blocked holds up
+    none of that. As many coroutines run at a time as the registration says, by default as many as
+    the broker sends ahead.
 
     Args:
         args: as for `BaseConsumerThread`.
         loop: where the coroutines run; a thread of the consumer's own by default, which ends with
             it.
-        stop_timeout: how long coroutines may go on after a stop, in seconds (10). A `join` with a
-            shorter time-out shortens it. Towards its end they are cancelled.
+        stop_timeout: how long coroutines may go on after a stop, in seconds (10); towards the end
+            they are cancelled. A `join` with a shorter timeout shortens it.
         kwargs: as for `BaseConsumerThread`.
 
     Raises:
-        TypeError: the callback is no coroutine function, or takes neither of the two.
+        TypeError: the callback is no coroutine function, or takes other arguments.
         ImportError: it takes a message, and aio-pika is not installed.
     """
 
@@ -97,7 +97,7 @@ class AsyncConsumer(BaseConsumerThread):
             self._outbox.wait_until_done(max(0.1, time_left(deadline)))
         loop = self._loop
         while self._reports and loop is not None and not loop.has_ended and time_left(deadline):
-            time.sleep(_PAUSE)  # error handlers may have something to await
+            time.sleep(_PAUSE)  # error handlers may await something
         super()._end()
         if self._owns_loop and loop is not None:
             loop.stop(max(0.1, time_left(deadline)))

@@ -158,7 +158,6 @@ class AsyncReplyStream:
         try:
             queue = self._queue or await self._open()
             part = await queue.next_part()
-            self._check_open()
             if queue.is_complete:
                 await self.aclose()
         except MQError as error:

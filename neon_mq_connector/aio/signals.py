@@ -1,4 +1,4 @@
-"""Wait on an asyncio loop for SIGTERM or SIGINT, and do something until then."""
+"""SIGTERM and SIGINT on an asyncio loop: wait for them, and run something until then."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class LoopSignals:
     """Handle the two signals inside a ``with`` block, on the running loop.
 
-    What handled them before does so again afterwards, but for a handler that the loop itself had: a
-    loop does not tell what that was.
+    The handlers of before are restored afterwards, except those of the loop itself: a loop does not
+    tell which it had.
 
     Attributes:
-        received: the name of the first signal; empty while there was none.
+        received: the name of the first signal; empty before it.
         first: set by the first signal.
-        second: set by another one after it.
+        second: set by the second.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class LoopSignals:
         """Begin to handle them.
 
         Raises:
-            RuntimeError: the loop does not run in the main thread, where alone that is possible.
+            RuntimeError: the loop does not run in the main thread, which alone gets signals.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
@@ -51,7 +51,7 @@ class LoopSignals:
         loop = asyncio.get_running_loop()
         for number, handler in self._before.items():
             loop.remove_signal_handler(number)
-            if handler is not None:  # or else it was none of Python's
+            if handler is not None:  # or else it was not installed from Python
                 signal.signal(number, handler)
 
     def _handle(self, number: signal.Signals) -> None:
@@ -63,10 +63,10 @@ class LoopSignals:
 
 
 async def unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
-    """Await something unless an event comes first, which cancels it.
+    """Run a coroutine, and cancel it if an event is set before it ends.
 
     Returns:
-        Whether it was done to its end.
+        Whether it has ended by itself.
     """
     doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:

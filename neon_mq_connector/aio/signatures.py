@@ -1,4 +1,4 @@
-"""Which callbacks are coroutine functions, and what they are called with."""
+"""Whether a callback is a coroutine function, and which arguments it takes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from neon_mq_connector.threads import guard
 
 _ARGUMENTS = 4
-#: Set to True on a callback that has to be called with all four, whatever its signature looks like.
+#: Set to True on a callback that takes the four arguments, whatever its signature says.
 TAKES_DELIVERY = "_neon_takes_delivery"
 
 
 class Form(enum.Enum):
-    """What a callback is called with: pika's four arguments, or an aio-pika message."""
+    """The arguments of a callback: pika's four, or an aio-pika message."""
 
     DELIVERY = "(channel, method, properties, body)"
     MESSAGE = "(message)"
 
 
 def _function_of(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what a partial function, or a static method that is not bound yet, is made of."""
+    """Return the function of a partial function, or of a static method that is not bound yet."""
     while True:
         if isinstance(callback, functools.partial):
             callback = callback.func
@@ -34,10 +34,10 @@ def _function_of(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_coroutine_function(callback: Callable[..., Any]) -> bool:
-    """Whether calling something returns a coroutine, as far as can be known before.
+    """Whether a callback is defined by `async def`.
 
-    Methods, partial functions and objects whose ``__call__`` is `async def` are looked into. A
-    function that only returns what another has made is not known to.
+    Methods, partial functions and objects whose ``__call__`` is `async def` are recognised. A
+    function that only returns the coroutine of another one is not.
     """
     return _is(inspect.iscoroutinefunction, _function_of(callback))
 
@@ -48,21 +48,18 @@ def name_of(callback: Callable[..., Any]) -> str:
 
 
 def form_of(callback: Callable[..., Any], queue: str) -> Form:
-    """Return what a coroutine function takes, by its signature.
+    """Return which arguments a coroutine function takes, by its signature.
 
     One parameter without a default means a message, four mean the four arguments. Parameters with a
     default do not count, unless the four arguments would not fit without them. ``*args`` takes the
-    four. A decorator's ``(*args, **kwargs)`` is looked through.
+    four. Behind a decorator's ``(*args, **kwargs)`` the signature of the function counts.
 
     Args:
         callback: the coroutine function.
         queue: the name of its queue, for the error.
 
-    Returns:
-        Which of the two.
-
     Raises:
-        TypeError: neither of them.
+        TypeError: it can be called with neither.
     """
     if getattr(callback, TAKES_DELIVERY, False):
         return Form.DELIVERY
@@ -84,7 +81,7 @@ def form_of(callback: Callable[..., Any], queue: str) -> Form:
 
 
 def refuse_generator(callback: Callable[..., Any], queue: str) -> None:
-    """Raise `TypeError` if a callback is `async def` and yields, which no callback may."""
+    """Raise `TypeError` if a callback is an async generator function."""
     if _is(inspect.isasyncgenfunction, _function_of(callback)):
         raise TypeError(
             f"queue {queue!r}: callback {name_of(callback)} yields, so nothing would run it; an "
@@ -95,7 +92,7 @@ def refuse_generator(callback: Callable[..., Any], queue: str) -> None:
 def refuse_other_arguments(callback: Callable[..., Any], queue: str) -> None:
     """Raise `TypeError` if a callback that is a function cannot be called with four arguments.
 
-    Builtin functions are taken, as they always were: what is registered need not come to a call.
+    Builtin functions are accepted, whatever their signature.
     """
     if inspect.isbuiltin(callback):
         return

@@ -150,7 +150,7 @@ class PartsQueue:
     # -- the reader ----------------------------------------------------------------------------
 
     async def next_part(self) -> dict[str, Any]:
-        """Acknowledge the part before, and wait for the next; the last is acknowledged at once.
+        """Acknowledge the part before, and wait for the next.
 
         Raises:
             RequestTimeoutError: it did not come in time.
@@ -174,9 +174,7 @@ class PartsQueue:
                 raise RequestLostError(f"{self}: {event}") from event
             self._channel.remove(self._request)  # it has reached the service
             self._arrived.extend(event)
-        if is_final(part):
-            self.is_complete = True
-            self._acknowledge()
+        self.is_complete = is_final(part)
         return part
 
     def _read_arrived(self) -> dict[str, Any] | None:
