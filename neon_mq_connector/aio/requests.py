@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -81,10 +81,16 @@ class AsyncRequests:
                 on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
                 return await self._ask(channel, spec, lambda answers: answers.final(on_part))
-            async with self._named_queue(channel, reply_queue, spec):
+            queues = channel.shared.named_queues
+            acquire = partial(queues.acquire, channel.channel, reply_queue, spec)
+            what = f"declaring reply queue {reply_queue!r}"
+            used = await self._call(spec, acquire, what, undo=queues.release)
+            try:
                 return await self._ask(
                     channel, spec, lambda answers: answers.final(on_part), reply_queue
                 )
+            finally:
+                await self._clean_up(partial(queues.release, used), time_left(spec.deadline))
 
     async def gather(
         self,
@@ -118,7 +124,7 @@ class AsyncRequests:
             spec,
             self._loop,
             open_queue=partial(self._open_parts, spec, prefetch_count),
-            delete_queue=self._delete_parts,
+            delete_queue=lambda queue: self._clean_up(queue.delete, _CLOSE_TIMEOUT),
             open_streams=self._streams,
         )
 
@@ -181,21 +187,6 @@ class AsyncRequests:
                 if not time_left(spec.deadline):
                     raise spec.not_sent(error) from error
 
-    @asynccontextmanager
-    async def _named_queue(
-        self, channel: ReplyChannel, name: str, spec: RequestSpec
-    ) -> AsyncIterator[None]:
-        """Declare a reply queue of that name for a ``with`` block."""
-        queues = channel.shared.named_queues
-        acquire = partial(queues.acquire, channel.channel, name, spec)
-        queue = await self._call(
-            spec, acquire, f"declaring reply queue {name!r}", undo=queues.release
-        )
-        try:
-            yield
-        finally:
-            await self._clean_up(partial(queues.release, queue), time_left(spec.deadline))
-
     async def _open_parts(
         self, spec: RequestSpec, prefetch_count: int, inbox: LoopMailbox[StreamEvent]
     ) -> PartsQueue:
@@ -203,9 +194,6 @@ class AsyncRequests:
         queue = PartsQueue(await self._channel_for(spec), spec, prefetch_count, inbox)
         await self._call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
         return queue
-
-    async def _delete_parts(self, queue: PartsQueue) -> None:
-        await self._clean_up(queue.delete, _CLOSE_TIMEOUT)
 
     async def _clean_up(self, function: Callable[[], object], timeout: float) -> None:
         with suppress(WaitTimeoutError):  # it goes on
