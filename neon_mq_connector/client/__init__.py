@@ -2,8 +2,8 @@
 
 `RequestClient` is the interface. A `Request` is sent on a `ReplyChannel`, where its answers come in
 too; one that no queue takes is returned there, its queue is declared, and it is sent again. What it
-receives goes to a thread or a coroutine that waits (`answers`, `inbox`), or to a future
-(`receivers`). An answer in parts comes into a queue of its own (`reply_stream`).
+receives goes to a thread or a coroutine that waits, or to a future (`answers`). An answer in parts
+comes into a queue of its own (`reply_stream`).
 """
 
 from __future__ import annotations

@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 import pika
 
 from neon_mq_connector import tracing
-from neon_mq_connector.client.answers import Answers
+from neon_mq_connector.client.answers import Answers, FutureAnswer
 from neon_mq_connector.client.inbox import ThreadInbox, run_on_thread
-from neon_mq_connector.client.receivers import FutureReceiver
 from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
 from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.reply_stream import ReplyStream
@@ -153,7 +152,7 @@ class RequestClient:
         spec = RequestSpec.of(queue, data, timeout, wire_format)
 
         def send() -> CancellableFuture[dict[str, Any]]:
-            request = FutureReceiver(self.channel_for(spec), spec)
+            request = FutureAnswer(self.channel_for(spec), spec)
             request.start()
             return request.future
 
