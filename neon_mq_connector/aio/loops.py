@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -43,6 +44,7 @@ class CoroutineLoop:
     ) -> None:
         self.name = name
         self._loop = loop
+        self._process = os.getpid()
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_is_due = False
         self._ended = False
@@ -69,8 +71,9 @@ class CoroutineLoop:
 
     @property
     def has_ended(self) -> bool:
-        """Whether `call` is of no use any more: it was stopped, or the loop closed."""
-        return self._ended or (self._loop is not None and self._loop.is_closed())
+        """Whether `call` is of no use any more: it was stopped, closed, or left by a `fork`."""
+        is_closed = self._loop is not None and self._loop.is_closed()
+        return self._ended or is_closed or self._process != os.getpid()
 
     def start(self, timeout: float) -> None:
         """Run the loop, or check that it can be used where its owner runs it.
