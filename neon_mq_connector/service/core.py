@@ -137,7 +137,9 @@ class Core:
         """Wait until the broker answers or `stop` is called; return what is wrong, or None."""
         service = self._service
         self.stop_waiting.clear()
-        self.hosts.begin_run()
+        if self.hosts.begin_run():
+            # what was registered meanwhile would lose its connections when that stop ends
+            self.consumers.request_stop(tuple(self.consumers.threads))
         if self.signals is not None and self.signals.received:
             self.stop_waiting.set()  # it came before there was a wait to be ended
         self._problem = wait_until_up(

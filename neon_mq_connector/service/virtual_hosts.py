@@ -78,11 +78,13 @@ class VirtualHosts:
         with self._lock:
             return list(self._open.values())
 
-    def begin_run(self) -> None:
-        """Leave to a stop that goes on what it is about to close."""
+    def begin_run(self) -> bool:
+        """Leave to a stop that goes on what it is about to close; return whether there is one."""
         with self._lock:
-            if self._stopping:
+            overtakes = self._stopping > 0
+            if overtakes:
                 self._stopping, self._open = 0, {}
+            return overtakes
 
     def begin_stop(self) -> Callable[[], Iterable[Connections]]:
         """Return what ends the stop; until then connections are used as before."""

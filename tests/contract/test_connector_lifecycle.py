@@ -208,6 +208,31 @@ class TestRunning:
         finally:
             broker.delete_vhost(f"{vhost}_other")
 
+    def test_what_is_registered_while_it_stops_outlives_that_stop(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox, called, go_on = Inbox(), threading.Event(), threading.Event()
+        connector = connect()
+
+        def restart(*_: Any) -> None:
+            connector.stop()  # ends after the callback
+            connector.register_consumer("two", connector.vhost, "other", inbox)
+            run(connector)
+            called.set()
+            go_on.wait(30.0)
+
+        connector.register_consumer("one", connector.vhost, "input", restart)
+        run(connector)
+        peer.publish({"n": 1}, queue="input")
+        assert called.wait(30.0)
+        stopping = [each for each in threading.enumerate() if each.name.startswith("mq-stop:")]
+        go_on.set()
+        for each in stopping:
+            each.join(30.0)
+        peer.publish({"n": 2}, queue="other")
+        inbox.wait()
+        healthy(connector)
+
 
 class TestConsumingOptions:
     @pytest.mark.every_engine
