@@ -180,6 +180,9 @@ class Lifecycle:
     ) -> None:
         """Call a coroutine function from time to time, until a stop; what it raises is logged."""
 
+        if self._stopping is not None or not self.core.started:
+            return  # it was stopped while it started
+
         async def repeat() -> None:
             while True:
                 await asyncio.sleep(period())

@@ -187,6 +187,17 @@ async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: M
             assert (await service.request({"n": 2}, "square"))["square"] == 4
 
 
+async def test_a_stop_while_it_starts_leaves_no_task(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked).consume()
+    stopping: list[asyncio.Task[None]] = []
+    service.pre_run = lambda **_: stopping.append(asyncio.create_task(service.stop()))
+    await service.run()
+    await stopping[0]
+    assert not service.started
+    names = [each.get_name() for each in asyncio.all_tasks()]
+    assert [name for name in names if repr(service) in name] == []
+
+
 # -- stopping ------------------------------------------------------------------------------------
 
 
