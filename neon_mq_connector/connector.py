@@ -106,10 +106,12 @@ class MQConnector(SendsMessages, AsksServices, Service):
             return
         if run_consumers:
             self.run_consumers(names=names, daemon=daemon)
-        if run_sync and core.started:  # or else it was stopped meanwhile
+        if run_sync:
             core.timers.start("sync", self.sync_period)
-        if (run_observer is None or run_observer) and core.started:
+        if run_observer is None or run_observer:
             core.timers.start("observe_consumers", self.observe_period)
+        if core.stop_waiting.is_set():
+            MQConnector.stop(self)  # once more, for what has started after the first
         self.post_run(**kwargs)
 
     def run_forever(self, **kwargs: Any) -> None:

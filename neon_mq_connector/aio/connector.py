@@ -181,7 +181,7 @@ class AsyncMQConnector(AsksServicesAsync, Service):
         Raises:
             BrokerUnreachableError: the broker does not answer in time.
             AuthenticationError: it refuses the credentials.
-            RuntimeError: the connector runs already.
+            RuntimeError: the connector runs already, or was stopped in the callback that runs it.
         """
         timeout = float(kwargs.get("mq_timeout", 120))
         names = tuple(kwargs.setdefault("consumer_names", ()) or ())

@@ -134,6 +134,11 @@ class Lifecycle:
         """Wait for the broker, and start; stop if that fails or is cancelled."""
         stopping = self._stopping_here()
         if stopping is not None:
+            if self._is_called_back():
+                raise RuntimeError(
+                    f"{self._service!r} cannot be run in this callback: it was stopped, and that "
+                    "waits for the callback to return"
+                )
             await asyncio.wait((stopping,))
         if self.core.started or self._phase is Phase.STARTING:
             raise RuntimeError(f"{self._service!r} runs already")
@@ -174,6 +179,9 @@ class Lifecycle:
         self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]
     ) -> None:
         """Call a coroutine function from time to time, until a stop; what it raises is logged."""
+
+        if self._stopping is not None or not self.core.started:
+            return  # it was stopped while it started
 
         async def repeat() -> None:
             while True:

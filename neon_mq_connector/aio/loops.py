@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -42,6 +43,7 @@ class CoroutineLoop:
     ) -> None:
         self.name = name
         self._loop = loop
+        self._process = os.getpid()
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_is_due = False
         self._ended = False
@@ -68,8 +70,9 @@ class CoroutineLoop:
 
     @property
     def has_ended(self) -> bool:
-        """Whether `call` raises: it was stopped, or the loop was closed."""
-        return self._ended or (self._loop is not None and self._loop.is_closed())
+        """Whether `call` raises: it was stopped, the loop was closed, or this is a fork."""
+        is_closed = self._loop is not None and self._loop.is_closed()
+        return self._ended or is_closed or self._process != os.getpid()
 
     def start(self, timeout: float) -> None:
         """Run the loop; one that its owner runs is checked only.

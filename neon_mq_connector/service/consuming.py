@@ -180,9 +180,9 @@ class Consumers:
             with self._lock:
                 before = self.threads.get(name)
                 if before is None or before.ident is None or not before.is_consumer_alive:
-                    self.threads[name] = thread
                     self.properties[name] = properties
                     self._factories[name] = factory
+                    self.threads[name] = thread  # last: a stop takes no lock, and looks here
                     self.stopped.discard(name)
                     break
             # stopped outside of the lock; meanwhile another may have been started
@@ -202,8 +202,8 @@ class Consumers:
         with self._lock:
             if self.watch is None and self._stops == stops:
                 name = f"mq-watch:{self._service.service_name}"
-                self.watch = LivenessWatch(name, self._service.settings, self.running)
-                self.watch.start()
+                watch = self.watch = LivenessWatch(name, self._service.settings, self.running)
+                watch.start()  # and ends at once where a signal handler has stopped it here
 
     def _start(self, names: tuple[str, ...], stops: int, *, daemon: bool) -> None:
         """Start consumers, and wait until each consumes or cannot.

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -137,7 +137,9 @@ class Core:
         """Wait until the broker answers or `stop` is called; return what is wrong, or None."""
         service = self._service
         self.stop_waiting.clear()
-        self.hosts.begin_run()
+        if self.hosts.begin_run():
+            # what was registered meanwhile would lose its connections when that stop ends
+            self.consumers.request_stop(tuple(self.consumers.threads))
         if self.signals is not None and self.signals.received:
             self.stop_waiting.set()  # it came before there was a wait to be ended
         self._problem = wait_until_up(
@@ -185,16 +187,21 @@ class Core:
         deadline = time.monotonic() + self.consumers.stop_timeout
         self.stop_waiting.set()
         self.started = False
-        connections = self.hosts.begin_stop()
+        end_connections = self.hosts.begin_stop()
         ending = self.consumers.begin_stop()
-        finish = functools.partial(self._finish_stop, ending, connections, deadline)
+        finish = functools.partial(self._finish_stop, ending, end_connections, deadline)
         if any(thread.is_calling for thread in ending.threads):
             name = f"mq-stop:{self._service.service_name}"
             threading.Thread(target=finish, name=name).start()
             return
         finish()
 
-    def _finish_stop(self, ending: Ending, connections: list[Connections], deadline: float) -> None:
+    def _finish_stop(
+        self,
+        ending: Ending,
+        end_connections: Callable[[], Iterable[Connections]],
+        deadline: float,
+    ) -> None:
         """Wait for what was asked to stop, from the callbacks to the connections."""
         wait_for_end(ending.threads, deadline)
         # callbacks may have used up the time; a broker that is there needs hardly any
@@ -204,7 +211,7 @@ class Core:
             ending.watch.join(time_left(deadline))
         if ending.loop is not None:
             ending.loop.stop(time_left(deadline))
-        for each in dict.fromkeys((*connections, *self.hosts.end_stop())):
+        for each in end_connections():
             each.close(time_left(deadline))
         self.close_endpoint()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from neon_mq_connector import tracing
@@ -18,7 +20,8 @@ class VirtualHosts:
 
     `_lock` owns `_open`, and `_stopping`: how many stops of the last run go on. A stop leaves
     connections open until callbacks have ended, which may send; a run that begins before that has
-    connections of its own. `_clients` is only read and set item by item, so that any thread may.
+    connections of its own, which only its own stops close. `_clients` is only read and set item by
+    item, so that any thread may.
 
     Args:
         service: has the configuration.
@@ -75,26 +78,30 @@ class VirtualHosts:
         with self._lock:
             return list(self._open.values())
 
-    def begin_run(self) -> None:
-        """Leave to a stop that goes on what it is about to close."""
+    def begin_run(self) -> bool:
+        """Leave to a stop that goes on what it is about to close; return whether there is one."""
         with self._lock:
-            if self._stopping:
+            overtakes = self._stopping > 0
+            if overtakes:
                 self._stopping, self._open = 0, {}
+            return overtakes
 
-    def begin_stop(self) -> list[Connections]:
-        """Return the connections that are to be closed; until then they are used as before."""
+    def begin_stop(self) -> Callable[[], Iterable[Connections]]:
+        """Return what ends the stop; until then connections are used as before."""
         with self._lock:
             self._stopping += 1
-            return list(self._open.values())
+            return functools.partial(self._end_stop, self._open, tuple(self._open.values()))
 
-    def end_stop(self) -> list[Connections]:
-        """Return the connections that there are now, which are to be closed, and forget them."""
+    def _end_stop(
+        self, opened: dict[str, Connections], before: tuple[Connections, ...]
+    ) -> Iterable[Connections]:
+        """Forget the connections of a run; return them and those before, which are to be closed."""
         with self._lock:
-            if not self._stopping:  # it was run again meanwhile
-                return []
-            self._stopping -= 1
-            connections, self._open = list(self._open.values()), {}
-            return connections
+            if opened is self._open:  # or else it was run again meanwhile
+                self._stopping -= 1
+            every = dict.fromkeys((*before, *opened.values()))
+            opened.clear()
+            return every
 
     def after_fork_in_child(self) -> None:
         """Replace the lock; what the connections have open they drop themselves."""

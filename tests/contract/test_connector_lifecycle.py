@@ -208,6 +208,31 @@ class TestRunning:
         finally:
             broker.delete_vhost(f"{vhost}_other")
 
+    def test_what_is_registered_while_it_stops_outlives_that_stop(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        inbox, called, go_on = Inbox(), threading.Event(), threading.Event()
+        connector = connect()
+
+        def restart(*_: Any) -> None:
+            connector.stop()  # ends after the callback
+            connector.register_consumer("two", connector.vhost, "other", inbox)
+            run(connector)
+            called.set()
+            go_on.wait(30.0)
+
+        connector.register_consumer("one", connector.vhost, "input", restart)
+        run(connector)
+        peer.publish({"n": 1}, queue="input")
+        assert called.wait(30.0)
+        stopping = [each for each in threading.enumerate() if each.name.startswith("mq-stop:")]
+        go_on.set()
+        for each in stopping:
+            each.join(30.0)
+        peer.publish({"n": 2}, queue="other")
+        inbox.wait()
+        healthy(connector)
+
 
 class TestConsumingOptions:
     @pytest.mark.every_engine
@@ -349,6 +374,18 @@ class TestHooks:
         assert {"run", "stop", "check_health", "sync"} <= set(calls)
 
 
+class StoppedAt(MQConnector):
+    """Is stopped, as by a signal handler, where it looks at one of its attributes first."""
+
+    moment = ""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == super().__getattribute__("moment"):
+            self.moment = ""
+            self.stop()
+        return super().__getattribute__(name)
+
+
 class Restarting(MQConnector):
     """Notes which consumers it restarts."""
 
@@ -380,6 +417,18 @@ class TestPeriodicThreads:
             ended = sync if how == "stop_sync_thread" else observer
             eventually(lambda: not ended.is_alive())
         getattr(connector, how)()
+
+    @pytest.mark.parametrize("moment", ["run_consumers", "sync_period", "observe_period"])
+    def test_a_stop_while_it_starts_leaves_nothing_running(
+        self, connect: Build, run: Build, moment: str
+    ) -> None:
+        service = connect(StoppedAt)
+        service.register_consumer("one", service.vhost, "input", print)
+        service.moment = moment
+        run(service, run_sync=True, run_observer=True)
+        assert service.started is False
+        parts = (service.consumers["one"], service.sync_thread, service.observer_thread)
+        assert not any(each.is_alive() for each in parts)
 
     def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
         self, connect: Build, run: Build, peer: Peer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import threading
@@ -186,6 +187,17 @@ async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: M
             assert (await service.request({"n": 2}, "square"))["square"] == 4
 
 
+async def test_a_stop_while_it_starts_leaves_no_task(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked).consume()
+    stopping: list[asyncio.Task[None]] = []
+    service.pre_run = lambda **_: stopping.append(asyncio.create_task(service.stop()))
+    await service.run()
+    await stopping[0]
+    assert not service.started
+    names = [each.get_name() for each in asyncio.all_tasks()]
+    assert [name for name in names if repr(service) in name] == []
+
+
 # -- stopping ------------------------------------------------------------------------------------
 
 
@@ -252,6 +264,27 @@ async def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
     await asyncio.wait_for(went_on.wait(), 60.0)
     await service.stop()
     assert own_threads(service) == []
+
+
+async def test_a_callback_that_has_stopped_the_connector_cannot_run_it(
+    make_async: MakeAsync,
+) -> None:
+    service = make_async()
+    raised = asyncio.get_running_loop().create_future()
+
+    async def restart(*_: Any) -> None:
+        await service.stop()
+        try:
+            await service.run()
+        except BaseException as error:
+            raised.set_result(error)
+
+    service.register_consumer("restart", service.vhost, "restart", restart)
+    async with running(service):
+        await service.send_message({"n": 1}, queue="restart")
+        error = await asyncio.wait_for(raised, 60.0)
+        assert isinstance(error, RuntimeError)
+        assert "waits for the callback" in str(error)
 
 
 async def test_who_awaits_something_when_it_stops_is_told(
@@ -323,6 +356,23 @@ def test_a_loop_that_ends_without_a_stop_can_be_cleaned_up_by_the_next(
 
     asyncio.run(leave())
     arun(clean_up())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_a_forked_child_runs_it_on_a_loop_of_its_own(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked).consume()
+
+    async def main() -> None:
+        async with service:
+            assert (await service.request({"n": 3}, "square"))["square"] == 9
+
+    async with running(service):
+        child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(main()))
+        child.start()
+        await asyncio.to_thread(child.join, 60.0)
+        child.kill()
+        assert child.exitcode == 0
+        assert service.check_health()
 
 
 # -- signals -------------------------------------------------------------------------------------

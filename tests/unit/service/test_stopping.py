@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -60,6 +60,20 @@ def test_however_many_brokers_are_silent_a_stop_keeps_to_its_time(
     connector.stop()
     # some of it is for saying good-bye where callbacks have used up all of it
     assert clock.now - 1_000.0 <= STOP_TIMEOUT + 0.5
+
+
+def test_a_stop_that_comes_while_a_consumer_is_registered_finds_all_of_it() -> None:
+    users = {"service": {"user": "u", "password": "p"}}
+    connector = MQConnector({"server": "127.0.0.1", "port": 1, "users": users}, "service")
+
+    class Threads(dict[str, Any]):
+        def __setitem__(self, name: str, thread: Any) -> None:
+            super().__setitem__(name, thread)
+            connector.stop()  # a signal handler may, here
+
+    threads = connector._mq_core.consumers.threads = Threads()
+    connector.register_consumer("one", "/", "queue", print)
+    assert not threads["one"].is_consumer_alive
 
 
 def test_at_the_end_of_the_process_a_stop_that_raises_keeps_no_other_running(
