@@ -21,7 +21,7 @@ from neon_mq_connector.faces.sending import SendsMessages
 from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.core import Core
-from neon_mq_connector.threads.errands import RepeatingTimer
+from neon_mq_connector.threads.on_demand import RepeatingTimer
 from neon_mq_connector.threads.signals import StopSignals
 
 LOG = logging.getLogger("neon_mq_connector.connector")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.faces.asking import question, request_options
+from neon_mq_connector.faces.asking import prepare_request, request_options
 from neon_mq_connector.handlers.declared import Handler, StreamHandler
 from neon_mq_connector.handlers.parts import AsyncParts
 from neon_mq_connector.service.configured import ConfiguredService
@@ -64,7 +64,7 @@ class AsksServicesAsync(ConfiguredService):
         coroutine function. `StoppedError` when the connector is stopped. When the wait is cancelled
         the answer is dropped; the other service may do what it was asked all the same.
         """
-        name, data, read = question(request_data, queue, Handler)
+        name, data, read = prepare_request(request_data, queue, Handler)
         options = request_options(self.settings, timeout, wire_format)
         requests = await self._mq_lifecycle.requests(vhost)
         answer = await requests.request(name, data, on_part=on_part, **options)
@@ -132,7 +132,7 @@ class AsksServicesAsync(ConfiguredService):
         The request is sent when the first part is awaited, or an ``async with`` around the parts
         begins, which is needed where they may not be read to the end.
         """
-        name, data, read = question(request_data, queue, StreamHandler)
+        name, data, read = prepare_request(request_data, queue, StreamHandler)
         client = self._mq_core.hosts.client(vhost or self.vhost)
         requests = self._mq_lifecycle.binding().requests(client)
         options = request_options(self.settings, timeout, wire_format)

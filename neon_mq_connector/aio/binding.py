@@ -86,7 +86,7 @@ class Binding:
 _bindings: dict[asyncio.AbstractEventLoop, Binding] = {}
 
 
-def this_binding() -> Binding:
+def current_binding() -> Binding:
     """Return what the running loop sends and asks by, where no connector does.
 
     Raises:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.errors import WaitTimeoutError
-from neon_mq_connector.threads.errands import Errands
 from neon_mq_connector.threads.guard import Guard
+from neon_mq_connector.threads.on_demand import OnDemandThread
 
 LOG = logging.getLogger("neon_mq_connector.aio")
 
@@ -41,7 +41,7 @@ class BlockingCalls:
         self._name = name
         self._loop = loop
         self._jobs: deque[Callable[[], object]] = deque()
-        self._threads = [Errands(name) for _ in range(size)]
+        self._threads = [OnDemandThread(name) for _ in range(size)]
 
     async def run(
         self,

@@ -17,7 +17,13 @@ import pika.frame
 from pika.spec import BasicProperties, Confirm
 
 from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.aio.operation import DONE, Done, Operation, PublishOperation, Unawaited
+from neon_mq_connector.aio.operation import (
+    DONE,
+    Done,
+    Operation,
+    PublishOperation,
+    UnawaitedFailures,
+)
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.broker_operations import FrameCallback
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
@@ -61,7 +67,7 @@ class AwaitableChannel(DeliveryChannel):
     """
 
     _done = DONE
-    _unawaited: Unawaited | None = None
+    _unawaited: UnawaitedFailures | None = None
 
     def __init__(
         self,
@@ -213,9 +219,9 @@ class AwaitableChannel(DeliveryChannel):
     def _operation(self, what: str, callback: Callable[[Any], object] | None) -> Operation:
         return Operation(what, self._host.loop, self._timeout, self._get_unawaited(), callback)
 
-    def _get_unawaited(self) -> Unawaited:
+    def _get_unawaited(self) -> UnawaitedFailures:
         if self._unawaited is None:
-            self._unawaited = Unawaited(self._report_unawaited)
+            self._unawaited = UnawaitedFailures(self._report_unawaited)
         return self._unawaited
 
     def _report_unawaited(self, operation: Operation) -> None:

@@ -29,7 +29,7 @@ class Done:
 DONE = Done()
 
 
-class Unawaited:
+class UnawaitedFailures:
     """The failed operations of one callback, which are reported if it has not awaited them.
 
     Any thread adds an operation. Each is removed by one thread, which reports it.
@@ -83,7 +83,7 @@ class Operation(LoopFuture[Any]):
         what: object,
         loop: CoroutineLoop,
         timeout: float,
-        unawaited: Unawaited,
+        unawaited: UnawaitedFailures,
         callback: Callable[[Any], object] | None = None,
     ) -> None:
         super().__init__(loop)
@@ -145,7 +145,7 @@ class PublishOperation(Operation):
         message: Message,
         loop: CoroutineLoop,
         timeout: float,
-        unawaited: Unawaited,
+        unawaited: UnawaitedFailures,
         publishes: PendingPublishes,
         publisher: Publisher,
     ) -> None:

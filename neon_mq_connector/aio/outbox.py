@@ -15,7 +15,7 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import Answer
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination, Flush, Message
-from neon_mq_connector.threads.errands import Errands
+from neon_mq_connector.threads.on_demand import OnDemandThread
 
 #: So many messages of one round of the loop are written at once.
 _TOGETHER = 32
@@ -36,12 +36,12 @@ class Outbox:
 
     def __init__(self, connections: Connections, name: str) -> None:
         self._connections = connections
-        self._errands = Errands(name)
+        self._thread = OnDemandThread(name)
 
     @property
     def is_idle(self) -> bool:
         """Whether everything is done."""
-        return not self._errands.is_busy
+        return not self._thread.is_busy
 
     def send(
         self, message: Message, answer: Answer[None], *, timeout: float, flush: Flush = Flush.NOW
@@ -63,18 +63,18 @@ class Outbox:
         """
         deadline = time.monotonic() + timeout
         publisher = self._connections.publisher
-        if not self._errands.is_busy and publisher.post_at_once(message, answer, deadline, flush):
+        if not self._thread.is_busy and publisher.post_at_once(message, answer, deadline, flush):
             return True
-        self._errands.call(partial(self._post, message, answer, deadline))
+        self._thread.call(partial(self._post, message, answer, deadline))
         return False
 
     def run(self, function: Callable[[], object], future: LoopFuture[Any]) -> None:
         """Call a function that waits for the broker; a future gets what it returns or raises."""
-        self._errands.call(partial(_run, function, future))
+        self._thread.call(partial(_run, function, future))
 
     def wait_until_done(self, timeout: float) -> bool:
         """Wait for at most so many seconds until everything is done; return whether it is."""
-        return self._errands.wait_until_done(timeout)
+        return self._thread.wait_until_done(timeout)
 
     # -- the thread ----------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class TaskRunner:
         stop_timeout: how long tasks may go on after a stop, in seconds.
     """
 
-    never_waits = True
+    is_nonblocking = True
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class TaskRunner:
         self._task_name = f"callback {callback_name} of queue {queue!r}"
         self._host = ChannelHost(loop, outbox, callback_name, self._report)
         self._blocking = 0
-        self.held_up_for = 0.0
+        self.blocked_for = 0.0
         self._is_starting = False
         self._is_cancelling = False
         self._stop_times: tuple[float, float] | None = None
@@ -87,7 +87,7 @@ class TaskRunner:
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def work_off(self, count: int) -> None:
+    def process_backlog(self, count: int) -> None:
         """Start callbacks for the backlog, on the loop."""
         try:
             self._loop.call(self._start_waiting)
@@ -138,13 +138,13 @@ class TaskRunner:
         else:
             dispatcher.report(error)
 
-    def standstill(self) -> str:
+    def stall_reason(self) -> str:
         """Return what keeps all callbacks from running, or an empty text; one thread asks."""
         if self._loop.has_ended:
             reason = f"the asyncio loop {self._loop.name} has ended"
             self._dispatcher.fail(CallbacksEndedError(reason))
             return reason
-        self.held_up_for = held_up = self._loop.blocked_for()
+        self.blocked_for = held_up = self._loop.blocked_for()
         with suppress(StoppedError):
             self._loop.call(self._look_after_tasks)
         if held_up < _LONGEST_STANDSTILL:
@@ -209,7 +209,7 @@ class TaskRunner:
                 except IndexError:
                     return
                 try:
-                    delivery = dispatcher.take_up(message)
+                    delivery = dispatcher.admit(message)
                     if delivery is not None:
                         self._start(message, delivery)
                 except BaseException as error:  # its message must go back

@@ -185,11 +185,11 @@ class Consumer:
         self.dispatcher.arrived(session, batch)
         # to wake another thread would be in vain for a runner that never waits
         link, runner = session.link, self.dispatcher.runner
-        if runner.never_waits:
-            link.call_last(runner.work_off, len(batch))
+        if runner.is_nonblocking:
+            link.call_last(runner.process_backlog, len(batch))
         else:
-            link.call_last(self._inbox.put, partial(runner.work_off, len(batch)))
-        each = _TIME_PER_ANSWER if session.takes_answers else _TIME_PER_CALLBACK
+            link.call_last(self._inbox.put, partial(runner.process_backlog, len(batch)))
+        each = _TIME_PER_ANSWER if session.sends_answers else _TIME_PER_CALLBACK
         link.delay_reads(session.settlement.unsettled_count() * each)
 
     def session_ended(self, session: Session, error: MQError) -> None:

@@ -97,7 +97,7 @@ class Dispatcher:
         failures.park_due()
         while not self._stopped and (message := failures.pop_due()) is not None:
             self.backlog.append(message)
-            self.runner.work_off(1)
+            self.runner.process_backlog(1)
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -140,14 +140,14 @@ class Dispatcher:
         """Treat a message as failed, since a publish of its callback was not confirmed."""
         with bound_log_fields(message.log_fields):
             self.report(error)
-        if self._failures.gives_up(message, error):
+        if self._failures.is_last_try(message, error):
             self._answer_and_give_up(message, error)
         else:
             self._failures.try_again(message)
 
     # -- called by the runner ------------------------------------------------------------------
 
-    def take_up(self, message: ReceivedMessage) -> Delivery | None:
+    def admit(self, message: ReceivedMessage) -> Delivery | None:
         """Note that the callback of a message starts now, unless it is not to run.
 
         Returns:
@@ -229,7 +229,7 @@ class Dispatcher:
         elif not settlement.is_open(message.tag):  # settled by its callback
             if message.channel is not None and message.channel.has_acked:
                 self._answer_error(message, error)
-        elif not failures.gives_up(message, error):
+        elif not failures.is_last_try(message, error):
             if settlement.claim(message.tag):
                 failures.try_again(message)
         # answered before it is settled: so the answer can follow parts on its request's channel

@@ -212,7 +212,7 @@ class FailurePolicy:
         """Give failed messages back from now on, instead of holding them."""
         self._stopping = True
 
-    def gives_up(self, message: ReceivedMessage, error: BaseException) -> bool:
+    def is_last_try(self, message: ReceivedMessage, error: BaseException) -> bool:
         """Whether a message that has failed is not to be tried again."""
         tries = message.attempt + _rejections(message)
         is_final = message.is_partly_answered or isinstance(error, _LASTING)

@@ -64,18 +64,19 @@ class Flow:
         self._slow_until = 0.0
         self._collects = False
 
-    def begin(self, messages: int, *, is_ours: bool) -> int:
+    def begin(self, messages: int, *, is_as_registered: bool) -> int:
         """Return the prefetch count of a new session.
 
         Args:
             messages: how many wait in the queue; where they are few, their sizes are seen in time.
-            is_ours: whether the queue is as it was registered. Otherwise it may have a single
-                active consumer, whose place a change would cost: it begins with the full number.
+            is_as_registered: whether the queue is as it was registered. Otherwise it may have a
+                single active consumer, whose place a change would cost: it begins with the full
+                number.
         """
         self._seen, self._mean = 0, 0.0
         few = max(1, self._max_bytes // _LARGEST_MESSAGE)
         # there must be room for twice as many beside those few, should none of them be settled
-        starts_small = is_ours and messages > few and self.asked >= 3 * few
+        starts_small = is_as_registered and messages > few and self.asked >= 3 * few
         self._fits = few if starts_small else self.asked
         return self._limit()
 

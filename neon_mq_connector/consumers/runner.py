@@ -42,13 +42,13 @@ class CallbackRunner(Protocol):
     """Run callbacks for the messages in the backlog of a dispatcher.
 
     Attributes:
-        never_waits: whether `work_off` may be called on an I/O thread.
-        held_up_for: for how long the loop of its callbacks had stood still when `standstill` was
+        is_nonblocking: whether `process_backlog` may be called on an I/O thread.
+        blocked_for: for how long the loop of its callbacks had stood still when `stall_reason` was
             called last, in seconds.
     """
 
-    never_waits: bool
-    held_up_for: float
+    is_nonblocking: bool
+    blocked_for: float
 
     def running(self) -> list[Running]:
         """List the callbacks that are running; any thread may ask."""
@@ -56,7 +56,7 @@ class CallbackRunner(Protocol):
     def start(self) -> None:
         """Start what runs callbacks; called on the consumer's thread."""
 
-    def work_off(self, count: int) -> None:
+    def process_backlog(self, count: int) -> None:
         """Handle the messages in the backlog, or have other threads do so.
 
         Args:
@@ -75,5 +75,5 @@ class CallbackRunner(Protocol):
     def is_calling(self) -> bool:
         """Whether the caller is one of the callbacks."""
 
-    def standstill(self) -> str:
+    def stall_reason(self) -> str:
         """Return what keeps all callbacks from running, or an empty text; one thread asks."""

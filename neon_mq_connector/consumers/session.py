@@ -140,8 +140,8 @@ class Session:
         more_follows: whether another callback runs or is about to, so that a publish may be written
             together with those that follow. Set by the thread that starts callbacks; a hint.
         is_calling: whether the consumer's thread calls functions that a user has handed to it.
-        takes_answers: whether answers may leave on the channel of this session.
-        is_ours: whether the queue exists as the registration describes it.
+        sends_answers: whether answers may leave on the channel of this session.
+        is_as_registered: whether the queue exists as the registration describes it.
         end_reason: why the session is over; owned by the consumer's thread.
         finishing: the waiter for the end of its consumer.
         started: the messages that were acknowledged on receipt.
@@ -158,16 +158,16 @@ class Session:
         channel: LinkChannel,
         queue: str,
         *,
-        takes_answers: bool = False,
-        is_ours: bool = True,
+        sends_answers: bool = False,
+        is_as_registered: bool = True,
     ) -> None:
         self.number = next(_numbers)
         self.connections = connections
         self.queue = queue
         self.more_follows = False
         self.is_calling = False
-        self.takes_answers = takes_answers
-        self.is_ours = is_ours
+        self.sends_answers = sends_answers
+        self.is_as_registered = is_as_registered
         self.since = time.monotonic()
         self.end_reason: MQError | None = None
         self.started = StartedDeliveries(_PREFETCHES * host.flow.asked)
@@ -258,7 +258,7 @@ class Session:
         """
         if not self.settlement.is_open(tag):
             return False
-        if not self.takes_answers:
+        if not self.sends_answers:
             self._host.answered(self)
             return False
         return self.link.blocked_reason is None and self.is_writable

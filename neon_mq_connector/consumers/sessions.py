@@ -129,15 +129,15 @@ class Sessions:
                 connections,
                 channel,
                 status.name,
-                takes_answers=answering,
-                is_ours=not status.adopted,
+                sends_answers=answering,
+                is_as_registered=not status.adopted,
             )
             # the latest before messages can come on it
             before, self.latest = self.latest, add_stand_ins(session)
             if before is not None:
                 session.lost = before.started or before.lost
             made.append(session)
-            prefetch = host.flow.begin(status.messages, is_ours=session.is_ours)
+            prefetch = host.flow.begin(status.messages, is_as_registered=session.is_as_registered)
             session.subscription.start(
                 prefetch, connections.policy.operation_timeout, self._new_waiter
             )
@@ -213,9 +213,9 @@ class Sessions:
 
     def may_move(self, session: Session) -> bool:
         """Whether a session may be left for the answering connection; that is opened if need be."""
-        is_first = session is self.latest and not session.takes_answers and self.former is None
+        is_first = session is self.latest and not session.sends_answers and self.former is None
         # else the queue might vanish meanwhile, or a user take the move for a loss
-        is_harmless = session.is_ours and not session.connection.has_close_callbacks
+        is_harmless = session.is_as_registered and not session.connection.has_close_callbacks
         is_consuming = session.is_open and session.consumer_tag
         if not (is_first and is_harmless and is_consuming):
             return False

@@ -24,7 +24,7 @@ class ThreadRunner:
     """Call a function for each message, one after another or on workers side by side.
 
     A worker takes a message from the backlog for each True in `_work`, and ends at a None.
-    `_running` has one key per thread. `_workers` is owned by the consumer's thread; `standstill`
+    `_running` has one key per thread. `_workers` is owned by the consumer's thread; `stall_reason`
     copies it. `_stopping` is set once, by any thread.
 
     Args:
@@ -42,8 +42,8 @@ class ThreadRunner:
         concurrency: int,
         name: str,
     ) -> None:
-        self.never_waits = concurrency > 1
-        self.held_up_for = 0.0
+        self.is_nonblocking = concurrency > 1
+        self.blocked_for = 0.0
         self._running: dict[int, ReceivedMessage] = {}
         self._callback = callback
         self._dispatcher = dispatcher
@@ -58,16 +58,16 @@ class ThreadRunner:
 
     def start(self) -> None:
         """Start the workers, if callbacks may run side by side."""
-        for _ in range(self._concurrency if self.never_waits else 0):
+        for _ in range(self._concurrency if self.is_nonblocking else 0):
             self._start_worker()
 
-    def work_off(self, count: int) -> None:
+    def process_backlog(self, count: int) -> None:
         """Handle the messages in the backlog, or let the workers do so.
 
         Args:
             count: how many messages were added to it for this call.
         """
-        if self.never_waits:
+        if self.is_nonblocking:
             for _ in range(count):
                 self._work.put(True)
             return
@@ -121,7 +121,7 @@ class ThreadRunner:
         """Whether it is one of the callbacks that asks."""
         return threading.get_ident() in self._running
 
-    def standstill(self) -> str:
+    def stall_reason(self) -> str:
         """Report workers that have ended, and let the consumer's thread replace them."""
         ended = [worker for worker in self._workers.copy() if not worker.is_alive()]
         if not ended or self._stopping:
@@ -153,7 +153,7 @@ class ThreadRunner:
     def _handle(self, message: ReceivedMessage) -> bool:
         """Call the callback with a message; return whether it was called."""
         dispatcher = self._dispatcher
-        delivery = dispatcher.take_up(message)
+        delivery = dispatcher.admit(message)
         if delivery is None:
             return False
         method, properties, body = delivery

@@ -85,7 +85,7 @@ class AsksServices(ConfiguredService):
             MQConnectionError: there is no connection.
         """
         options = request_options(self.settings, timeout, wire_format)
-        name, data, read = question(request_data, queue, Handler)
+        name, data, read = prepare_request(request_data, queue, Handler)
         client = self._mq_core.hosts.client(vhost or self.vhost)
         return read(client.request(name, data, on_part=on_part, **options))
 
@@ -144,7 +144,7 @@ class AsksServices(ConfiguredService):
             >>> answers = [question.result() for question in questions]
         """
         options = request_options(self.settings, timeout, wire_format)
-        name, data, read = question(request_data, queue, Handler)
+        name, data, read = prepare_request(request_data, queue, Handler)
         future = self._mq_core.hosts.client(vhost or self.vhost).submit(name, data, **options)
         return future if isinstance(queue, str) else converted(future, read)
 
@@ -249,7 +249,7 @@ class AsksServices(ConfiguredService):
             TypeError: the request is not what the handler takes.
             MQConnectionError: there is no connection.
         """
-        name, data, read = question(request, handler, StreamHandler)
+        name, data, read = prepare_request(request, handler, StreamHandler)
         options = request_options(self.settings, timeout, wire_format)
         client = self._mq_core.hosts.client(vhost or self.vhost)
         return Parts(client.stream(name, data, prefetch_count=prefetch_count, **options), read)
@@ -265,7 +265,7 @@ def request_options(
     }
 
 
-def question(
+def prepare_request(
     request: Any, target: str | Askable[Any, Any, ..., Any], kind: type[Askable[Any, Any, ..., Any]]
 ) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
     """Return the queue, the dict, and what reads the answer, of a question to a queue or handler.

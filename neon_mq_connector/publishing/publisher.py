@@ -31,7 +31,7 @@ from neon_mq_connector.publishing.confirm_channel import ConfirmChannel
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.refusals import refusal_of
 from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
-from neon_mq_connector.threads.errands import Errands
+from neon_mq_connector.threads.on_demand import OnDemandThread
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.publishing")
@@ -54,7 +54,7 @@ class Publisher:
     def __init__(self, link: Link, control: Control) -> None:
         self._link = link
         self._control = control
-        self._repairs = Errands(f"{link.name}-repairs")
+        self._repairs = OnDemandThread(f"{link.name}-repairs")
         self._opening = threading.RLock()
         self._channel: ConfirmChannel | None = None
         # names only: one that was deleted since is found out by the broker's refusal

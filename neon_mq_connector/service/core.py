@@ -25,7 +25,7 @@ from neon_mq_connector.service.health import Health, connector_health
 from neon_mq_connector.service.sending import Sending
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
-from neon_mq_connector.threads.errands import RepeatingTimer
+from neon_mq_connector.threads.on_demand import RepeatingTimer
 from neon_mq_connector.threads.quiet import quiet_pika
 from neon_mq_connector.threads.signals import Flag, StopSignals
 

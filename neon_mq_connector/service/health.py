@@ -151,7 +151,7 @@ def connector_health(
     ]
     if watch is not None:
         stuck += [f"consumer {name!r}: {problem}" for name, problem in watch.stuck.items()]
-        if problem := watch.standstill():
+        if problem := watch.stall_reason():
             reasons.append(problem)
             stuck.append(problem)
     reasons = [is_off] if is_off else reasons

@@ -24,8 +24,8 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import IOThread
-from neon_mq_connector.threads.errands import RepeatingTimer
 from neon_mq_connector.threads.guard import Guard
+from neon_mq_connector.threads.on_demand import RepeatingTimer
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.tuning import Tuning
@@ -103,7 +103,7 @@ class LivenessWatch:
         self._looked_at = time.monotonic()
         self._timer.start()
 
-    def standstill(self) -> str:
+    def stall_reason(self) -> str:
         """Return why no consumer is looked at; empty when they are. Any thread may ask."""
         if not self._timer.is_alive():
             return "the thread that looks after the consumers has ended"
@@ -151,7 +151,7 @@ class LivenessWatch:
         self._relieve(name, consumer, session)
         complaint = (
             self._connections_stand_still(session)
-            or consumer.dispatcher.runner.standstill()
+            or consumer.dispatcher.runner.stall_reason()
             or str(consumer.failures.trouble or "")
             or self._forgotten_acks(name, consumer, session)
         )
@@ -183,7 +183,7 @@ class LivenessWatch:
         if now >= stall.mend_at:
             stall.mend_at = now + 2 * age
             # a queue that deletes itself would end with its consumer
-            if session.is_ours and not consumer.registration.queue.auto_delete:
+            if session.is_as_registered and not consumer.registration.queue.auto_delete:
                 consumer.reattach(session, problem)
         return problem
 
@@ -211,7 +211,7 @@ class LivenessWatch:
 
     def _connections_stand_still(self, session: Session) -> str:
         control, link = session.connections.control, session.link
-        age = _standstill_of(link)
+        age = _stalled_for(link)
         if age >= _LONGEST_TICK:
             return f"the loop of {link.name} has stood still for {age:.0f} s"
         if control.busy_for >= self._settings.stalled_after:
@@ -297,7 +297,7 @@ class LivenessWatch:
             )
 
 
-def _standstill_of(link: IOThread) -> float:
+def _stalled_for(link: IOThread) -> float:
     """Return for how long the loop of a connection has not gone round, in seconds."""
     return time.monotonic() - link.last_tick if link.last_tick else 0.0
 
@@ -305,8 +305,8 @@ def _standstill_of(link: IOThread) -> float:
 def _is_stuck(consumer: Consumer) -> bool:
     """Whether a thread that nothing replaces has stood still for long."""
     session, runner = consumer.session, consumer.dispatcher.runner
-    link_stands = session is not None and _standstill_of(session.link) >= _LONGEST_TICK
-    return link_stands or runner.held_up_for >= _LONGEST_LOOK
+    link_stands = session is not None and _stalled_for(session.link) >= _LONGEST_TICK
+    return link_stands or runner.blocked_for >= _LONGEST_LOOK
 
 
 def _could_start(consumer: Consumer, session: Session, ready: int) -> bool:
@@ -326,4 +326,4 @@ def _delivers_all(session: Session, registration: Registration) -> bool:
     A stream keeps what was delivered, and where one consumer is active others wait. A queue that
     was found with other properties than it was registered with may be either.
     """
-    return session.is_ours and not is_bound_to_its_place(registration)
+    return session.is_as_registered and not is_bound_to_its_place(registration)

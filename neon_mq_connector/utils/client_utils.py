@@ -116,9 +116,9 @@ async def send_mq_request_async(
     connection. ``stream_callback`` is awaited if it is a coroutine function. When the wait is
     cancelled the answer is dropped.
     """
-    from neon_mq_connector.aio.binding import this_binding
+    from neon_mq_connector.aio.binding import current_binding
 
-    asking, binding = _Asking(vhost, target_queue, raise_errors), this_binding()
+    asking, binding = _Asking(vhost, target_queue, raise_errors), current_binding()
     with asking:
         timeout = _check(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback

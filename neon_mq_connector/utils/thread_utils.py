@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from neon_mq_connector.threads.errands import RepeatingTimer
+from neon_mq_connector.threads.on_demand import RepeatingTimer
 
 __all__ = ["RepeatingTimer"]

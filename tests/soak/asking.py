@@ -40,7 +40,7 @@ class Asked(Actor):
     def has_moved(self) -> bool:
         """Whether answers leave by the channel of their requests."""
         session = self.service.consumers[self.name].consumer.session
-        return session is None or session.takes_answers
+        return session is None or session.sends_answers
 
 
 class Asker(threading.Thread):

@@ -90,7 +90,7 @@ def ask(
 def has_moved(connector: MQConnector, name: str) -> bool:
     """Whether answers leave on the channel on which a consumer's requests come."""
     session = connector.consumers[name].consumer.session
-    return session is not None and session.is_open and session.takes_answers
+    return session is not None and session.is_open and session.sends_answers
 
 
 def ask_until_it_has_moved(

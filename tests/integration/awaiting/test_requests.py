@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.aio.binding import this_binding
+from neon_mq_connector.aio.binding import current_binding
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.errors import StoppedError
@@ -39,7 +39,7 @@ async def test_each_of_1000_requests_in_flight_gets_its_own_answer(
     asked: Asked, client: RequestClient
 ) -> None:
     asked.may_answer.clear()
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
     asyncio.get_running_loop().call_later(0.3, asked.may_answer.set)
     assert await squares(face, 1000) == [n**2 for n in range(1000)]
     assert client.late_replies == 0
@@ -48,7 +48,7 @@ async def test_each_of_1000_requests_in_flight_gets_its_own_answer(
 async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
     asked.may_answer.clear()
     kept, dropped = (
         asyncio.create_task(face.request("square", {"n": n}, timeout=30.0)) for n in (1, 2)
@@ -71,7 +71,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
 async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
     chance = random.Random(7)
     answered = 0
     for _round in range(20):
@@ -94,7 +94,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
 async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
     for awaited in (False, True):
         parts: list[int] = []
 
@@ -115,7 +115,7 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
 async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
     names: list[str] = []
     asking = [
         face.request(
@@ -148,7 +148,9 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 ) -> None:
     async def ask() -> None:
         for _ in range(5):
-            assert await squares(this_binding().requests(client), 50) == [n**2 for n in range(50)]
+            assert await squares(current_binding().requests(client), 50) == [
+                n**2 for n in range(50)
+            ]
 
     async def main() -> None:
         await asyncio.gather(ask(), *(asyncio.to_thread(LoopRunner(), ask()) for _ in range(2)))
@@ -167,7 +169,9 @@ def queues_of(broker: PrivateBroker, vhost: str) -> set[str]:
 async def test_a_block_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    async with this_binding().requests(client).stream("count", {"to": 100}, timeout=30.0) as parts:
+    async with (
+        current_binding().requests(client).stream("count", {"to": 100}, timeout=30.0) as parts
+    ):
         async for part in parts:
             if part["n"] == 5:
                 break
@@ -183,7 +187,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
     before = asyncio.all_tasks()
-    stream = this_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
+    stream = current_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
     async for part in stream:
         if part["n"] == 5:
             break
@@ -195,7 +199,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
         async for _ in stream:
             raise LookupError
 
-    stream = this_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
+    stream = current_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
     with pytest.raises(LookupError):
         await fail()
     name = stream.reply_queue
@@ -206,7 +210,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
 async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
 
     async def read() -> None:
         async for _ in face.stream("count", {"to": 20}, timeout=30.0):
@@ -234,7 +238,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
     old_service("late", count_late)
 
-    async with this_binding().requests(client).stream("late", {"to": 3}, timeout=30.0) as parts:
+    async with current_binding().requests(client).stream("late", {"to": 3}, timeout=30.0) as parts:
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext(parts), 0.05)
@@ -243,7 +247,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
 
 async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> None:
-    async with this_binding().requests(client).stream("nobody", {"n": 1}, timeout=30.0) as parts:
+    async with current_binding().requests(client).stream("nobody", {"n": 1}, timeout=30.0) as parts:
         reading = asyncio.create_task(anext(parts))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):
@@ -265,7 +269,7 @@ def books(client: RequestClient) -> dict[str, Any]:
 async def test_what_is_no_message_is_refused(
     client: RequestClient, data: Any, error: type[Exception]
 ) -> None:
-    face = this_binding().requests(client)
+    face = current_binding().requests(client)
     with pytest.raises(error):
         await face.request("q", data, timeout=1.0)
     with pytest.raises(error):

@@ -179,21 +179,21 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
     release = threading.Event()
     runner = connector.consumers["raises"].consumer.dispatcher.runner
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "standstill", lambda: sys.exit(6))
+        patch.setattr(runner, "stall_reason", lambda: sys.exit(6))
         watch = watch_over(connector, period=0.05)
         watch.start()
         session = connector.consumers["lost"].consumer.session
         session._link_channel.cancel(session.consumer_tag)  # behind the library's back
         eventually(lambda: "lost" in watch.complaints, what="the other is looked after")
-        assert not watch.standstill()
+        assert not watch.stall_reason()
         patch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 0.2)
-        patch.setattr(runner, "standstill", lambda: release.wait(20.0) and "")
-        eventually(watch.standstill, what="it is found that nobody looks")
+        patch.setattr(runner, "stall_reason", lambda: release.wait(20.0) and "")
+        eventually(watch.stall_reason, what="it is found that nobody looks")
     release.set()
-    eventually(lambda: not watch.standstill(), what="it looks again")
+    eventually(lambda: not watch.stall_reason(), what="it looks again")
     watch.stop()
     watch.join(30.0)
-    assert "has ended" in watch.standstill()
+    assert "has ended" in watch.stall_reason()
 
 
 @pytest.mark.one_engine

@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def make(is_unstable: Callable[[], bool] = lambda: False, **options: Any) -> Flow:
     flow = Flow(Registration(Queue("q"), **options), lambda: 0, is_unstable)
-    flow.begin(1000, is_ours=True)
+    flow.begin(1000, is_as_registered=True)
     return flow
 
 

@@ -13,7 +13,7 @@ from neon_mq_connector.threads.guard import Guard
 LOG = logging.getLogger("neon_mq_connector.timer")
 
 
-class Errands:
+class OnDemandThread:
     """Make calls that may have to wait, in the order in which any threads ask for them.
 
     For threads that must not wait themselves: an I/O thread, the control thread, an asyncio loop.

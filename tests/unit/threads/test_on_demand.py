@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from neon_mq_connector.threads.errands import RepeatingTimer
+from neon_mq_connector.threads.on_demand import RepeatingTimer
 from tests.support.polling import eventually
 
 
