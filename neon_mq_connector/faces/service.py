@@ -62,7 +62,7 @@ class Service(ConfiguredService):
         self._mq_core = core
         self.consumers = core.consumers.threads
         self.consumer_properties = core.consumers.properties
-        self._apply_configured_properties()
+        self._mq_apply_properties()
 
     @property
     def consumer_thread_cls(self) -> type[BaseConsumerThread]:

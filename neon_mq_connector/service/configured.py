@@ -29,7 +29,7 @@ class ConfiguredService:
     def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
         # the last of the chain: services mix this with Thread and call both in any order
         self.service_name = service_name
-        self._use(config)
+        self._mq_use(config)
         self._service_id: str | None = None
         self._vhost = ""
         self.sync_period: float = 10
@@ -54,9 +54,9 @@ class ConfiguredService:
 
     @config.setter
     def config(self, config: Mapping[str, Any]) -> None:
-        self._use(config)
+        self._mq_use(config)
 
-    def _use(self, config: Mapping[str, Any] | None) -> None:
+    def _mq_use(self, config: Mapping[str, Any] | None) -> None:
         self._mq_source = source_of(config)
         self._config = dict(self._mq_source.section)
         self._mq_settings: MQSettings | None = None
@@ -93,7 +93,7 @@ class ConfiguredService:
         """Attributes that the configuration may set, with their defaults; services override it."""
         return {}
 
-    def _apply_configured_properties(self) -> None:
+    def _mq_apply_properties(self) -> None:
         """Set the attributes that the service's entry configures."""
         configurable = {
             "sync_period": self.sync_period,
