@@ -224,6 +224,8 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
         for reader in readers:
             reader.cancel()
         await asyncio.wait(readers)
+    # what was being opened when it was cancelled is opened, and deleted again
+    await current_binding().calls.wait_until_done(60.0)
     await eventually_true(lambda: queues_of(broker, vhost) == before)
 
 
