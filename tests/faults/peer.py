@@ -110,7 +110,7 @@ class Peer:
             if str(row.get("client_properties", {}).get("connection_name", "")).endswith(ending)
         ]
 
-    def wait_until_handled(self, ids: list[str], *, timeout: float = 30.0) -> None:
+    def wait_until_handled(self, ids: list[str], *, timeout: float = 120.0) -> None:
         """Wait until each of these messages was handled."""
         wanted = set(ids)
         eventually(
@@ -119,7 +119,7 @@ class Peer:
             what=f"all of {len(wanted)} messages are handled",
         )
 
-    def wait_until_settled(self, queue: str, *, timeout: float = 30.0) -> None:
+    def wait_until_settled(self, queue: str, *, timeout: float = 120.0) -> None:
         """Wait until nothing is left in a queue, neither ready nor unacked."""
         eventually(
             lambda: self.counts(queue) == (0, 0),

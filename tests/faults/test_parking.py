@@ -269,7 +269,7 @@ def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be
     eventually(lambda: peer.counts(QUEUE) == (count - len(failing.calls), 0))
     assert len(_errors(caplog)) < 10, _errors(caplog)
     forbid(False)
-    eventually(lambda: peer.counts(QUEUE + DEAD) == (count, 0), timeout=30, what="all are parked")
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (count, 0), what="all are parked")
     eventually(patient.check_health, what="it is well again")
     assert set(failing.calls.values()) == {1}
 
@@ -396,7 +396,7 @@ def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_ti
         peer.declare(QUEUE)
         peer.send(QUEUE, 1, prefix="slow")
         start(QUEUE, callback, retry=Retry(attempts=2))
-        eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), timeout=40, what="it is parked")
+        eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
         assert 1 <= len(calls) <= 2
         peer.send(QUEUE, 3, prefix="good")
         eventually(lambda: len(handled) == 3, what="the consumer goes on")

@@ -134,8 +134,8 @@ def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
         "registration": ENGINES[kind],
     }
     with killed_beside_its_child(order) as child:
-        eventually(lambda: peer.counts(QUEUE) == (3, 0), timeout=30, what="its messages are back")
-        eventually(lambda: not peer.connection_names(), timeout=30, what="its connections are gone")
+        eventually(lambda: peer.counts(QUEUE) == (3, 0), what="its messages are back")
+        eventually(lambda: not peer.connection_names(), what="its connections are gone")
         os.kill(child, 0)  # it is there
     peer.take_all(QUEUE)
     peer.take_all("echo")

@@ -210,6 +210,6 @@ def test_a_loop_that_ends_is_found_though_nothing_comes_and_replaced(
     ended = service._mq_core.consumers._loop
     assert ended is not None
     ended.stop(5.0)  # as it does when a callback closes it
-    eventually(lambda: service.health().reasons, timeout=20.0, what="it is found")
-    eventually(service.check_health, timeout=20.0, what="it is replaced")
+    eventually(lambda: service.health().reasons, what="it is found")
+    eventually(service.check_health, what="it is replaced")
     peer.wait_until_handled(peer.send(QUEUE, 3))

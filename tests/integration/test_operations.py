@@ -121,7 +121,7 @@ def _left(run: Run, moved: set[str], every: set[str]) -> list[str]:
         left[:] = _shown(run)
         return moved | set(left) == every
 
-    eventually(is_nothing_lost, timeout=30.0)  # the broker has to see the end of the process
+    eventually(is_nothing_lost)  # the broker has to see the end of the process
     return left
 
 

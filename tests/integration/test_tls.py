@@ -194,7 +194,7 @@ def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
         return sum(row["messages_ready"] for row in rows if row["name"] == "held")
 
     with killed_beside_its_child(order):
-        eventually(lambda: ready() == 1, timeout=30, what="its message is back")
+        eventually(lambda: ready() == 1, what="its message is back")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
         def ended() -> dict[str, ReadableSpan]:
             return {span.name: span for span in exporter.get_finished_spans()}
 
-        eventually(lambda: {*wanted, "?"} if set(wanted) <= set(ended()) else None, timeout=20)
+        eventually(lambda: {*wanted, "?"} if set(wanted) <= set(ended()) else None)
         return ended()
 
     return by_name

@@ -13,7 +13,7 @@ import psutil
 from neon_mq_connector.testing.running import RunningBroker
 from tests.support.polling import eventually
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 KINDS = ("threads", "connections", "queues")
 
 _THREAD_PREFIX = "mq-"

@@ -86,7 +86,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 ON_BOTH_LOOPS = pytest.mark.parametrize("arun", LOOPS, indirect=True)
 
 
-async def eventually_true(probe: Any, *, timeout: float = 30.0, what: str = "") -> None:
+async def eventually_true(probe: Any, *, timeout: float = 120.0, what: str = "") -> None:
     """Wait without holding up the loop until something is true; see `polling.eventually`."""
     deadline = asyncio.get_running_loop().time() + timeout
     while not probe():

@@ -21,4 +21,4 @@ def until(channel: BlockingChannel, probe: Callable[[], bool]) -> None:
         pump(channel, 0.01)
         return probe()
 
-    eventually(pumped, timeout=30)
+    eventually(pumped)

@@ -122,7 +122,7 @@ def test_a_message_that_fails_is_shown_replayed_and_parked_again_until_it_is_han
         listed = run("dead", "list", "greet_input", "--json")
         return [each for each in json.loads(listed.stdout or "[]") if each["messages"]]
 
-    assert eventually(parked, timeout=30.0)[0]["queue"] == "greet_input.dead"
+    assert eventually(parked)[0]["queue"] == "greet_input.dead"
     (shown,) = lines(run("dead", "show", "greet_input", "--json"))
     assert shown["error"] == "KeyError: 'Ada'"
     assert "Traceback" in shown["traceback"]
@@ -130,12 +130,12 @@ def test_a_message_that_fails_is_shown_replayed_and_parked_again_until_it_is_han
     assert (shown["queue"], shown["attempts"], shown["replayed"]) == ("greet_input", 1, 0)
     assert lines(run("dead", "replay", "greet_input", "--json"))[0]["replayed"] == 1
 
-    eventually(parked, timeout=30.0)
+    eventually(parked)
     (again,) = lines(run("dead", "show", "greet_input", "--json"))
     assert (again["id"], again["replayed"]) == (shown["id"], 1)
     greeter.is_broken = False
     assert run("dead", "replay", "greet_input.dead", "--id", shown["id"]).exit_code == 0
-    eventually(lambda: greeter.greeted == ["Ada"], timeout=30.0)
+    eventually(lambda: greeter.greeted == ["Ada"])
     assert not parked()
 
 
@@ -158,7 +158,7 @@ def test_a_subscribers_messages_go_to_the_exchange_again_when_their_queue_is_gon
     successor.run(run_sync=False, run_observer=False)
     try:
         assert run("dead", "replay", "greeter.news", "--publish").exit_code == 0
-        eventually(lambda: successor.greeted == ["Ada"], timeout=30.0)
+        eventually(lambda: successor.greeted == ["Ada"])
     finally:
         successor.stop()
 
@@ -314,7 +314,7 @@ def test_a_connection_that_is_lost_loses_no_message_and_the_error_says_how_far_i
         stay.update(ids_in(channel, "work.dead"))
         return moved | stay == {"a", "b", "c"}
 
-    eventually(is_nothing_lost, timeout=30.0)
+    eventually(is_nothing_lost)
     assert moved & stay <= {caught.value.doubtful}
     assert caught.value.replayed in (1, 2)
 
@@ -370,9 +370,9 @@ def test_top_sorts_by_a_key_and_ends_with_q(
 
     with subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=environment) as top:
         try:
-            eventually(lambda: shows(b"busy ", b"work "), timeout=60.0)
+            eventually(lambda: shows(b"busy ", b"work "))
             os.write(near, b"p")
-            eventually(lambda: shows(b"work ", b"busy "), timeout=60.0)
+            eventually(lambda: shows(b"work ", b"busy "))
             os.write(near, b"q")
             assert top.wait(60.0) == 0
         finally:

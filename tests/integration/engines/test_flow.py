@@ -234,7 +234,7 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
         durable=True,
         settings={"inbox_max_bytes": ROOM},
     )
-    eventually(lambda: batches == [20, 40, 60], timeout=30.0, what="three batches are complete")
+    eventually(lambda: batches == [20, 40, 60], what="three batches are complete")
     eventually(lambda: messages_in(channel, "q") == 0)
 
 
