@@ -9,6 +9,7 @@ import pytest
 
 from tests.interop.old_peers import DATA, OldPeer, message_id_of
 from tests.interop.our_service import Received
+from tests.support.polling import eventually
 
 Serve = Callable[..., Any]
 AUTO_ACK = {"raw_ack": False, "counts": False}
@@ -75,9 +76,13 @@ def test_an_old_client_gets_the_first_part_of_a_streamed_answer(
 ) -> None:
     serve("streams")
 
-    for _ in range(2):
+    def first_part_is_there() -> bool:
         reply = old_client.ask("request", target=queue, data={"parts": 3}, timeout=30)
-        assert reply["part"] == 0
+        return bool(reply["part"] == 0)
+
+    for _ in range(2):
+        # parts expire after a second, as they always did: a busy machine may be late for one
+        eventually(first_part_is_there)
 
 
 def test_a_queue_that_an_old_client_made_can_be_served(
