@@ -79,9 +79,6 @@ class Exchange:
 
     name: str
     type: str = "direct"
-    durable: bool = False
-    auto_delete: bool = False
-    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name("exchange", self.name)
@@ -104,16 +101,6 @@ class Queue:
     def transient(self) -> bool:
         """Whether a broker may refuse it for being transient and not exclusive."""
         return not self.durable and not self.exclusive
-
-
-@dataclass(frozen=True)
-class Binding:
-    """A queue bound to an exchange."""
-
-    queue: str
-    exchange: str
-    routing_key: str = ""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,9 +135,11 @@ class DeleteQueue:
 
 @dataclass(frozen=True)
 class Bind:
-    """Step: bind a queue."""
+    """Step: bind a queue to an exchange."""
 
-    binding: Binding
+    queue: str
+    exchange: str
+    routing_key: str
 
 
 Step: TypeAlias = "DeclareExchange | DeclareQueue | DeleteExchange | DeleteQueue | Bind"
@@ -309,5 +298,5 @@ def attach(
     status = yield from _declare_again(queue, known_as, facts)
     if exchange is not None:
         for key in routing_keys or (status.name,):
-            yield Bind(Binding(status.name, exchange.name, key))
+            yield Bind(status.name, exchange.name, key)
     return status

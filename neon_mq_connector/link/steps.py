@@ -35,20 +35,15 @@ def call_of(step: Step) -> tuple[str, dict[str, Any]]:
             "exchange": exchange.name,
             "exchange_type": exchange.type,
             "passive": step.passive,
-            "durable": exchange.durable,
-            "auto_delete": exchange.auto_delete,
-            "arguments": dict(exchange.arguments) or None,
         }
     if isinstance(step, DeleteExchange):
         return "exchange_delete", {"exchange": step.name}
     if isinstance(step, DeleteQueue):
         return "queue_delete", {"queue": step.name}
-    binding = step.binding
     return "queue_bind", {
-        "queue": binding.queue,
-        "exchange": binding.exchange,
-        "routing_key": binding.routing_key,
-        "arguments": dict(binding.arguments) or None,
+        "queue": step.queue,
+        "exchange": step.exchange,
+        "routing_key": step.routing_key,
     }
 
 

@@ -15,7 +15,6 @@ from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.topology import (
     Bind,
-    Binding,
     BrokerFacts,
     Exchange,
     Queue,
@@ -125,7 +124,7 @@ class Destination:
         if self.queue:
             status = yield from declare_queue(Queue(self.queue), facts)
             if self.exchange:
-                yield Bind(Binding(self.queue, self.exchange, self.queue))
+                yield Bind(self.queue, self.exchange, self.queue)
         return status
 
     def declare_exchange(self) -> Steps:

@@ -15,7 +15,7 @@ from neon_mq_connector.topology import (
     NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
-    Binding,
+    Bind,
     BrokerFacts,
     DeclareExchange,
     DeclareQueue,
@@ -63,7 +63,7 @@ class BrokerModel:
             self.exchanges.pop(step.name, None)
             self.bindings = {b for b in self.bindings if b[1] != step.name}
         else:
-            self._bind(step.binding)
+            self._bind(step)
         return None
 
     def _declare_queue(self, queue: Queue, passive: bool) -> QueueStatus:
@@ -94,7 +94,7 @@ class BrokerModel:
             raise Refusal(PRECONDITION_FAILED, f"inequivalent arg for {exchange.name!r}")
         self.exchanges[exchange.name] = exchange
 
-    def _bind(self, binding: Binding) -> None:
+    def _bind(self, binding: Bind) -> None:
         if binding.queue not in self.queues or binding.exchange not in self.exchanges:
             raise Refusal(NOT_FOUND, f"cannot bind {binding.queue!r} to {binding.exchange!r}")
         self.bindings.add((binding.queue, binding.exchange, binding.routing_key))
@@ -113,7 +113,6 @@ EXCHANGES = st.builds(
     Exchange,
     name=st.sampled_from(["x", "y"]),
     type=st.sampled_from(["direct", "fanout", "topic", "headers"]),
-    durable=st.booleans(),
 )
 BROKERS = st.builds(
     BrokerModel,
