@@ -15,6 +15,7 @@ from functools import partial
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
+    ConnectionLostError,
     MQConnectionError,
     MQError,
     PublishError,
@@ -247,10 +248,16 @@ class Publisher:
             if not self._opening.acquire(timeout=time_left(deadline)):
                 raise WaitTimeoutError(f"{self._link.name}: another thread is still connecting")
             channel = self._channel
-            if channel is None or not channel.is_open:
+            while channel is None or not channel.is_open:
                 channel = ConfirmChannel(self._settled, self._ended, self._send_again)
-                channel.open(self._link, deadline)
-                self._channel = channel
+                try:
+                    channel.open(self._link, deadline)
+                except ConnectionLostError:
+                    # meanwhile: nothing was sent, and the link limits the pace
+                    channel = None
+                    if not time_left(deadline):
+                        raise
+            self._channel = channel
             return channel
         finally:
             # whether it was taken only the lock knows: an exception may have come right after that

@@ -217,6 +217,8 @@ def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_
     callback = service.square if engine else service.square_async
     register(service, QUEUE, callback, service.on_error, ack=ack, **engine)
     run(service)
+    service.send_message({"message_id": "first"}, queue="elsewhere")  # there is a connection
+    publisher = service._mq_core.hosts.connections(service.vhost).publisher
     futures = [client.submit(QUEUE, {"n": n}, timeout=120.0) for n in range(FEW)]
     eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
     with alarm():
@@ -226,6 +228,7 @@ def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_
             never(lambda: sum(peer.counts(QUEUE)) != FEW, what="a request is acked too early")
         assert not any(future.done() for future in futures)
         if ack == "on_receipt":
+            eventually(lambda: publisher.unconfirmed == FEW, what="the answers wait")
             proxy.reset()
     assert [future.result(120.0)["square"] for future in futures] == [n**2 for n in range(FEW)]
     peer.wait_until_settled(QUEUE)

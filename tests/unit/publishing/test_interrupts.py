@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pika.spec import BasicProperties
 
-from neon_mq_connector.errors import ConnectionLostError
+from neon_mq_connector.errors import BrokerUnreachableError, ConnectionLostError
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.publishing.publisher import Publisher
 from tests.support.publishing import FutureAnswer
@@ -111,7 +111,7 @@ def test_at_whatever_moment_it_is_interrupted_a_publisher_goes_on(
         if call is publish_in_vain:
             if is_open:
                 link.channel.shut(ConnectionLostError("down"))
-            link.refusals = [ConnectionLostError("down")]
+            link.refusals = [BrokerUnreachableError("down")]
         with Interruption(moment) as interruption:
             try:
                 call(publisher)

@@ -73,6 +73,13 @@ def test_flushing_waits_for_a_message_whose_queue_is_still_being_declared(it: Be
     assert it.publisher.flush(0.05)
 
 
+def test_a_connection_that_is_lost_while_a_channel_is_opened_costs_no_message(it: Bench) -> None:
+    it.link.refusals = [ConnectionLostError("cut"), ConnectionLostError("cut")]
+    future = it.submit()
+    it.channel.confirms(1)
+    assert future.result(0) is None
+
+
 # -- how much may be on its way ----------------------------------------------------------------
 
 
