@@ -34,13 +34,15 @@ from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQE
 from neon_mq_connector.lifecycle import Lifecycle, State
 from neon_mq_connector.link import RawDelivery, ignore
 from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.threads.mailbox import Mailbox
+from neon_mq_connector.threads.mailbox import Mailbox, WaitLock, locked_lock
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
 _IDLE_WAIT = 5.0
 _CLOSE_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.1
+#: For so long an idle consumer reads the connection itself, in seconds.
+_READ_FOR = 0.05
 _LOOK_WHETHER_STUCK = 0.2
 #: No callback needs less time for a message, and none that answers for a request, in seconds.
 _TIME_PER_CALLBACK = 10e-6
@@ -239,10 +241,13 @@ class Consumer:
     def _serve(self, session: Session) -> BaseException | None:
         """Handle events until the session ends; return why, or None for a stop or a move."""
         dispatcher, failures, sessions = self.dispatcher, self.failures, self._sessions
+        # a callback that runs on this thread needs no other to bring its message
+        waits_only = dispatcher.runner.is_nonblocking
+        new_lock = locked_lock if waits_only else partial(session.reading_lock, _READ_FOR)
         while not self._stopping and session is not sessions.former and session.end_reason is None:
             sessions.end_former_if_settled()
             last_message = dispatcher.last_message
-            event = self._next_event(self._longest_wait(session))
+            event = self._next_event(self._longest_wait(session), new_lock)
             try:
                 event()
                 dispatcher.retry_due()
@@ -266,10 +271,12 @@ class Consumer:
         due = self.failures.next_due()
         return longest if due is None else min(due, longest)
 
-    def _next_event(self, timeout: float) -> Callable[[], object]:
+    def _next_event(
+        self, timeout: float, new_lock: Callable[[], WaitLock] = locked_lock
+    ) -> Callable[[], object]:
         """Return the next event; one that does nothing when none comes in time."""
         try:
-            return self._inbox.get(timeout=timeout)
+            return self._inbox.get(timeout, new_lock)
         except Empty:
             return _wake_up
 

@@ -31,6 +31,7 @@ from neon_mq_connector.link import (
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.threads.guard import Guard
+from neon_mq_connector.threads.mailbox import WaitLock
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -203,6 +204,10 @@ class Session:
     def is_writable(self) -> bool:
         """Whether `answer` need not wait for the broker to take what was sent before."""
         return self._link_channel.is_writable
+
+    def reading_lock(self, seconds: float) -> WaitLock:
+        """Return what a thread waits for that reads deliveries; see `LinkChannel`."""
+        return self._link_channel.reading_lock(seconds)
 
     @property
     def consumer_tag(self) -> str:

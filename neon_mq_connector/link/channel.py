@@ -25,6 +25,7 @@ from neon_mq_connector.link.encoder import (
 )
 from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
 from neon_mq_connector.link.io_thread import IOThread
+from neon_mq_connector.link.reader import ReadingLock
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Waiter
@@ -147,6 +148,14 @@ class LinkChannel(ChannelCalls):
         To be called by the only thread that waits for something to come.
         """
         self._transport.reader.read_until(done, deadline)
+
+    def reading_lock(self, seconds: float) -> ReadingLock:
+        """Return a waiter for `Mailbox.get` that reads what comes on the connection.
+
+        Args:
+            seconds: for how long; after it the I/O thread reads again.
+        """
+        return ReadingLock(self._transport.reader, seconds)
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all up to it."""

@@ -39,8 +39,8 @@ class _Timer:
     callback: Callable[[], object] | None = field(compare=False)
 
 
-class _Waker:
-    """A descriptor that becomes readable when a thread wakes the loop.
+class Waker:
+    """A descriptor that becomes readable when a thread wakes the one that polls it.
 
     `_lock` owns whether it is open: once closed, its number may stand for another socket. It is
     reentrant: a signal handler that calls ``stop()`` may interrupt its holder.
@@ -54,12 +54,12 @@ class _Waker:
         self.fd = self._reader.fileno()
 
     def wake(self) -> None:
-        # full: the loop has enough to wake up from; closed: there is nothing to wake
+        # full: there is enough to wake up from; closed: there is nothing to wake
         with self._lock, contextlib.suppress(OSError):
             self._writer.send(b"\0")
 
     def clear(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nothing is there, or it is closed
             self._reader.recv(4096)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Loop(AbstractSelectorIOLoop):
         self.any_thread_may_watch = hasattr(select, "epoll")
         self._poller: Any = select.epoll() if self.any_thread_may_watch else SelectorPoller()
         self.watch: Callable[[int, int], object] = self._poller.modify
-        self._waker = _Waker()
+        self._waker = Waker()
         self._poller.register(self._waker.fd, READ)
         self._last_calls: list[tuple[Callable[[Any], object], Any]] = []
         self._asleep = False

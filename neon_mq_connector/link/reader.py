@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
 from neon_mq_connector.errors import ConnectionLostError, FrameError
-from neon_mq_connector.link.loop import Loop
+from neon_mq_connector.link.loop import Loop, Waker
 from neon_mq_connector.link.parser import FrameParser
 from neon_mq_connector.link.poller import READ, WRITE
 
@@ -154,6 +154,37 @@ class ReadLease:
             self._closed = True
 
 
+class ReadingLock:
+    """What a thread waits for that reads a connection for a while, in place of the I/O thread.
+
+    Args:
+        reader: of the connection.
+        seconds: for how long it may read.
+    """
+
+    __slots__ = ("_lock", "_reader", "_seconds")
+
+    def __init__(self, reader: Reader, seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._reader = reader
+        self._seconds = seconds
+
+    def acquire(self, *, timeout: float) -> bool:
+        """Wait for `release`; return whether it came within so many seconds."""
+        now = time.monotonic()
+        self._reader.read_until(self._is_released, now + min(timeout, self._seconds))
+        return self._lock.acquire(timeout=max(0.0, now + timeout - time.monotonic()))
+
+    def release(self) -> None:
+        """End the wait; called once."""
+        self._lock.release()
+        self._reader.wake()
+
+    def _is_released(self) -> bool:
+        return not self._lock.locked()
+
+
 class _FrameForPika(Exception):
     """A frame came that only the I/O thread may hand to pika."""
 
@@ -161,7 +192,8 @@ class _FrameForPika(Exception):
 class Reader:
     """Read one socket.
 
-    The thread that holds `lease.reading` owns the parser, `_holds_lease` and `_frame_for_pika`.
+    The thread that holds `lease.reading` owns the parser, `_holds_lease` and `_frame_for_pika`;
+    the holder of the lease owns `_holder_thread`.
 
     Args:
         fd: the socket.
@@ -202,6 +234,8 @@ class Reader:
         self._may_lease = may_lease
         self._holds_lease = False
         self._frame_for_pika = b""
+        self._waker = Waker()
+        self._holder_thread = 0
 
     # -- a thread that waits for an answer -----------------------------------------------------
 
@@ -227,14 +261,29 @@ class Reader:
                 pass  # what the I/O thread is reading may be the answer
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
+            poll.register(self._waker.fd, select.POLLIN)
+            self._holder_thread = threading.get_ident()  # before it looks: see `wake`
             while not done():
-                if poll.poll(_RENEWAL * 1000):
-                    if not self._read_as(holder):
+                for fd, _events in poll.poll(_RENEWAL * 1000):
+                    if fd == self._waker.fd:
+                        self._waker.clear()
+                    elif not self._read_as(holder):
                         return
-                elif time.monotonic() >= deadline or not lease.renew(holder):
+                if time.monotonic() >= deadline or not lease.renew(holder):
                     return
         finally:
+            self._holder_thread = 0
             lease.release(holder)
+
+    def wake(self) -> None:
+        """Let the thread that reads in place of the I/O thread look whether it is done."""
+        if self._holder_thread not in (0, threading.get_ident()):
+            self._waker.wake()
+
+    def close(self) -> None:
+        """Let no thread read any more."""
+        self.lease.close()
+        self._waker.close()
 
     def _read_as(self, holder: object) -> bool:
         """Read once as the holder of the lease; return whether it may go on."""

@@ -251,7 +251,7 @@ class StreamTransport(AbstractStreamTransport):
     def _end(self, error: BaseException | None) -> None:
         if self._lost:
             return
-        self.reader.lease.close()
+        self.reader.close()
         self._loop.remove_handler(self._fd)
         with self._room:
             self._lost = True

@@ -99,7 +99,7 @@ def test_no_wake_up_is_lost_when_many_threads_add_work(bench: Bench, how: str, r
 
 
 def test_waking_never_waits_however_often_and_a_closed_loop_is_not_woken() -> None:
-    waker = loop_module._Waker()
+    waker = loop_module.Waker()
     for _ in range(20_000):  # more than a socket takes
         waker.wake()
     assert select.select([waker.fd], [], [], 0.0)[0]
