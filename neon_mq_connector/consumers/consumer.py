@@ -41,7 +41,7 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 _IDLE_WAIT = 5.0
 _CLOSE_TIMEOUT = 5.0
 _LOOK_AGAIN = 0.1
-#: For so long an idle consumer reads the connection itself, in seconds.
+#: For so long after a message the consumer's thread reads the connection itself, in seconds.
 _READ_FOR = 0.05
 _LOOK_WHETHER_STUCK = 0.2
 #: No callback needs less time for a message, and none that answers for a request, in seconds.
@@ -241,9 +241,10 @@ class Consumer:
     def _serve(self, session: Session) -> BaseException | None:
         """Handle events until the session ends; return why, or None for a stop or a move."""
         dispatcher, failures, sessions = self.dispatcher, self.failures, self._sessions
-        # a callback that runs on this thread needs no other to bring its message
-        waits_only = dispatcher.runner.is_nonblocking
-        new_lock = locked_lock if waits_only else partial(session.reading_lock, _READ_FOR)
+        # a thread that runs callbacks need not have their messages brought by another
+        may_read = not dispatcher.runner.is_nonblocking
+        new_lock: Callable[[], WaitLock] = locked_lock
+        read_a_while = partial(session.reading_lock, _READ_FOR)
         while not self._stopping and session is not sessions.former and session.end_reason is None:
             sessions.end_former_if_settled()
             last_message = dispatcher.last_message
@@ -253,8 +254,10 @@ class Consumer:
                 dispatcher.retry_due()
                 if failures.trouble is not self._trouble:
                     self._note_trouble(failures.trouble)
-                if dispatcher.last_message == last_message and session.prefetch < self.flow.asked:
+                has_handled = dispatcher.last_message != last_message
+                if not has_handled and session.prefetch < self.flow.asked:
                     self._widen(session)
+                new_lock = read_a_while if may_read and has_handled else locked_lock
             except CallbacksEndedError as error:
                 return error
             except BaseException as error:
