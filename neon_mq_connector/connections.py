@@ -4,7 +4,7 @@
   It never publishes, so that an alarm of the broker cannot hold up acknowledgements.
 * *answering*, the same, thread ``mq-io-answers:<vhost>``, for queues whose callbacks answer many
   requests: their answers leave on it too.
-* *control*, over `BlockingConnection`, thread ``mq-control:<vhost>``: what the broker may refuse.
+* *control*, the same, thread ``mq-control:<vhost>``: what the broker may refuse.
 * *publishing*, over `SelectConnection`, thread ``mq-publisher:<vhost>``: confirmed messages.
 * *requests*, over `SelectConnection`, thread ``mq-requests:<vhost>``: requests and their direct
   answers, which must be published and consumed on one channel.
@@ -74,7 +74,6 @@ class Connections:
         self.owner = owner
         self._lock = threading.RLock()
         self._closed = False
-        self._exclusive: set[str] = set()
         self._links: dict[str, Link] = {}  # by purpose
         self._control: Control | None = None
         self._publisher: Publisher | None = None
@@ -171,17 +170,6 @@ class Connections:
                 self._futures = FutureThread(f"mq-futures:{self.vhost}")
             return self._futures
 
-    def note_exclusive(self, queue: str) -> None:
-        """Keep the control connection open: a queue was declared exclusive to it."""
-        control = self.control
-        with self._lock:
-            self._exclusive.add(queue)
-        control.keep_open()
-
-    def has_exclusive(self, queue: str) -> bool:
-        """Whether a queue was declared exclusive to the control connection."""
-        return queue in self._exclusive
-
     def links(self) -> list[Link]:
         """List the links that exist, for health."""
         return list(self._links.values())
@@ -220,15 +208,8 @@ class Connections:
                     f"mq-{thread}:{self.vhost}",
                     self._named(purpose),
                     backoff=self.policy.backoff,
-                    on_silence=self._silence,
                 )
             return self._links[purpose]
-
-    def _silence(self, reason: str) -> None:
-        """Give up the control connection too, which is to the same broker."""
-        control = self._control
-        if control is not None:
-            control.abort(f"another connection to the same broker is dead: {reason}")
 
     def _named(self, purpose: str) -> list[pika.ConnectionParameters]:
         return [name_connection(p, self.owner, purpose) for p in self.parameters]

@@ -30,7 +30,7 @@ from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import CloseCallback, Session
-from neon_mq_connector.control.connection import ControlConnection
+from neon_mq_connector.control.control import Operation as ControlOperation
 from neon_mq_connector.errors import MQConnectionError, StoppedError
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.message import Flush, Message
@@ -188,18 +188,16 @@ class AwaitableChannel(DeliveryChannel):
     def _submit(
         self,
         what: str,
-        job: Callable[[ControlConnection], Any],
+        operation: ControlOperation[Any],
         callback: Callable[[Any], object] | None = None,
     ) -> Operation:
-        operation = self._operation(what, callback)
-        session, timeout = self._session, self._timeout
-        control = session.connections.control
+        awaited = self._operation(what, callback)
+        control = self._session.connections.control
         try:
-            control.submit(job, operation, timeout=timeout)
-            session.link.call_later(timeout, control.give_up_overdue)
+            control.submit(what, operation, awaited, timeout=self._timeout)
         except StoppedError as error:
-            operation.fail(error)
-        return operation
+            awaited.fail(error)
+        return awaited
 
     def _run(
         self,

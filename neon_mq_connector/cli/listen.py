@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-import pika.exceptions as pika_errors
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector.cli.connection import Connection
@@ -18,7 +17,7 @@ from neon_mq_connector.cli.options import checked_name, connection_options
 from neon_mq_connector.cli.terminal import note, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.operations.queues import open_control
-from neon_mq_connector.topology import PRECONDITION_FAILED
+from neon_mq_connector.topology import PRECONDITION_FAILED, DeclareExchange, Exchange, Refusal
 
 _NAME = "listen"
 _PREFETCH = 50
@@ -130,16 +129,15 @@ def _exchange_type(connection: Connection, name: str, wanted: str) -> str:
     """
     try:
         with open_control(connection.parameters()) as control:
-            control.call(
-                f"declaring exchange {name!r}",
-                lambda channel: channel.exchange_declare(name, exchange_type=wanted),
+            control.perform_step(
+                DeclareExchange(Exchange(name, wanted)),
                 timeout=connection.settings.operation_timeout,
             )
-    except pika_errors.ChannelClosedByBroker as refusal:
-        if refusal.reply_code != PRECONDITION_FAILED:
-            raise
+    except Refusal as refusal:
+        if refusal.code != PRECONDITION_FAILED:
+            raise refusal.__cause__ or refusal from refusal
         # other words: it is of the wanted type and differs elsewhere, in being durable as a rule
-        found = _CURRENT_TYPE.search(refusal.reply_text)
+        found = _CURRENT_TYPE.search(refusal.text)
         if found and found["type"] in {each.value for each in ExchangeType}:
             return found["type"]
     return wanted

@@ -230,8 +230,6 @@ class ReplyChannel:
             request: what was asked.
             status: of its queue, where that is known; see `late.look_up`.
         """
-        if request.declared:
-            self.shared.connections.control.give_up_overdue()
         reason = self._link.blocked_reason
         blocked = f"; the broker has blocked publishing: {reason}" if reason else ""
         timeout = request.spec.timeout
@@ -292,14 +290,13 @@ class ReplyChannel:
             return
         request.declared = True
         spec = request.spec
-        declare = performing(
-            f"declaring {spec.place}", lambda facts: declare_queue(Queue(spec.queue), facts)
-        )
+        what = f"declaring {spec.place}"
+        declare = performing(what, partial(declare_queue, Queue(spec.queue)))
         failed = partial(self._not_declared, request)
         answer = CallbackAnswer(partial(self._publish_again, request), failed)
         try:
             control = self.shared.connections.control
-            control.submit(declare, answer, timeout=time_left(spec.deadline))
+            control.submit(what, declare, answer, timeout=time_left(spec.deadline))
         except MQError as error:
             failed(error)
 

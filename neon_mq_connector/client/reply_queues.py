@@ -12,7 +12,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.control.control import Control
+from neon_mq_connector.control.control import Control, single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
@@ -141,7 +141,8 @@ class NamedQueues:
 
         try:
             self._connections.control.submit(
-                lambda connection: connection.perform(DeleteQueue(name)),
+                f"deleting reply queue {name!r}",
+                single(DeleteQueue(name)),
                 CallbackAnswer(ended.resolve, failed),
                 timeout=_DELETE_TIMEOUT,
             )

@@ -23,6 +23,7 @@ from neon_mq_connector.client.request import (
     answer_id,
     is_final,
 )
+from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import (
@@ -134,7 +135,8 @@ class PartsQueue:
         if self._end():
             with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
                 self._connections.control.submit(
-                    lambda connection: connection.perform(DeleteQueue(self.name)),
+                    f"deleting reply queue {self.name!r}",
+                    single(DeleteQueue(self.name)),
                     Waiter(),
                     timeout=_CLOSE_TIMEOUT,
                 )

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 
-import pika.exceptions as pika_errors
-
 from neon_mq_connector.consumers.flow import is_bound_to_its_place
 from neon_mq_connector.consumers.registration import AckMode, Registration
-from neon_mq_connector.topology import CONNECTION_FORCED
+from neon_mq_connector.link.translate import refusal_of
 
 #: So many answers within so many seconds are worth a move.
 _MANY = 100
@@ -54,11 +52,7 @@ class AnsweringPolicy:
         A refused message closes the channel, or the connection, and the request comes again. On the
         publishing connection a refusal concerns the one message.
         """
-        cause = error.__cause__
-        if isinstance(cause, pika_errors.ChannelClosedByBroker) or (
-            isinstance(cause, pika_errors.ConnectionClosedByBroker)
-            and cause.reply_code != CONNECTION_FORCED
-        ):
+        if refusal_of(error) is not None:
             self.is_wanted = self._is_allowed = False
 
 

@@ -5,7 +5,7 @@ They go to the control connection, where a refusal harms nobody else, and raise 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from pika.spec import Basic, BasicProperties, Queue
 
 from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.control.connection import ControlConnection
+from neon_mq_connector.control.control import Operation
 from neon_mq_connector.envelope import LONGEST_EXPIRATION, is_direct_reply_name
 from neon_mq_connector.errors import (
     PublishRejectedError,
@@ -23,7 +23,17 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.topology import PRECONDITION_FAILED, Refusal, check_name, declare_queue
+from neon_mq_connector.link.steps import Call
+from neon_mq_connector.topology import (
+    PRECONDITION_FAILED,
+    BrokerFacts,
+    DeclareQueue,
+    QueueStatus,
+    Refusal,
+    Step,
+    check_name,
+    declare_queue,
+)
 from neon_mq_connector.topology import Queue as QueueSpec
 
 # older releases of pika have no generic class there
@@ -44,10 +54,10 @@ class BrokerOperations:
     def _submit(
         self,
         what: str,
-        job: Callable[[ControlConnection], Any],
+        operation: Operation[Any],
         callback: Callable[[Any], object] | None = None,
     ) -> Any:
-        """Do a job on the control connection, and call a callback with its result."""
+        """Perform an operation on the control connection, and call a callback with its result."""
         raise NotImplementedError
 
     def _run(
@@ -90,31 +100,19 @@ class BrokerOperations:
         """
         if self._answers_directly(queue):
             return self._answered("queue_declare", _declared(queue, 0, 0), callback)
-        what = f"queue_declare({queue!r})"
         spec = QueueSpec(queue, durable, exclusive, auto_delete, arguments or {})
-        if not passive and not exclusive:
+        exclusive_queues = self._session.connections.control.exclusive
 
-            def declare(connection: ControlConnection) -> Any:
-                status = connection.drive(declare_queue(spec, connection.facts))
-                return _declared(status.name, status.messages, status.consumers)
-
-            return self._submit(what, declare, callback)
-        connections = self._session.connections
-
-        def declare_as_asked(connection: ControlConnection) -> Any:
-            frame = connection.channel().queue_declare(
-                queue,
-                passive=passive,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=arguments,
-            )
+        def declare(facts: BrokerFacts) -> Generator[Step, Any, Any]:
+            if passive or exclusive:
+                status: QueueStatus = yield DeclareQueue(spec, passive)
+            else:
+                status = yield from declare_queue(spec, facts)
             if exclusive:
-                connections.note_exclusive(frame.method.queue)
-            return frame
+                exclusive_queues.add(status.name)
+            return _declared(status.name, status.messages, status.consumers)
 
-        return self._submit(what, declare_as_asked, callback)
+        return self._submit(f"queue_declare({queue!r})", declare, callback)
 
     def queue_delete(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         """Delete a queue, as pika does."""
@@ -161,11 +159,11 @@ class BrokerOperations:
         for each in (*args, *kwargs.values()):
             if isinstance(each, str):
                 check_name("a queue or exchange", each)
-        return self._submit(
-            f"{method}{args!r}",
-            lambda connection: getattr(connection.channel(), method)(*args, **kwargs),
-            callback,
-        )
+
+        def call(_facts: BrokerFacts) -> Generator[Call, Any, Any]:
+            return (yield Call(method, args, kwargs))
+
+        return self._submit(f"{method}{args!r}", call, callback)
 
     def _answers_directly(self, queue: str) -> bool:
         return is_direct_reply_name(queue) or (self.route is not None and queue == self.route.queue)
@@ -217,17 +215,18 @@ class BrokerOperations:
                 callback(self, *answer)
 
         check_name("queue", queue)
-        what, session = f"basic_get({queue!r})", self._session
-        if not session.connections.has_exclusive(queue):
-            return self._run(what, partial(session.get, queue, auto_ack), got)
+        return self._run(f"basic_get({queue!r})", partial(self._get, queue, auto_ack), got)
+
+    def _get(self, queue: str, auto_ack: Any) -> tuple[Any, Any, Any]:
+        control = self._session.connections.control
+        if queue not in control.exclusive:
+            return self._session.get(queue, auto_ack)
         if not auto_ack:
             raise NotImplementedError(
                 f"queue {queue!r} is exclusive to the connection that declared it, where nothing "
                 "can be settled later; use basic_get(..., auto_ack=True)"
             )
-        return self._submit(
-            what, lambda connection: connection.channel().basic_get(queue, auto_ack=True), got
-        )
+        return control.get(queue, timeout=self._timeout)
 
 
 def _declared(queue: str, messages: int, consumers: int) -> pika.frame.Method[Any]:

@@ -22,7 +22,7 @@ from neon_mq_connector.consumers.broker_operations import FrameCallback, as_pika
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.session import CloseCallback, Session
-from neon_mq_connector.control.connection import ControlConnection
+from neon_mq_connector.control.control import Operation
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -138,11 +138,12 @@ class CallbackChannel(DeliveryChannel):
     def _submit(
         self,
         what: str,
-        job: Callable[[ControlConnection], Any],
+        operation: Operation[Any],
         callback: Callable[[Any], object] | None = None,
     ) -> Any:
         control = self._session.connections.control
-        return self._run(what, partial(control.run, what, job, timeout=self._timeout), callback)
+        run = partial(control.run, what, operation, timeout=self._timeout)
+        return self._run(what, run, callback)
 
     def _run(
         self,

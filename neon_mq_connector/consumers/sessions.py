@@ -6,12 +6,11 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-import pika.exceptions as pika_errors
-
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.answering import AnsweringPolicy
 from neon_mq_connector.consumers.callback_channel import add_stand_ins
 from neon_mq_connector.consumers.session import Session, SessionHost
+from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError, TopologyError
 from neon_mq_connector.link import ChannelEvents, LinkChannel, Waiter
@@ -20,6 +19,7 @@ from neon_mq_connector.topology import (
     Bind,
     BrokerFacts,
     DeclareQueue,
+    DeleteQueue,
     QueueStatus,
     Refusal,
     Step,
@@ -297,11 +297,8 @@ class Sessions:
             return
         session.close(max(_LEAST_WAIT, time_left(deadline)))
         if registration.delete_on_stop and not registration.queue.exclusive:
-            try:
-                self._connections.control.call(
-                    f"deleting queue {session.queue!r}",
-                    lambda channel: channel.queue_delete(session.queue),
-                    timeout=max(_LEAST_WAIT, time_left(deadline)),
-                )
-            except pika_errors.AMQPError as error:
-                raise TopologyError(f"queue {session.queue!r} is not deleted: {error}") from error
+            self._connections.control.perform(
+                f"deleting queue {session.queue!r}",
+                single(DeleteQueue(session.queue)),
+                timeout=max(_LEAST_WAIT, time_left(deadline)),
+            )

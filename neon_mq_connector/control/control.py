@@ -1,48 +1,70 @@
 """The control connection: everything that the broker may refuse.
 
-A refused declare closes a channel, or the whole connection. So these run on a pika
-`BlockingConnection` of their own, on which nothing else lives, owned by one thread. Opening it
-anew costs a few milliseconds; it is closed when it has been idle for a while.
+A refused declare closes a channel, or the whole connection. So these are done on a connection on
+which nothing else lives. Opening it anew costs a few milliseconds; it is closed when it has been
+idle for a while.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
+import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import pika
-from pika.adapters.blocking_connection import BlockingChannel
+import pika.exceptions as pika_errors
 
-from neon_mq_connector.control.connection import ControlConnection, Job
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import StoppedError, TopologyError, WaitTimeoutError
-from neon_mq_connector.link.waiter import Answer, Waiter
+from neon_mq_connector.errors import (
+    ChannelShutError,
+    ConnectionLostError,
+    MQConnectionError,
+    StoppedError,
+    TopologyError,
+    WaitTimeoutError,
+)
+from neon_mq_connector.link import Answer, CallbackAnswer, ChannelEvents, Link, LinkChannel, Waiter
+from neon_mq_connector.link.steps import Call, call_of, status_of
+from neon_mq_connector.link.translate import loss_error, refusal_of
 from neon_mq_connector.topology import BrokerFacts, DeclareQueue, Queue, QueueStatus, Refusal, Step
-
-LOG = logging.getLogger("neon_mq_connector.control")
 
 T = TypeVar("T")
 
-#: A job with less time left than this is overdue, in seconds: clocks are not that exact.
-_ALMOST = 0.01
-#: How long a connection that was aborted may take to end, in seconds.
-_CLOSE_TIMEOUT = 1.0
+#: What is asked of the broker, one thing after another. It makes a generator that yields steps, for
+#: which it is sent a `QueueStatus`, and calls, for which it is sent pika's frame, or that is thrown
+#: a `Refusal`. It runs on the I/O thread and must not wait. Another is made if the connection turns
+#: out to be dead: so what it asks must be idempotent.
+Operation: TypeAlias = Callable[[BrokerFacts], Generator["Step | Call", Any, T]]
+
+#: How long the connection is kept without work, in seconds.
+IDLE_TIMEOUT = 30.0
+
+
+@dataclass(eq=False)
+class _Job:
+    """An operation with its `Control.submit`, and how far it has come."""
+
+    what: str
+    operation: Operation[Any]
+    answer: Answer[Any]
+    timeout: float
+    deadline: float
+    steps: Generator[Step | Call, Any, Any]
+    was_lost: bool = False
 
 
 class Control:
-    """Run blocking operations for any thread, one at a time, on a connection of their own.
+    """Perform operations for any thread, one at a time, on a connection of their own.
 
-    A job that has not ended in its time is given up, with its connection and thread; another
-    connection runs the jobs that wait. The thread that waits for a job sees to that when the time
-    is over; a caller that does not wait calls `give_up_overdue` later. A thread that was given up
-    ends when its socket is shut down; until it has, no other is given up, so there are never more
-    than two threads.
+    A refusal closes the channel; what is asked next opens another. An operation that has not ended
+    in its time is given up, with the connection: pika waits without end for an answer that does not
+    come.
 
-    `_lock` owns the current connection, the one given up last, and the closed flag.
+    What has an underscore is owned by the I/O thread.
 
     Arguments and errors that its methods have in common:
 
@@ -54,178 +76,253 @@ class Control:
     * StoppedError: the control connection was closed.
 
     Args:
-        name: the name of the thread.
+        name: the name of the I/O thread.
         parameters: one entry per server, tried in random order.
+
+    Attributes:
+        facts: what is known of the broker.
+        link: the connection.
+        exclusive: the queues that were declared exclusive to it, for which it is kept open. Any
+            thread may look.
     """
 
     def __init__(self, name: str, parameters: Sequence[pika.ConnectionParameters]) -> None:
         self.name = name
         self.facts = BrokerFacts()
-        self._parameters = tuple(parameters)
-        # reentrant: a signal handler may interrupt its holder to stop the service
-        self._lock = threading.RLock()
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._connection: ControlConnection | None = None
-        self._former: ControlConnection | None = None
-        self._closed = False
+        self.link = Link(name, parameters, reconnects=False)
+        self.exclusive: set[str] = set()
+        self._channel: LinkChannel | None = None
+        self._events = ChannelEvents(shut=self._shut)
+        self._jobs: deque[_Job] = deque()  # the first is being done
+        self._done = 0
+        self._busy_since: float | None = None
+
+    # -- any thread ----------------------------------------------------------------------------
 
     @property
     def busy_for(self) -> float:
-        """For how long the current job has been running, in seconds; 0 when there is none."""
-        connection = self._connection
-        since = None if connection is None else connection.busy_since
+        """For how long the current operation has been going on, in seconds; 0 without one."""
+        since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def call(
+    def submit(
+        self, what: str, operation: Operation[T], answer: Answer[T], *, timeout: float
+    ) -> None:
+        """Perform an operation, and return.
+
+        Args:
+            operation: what is asked of the broker.
+            answer: gets the result or the exception, on the I/O thread.
+        """
+        self.link.open_soon()
+        self._submit(what, operation, answer, timeout)
+
+    def run(
         self,
         what: str,
-        operation: Callable[[BlockingChannel], T],
+        operation: Operation[T],
         *,
         timeout: float,
         waiter: Waiter[T] | None = None,
     ) -> T:
-        """Run an operation on a channel that is open, as `run` does.
-
-        Raises:
-            pika.exceptions.AMQPError: the broker refused; the next call gets a new channel.
-        """
-        return self.run(what, lambda connection: operation(connection.channel()), timeout, waiter)
+        """Perform an operation as `submit` does, and return its result or raise its exception."""
+        waiter = waiter or Waiter()
+        self.submit(what, operation, waiter, timeout=timeout)
+        return waiter.wait(timeout, f"{self.name}: {what}")
 
     def perform(
         self,
         what: str,
-        steps: Callable[[BrokerFacts], Generator[Step, Any, T]],
+        operation: Operation[T],
         *,
         timeout: float,
         waiter: Waiter[T] | None = None,
     ) -> T:
-        """Perform the steps of a topology generator, and return its value.
-
-        Args:
-            steps: makes the generator from what is known of the broker.
+        """Perform an operation as `run` does.
 
         Raises:
             TopologyError: the broker refused; the message has its words, and its ``__cause__`` is
                 a `Refusal` whose own cause is pika's exception.
         """
-        return self.run(what, performing(what, steps), timeout, waiter)
+        return self.run(what, performing(what, operation), timeout=timeout, waiter=waiter)
 
     def perform_step(
         self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus] | None = None
     ) -> QueueStatus:
-        """Perform one step of a generator that the caller drives; `Refusal` if it is refused."""
-        return self.run(
-            type(step).__name__, lambda connection: connection.perform(step), timeout, waiter
-        )
+        """Perform one step; `Refusal` if it is refused."""
+        return self.run(type(step).__name__, single(step), timeout=timeout, waiter=waiter)
 
     def look_up(self, queue: str, answer: Answer[QueueStatus], *, timeout: float) -> None:
         """Ask for the status of a queue, and return as `submit`; `Refusal` if there is none."""
         step = DeclareQueue(Queue(queue), passive=True)
-        self.submit(lambda connection: connection.perform(step), answer, timeout=timeout)
+        self.submit(f"looking up queue {queue!r}", single(step), answer, timeout=timeout)
 
-    def submit(
-        self,
-        operation: Callable[[ControlConnection], T],
-        answer: Answer[T],
-        *,
-        timeout: float,
-    ) -> None:
-        """Run an operation, and return; `give_up_overdue` is to be called after its time.
+    def get(self, queue: str, *, timeout: float) -> tuple[Any, Any, Any]:
+        """Take one message from an exclusive queue, and acknowledge it.
 
-        Args:
-            operation: called on the control thread with the connection, twice if that turns out to
-                be dead: so it must be idempotent. It must wait for nothing but the broker.
-            answer: gets the result or the exception, on the control thread.
+        Returns:
+            pika's ``(method, properties, body)``, three times None when the queue is empty.
         """
-        with self._lock:
-            if self._closed:
-                raise StoppedError(f"{self.name} is closed")
-            self._jobs.put(Job(operation, answer, time.monotonic() + timeout))
-            if self._connection is None or not self._connection.thread.is_alive():
-                self._start()
-
-    def run(
-        self,
-        what: str,
-        operation: Callable[[ControlConnection], T],
-        timeout: float,
-        waiter: Waiter[T] | None = None,
-    ) -> T:
-        """Run an operation as `submit` does, and return its result or raise its exception."""
-        waiter = waiter or Waiter()
-        self.submit(operation, waiter, timeout=timeout)
+        channel = self.link.open_channel(ChannelEvents(), timeout=timeout)
         try:
-            return waiter.wait(timeout, f"{self.name}: {what}")
-        except WaitTimeoutError:
-            self.give_up_overdue()
-            raise
-
-    def give_up_overdue(self) -> None:
-        """Give up the connection if its job should have ended; another runs the other jobs."""
-        with self._lock:
-            connection = self._connection
-            job = None if connection is None else connection.current
-            if connection is None or job is None or time_left(job.deadline) > _ALMOST:
-                return
-            if self._closed or (self._former is not None and self._former.thread.is_alive()):
-                connection.abort()
-                return
-            LOG.warning("%s: a job has not ended in time; another connection is opened", self.name)
-            self._former = connection
-            connection.abandon()
-            self._start()
-        job.answer.fail(WaitTimeoutError(f"{self.name}: it has not ended in time"))
-
-    def keep_open(self) -> None:
-        """Do not close the connection when idle: something exclusive to it was declared."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.keep_open = True
-
-    def abort(self, reason: str) -> None:
-        """End the connection, even with a job on it: another to the same broker is dead."""
-        connection = self._connection
-        if connection is not None:
-            LOG.debug("%s: its connection is ended: %s", self.name, reason)
-            connection.abort()
+            return channel.get(queue, True, timeout=timeout)
+        except MQConnectionError as error:
+            raise refusal_of(error) or error from error.__cause__
+        finally:
+            channel.close_soon()
 
     def close(self, timeout: float) -> bool:
-        """Close the connection, and return whether its thread has ended in time."""
+        """Close the connection when what was submitted is done; return whether that was in time."""
+        deadline, waiter = time.monotonic() + timeout, Waiter[None]()
+        with contextlib.suppress(StoppedError, WaitTimeoutError):  # there was no connection
+            self._submit("closing", _nothing, waiter, timeout)
+            waiter.wait(timeout, f"{self.name}: closing")
+        return self.link.close(time_left(deadline))
+
+    def _submit(
+        self, what: str, operation: Operation[T], answer: Answer[T], timeout: float
+    ) -> None:
         deadline = time.monotonic() + timeout
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._jobs.put(None)
-            both = self._former, self._connection
-        ended = [self._end(each, deadline) for each in both if each is not None]
-        return all(ended)
+        job = _Job(what, operation, answer, timeout, deadline, operation(self.facts))
+        self.link.submit(partial(self._add, job))
 
-    @staticmethod
-    def _end(connection: ControlConnection, deadline: float) -> bool:
-        thread = connection.thread
-        if thread is threading.current_thread() or not thread.is_alive():
-            return True  # or its start was interrupted by a signal handler
-        thread.join(time_left(deadline))
-        if thread.is_alive():
-            connection.abort()  # the broker does not answer
-            thread.join(_CLOSE_TIMEOUT)
-        return not thread.is_alive()
+    # -- I/O thread ----------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        """Start a connection, which is the current one from here on."""
-        self._connection = ControlConnection(self.name, self._parameters, self.facts, self._jobs)
-        self._connection.thread.start()
+    def _add(self, job: _Job) -> None:
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            self._begin(job)
 
+    def _begin(self, job: _Job) -> None:
+        """Begin the first job, perhaps for the second time."""
+        if not self._is_current(job):
+            return
+        left = time_left(job.deadline)
+        if not left:
+            self._end(job.answer.fail, self._late(job))
+            return
+        self._busy_since = time.monotonic()
+        self.link.set_timer(left, partial(self._overdue, job))
+        if job.was_lost:
+            self.link.abort("it is lost")  # if pika has not reported that yet
+        self._advance(job, partial(next, job.steps))
 
-def performing(
-    what: str, steps: Callable[[BrokerFacts], Generator[Step, Any, T]]
-) -> Callable[[ControlConnection], T]:
-    """Return an operation that performs steps, and raises `TopologyError` for a refusal."""
-
-    def operation(connection: ControlConnection) -> T:
+    def _advance(self, job: _Job, resume: Callable[[], Step | Call]) -> None:
+        """Ask what a job wants next, on a channel that is open."""
+        if not self._is_current(job):
+            return
         try:
-            return connection.drive(steps(connection.facts))
+            asked = resume()
+        except StopIteration as end:
+            self._end(job.answer.resolve, end.value)
+            return
+        except BaseException as error:  # it is raised where the answer is waited for
+            self._end(job.answer.fail, error)
+            return
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            self._ask(job, asked, channel)
+        else:
+            opened, failed = partial(self._ask, job, asked), partial(self._failed, job)
+            self.link.begin_channel(self._events, CallbackAnswer(opened, failed))
+
+    def _ask(self, job: _Job, asked: Step | Call, channel: LinkChannel) -> bool:
+        """Ask something on a channel; return whether that is wanted still."""
+        if not self._is_current(job):
+            return False
+        self._channel = channel
+        is_call = isinstance(asked, Call)
+
+        def answered(frame: Any) -> None:
+            answer = frame if is_call else status_of(frame)
+            self._advance(job, partial(job.steps.send, answer))
+
+        call = asked if isinstance(asked, Call) else call_of(asked)
+        channel.begin_call(call, CallbackAnswer(answered, partial(self._failed, job)))
+        return True
+
+    def _failed(self, job: _Job, error: BaseException) -> None:
+        """Tell a job that it was refused; begin it once more if the connection was lost."""
+        if not self._is_current(job):
+            return
+        if isinstance(error, StoppedError):
+            while self._jobs:
+                self._jobs.popleft().answer.fail(error)
+            return
+        if isinstance(error, (pika_errors.AMQPConnectionError, pika_errors.ChannelWrongStateError)):
+            error = loss_error(error, what=self.name)
+        refusal = refusal_of(error)
+        if refusal is not None:
+            # later: if the connection is closed, the link is about to know
+            self.link.submit(partial(self._advance, job, partial(job.steps.throw, refusal)))
+            return
+        if isinstance(error, (ConnectionLostError, ChannelShutError)):
+            self._forget()
+            if not job.was_lost:
+                job.was_lost, job.steps = True, job.operation(self.facts)
+                self.link.submit(partial(self._begin, job))
+                return
+        self._advance(job, partial(job.steps.throw, error))
+
+    def _overdue(self, job: _Job) -> None:
+        """Give up a job, and the connection with it."""
+        if self._is_current(job):
+            error = self._late(job)
+            self._end(job.answer.fail, error)
+            self.link.abort(str(error))
+
+    def _late(self, job: _Job) -> WaitTimeoutError:
+        return WaitTimeoutError(f"{self.name}: {job.what}: no answer within {job.timeout:g} s")
+
+    def _end(self, tell: Callable[[Any], object], outcome: Any) -> None:
+        """End the first job, and go on with the next."""
+        self._busy_since = None
+        self._jobs.popleft()
+        self._done += 1
+        if self._jobs:
+            self.link.submit(partial(self._begin, self._jobs[0]))
+        else:
+            self.link.set_timer(IDLE_TIMEOUT, partial(self._end_if_idle, self._done))
+        tell(outcome)
+
+    def _end_if_idle(self, done: int) -> None:
+        if self._done == done and not self._jobs and not self.exclusive:
+            self._channel = None
+            self.link.disconnect()
+
+    def _is_current(self, job: _Job) -> bool:
+        return bool(self._jobs) and self._jobs[0] is job
+
+    def _shut(self, _error: object) -> None:
+        if self._channel is not None and not self._jobs:
+            self._forget()
+
+    def _forget(self) -> None:
+        # another broker, or the same with another configuration, may answer next time
+        self.facts.refuses_transient_queues = False
+
+
+def _nothing(_facts: BrokerFacts) -> Generator[Step, Any, None]:
+    yield from ()
+
+
+def single(step: Step) -> Operation[QueueStatus]:
+    """Return the operation of one step."""
+
+    def operation(_facts: BrokerFacts) -> Generator[Step, Any, QueueStatus]:
+        status: QueueStatus = yield step
+        return status
+
+    return operation
+
+
+def performing(what: str, operation: Operation[T]) -> Operation[T]:
+    """Return an operation that raises `TopologyError` for a refusal."""
+
+    def performed(facts: BrokerFacts) -> Generator[Step | Call, Any, T]:
+        try:
+            return (yield from operation(facts))
         except Refusal as refusal:
             raise TopologyError(f"{what}: the broker refused: {refusal}") from refusal
 
-    return operation
+    return performed

@@ -47,23 +47,18 @@ def open_blocking(parameters: Sequence[pika.connection.Parameters]) -> pika.Bloc
     return pika.BlockingConnection(order[-1])
 
 
-def connect(parameters: Sequence[pika.connection.Parameters]) -> pika.BlockingConnection:
-    """Open a connection as `open_blocking` does.
+@quiet_pika()
+def check(parameters: Sequence[pika.connection.Parameters]) -> None:
+    """Open a connection to one of several servers, and close it.
 
     Raises:
         BrokerUnreachableError: no server answers.
         AuthenticationError, VhostAccessError: a server answers and refuses.
     """
     try:
-        return open_blocking(parameters)
+        connection = open_blocking(parameters)
     except Exception as error:
         raise connect_error(error, parameters) from error
-
-
-@quiet_pika()
-def check(parameters: Sequence[pika.connection.Parameters]) -> None:
-    """Open and close a connection; raises what `connect` raises."""
-    connection = connect(parameters)
     with contextlib.suppress(pika.exceptions.AMQPError):  # the broker has answered
         connection.close()
 

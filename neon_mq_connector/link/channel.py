@@ -28,7 +28,7 @@ from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.reader import ReadingLock
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport
-from neon_mq_connector.link.waiter import Waiter
+from neon_mq_connector.link.waiter import Answer, Waiter
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -165,11 +165,16 @@ class LinkChannel(ChannelCalls):
         """Count a delivery as failed; without requeue the broker dead-letters or drops it."""
         self._transport.send(encode_settlement(self._number, _REJECT, delivery_tag, requeue), self)
 
-    def nack(self, delivery_tag: int, *, requeue: bool) -> None:
-        """Requeue a delivery; from RabbitMQ 4.3 on that does not count as a failure."""
-        self._transport.send(
-            encode_settlement(self._number, _NACK, delivery_tag, 2 * requeue), self
-        )
+    def nack(self, delivery_tag: int, *, requeue: bool, multiple: bool = False) -> None:
+        """Requeue a delivery; from RabbitMQ 4.3 on that does not count as a failure.
+
+        Args:
+            delivery_tag: of the delivery.
+            requeue: otherwise it is rejected.
+            multiple: whether all up to it are meant; with tag 0, all.
+        """
+        flags = multiple + 2 * requeue
+        self._transport.send(encode_settlement(self._number, _NACK, delivery_tag, flags), self)
 
     def cancel(self, consumer_tag: str, ended: Callable[[Any], None] = ignore) -> None:
         """Cancel a consumer; messages may come until the broker has answered.
@@ -234,7 +239,7 @@ class LinkChannel(ChannelCalls):
 
         self._perform(operation)
 
-    def open(self, connection: pika.SelectConnection, waiter: Waiter[LinkChannel]) -> None:
+    def open(self, connection: pika.SelectConnection, waiter: Answer[LinkChannel]) -> None:
         """Ask for the channel; the waiter gets this object once the broker has opened it."""
         self._waiters.add(waiter)
 

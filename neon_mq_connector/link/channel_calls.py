@@ -8,15 +8,15 @@ from typing import Any
 
 import pika.channel
 import pika.frame
-from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic
 
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link.events import ChannelEvents, ignore
 from neon_mq_connector.link.io_thread import IOThread
-from neon_mq_connector.link.steps import call_of, status_of
-from neon_mq_connector.link.waiter import Waiter
-from neon_mq_connector.topology import QueueStatus, Refusal, Step
+from neon_mq_connector.link.steps import Call, call_of, status_of
+from neon_mq_connector.link.translate import refusal_of
+from neon_mq_connector.link.waiter import Answer, Waiter
+from neon_mq_connector.topology import QueueStatus, Step
 
 
 class ChannelCalls:
@@ -49,7 +49,7 @@ class ChannelCalls:
         self.error: MQError | None = None
         self.confirms: Callable[[int, bool, bool], None] | None = None
         self._events = events
-        self._waiters: set[Waiter[Any]] = set()
+        self._waiters: set[Answer[Any]] = set()
         self._getting = threading.Lock()
         self._got: Callable[[Any], None] | None = None
         self._hears_of_empty = False
@@ -83,21 +83,19 @@ class ChannelCalls:
             The status of the queue, for a declare of one.
 
         Raises:
-            Refusal: the broker said no, and has closed the channel.
+            Refusal: the broker said no, and has closed the channel or the connection.
         """
-        method, arguments = call_of(step)
+        call = call_of(step)
+        waiter = waiter or Waiter()
+        self.link.submit(lambda: self.begin_call(call, waiter))
+        subject = next(iter(call.kwargs.values()))
         try:
-            answer = self.wait_for(
-                f"{method} {next(iter(arguments.values()))!r}",
-                lambda done: getattr(self._pika, method)(**arguments, callback=done),
-                timeout=timeout,
-                waiter=waiter,
-            )
+            answer = waiter.wait(timeout, f"{self.link.name}: {call.method} {subject!r}")
         except MQError as error:
-            cause = error.__cause__
-            if isinstance(cause, ChannelClosedByBroker):
-                raise Refusal(cause.reply_code, cause.reply_text) from error
-            raise
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            raise refusal from refusal.__cause__
         return status_of(answer)
 
     def qos(
@@ -180,7 +178,12 @@ class ChannelCalls:
 
     # -- I/O thread ----------------------------------------------------------------------------
 
-    def _begin(self, begin: Callable[[Callable[[Any], None]], object], waiter: Waiter[Any]) -> None:
+    def begin_call(self, call: Call, answer: Answer[Any]) -> None:
+        """Make a call; the answer gets pika's frame."""
+        method = getattr(self._pika, call.method)
+        self._begin(lambda done: method(*call.args, **call.kwargs, callback=done), answer)
+
+    def _begin(self, begin: Callable[[Callable[[Any], None]], object], waiter: Answer[Any]) -> None:
         if self.error is not None:
             waiter.fail(self.error)
             return
@@ -195,10 +198,10 @@ class ChannelCalls:
             self._waiters.discard(waiter)
             waiter.fail(error)
 
-    def _answer(self, waiter: Waiter[Any], answer: Any) -> bool:
+    def _answer(self, waiter: Answer[Any], answer: Any) -> bool:
         """Resolve a waiter; return whether it was still waiting."""
         self._waiters.discard(waiter)
-        return waiter.resolve(answer)
+        return bool(waiter.resolve(answer))
 
     def _fail_all(self, error: MQError) -> None:
         waiters, self._waiters = self._waiters, set()

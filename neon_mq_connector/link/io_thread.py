@@ -66,7 +66,7 @@ class IOThread:
         Raises:
             StoppedError: the link was closed.
         """
-        self.submit(lambda: self._set_timer(delay, work))
+        self.submit(lambda: self.set_timer(delay, work))
 
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         """Call something that wakes another thread once the I/O thread has nothing else to do.
@@ -115,7 +115,7 @@ class IOThread:
         """Clean up after the last loop; work that is left is done then."""
         raise NotImplementedError
 
-    def _set_timer(self, delay: float, work: Callable[[], object]) -> None:
+    def set_timer(self, delay: float, work: Callable[[], object]) -> None:
         """Call something after a delay in seconds, unless the loop ends before."""
         if self._loop is not None:
             self._loop.call_later(delay, work)

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pika
@@ -27,14 +27,14 @@ from neon_mq_connector.errors import (
     StoppedError,
 )
 from neon_mq_connector.link.channel import LinkChannel
-from neon_mq_connector.link.events import ChannelEvents, ignore
+from neon_mq_connector.link.events import ChannelEvents
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.outage import outage_of
 from neon_mq_connector.link.services import Services
 from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
 from neon_mq_connector.link.transport import StreamTransport
-from neon_mq_connector.link.waiter import Waiter
+from neon_mq_connector.link.waiter import Answer, Waiter
 
 LOG = logging.getLogger("neon_mq_connector.link")
 
@@ -61,7 +61,8 @@ class Link(IOThread):
         name: the name of the thread; every log line and error carries it.
         parameters: one entry per server of the cluster; tried in a new random order each time.
         backoff: the delays between attempts.
-        on_silence: called on the I/O thread when the broker has been silent for too long.
+        reconnects: whether to connect again after a loss; otherwise the next channel that is asked
+            for does that, and a failure to connect is only told to the one who asked.
 
     Attributes:
         state: where the link stands.
@@ -77,7 +78,7 @@ class Link(IOThread):
         parameters: Sequence[pika.ConnectionParameters],
         *,
         backoff: OutageBackoff | None = None,
-        on_silence: Callable[[str], object] = ignore,
+        reconnects: bool = True,
     ) -> None:
         super().__init__(name)
         self.state = LinkState.IDLE
@@ -85,11 +86,11 @@ class Link(IOThread):
         self.last_error: MQError | None = None
         self._parameters = tuple(parameters)
         self._backoff = backoff or OutageBackoff()
-        self._on_silence = on_silence
+        self._reconnects = reconnects
         self._outage = outage_of(self._parameters)
         self._connection: pika.SelectConnection | None = None
         self._channels: set[LinkChannel] = set()
-        self._pending: list[tuple[ChannelEvents, Waiter[LinkChannel]]] = []
+        self._pending: list[tuple[ChannelEvents, Answer[LinkChannel]]] = []
         self._round: list[pika.ConnectionParameters] = []
         self._outage_began: float | None = None
         self._received = 0
@@ -122,11 +123,11 @@ class Link(IOThread):
         """
         waiter = waiter or Waiter()
         self._start()
-        self.submit(lambda: self._open_channel(events, waiter))
+        self.submit(lambda: self.begin_channel(events, waiter))
         return waiter.wait(timeout, f"{self.name}: opening a channel")
 
     def open_soon(self) -> bool:
-        """Open the connection if there is none yet, without waiting.
+        """Open the connection if there is none yet and it reconnects, without waiting.
 
         Returns:
             Whether it is open.
@@ -136,6 +137,13 @@ class Link(IOThread):
         """
         self._start()
         return self.state is LinkState.OPEN
+
+    @property
+    def agreed(self) -> tuple[dict[str, Any], pika.connection.Parameters]:
+        """What the broker has told of itself, and what was agreed with it; while it is open."""
+        connection = self._connection
+        assert connection is not None
+        return dict(connection.server_properties or {}), connection.params
 
     def close(self, timeout: float) -> bool:
         """Close the channels and the connection, and end the thread.
@@ -173,8 +181,9 @@ class Link(IOThread):
 
     def _begin(self, loop: Loop) -> None:
         self._services = Services(loop, self._count_taken)
-        self._set_timer(0, self._tick)
-        self._connect()
+        self.set_timer(0, self._tick)
+        if self._reconnects:
+            self._connect()
 
     def _loop_failed(self) -> None:
         self._abandon(ConnectionLostError(f"{self.name}: its loop failed"))
@@ -187,7 +196,7 @@ class Link(IOThread):
 
     def _tick(self) -> None:
         self.last_tick = now = time.monotonic()
-        self._set_timer(_TICK, self._tick)
+        self.set_timer(_TICK, self._tick)
         connection = self._connection
         if connection is None or self.state is not LinkState.OPEN:
             return
@@ -198,11 +207,7 @@ class Link(IOThread):
             self._received_at = now
         elif isinstance(heartbeat, int) and heartbeat and now - self._received_at > 2 * heartbeat:
             # pika's own check takes up to two time-outs and 10 s
-            reason = f"nothing was received for {2 * heartbeat:g} s"
-            self._on_silence(reason)
-            assert self._loop is not None
-            self._loop.abort_connections()
-            self._lost(ConnectionLostError(f"{self.name}: {reason}"))
+            self.abort(f"nothing was received for {2 * heartbeat:g} s")
 
     def _count_taken(self, size: int) -> None:
         if self._connection is not None:  # pika counts what it gets, and closes what is silent
@@ -258,6 +263,9 @@ class Link(IOThread):
         self._retry_later(error)
 
     def _retry_later(self, error: MQError) -> None:
+        if not self._reconnects:
+            self.state = LinkState.IDLE
+            return
         self.state = LinkState.WAITING
         self._outage.begin(self, error)
         now = time.monotonic()
@@ -265,7 +273,7 @@ class Link(IOThread):
             self._outage_began = now
         delay = self._backoff.delay(now - self._outage_began)
         LOG.debug("%s: next attempt to connect in %.2f s", self.name, delay)
-        self._set_timer(delay, self._connect)
+        self.set_timer(delay, self._connect)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
         if self._closing:
@@ -288,7 +296,7 @@ class Link(IOThread):
         )
         pending, self._pending = self._pending, []
         for events, waiter in pending:
-            self._open_channel(events, waiter)
+            self.begin_channel(events, waiter)
 
     def _set_blocked(self, reason: str | None) -> None:
         self.blocked_reason = reason
@@ -298,7 +306,8 @@ class Link(IOThread):
 
     # -- I/O thread: channels and loss ---------------------------------------------------------
 
-    def _open_channel(self, events: ChannelEvents, waiter: Waiter[LinkChannel]) -> None:
+    def begin_channel(self, events: ChannelEvents, waiter: Answer[LinkChannel]) -> None:
+        """Open a channel as `open_channel` does; the answer gets it."""
         if self._closing:
             waiter.fail(StoppedError(f"{self.name} is closed"))
             return
@@ -310,6 +319,19 @@ class Link(IOThread):
         channel = LinkChannel(self, events, self._transport(), on_shut=self._channels.discard)
         self._channels.add(channel)
         channel.open(self._connection, waiter)
+
+    def disconnect(self) -> None:
+        """Close the connection; the next channel that is asked for opens another."""
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            connection.close()
+            self._lost(ConnectionLostError(f"{self.name}: it was closed"))
+
+    def abort(self, reason: str) -> None:
+        """End the connection without the broker, if it is open."""
+        if self._loop is not None and self.state is LinkState.OPEN:
+            self._loop.abort_connections()
+            self._lost(ConnectionLostError(f"{self.name}: {reason}"))
 
     def _transport(self) -> StreamTransport:
         assert self._services.transport is not None, "there is one before the connection opens"
@@ -367,7 +389,7 @@ class Link(IOThread):
         """End the connection without closing it first; pika reports the end to `_on_close`."""
         if self._loop is not None:
             self._loop.abort_connections()
-            self._set_timer(0.5, self._stop_loop)
+            self.set_timer(0.5, self._stop_loop)
 
     def _stop_loop(self) -> None:
         self.state = LinkState.CLOSING

@@ -1,8 +1,9 @@
-"""The steps of a topology generator as calls of pika's channels, blocking or not."""
+"""The steps of a topology generator as calls of pika's channels."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pika.frame
 from pika import spec
@@ -17,8 +18,21 @@ from neon_mq_connector.topology import (
 )
 
 
-def call_of(step: Step) -> tuple[str, dict[str, Any]]:
-    """Return the name of the method that performs a step, and its arguments."""
+class Call(NamedTuple):
+    """A call of a channel's method that the broker answers, but for the callback."""
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def call_of(step: Step) -> Call:
+    """Return the call that performs a step."""
+    method, arguments = _method_of(step)
+    return Call(method, (), arguments)
+
+
+def _method_of(step: Step) -> tuple[str, dict[str, Any]]:
     if isinstance(step, DeclareQueue):
         queue = step.queue
         return "queue_declare", {

@@ -19,6 +19,7 @@ from neon_mq_connector.errors import (
     MQError,
     VhostAccessError,
 )
+from neon_mq_connector.topology import CONNECTION_FORCED, Refusal
 
 #: How a broker says that a virtual host or a user has its number of connections.
 _LIMIT_REACHED = re.compile(r"limit \(\d+\)")
@@ -113,6 +114,29 @@ def loss_error(error: BaseException, *, what: str) -> MQError:
     if isinstance(error, pika_errors.ConnectionClosedByBroker):
         return ConnectionLostError(f"{what} was closed by the broker: {error.reply_text}")
     return ConnectionLostError(f"{what} was lost: {str(error) or type(error).__name__}")
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """Return what the broker refused, if that has ended a channel or its connection.
+
+    Args:
+        error: that of the channel.
+
+    Returns:
+        The refusal, whose ``__cause__`` is pika's exception.
+    """
+    cause = error.__cause__
+    if not isinstance(error, (ChannelShutError, ConnectionLostError)) or not (
+        isinstance(cause, pika_errors.ChannelClosedByBroker)
+        or (
+            isinstance(cause, pika_errors.ConnectionClosedByBroker)
+            and cause.reply_code != CONNECTION_FORCED
+        )
+    ):
+        return None
+    refusal = Refusal(cause.reply_code, cause.reply_text)
+    refusal.__cause__ = cause
+    return refusal
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
 
 import pika
-from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attempts import DEFAULT_DELIVERY_LIMIT, delivery_count
 from neon_mq_connector.consumers.registration import dead_queue_name
-from neon_mq_connector.control.connection import ControlConnection
 from neon_mq_connector.control.control import Control
-from neon_mq_connector.errors import ConnectionLostError, MQError
-from neon_mq_connector.link import Delivery
+from neon_mq_connector.errors import MQError
+from neon_mq_connector.link import ChannelEvents, Delivery, LinkChannel
 from neon_mq_connector.operations.dead_letter import DeadLetter, copied_properties
 from neon_mq_connector.operations.queues import DEAD_SUFFIX, QueueNotFoundError, find_queue
 from neon_mq_connector.publishing.message import Message
@@ -58,7 +55,7 @@ class DeadLetterReader:
         self.connections = Connections(parameters, owner=_OWNER)
         self.has_begun = False
         self._timeout = timeout
-        self._channel: BlockingChannel | None = None
+        self._channel: LinkChannel | None = None
 
     def __enter__(self) -> DeadLetterReader:
         try:
@@ -83,19 +80,20 @@ class DeadLetterReader:
         """Get the messages that were there when the first was got."""
         left: int | None = None
         while left != 0:
-            delivery = self._run("getting a message", self._get)
-            if delivery is None:
+            got = self._channel_now().get(self.queue, False, timeout=self._timeout)
+            if got[0] is None:
                 return
+            delivery = Delivery(*got)
             self.has_begun = True
             if not self._is_dead_letter(delivery):
                 return
             # a passive declare may tell late how many are in a quorum queue
-            left = delivery.method.message_count if left is None else left - 1
+            left = got[0].message_count if left is None else left - 1
             yield delivery
 
     def take(self, delivery: Delivery) -> None:
         """Take a message out of the queue."""
-        self._run("acknowledging", lambda connection: self._ack(connection, delivery))
+        self._channel_now().ack(delivery.method.delivery_tag)
 
     def leave(self, delivery: Delivery) -> None:
         """Leave a message in the queue; it is given back at the end."""
@@ -110,9 +108,10 @@ class DeadLetterReader:
 
     def give_back(self) -> None:
         """Give back what was not taken; the broker has everything when this returns."""
-        if self._channel is not None:
-            self._run("giving back", self._nack_and_close)
-            self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.nack(0, multiple=True, requeue=True)
+            channel.close(timeout=self._timeout)
 
     def _find(self) -> None:
         status = find_dead_queue(self.connections.control, self.queue, timeout=self._timeout)
@@ -131,27 +130,10 @@ class DeadLetterReader:
             return True
         return DeadLetter.of(delivery).queue is not None
 
-    def _run(self, what: str, operation: Callable[[ControlConnection], Any]) -> Any:
-        return self.connections.control.run(f"{what} ({self.queue!r})", operation, self._timeout)
-
-    def _get(self, connection: ControlConnection) -> Delivery | None:
+    def _channel_now(self) -> LinkChannel:
+        """Return the only channel, even if it is shut: another would get all messages once more."""
         if self._channel is None:
-            self._channel = connection.channel()
-            connection.keep_open = True  # reading may take long
-        got: Any = self._same(connection).basic_get(self.queue)
-        return None if got[0] is None else Delivery(*got)
-
-    def _ack(self, connection: ControlConnection, delivery: Delivery) -> None:
-        self._same(connection).basic_ack(delivery.method.delivery_tag)
-
-    def _nack_and_close(self, connection: ControlConnection) -> None:
-        channel = self._same(connection)
-        channel.basic_nack(0, multiple=True, requeue=True)
-        channel.close()
-
-    def _same(self, connection: ControlConnection) -> BlockingChannel:
-        """Return the channel that the messages came on; a new one would get them once more."""
-        channel = self._channel
-        if channel is None or connection.channel() is not channel:
-            raise ConnectionLostError("the connection was lost; what was not taken is back")
-        return channel
+            self._channel = self.connections.consuming.open_channel(
+                ChannelEvents(), timeout=self._timeout
+            )
+        return self._channel

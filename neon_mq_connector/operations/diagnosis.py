@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pika
-import pika.exceptions as pika_errors
-from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import AuthenticationError, MQError, VhostAccessError
 from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
+from neon_mq_connector.link import ChannelEvents
 from neon_mq_connector.operations.findings import Finding, Level, error, ok, skipped, warning
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
 from neon_mq_connector.operations.queues import open_control
@@ -87,14 +86,14 @@ def _findings(
         return
     with open_control(reached) as control:
         try:
-            facts = control.call("logging in", _facts, timeout=3 * timeout)
-        except (MQError, pika_errors.AMQPError) as failure:
+            control.link.open_channel(ChannelEvents(), timeout=3 * timeout)
+        except MQError as failure:
             yield from _refused(failure, user, vhost)
             return
         connected = time.time()
         yield ok("password", f"accepted for user {user!r}")
         yield ok("virtual host", f"{vhost!r} is open to this user")
-        yield from _about_the_broker(*facts)
+        yield from _about_the_broker(*control.link.agreed)
         trial = Trial(control, service.service_name, reached[0], timeout)
         yield from trial.alarms()
         if not isinstance(management, ManagementAPI):
@@ -131,12 +130,6 @@ def _refused(failure: Exception, user: str, vhost: str) -> Iterator[Finding]:
     else:
         yield error("broker", str(failure), "see that RabbitMQ listens there, and look at its log")
     yield skipped("permissions and queues", "there is no connection")
-
-
-def _facts(channel: BlockingChannel) -> tuple[dict[str, Any], pika.connection.Parameters]:
-    """Return the properties of the server, and what was negotiated with it."""
-    connection = channel.connection._impl  # pika has no public name for either
-    return dict(connection.server_properties or {}), connection.params
 
 
 def _about_the_broker(

@@ -12,13 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pika
-import pika.exceptions as pika_errors
 
 from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
+from neon_mq_connector.link import ChannelEvents
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
-from neon_mq_connector.topology import NOT_FOUND, RESOURCE_LOCKED, QueueStatus
+from neon_mq_connector.topology import (
+    NOT_FOUND,
+    RESOURCE_LOCKED,
+    DeclareQueue,
+    Queue,
+    QueueStatus,
+    Refusal,
+)
 
 DEAD_SUFFIX = ".dead"
 _TIMEOUT = 15.0
@@ -102,7 +109,7 @@ class QueueReader:
             MQConnectionError: there is no connection to the broker.
         """
         # AMQP tells a wrong password from a wrong virtual host, HTTP does not
-        self.control.call("connecting", lambda _: None, timeout=self.timeout)
+        self.control.link.open_channel(ChannelEvents(), timeout=self.timeout)
         found = [self._must_find(name) for name in dict.fromkeys(names)]
         try:
             rows = self.rows()
@@ -207,18 +214,13 @@ def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> Qu
         MQConnectionError: there is no connection.
     """
     try:
-        answer = control.call(
-            f"looking up queue {queue!r}",
-            lambda channel: channel.queue_declare(queue, passive=True),
-            timeout=timeout,
-        )
-    except pika_errors.ChannelClosedByBroker as refusal:
-        if refusal.reply_code == RESOURCE_LOCKED:
+        return control.perform_step(DeclareQueue(Queue(queue), passive=True), timeout=timeout)
+    except Refusal as refusal:
+        if refusal.code == RESOURCE_LOCKED:
             return QueueStatus(queue)
-        if refusal.reply_code != NOT_FOUND:
-            raise
+        if refusal.code != NOT_FOUND:
+            raise refusal.__cause__ or refusal from refusal
         return None
-    return QueueStatus(queue, answer.method.message_count, answer.method.consumer_count)
 
 
 def _rows(api: ManagementAPI, vhost: str) -> dict[str, Mapping[str, Any]]:

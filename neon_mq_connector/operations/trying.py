@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pika
-import pika.exceptions as pika_errors
-from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector.consumers.registration import bounded_name
 from neon_mq_connector.control.control import Control
+from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, new_id
-from neon_mq_connector.errors import MQError
+from neon_mq_connector.errors import MQError, WaitTimeoutError
+from neon_mq_connector.link import (
+    ChannelEvents,
+    LinkChannel,
+    RawDelivery,
+    Returned,
+    Waiter,
+    decode_delivery,
+)
+from neon_mq_connector.link.translate import refusal_of
 from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
-from neon_mq_connector.topology import INTERNAL_ERROR, NOT_IMPLEMENTED
+from neon_mq_connector.topology import (
+    INTERNAL_ERROR,
+    NOT_IMPLEMENTED,
+    Bind,
+    DeclareExchange,
+    DeclareQueue,
+    DeleteExchange,
+    DeleteQueue,
+    Exchange,
+    Queue,
+    Refusal,
+    Step,
+)
 
-_PUMP_INTERVAL = 0.05
+_POLL_INTERVAL = 0.05
+_LOOK = "look at the broker's log"
 
 
 class Trial:
@@ -50,14 +71,15 @@ class Trial:
     def alarms(self) -> Iterator[Finding]:
         """Check whether the broker takes messages; if not, it reads no more from here."""
         try:
-            reason = self._call("publishing", self._blocked_reason)
-        except pika_errors.ChannelClosedByBroker as refusal:
+            reason = self._blocked_reason()
+        except (MQError, Refusal) as failure:
             self.obstacle = "no message can be published"
-            yield error("publish", refusal.reply_text, self._rights)
-            yield skipped("alarms", "a publish was refused")
-        except (pika_errors.AMQPError, MQError) as failure:
-            self.obstacle = "no message can be published"
-            yield error("alarms", f"a message is not taken: {failure}", "look at the broker's log")
+            refusal = _refusal(failure)
+            if refusal is None:
+                yield error("alarms", f"a message is not taken: {failure}", _LOOK)
+            else:
+                yield error("publish", refusal.text, self._rights)
+                yield skipped("alarms", "a publish was refused")
         else:
             self.obstacle = reason
             if not reason:
@@ -83,7 +105,7 @@ class Trial:
             yield from (skipped(check, obstacle) for check in ("write", "read", "reply"))
             return
         yield self._try("write", self._write, "queues may be bound and messages published")
-        self._try("tidy up", lambda channel: channel.exchange_delete(self._name), "")
+        self._try("tidy up", partial(self._perform, DeleteExchange(self._name)), "")
         read = self._try("read", self._read, "messages may be taken from queues")
         yield read
         if read.remedy:
@@ -97,88 +119,94 @@ class Trial:
 
         It closes the connection where it does not.
         """
+        name = f"{self._name}.transient"
         try:
-            self._call("declaring a transient queue", self._declare_transient)
-        except pika_errors.AMQPError as refusal:
-            if getattr(refusal, "reply_code", 0) in (INTERNAL_ERROR, NOT_IMPLEMENTED):
+            self._perform(DeclareQueue(Queue(name, arguments={"x-expires": 60_000})))
+            self._perform(DeleteQueue(name))
+        except Refusal as refusal:
+            if refusal.code in (INTERNAL_ERROR, NOT_IMPLEMENTED):
                 return warning(
                     "transient queues",
                     "refused; releases before 0.11 cannot answer or ask here",
                     "upgrade those, or permit them: "
                     "deprecated_features.permit.transient_nonexcl_queues = true",
                 )
-            return skipped("transient queues", getattr(refusal, "reply_text", str(refusal)))
+            return skipped("transient queues", refusal.text)
         except MQError as failure:
             return skipped("transient queues", str(failure))
         return ok("transient queues", "permitted")
 
-    def _declare_transient(self, channel: BlockingChannel) -> None:
-        name = f"{self._name}.transient"
-        channel.queue_declare(name, arguments={"x-expires": 60_000})
-        channel.queue_delete(name)
-
-    def _call(self, what: str, operation: Callable[[BlockingChannel], Any]) -> Any:
-        return self._control.call(what, operation, timeout=self._timeout)
-
-    def _try(self, check: str, operation: Callable[[BlockingChannel], Any], done: str) -> Finding:
+    def _try(self, check: str, operation: Callable[[], object], done: str) -> Finding:
         try:
-            result = self._call(f"trying to {check}", operation)
-        except pika_errors.ChannelClosedByBroker as refusal:
-            return error(check, refusal.reply_text, self._rights)
-        except (pika_errors.AMQPError, MQError) as failure:
-            return error(check, str(failure) or repr(failure), "look at the broker's log")
+            result = operation()
+        except (MQError, Refusal) as failure:
+            refusal = _refusal(failure)
+            if refusal is None:
+                return error(check, str(failure), _LOOK)
+            return error(check, refusal.text, self._rights)
         return ok(check, done.format(result))
 
-    def _configure(self, channel: BlockingChannel) -> None:
-        channel.queue_declare(self._name, exclusive=True)
-        channel.exchange_declare(self._name)
-        channel.exchange_delete(self._name)
+    def _configure(self) -> None:
+        self._perform(DeclareQueue(Queue(self._name, exclusive=True)))
+        self._perform(DeclareExchange(Exchange(self._name)))
+        self._perform(DeleteExchange(self._name))
 
-    def _write(self, channel: BlockingChannel) -> None:
-        channel.exchange_declare(self._name)
-        channel.queue_bind(self._name, self._name, routing_key="a")
-        channel.basic_publish(self._name, "a", b"{}")
-        channel.queue_purge(self._name)  # its answer shows that the publish was not refused
+    def _write(self) -> None:
+        channel = self._open()
+        channel.perform(DeclareExchange(Exchange(self._name)), timeout=self._timeout)
+        channel.perform(Bind(self._name, self._name, "a"), timeout=self._timeout)
+        channel.send(channel.encode(self._name, "a", b"{}", BasicProperties()))
+        # its answer shows that the publish was not refused
+        channel.perform(DeclareQueue(Queue(self._name), passive=True), timeout=self._timeout)
 
-    def _read(self, channel: BlockingChannel) -> None:
-        channel.basic_get(self._name, auto_ack=True)
+    def _read(self) -> None:
+        self._open().get(self._name, True, timeout=self._timeout)
 
-    def _blocked_reason(self, channel: BlockingChannel) -> str:
+    def _blocked_reason(self) -> str:
         """Publish to no queue; return why the broker blocks the connection, or an empty string.
 
         It is blocked some time after the first message, and a second one is not read.
         """
-        reasons: list[str] = []
-        returned: list[object] = []
-        channel.connection.add_on_connection_blocked_callback(
-            lambda _, method: reasons.append(method.method.reason or "it has an alarm")
-        )
-        channel.add_on_return_callback(lambda *each: returned.append(each))
-        for _ in range(2):
-            returned.clear()
-            channel.basic_publish("", f"{self._name}.nobody", b"{}", mandatory=True)
-            self._pump(channel, lambda: reasons or returned)
-        return reasons[0] if reasons else ""
+        returned: list[Returned] = []
+        channel = self._open(ChannelEvents(returned=returned.append))
+        place, deadline = f"{self._name}.nobody", time.monotonic() + self._timeout
+        for count in (1, 2):
+            channel.send(channel.encode("", place, b"{}", BasicProperties(), mandatory=True))
+            while len(returned) < count:
+                if channel.link.blocked_reason:
+                    return channel.link.blocked_reason
+                if channel.error is not None:
+                    raise channel.error
+                if not time_left(deadline):
+                    raise WaitTimeoutError(f"no answer within {self._timeout:g} s")
+                time.sleep(_POLL_INTERVAL)
+        return channel.link.blocked_reason or ""
 
-    def _measure_reply(self, channel: BlockingChannel) -> float:
+    def _measure_reply(self) -> float:
         """Send a request to ourselves and answer it; return how long that took, in ms."""
-        answers: list[bytes] = []
+        answered: Waiter[float] = Waiter()
 
-        def answer(_: Any, _method: Any, properties: BasicProperties, body: bytes) -> None:
-            channel.basic_publish("", str(properties.reply_to), body)
+        def deliveries(batch: Sequence[RawDelivery]) -> None:
+            for _method, properties, body in map(decode_delivery, batch):
+                if properties.reply_to:
+                    channel.send(channel.encode("", properties.reply_to, body, BasicProperties()))
+                else:
+                    answered.resolve(time.perf_counter())
 
-        channel.basic_consume(
-            DIRECT_REPLY_TO, lambda *each: answers.append(each[-1]), auto_ack=True
-        )
-        channel.basic_consume(self._name, answer, auto_ack=True)
+        channel = self._open(ChannelEvents(deliveries=deliveries))
+        for queue in (DIRECT_REPLY_TO, self._name):
+            channel.consume(queue, auto_ack=True, timeout=self._timeout)
         began = time.perf_counter()
-        channel.basic_publish("", self._name, b"{}", BasicProperties(reply_to=DIRECT_REPLY_TO))
-        self._pump(channel, lambda: answers)
-        return (time.perf_counter() - began) * 1000
+        request = BasicProperties(reply_to=DIRECT_REPLY_TO)
+        channel.send(channel.encode("", self._name, b"{}", request))
+        return (answered.wait(self._timeout, "the answer to a request") - began) * 1000
 
-    def _pump(self, channel: BlockingChannel, is_over: Callable[[], Any]) -> None:
-        """Process events until something has come; the deadline of the job ends the wait."""
-        while not is_over():
-            channel.connection.process_data_events(_PUMP_INTERVAL)
-            if not channel.is_open:
-                raise channel._closing_reason or pika_errors.ChannelWrongStateError()
+    def _perform(self, step: Step) -> None:
+        self._control.perform_step(step, timeout=self._timeout)
+
+    def _open(self, events: ChannelEvents | None = None) -> LinkChannel:
+        return self._control.link.open_channel(events or ChannelEvents(), timeout=self._timeout)
+
+
+def _refusal(failure: Exception) -> Refusal | None:
+    return failure if isinstance(failure, Refusal) else refusal_of(failure)

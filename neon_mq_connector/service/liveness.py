@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pika.exceptions as pika_errors
-
 from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.consumers.flow import is_bound_to_its_place
@@ -26,6 +24,7 @@ from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import IOThread
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.on_demand import RepeatingTimer
+from neon_mq_connector.topology import DeclareQueue, Queue, Refusal
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.tuning import Tuning
@@ -193,21 +192,18 @@ class LivenessWatch:
         busy = control.busy_for > _QUERY_TIMEOUT  # it would not come to the question
         if busy or not session.consumer_tag or consumer.registration.queue.exclusive:
             return "", 0
+        look_up = DeclareQueue(Queue(queue), passive=True)
         try:
-            status = control.call(
-                f"counting the consumers of queue {queue!r}",
-                lambda channel: channel.queue_declare(queue, passive=True).method,
-                timeout=time_left(self._ask_until),
-            )
-        except pika_errors.ChannelClosedByBroker as error:
-            return f"the broker does not know queue {queue!r}: {error.reply_text}", 0
-        except (pika_errors.AMQPError, MQError) as error:
+            status = control.perform_step(look_up, timeout=time_left(self._ask_until))
+        except Refusal as refusal:
+            return f"the broker does not know queue {queue!r}: {refusal.text}", 0
+        except MQError as error:
             LOG.debug("queue %r: its consumers were not counted: %s", queue, error)
             return "", 0
         is_new = time.monotonic() - session.since < _GRACE
-        if not status.consumer_count and session.consumer_tag and not is_new:
+        if not status.consumers and session.consumer_tag and not is_new:
             return f"the broker counts no consumer on queue {queue!r}", 0
-        return "", status.message_count if _delivers_all(session, consumer.registration) else 0
+        return "", status.messages if _delivers_all(session, consumer.registration) else 0
 
     def _connections_stand_still(self, session: Session) -> str:
         control, link = session.connections.control, session.link

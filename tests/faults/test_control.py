@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.control import control as control_module
 from neon_mq_connector.errors import WaitTimeoutError
-from neon_mq_connector.link import Waiter
-from neon_mq_connector.topology import Queue, declare_queue
+from neon_mq_connector.link import LinkState, Waiter
+from neon_mq_connector.link.steps import Call
+from neon_mq_connector.topology import BrokerFacts, Queue, declare_queue
 from tests.faults.conftest import Start, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
@@ -27,18 +29,14 @@ def connections_of(service: MQConnector) -> Connections:
     return service._mq_core.hosts.connections(service.vhost)
 
 
-def hang(connections: Connections) -> None:
+def hanging(_facts: BrokerFacts) -> Generator[Call, Any, None]:
     """Ask what pika waits for without end: the broker answers with another name."""
-    with pytest.raises(WaitTimeoutError):
-        connections.control.call(
-            "hanging", lambda channel: channel.queue_declare("a\n", passive=False), timeout=0.3
-        )
+    yield Call("queue_declare", ("a\n",), {})
 
 
-def block(connections: Connections, release: threading.Event) -> None:
-    """Have the thread wait for something that no end of a connection ends."""
+def hang(connections: Connections) -> None:
     with pytest.raises(WaitTimeoutError):
-        connections.control.call("blocking", lambda _: release.wait(PATIENCE), timeout=0.3)
+        connections.control.run("hanging", hanging, timeout=0.3)
 
 
 def declare(connections: Connections, name: str) -> str:
@@ -51,48 +49,52 @@ def control_threads() -> int:
     return sum(thread.name.startswith("mq-control") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("how", ["hangs", "blocks"])
-def test_what_comes_after_a_job_that_does_not_end_is_done_and_its_thread_ends(
-    service: MQConnector, peer: Peer, release: threading.Event, how: str
+def test_what_comes_after_a_job_that_does_not_end_is_done_by_the_same_thread(
+    service: MQConnector, peer: Peer
 ) -> None:
     connections = connections_of(service)
-    for number in range(6 if how == "hangs" else 1):
-        hang(connections) if how == "hangs" else block(connections, release)
+    for number in range(6):
+        hang(connections)
         assert declare(connections, f"q{number}") == f"q{number}"
         assert peer.counts(f"q{number}") == (0, 0)
-        assert control_threads() <= 2
-    if how == "blocks":  # no end of a connection frees these
-        for _ in range(2):
-            block(connections, release)
-        assert control_threads() <= 2
-    release.set()
-    eventually(lambda: control_threads() == 1, what="the threads that were given up have ended")
-    assert declare(connections, "at last") == "at last"
+        assert control_threads() == 1
     service.stop()
     eventually(lambda: control_threads() == 0, what="nothing is left after a stop")
 
 
-def test_what_waits_behind_a_job_that_hangs_is_done_by_a_successor(service: MQConnector) -> None:
+def test_what_waits_behind_a_job_that_hangs_is_done_after_it(service: MQConnector) -> None:
     connections = connections_of(service)
     declare(connections, "before")
-    waiting = threading.Event()
-    answers: Future[str] = Future()
-
-    def wait_behind() -> None:
-        waiting.set()
-        answers.set_result(declare(connections, "behind"))
-
-    behind = threading.Thread(target=wait_behind)
-
-    def operation(channel: Any) -> Any:
-        behind.start()
-        waiting.wait(PATIENCE)
-        return channel.queue_declare("a\n")
-
+    hangs: Waiter[None] = Waiter()
+    connections.control.submit("hanging", hanging, hangs, timeout=1)
+    assert declare(connections, "behind") == "behind"
     with pytest.raises(WaitTimeoutError):
-        connections.control.call("hanging", operation, timeout=1)
-    assert answers.result(PATIENCE) == "behind"
-    behind.join()
+        hangs.wait(0, "the job")
+
+
+def test_an_idle_connection_is_closed_unless_a_queue_is_exclusive_to_it(
+    start: Start, service: MQConnector, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "IDLE_TIMEOUT", 0.3)
+    link = connections_of(service).control.link
+    for name in ("first", "second"):
+        declare(connections_of(service), name)
+        eventually(lambda: link.state is LinkState.IDLE, what="it is closed")
+    assert link.generation == 2
+    taken: Future[Any] = Future()
+
+    def callback(channel: Any, _method: Any, _properties: Any, _body: Any) -> None:
+        own = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_publish("", own, b"mine")
+        taken.set_result(own)
+
+    start("stage", callback, ack="on_receipt", durable=True)
+    service.send_message({"a": 1}, queue="stage", expiration=None)
+    own = taken.result(PATIENCE)
+    control = connections_of(service).control
+    eventually(
+        lambda: control.get(own, timeout=PATIENCE)[2] == b"mine", interval=1.0, what="it is there"
+    )
 
 
 def test_a_callback_declares_while_a_job_hangs(
@@ -139,13 +141,7 @@ def test_a_consumer_of_a_durable_queue_does_not_wait_for_a_job_that_hangs(
     service: MQConnector, ledger: Ledger
 ) -> None:
     # as for a classic queue whose node is down: RabbitMQ takes a minute to answer its declare
-    release = threading.Event()
-    connections_of(service).control.submit(
-        lambda _: release.wait(PATIENCE), Waiter(), timeout=PATIENCE
-    )
-    try:
-        register(service, "other", note(ledger))
-        run(service)
-        eventually(service.check_health, timeout=PATIENCE / 2, what="it consumes")
-    finally:
-        release.set()
+    connections_of(service).control.submit("hanging", hanging, Waiter(), timeout=PATIENCE)
+    register(service, "other", note(ledger))
+    run(service)
+    eventually(service.check_health, timeout=PATIENCE / 2, what="it consumes")

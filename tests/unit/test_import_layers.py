@@ -20,7 +20,6 @@ CONNECTION_CLASSES = {"BlockingConnection", "SelectConnection", "AsyncioConnecti
 # Where pika connections are opened. The last two open theirs for a moment and for one purpose:
 # `probe` asks whether a broker is there, and utils/ keeps legacy functions.
 OPENERS = (
-    "control/connection.py",
     "link/",
     "control/probe.py",
     "utils/",
