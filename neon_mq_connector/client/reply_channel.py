@@ -27,7 +27,6 @@ from neon_mq_connector.client.request import (
     read_answer,
 )
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.control.control import performing
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import (
@@ -37,6 +36,7 @@ from neon_mq_connector.errors import (
     MQError,
     RequestError,
     RequestTimeoutError,
+    TopologyError,
     UnroutableError,
     WaitTimeoutError,
 )
@@ -53,7 +53,7 @@ from neon_mq_connector.link import (
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.publishing.refusals import refusal_of
 from neon_mq_connector.threads.futures import FutureThread
-from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
+from neon_mq_connector.topology import Queue, QueueStatus, Refusal, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -290,8 +290,7 @@ class ReplyChannel:
             return
         request.declared = True
         spec = request.spec
-        what = f"declaring {spec.place}"
-        declare = performing(what, partial(declare_queue, Queue(spec.queue)))
+        what, declare = f"declaring {spec.place}", partial(declare_queue, Queue(spec.queue))
         failed = partial(self._not_declared, request)
         answer = CallbackAnswer(partial(self._publish_again, request), failed)
         try:
@@ -332,6 +331,7 @@ class ReplyChannel:
         if isinstance(error, WaitTimeoutError):
             error = request.spec.not_sent(error)
         elif not isinstance(error, MQError):
-            error, cause = RequestError(f"{request}: its queue was not declared: {error!r}"), error
+            kind = TopologyError if isinstance(error, Refusal) else RequestError
+            error, cause = kind(f"{request}: its queue was not declared: {error!r}"), error
             error.__cause__ = cause
         request.receive(error)

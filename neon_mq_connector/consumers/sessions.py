@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,6 @@ from neon_mq_connector.link import ChannelEvents, LinkChannel, Waiter
 from neon_mq_connector.topology import (
     RESOURCE_LOCKED,
     Bind,
-    BrokerFacts,
     DeclareQueue,
     DeleteQueue,
     QueueStatus,
@@ -163,33 +162,25 @@ class Sessions:
         registration, known_as = self._host.registration, self.queue
         queue = registration.queue
         control, timeout = self._connections.control, self._connections.policy.operation_timeout
-        what = f"declaring queue {known_as!r}"
-
-        def steps(facts: BrokerFacts) -> Generator[Step, Any, QueueStatus]:
-            return attach_steps(
-                queue,
-                registration.exchange,
-                registration.routing_keys,
-                facts,
-                queue_reset=reset and registration.queue_reset,
-                exchange_reset=reset and registration.exchange_reset,
-                # an exclusive queue is gone with the connection that had it
-                known_as="" if queue.name or queue.exclusive else known_as,
-            )
+        steps = attach_steps(
+            queue,
+            registration.exchange,
+            registration.routing_keys,
+            control.facts,
+            queue_reset=reset and registration.queue_reset,
+            exchange_reset=reset and registration.exchange_reset,
+            # an exclusive queue is gone with the connection that had it
+            known_as="" if queue.name or queue.exclusive else known_as,
+        )
 
         def run(step: Step) -> QueueStatus:
-            waiter = self._new_waiter()
-            if channel.is_open and isinstance(step, (DeclareQueue, Bind)):
+            waiter, is_own = self._new_waiter(), isinstance(step, (DeclareQueue, Bind))
+            if is_own and not queue.transient and channel.is_open:
                 return channel.perform(step, timeout=timeout, waiter=waiter)
             return control.perform_step(step, timeout=timeout, waiter=waiter)
 
-        if queue.transient:
-            status: QueueStatus = control.perform(
-                what, steps, timeout=timeout, waiter=self._new_waiter()
-            )
-            return status
         try:
-            return drive_steps(steps(control.facts), run)
+            return drive_steps(steps, run)
         except Refusal as refusal:
             hint = (
                 " (another connection holds it; if that was this service's own lost connection, "
@@ -197,7 +188,8 @@ class Sessions:
                 if refusal.code == RESOURCE_LOCKED
                 else ""
             )
-            raise TopologyError(f"{what}: the broker refused: {refusal}{hint}") from refusal
+            what = f"declaring queue {known_as!r}: the broker refused: {refusal}{hint}"
+            raise TopologyError(what) from refusal
 
     def _new_waiter(self) -> Waiter[Any]:
         waiter: Waiter[Any] = Waiter()

@@ -30,6 +30,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import Answer, CallbackAnswer, ChannelEvents, Link, LinkChannel, Waiter
 from neon_mq_connector.link.steps import Call, call_of, status_of
 from neon_mq_connector.link.translate import loss_error, refusal_of
+from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import BrokerFacts, DeclareQueue, Queue, QueueStatus, Refusal, Step
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class Control:
         self.exclusive: set[str] = set()
         self._channel: LinkChannel | None = None
         self._events = ChannelEvents(shut=self._shut)
+        self._guard = Guard("%s: an answer", name)
         self._jobs: deque[_Job] = deque()  # the first is being done
         self._done = 0
         self._busy_since: float | None = None
@@ -144,7 +146,10 @@ class Control:
             TopologyError: the broker refused; the message has its words, and its ``__cause__`` is
                 a `Refusal` whose own cause is pika's exception.
         """
-        return self.run(what, performing(what, operation), timeout=timeout, waiter=waiter)
+        try:
+            return self.run(what, operation, timeout=timeout, waiter=waiter)
+        except Refusal as refusal:
+            raise TopologyError(f"{what}: the broker refused: {refusal}") from refusal
 
     def perform_step(
         self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus] | None = None
@@ -283,7 +288,8 @@ class Control:
             self.link.submit(partial(self._begin, self._jobs[0]))
         else:
             self.link.set_timer(IDLE_TIMEOUT, partial(self._end_if_idle, self._done))
-        tell(outcome)
+        with self._guard:
+            tell(outcome)
 
     def _end_if_idle(self, done: int) -> None:
         if self._done == done and not self._jobs and not self.exclusive:
@@ -314,15 +320,3 @@ def single(step: Step) -> Operation[QueueStatus]:
         return status
 
     return operation
-
-
-def performing(what: str, operation: Operation[T]) -> Operation[T]:
-    """Return an operation that raises `TopologyError` for a refusal."""
-
-    def performed(facts: BrokerFacts) -> Generator[Step | Call, Any, T]:
-        try:
-            return (yield from operation(facts))
-        except Refusal as refusal:
-            raise TopologyError(f"{what}: the broker refused: {refusal}") from refusal
-
-    return performed

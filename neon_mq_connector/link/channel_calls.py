@@ -88,9 +88,8 @@ class ChannelCalls:
         call = call_of(step)
         waiter = waiter or Waiter()
         self.link.submit(lambda: self.begin_call(call, waiter))
-        subject = next(iter(call.kwargs.values()))
         try:
-            answer = waiter.wait(timeout, f"{self.link.name}: {call.method} {subject!r}")
+            answer = waiter.wait(timeout, f"{self.link.name}: {call.method} {call.args[0]!r}")
         except MQError as error:
             refusal = refusal_of(error)
             if refusal is None:

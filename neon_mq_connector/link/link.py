@@ -182,8 +182,10 @@ class Link(IOThread):
     def _begin(self, loop: Loop) -> None:
         self._services = Services(loop, self._count_taken)
         self.set_timer(0, self._tick)
-        if self._reconnects:
+        if self._reconnects or self._pending:
             self._connect()
+        else:
+            self.state = LinkState.IDLE
 
     def _loop_failed(self) -> None:
         self._abandon(ConnectionLostError(f"{self.name}: its loop failed"))

@@ -23,42 +23,22 @@ class Call(NamedTuple):
 
     method: str
     args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, Any] = {}
 
 
 def call_of(step: Step) -> Call:
     """Return the call that performs a step."""
-    method, arguments = _method_of(step)
-    return Call(method, (), arguments)
-
-
-def _method_of(step: Step) -> tuple[str, dict[str, Any]]:
     if isinstance(step, DeclareQueue):
         queue = step.queue
-        return "queue_declare", {
-            "queue": queue.name,
-            "passive": step.passive,
-            "durable": queue.durable,
-            "exclusive": queue.exclusive,
-            "auto_delete": queue.auto_delete,
-            "arguments": dict(queue.arguments) or None,
-        }
+        flags = step.passive, queue.durable, queue.exclusive, queue.auto_delete
+        return Call("queue_declare", (queue.name, *flags, dict(queue.arguments) or None))
     if isinstance(step, DeclareExchange):
-        exchange = step.exchange
-        return "exchange_declare", {
-            "exchange": exchange.name,
-            "exchange_type": exchange.type,
-            "passive": step.passive,
-        }
+        return Call("exchange_declare", (step.exchange.name, step.exchange.type, step.passive))
     if isinstance(step, DeleteExchange):
-        return "exchange_delete", {"exchange": step.name}
+        return Call("exchange_delete", (step.name,))
     if isinstance(step, DeleteQueue):
-        return "queue_delete", {"queue": step.name}
-    return "queue_bind", {
-        "queue": step.queue,
-        "exchange": step.exchange,
-        "routing_key": step.routing_key,
-    }
+        return Call("queue_delete", (step.name,))
+    return Call("queue_bind", (step.queue, step.exchange, step.routing_key))
 
 
 def status_of(answer: pika.frame.Method[Any]) -> QueueStatus:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import pika
-from pika.exceptions import AMQPError
 
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attempts import DEFAULT_DELIVERY_LIMIT, delivery_count
@@ -71,8 +70,8 @@ class DeadLetterReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, (MQError, AMQPError)):  # else there may be no connection
-            with contextlib.suppress(MQError, AMQPError):  # the close of the channel does it, too
+        if not isinstance(error, MQError):  # else there may be no connection
+            with contextlib.suppress(MQError):  # the close of the channel does it, too
                 self.give_back()
         self.connections.close(_CLOSE_TIMEOUT)
 
