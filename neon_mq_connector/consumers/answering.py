@@ -11,7 +11,7 @@ import time
 
 from neon_mq_connector.consumers.flow import is_bound_to_its_place
 from neon_mq_connector.consumers.registration import AckMode, Registration
-from neon_mq_connector.link.translate import refusal_of
+from neon_mq_connector.link.translate import broker_refusal
 
 #: So many answers within so many seconds are worth a move.
 _MANY = 100
@@ -52,7 +52,7 @@ class AnsweringPolicy:
         A refused message closes the channel, or the connection, and the request comes again. On the
         publishing connection a refusal concerns the one message.
         """
-        if refusal_of(error) is not None:
+        if broker_refusal(error) is not None:
             self.is_wanted = self._is_allowed = False
 
 

@@ -29,7 +29,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import Answer, CallbackAnswer, ChannelEvents, Link, LinkChannel, Waiter
 from neon_mq_connector.link.steps import Call, call_of, status_of
-from neon_mq_connector.link.translate import loss_error, refusal_of
+from neon_mq_connector.link.translate import broker_refusal, loss_error
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.topology import BrokerFacts, DeclareQueue, Queue, QueueStatus, Refusal, Step
 
@@ -172,7 +172,7 @@ class Control:
         try:
             return channel.get(queue, True, timeout=timeout)
         except MQConnectionError as error:
-            raise refusal_of(error) or error from error.__cause__
+            raise broker_refusal(error) or error from error.__cause__
         finally:
             channel.close_soon()
 
@@ -256,7 +256,7 @@ class Control:
             return
         if isinstance(error, (pika_errors.AMQPConnectionError, pika_errors.ChannelWrongStateError)):
             error = loss_error(error, what=self.name)
-        refusal = refusal_of(error)
+        refusal = broker_refusal(error)
         if refusal is not None:
             # later: if the connection is closed, the link is about to know
             self.link.submit(partial(self._advance, job, partial(job.steps.throw, refusal)))

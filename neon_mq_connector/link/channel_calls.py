@@ -14,7 +14,7 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.link.events import ChannelEvents, ignore
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.steps import Call, call_of, status_of
-from neon_mq_connector.link.translate import refusal_of
+from neon_mq_connector.link.translate import broker_refusal
 from neon_mq_connector.link.waiter import Answer, Waiter
 from neon_mq_connector.topology import QueueStatus, Step
 
@@ -91,7 +91,7 @@ class ChannelCalls:
         try:
             answer = waiter.wait(timeout, f"{self.link.name}: {call.method} {call.args[0]!r}")
         except MQError as error:
-            refusal = refusal_of(error)
+            refusal = broker_refusal(error)
             if refusal is None:
                 raise
             raise refusal from refusal.__cause__

@@ -116,7 +116,7 @@ def loss_error(error: BaseException, *, what: str) -> MQError:
     return ConnectionLostError(f"{what} was lost: {str(error) or type(error).__name__}")
 
 
-def refusal_of(error: BaseException) -> Refusal | None:
+def broker_refusal(error: BaseException) -> Refusal | None:
     """Return what the broker refused, if that has ended a channel or its connection.
 
     Args:
@@ -126,14 +126,14 @@ def refusal_of(error: BaseException) -> Refusal | None:
         The refusal, whose ``__cause__`` is pika's exception.
     """
     cause = error.__cause__
-    if not isinstance(error, (ChannelShutError, ConnectionLostError)) or not (
-        isinstance(cause, pika_errors.ChannelClosedByBroker)
-        or (
-            isinstance(cause, pika_errors.ConnectionClosedByBroker)
-            and cause.reply_code != CONNECTION_FORCED
-        )
+    if not isinstance(error, (ChannelShutError, ConnectionLostError)):
+        return None
+    if not isinstance(
+        cause, (pika_errors.ChannelClosedByBroker, pika_errors.ConnectionClosedByBroker)
     ):
         return None
+    if cause.reply_code == CONNECTION_FORCED:
+        return None  # it was only shut down
     refusal = Refusal(cause.reply_code, cause.reply_text)
     refusal.__cause__ = cause
     return refusal

@@ -22,7 +22,7 @@ from neon_mq_connector.link import (
     Waiter,
     decode_delivery,
 )
-from neon_mq_connector.link.translate import refusal_of
+from neon_mq_connector.link.translate import broker_refusal
 from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
 from neon_mq_connector.topology import (
     INTERNAL_ERROR,
@@ -209,4 +209,4 @@ class Trial:
 
 
 def _refusal(failure: Exception) -> Refusal | None:
-    return failure if isinstance(failure, Refusal) else refusal_of(failure)
+    return failure if isinstance(failure, Refusal) else broker_refusal(failure)
