@@ -14,6 +14,10 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.threads import forking
 
+#: Fields of a body that belong to the exchange of messages; a model that does not declare them does
+#: not get them.
+ENVELOPE = frozenset(("message_id", "routing_key", "context"))
+
 #: The queue named in the body's ``routing_key``; a publish to it may go to ``reply_to`` instead.
 REPLY_QUEUE = "neon-reply-queue"
 #: How long the requester waits, in milliseconds. A service drops a request that has waited longer.

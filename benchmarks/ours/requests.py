@@ -20,7 +20,7 @@ from benchmarks.ours.connector import make_connector
 from benchmarks.plain_pika.requests import of_times
 from benchmarks.site import Site
 from neon_mq_connector import MQConnector, consumer, create_mq_callback
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.utils.client_utils import send_mq_request
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 
@@ -229,7 +229,7 @@ class FutureAsker(Actor):
         until = time.perf_counter() + load.seconds
         while time.perf_counter() < until:
             while len(under_way) < self._in_flight:
-                under_way.append(submit(self.queue, {"text": _TEXT}, timeout=10))
+                under_way.append(submit(RequestSpec(self.queue, {"text": _TEXT}, timeout=10)))
             assert under_way.popleft().result(10)["text"] == _TEXT
             answered += 1
         sample = stopwatch.sample(answered)

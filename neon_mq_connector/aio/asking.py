@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.faces.asking import prepare_request, request_options
+from neon_mq_connector.faces.asking import RequestOptions, request_spec, stream_spec
 from neon_mq_connector.handlers.declared import Handler, StreamHandler
-from neon_mq_connector.handlers.parts import AsyncParts
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -31,23 +33,16 @@ class AsksServicesAsync(ConfiguredService):
         request_data: Mapping[str, Any],
         queue: str,
         *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
+        **options: Unpack[RequestOptions],
     ) -> dict[str, Any]: ...
-
     @overload
     async def request(
         self,
         request_data: RequestT,
         queue: Handler[RequestT, AnswerT, ..., Any],
-        *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
+        **options: Unpack[RequestOptions],
     ) -> AnswerT: ...
-
     async def request(
         self,
         request_data: Any,
@@ -64,11 +59,9 @@ class AsksServicesAsync(ConfiguredService):
         coroutine function. `StoppedError` when the connector is stopped. When the wait is cancelled
         the answer is dropped; the other service may do what it was asked all the same.
         """
-        name, data, read = prepare_request(request_data, queue, Handler)
-        options = request_options(self.settings, timeout, wire_format)
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
         requests = await self._mq_lifecycle.requests(vhost)
-        answer = await requests.request(name, data, on_part=on_part, **options)
-        return read(answer)
+        return await requests.request(spec, on_part=on_part)
 
     async def gather(
         self,
@@ -85,11 +78,9 @@ class AsksServicesAsync(ConfiguredService):
 
         Arguments, result and errors are those of `MQConnector.gather_answers`.
         """
-        if not queue and not exchange:
-            raise ValueError("a request needs a queue or an exchange to go to; both are empty")
-        options = request_options(self.settings, timeout, wire_format)
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format, exchange)
         requests = await self._mq_lifecycle.requests(vhost)
-        return await requests.gather(queue, request_data, count=count, exchange=exchange, **options)
+        return await requests.gather(spec, count=count)
 
     @overload
     def stream(
@@ -97,24 +88,18 @@ class AsksServicesAsync(ConfiguredService):
         request_data: Mapping[str, Any],
         queue: str,
         *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
-    ) -> AsyncReplyStream: ...
-
+        **options: Unpack[RequestOptions],
+    ) -> AsyncReplyStream[dict[str, Any]]: ...
     @overload
     def stream(
         self,
         request_data: RequestT,
         queue: StreamHandler[RequestT, PartT, ..., Any],
         *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
-    ) -> AsyncParts[PartT]: ...
-
+        **options: Unpack[RequestOptions],
+    ) -> AsyncReplyStream[PartT]: ...
     def stream(
         self,
         request_data: Any,
@@ -132,9 +117,7 @@ class AsksServicesAsync(ConfiguredService):
         The request is sent when the first part is awaited, or an ``async with`` around the parts
         begins, which is needed where they may not be read to the end.
         """
-        name, data, read = prepare_request(request_data, queue, StreamHandler)
+        spec = stream_spec(self.settings, request_data, queue, timeout, wire_format)
         client = self._mq_core.hosts.client(vhost or self.vhost)
         requests = self._mq_lifecycle.binding().requests(client)
-        options = request_options(self.settings, timeout, wire_format)
-        parts = requests.stream(name, data, prefetch_count=prefetch_count, **options)
-        return parts if isinstance(queue, str) else AsyncParts(parts, read)
+        return requests.stream(spec, prefetch_count=prefetch_count)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from neon_mq_connector.aio.futures import LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
@@ -14,8 +14,10 @@ from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError
 
+PartT = TypeVar("PartT")
 
-class AsyncReplyStream:
+
+class AsyncReplyStream(Generic[PartT]):
     """Iterate once over the parts of an answer, in one task at a time.
 
     The request is sent when the first part is awaited, or when an ``async with`` begins. The end of
@@ -43,7 +45,7 @@ class AsyncReplyStream:
         *,
         open_queue: Callable[[LoopMailbox[StreamEvent]], Awaitable[PartsQueue]],
         delete_queue: Callable[[PartsQueue], Awaitable[None]],
-        open_streams: set[AsyncReplyStream],
+        open_streams: set[AsyncReplyStream[Any]],
     ) -> None:
         self._spec = spec
         self._open_queue = open_queue
@@ -61,7 +63,7 @@ class AsyncReplyStream:
         """The name of the queue that the parts come into; empty while there is none."""
         return "" if self._queue is None else self._queue.name
 
-    async def __aenter__(self) -> AsyncReplyStream:
+    async def __aenter__(self) -> AsyncReplyStream[PartT]:
         """Send the request; close the stream at the end of the block."""
         self._in_block = True
         try:
@@ -79,11 +81,11 @@ class AsyncReplyStream:
     ) -> None:
         await self.aclose()
 
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+    def __aiter__(self) -> AsyncIterator[PartT]:
         """Read the parts."""
         return self if self._in_block else self._read_all()
 
-    async def _read_all(self) -> AsyncIterator[dict[str, Any]]:
+    async def _read_all(self) -> AsyncIterator[PartT]:
         """Read the parts and close the stream, also when they are not read to the end."""
         with self._reading(), suppress(StopAsyncIteration):
             try:
@@ -92,7 +94,7 @@ class AsyncReplyStream:
             finally:
                 await self.aclose()
 
-    async def __anext__(self) -> dict[str, Any]:
+    async def __anext__(self) -> PartT:
         """Await the next part.
 
         Raises:
@@ -153,7 +155,7 @@ class AsyncReplyStream:
             self._check_open()
         return queue
 
-    async def _next(self) -> dict[str, Any]:
+    async def _next(self) -> PartT:
         self._check_open()
         try:
             queue = self._queue or await self._open()
@@ -170,4 +172,6 @@ class AsyncReplyStream:
                 self._failure = self._failure or self._lost("its reading was interrupted")
                 await self.aclose()
             raise
-        return part
+        if queue.is_mere_end(part):
+            return await self._next()
+        return self._spec.convert(part)  # type: ignore[no-any-return]

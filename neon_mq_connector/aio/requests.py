@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -25,10 +25,8 @@ from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.client.request_client import RequestClient, check_count
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
-from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 
 T = TypeVar("T")
@@ -59,23 +57,19 @@ class AsyncRequests:
         self._round = WriteRound(loop, self._write_out)
         self._opening: LoopFuture[ReplyChannel] | None = None
         self._waiting: set[LoopMailbox[Any]] = set()
-        self._streams: set[AsyncReplyStream] = set()
+        self._streams: set[AsyncReplyStream[Any]] = set()
         self._stopped: StoppedError | None = None
 
     async def request(
         self,
-        queue: str,
-        data: Mapping[str, Any],
+        spec: RequestSpec,
         *,
-        timeout: float = 30.0,
         reply_queue: str | None = None,
-        wire_format: WireFormat = WireFormat.LEGACY,
         on_part: Callable[[dict[str, Any]], object] | None = None,
         on_reply_queue: Callable[[str], object] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Do as `RequestClient.request`; ``on_part`` is awaited if it is a coroutine function."""
-        spec = RequestSpec.of(queue, data, timeout, wire_format)
-        with tracing.requesting("", queue):
+        with tracing.requesting("", spec.queue):
             channel = await self._channel_for(spec)
             if on_reply_queue is not None:
                 on_reply_queue(reply_queue or channel.reply_queue)
@@ -92,34 +86,15 @@ class AsyncRequests:
             finally:
                 await self._clean_up(partial(queues.release, used), time_left(spec.deadline))
 
-    async def gather(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        count: int | None = None,
-        timeout: float = 30.0,
-        exchange: str = "",
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> list[dict[str, Any]]:
+    async def gather(self, spec: RequestSpec, *, count: int | None = None) -> list[dict[str, Any]]:
         """Do as `RequestClient.gather`."""
-        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
-        with tracing.requesting(exchange, queue):
+        with tracing.requesting(spec.exchange, spec.queue):
             channel = await self._channel_for(spec)
             return await self._ask(channel, spec, lambda answers: answers.gather(count))
 
-    def stream(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        timeout: float = 30.0,
-        prefetch_count: int = 32,
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> AsyncReplyStream:
+    def stream(self, spec: RequestSpec, *, prefetch_count: int = 32) -> AsyncReplyStream[Any]:
         """Do as `RequestClient.stream`; the request is sent when the first part is awaited."""
-        spec = RequestSpec.of(queue, data, timeout, wire_format)
         return AsyncReplyStream(
             spec,
             self._loop,
@@ -128,22 +103,12 @@ class AsyncRequests:
             open_streams=self._streams,
         )
 
-    async def send(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        timeout: float = 30.0,
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> str:
+    async def send(self, spec: RequestSpec) -> str:
         """Do as `RequestClient.send`."""
-        with tracing.publishing("", queue):
-            encoded = encode_message(
-                data, wire_format=wire_format, expiration=None, app_id=self._client.owner
-            )
-            return await self._sender.send_and_wait(
-                Destination(queue=queue), encoded, timeout=timeout
-            )
+        with tracing.publishing("", spec.queue):
+            encoded = spec.encode(self._client.owner)
+            destination = Destination(queue=spec.queue)
+            return await self._sender.send_and_wait(destination, encoded, timeout=spec.timeout)
 
     async def stop(self, error: StoppedError) -> None:
         """Fail the requests that wait, and close the streams."""
@@ -190,7 +155,7 @@ class AsyncRequests:
     async def _open_parts(
         self, spec: RequestSpec, prefetch_count: int, inbox: LoopMailbox[StreamEvent]
     ) -> PartsQueue:
-        spec = spec._replace(deadline=time.monotonic() + spec.timeout)
+        spec.restart()
         queue = PartsQueue(await self._channel_for(spec), spec, prefetch_count, inbox)
         await self._call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
         return queue

@@ -66,7 +66,7 @@ def command(
       neon-mq request my_queue @question.json --vhost /llm --timeout 120
       echo '{"text": "hello"}' | neon-mq request my_queue - | jq .text
     """
-    from neon_mq_connector.client import RequestClient
+    from neon_mq_connector.client import RequestClient, RequestSpec
 
     with progress(f"connecting to {connection.where}"):
         status = connection.find_queue(queue)
@@ -89,13 +89,13 @@ def command(
             print_value(part)
 
         try:
-            answer = client.request(
+            spec = RequestSpec(
                 queue,
                 data,
                 timeout=timeout or connection.settings.request_timeout,
                 wire_format=WireFormat(wire_format or connection.settings.wire_format),
-                on_part=on_part if stream else None,
             )
+            answer = client.request(spec, on_part=on_part if stream else None)
         except RemoteError as error:
             details = "" if error.details is None else f"\n{json.dumps(error.details, indent=2)}"
             raise CommandError(f"{error}{details}", ExitCode.REMOTE) from error

@@ -9,7 +9,7 @@ comes into a queue of its own (`reply_stream`).
 from __future__ import annotations
 
 from neon_mq_connector.client.reply_stream import ReplyStream
-from neon_mq_connector.client.request import answer_id, is_final
+from neon_mq_connector.client.request import RequestSpec, answer_id, is_final
 from neon_mq_connector.client.request_client import RequestClient
 
-__all__ = ["ReplyStream", "RequestClient", "answer_id", "is_final"]
+__all__ = ["ReplyStream", "RequestClient", "RequestSpec", "answer_id", "is_final"]

@@ -16,7 +16,7 @@ from neon_mq_connector.client.inbox import Inbox
 from neon_mq_connector.client.late import PATIENCE, look_up, status_of
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_final
-from neon_mq_connector.errors import MQError, RemoteError, RequestTimeoutError
+from neon_mq_connector.errors import RemoteError, RequestTimeoutError
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.threads.futures import CancellableFuture
 from neon_mq_connector.topology import QueueStatus
@@ -74,7 +74,7 @@ class Answers:
             if answer is not None:
                 return answer
 
-    async def final(self, on_part: Callable[[dict[str, Any]], object] | None) -> dict[str, Any]:
+    async def final(self, on_part: Callable[[dict[str, Any]], object] | None) -> Any:
         """Wait for the answer; of one in parts the last, after a callback got all of them.
 
         Args:
@@ -83,13 +83,12 @@ class Answers:
         """
         while True:
             answer = await self.next()
-            if on_part is None:
-                return answer
-            result = on_part(answer)
-            if inspect.isawaitable(result):
-                await result
-            if is_final(answer):
-                return answer
+            if on_part is not None:
+                result = on_part(answer)
+                if inspect.isawaitable(result):
+                    await result
+            if on_part is None or is_final(answer):
+                return self.request.spec.convert(answer)
 
     async def gather(self, count: int | None) -> list[dict[str, Any]]:
         """Wait for a number of answers, or until the time is up; see `RequestClient.gather`."""
@@ -121,7 +120,7 @@ class FutureAnswer:
 
     def __init__(self, channel: ReplyChannel, spec: RequestSpec) -> None:
         self.deadline = spec.deadline
-        self.future: CancellableFuture[dict[str, Any]] = CancellableFuture(self._forget)
+        self.future: CancellableFuture[Any] = CancellableFuture(self._forget)
         self._is_late = False
         self._channel = channel
         self._thread = channel.shared.futures
@@ -166,11 +165,12 @@ class FutureAnswer:
             return
         try:
             answer = self._channel.read(self._request, event)
-        except MQError as error:
+            result = None if answer is None else self._request.spec.convert(answer)
+        except Exception as error:
             self._end(self.future.set_exception, error)
             return
         if answer is not None:
-            self._end(self.future.set_result, answer)
+            self._end(self.future.set_result, result)
 
     def _end(self, settle: Callable[[T], object], value: T) -> None:
         self._forget()

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from queue import Empty
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from neon_mq_connector.client.inbox import Inbox, ThreadInbox, run_on_thread
 from neon_mq_connector.client.late import status_of, timeout_error
@@ -21,6 +21,7 @@ from neon_mq_connector.client.request import (
     ReplyEvent,
     RequestSpec,
     answer_id,
+    is_end,
     is_final,
 )
 from neon_mq_connector.control.control import single
@@ -44,6 +45,8 @@ from neon_mq_connector.topology import (
     declare_queue,
 )
 
+PartT = TypeVar("PartT")
+
 #: What may come: parts, or why there will be no more.
 StreamEvent = Sequence[RawDelivery] | MQError
 
@@ -64,6 +67,7 @@ class PartsQueue:
 
     Attributes:
         is_complete: whether the last part was read.
+        spec: what is asked.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class PartsQueue:
     ) -> None:
         self.name = REPLY_QUEUE_PREFIX + new_id()
         self.is_complete = False
-        self._spec = spec
+        self.spec = spec
         self._channel = channel
         self._connections = channel.shared.connections
         self._request = channel.request(spec, self._fail, self.name, direct=False)
@@ -103,7 +107,7 @@ class PartsQueue:
             RequestTimeoutError: the broker was not ready in time.
             MQConnectionError: there is no connection.
         """
-        deadline = self._spec.deadline
+        deadline = self.spec.deadline
         try:
             self._parts = parts = self._connections.requests.open_channel(
                 ChannelEvents(deliveries=self._inbox.put, shut=self._inbox.put),
@@ -120,7 +124,7 @@ class PartsQueue:
         except BaseException as error:
             self.delete()
             if isinstance(error, WaitTimeoutError):
-                raise self._spec.not_sent(error) from error
+                raise self.spec.not_sent(error) from error
             raise
 
     def delete(self) -> None:
@@ -162,13 +166,13 @@ class PartsQueue:
             MQError: the request has failed otherwise.
         """
         self._acknowledge()
-        deadline = time.monotonic() + self._spec.timeout
+        deadline = time.monotonic() + self.spec.timeout
         while (part := self._read_arrived()) is None:
             try:
                 event = await self._inbox.get(deadline)
             except Empty:
-                status = await status_of(self._connections, self._spec, self._inbox.another())
-                text = f"{self}: no part of the answer within {self._spec.timeout:g} s"
+                status = await status_of(self._connections, self.spec, self._inbox.another())
+                text = f"{self}: no part of the answer within {self.spec.timeout:g} s"
                 raise timeout_error(text, status) from None
             if isinstance(event, (RequestError, PublishError, TopologyError)):
                 raise event
@@ -178,6 +182,10 @@ class PartsQueue:
             self._arrived.extend(event)
         self.is_complete = is_final(part)
         return part
+
+    def is_mere_end(self, part: dict[str, Any]) -> bool:
+        """Whether a part of what a handler yields only says that those before it were all."""
+        return self.spec.read is not None and is_end(part)
 
     def _read_arrived(self) -> dict[str, Any] | None:
         while self._arrived:
@@ -203,7 +211,7 @@ class PartsQueue:
         return declare_queue(queue, facts)
 
 
-class ReplyStream:
+class ReplyStream(Generic[PartT]):
     """Iterate over the parts of an answer, which come into a `PartsQueue`; for one thread."""
 
     _over = True  # until there is something to close
@@ -222,11 +230,11 @@ class ReplyStream:
         """Make the queue and send the request; see `PartsQueue.open`."""
         self._queue.open()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[PartT]:
         """Return itself: the parts can be read once."""
         return self
 
-    def __next__(self) -> dict[str, Any]:
+    def __next__(self) -> PartT:
         """Wait for the next part; raises what `RequestClient.request` raises."""
         if self._failure is not None:  # a further call must not take it for the end
             raise self._failure
@@ -241,14 +249,16 @@ class ReplyStream:
                 self._failure = error
             self.close()
             raise
-        return part
+        if self._queue.is_mere_end(part):
+            return next(self)
+        return self._queue.spec.convert(part)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
         """Close it when a loop over it was left, which has dropped it."""
         if not self._over:
             self._queue.abandon()
 
-    def __enter__(self) -> ReplyStream:
+    def __enter__(self) -> ReplyStream[PartT]:
         """Close it at the end of the block."""
         return self
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from neon_mq_connector.codec import WireFormat, decode_body
-from neon_mq_connector.envelope import DIRECT_REPLY_TO, ERROR, LONGEST_EXPIRATION
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, ENVELOPE, ERROR, LONGEST_EXPIRATION
 from neon_mq_connector.errors import (
     DecodeError,
     FrameError,
@@ -21,6 +21,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import RawDelivery, content_type, decode_delivery
 from neon_mq_connector.publishing.encoded_message import (
+    EncodedMessage,
     check_data,
     context_message_id,
     encode_message,
@@ -32,40 +33,39 @@ from neon_mq_connector.topology import check_name
 ReplyEvent = RawDelivery | MQError
 
 
-class RequestSpec(NamedTuple):
+class RequestSpec:
     """What is asked, of which service, and until when the answer is waited for.
 
-    Attributes:
+    Its time begins to run when it is made.
+
+    Args:
         queue: the queue that the service consumes; the routing key where there is an exchange.
-        data: the request.
+        data: the request; it is not changed.
         exchange: the exchange; empty for the default one.
-        wire_format: how the request is encoded.
-        timeout: how long the answer may take, in seconds.
-        deadline: until when it is waited for, on the monotonic clock, in seconds.
+        timeout: how long the answer may take, in seconds. The request expires after it.
+        wire_format: how to encode the request; the answer is understood in either.
+        read: converts an answer, or each part of one, to what a handler declares; None for a dict.
+
+    Attributes:
+        deadline: until when the answer is waited for, on the monotonic clock, in seconds.
+
+    Raises:
+        TypeError, ValueError: the data is no dict, or is empty; a name is too long, or there is
+            neither queue nor exchange; the timeout is no number of seconds above 0.
     """
 
-    queue: str
-    data: Mapping[str, Any]
-    exchange: str
-    wire_format: WireFormat
-    timeout: float
-    deadline: float
+    __slots__ = ("data", "deadline", "exchange", "queue", "read", "timeout", "wire_format")
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         queue: str,
         data: Mapping[str, Any],
-        timeout: float,
-        wire_format: WireFormat,
+        *,
         exchange: str = "",
-    ) -> RequestSpec:
-        """Check the arguments of a request; its time begins to run.
-
-        Raises:
-            TypeError, ValueError: the data is no dict, or is empty; a name is too long, or there is
-                neither queue nor exchange; the timeout is no number of seconds above 0.
-        """
+        timeout: float = 30.0,
+        wire_format: WireFormat = WireFormat.LEGACY,
+        read: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
         if not queue and not exchange:
             raise ValueError("a request needs a queue or an exchange to go to; both are empty")
         if not 0 < timeout < math.inf:
@@ -73,12 +73,32 @@ class RequestSpec(NamedTuple):
         check_data(data)
         check_name("queue", queue)
         check_name("exchange", exchange)
-        return cls(queue, data, exchange, wire_format, timeout, time.monotonic() + timeout)
+        self.queue = queue
+        self.data = data
+        self.exchange = exchange
+        self.timeout = timeout
+        self.wire_format = wire_format
+        self.read = read
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count the time anew."""
+        self.deadline = time.monotonic() + self.timeout
+
+    def encode(self, app_id: str) -> EncodedMessage:
+        """Return it as a message that asks for no answer."""
+        return encode_message(
+            self.data, wire_format=self.wire_format, expiration=None, app_id=app_id
+        )
 
     @property
     def place(self) -> str:
         """Where it goes, for messages."""
         return f"exchange {self.exchange!r}" if self.exchange else f"queue {self.queue!r}"
+
+    def convert(self, answer: dict[str, Any]) -> Any:
+        """Return what a handler declares of an answer, or of a part; else the dict itself."""
+        return answer if self.read is None else self.read(answer)
 
     def not_sent(self, error: WaitTimeoutError) -> RequestTimeoutError:
         """Return the error for a request that was not sent in time."""
@@ -204,3 +224,8 @@ def is_final(answer: Mapping[str, Any]) -> bool:
     mq = context.get("mq") if isinstance(context, Mapping) else None
     places = (answer, mq) if isinstance(mq, Mapping) else (answer,)
     return any(bool(place.get(key)) for place in places for key in ("is_final", "_is_final"))
+
+
+def is_end(part: Mapping[str, Any]) -> bool:
+    """Whether a part only says that those before it were all."""
+    return part.keys() <= ENVELOPE and is_final(part)

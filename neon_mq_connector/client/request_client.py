@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
 from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.reply_stream import ReplyStream
 from neon_mq_connector.client.request import RequestSpec
-from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
@@ -34,7 +33,6 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import CancellableFuture
@@ -50,16 +48,8 @@ _CLOSE_TIMEOUT = 3.0
 class RequestClient:
     """Ask services and wait for their answers, from any thread.
 
-    Arguments that its methods have in common:
+    What is asked is a `RequestSpec`. Errors that its methods have in common:
 
-    * ``queue``: the queue that the service consumes.
-    * ``data``: the request; it is not changed.
-    * ``timeout``: how long the answer may take, in seconds. The request expires after it.
-    * ``wire_format``: how to encode the request; the answer is understood in either.
-
-    Errors that they have in common:
-
-    * TypeError, ValueError: the data is no dict, or is empty, or another argument is wrong.
     * RequestTimeoutError: no answer in time, or no connection: then it says "not sent".
     * RequestLostError: the connection ended; the service may have got the request.
     * UnroutableError: no queue takes the request.
@@ -103,15 +93,12 @@ class RequestClient:
 
     def request(
         self,
-        queue: str,
-        data: Mapping[str, Any],
+        spec: RequestSpec,
         *,
-        timeout: float = 30.0,
         reply_queue: str | None = None,
-        wire_format: WireFormat = WireFormat.LEGACY,
         on_part: Callable[[dict[str, Any]], object] | None = None,
         on_reply_queue: Callable[[str], object] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Send a request and wait for its answer.
 
         Args:
@@ -122,8 +109,7 @@ class RequestClient:
         Returns:
             The answer; of one in parts the last, which says ``is_final`` or ``_is_final``.
         """
-        spec = RequestSpec.of(queue, data, timeout, wire_format)
-        with tracing.requesting("", queue):
+        with tracing.requesting("", spec.queue):
             channel = self.channel_for(spec)
             if on_reply_queue is not None:
                 on_reply_queue(reply_queue or channel.reply_queue)
@@ -136,44 +122,25 @@ class RequestClient:
             finally:
                 queues.release(used)
 
-    def submit(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        timeout: float = 30.0,
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> Future[dict[str, Any]]:
+    def submit(self, spec: RequestSpec) -> Future[Any]:
         """Send a request and return a future of its answer (of one in parts the first).
 
         Its callbacks run on a thread of the client that serves all futures: they should be short.
         When it is cancelled the answer is dropped.
         """
-        spec = RequestSpec.of(queue, data, timeout, wire_format)
 
-        def send() -> CancellableFuture[dict[str, Any]]:
+        def send() -> CancellableFuture[Any]:
             request = FutureAnswer(self.channel_for(spec), spec)
             request.start()
             return request.future
 
-        return tracing.submitting("request", "", queue, send)
+        return tracing.submitting("request", "", spec.queue, send)
 
-    def gather(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        count: int | None = None,
-        timeout: float = 30.0,
-        exchange: str = "",
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> list[dict[str, Any]]:
+    def gather(self, spec: RequestSpec, *, count: int | None = None) -> list[dict[str, Any]]:
         """Send one request to several services and collect their answers.
 
         Args:
-            queue: the queue; the routing key where there is an exchange.
             count: return when so many answers are there; None to wait for the time.
-            exchange: the exchange to publish to; empty for the default one.
 
         Returns:
             The answers in the order in which they came; when the time is up there may be fewer
@@ -182,20 +149,11 @@ class RequestClient:
         Raises:
             RemoteError: there are only error answers; this is the first.
         """
-        spec = RequestSpec.of(queue, data, timeout, wire_format, exchange)
         check_count(count)
-        with tracing.requesting(exchange, queue):
+        with tracing.requesting(spec.exchange, spec.queue):
             return _ask(self.channel_for(spec), spec, lambda answers: answers.gather(count))
 
-    def stream(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        timeout: float = 30.0,
-        prefetch_count: int = 32,
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> ReplyStream:
+    def stream(self, spec: RequestSpec, *, prefetch_count: int = 32) -> ReplyStream[Any]:
         """Send a request whose answer comes in parts, and iterate over them.
 
         The parts wait at the broker, in a queue of this stream: however slow the reader is, no more
@@ -205,32 +163,22 @@ class RequestClient:
             An iterator over the parts, the last of which says ``is_final``; to be closed, best by
             using it in a ``with`` statement, if it is not read to its end.
         """
-        spec = RequestSpec.of(queue, data, timeout, wire_format)
-        with tracing.requesting("", queue):
+        with tracing.requesting("", spec.queue):
             # what the broker permits is known when there is a channel
-            stream = ReplyStream(self.channel_for(spec), spec, prefetch_count)
+            stream: ReplyStream[Any] = ReplyStream(self.channel_for(spec), spec, prefetch_count)
             stream.open()
         return stream
 
-    def send(
-        self,
-        queue: str,
-        data: Mapping[str, Any],
-        *,
-        timeout: float = 30.0,
-        wire_format: WireFormat = WireFormat.LEGACY,
-    ) -> str:
+    def send(self, spec: RequestSpec) -> str:
         """Send a message that asks for no answer, wait until the broker has it, return its id.
 
         Raises:
             PublishError: the broker did not confirm it.
         """
-        with tracing.publishing("", queue):
-            encoded = encode_message(
-                data, wire_format=wire_format, expiration=None, app_id=self.owner
-            )
-            message = Destination(queue=queue).message(encoded)
-            self.connections.publisher.publish(message, timeout=timeout)
+        with tracing.publishing("", spec.queue):
+            encoded = spec.encode(self.owner)
+            message = Destination(queue=spec.queue).message(encoded)
+            self.connections.publisher.publish(message, timeout=spec.timeout)
         return encoded.message_id
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
-from neon_mq_connector.client import ReplyStream
+from neon_mq_connector.client import ReplyStream, RequestSpec
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
-from neon_mq_connector.handlers.parts import Parts
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core
-from neon_mq_connector.threads.futures import converted
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from neon_mq_connector.config.tuning import Tuning
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 PartT = TypeVar("PartT")
+
+
+class RequestOptions(TypedDict, total=False):
+    """Arguments of all methods that ask; see `MQConnector.request`."""
+
+    vhost: str
+    timeout: float | None
+    wire_format: WireFormat | str | None
 
 
 class AsksServices(ConfiguredService):
@@ -33,23 +42,16 @@ class AsksServices(ConfiguredService):
         request_data: Mapping[str, Any],
         queue: str,
         *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
+        **options: Unpack[RequestOptions],
     ) -> dict[str, Any]: ...
-
     @overload
     def request(
         self,
         request_data: RequestT,
         queue: Handler[RequestT, AnswerT, ..., Any],
-        *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
+        **options: Unpack[RequestOptions],
     ) -> AnswerT: ...
-
     def request(
         self,
         request_data: Any,
@@ -84,33 +86,20 @@ class AsksServices(ConfiguredService):
             UnroutableError: no queue takes the request.
             MQConnectionError: there is no connection.
         """
-        options = request_options(self.settings, timeout, wire_format)
-        name, data, read = prepare_request(request_data, queue, Handler)
-        client = self._mq_core.hosts.client(vhost or self.vhost)
-        return read(client.request(name, data, on_part=on_part, **options))
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
+        return self._mq_core.hosts.client(vhost or self.vhost).request(spec, on_part=on_part)
 
     @overload
     def submit_request(
-        self,
-        request_data: Mapping[str, Any],
-        queue: str,
-        *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
+        self, request_data: Mapping[str, Any], queue: str, **options: Unpack[RequestOptions]
     ) -> Future[dict[str, Any]]: ...
-
     @overload
     def submit_request(
         self,
         request_data: RequestT,
         queue: Handler[RequestT, AnswerT, ..., Any],
-        *,
-        vhost: str = "",
-        timeout: float | None = None,
-        wire_format: WireFormat | str | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Future[AnswerT]: ...
-
     def submit_request(
         self,
         request_data: Any,
@@ -143,10 +132,8 @@ class AsksServices(ConfiguredService):
             >>> questions = [host.submit_request({"id": n}, "lookup_input") for n in range(64)]
             >>> answers = [question.result() for question in questions]
         """
-        options = request_options(self.settings, timeout, wire_format)
-        name, data, read = prepare_request(request_data, queue, Handler)
-        future = self._mq_core.hosts.client(vhost or self.vhost).submit(name, data, **options)
-        return future if isinstance(queue, str) else converted(future, read)
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
+        return self._mq_core.hosts.client(vhost or self.vhost).submit(spec)
 
     def gather_answers(
         self,
@@ -181,9 +168,8 @@ class AsksServices(ConfiguredService):
             UnroutableError: no queue takes the request, or there is no such exchange.
             MQConnectionError: there is no connection.
         """
-        options = request_options(self.settings, timeout, wire_format)
-        client = self._mq_core.hosts.client(vhost or self.vhost)
-        return client.gather(queue, request_data, count=count, exchange=exchange, **options)
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format, exchange)
+        return self._mq_core.hosts.client(vhost or self.vhost).gather(spec, count=count)
 
     def stream_answer(
         self,
@@ -194,7 +180,7 @@ class AsksServices(ConfiguredService):
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
-    ) -> ReplyStream:
+    ) -> ReplyStream[dict[str, Any]]:
         """Ask another service for an answer in parts, and iterate over them.
 
         However slow the reader is, no more than ``prefetch_count`` parts are in memory; the others
@@ -221,9 +207,9 @@ class AsksServices(ConfiguredService):
             ...     for part in parts:
             ...         print(part["number"])
         """
-        options = request_options(self.settings, timeout, wire_format)
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
         client = self._mq_core.hosts.client(vhost or self.vhost)
-        return client.stream(queue, request_data, prefetch_count=prefetch_count, **options)
+        return client.stream(spec, prefetch_count=prefetch_count)
 
     def stream(
         self,
@@ -234,7 +220,7 @@ class AsksServices(ConfiguredService):
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
-    ) -> Parts[PartT]:
+    ) -> ReplyStream[PartT]:
         """Ask a handler that answers in parts, and iterate over what it yields.
 
         Args:
@@ -249,42 +235,45 @@ class AsksServices(ConfiguredService):
             TypeError: the request is not what the handler takes.
             MQConnectionError: there is no connection.
         """
-        name, data, read = prepare_request(request, handler, StreamHandler)
-        options = request_options(self.settings, timeout, wire_format)
+        spec = stream_spec(self.settings, request, handler, timeout, wire_format)
         client = self._mq_core.hosts.client(vhost or self.vhost)
-        return Parts(client.stream(name, data, prefetch_count=prefetch_count, **options), read)
+        return client.stream(spec, prefetch_count=prefetch_count)
 
 
-def request_options(
-    settings: Tuning, timeout: float | None, wire_format: WireFormat | str | None
-) -> dict[str, Any]:
-    """Return the arguments that every request has, by default from the settings."""
-    return {
-        "timeout": settings.request_timeout if timeout is None else timeout,
-        "wire_format": WireFormat(wire_format or settings.wire_format),
-    }
-
-
-def prepare_request(
-    request: Any, target: str | Askable[Any, Any, ..., Any], kind: type[Askable[Any, Any, ..., Any]]
-) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
-    """Return the queue, the dict, and what reads the answer, of a question to a queue or handler.
+def request_spec(
+    settings: Tuning,
+    request: Any,
+    target: str | Askable[Any, Any, ..., Any],
+    timeout: float | None,
+    wire_format: WireFormat | str | None,
+    exchange: str = "",
+    kind: type[Askable[Any, Any, ..., Any]] = Handler,
+) -> RequestSpec:
+    """Return what is asked of a queue or a handler of some kind; the rest is for all requests.
 
     Raises:
         TypeError: the handler is not of this kind, answers nothing, or takes something else.
-        ValueError: a placeholder in the name of the queue is open.
+        ValueError: a placeholder in the name of the queue is open, or an argument is wrong.
     """
-    if isinstance(target, str):
-        return target, request, _as_it_is
-    if not isinstance(target, kind):
-        raise TypeError(
-            f"{target!r} cannot be asked so: `request` is for handlers that return their answer, "
-            "`stream` for those that yield it"
-        )
-    if target.signature.types.answer.is_none:
-        raise TypeError(f"{target!r} answers nothing; send_message() is for that")
-    return target.queue, target.write_request(request), target.read_answer
+    read = None
+    if not isinstance(target, str):
+        if not isinstance(target, kind):
+            raise TypeError(
+                f"{target!r} cannot be asked so: `request` is for handlers that return their "
+                "answer, `stream` for those that yield it"
+            )
+        if target.signature.types.answer.is_none:
+            raise TypeError(f"{target!r} answers nothing; send_message() is for that")
+        request, read, target = target.write_request(request), target.read_answer, target.queue
+    return RequestSpec(
+        target,
+        request,
+        exchange=exchange,
+        timeout=settings.request_timeout if timeout is None else timeout,
+        wire_format=WireFormat(wire_format or settings.wire_format),
+        read=read,
+    )
 
 
-def _as_it_is(answer: dict[str, Any]) -> dict[str, Any]:
-    return answer
+#: Return what is asked for an answer in parts; see `request_spec`.
+stream_spec = partial(request_spec, kind=StreamHandler)

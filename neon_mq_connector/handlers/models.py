@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
+from neon_mq_connector.envelope import ENVELOPE
 from neon_mq_connector.errors import InvalidAnswerError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 EXPECTED = "a pydantic model with fields, a dataclass, a TypedDict or dict"
 
-#: Fields of the envelope; a model that does not declare them does not get them.
-ENVELOPE = frozenset(("message_id", "routing_key", "context"))
 #: How many faults an error's text names; all are in its details.
 _MAX_FAULTS = 5
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from queue import Empty
 from typing import Protocol, TypeVar
 
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.mailbox import Mailbox
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 _NEVER = float("inf")
@@ -58,26 +56,6 @@ class CancellableFuture(Future[T]):
     def release(self) -> None:
         """Break a circle of references, which would wait for the garbage collector."""
         self._on_cancel = None
-
-
-def converted(source: Future[S], convert: Callable[[S], T]) -> Future[T]:
-    """Return a future of what a function makes of a result; to cancel it cancels the source."""
-    future: CancellableFuture[T] = CancellableFuture(source.cancel)
-
-    def take(done: Future[S]) -> None:
-        future.release()
-        if done.cancelled():
-            return
-        with suppress(InvalidStateError):  # it was cancelled meanwhile
-            try:
-                value = convert(done.result())
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
-
-    source.add_done_callback(take)
-    return future
 
 
 class Expiring(Protocol):

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from neon_mq_connector.client import RequestClient
-from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.config.sources import (
     NO_SOURCE,
     PASSED_DICT,
@@ -88,10 +87,11 @@ def send_mq_request(
         )
         client = asking.client()
         try:
+            spec = asking.spec(request_data, timeout)
             if expect_response:
                 options = asking.options(request_data, response_queue, stream_callback)
-                return client.request(target_queue, request_data, timeout=timeout, **options)
-            client.send(target_queue, request_data, timeout=timeout, wire_format=asking.wire_format)
+                return client.request(spec, **options)  # type: ignore[no-any-return]
+            client.send(spec)
         except Exception as error:
             if _is_of_the_connection(error):
                 asking.look_for_vhost()
@@ -128,14 +128,11 @@ async def send_mq_request_async(
             await binding.calls.run(_known_asker, timeout=timeout, what=what)
         requests = binding.requests(asking.client())
         try:
+            spec = asking.spec(request_data, timeout)
             if expect_response:
                 options = asking.options(request_data, response_queue, stream_callback)
-                return await requests.request(
-                    target_queue, request_data, timeout=timeout, **options
-                )
-            await requests.send(
-                target_queue, request_data, timeout=timeout, wire_format=asking.wire_format
-            )
+                return await requests.request(spec, **options)  # type: ignore[no-any-return]
+            await requests.send(spec)
         except Exception as error:
             if _is_of_the_connection(error):
                 what = f"looking for virtual host {vhost!r}"
@@ -158,11 +155,13 @@ class _Asking:
         self._asker = asker = _known_asker()
         return asker._mq_core.hosts.client(self._vhost)
 
-    @property
-    def wire_format(self) -> WireFormat:
-        """How requests are encoded."""
+    def spec(self, request_data: dict[str, Any], timeout: float) -> RequestSpec:
+        """Return what is asked."""
         assert self._asker is not None
-        return WIRE_FORMATS[self._asker.settings.wire_format]
+        wire_format = WIRE_FORMATS[self._asker.settings.wire_format]
+        return RequestSpec(
+            self._target_queue, request_data, timeout=timeout, wire_format=wire_format
+        )
 
     def options(
         self, request_data: dict[str, Any], response_queue: str | None, stream_callback: Any
@@ -170,7 +169,6 @@ class _Asking:
         """Return the arguments of a request for which an answer is waited."""
         return {
             "reply_queue": response_queue,
-            "wire_format": self.wire_format,
             "on_part": stream_callback,
             "on_reply_queue": lambda name: request_data.__setitem__("routing_key", name),
         }

@@ -12,7 +12,7 @@ import pika
 import pytest
 
 from neon_mq_connector import MQConnector, create_mq_callback
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.testing.embedded import publishing
@@ -152,7 +152,7 @@ def test_an_answer_that_the_broker_refuses_costs_others_nothing(
     answering: MQConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "MAX_BODY", 4_000)
-    future = client.submit(QUEUE, {"n": 3, "size": 5_000}, timeout=60.0)
+    future = client.submit(RequestSpec(QUEUE, {"n": 3, "size": 5_000}, timeout=60.0))
     # the request came again, was answered where a refusal harms nobody, and was parked
     consumer = answering.consumers["squares"].consumer
     eventually(lambda: consumer.failures.parked == 1)
@@ -219,7 +219,7 @@ def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_
     run(service)
     service.send_message({"message_id": "first"}, queue="elsewhere")  # there is a connection
     publisher = service._mq_core.hosts.connections(service.vhost).publisher
-    futures = [client.submit(QUEUE, {"n": n}, timeout=120.0) for n in range(FEW)]
+    futures = [client.submit(RequestSpec(QUEUE, {"n": n}, timeout=120.0)) for n in range(FEW)]
     eventually(lambda: peer.counts(QUEUE)[0] == 0, what="the requests are there")
     with alarm():
         service.may_go.set()

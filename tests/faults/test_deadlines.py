@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import PublishTimeoutError, RequestTimeoutError
 from neon_mq_connector.service.configured import server_parameters
 from neon_mq_connector.testing import PrivateBroker
@@ -65,7 +65,7 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
     try:
         peer.declare("q")
         with pytest.raises(RequestTimeoutError):
-            client.request("q", {"n": 0}, timeout=0.5, reply_queue="first")
+            client.request(RequestSpec("q", {"n": 0}, timeout=0.5), reply_queue="first")
         proxy.blackhole(new=True)
         over: list[int] = []
         began = threading.Barrier(13)
@@ -73,13 +73,15 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
         def ask(number: int) -> None:
             began.wait(PATIENCE)
             with pytest.raises(RequestTimeoutError, match="not sent"):
-                client.request("q", {"n": number}, timeout=3.0, reply_queue=f"answers-{number}")
+                client.request(
+                    RequestSpec("q", {"n": number}, timeout=3.0), reply_queue=f"answers-{number}"
+                )
             over.append(number)
 
         def wait_for_longer() -> int:
             began.wait(PATIENCE)
             with pytest.raises(RequestTimeoutError):
-                client.request("q", {"n": -1}, timeout=8.0, reply_queue="patient")
+                client.request(RequestSpec("q", {"n": -1}, timeout=8.0), reply_queue="patient")
             return len(over)
 
         with ThreadPoolExecutor(13) as pool:
@@ -96,7 +98,7 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
 
         def asked_again() -> bool:
             try:
-                client.request("q", {"n": 1}, timeout=0.5, reply_queue="last")
+                client.request(RequestSpec("q", {"n": 1}, timeout=0.5), reply_queue="last")
             except Exception as error:
                 return "no answer" in str(error)
             return True

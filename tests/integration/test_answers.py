@@ -11,7 +11,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector, create_mq_callback
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
@@ -135,7 +135,7 @@ def move_past_one(
     """Have a consumer move while one request is not answered; its session is the former one."""
     squares = OneIsSlow()
     service = start(make_connector, squares, concurrency=2, durable=True)
-    slow = client.submit(QUEUE, {"n": 0}, timeout=60.0)
+    slow = client.submit(RequestSpec(QUEUE, {"n": 0}, timeout=60.0))
     assert squares.entered.wait(30.0)
     former = service.consumers["squares"].consumer.session
     assert former is not None

@@ -15,7 +15,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
@@ -44,7 +44,7 @@ def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
     gc.collect()
     gc.disable()  # it looks at all there is, whenever there is much that only it can free
     try:
-        futures = [client.submit("square", {"n": n}, timeout=30.0) for n in range(20)]
+        futures = [client.submit(RequestSpec("square", {"n": n}, timeout=30.0)) for n in range(20)]
         futures[0].cancel()
         for future in futures:
             gone.append(weakref.ref(future))

@@ -11,7 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.codec import b64_to_dict, dict_to_b64
 from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import ReaderGoneError
@@ -65,7 +65,7 @@ def test_when_a_stream_is_closed_and_not_before(
     service = make_connector(Endless)
     assert isinstance(service, Endless)
     consume(service, getattr(service, callback), ack="on_success")
-    with client.stream("q", {"a": 1}, timeout=60.0) as parts:
+    with client.stream(RequestSpec("q", {"a": 1}, timeout=60.0)) as parts:
         for _ in range(MANY):
             next(parts)
         assert service.told is None

@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import MQError, RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
@@ -57,14 +57,16 @@ def echo(request: pytest.FixtureRequest, make_connector: MakeConnector) -> MQCon
 
 @pytest.mark.every_broker
 def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
-    assert client.request("echo", {"text": "hello"}, timeout=30.0)["echo"] == "hello"
+    assert client.request(RequestSpec("echo", {"text": "hello"}, timeout=30.0))["echo"] == "hello"
 
 
 @pytest.mark.every_broker
 def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     echo: MQConnector, client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
-    answer = client.request("echo", {"text": "x"}, timeout=30.0, reply_queue="my_answers")
+    answer = client.request(
+        RequestSpec("echo", {"text": "x"}, timeout=30.0), reply_queue="my_answers"
+    )
     assert answer["echo"] == "x"
     assert "my_answers" not in [queue["name"] for queue in broker.list_queues(vhost)]
 
@@ -72,7 +74,7 @@ def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
 def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
     echo: MQConnector, make_connector: MakeConnector, client: RequestClient
 ) -> None:
-    client.request("echo", {"text": "connects"}, timeout=30.0)
+    client.request(RequestSpec("echo", {"text": "connects"}, timeout=30.0))
     handled = Seen()
     release = threading.Event()
 
@@ -85,10 +87,10 @@ def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
     run(service)
     for _ in range(3):
         with pytest.raises(RequestTimeoutError):
-            client.request("slow", {"ask": 1}, timeout=0.2)
+            client.request(RequestSpec("slow", {"ask": 1}, timeout=0.2))
     time.sleep(0.1)  # the last of them has to be past its time too
     release.set()
-    client.send("slow", {"last": 1}, timeout=30.0)
+    client.send(RequestSpec("slow", {"last": 1}, timeout=30.0))
     eventually(lambda: b64_to_dict(handled.bodies[-1]).get("last") == 1)
     assert len(handled.bodies) == 2
 
@@ -107,12 +109,15 @@ def test_a_client_whose_reply_queue_was_deleted_makes_another(
     service.register_consumer("c", service.vhost, "q", answer_through_the_queue)
     run(service)
     names: list[str] = []
-    assert client.request("q", {"n": 1}, timeout=30.0, on_reply_queue=names.append)["n"] == 1
+    assert (
+        client.request(RequestSpec("q", {"n": 1}, timeout=30.0), on_reply_queue=names.append)["n"]
+        == 1
+    )
     channel.queue_delete(names[0])
 
     def ask() -> bool:
         try:
-            return bool(client.request("q", {"n": 2}, timeout=2.0)["n"] == 2)
+            return bool(client.request(RequestSpec("q", {"n": 2}, timeout=2.0))["n"] == 2)
         except MQError:
             return False  # it may go out before the broker has said that the queue is gone
 
@@ -134,7 +139,7 @@ def test_a_user_who_may_declare_no_queue_is_answered_directly(
         client = RequestClient([modest], owner="tests")
         try:
             for number in range(3):
-                answer = client.request("echo", {"text": number}, timeout=20.0)
+                answer = client.request(RequestSpec("echo", {"text": number}, timeout=20.0))
                 assert answer["echo"] == number
                 drop_connections(broker, vhost, "tests requests")
                 eventually(lambda: client.open_channel is None, what="the loss is known")

@@ -9,7 +9,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import TopologyError
 from neon_mq_connector.operations.graph import Graph, add_broker
@@ -101,7 +101,7 @@ def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
 def test_where_reply_queues_are_refused_a_request_leaves_none(
     client: RequestClient, broker: RunningBroker, vhost: str
 ) -> None:
-    asked = client.submit("nobody", {"ask": 1}, timeout=60.0)
+    asked = client.submit(RequestSpec("nobody", {"ask": 1}, timeout=60.0))
     eventually(lambda: [queue["name"] for queue in broker.list_queues(vhost)] == ["nobody"])
     asked.cancel()
 

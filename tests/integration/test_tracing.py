@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback, tracing
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import UnroutableError
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.integration.conftest import MakeConnector, run
@@ -159,7 +159,7 @@ def test_what_fails_is_marked_and_parked_in_its_trace(
 def test_a_message_that_no_queue_takes_is_an_error(client: RequestClient, spans: Spans) -> None:
     tracing.begin()
     with pytest.raises(UnroutableError):
-        client.gather("", {"a": 1}, exchange="missing", timeout=10)
+        client.gather(RequestSpec("", {"a": 1}, exchange="missing", timeout=10))
     ((name, span),) = spans().items()
     assert name == "request missing"
     assert attributes(span)["error.type"] == "UnroutableError"

@@ -16,7 +16,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import AuthenticationError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
@@ -56,7 +56,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     assert all(connector.consumers[name].is_consuming for name in names)
 
     def ask(name: str) -> Any:
-        return client.request(name, {"text": name}, timeout=30.0)["from"]
+        return client.request(RequestSpec(name, {"text": name}, timeout=30.0))["from"]
 
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(ask, names)) == names
@@ -112,7 +112,7 @@ def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
     # longer than it takes the broker to give up a connection that is silent
     never(lambda: not connector.check_health(), during=4.0, what="a connection is lost")
     for number in range(100):
-        client.request("quick", {"text": number}, timeout=30.0)
+        client.request(RequestSpec("quick", {"text": number}, timeout=30.0))
     assert not slow.bodies
     may_end.set()
     assert slow.wait_for(1) == [b"one"]

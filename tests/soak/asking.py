@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillWaitingError
 from typing import Any
 
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.soak.actors import Actor
@@ -78,7 +78,9 @@ class Asker(threading.Thread):
             for number in itertools.islice(numbers, _BURST):
                 self.counts["asked"] += 1
                 try:
-                    request = self._client.submit(ASKED, {"n": number}, timeout=_TIMEOUT)
+                    request = self._client.submit(
+                        RequestSpec(ASKED, {"n": number}, timeout=_TIMEOUT)
+                    )
                     futures.append((number, request))
                 except MQError as error:
                     self._failed(number, error, calm)

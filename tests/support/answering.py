@@ -11,7 +11,7 @@ from typing import Any
 from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.support.polling import eventually
 
@@ -79,7 +79,7 @@ def ask(
         answered += 1
 
     for n in numbers:
-        under_way.append((n, client.submit(queue, {"n": n, **more}, timeout=timeout)))
+        under_way.append((n, client.submit(RequestSpec(queue, {"n": n, **more}, timeout=timeout))))
         if len(under_way) >= in_flight:
             take()
     while under_way:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pika
 import pytest
 
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import RequestTimeoutError
 
 
@@ -28,11 +28,11 @@ def client(server: pika.ConnectionParameters) -> Iterator[RequestClient]:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda client: client.request("q", {"ask": 1}, timeout=0.3),
-        lambda client: client.gather("q", {"ask": 1}, timeout=0.3, exchange="e"),
-        lambda client: client.submit("q", {"ask": 1}, timeout=0.3),
-        lambda client: client.gather("q", {"ask": 1}, timeout=0.3),
-        lambda client: client.stream("q", {"ask": 1}, timeout=0.3),
+        lambda client: client.request(RequestSpec("q", {"ask": 1}, timeout=0.3)),
+        lambda client: client.gather(RequestSpec("q", {"ask": 1}, timeout=0.3, exchange="e")),
+        lambda client: client.submit(RequestSpec("q", {"ask": 1}, timeout=0.3)),
+        lambda client: client.gather(RequestSpec("q", {"ask": 1}, timeout=0.3)),
+        lambda client: client.stream(RequestSpec("q", {"ask": 1}, timeout=0.3)),
     ],
     ids=["request", "request to an exchange", "submit", "gather", "stream"],
 )

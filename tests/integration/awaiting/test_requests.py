@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.aio.binding import current_binding
 from neon_mq_connector.aio.requests import AsyncRequests
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.testing import PrivateBroker
 from tests.contract.peer import OldStyleService
@@ -27,10 +27,8 @@ StartOldService = Callable[..., OldStyleService]
 
 
 async def squares(face: AsyncRequests, count: int, **options: Any) -> list[int]:
-    options.setdefault("timeout", 20.0)
-    answers = await asyncio.gather(
-        *(face.request("square", {"n": n}, **options) for n in range(count))
-    )
+    specs = (RequestSpec("square", {"n": n}, timeout=20.0) for n in range(count))
+    answers = await asyncio.gather(*(face.request(spec, **options) for spec in specs))
     return [answer["square"] for answer in answers]
 
 
@@ -51,7 +49,8 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     face = current_binding().requests(client)
     asked.may_answer.clear()
     kept, dropped = (
-        asyncio.create_task(face.request("square", {"n": n}, timeout=30.0)) for n in (1, 2)
+        asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=30.0)))
+        for n in (1, 2)
     )
     await eventually_true(lambda: len(books(client)) == 2)
     dropped.cancel()
@@ -64,7 +63,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     assert not books(client)
     await asyncio.to_thread(client.close)
     with pytest.raises(StoppedError):
-        await face.request("square", {"n": 1}, timeout=30.0)
+        await face.request(RequestSpec("square", {"n": 1}, timeout=30.0))
 
 
 @ON_BOTH_LOOPS
@@ -76,7 +75,8 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     answered = 0
     for _round in range(20):
         tasks = [
-            asyncio.create_task(face.request("square", {"n": n}, timeout=30.0)) for n in range(100)
+            asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=30.0)))
+            for n in range(100)
         ]
         for task in tasks:
             if chance.random() < 0.7:
@@ -106,7 +106,7 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
             parts.append(part["n"])
 
         last = await face.request(
-            "count", {"to": 50}, timeout=30.0, on_part=take_slowly if awaited else take
+            RequestSpec("count", {"to": 50}, timeout=30.0), on_part=take_slowly if awaited else take
         )
         assert last["n"] == 49
         assert parts == list(range(50))
@@ -119,9 +119,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     names: list[str] = []
     asking = [
         face.request(
-            "square",
-            {"n": n},
-            timeout=30.0,
+            RequestSpec("square", {"n": n}, timeout=30.0),
             reply_queue=f"mine{n % 2}",
             on_reply_queue=names.append,
         )
@@ -131,7 +129,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     assert [answer["square"] for answer in answers] == [n**2 for n in range(20)]
     assert set(names) == {"mine0", "mine1"}
     cancelled = asyncio.create_task(
-        face.request("nobody", {"n": 1}, timeout=30.0, reply_queue="mine2")
+        face.request(RequestSpec("nobody", {"n": 1}, timeout=30.0), reply_queue="mine2")
     )
     await asyncio.sleep(0.005)  # before, while or after the queue is made
     cancelled.cancel()
@@ -170,7 +168,9 @@ async def test_a_block_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
     async with (
-        current_binding().requests(client).stream("count", {"to": 100}, timeout=30.0) as parts
+        current_binding()
+        .requests(client)
+        .stream(RequestSpec("count", {"to": 100}, timeout=30.0)) as parts
     ):
         async for part in parts:
             if part["n"] == 5:
@@ -187,7 +187,9 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
     before = asyncio.all_tasks()
-    stream = current_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
+    stream = (
+        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=30.0))
+    )
     async for part in stream:
         if part["n"] == 5:
             break
@@ -199,7 +201,9 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
         async for _ in stream:
             raise LookupError
 
-    stream = current_binding().requests(client).stream("count", {"to": 100}, timeout=30.0)
+    stream = (
+        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=30.0))
+    )
     with pytest.raises(LookupError):
         await fail()
     name = stream.reply_queue
@@ -213,7 +217,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     face = current_binding().requests(client)
 
     async def read() -> None:
-        async for _ in face.stream("count", {"to": 20}, timeout=30.0):
+        async for _ in face.stream(RequestSpec("count", {"to": 20}, timeout=30.0)):
             await asyncio.sleep(0.001)
 
     await read()
@@ -240,7 +244,11 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
     old_service("late", count_late)
 
-    async with current_binding().requests(client).stream("late", {"to": 3}, timeout=30.0) as parts:
+    async with (
+        current_binding()
+        .requests(client)
+        .stream(RequestSpec("late", {"to": 3}, timeout=30.0)) as parts
+    ):
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext(parts), 0.05)
@@ -249,7 +257,11 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
 
 async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> None:
-    async with current_binding().requests(client).stream("nobody", {"n": 1}, timeout=30.0) as parts:
+    async with (
+        current_binding()
+        .requests(client)
+        .stream(RequestSpec("nobody", {"n": 1}, timeout=30.0)) as parts
+    ):
         reading = asyncio.create_task(anext(parts))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):
@@ -273,12 +285,12 @@ async def test_what_is_no_message_is_refused(
 ) -> None:
     face = current_binding().requests(client)
     with pytest.raises(error):
-        await face.request("q", data, timeout=1.0)
+        await face.request(RequestSpec("q", data, timeout=1.0))
     with pytest.raises(error):
-        await face.gather("q", data, timeout=1.0)
+        await face.gather(RequestSpec("q", data, timeout=1.0))
     with pytest.raises(error):
-        face.stream("q", data, timeout=1.0)
+        face.stream(RequestSpec("q", data, timeout=1.0))
     with pytest.raises(ValueError, match="timeout"):
-        await face.request("q", {"n": 1}, timeout=0)
+        await face.request(RequestSpec("q", {"n": 1}, timeout=0))
     with pytest.raises(ValueError, match="count"):
-        await face.gather("q", {"n": 1}, count=0)
+        await face.gather(RequestSpec("q", {"n": 1}), count=0)

@@ -9,7 +9,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector, Retry, create_mq_callback
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put
 from tests.support.polling import eventually
@@ -48,7 +48,7 @@ def test_what_is_returned_is_the_answer_and_stays_as_it_was(
     service = answer()
     service.vhost = "/of-something-else"  # the answer goes where its request was
     for message_id in ("m", "n"):
-        got = client.request("q", {"n": 3, "message_id": message_id})
+        got = client.request(RequestSpec("q", {"n": 3, "message_id": message_id}))
         assert got["constant"] == 1
         assert got["context"]["mq"]["message_id"] == message_id
     assert SAME == {"constant": 1}

@@ -13,7 +13,8 @@ from typing import Any
 from typing_extensions import assert_type
 
 from neon_mq_connector import AsyncMQConnector, Context, MQConnector, create_mq_callback
-from neon_mq_connector.handlers.parts import AsyncParts, Parts
+from neon_mq_connector.aio.reply_stream import AsyncReplyStream
+from neon_mq_connector.client import ReplyStream
 from tests.unit.handlers.shop import Item, Part, Price, Shop, Upto
 
 
@@ -25,7 +26,7 @@ def ask(client: MQConnector, shop: Shop) -> None:
     assert_type(client.request({"text": "hello"}, Shop.echo), dict[str, Any])
     assert_type(client.request({"text": "hello"}, "echo_input"), dict[str, Any])
     assert_type(client.submit_request(item, shop.price), Future[Price])
-    assert_type(client.stream(upto, Shop.parts.at(service_name="shop")), Parts[Part])
+    assert_type(client.stream(upto, Shop.parts.at(service_name="shop")), ReplyStream[Part])
     for part in client.stream(upto, Shop.slow_parts):
         assert_type(part, Part)
 
@@ -40,7 +41,7 @@ def ask(client: MQConnector, shop: Shop) -> None:
 async def ask_and_await(client: AsyncMQConnector) -> None:
     """Ask and await in each way that there is."""
     assert_type(await client.request(Item(name="tea"), Shop.price), Price)
-    assert_type(client.stream(Upto(n=3), Shop.slow_parts), AsyncParts[Part])
+    assert_type(client.stream(Upto(n=3), Shop.slow_parts), AsyncReplyStream[Part])
     async for part in client.stream(Upto(n=3), Shop.parts):
         assert_type(part, Part)
 

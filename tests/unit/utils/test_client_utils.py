@@ -10,7 +10,7 @@ import pika
 import pytest
 
 import neon_mq_connector
-from neon_mq_connector.client import RequestClient
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
 from neon_mq_connector.utils.client_utils import send_mq_request
@@ -43,8 +43,8 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[Asked]:
     asked = Asked()
 
-    def request(client: RequestClient, queue: str, data: Any, **options: Any) -> dict[str, Any]:
-        asked.arguments.append({"queue": queue, "data": data, **options})
+    def request(client: RequestClient, spec: RequestSpec, **options: Any) -> dict[str, Any]:
+        asked.arguments.append({"timeout": spec.timeout, **options})
         asked.parameters.append(client.connections.parameters[0])
         return {"answered": True}
 
