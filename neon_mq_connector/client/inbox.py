@@ -63,7 +63,7 @@ class ThreadInbox(Generic[T]):
 
 
 def run_on_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that waits for nothing but a `ThreadInbox`; return its result.
+    """Run a coroutine that waits for a `ThreadInbox`, or for nothing; return its result.
 
     Raises:
         RuntimeError: it awaits something else, which only an asyncio loop can run.

@@ -1,15 +1,20 @@
-"""The callbacks that declared handlers are registered with."""
+"""The callbacks that declared handlers are registered with.
+
+A handler is called by one coroutine, whether it is a coroutine function or not. For one that is not
+a thread runs it: there is nothing in it that would be waited for.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, aclosing, closing
 from types import MethodType
 from typing import Any, NamedTuple
 
 from neon_mq_connector.aio.signatures import TAKES_DELIVERY, name_of
+from neon_mq_connector.client.inbox import run_on_thread
 from neon_mq_connector.consumers.attempts import rejections
 from neon_mq_connector.envelope import time_allowed
 from neon_mq_connector.handlers.context import Context, Middleware
@@ -21,6 +26,7 @@ from neon_mq_connector.handlers.invoking import (
     send_answer,
 )
 from neon_mq_connector.handlers.models import MessageType
+from neon_mq_connector.handlers.signature import Signature
 
 
 def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[..., Any]:
@@ -38,26 +44,30 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
     """
     types, signature = handler.signature.prepare(), handler.signature
     middleware = tuple(service.middleware)
+    for each in middleware:
+        if not signature.is_async and inspect.isasyncgenfunction(inspect.unwrap(each)):
+            raise TypeError(
+                f"handler {signature.where}: middleware {name_of(each)} is asynchronous, and "
+                "the handler is no coroutine function"
+            )
     call = _Call(
         MethodType(handler.function, service),
+        signature,
         None if types.request.is_dict else types.request.read,
         types.answer,
-        signature.takes_context,
+        middleware,
         service,
     )
-    if signature.is_async:
-        handle_async = call.stream_async if signature.in_parts else call.answer_async
-        callback: Callable[..., Any] = _coroutine_callback(call, handle_async, middleware)
-        setattr(callback, TAKES_DELIVERY, True)
-    else:
-        for each in middleware:
-            if inspect.isasyncgenfunction(inspect.unwrap(each)):
-                raise TypeError(
-                    f"handler {signature.where}: middleware {name_of(each)} is asynchronous, and "
-                    "the handler is no coroutine function"
-                )
-        handle = call.stream if signature.in_parts else call.answer
-        callback = _callback(call, handle, middleware)
+
+    async def callback(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        await call.handle(read_request(channel, properties, body))
+
+    def callback_on_thread(channel: Any, _method: Any, properties: Any, body: Any) -> None:
+        run_on_thread(call.handle(read_request(channel, properties, body)))
+
+    if not signature.is_async:
+        return functools.update_wrapper(callback_on_thread, handler.function)
+    setattr(callback, TAKES_DELIVERY, True)
     return functools.update_wrapper(callback, handler.function)
 
 
@@ -66,60 +76,61 @@ class _Call(NamedTuple):
 
     Attributes:
         function: the method of the connector.
+        signature: what it takes and answers.
         read: converts a dict to what it takes; None where it takes the dict.
         answer_type: what it returns, or each part of it.
-        takes_context: whether it takes the context, too.
+        middleware: is around each call.
         service: the connector.
     """
 
     function: Callable[..., Any]
+    signature: Signature
     read: Callable[[dict[str, Any]], Any] | None
     answer_type: MessageType
-    takes_context: bool
+    middleware: tuple[Middleware, ...]
     service: Any
 
-    def _call(self, request: Incoming, context: Context | None) -> Any:
-        data = request.data if self.read is None else self.read(request.data)
-        return self.function(data, context) if self.takes_context else self.function(data)
+    async def handle(self, request: Incoming) -> None:
+        """Call the handler with a request, inside of the middleware, and send its answer."""
+        replies = PartsSender(request, self.answer_type.write)
+        if not self.middleware and not self.signature.takes_context:
+            await self._answer(request, None, replies)
+            return
+        context = self._context(request, replies)
+        async with AsyncExitStack() as stack:
+            for each in self.middleware:
+                manager: Any = each(context)
+                if self.signature.is_async and hasattr(manager, "__aenter__"):
+                    await stack.enter_async_context(manager)
+                else:
+                    stack.enter_context(manager)
+            await self._answer(request, context, replies)
 
-    def _send(self, request: Incoming, result: Any, replies: PartsSender | None) -> None:
-        ends, declared = replies is not None and replies.has_sent, self.answer_type
+    async def _answer(
+        self, request: Incoming, context: Context | None, replies: PartsSender
+    ) -> None:
+        data = request.data if self.read is None else self.read(request.data)
+        arguments = (data, context) if self.signature.takes_context else (data,)
+        result, declared = self.function(*arguments), self.answer_type
+        if self.signature.in_parts:
+            await self._send_parts(result, replies)
+            return
+        if self.signature.is_async:
+            result = await result
         if not declared.is_nothing(result):
-            send_answer(request, result, declared.write, ends=ends)
-        elif replies is not None and ends:
+            send_answer(request, result, declared.write, ends=replies.has_sent)
+        elif replies.has_sent:
             replies.end()
 
-    def answer(
-        self, request: Incoming, context: Context | None, replies: PartsSender | None
-    ) -> None:
-        self._send(request, self._call(request, context), replies)
-
-    def stream(
-        self, request: Incoming, context: Context | None, replies: PartsSender | None
-    ) -> None:
-        sender = replies or PartsSender(request, self.answer_type.write)
-        with closing(self._call(request, context)) as parts:
-            for part in parts:
-                sender.send(part)
-        sender.end()
-
-    async def answer_async(
-        self, request: Incoming, context: Context | None, replies: PartsSender | None
-    ) -> None:
-        self._send(request, await self._call(request, context), replies)
-
-    async def stream_async(
-        self, request: Incoming, context: Context | None, replies: PartsSender | None
-    ) -> None:
-        sender = replies or PartsSender(request, self.answer_type.write)
-        async with aclosing(self._call(request, context)) as parts:
+    async def _send_parts(self, generator: Any, replies: PartsSender) -> None:
+        async with aclosing(generator if self.signature.is_async else _iterate(generator)) as parts:
             async for part in parts:
-                sent = sender.send(part)
+                sent = replies.send(part)
                 if inspect.isawaitable(sent):  # a slow broker slows the generator down
                     await sent
-        sender.end()
+        replies.end()
 
-    def context(self, request: Incoming, replies: PartsSender) -> Context:
+    def _context(self, request: Incoming, replies: PartsSender) -> Context:
         """Return the context of a request, whose `reply` sends by ``replies``."""
         channel = request.channel
         assert channel is not None  # a consumer calls
@@ -140,46 +151,7 @@ class _Call(NamedTuple):
         )
 
 
-def _callback(
-    call: _Call,
-    handle: Callable[[Incoming, Context | None, PartsSender | None], None],
-    middleware: Sequence[Middleware],
-) -> Callable[..., None]:
-    def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        handle(read_request(channel, properties, body), None, None)
-
-    def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        request = read_request(channel, properties, body)
-        replies = PartsSender(request, call.answer_type.write)
-        context = call.context(request, replies)
-        with ExitStack() as stack:
-            for each in middleware:
-                manager: Any = each(context)
-                stack.enter_context(manager)
-            handle(request, context, replies)
-
-    return with_context if middleware or call.takes_context else plain
-
-
-def _coroutine_callback(
-    call: _Call,
-    handle: Callable[[Incoming, Context | None, PartsSender | None], Any],
-    middleware: Sequence[Middleware],
-) -> Callable[..., Any]:
-    async def plain(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        await handle(read_request(channel, properties, body), None, None)
-
-    async def with_context(channel: Any, _method: Any, properties: Any, body: Any) -> None:
-        request = read_request(channel, properties, body)
-        replies = PartsSender(request, call.answer_type.write)
-        context = call.context(request, replies)
-        async with AsyncExitStack() as stack:
-            for each in middleware:
-                manager: Any = each(context)
-                if hasattr(manager, "__aenter__"):
-                    await stack.enter_async_context(manager)
-                else:
-                    stack.enter_context(manager)
-            await handle(request, context, replies)
-
-    return with_context if middleware or call.takes_context else plain
+async def _iterate(generator: Generator[Any, None, None]) -> AsyncGenerator[Any, None]:
+    with closing(generator):
+        for part in generator:
+            yield part

@@ -126,12 +126,11 @@ class PartsSender:
         has_sent: whether there was a part.
     """
 
-    __slots__ = ("_is_final", "_reply", "_request", "_write", "has_sent")
+    __slots__ = ("_is_final", "_request", "_write", "has_sent")
 
     def __init__(self, request: Incoming, write: Write) -> None:
         self._request = request
         self._write = write
-        self._reply = request.reply
         self._is_final = False
         self.has_sent = False
 
@@ -155,7 +154,7 @@ class PartsSender:
             self._send({}, is_final=True)
 
     def _send(self, data: dict[str, Any], *, is_final: bool) -> Any:
-        channel, reply = self._request.channel, self._reply
+        channel, reply = self._request.channel, self._request.reply
         if channel is None or reply is None:
             return None
         if channel.message is not None:
