@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from neon_mq_connector.aio.lifecycle import Lifecycle
-from neon_mq_connector.aio.reply_stream import AsyncReplyStream
+from neon_mq_connector.aio.requests import AsyncReplyStream
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.faces.asking import RequestOptions, request_spec, stream_spec
 from neon_mq_connector.handlers.declared import Handler, StreamHandler

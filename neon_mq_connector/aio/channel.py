@@ -8,6 +8,7 @@ anything else to the log.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +18,7 @@ import pika.frame
 from pika.spec import BasicProperties, Confirm
 
 from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.aio.operation import (
-    DONE,
-    Done,
-    Operation,
-    PublishOperation,
-    UnawaitedFailures,
-)
+from neon_mq_connector.aio.operation import DONE, Done, Operation, PublishOperation
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.broker_operations import FrameCallback
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
@@ -61,13 +56,15 @@ class AwaitableChannel(DeliveryChannel):
     Any thread may call an operation; it is awaited on the loop. A message is settled by the call;
     awaiting that is allowed and does nothing.
 
+    Any thread adds to the failed operations; each is removed by one thread, which reports it.
+
     Args:
         session, delivery, route: as for `DeliveryChannel`.
         host: shared with the other channels of its consumer.
     """
 
     _done = DONE
-    _unawaited: UnawaitedFailures | None = None
+    _is_over = False
 
     def __init__(
         self,
@@ -78,6 +75,7 @@ class AwaitableChannel(DeliveryChannel):
     ) -> None:
         super().__init__(session, delivery, route)
         self._host = host
+        self._failed: deque[Operation] = deque()
 
     @property
     def is_attached(self) -> bool:
@@ -93,9 +91,15 @@ class AwaitableChannel(DeliveryChannel):
         self._host.loop.call(callback, *arguments)
 
     def callback_over(self) -> None:
-        """Report the failures that the callback has not awaited, after its end."""
-        if self._unawaited is not None:
-            self._unawaited.end()
+        """Report the failures that the callback has not awaited, and later ones as they come."""
+        self._is_over = True
+        while self._failed:
+            try:
+                operation = self._failed.popleft()
+            except IndexError:
+                return  # another thread has reported it
+            if not operation.is_known:
+                self._report_unawaited(operation)
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class AwaitableChannel(DeliveryChannel):
             message,
             self._host.loop,
             timeout,
-            self._get_unawaited(),
+            self._note_failure,
             publishes,
             session.connections.publisher,
         )
@@ -215,12 +219,12 @@ class AwaitableChannel(DeliveryChannel):
         return operation
 
     def _operation(self, what: str, callback: Callable[[Any], object] | None) -> Operation:
-        return Operation(what, self._host.loop, self._timeout, self._get_unawaited(), callback)
+        return Operation(what, self._host.loop, self._timeout, self._note_failure, callback)
 
-    def _get_unawaited(self) -> UnawaitedFailures:
-        if self._unawaited is None:
-            self._unawaited = UnawaitedFailures(self._report_unawaited)
-        return self._unawaited
+    def _note_failure(self, operation: Operation) -> None:
+        self._failed.append(operation)
+        if self._is_over:
+            self.callback_over()
 
     def _report_unawaited(self, operation: Operation) -> None:
         if isinstance(operation, PublishOperation):
@@ -252,7 +256,7 @@ class AwaitableConnection(DeliveryConnection):
 
     def _new_channel(self) -> AwaitableChannel:
         channel = AwaitableChannel(self._session, self._host)
-        channel._get_unawaited().end()  # there is no callback that would await its operations
+        channel.callback_over()  # there is no callback that would await its operations
         return channel
 
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None:

@@ -183,16 +183,10 @@ class LoopThread(CoroutineLoop):
 
     Args:
         name: of the thread.
-        new_loop: makes the loop, on the thread that starts it; uvloop's, for example.
     """
 
-    def __init__(
-        self,
-        name: str,
-        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
-    ) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(name=name)
-        self._new_loop = new_loop
         # reentrant: a signal handler may stop what it interrupts
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -217,7 +211,7 @@ class LoopThread(CoroutineLoop):
 
     def _start_thread(self) -> None:
         thread = self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        loop = self._loop = self._new_loop()
+        loop = self._loop = asyncio.new_event_loop()
         loop.call_soon(self._runs.set)
         loop.call_soon(self._make_calls, context=self._context)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
@@ -29,40 +28,6 @@ class Done:
 DONE = Done()
 
 
-class UnawaitedFailures:
-    """The failed operations of one callback, which are reported if it has not awaited them.
-
-    Any thread adds an operation. Each is removed by one thread, which reports it.
-
-    Args:
-        report: called with an operation that has failed, and that was not awaited.
-    """
-
-    __slots__ = ("_failed", "_is_over", "_report")
-
-    def __init__(self, report: Callable[[Operation], object]) -> None:
-        self._report = report
-        self._failed: deque[Operation] = deque()
-        self._is_over = False
-
-    def add(self, operation: Operation) -> None:
-        """Add an operation that has failed."""
-        self._failed.append(operation)
-        if self._is_over:
-            self.end()
-
-    def end(self) -> None:
-        """Report the failures when the callback has ended, and later ones as they come."""
-        self._is_over = True
-        while True:
-            try:
-                operation = self._failed.popleft()
-            except IndexError:
-                return
-            if not operation.is_known:
-                self._report(operation)
-
-
 class Operation(LoopFuture[Any]):
     """An operation of a channel: it has begun, and is awaited for its result or its error.
 
@@ -72,24 +37,24 @@ class Operation(LoopFuture[Any]):
         what: what is done; `str` of it stands in messages.
         loop: where it is awaited.
         timeout: how long an ``await`` may take, in seconds.
-        unawaited: gets it when it fails.
+        failed: called with it when it fails.
         callback: called on the loop with the result.
     """
 
-    __slots__ = ("_callback", "_timeout", "_unawaited", "_was_awaited", "what")
+    __slots__ = ("_callback", "_failed", "_timeout", "_was_awaited", "what")
 
     def __init__(
         self,
         what: object,
         loop: CoroutineLoop,
         timeout: float,
-        unawaited: UnawaitedFailures,
+        failed: Callable[[Operation], object],
         callback: Callable[[Any], object] | None = None,
     ) -> None:
         super().__init__(loop)
         self.what = what
         self._timeout = timeout
-        self._unawaited = unawaited
+        self._failed = failed
         self._callback = callback
         self._was_awaited = False
 
@@ -110,7 +75,7 @@ class Operation(LoopFuture[Any]):
         """Set the error."""
         first = super().fail(error)
         if first:
-            self._unawaited.add(self)
+            self._failed(self)
         return first
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -131,7 +96,7 @@ class PublishOperation(Operation):
 
     Args:
         message: the message.
-        loop, timeout, unawaited: as for `Operation`.
+        loop, timeout, failed: as for `Operation`.
         publishes: those of its callback; they get the outcome too.
         publisher: makes the error for a confirm that is late.
     """
@@ -145,11 +110,11 @@ class PublishOperation(Operation):
         message: Message,
         loop: CoroutineLoop,
         timeout: float,
-        unawaited: UnawaitedFailures,
+        failed: Callable[[Operation], object],
         publishes: PendingPublishes,
         publisher: Publisher,
     ) -> None:
-        super().__init__(message, loop, timeout, unawaited)
+        super().__init__(message, loop, timeout, failed)
         self._publishes = publishes
         self._publisher = publisher
 

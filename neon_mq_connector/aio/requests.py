@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from neon_mq_connector import tracing
 from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
 from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import AsyncSender, WriteRound
-from neon_mq_connector.aio.reply_stream import AsyncReplyStream
 from neon_mq_connector.client.answers import Answers
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.client.request_client import RequestClient, check_count
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.errors import StoppedError, WaitTimeoutError
+from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
 from neon_mq_connector.publishing.message import Destination
 
 T = TypeVar("T")
+PartT = TypeVar("PartT")
 
 #: How long the end of a stream is waited for, in seconds.
 _CLOSE_TIMEOUT = 4.0
@@ -45,19 +46,23 @@ class AsyncRequests:
         loop: where the coroutines run.
         calls: makes the calls that wait for the broker.
         sender: sends messages that ask for no answer.
+
+    Attributes:
+        loop: the same.
+        streams: those that are open.
     """
 
     def __init__(
         self, client: RequestClient, loop: CoroutineLoop, calls: BlockingCalls, sender: AsyncSender
     ) -> None:
         self._client = client
-        self._loop = loop
+        self.loop = loop
         self._calls = calls
         self._sender = sender
         self._round = WriteRound(loop, self._write_out)
         self._opening: LoopFuture[ReplyChannel] | None = None
         self._waiting: set[LoopMailbox[Any]] = set()
-        self._streams: set[AsyncReplyStream[Any]] = set()
+        self.streams: set[AsyncReplyStream[Any]] = set()
         self._stopped: StoppedError | None = None
 
     async def request(
@@ -70,7 +75,7 @@ class AsyncRequests:
     ) -> Any:
         """Do as `RequestClient.request`; ``on_part`` is awaited if it is a coroutine function."""
         with tracing.requesting("", spec.queue):
-            channel = await self._channel_for(spec)
+            channel = await self.channel_for(spec)
             if on_reply_queue is not None:
                 on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
@@ -78,30 +83,24 @@ class AsyncRequests:
             queues = channel.shared.named_queues
             acquire = partial(queues.acquire, channel.channel, reply_queue, spec)
             what = f"declaring reply queue {reply_queue!r}"
-            used = await self._call(spec, acquire, what, undo=queues.release)
+            used = await self.call(spec, acquire, what, undo=queues.release)
             try:
                 return await self._ask(
                     channel, spec, lambda answers: answers.final(on_part), reply_queue
                 )
             finally:
-                await self._clean_up(partial(queues.release, used), time_left(spec.deadline))
+                await self.clean_up(partial(queues.release, used), time_left(spec.deadline))
 
     async def gather(self, spec: RequestSpec, *, count: int | None = None) -> list[dict[str, Any]]:
         """Do as `RequestClient.gather`."""
         check_count(count)
         with tracing.requesting(spec.exchange, spec.queue):
-            channel = await self._channel_for(spec)
+            channel = await self.channel_for(spec)
             return await self._ask(channel, spec, lambda answers: answers.gather(count))
 
     def stream(self, spec: RequestSpec, *, prefetch_count: int = 32) -> AsyncReplyStream[Any]:
         """Do as `RequestClient.stream`; the request is sent when the first part is awaited."""
-        return AsyncReplyStream(
-            spec,
-            self._loop,
-            open_queue=partial(self._open_parts, spec, prefetch_count),
-            delete_queue=lambda queue: self._clean_up(queue.delete, _CLOSE_TIMEOUT),
-            open_streams=self._streams,
-        )
+        return AsyncReplyStream(self, spec, prefetch_count)
 
     async def send(self, spec: RequestSpec) -> str:
         """Do as `RequestClient.send`."""
@@ -115,11 +114,11 @@ class AsyncRequests:
         self._stopped = error
         for inbox in self._waiting:
             inbox.put_here(error)
-        await asyncio.gather(*(stream.stop(error) for stream in tuple(self._streams)))
+        await asyncio.gather(*(stream.stop(error) for stream in tuple(self.streams)))
 
     # -- calls that wait for the broker --------------------------------------------------------
 
-    async def _call(
+    async def call(
         self, spec: RequestSpec, function: Callable[[], T], what: str, **options: Any
     ) -> T:
         """Make a call that comes before the sending of a request, within the request's time."""
@@ -130,10 +129,11 @@ class AsyncRequests:
         except WaitTimeoutError as error:
             raise spec.not_sent(error) from error
 
-    async def _channel_for(self, spec: RequestSpec) -> ReplyChannel:
+    async def channel_for(self, spec: RequestSpec) -> ReplyChannel:
+        """Return the channel that a request is sent on; see `RequestClient.channel_for`."""
         if spec.exchange:
             look_up = partial(self._client.channel_for, spec)
-            return await self._call(spec, look_up, f"looking up {spec.place}")
+            return await self.call(spec, look_up, f"looking up {spec.place}")
         return self._client.open_channel or await self._open_channel(spec)
 
     async def _open_channel(self, spec: RequestSpec) -> ReplyChannel:
@@ -152,15 +152,8 @@ class AsyncRequests:
                 if not time_left(spec.deadline):
                     raise spec.not_sent(error) from error
 
-    async def _open_parts(
-        self, spec: RequestSpec, prefetch_count: int, inbox: LoopMailbox[StreamEvent]
-    ) -> PartsQueue:
-        spec.restart()
-        queue = PartsQueue(await self._channel_for(spec), spec, prefetch_count, inbox)
-        await self._call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
-        return queue
-
-    async def _clean_up(self, function: Callable[[], object], timeout: float) -> None:
+    async def clean_up(self, function: Callable[[], object], timeout: float) -> None:
+        """Make a call that deletes something, and wait for so many seconds at most."""
         with suppress(WaitTimeoutError):  # it goes on
             await self._calls.run(function, timeout=timeout, what="deleting it", in_any_case=True)
 
@@ -175,7 +168,7 @@ class AsyncRequests:
     ) -> T:
         if self._stopped is not None:
             raise self._stopped
-        inbox: LoopMailbox[Any] = LoopMailbox(self._loop)
+        inbox: LoopMailbox[Any] = LoopMailbox(self.loop)
         answers = Answers(channel, spec, inbox, reply_queue)
         self._waiting.add(inbox)
         try:
@@ -192,11 +185,166 @@ class AsyncRequests:
             channel.publish(request, self._round.next_flush())
             return
         left = time_left(request.spec.deadline)
-        await self._call(
-            request.spec, partial(channel.publish, request, timeout=left), "sending it"
-        )
+        await self.call(request.spec, partial(channel.publish, request, timeout=left), "sending it")
 
     def _write_out(self) -> None:
         channel = self._client.open_channel
         if channel is not None:
             channel.channel.flush()
+
+
+class AsyncReplyStream(Generic[PartT]):
+    """Iterate once over the parts of an answer, in one task at a time.
+
+    The request is sent when the first part is awaited, or when an ``async with`` begins. The end of
+    the ``async with`` deletes the queue of the parts. So does the end of an ``async for``; after a
+    ``break`` without an ``async with`` around it, the loop does so a moment later. A wait for a
+    part may be cancelled, and the part be awaited again.
+
+    Args:
+        requests: of its loop.
+        spec: what is asked; its timeout is that of each part.
+        prefetch_count: how many parts are fetched ahead.
+
+    Examples:
+        >>> async with connector.stream({"to": 1000}, "count_input") as parts:
+        ...     async for part in parts:
+        ...         print(part["number"])
+    """
+
+    def __init__(self, requests: AsyncRequests, spec: RequestSpec, prefetch_count: int) -> None:
+        self._requests = requests
+        self._spec = spec
+        self._prefetch = prefetch_count
+        self._events: LoopMailbox[StreamEvent] = LoopMailbox(requests.loop)
+        self._queue: PartsQueue | None = None
+        self._has_reader = False
+        self._in_block = False
+        self._over = False
+        self._failure: MQError | None = None
+
+    @property
+    def reply_queue(self) -> str:
+        """The name of the queue that the parts come into; empty while there is none."""
+        return "" if self._queue is None else self._queue.name
+
+    async def __aenter__(self) -> AsyncReplyStream[PartT]:
+        """Send the request; close the stream at the end of the block."""
+        self._in_block = True
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncIterator[PartT]:
+        """Read the parts."""
+        return self if self._in_block else self._read_all()
+
+    async def _read_all(self) -> AsyncIterator[PartT]:
+        """Read the parts and close the stream, also when they are not read to the end."""
+        with self._reading(), suppress(StopAsyncIteration):
+            try:
+                while True:
+                    yield await self._next()
+            finally:
+                await self.aclose()
+
+    async def __anext__(self) -> PartT:
+        """Await the next part.
+
+        Raises:
+            StopAsyncIteration: the part before was the last, or the stream is closed.
+            RequestTimeoutError: it did not come in time.
+            RequestLostError: the connection ended; what was still to come is gone.
+            UnroutableError: no queue takes the request.
+            RemoteError: the service has failed.
+            DecodeError: it cannot be read.
+        """
+        with self._reading():
+            return await self._next()
+
+    async def aclose(self) -> None:
+        """Drop what was not read; the queue is deleted. A second time does no harm."""
+        if self._over:
+            return
+        self._over = True
+        self._events.put_here(StoppedError("the stream was closed"))  # for a task that reads it
+        try:
+            if self._queue is not None:
+                await self._delete(self._queue)
+        finally:
+            self._requests.streams.discard(self)
+
+    async def stop(self, error: MQError) -> None:
+        """Close it because the connector stops; a reader gets the error."""
+        if not self._over:
+            self._failure = self._lost(error)
+            await self.aclose()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _lost(self, reason: object) -> RequestLostError:
+        lost = RequestLostError(f"a request to {self._spec.place}: {reason}")
+        lost.__cause__ = reason if isinstance(reason, MQError) else None
+        return lost
+
+    def _check_open(self) -> None:
+        if self._over:
+            raise self._failure or StopAsyncIteration
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        if self._has_reader:
+            raise RuntimeError("this stream is being read by another task")
+        self._has_reader = True
+        try:
+            yield
+        finally:
+            self._has_reader = False
+
+    async def _open(self) -> PartsQueue:
+        requests, spec = self._requests, self._spec
+        requests.streams.add(self)
+        spec.restart()
+        channel = await requests.channel_for(spec)
+        queue = PartsQueue(channel, spec, self._prefetch, self._events)
+        await requests.call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
+        self._queue = queue
+        if self._over:  # closed by another task meanwhile
+            await self._delete(queue)
+            self._check_open()
+        return queue
+
+    async def _delete(self, queue: PartsQueue) -> None:
+        await self._requests.clean_up(queue.delete, _CLOSE_TIMEOUT)
+
+    async def _next(self) -> PartT:
+        self._check_open()
+        try:
+            queue = self._queue or await self._open()
+            part = await queue.next_part()
+            if queue.is_complete:
+                await self.aclose()
+        except MQError as error:
+            self._check_open()  # where another task closed it, that is the reason
+            self._failure = error  # a further call must not take it for the end
+            await self.aclose()
+            raise
+        except asyncio.CancelledError:
+            if self._over or self._queue is None:  # the last part, or the request, is lost
+                self._failure = self._failure or self._lost("its reading was interrupted")
+                await self.aclose()
+            raise
+        if queue.is_mere_end(part):
+            return await self._next()
+        return self._spec.convert(part)  # type: ignore[no-any-return]

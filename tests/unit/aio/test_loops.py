@@ -17,8 +17,13 @@ from tests.support.polling import eventually
 
 
 @pytest.fixture(params=LOOPS)
-def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    return LoopRunner(request.param).new_loop
+def new_loop(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    make = LoopRunner(request.param).new_loop
+    if request.param == "uvloop":  # or else the function would call itself
+        monkeypatch.setattr(asyncio, "new_event_loop", make)
+    return make
 
 
 @pytest.fixture(params=["a thread of ours", "the caller's"])
@@ -27,7 +32,7 @@ def loop(
 ) -> Iterator[CoroutineLoop]:
     """A loop of each kind, which runs."""
     if request.param == "a thread of ours":
-        ours = LoopThread("mq-asyncio:tests", new_loop)
+        ours = LoopThread("mq-asyncio:tests")
         ours.start(5.0)
         yield ours
         assert ours.stop(5.0)
@@ -126,14 +131,14 @@ def test_a_loop_that_is_held_up_is_found_out(loop: CoroutineLoop) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_task_that_exits_ends_no_thread_of_ours(
-    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    new_loop: Callable[[], asyncio.AbstractEventLoop],  # which the thread makes
     error: type[BaseException],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def leave() -> None:
         raise error
 
-    thread = LoopThread("mq-asyncio:tests", new_loop)
+    thread = LoopThread("mq-asyncio:tests")
     thread.start(5.0)
     tasks: list[asyncio.Task[None]] = []
     thread.call(lambda: tasks.append(thread.loop.create_task(leave())))

@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 from neon_mq_connector import AsyncMQConnector, Context, MQConnector, create_mq_callback
-from neon_mq_connector.aio.reply_stream import AsyncReplyStream
+from neon_mq_connector.aio.requests import AsyncReplyStream
 from neon_mq_connector.client import ReplyStream
 from tests.unit.handlers.shop import Item, Part, Price, Shop, Upto
 
