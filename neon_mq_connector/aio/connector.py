@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar
 
 from pika.exchange_type import ExchangeType
@@ -230,12 +229,7 @@ class AsyncMQConnector(AsksServicesAsync, Service):
         await self.run()
         return self
 
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def run_forever(self, **kwargs: Any) -> None:

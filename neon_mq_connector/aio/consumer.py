@@ -16,7 +16,6 @@ from neon_mq_connector.aio.signatures import (
     form_of,
     is_coroutine_function,
     name_of,
-    refuse_generator,
 )
 from neon_mq_connector.aio.tasks import Invoke, TaskRunner
 from neon_mq_connector.connections import Connections
@@ -132,13 +131,13 @@ class AsyncConsumer(BaseConsumerThread):
 
     def _form(self) -> Form:
         queue = self._queue
-        refuse_generator(self.callback_func, queue)
+        form = form_of(self.callback_func, queue)
         if not is_coroutine_function(self.callback_func):
             raise TypeError(
                 f"queue {queue!r}: callback {name_of(self.callback_func)} is no coroutine function "
                 "(`async def`), as an AsyncConsumer needs; other consumer threads take functions"
             )
-        return form_of(self.callback_func, queue)
+        return form
 
     # -- errors --------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from neon_mq_connector.threads import guard
 
-_ARGUMENTS = 4
 #: Set to True on a callback that takes the four arguments, whatever its signature says.
 TAKES_DELIVERY = "_neon_takes_delivery"
 
@@ -48,63 +47,44 @@ def name_of(callback: Callable[..., Any]) -> str:
 
 
 def form_of(callback: Callable[..., Any], queue: str) -> Form:
-    """Return which arguments a coroutine function takes, by its signature.
+    """Return which arguments a callback takes, by its signature.
 
-    One parameter without a default means a message, four mean the four arguments. Parameters with a
-    default do not count, unless the four arguments would not fit without them. ``*args`` takes the
-    four. Behind a decorator's ``(*args, **kwargs)`` the signature of the function counts.
+    A function takes the four arguments. Of a coroutine function one parameter without a default
+    means a message, four mean the four arguments. Parameters with a default do not count, unless
+    the four arguments would not fit without them. ``*args`` takes the four. Behind a decorator's
+    ``(*args, **kwargs)`` the signature of the function counts. What has no signature, being written
+    in C, takes the four.
 
     Args:
-        callback: the coroutine function.
+        callback: the callback.
         queue: the name of its queue, for the error.
 
     Raises:
-        TypeError: it can be called with neither.
+        TypeError: it can be called with neither, or is an async generator function.
     """
-    if getattr(callback, TAKES_DELIVERY, False):
-        return Form.DELIVERY
-    try:
-        signature = inspect.signature(callback, follow_wrapped=False)
-        if _takes_anything(signature) and hasattr(callback, "__wrapped__"):
-            through = _form(inspect.signature(callback))
-            return through or Form.DELIVERY
-    except (TypeError, ValueError):  # written in C, as a rule
-        return Form.DELIVERY
-    form = _form(signature)
-    if form is None:
-        raise TypeError(
-            f"queue {queue!r}: callback {name_of(callback)}{signature} can be called neither with "
-            f"{Form.DELIVERY.value} nor with one aio-pika message; an `async def` callback takes "
-            "one or the other"
-        )
-    return form
-
-
-def refuse_generator(callback: Callable[..., Any], queue: str) -> None:
-    """Raise `TypeError` if a callback is an async generator function."""
-    if _is(inspect.isasyncgenfunction, _function_of(callback)):
+    function = _function_of(callback)
+    if _is(inspect.isasyncgenfunction, function):
         raise TypeError(
             f"queue {queue!r}: callback {name_of(callback)} yields, so nothing would run it; an "
             f"`async def` callback takes {Form.DELIVERY.value} or one aio-pika message, and returns"
         )
-
-
-def refuse_other_arguments(callback: Callable[..., Any], queue: str) -> None:
-    """Raise `TypeError` if a callback that is a function cannot be called with four arguments.
-
-    Builtin functions are accepted, whatever their signature.
-    """
-    if inspect.isbuiltin(callback):
-        return
+    if getattr(callback, TAKES_DELIVERY, False) or inspect.isbuiltin(callback):
+        return Form.DELIVERY
+    is_async = _is(inspect.iscoroutinefunction, function)
     try:
         signature = inspect.signature(callback, follow_wrapped=False)
-    except (TypeError, ValueError):  # written in C, as a rule
-        return
-    if not _can_be_called(signature, _ARGUMENTS):
+        if _takes_anything(signature) and hasattr(callback, "__wrapped__"):
+            return _form(inspect.signature(callback), is_async) or Form.DELIVERY
+    except (TypeError, ValueError):
+        return Form.DELIVERY
+    form = _form(signature, is_async)
+    if form is None:
+        other = ", nor with one aio-pika message" if is_async else ""
         raise TypeError(
             f"queue {queue!r}: callback {name_of(callback)}{signature} cannot be called with "
-            f"{Form.DELIVERY.value}"
+            f"{Form.DELIVERY.value}{other}"
         )
+    return form
 
 
 def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
@@ -115,14 +95,16 @@ def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
     return not inspect.isroutine(function) and kind(call)
 
 
-def _form(signature: inspect.Signature) -> Form | None:
+def _form(signature: inspect.Signature, is_async: bool) -> Form | None:
+    takes_four = _can_be_called(signature, 4)
+    if not is_async:
+        return Form.DELIVERY if takes_four else None
     parameters = signature.parameters.values()
     needed = sum(
         each.default is each.empty
         for each in parameters
         if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     )
-    takes_four = _can_be_called(signature, _ARGUMENTS)
     takes_one = _can_be_called(signature, 1)
     takes_more = any(each.kind is each.VAR_POSITIONAL for each in parameters)
     if takes_one and needed == 1 and not takes_more:

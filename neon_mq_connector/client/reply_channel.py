@@ -153,18 +153,14 @@ class ReplyChannel:
         return Request(spec, number, reply_queue or self.reply_queue, receive, owner, direct=direct)
 
     def start(self, request: Request, flush: Flush = Flush.NOW) -> None:
-        """Send a request; its events are received until `remove`.
+        """Send a request; its events are received until `remove`, which is called in any case.
 
         Raises:
             RequestLostError: the connection is gone; it was not sent.
             RequestTimeoutError: the broker takes nothing.
         """
-        try:
-            self.add(request)
-            self.publish(request, flush, timeout=time_left(request.spec.deadline))
-        except BaseException:
-            self.remove(request)
-            raise
+        self.add(request)
+        self.publish(request, flush, timeout=time_left(request.spec.deadline))
 
     def publish(self, request: Request, flush: Flush = Flush.NOW, *, timeout: float = 0.0) -> None:
         """Publish a request that was added; errors as for `start`.
@@ -182,7 +178,7 @@ class ReplyChannel:
         except MQConnectionError as error:
             raise request.lost(error) from error
         except WaitTimeoutError as error:
-            raise RequestTimeoutError(f"{request}: not sent: {error}") from error
+            raise spec.not_sent(error) from error
 
     def read_until(self, done: Callable[[], object], deadline: float) -> None:
         """Read answers until something is done, if no more than one request waits for any."""
@@ -194,7 +190,6 @@ class ReplyChannel:
         self._by_correlation[request.correlation_id] = request
         self._by_message[request.message.message_id] = request
         if self._error is not None:
-            self.remove(request)
             raise request.lost(self._error)
 
     def remove(self, request: Request) -> None:

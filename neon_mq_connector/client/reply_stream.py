@@ -29,11 +29,7 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import (
     MQError,
-    PublishError,
-    RequestError,
-    RequestLostError,
     StoppedError,
-    TopologyError,
     WaitTimeoutError,
 )
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
@@ -174,10 +170,8 @@ class PartsQueue:
                 status = await status_of(self._connections, self.spec, self._inbox.another())
                 text = f"{self}: no part of the answer within {self.spec.timeout:g} s"
                 raise timeout_error(text, status) from None
-            if isinstance(event, (RequestError, PublishError, TopologyError)):
-                raise event
             if isinstance(event, MQError):
-                raise RequestLostError(f"{self}: {event}") from event
+                raise self._request.lost(event)
             self._channel.remove(self._request)  # it has reached the service
             self._arrived.extend(event)
         self.is_complete = is_final(part)

@@ -16,7 +16,7 @@ from neon_mq_connector.envelope import ENVELOPE
 from neon_mq_connector.errors import InvalidAnswerError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
 EXPECTED = "a pydantic model with fields, a dataclass, a TypedDict or dict"
 
@@ -178,14 +178,8 @@ def _dump(adapter: TypeAdapter[Any], value: Any) -> dict[str, Any]:
 
 
 def _faults(error: ValueError) -> list[dict[str, str]]:
-    errors: Callable[[], Any] | None = getattr(error, "errors", None)
-    if errors is None:  # not of pydantic's validation
-        return []
-    validation: ValidationError = error  # type: ignore[assignment]
-    return [
-        {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
-        for each in validation.errors()
-    ]
+    errors: Callable[[], Any] = getattr(error, "errors", list)  # of pydantic's validation
+    return [{"field": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in errors()]
 
 
 def _text(faults: list[dict[str, str]]) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.aio.signatures import (
+    form_of,
     is_coroutine_function,
     name_of,
-    refuse_generator,
-    refuse_other_arguments,
 )
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import (
@@ -45,7 +44,7 @@ def choose_engine(
     """
     if not callable(callback):
         raise TypeError(f"queue {queue!r}: callback {callback!r} cannot be called")
-    refuse_generator(callback, queue)
+    form_of(callback, queue)
     if is_coroutine_function(callback):
         if async_consumer is False:
             raise TypeError(
@@ -55,7 +54,6 @@ def choose_engine(
         from neon_mq_connector.aio.consumer import AsyncConsumer  # with asyncio: it takes a while
 
         return AsyncConsumer
-    refuse_other_arguments(callback, queue)
     if on_error is not None and is_coroutine_function(on_error):
         raise TypeError(
             f"queue {queue!r}: on_error {name_of(on_error)} is a coroutine function (`async def`), "

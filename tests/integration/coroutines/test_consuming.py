@@ -255,7 +255,7 @@ def test_the_engine_is_chosen_by_what_the_callback_is(
     "callback, options, complaint",
     [
         (four, {"async_consumer": False}, "four is a coroutine function"),
-        (two, {}, "two(channel: 'Any', body: 'bytes') -> 'None' can be called neither"),
+        (two, {}, "two(channel: 'Any', body: 'bytes') -> 'None' cannot be called with"),
         (yields, {}, "yields yields"),
         (function, {"on_error": on_error}, "on_error on_error is a coroutine function"),
     ],

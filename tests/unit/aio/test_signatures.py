@@ -15,7 +15,6 @@ from neon_mq_connector.aio.signatures import (
     form_of,
     is_coroutine_function,
     name_of,
-    refuse_generator,
 )
 
 DELIVERY, MESSAGE = Form.DELIVERY, Form.MESSAGE
@@ -108,7 +107,7 @@ class Generator:
 def test_a_generator_is_no_coroutine_function_and_is_refused(callback: Callable[..., Any]) -> None:
     assert not is_coroutine_function(callback)
     with pytest.raises(TypeError, match=r"queue 'q': callback .* yields"):
-        refuse_generator(callback, "q")
+        form_of(callback, "q")
 
 
 def test_callbacks_are_called_what_they_were_defined_as() -> None:
