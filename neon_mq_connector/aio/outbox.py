@@ -151,11 +151,9 @@ class AsyncSender(Outbox):
         confirm: LoopFuture[None] = LoopFuture(self._loop)
         flush = self._round.next_flush()
         late = partial(self._connections.publisher.unconfirmed_in_time, message, timeout)
-        if self.send(message, confirm, timeout=timeout, flush=flush):
-            await confirm.wait(timeout, late)
-        else:
-            # a message that is not sent in time fails with the reason, a little later
-            await confirm.wait(timeout + _GRACE, late)
+        is_sent = self.send(message, confirm, timeout=timeout, flush=flush)
+        # a message that is not sent in time fails with the reason, a little later
+        await confirm.wait(timeout if is_sent else timeout + _GRACE, late)
         return encoded.message_id
 
 

@@ -123,8 +123,8 @@ class _Description:
         message = self._message(handler.name, "request", str(request))
         message["traits"] = [_reference("components", "messageTraits", "request")]
         if isinstance(handler, Subscriber):
-            binding = self._exchange(handler.exchange, "fanout")
-            operation = self._receive(handler.name, handler.exchange, binding)
+            binding = self._exchange(handler.target, "fanout")
+            operation = self._receive(handler.name, handler.target, binding)
             operation["tags"] = [{"name": "subscription"}]
         else:
             durable = handler.options.get("durable", False)

@@ -151,30 +151,19 @@ class Declared(Generic[RequestT, P, R]):
     def _filled(self, text: str, placeholder: str | None, *_: object) -> str:
         if placeholder is None:
             return text
-        values, owner = self._values or {}, self._owner
+        values, owner, where = self._values or {}, self._owner, self.signature.where
         if placeholder in values:
             return f"{text}{values[placeholder]}"
         if owner is not None and hasattr(owner, placeholder):
             return f"{text}{getattr(owner, placeholder)}"
-        where = self.signature.where
-        if owner is not None:
-            raise ValueError(
-                f"handler {where}: {type(owner).__name__} has no attribute {placeholder!r}, which "
-                f"{self._target!r} asks for"
-            )
         raise ValueError(
             f"handler {where}: the placeholder {placeholder!r} of {self._target!r} is open; fill "
-            f"it: {where}.at({placeholder}=...)"
+            f"it by an attribute of the connector, or by {where}.at({placeholder}=...)"
         )
 
 
 class Subscriber(Declared[RequestT, P, R]):
-    """A method that subscribes to an exchange."""
-
-    @property
-    def exchange(self) -> str:
-        """The exchange."""
-        return self.target
+    """A method that subscribes to an exchange, which is its target."""
 
 
 class Askable(Declared[RequestT, P, R], Generic[RequestT, AnswerT, P, R]):

@@ -67,7 +67,7 @@ def register_handlers(service: Any) -> None:
         callback = callback_of(handler, service)
         if isinstance(handler, Subscriber):
             service.register_subscriber(
-                name, service.vhost, callback, exchange=handler.exchange, **options
+                name, service.vhost, callback, exchange=handler.target, **options
             )
             continue
         queue, where = handler.queue, handler.signature.where
