@@ -1,4 +1,4 @@
-"""What one event loop sends and asks by; it owns all of it."""
+"""The senders and request clients of one event loop, which owns them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Binding:
         self._stopped: StoppedError | None = None
 
     def sender(self, connections: Connections) -> AsyncSender:
-        """Return what sends by the connections of a virtual host."""
+        """Return the sender for the connections of a virtual host."""
         sender = self._senders.get(connections)
         if sender is None:
             self._prepare(self._senders)
@@ -48,7 +48,7 @@ class Binding:
         return sender
 
     def requests(self, client: RequestClient) -> AsyncRequests:
-        """Return what asks by a client."""
+        """Return the requests that go over the connection of a client."""
         requests = self._requests.get(client)
         if requests is None:
             self._prepare(self._requests)
@@ -87,7 +87,7 @@ _bindings: dict[asyncio.AbstractEventLoop, Binding] = {}
 
 
 def current_binding() -> Binding:
-    """Return what the running loop sends and asks by, where no connector does.
+    """Return the binding of the running loop, for calls that belong to no connector.
 
     Raises:
         RuntimeError: no loop is running.

@@ -1,4 +1,4 @@
-"""How coroutines wait for other threads: for one result, or for one event after another.
+"""A future and a queue by which coroutines wait for other threads.
 
 Both reach the loop by `CoroutineLoop.call`, which wakes it once for many of them.
 """

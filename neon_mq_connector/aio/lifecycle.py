@@ -1,4 +1,4 @@
-"""A connector on the loop that uses it: what it has there, running and stopping."""
+"""Running and stopping a connector on the loop that uses it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PREPARING = 15.0
 
 
 class Phase(enum.Enum):
-    """Where a connector stands, between being made and being stopped."""
+    """Whether a connector can be used, is being started, or was stopped."""
 
     OPEN = "open"
     STARTING = "starting"
@@ -51,8 +51,8 @@ class Lifecycle:
     """Run and stop a connector from coroutines of the loop that uses it.
 
     The binding to that loop begins with the first use and ends with a stop; its loop owns all that
-    is here. Consumers are registered before any loop runs: so what stands for the loop is there
-    from the beginning, and is bound later.
+    is here. Consumers are registered before any loop runs: so the `CoroutineLoop` is made at the
+    beginning, and is bound to the loop later.
 
     Args:
         service: the connector.
@@ -79,7 +79,7 @@ class Lifecycle:
         return self._loop
 
     def binding(self) -> Binding:
-        """Return what the connector has on the running loop.
+        """Return the binding to the running loop.
 
         Raises:
             StoppedError: the connector was stopped.
@@ -102,12 +102,12 @@ class Lifecycle:
         return binding
 
     async def sender(self, vhost: str) -> AsyncSender:
-        """Return what sends to a virtual host; by default to the service's own."""
+        """Return the sender to a virtual host; by default to the service's own."""
         vhost = await self._prepare(vhost)
         return self.binding().sender(self.core.hosts.connections(vhost))
 
     async def requests(self, vhost: str) -> AsyncRequests:
-        """Return what asks in a virtual host; by default in the service's own."""
+        """Return the requests in a virtual host; by default in the service's own."""
         vhost = await self._prepare(vhost)
         return self.binding().requests(self.core.hosts.client(vhost))
 

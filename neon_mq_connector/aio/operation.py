@@ -1,4 +1,4 @@
-"""What the operations of a coroutine's channel return: they have begun, and may be awaited."""
+"""The awaitables that the operations of a coroutine's channel return; each has begun already."""
 
 from __future__ import annotations
 

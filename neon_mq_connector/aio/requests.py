@@ -72,7 +72,10 @@ class AsyncRequests:
         on_part: Callable[[dict[str, Any]], object] | None = None,
         on_reply_queue: Callable[[str], object] | None = None,
     ) -> Any:
-        """Do as `RequestClient.request`; ``on_part`` is awaited if it is a coroutine function."""
+        """Send a request and await its answer; see `RequestClient.request`.
+
+        ``on_part`` is awaited if it is a coroutine function.
+        """
         with tracing.requesting("", spec.queue):
             channel = await self.channel_for(spec)
             if on_reply_queue is not None:
@@ -91,18 +94,18 @@ class AsyncRequests:
                 await self.clean_up(partial(queues.release, used), time_left(spec.deadline))
 
     async def gather(self, spec: RequestSpec, *, count: int | None = None) -> list[dict[str, Any]]:
-        """Do as `RequestClient.gather`."""
+        """Send one request to several services; see `RequestClient.gather`."""
         check_count(count)
         with tracing.requesting(spec.exchange, spec.queue):
             channel = await self.channel_for(spec)
             return await self._ask(channel, spec, lambda answers: answers.gather(count))
 
     def stream(self, spec: RequestSpec, *, prefetch_count: int = 32) -> AsyncReplyStream[Any]:
-        """Do as `RequestClient.stream`; the request is sent when the first part is awaited."""
+        """Return the parts of an answer; the request is sent when the first of them is awaited."""
         return AsyncReplyStream(self, spec, prefetch_count)
 
     async def send(self, spec: RequestSpec) -> str:
-        """Do as `RequestClient.send`."""
+        """Send a message that asks for no answer; see `RequestClient.send`."""
         with tracing.publishing("", spec.queue):
             encoded = spec.encode(self._client.owner)
             destination = Destination(queue=spec.queue)

@@ -1,4 +1,4 @@
-"""How the answers to a request are read: by a thread or coroutine that waits, or for a future."""
+"""The readers of the answers to a request: a thread or coroutine that waits, or a future."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Where a reader waits for what other threads receive: the only wait of `Answers` and `PartsQueue`.
+"""The queues on which readers wait for what other threads receive.
 
-Answers are read by the same coroutines for threads and for coroutines; these await an `Inbox` and
-nothing else. On an asyncio loop they are awaited. A thread runs them by `run_on_thread`, with an
-inbox that makes the thread wait: so they are never suspended.
+`Answers` and `PartsQueue` are read by the same coroutines for threads and for coroutines; these
+await an `Inbox` and nothing else. On an asyncio loop they are awaited. A thread runs them by
+`run_on_thread`, with an inbox that makes the thread wait: so they are never suspended.
 """
 
 from __future__ import annotations

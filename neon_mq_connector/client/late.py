@@ -1,4 +1,4 @@
-"""Why no answer has come in time, as far as the broker tells."""
+"""The error for an answer that did not come in time, with what the broker tells of the queue."""
 
 from __future__ import annotations
 

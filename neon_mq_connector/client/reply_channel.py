@@ -62,7 +62,7 @@ _TIME_PER_REQUEST = 15e-6
 
 
 class Shared:
-    """What all requests of one client share; any thread may use it.
+    """The state that all requests of one client share; any thread may use it.
 
     Attributes:
         numbers: the correlation ids.

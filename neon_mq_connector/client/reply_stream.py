@@ -131,7 +131,7 @@ class PartsQueue:
     # -- calls that do not wait ----------------------------------------------------------------
 
     def abandon(self) -> None:
-        """Have the queue deleted, and do not wait: the garbage collector calls, on any thread."""
+        """Delete the queue without waiting; the garbage collector calls this, on any thread."""
         if self._end():
             with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
                 self._connections.control.submit(

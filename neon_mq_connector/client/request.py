@@ -1,4 +1,4 @@
-"""One request: what is asked, the message that is sent, and how its answers are read."""
+"""A request: its specification, the message that is sent, and the reading of its answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ReplyEvent = RawDelivery | MQError
 
 
 class RequestSpec:
-    """What is asked, of which service, and until when the answer is waited for.
+    """A request to a service, and until when its answer is waited for.
 
     Its time begins to run when it is made.
 
@@ -93,7 +93,7 @@ class RequestSpec:
 
     @property
     def place(self) -> str:
-        """Where it goes, for messages."""
+        """The destination, for messages."""
         return f"exchange {self.exchange!r}" if self.exchange else f"queue {self.queue!r}"
 
     def convert(self, answer: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What a connector has to ask others: for one answer, for those of several services, for parts."""
+"""The methods of `MQConnector` that send requests, and the making of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connector has to send: one message, many, and the sign that it is there."""
+"""The methods of `MQConnector` that send messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both connectors have: to register consumers, and to show and serve their state."""
+"""The methods of both connectors that register consumers, and show and serve their state."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Service(ConfiguredService):
     _mq_core: Core
 
     def _mq_compose(self, core: Core) -> None:
-        """Take the parts to delegate to; called by the constructor."""
+        """Keep the parts to delegate to; called by the constructor."""
         self._mq_core = core
         self.consumers = core.consumers.threads
         self.consumer_properties = core.consumers.properties

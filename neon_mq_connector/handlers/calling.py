@@ -72,7 +72,7 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
 
 
 class _Call(NamedTuple):
-    """How a handler is called.
+    """A handler of a connector, with what each call of it needs.
 
     Attributes:
         function: the method of the connector.

@@ -33,7 +33,7 @@ class Incoming(NamedTuple):
 
     @property
     def reply(self) -> Reply | None:
-        """How it is answered; None where its sender wants no answer, or it was called by hand.
+        """The route of the answer; None where its sender wants none, or it was called by hand.
 
         Raises:
             DecodeError: it names no queue, but something else.
