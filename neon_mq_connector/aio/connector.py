@@ -7,8 +7,9 @@ import functools
 import inspect
 import logging
 import math
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,12 +19,12 @@ from neon_mq_connector import tracing
 from neon_mq_connector.aio.asking import AsksServicesAsync
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.operation import DONE
-from neon_mq_connector.aio.signals import LoopSignals, unless
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
 from neon_mq_connector.connector import accepted
 from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.sending import DEFAULT_EXPIRATION
+from neon_mq_connector.threads.signals import StopSignals
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
@@ -242,16 +243,27 @@ class AsyncMQConnector(AsksServicesAsync, Service):
             RuntimeError: the loop does not run in the main thread.
             MQError: as `run`; also where the broker refuses a consumer.
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "signals can be waited for in the main thread only; in another one use `async "
+                "with` and wait for something else"
+            )
         kwargs = {**accepted(self.run, mq_timeout=math.inf), **kwargs}
-        with LoopSignals() as signals:
+        loop, first, second = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def received() -> None:
+            (second if first.is_set() else first).set()
+
+        # not `add_signal_handler`: a loop does not tell which handler it had before
+        with StopSignals(partial(loop.call_soon_threadsafe, received)) as signals:
             try:
                 # a signal may come while it starts
-                if await unless(signals.first, self.run(**kwargs)):
-                    await unless(signals.first, self._mq_lifecycle.wait_for_end())
+                if await _unless(first, self.run(**kwargs)):
+                    await _unless(first, self._mq_lifecycle.wait_for_end())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)
             finally:
-                hurrying = asyncio.create_task(self._mq_lifecycle.hurry_after(signals.second))
+                hurrying = asyncio.create_task(self._mq_lifecycle.hurry_after(second))
                 try:
                     await self.stop()
                 finally:
@@ -276,3 +288,22 @@ def _on_the_loop(name: str, on_error: Callable[..., object]) -> Any:
             await result
 
     return on_error_on_the_loop
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Run a coroutine, and cancel it if an event is set before it ends.
+
+    Returns:
+        Whether it has ended by itself.
+    """
+    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        doing.cancel()
+        await asyncio.wait((doing, waiting))
+    if doing.cancelled():
+        return False
+    doing.result()
+    return True
