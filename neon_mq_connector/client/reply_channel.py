@@ -34,7 +34,6 @@ from neon_mq_connector.errors import (
     FrameError,
     MQConnectionError,
     MQError,
-    RequestError,
     RequestTimeoutError,
     TopologyError,
     UnroutableError,
@@ -209,14 +208,12 @@ class ReplyChannel:
         Returns:
             None for an answer that names another request, which then receives it.
         """
-        if isinstance(event, MQError):
+        if isinstance(event, BaseException):
             raise request.lost(event)
         answer = request.read(event)
-        owner = answer_id(answer)
-        if owner is None or owner == request.message.message_id:
-            return request.check(answer, event)
-        self._assign(owner, event)
-        return None
+        if answer is None:
+            self._assign_later(event)
+        return answer
 
     def expire(self, request: Request, status: QueueStatus | None = None) -> RequestTimeoutError:
         """Return the error for an answer that did not come in time.
@@ -233,14 +230,6 @@ class ReplyChannel:
     def retire(self) -> None:
         """Ignore the end of the reply queue, which the client is about to delete."""
         self._reply_consumer = ""
-
-    def _assign(self, owner: str | None, raw: RawDelivery) -> None:
-        """Pass an answer to the request that its body names, or drop it."""
-        request = None if owner is None else self._by_message.get(owner)
-        if request is None:
-            self.shared.drop(owner)
-        else:
-            request.receive(raw)
 
     # -- I/O thread ----------------------------------------------------------------------------
 
@@ -261,7 +250,7 @@ class ReplyChannel:
         self._link.delay_reads(len(self._by_correlation) * _TIME_PER_REQUEST)
 
     def _assign_later(self, raw: RawDelivery) -> None:
-        """Read on the thread of futures for which request an answer is."""
+        """Pass an answer to the request that its body names, which a thread reads, or drop it."""
 
         def assign() -> None:
             try:
@@ -270,7 +259,11 @@ class ReplyChannel:
                 LOG.warning("an answer that cannot be read is dropped: %s", error)
                 self.shared.late_replies += 1
                 return
-            self._assign(owner, raw)
+            request = None if owner is None else self._by_message.get(owner)
+            if request is None:
+                self.shared.drop(owner)
+            else:
+                request.receive(raw)
 
         self.shared.futures.call(assign)
 
@@ -325,8 +318,7 @@ class ReplyChannel:
     def _not_declared(self, request: Request, error: BaseException) -> None:
         if isinstance(error, WaitTimeoutError):
             error = request.spec.not_sent(error)
-        elif not isinstance(error, MQError):
-            kind = TopologyError if isinstance(error, Refusal) else RequestError
-            error, cause = kind(f"{request}: its queue was not declared: {error!r}"), error
-            error.__cause__ = cause
+        elif isinstance(error, Refusal):
+            error, refusal = TopologyError(f"{request}: its queue was not declared: {error}"), error
+            error.__cause__ = refusal
         request.receive(error)

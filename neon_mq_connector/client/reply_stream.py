@@ -20,7 +20,6 @@ from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.request import (
     ReplyEvent,
     RequestSpec,
-    answer_id,
     is_end,
     is_final,
 )
@@ -44,7 +43,7 @@ from neon_mq_connector.topology import (
 PartT = TypeVar("PartT")
 
 #: What may come: parts, or why there will be no more.
-StreamEvent = Sequence[RawDelivery] | MQError
+StreamEvent = Sequence[RawDelivery] | BaseException
 
 _CLOSE_TIMEOUT = 3.0
 #: How long the queue of a stream whose process was killed stays, in milliseconds; only where
@@ -91,7 +90,7 @@ class PartsQueue:
 
     def _fail(self, event: ReplyEvent) -> None:
         """Receive why the request has failed; its answers come into the queue."""
-        if isinstance(event, MQError):
+        if isinstance(event, BaseException):
             self._inbox.put(event)
 
     # -- calls that wait for the broker --------------------------------------------------------
@@ -170,7 +169,7 @@ class PartsQueue:
                 status = await status_of(self._connections, self.spec, self._inbox.another())
                 text = f"{self}: no part of the answer within {self.spec.timeout:g} s"
                 raise timeout_error(text, status) from None
-            if isinstance(event, MQError):
+            if isinstance(event, BaseException):
                 raise self._request.lost(event)
             self._channel.remove(self._request)  # it has reached the service
             self._arrived.extend(event)
@@ -186,9 +185,8 @@ class PartsQueue:
             raw = self._arrived.popleft()
             self._unacknowledged = delivery_tag(raw[0])
             part = self._request.read(raw)
-            owner = answer_id(part)
-            if owner is None or owner == self._request.message.message_id:
-                return self._request.check(part, raw)
+            if part is not None:
+                return part
             self._acknowledge()  # of another request, in a queue that only this one named
         return None
 

@@ -13,11 +13,9 @@ from neon_mq_connector.errors import (
     DecodeError,
     FrameError,
     MQConnectionError,
-    MQError,
     RemoteError,
     RequestLostError,
     RequestTimeoutError,
-    WaitTimeoutError,
 )
 from neon_mq_connector.link import RawDelivery, content_type, decode_delivery
 from neon_mq_connector.publishing.encoded_message import (
@@ -30,7 +28,7 @@ from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.topology import check_name
 
 #: What a request is told: an answer, or why there will be none.
-ReplyEvent = RawDelivery | MQError
+ReplyEvent = RawDelivery | BaseException
 
 
 class RequestSpec:
@@ -100,7 +98,7 @@ class RequestSpec:
         """Return what a handler declares of an answer, or of a part; else the dict itself."""
         return answer if self.read is None else self.read(answer)
 
-    def not_sent(self, error: WaitTimeoutError) -> RequestTimeoutError:
+    def not_sent(self, error: BaseException) -> RequestTimeoutError:
         """Return the error for a request that was not sent in time."""
         late = RequestTimeoutError(f"a request to {self.place}: not sent: {error}")
         late.__cause__ = error
@@ -162,23 +160,19 @@ class Request:
         """Name the request by its id and where it goes."""
         return f"request {self.message.message_id} to {self.spec.place}"
 
-    def read(self, raw: RawDelivery) -> dict[str, Any]:
-        """Decode an answer.
+    def read(self, raw: RawDelivery) -> dict[str, Any] | None:
+        """Decode an answer; return None if it names another request.
 
         Raises:
             DecodeError: it cannot be read.
-        """
-        try:
-            return read_answer(raw)
-        except (DecodeError, FrameError) as error:
-            raise DecodeError(f"{self}: the answer cannot be read: {error}") from error
-
-    def check(self, answer: dict[str, Any], raw: RawDelivery) -> dict[str, Any]:
-        """Return an answer of this request as it is.
-
-        Raises:
             RemoteError: it is an error answer.
         """
+        try:
+            answer = read_answer(raw)
+        except (DecodeError, FrameError) as failure:
+            raise DecodeError(f"{self}: the answer cannot be read: {failure}") from failure
+        if answer_id(answer) not in (None, self.message.message_id):
+            return None
         error = answer.get("error")
         if not isinstance(error, Mapping):
             return answer  # an answer that has an `error` of its own is none without the header
@@ -193,7 +187,7 @@ class Request:
             message_id=self.message.message_id,
         )
 
-    def lost(self, error: MQError) -> MQError:
+    def lost(self, error: BaseException) -> BaseException:
         """Return the error for a channel that ended; a client that was closed says so itself."""
         if not isinstance(error, MQConnectionError):
             return error
