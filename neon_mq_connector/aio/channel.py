@@ -148,7 +148,7 @@ class AwaitableChannel(DeliveryChannel):
     def _publish(self, message: Message) -> Operation | Done:
         session, outbox, timeout = self._session, self._host.outbox, self._timeout
         answers_here = self._may_answer_here(message)
-        if answers_here and outbox.is_idle and session.is_writable:
+        if answers_here and not outbox.is_busy and session.is_writable:
             try:
                 session.answer(message, 0.0)
             except MQConnectionError:

@@ -23,7 +23,7 @@ _TOGETHER = 32
 _GRACE = 1.0
 
 
-class Outbox:
+class Outbox(OnDemandThread):
     """Send and do things for coroutines, without waiting; any thread may call its methods.
 
     A message is sent by the calling thread when there is a connection and room. A thread of the
@@ -35,13 +35,8 @@ class Outbox:
     """
 
     def __init__(self, connections: Connections, name: str) -> None:
+        super().__init__(name)
         self._connections = connections
-        self._thread = OnDemandThread(name)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether everything is done."""
-        return not self._thread.is_busy
 
     def send(
         self, message: Message, answer: Answer[None], *, timeout: float, flush: Flush = Flush.NOW
@@ -63,18 +58,14 @@ class Outbox:
         """
         deadline = time.monotonic() + timeout
         publisher = self._connections.publisher
-        if not self._thread.is_busy and publisher.post_at_once(message, answer, deadline, flush):
+        if not self.is_busy and publisher.post_at_once(message, answer, deadline, flush):
             return True
-        self._thread.call(partial(self._post, message, answer, deadline))
+        self.call(partial(self._post, message, answer, deadline))
         return False
 
     def run(self, function: Callable[[], object], future: LoopFuture[Any]) -> None:
         """Call a function that waits for the broker; a future gets what it returns or raises."""
-        self._thread.call(partial(_run, function, future))
-
-    def wait_until_done(self, timeout: float) -> bool:
-        """Wait for at most so many seconds until everything is done; return whether it is."""
-        return self._thread.wait_until_done(timeout)
+        self.call(partial(_run, function, future))
 
     # -- the thread ----------------------------------------------------------------------------
 
