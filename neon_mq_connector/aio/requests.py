@@ -22,7 +22,7 @@ from neon_mq_connector.aio.outbox import AsyncSender, WriteRound
 from neon_mq_connector.client.answers import Answers
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_stream import PartsQueue, StreamEvent
-from neon_mq_connector.client.request import RequestSpec
+from neon_mq_connector.client.request import RequestSpec, is_final
 from neon_mq_connector.client.request_client import RequestClient, check_count
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
@@ -330,7 +330,7 @@ class AsyncReplyStream(Generic[PartT]):
         try:
             queue = self._queue or await self._open()
             part = await queue.next_part()
-            if queue.is_complete:
+            if is_final(part):
                 await self.aclose()
         except MQError as error:
             self._check_open()  # where another task closed it, that is the reason

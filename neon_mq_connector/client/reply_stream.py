@@ -6,12 +6,12 @@ broker, and not in memory.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from queue import Empty
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from neon_mq_connector.client.inbox import Inbox, ThreadInbox, run_on_thread
 from neon_mq_connector.client.late import status_of, timeout_error
@@ -61,8 +61,8 @@ class PartsQueue:
         inbox: receives what comes.
 
     Attributes:
-        is_complete: whether the last part was read.
-        spec: what is asked.
+        name: of the queue.
+        spec: the same.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class PartsQueue:
         inbox: Inbox[StreamEvent],
     ) -> None:
         self.name = REPLY_QUEUE_PREFIX + new_id()
-        self.is_complete = False
         self.spec = spec
         self._channel = channel
         self._connections = channel.shared.connections
@@ -83,10 +82,6 @@ class PartsQueue:
         self._arrived: deque[RawDelivery] = deque()
         self._parts: LinkChannel | None = None
         self._unacknowledged: int | None = None  # the delivery tag of the part that the reader has
-
-    def __str__(self) -> str:
-        """Name the request by its id and where it goes."""
-        return str(self._request)
 
     def _fail(self, event: ReplyEvent) -> None:
         """Receive why the request has failed; its answers come into the queue."""
@@ -132,7 +127,7 @@ class PartsQueue:
     def abandon(self) -> None:
         """Delete the queue without waiting; the garbage collector calls this, on any thread."""
         if self._end():
-            with contextlib.suppress(StoppedError, RuntimeError):  # the process ends
+            with suppress(StoppedError, RuntimeError):  # the process ends
                 self._connections.control.submit(
                     f"deleting reply queue {self.name!r}",
                     single(DeleteQueue(self.name)),
@@ -167,13 +162,12 @@ class PartsQueue:
                 event = await self._inbox.get(deadline)
             except Empty:
                 status = await status_of(self._connections, self.spec, self._inbox.another())
-                text = f"{self}: no part of the answer within {self.spec.timeout:g} s"
+                text = f"{self._request}: no part of the answer within {self.spec.timeout:g} s"
                 raise timeout_error(text, status) from None
             if isinstance(event, BaseException):
                 raise self._request.lost(event)
             self._channel.remove(self._request)  # it has reached the service
             self._arrived.extend(event)
-        self.is_complete = is_final(part)
         return part
 
     def is_mere_end(self, part: dict[str, Any]) -> bool:
@@ -193,7 +187,7 @@ class PartsQueue:
     def _acknowledge(self) -> None:
         tag, self._unacknowledged = self._unacknowledged, None
         if tag is not None and self._parts is not None:
-            with contextlib.suppress(MQError):  # shut: the next wait says so
+            with suppress(MQError):  # shut: the next wait says so
                 self._parts.ack(tag)
 
     def _declare(self, facts: BrokerFacts) -> Steps:
@@ -203,8 +197,11 @@ class PartsQueue:
         return declare_queue(queue, facts)
 
 
-class ReplyStream(Generic[PartT]):
-    """Iterate over the parts of an answer, which come into a `PartsQueue`; for one thread."""
+class ReplyStream(Iterator[PartT], AbstractContextManager["ReplyStream[PartT]"]):
+    """Iterate once over the parts of an answer, which come into a `PartsQueue`; for one thread.
+
+    The end of a ``with`` block closes it.
+    """
 
     _over = True  # until there is something to close
 
@@ -222,19 +219,13 @@ class ReplyStream(Generic[PartT]):
         """Make the queue and send the request; see `PartsQueue.open`."""
         self._queue.open()
 
-    def __iter__(self) -> Iterator[PartT]:
-        """Return itself: the parts can be read once."""
-        return self
-
     def __next__(self) -> PartT:
         """Wait for the next part; raises what `RequestClient.request` raises."""
-        if self._failure is not None:  # a further call must not take it for the end
-            raise self._failure
         if self._over:
-            raise StopIteration
+            raise self._failure or StopIteration  # a failure must not be taken for the end
         try:
             part = run_on_thread(self._queue.next_part())
-            if self._queue.is_complete:
+            if is_final(part):
                 self.close()
         except BaseException as error:
             if isinstance(error, MQError):
@@ -249,10 +240,6 @@ class ReplyStream(Generic[PartT]):
         """Close it when a loop over it was left, which has dropped it."""
         if not self._over:
             self._queue.abandon()
-
-    def __enter__(self) -> ReplyStream[PartT]:
-        """Close it at the end of the block."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
