@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,21 @@ def test_the_error_waits_behind_the_parts_for_a_slow_reader(
     assert [next(stream)["number"] for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RemoteError, match="no more"):
         next(stream)
+
+
+def test_an_answer_that_names_another_request_goes_to_that_one(
+    start: Make, messages: BlockingChannel
+) -> None:
+    messages.queue_declare(QUEUE)
+    ask = partial(start().submit_request, queue=QUEUE, timeout=60.0, wire_format="json")
+    futures = [ask({"n": n}) for n in (1, 2)]
+    (first, one), (second, two) = (take(messages, QUEUE) for _ in futures)
+    for properties, request in ((first, two), (second, one)):
+        its = BasicProperties(
+            correlation_id=properties.correlation_id, content_type="application/json"
+        )
+        messages.basic_publish("", str(properties.reply_to), json.dumps(request).encode(), its)
+    assert [future.result(60.0)["n"] for future in futures] == [1, 2]
 
 
 def test_a_client_in_another_language_is_told_in_json(
