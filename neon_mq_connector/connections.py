@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,7 @@ class Connections:
         self._closed = False
         self._links: dict[str, Link] = {}  # by purpose
         self._control: Control | None = None
-        self._publisher: Publisher | None = None
+        self._publishers: dict[str, Publisher] = {}  # by the purpose of their links
         self._futures: FutureThread | None = None
         forking.register(self)
 
@@ -151,15 +152,12 @@ class Connections:
     @property
     def publisher(self) -> Publisher:
         """The connection that publishes, and its confirms."""
-        publisher = self._publisher
-        if publisher is None or self._closed:
-            with self._lock:
-                self._check()
-                if self._publisher is None:
-                    link = self._link("publisher", "publishing")
-                    self._publisher = Publisher(link, self.control)
-                publisher = self._publisher
-        return publisher
+        return self._publisher("publisher", "publishing")
+
+    @property
+    def answer_publisher(self) -> Publisher:
+        """The same on the answering connection."""
+        return self._publisher("io-answers", "answering")
 
     @property
     def futures(self) -> FutureThread:
@@ -176,8 +174,10 @@ class Connections:
 
     def publish_outcomes(self) -> dict[str, int]:
         """Return how many messages were confirmed, and how many failed in which way."""
-        publisher = self._publisher
-        return {} if publisher is None else publisher.outcomes.to_dict()
+        total: Counter[str] = Counter()
+        for publisher in list(self._publishers.values()):
+            total.update(publisher.outcomes.to_dict())
+        return dict(total)
 
     def close(self, timeout: float) -> bool:
         """Close all of it within a timeout in seconds; what was published is confirmed first.
@@ -188,9 +188,8 @@ class Connections:
         deadline = time.monotonic() + timeout
         with self._lock:
             self._closed = True
-            control, publisher = self._control, self._publisher
-            links = self.links()
-        if publisher is not None:
+            control, links = self._control, self.links()
+        for publisher in list(self._publishers.values()):
             publisher.flush(time_left(deadline))
         deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
         ended = [link.close(time_left(deadline)) for link in links]
@@ -211,6 +210,16 @@ class Connections:
                 )
             return self._links[purpose]
 
+    def _publisher(self, thread: str, purpose: str) -> Publisher:
+        publisher = self._publishers.get(purpose)
+        if publisher is None or self._closed:
+            with self._lock:
+                link = self._link(thread, purpose)
+                if purpose not in self._publishers:
+                    self._publishers[purpose] = Publisher(link, self.control)
+                publisher = self._publishers[purpose]
+        return publisher
+
     def _named(self, purpose: str) -> list[pika.ConnectionParameters]:
         return [name_connection(p, self.owner, purpose) for p in self.parameters]
 
@@ -220,10 +229,10 @@ class Connections:
 
     def after_fork_in_child(self) -> None:
         """Drop what the parent opened; what is needed here is opened anew."""
-        forking.keep(self._control, self._publisher, self._futures, *self.links())
+        forking.keep(self._control, self._publishers, self._futures, *self.links())
         self._lock = threading.RLock()
-        self._control = self._publisher = self._futures = None
-        self._links = {}
+        self._control = self._futures = None
+        self._links, self._publishers = {}, {}
 
 
 def name_connection(

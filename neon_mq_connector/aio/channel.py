@@ -156,21 +156,21 @@ class AwaitableChannel(DeliveryChannel):
                 answers_here = self._answers_here = False
             else:
                 return DONE
-        publishes = self._expect_confirm()
+        publishes, publisher = self._expect_confirm(), self._publisher(message)
         publish = PublishOperation(
             message,
             self._host.loop,
             timeout,
             self._note_failure,
             publishes,
-            session.connections.publisher,
+            publisher,
         )
         try:
             if answers_here:
                 outbox.run(partial(self._answer_here, message), publish)
             else:
                 flush = Flush.SOON if session.more_follows else Flush.NOW
-                outbox.send(message, publish, timeout=timeout, flush=flush)
+                outbox.send(message, publish, timeout=timeout, flush=flush, publisher=publisher)
         except BaseException:
             publishes.resolve(None)  # there is nothing that an ack would have to wait for
             raise

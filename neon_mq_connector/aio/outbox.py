@@ -15,6 +15,7 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import Answer
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination, Flush, Message
+from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.threads.on_demand import OnDemandThread
 
 #: So many messages of one round of the loop are written at once.
@@ -39,7 +40,13 @@ class Outbox(OnDemandThread):
         self._connections = connections
 
     def send(
-        self, message: Message, answer: Answer[None], *, timeout: float, flush: Flush = Flush.NOW
+        self,
+        message: Message,
+        answer: Answer[None],
+        *,
+        timeout: float,
+        flush: Flush = Flush.NOW,
+        publisher: Publisher | None = None,
     ) -> bool:
         """Publish a message after those before it.
 
@@ -48,6 +55,7 @@ class Outbox(OnDemandThread):
             answer: gets the confirm, or the error that there is none.
             timeout: how long the message may wait for a connection and for room, in seconds.
             flush: when to write it, if it need not wait.
+            publisher: what publishes it; by default that of the connections.
 
         Returns:
             Whether it was published at once.
@@ -57,23 +65,15 @@ class Outbox(OnDemandThread):
             StoppedError: the connections are closed.
         """
         deadline = time.monotonic() + timeout
-        publisher = self._connections.publisher
+        publisher = publisher or self._connections.publisher
         if not self.is_busy and publisher.post_at_once(message, answer, deadline, flush):
             return True
-        self.call(partial(self._post, message, answer, deadline))
+        self.call(partial(_post, publisher, message, answer, deadline))
         return False
 
     def run(self, function: Callable[[], object], future: LoopFuture[Any]) -> None:
         """Call a function that waits for the broker; a future gets what it returns or raises."""
         self.call(partial(_run, function, future))
-
-    # -- the thread ----------------------------------------------------------------------------
-
-    def _post(self, message: Message, answer: Answer[None], deadline: float) -> None:
-        try:
-            self._connections.publisher.post(message, answer, deadline, Flush.NOW)
-        except BaseException as error:  # it belongs to the coroutine
-            answer.fail(error)
 
 
 class WriteRound:
@@ -146,6 +146,13 @@ class AsyncSender(Outbox):
         # a message that is not sent in time fails with the reason, a little later
         await confirm.wait(timeout if is_sent else timeout + _GRACE, late)
         return encoded.message_id
+
+
+def _post(publisher: Publisher, message: Message, answer: Answer[None], deadline: float) -> None:
+    try:
+        publisher.post(message, answer, deadline, Flush.NOW)
+    except BaseException as error:  # it belongs to the coroutine
+        answer.fail(error)
 
 
 def _run(function: Callable[[], object], future: LoopFuture[Any]) -> None:

@@ -2,7 +2,8 @@
 
 Most consumers share a connection that never publishes, so that an alarm of the broker cannot hold
 up their acknowledgements. A consumer whose callbacks answer many requests moves to the answering
-connection, where answers leave on the channel of their requests (`Session.answer`).
+connection, where answers leave on the channel of their requests (`Session.answer`), or beside it
+where requests are acknowledged before they are answered (`Session.publisher`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 
 from neon_mq_connector.consumers.flow import is_bound_to_its_place
-from neon_mq_connector.consumers.registration import AckMode, Registration
+from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.link.translate import broker_refusal
 
 #: So many answers within so many seconds are worth a move.
@@ -57,8 +58,8 @@ class AnsweringPolicy:
 
 
 def _may_move(registration: Registration) -> bool:
-    """Whether the queue may lose its consumer for a moment, and answers precede acks."""
+    """Whether the queue may lose its consumer for a moment."""
     queue = registration.queue
     gone_without = queue.exclusive or queue.auto_delete or "x-expires" in queue.arguments
     is_bound = gone_without or is_bound_to_its_place(registration)
-    return registration.ack is not AckMode.ON_RECEIPT and not is_bound
+    return not is_bound

@@ -106,7 +106,7 @@ class CallbackChannel(DeliveryChannel):
         if self._may_answer_here(message) and self._answer_here(message):
             return
         session = self._session
-        publisher = session.connections.publisher
+        publisher = self._publisher(message)
         publishes = self._expect_confirm()
         try:
             # with the answers of the callbacks that follow at once; however long they take, the

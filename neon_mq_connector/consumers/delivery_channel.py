@@ -40,6 +40,7 @@ from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_repl
 from neon_mq_connector.errors import DecodeError
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.message import Destination, Message
+from neon_mq_connector.publishing.publisher import Publisher
 
 
 class DeliveryChannel(BrokerOperations):
@@ -246,6 +247,10 @@ class DeliveryChannel(BrokerOperations):
         elif not session.settlement.is_open(tag):
             self._answers_here = False  # after the ack: safety before order
         return self._answers_here
+
+    def _publisher(self, message: Message) -> Publisher:
+        is_answer = not message.exchange and is_direct_reply_name(message.routing_key)
+        return self._session.publisher(answers=is_answer and is_harmless(message))
 
     def note_request(self, body: object, queue: object, wire_format: WireFormat) -> None:
         """Note what was read of the message, so that it is not decoded again for its answer.

@@ -30,6 +30,7 @@ from neon_mq_connector.link import (
 )
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.mailbox import WaitLock
 
@@ -181,6 +182,7 @@ class Session:
         )
         # reentrant: a signal handler may publish and acknowledge too
         self.publishing = threading.RLock()
+        self._acks_on_receipt = host.registration.ack is AckMode.ON_RECEIPT
         self._host = host
         self._link_channel = channel
         self.finishing: Waiter[Any] = Waiter()
@@ -221,7 +223,7 @@ class Session:
 
     def nothing_to_settle(self, tag: int) -> None:
         """Warn that a callback settles a message that it cannot settle."""
-        if self._host.registration.ack is not AckMode.ON_RECEIPT:
+        if not self._acks_on_receipt:
             LOG.warning(
                 "queue %r: delivery %s is settled already or was never delivered here; ignored",
                 self.queue,
@@ -261,12 +263,24 @@ class Session:
         Args:
             tag: the delivery tag of the request.
         """
-        if not self.settlement.is_open(tag):
-            return False
+        is_unsettled = self.settlement.is_open(tag)
         if not self.sends_answers:
-            self._host.answered(self)
+            if is_unsettled or self._acks_on_receipt:
+                self._host.answered(self)
             return False
-        return self.link.blocked_reason is None and self.is_writable
+        return is_unsettled and self.link.blocked_reason is None and self.is_writable
+
+    def publisher(self, *, answers: bool) -> Publisher:
+        """Return what publishes for a callback, with confirms.
+
+        What answers a request that was acknowledged on receipt needs a confirm, too. It comes on
+        the connection of the requests, so that no other thread is woken for it.
+
+        Args:
+            answers: whether it is for a harmless answer.
+        """
+        answers = answers and self._acks_on_receipt and self.sends_answers
+        return self.connections.answer_publisher if answers else self.connections.publisher
 
     def answer(self, message: Message, timeout: float) -> None:
         """Send an answer on the channel of its request.
