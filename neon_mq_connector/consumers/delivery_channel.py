@@ -250,7 +250,7 @@ class DeliveryChannel(BrokerOperations):
 
     def _publisher(self, message: Message) -> Publisher:
         is_answer = not message.exchange and is_direct_reply_name(message.routing_key)
-        return self._session.publisher(answers=is_answer and is_harmless(message))
+        return self._session.publisher(answers=is_answer)
 
     def note_request(self, body: object, queue: object, wire_format: WireFormat) -> None:
         """Note what was read of the message, so that it is not decoded again for its answer.

@@ -273,11 +273,11 @@ class Session:
     def publisher(self, *, answers: bool) -> Publisher:
         """Return what publishes for a callback, with confirms.
 
-        What answers a request that was acknowledged on receipt needs a confirm, too. It comes on
-        the connection of the requests, so that no other thread is woken for it.
+        The answer to a request that was acknowledged on receipt needs a confirm. Where the session
+        sends answers, that comes on its connection, and wakes no other thread.
 
         Args:
-            answers: whether it is for a harmless answer.
+            answers: whether it is for an answer by direct reply-to.
         """
         answers = answers and self._acks_on_receipt and self.sends_answers
         return self.connections.answer_publisher if answers else self.connections.publisher
