@@ -241,10 +241,10 @@ class Consumer:
     def _serve(self, session: Session) -> BaseException | None:
         """Handle events until the session ends; return why, or None for a stop or a move."""
         dispatcher, failures, sessions = self.dispatcher, self.failures, self._sessions
-        # a thread that runs callbacks need not have their messages brought by another
-        may_read = not dispatcher.runner.is_nonblocking
         new_lock: Callable[[], WaitLock] = locked_lock
-        read_a_while = partial(session.reading_lock, _READ_FOR)
+        # a thread that runs callbacks need not have their messages brought by another
+        is_nonblocking = dispatcher.runner.is_nonblocking
+        after_message = locked_lock if is_nonblocking else partial(session.reading_lock, _READ_FOR)
         while not self._stopping and session is not sessions.former and session.end_reason is None:
             sessions.end_former_if_settled()
             last_message = dispatcher.last_message
@@ -257,7 +257,7 @@ class Consumer:
                 has_handled = dispatcher.last_message != last_message
                 if not has_handled and session.prefetch < self.flow.asked:
                     self._widen(session)
-                new_lock = read_a_while if may_read and has_handled else locked_lock
+                new_lock = after_message if has_handled else locked_lock
             except CallbacksEndedError as error:
                 return error
             except BaseException as error:
@@ -353,9 +353,10 @@ class Consumer:
         """Wait for so many seconds, or for a stop; call events meanwhile, but start no message."""
         deadline = time.monotonic() + seconds
         while not self._stopping and (left := time_left(deadline)):
-            self._call_guarded(self._next_event(left))
+            self._call_next(left)
 
-    def _call_guarded(self, event: Callable[[], object]) -> None:
+    def _call_next(self, timeout: float = 0.0) -> None:
+        event = self._next_event(timeout)
         with self._guard, contextlib.suppress(CallbacksEndedError):  # it is raised again later
             event()
 
@@ -398,7 +399,7 @@ class Consumer:
     def _call_what_is_left(self) -> None:
         """Call the events that wait: functions of users, and publishes that have failed."""
         while not self._inbox.empty():
-            self._call_guarded(self._next_event(0.0))
+            self._call_next()
 
 
 def _wake_up() -> None:
