@@ -16,7 +16,7 @@ from neon_mq_connector.cli.logs import debug_option
 from neon_mq_connector.cli.options import DEFAULT_USER, named
 from neon_mq_connector.cli.terminal import note, print_json, progress
 from neon_mq_connector.cli.waiting import StopRequest
-from neon_mq_connector.config.url import DEFAULT_ENTRY
+from neon_mq_connector.config.sources import DEFAULT_ENTRY
 
 if TYPE_CHECKING:
     from neon_mq_connector.testing.running import OwnBroker

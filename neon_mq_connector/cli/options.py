@@ -13,8 +13,13 @@ import click
 from neon_mq_connector.cli.connection import COMMAND, Connection
 from neon_mq_connector.cli.exits import FROM_URL, remember_source
 from neon_mq_connector.cli.logs import debug_option
-from neon_mq_connector.config.sources import Source, default_files, find_source, read_json
-from neon_mq_connector.config.url import BrokerURL, parse_url
+from neon_mq_connector.config.sources import (
+    Source,
+    default_files,
+    find_source,
+    parse_url,
+    read_json,
+)
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.topology import check_name
 
@@ -57,13 +62,11 @@ def named(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return checked_name(ctx, param, value)
 
 
-def _read_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> BrokerURL | None:
-    problem = ""
+def _read_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> Source | None:
     try:
-        return None if value is None else parse_url(value)
+        return None if value is None else parse_url(value, FROM_URL)
     except ValueError as error:
-        problem = str(error)
-    raise click.BadParameter(problem)
+        raise click.BadParameter(str(error)) from error
 
 
 _OPTIONS = (
@@ -120,7 +123,7 @@ def connection_options(function: Command) -> Command:
     @functools.wraps(function)
     def command(
         *,
-        url: BrokerURL | None,
+        url: Source | None,
         config_file: Path | None,
         user: str | None,
         vhost: str | None,
@@ -131,7 +134,7 @@ def connection_options(function: Command) -> Command:
     return command
 
 
-def chosen_source(url: BrokerURL | None, config_file: Path | None) -> Source | None:
+def chosen_source(url: Source | None, config_file: Path | None) -> Source | None:
     """Return the configuration that the options name; None where they name none.
 
     Raises:
@@ -139,14 +142,14 @@ def chosen_source(url: BrokerURL | None, config_file: Path | None) -> Source | N
         ConfigurationError: the file cannot be used.
     """
     if config_file is None:
-        return None if url is None else Source(FROM_URL, url.to_config(), url.vhost)
+        return url
     if url is not None:
         raise click.UsageError("--url and --config say the same: give one of them")
     return Source(str(config_file), read_json(config_file))
 
 
 def chosen_connection(
-    url: BrokerURL | None, config_file: Path | None, user: str | None, vhost: str | None
+    url: Source | None, config_file: Path | None, user: str | None, vhost: str | None
 ) -> Connection:
     """Return the connection that the values of the options lead to.
 

@@ -13,18 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
 from neon_mq_connector.config.values import expand
 
-PROBLEM = "neon_mq_problem"
 LONGEST = 1_000_000.0
 """Seconds, about 11 days: what `poll` can wait at most is 2**31 ms."""
-
-
-def problem(text: str) -> PydanticCustomError:
-    """Return an error for a validator to raise; the text completes the sentence "this key: ..."."""
-    return PydanticCustomError(PROBLEM, "{text}", {"text": text})
 
 
 class Section(BaseModel):
@@ -124,26 +117,28 @@ def whole(default: int, *, low: int, high: int, **more: Any) -> Any:
     )
 
 
+# A ValueError of a validator is told with its own text, an AssertionError as "... is not ...", with
+# what the setting expects.
+
+
 def _no_bool(value: Any) -> Any:
     # To Python True is the number 1, and pydantic follows; in a configuration it is a mistake.
     if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")
+        raise AssertionError
     return value
 
 
 def _finite(value: float) -> float:
     # By hand: early versions of pydantic 2 know no allow_inf_nan beside other validators.
     if not math.isfinite(value):
-        raise ValueError("not a finite number")
+        raise AssertionError
     return value
 
 
-def _file(value: Any) -> Any:
-    if isinstance(value, str) and value.strip():
-        return expand(value.strip())
-    if isinstance(value, Path):
-        return expand(value)
-    raise ValueError("not a path")
+def _file(value: Any) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise AssertionError
+    return expand(str(value).strip())
 
 
 Number = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_finite)]

@@ -22,14 +22,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from neon_mq_connector.config.url import URL_VARIABLE, parse_url
 from neon_mq_connector.config.values import expand, kind_of, mistake
 
 log = logging.getLogger("neon_mq_connector.config")
 
+URL_VARIABLE = "NEON_MQ_URL"
+URL_FORM = "amqp://user:password@host:port/vhost"
 CONFIG_PATH_VARIABLE = "NEON_MQ_CONFIG_PATH"
 SECTION = "MQ"
+#: The entry under ``users`` for services that have no user and password of their own.
+DEFAULT_ENTRY = "default"
 PASSED_DICT = "the dict passed to the constructor"
 OVOS_SECTION = "the MQ section of ovos-config"
 NO_SOURCE = "no configuration"
@@ -114,7 +118,10 @@ def source_of(config: Mapping[str, Any] | None) -> Source:
 def _find_elsewhere() -> Source | None:
     url = os.environ.get(URL_VARIABLE, "").strip()
     if url:
-        return _from_url(url)
+        try:
+            return parse_url(url, URL_VARIABLE)
+        except ValueError as error:
+            raise mistake(f"environment variable {URL_VARIABLE}: {error}") from error
     if named := os.environ.get(CONFIG_PATH_VARIABLE, "").strip():
         path = expand(named)
         return Source(str(path), read_json(path, f"; {CONFIG_PATH_VARIABLE} names it"))
@@ -125,14 +132,47 @@ def _find_elsewhere() -> Source | None:
     return Source(OVOS_SECTION, {SECTION: section}) if section else None
 
 
-def _from_url(text: str) -> Source:
-    problem = ""
+def parse_url(text: str, name: str) -> Source:
+    """Read an AMQP URL as a configuration that serves every service.
+
+    Args:
+        text: ``amqp://user:password@host:port/vhost``, or ``amqps`` for TLS. All but the host may
+            be percent-encoded. No path, or an empty one, is the virtual host ``/``.
+        name: what to call it in messages.
+
+    Raises:
+        ValueError: it is no such URL. The message says why and has the form; it does not repeat
+            the value, in which there is a password.
+    """
+    if problem := _problem_of(text):
+        raise ValueError(
+            f"{problem}; write {URL_FORM}, with %2F for a slash in the name of a virtual host"
+        )
+    url = urlsplit(text)
+    user = {"user": unquote(url.username or ""), "password": unquote(url.password or "")}
+    config: dict[str, Any] = {
+        "server": url.hostname,
+        "users": {DEFAULT_ENTRY: user},
+        "tls": url.scheme == "amqps",
+    }
+    if url.port is not None:
+        config["port"] = url.port
+    return Source(name, config, unquote(url.path[1:]) or "/")
+
+
+def _problem_of(text: str) -> str:
     try:
-        url = parse_url(text)
-        return Source(URL_VARIABLE, url.to_config(), url.vhost)
-    except ValueError as error:
-        problem = str(error)
-    raise mistake(f"environment variable {URL_VARIABLE}: {problem}")
+        url = urlsplit(text)
+        url.port  # noqa: B018  # it is read when it is asked for
+    except ValueError:  # its message may quote the URL
+        return "it is no URL, or its port is not a number from 1 to 65535"
+    if url.scheme not in ("amqp", "amqps"):
+        return "it does not begin with amqp:// or amqps://"
+    if not url.hostname:
+        return "it has no host"
+    if url.query or url.fragment:
+        return "options after ? are not understood, put them into a configuration file"
+    return "" if url.username and url.password is not None else "it has no user and password"
 
 
 def default_files() -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from neon_mq_connector.config.section import File, Section, problem, setting
+from neon_mq_connector.config.section import File, Section, setting
 from neon_mq_connector.config.values import mistake
 
 #: The attribute of a context that says what it was made from.
@@ -72,7 +72,7 @@ class TLSSettings(Section):
         except OSError:
             found = False
         if not found:
-            raise problem(f"there is no file {path}; name an existing one")
+            raise ValueError(f"there is no file {path}; name an existing one")
         return path
 
     @field_validator("key_file")
@@ -80,7 +80,7 @@ class TLSSettings(Section):
     def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         # Without its entry in `data` the certificate was given, and has been refused already.
         if path is not None and info.data.get("cert_file", path) is None:
-            raise problem("a key is of no use without its certificate; name that as cert_file")
+            raise ValueError("a key is of no use without its certificate; name that as cert_file")
         return path
 
 
