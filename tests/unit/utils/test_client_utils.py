@@ -66,7 +66,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[A
         ("response_queue", 5, "give its name as a text, or None"),
         ("vhost", None, "give its name as a text, such as '/'"),
         ("stream_callback", 5, "a function; give one, or None"),
-        ("request_data", None, "of type NoneType; give a dict"),
+        ("request_data", None, "is not a message; give a dict"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_named_in_the_log_with_what_would_do(
