@@ -126,7 +126,7 @@ def _find_elsewhere() -> Source | None:
         path = expand(named)
         return Source(str(path), read_json(path, f"; {CONFIG_PATH_VARIABLE} names it"))
     for path in default_files():
-        if _is_there(path):
+        if os.path.exists(path):  # not where HOME belongs to another user, either
             return Source(str(path), read_json(path))
     section = _ovos_section()
     return Source(OVOS_SECTION, {SECTION: section}) if section else None
@@ -195,17 +195,6 @@ def home_directory() -> Path | None:
     return Path(home) if os.path.isabs(home) else None
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:  # HOME may belong to another user than that of the process
-        log.warning("%s is not looked at: %s", path, error.strerror)
-        return False
-    return True
-
-
 def place_for_settings(source: str) -> str:
     """Return where to add a missing key: the source, or a file to create if there is none."""
     if source != NO_SOURCE:
@@ -241,10 +230,8 @@ def _read_object(path: Path) -> tuple[dict[str, Any], str]:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         return {}, f"is not JSON ({where}: {error.msg.lower()}); correct it there"
-    except RecursionError:
-        return {}, "is nested too deeply to be read; make it a plain JSON object"
-    except ValueError:
-        return {}, "holds a number that is too long to be read; shorten it"
+    except (RecursionError, ValueError):
+        return {}, "is nested too deeply, or holds a number that is too long; correct it"
     if not isinstance(content, dict):
         return {}, 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
     return content, ""

@@ -62,19 +62,6 @@ class TLSSettings(Section):
         max_length=253,
     )
 
-    @field_validator("ca_file", "cert_file", "key_file")
-    @classmethod
-    def _exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        if path is None or info.data.get("enabled") is False:
-            return path
-        try:
-            found = path.is_file()
-        except OSError:
-            found = False
-        if not found:
-            raise ValueError(f"there is no file {path}; name an existing one")
-        return path
-
     @field_validator("key_file")
     @classmethod
     def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
