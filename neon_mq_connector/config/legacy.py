@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -35,10 +34,13 @@ class _OnClassOrInstance(Generic[T]):
         self._function = function
 
     def __get__(self, instance: Any, owner: Any) -> Callable[[Any], T]:
-        if instance is None:
+        def call(argument: Any) -> T:
+            if instance is not None:
+                return self._function(instance, argument)
             _warn()
-            instance = owner.__new__(owner)
-        return partial(self._function, instance)
+            return self._function(owner.__new__(owner), argument)
+
+        return call
 
 
 class Configuration:
@@ -53,6 +55,8 @@ class Configuration:
     Raises:
         ConfigurationError: the file cannot be read, or is not a JSON object.
     """
+
+    config_data: dict[str, Any] = {}  # noqa: RUF012  # each instance has its own
 
     def __init__(self, file_path: str | Path | None = None) -> None:
         _warn()
