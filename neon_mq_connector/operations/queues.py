@@ -21,7 +21,6 @@ from neon_mq_connector.operations.management import ManagementAPI, ManagementErr
 from neon_mq_connector.topology import (
     NOT_FOUND,
     RESOURCE_LOCKED,
-    DeclareQueue,
     Queue,
     QueueStatus,
     Refusal,
@@ -214,7 +213,7 @@ def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> Qu
         MQConnectionError: there is no connection.
     """
     try:
-        return control.perform_step(DeclareQueue(Queue(queue), passive=True), timeout=timeout)
+        return control.perform_step(Queue(queue).declare(passive=True), timeout=timeout)
     except Refusal as refusal:
         if refusal.code == RESOURCE_LOCKED:
             return QueueStatus(queue)
