@@ -12,10 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from neon_mq_connector.codec.bounds import DEFAULT_BOUNDS
+from neon_mq_connector.codec.bounds import MAX_DEPTH
 from neon_mq_connector.errors import EncodeError
-
-_MAX_DEPTH: Final = DEFAULT_BOUNDS.max_depth
 
 _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -78,9 +76,9 @@ def _check(
     stack: list[tuple[Any, _Keys]] = [(data, ())]
     while stack:
         container, keys = stack.pop()
-        if len(keys) >= _MAX_DEPTH:
+        if len(keys) >= MAX_DEPTH:
             raise EncodeError(
-                f"{_place(keys[:3])}: more than {_MAX_DEPTH} containers inside each other, or one "
+                f"{_place(keys[:3])}: more than {MAX_DEPTH} containers inside each other, or one "
                 "inside itself; no peer could read that"
             )
         has_keys = type(container) is dict or isinstance(container, Mapping)
