@@ -70,20 +70,13 @@ def unwrap(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
     Raises:
         ConfigurationError: it is no dict, or what is under ``MQ`` is none; names the source.
     """
-    if not isinstance(config, Mapping):
-        raise mistake(
-            f"{source}: {kind_of(config)} is not a configuration; "
-            'it has to be an object such as {"server": "localhost", "users": {...}}'
-        )
-    if SECTION not in config:
-        return config
-    section = config[SECTION]
+    section = config.get(SECTION, config) if isinstance(config, Mapping) else config
     if section is None:
         return {}
     if not isinstance(section, Mapping):
         raise mistake(
-            f"{SECTION}: {kind_of(section)} is not a configuration; make {SECTION} an "
-            f"object with server, port and users in {source}"
+            f"{source}: {kind_of(section)} is not a configuration; it has to be an object such as "
+            '{"server": "localhost", "users": {...}}, at the top or under MQ'
         )
     return section
 
@@ -102,8 +95,7 @@ def find_source(config: Mapping[str, Any] | None = None) -> Source | None:
             used; the message names it. A source further down is not taken instead, since that
             would hide the mistake.
     """
-    if config is not None and not isinstance(config, Mapping):
-        unwrap(config, PASSED_DICT)
+    unwrap({} if config is None else config, PASSED_DICT)
     source = Source(PASSED_DICT, config) if config else _find_elsewhere()
     if source is not None:
         log.debug("configuration is read from %s", source.name)

@@ -19,7 +19,6 @@ from neon_mq_connector.operations.queues import open_control
 from neon_mq_connector.topology import (
     NOT_FOUND,
     PRECONDITION_FAILED,
-    RESOURCE_LOCKED,
     Queue,
     QueueStatus,
     Refusal,
@@ -96,17 +95,7 @@ class _Queue:
         yield from self._parked()
 
     def _shared(self, management: ManagementAPI | None) -> Iterator[Finding]:
-        try:
-            status = self._exists(self._queue.declare(passive=True))
-        except Refusal as refusal:
-            if refusal.code != RESOURCE_LOCKED:
-                raise
-            yield error(
-                self._check,
-                "another connection has it for itself (exclusive)",
-                "stop that program, or use a queue of another name",
-            )
-            return
+        status = self._exists(self._queue.declare(passive=True))
         if status is None:
             yield warning(
                 self._check, f"it does not exist in {self._vhost!r}", "start the service once"
