@@ -64,7 +64,7 @@ class Source:
         return f"{SECTION}." if SECTION in self.config else ""
 
 
-def unwrap(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+def unwrap(config: Any, source: str) -> Mapping[str, Any]:
     """Return the settings of a dict that has them at its top or under ``MQ``.
 
     Raises:
@@ -95,7 +95,7 @@ def find_source(config: Mapping[str, Any] | None = None) -> Source | None:
             used; the message names it. A source further down is not taken instead, since that
             would hide the mistake.
     """
-    unwrap({} if config is None else config, PASSED_DICT)
+    unwrap(config, PASSED_DICT)  # a text or a list is refused, even an empty one
     source = Source(PASSED_DICT, config) if config else _find_elsewhere()
     if source is not None:
         log.debug("configuration is read from %s", source.name)

@@ -175,18 +175,6 @@ class QueueReader:
         )
 
 
-def list_queues(
-    parameters: Sequence[pika.ConnectionParameters],
-    names: Iterable[str] = (),
-    *,
-    management: str | None = None,
-    timeout: float = _TIMEOUT,
-) -> list[QueueState]:
-    """Return the queues of a virtual host; see `QueueReader` and its `states`."""
-    with QueueReader(parameters, management=management, timeout=timeout) as reader:
-        return reader.states(names)
-
-
 @contextmanager
 def open_control(parameters: Sequence[pika.ConnectionParameters]) -> Iterator[Control]:
     """Return a control connection for a ``with`` block; it is opened when it is first used."""
