@@ -203,35 +203,28 @@ def read_json(path: Path, hint: str = "") -> dict[str, Any]:
         ConfigurationError: the file cannot be read, or is not a JSON object; one line that names
             the file, and line and column where JSON ends. It quotes nothing of the content.
     """
-    content, problem = _read_object(path)
-    # Raised here and not in an except clause: the errors of json carry the whole text of the file,
-    # passwords included, and would hang on as __context__.
-    if problem:
-        raise mistake(f"{path}: {problem}{hint}")
-    return content
-
-
-def _read_object(path: Path) -> tuple[dict[str, Any], str]:
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        return {}, f"cannot be read ({reason}); make it a file that this user can read"
+        problem = f"cannot be read ({reason}); make it a file that this user can read"
     except UnicodeDecodeError as error:
-        return {}, f"is not UTF-8 (at byte {error.start}); save it as UTF-8"
+        problem = f"is not UTF-8 (at byte {error.start}); save it as UTF-8"
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        return {}, f"is not JSON ({where}: {error.msg.lower()}); correct it there"
+        problem = f"is not JSON ({where}: {error.msg.lower()}); correct it there"
     except (RecursionError, ValueError):
-        return {}, "is nested too deeply, or holds a number that is too long; correct it"
-    if not isinstance(content, dict):
-        return {}, 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
-    return content, ""
+        problem = "is nested too deeply, or holds a number that is too long; correct it"
+    else:
+        if isinstance(content, dict):
+            return content
+        problem = 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
+    # Raised here and not in an except clause: the errors of json carry the whole text of the file,
+    # passwords included, and would hang on as __context__.
+    raise mistake(f"{path}: {problem}{hint}")
 
 
 def _ovos_section() -> dict[str, Any]:
-    section: Any = None
-    problem = ""
     try:
         from ovos_config.config import Configuration
 
@@ -240,15 +233,13 @@ def _ovos_section() -> dict[str, Any]:
         return {}
     except Exception as error:  # its own message may quote a line of the file
         problem = type(error).__name__
-    if problem:
-        raise mistake(
-            f"{OVOS_SECTION} cannot be read ({problem}); correct mycroft.conf or ovos.conf, or "
-            f"name a file of its own with {CONFIG_PATH_VARIABLE}"
-        )
-    if section is None:
-        return {}
-    copied: dict[str, Any] = plain(unwrap({SECTION: section}, "ovos-config"))
-    return copied
+    else:
+        copied: dict[str, Any] = plain(unwrap({SECTION: section}, "ovos-config"))
+        return copied
+    raise mistake(
+        f"{OVOS_SECTION} cannot be read ({problem}); correct mycroft.conf or ovos.conf, or name a "
+        f"file of its own with {CONFIG_PATH_VARIABLE}"
+    )
 
 
 def plain(value: Any) -> Any:
