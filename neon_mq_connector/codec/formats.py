@@ -9,7 +9,7 @@ from typing import Any, Final
 from neon_mq_connector.codec.bounds import check_body, check_text
 from neon_mq_connector.codec.encoding import check_legacy, write_json
 from neon_mq_connector.codec.jsontext import parse_json
-from neon_mq_connector.codec.legacy import read_base64, the_dict, write_repr
+from neon_mq_connector.codec.legacy import dict_to_b64, read_base64, the_dict
 from neon_mq_connector.errors import DecodeError, EncodeError
 
 CONTENT_TYPE_JSON: Final = "application/json"
@@ -55,13 +55,9 @@ def decode_body(body: bytes, content_type: str | None = None) -> tuple[dict[str,
         DecodeError: the body is no message in a known format, or exceeds a bound, which the error
             names. It will never be readable: park it or reject it without requeuing.
     """
-    if body[:1] == b"{":
-        return _read_json(body), WireFormat.JSON
-    stripped = body
-    if body[:1] in _BLANKS or body[:3] == _BYTE_ORDER_MARK:
-        stripped = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
-        if stripped[:1] == b"{":
-            return _read_json(stripped), WireFormat.JSON
+    stripped = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
+    if stripped[:1] == b"{":
+        return _read_json(stripped), WireFormat.JSON
     if not stripped:
         raise DecodeError("an empty message body")
     try:
@@ -93,7 +89,7 @@ def encode_body(data: Mapping[str, Any], wire_format: WireFormat) -> bytes:
     if wire_format is WireFormat.JSON:
         return write_json(data)
     check_legacy(data)
-    return write_repr(data if type(data) is dict else dict(data), is_literal=True)
+    return dict_to_b64(data if type(data) is dict else dict(data))
 
 
 def content_type_of(wire_format: WireFormat) -> str:
