@@ -49,8 +49,6 @@ TEXT_COPIES: Final = 3
 
 #: Pieces that a text is cut into before they are put together again; an even number.
 PIECES_AT_ONCE: Final = 100_000
-#: Characters of a text that cannot exceed any default bound but that on depth.
-SMALL: Final = 4096
 
 
 class BoundExceededError(DecodeError):

@@ -2,7 +2,7 @@
 
 The standard library's scanner is fast but takes whatever it gets: it recurses as deep as the text
 does, and it makes objects for as long as there are brackets. So a text is weighed before it is
-scanned. Weighing a short text is one comparison; only a large or deep one is looked at closely.
+scanned; only a large or deep one is looked at closely.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from neon_mq_connector.codec.bounds import (
     NUMBER_COST,
     PIECES_AT_ONCE,
     REFERENCE_COST,
-    SMALL,
     STRING_COST,
     beyond,
     memory_left,
@@ -68,8 +67,6 @@ def parse_json(text: str) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
-    if _is_surely_light(text):
-        return scan(text)
     outside = _weigh(text)
     if outside is not None:
         _check_depth(outside)
@@ -101,15 +98,6 @@ def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
         if found:
             raise DecodeError(f"not JSON: more text after the value at character {found.start()}")
     return value
-
-
-def _is_surely_light(text: str) -> bool:
-    """Whether a text is so short and flat that it need not be weighed."""
-    if len(text) > SMALL:
-        return False
-    lists = text.count("[")
-    # A dict around another takes four characters at least: mostly counting lists will do.
-    return lists + len(text) // 4 <= MAX_DEPTH or lists + text.count("{") <= MAX_DEPTH
 
 
 def _weigh(text: str) -> str | None:

@@ -30,7 +30,6 @@ from neon_mq_connector.errors import DecodeError, EncodeError
 
 _BASE64_BLANKS: Final = b" \t\r\n"
 _BLANKS: Final = " \t\r\n"
-_FIRST: Final = '"{'
 
 # Characters that stand for others while quotes are being swapped. `repr` never writes them as they
 # are, and a text that has them is not translated.
@@ -90,18 +89,14 @@ def read_base64(body: bytes) -> tuple[dict[Any, Any], bool]:
     """Read a dict as `b64_to_dict` does; return it, and whether it came in the legacy format."""
     check_body(body)
     try:
-        text = _unbase64(body).decode()
+        text = _unbase64(body).decode().lstrip(_BLANKS)
     except UnicodeDecodeError as error:
         raise DecodeError(f"base64 of something that is not UTF-8, at byte {error.start}") from None
-    first = text[:1]
-    if first not in _FIRST:
-        text = text.lstrip(_BLANKS)
-        first = text[:1]
-    if not first or first not in _FIRST:
+    if not text.startswith(('"', "{")):
         # So a list of a million numbers is refused for what it is before anything is made of it.
         raise DecodeError("base64, but neither of a JSON string (legacy format) nor of an object")
     check_text(text)
-    if first == "{":
+    if text[0] == "{":
         return the_dict(parse_json(text)), False
     is_plain = "\\" not in text and text.find('"', 1) == len(text) - 1
     value = text[1:-1] if is_plain else scan(text)
