@@ -14,6 +14,7 @@ from neon_mq_connector.cli.connection import COMMAND, Connection
 from neon_mq_connector.cli.exits import FROM_URL, remember_source
 from neon_mq_connector.cli.logs import debug_option
 from neon_mq_connector.config.sources import (
+    CLIENT_ENTRY,
     Source,
     default_files,
     find_source,
@@ -22,8 +23,6 @@ from neon_mq_connector.config.sources import (
 )
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.topology import check_name
-
-DEFAULT_USER = "mq_handler"
 
 Command = Callable[..., Any]
 
@@ -87,7 +86,7 @@ _OPTIONS = (
     click.option(
         "--user",
         metavar="NAME",
-        help=f"Entry under users in the configuration to log in with.  [default: {DEFAULT_USER}]",
+        help=f"Entry under users in the configuration to log in with.  [default: {CLIENT_ENTRY}]",
     ),
     click.option(
         "--vhost",
@@ -169,7 +168,7 @@ def chosen_connection(
         )
     remember_source(click.get_current_context(), source.name)
     settings = MQSettings.from_config(source.config, source=source.name)
-    credentials = settings.credentials_for(user or DEFAULT_USER)
+    credentials = settings.credentials_for(user or CLIENT_ENTRY)
     entry = {"user": credentials.username, "password": credentials.password}
     # what is no setting has been warned of, and is of no use to the command
     known = {key: value for key, value in source.section.items() if key not in settings.extra}

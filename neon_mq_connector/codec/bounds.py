@@ -55,27 +55,27 @@ class BoundExceededError(DecodeError):
     """The message may be well-formed, but exceeds a bound."""
 
 
-def beyond(bound: int, what: str) -> BoundExceededError:
+def bound_exceeded(bound: int, what: str) -> BoundExceededError:
     """Return the error for a message of which there is more than a bound allows."""
     return BoundExceededError(f"{what}; the bound is {bound}: send less in one message")
 
 
 def too_much_memory(what: str) -> BoundExceededError:
     """Return the error for a message whose values would exceed `MAX_MEMORY`."""
-    return beyond(MAX_MEMORY, f"{what} beside the text would take too much memory")
+    return bound_exceeded(MAX_MEMORY, f"{what} beside the text would take too much memory")
 
 
 def check_body(body: bytes) -> None:
     """Refuse a body that has more bytes than `MAX_BODY`."""
     if len(body) > MAX_BODY:
-        raise beyond(MAX_BODY, f"the message body has {len(body)} bytes")
+        raise bound_exceeded(MAX_BODY, f"the message body has {len(body)} bytes")
 
 
 def check_text(text: str) -> None:
     """Refuse a text that takes more memory than `MAX_TEXT`."""
     size = sys.getsizeof(text)
     if size > MAX_TEXT:
-        raise beyond(MAX_TEXT, f"the text of the message takes {size} bytes of memory")
+        raise bound_exceeded(MAX_TEXT, f"the text of the message takes {size} bytes of memory")
 
 
 def memory_left(text: str) -> int:

@@ -46,7 +46,7 @@ def write_json(data: Mapping[str, Any]) -> bytes:
         EncodeError: a value or key is not one of JSON's; the message names where it is. The legacy
             format takes bytes, sets, numbers as keys and the like.
     """
-    _check(data, _JSON_SCALARS, _TEXT, _not_json, _no_key_in_json)
+    _check(data, _JSON_SCALARS, _TEXT, _not_json, _not_json_key)
     try:
         return _ENCODER.encode(data if isinstance(data, dict) else dict(data)).encode()
     except UnicodeEncodeError:
@@ -109,7 +109,7 @@ def _not_json(value: Any) -> str:
     return f"JSON has no {type(value).__name__}; {_USE_LEGACY}"
 
 
-def _no_key_in_json(key: Any) -> str:
+def _not_json_key(key: Any) -> str:
     if isinstance(key, str):
         return ""
     return f"keys are strings in JSON, not {type(key).__name__}; {_USE_LEGACY}"

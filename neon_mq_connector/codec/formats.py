@@ -9,7 +9,7 @@ from typing import Any, Final
 from neon_mq_connector.codec.bounds import check_body, check_text
 from neon_mq_connector.codec.encoding import check_legacy, write_json
 from neon_mq_connector.codec.jsontext import parse_json
-from neon_mq_connector.codec.legacy import dict_to_b64, read_base64, the_dict
+from neon_mq_connector.codec.legacy import dict_to_b64, read_base64, require_dict
 from neon_mq_connector.errors import DecodeError, EncodeError
 
 CONTENT_TYPE_JSON: Final = "application/json"
@@ -112,4 +112,4 @@ def _read_json(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DecodeError(f"not JSON: not UTF-8 at byte {error.start}") from None
     check_text(text)
-    return the_dict(parse_json(text))
+    return require_dict(parse_json(text))

@@ -25,7 +25,7 @@ from neon_mq_connector.codec.bounds import (
     PIECES_AT_ONCE,
     REFERENCE_COST,
     STRING_COST,
-    beyond,
+    bound_exceeded,
     memory_left,
     too_much_memory,
 )
@@ -47,7 +47,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _short_int(digits: str) -> int:
     if len(digits.lstrip("-")) > MAX_INT_DIGITS:
-        raise beyond(MAX_INT_DIGITS, f"an integer has {len(digits)} digits")
+        raise bound_exceeded(MAX_INT_DIGITS, f"an integer has {len(digits)} digits")
     return int(digits)
 
 
@@ -67,7 +67,7 @@ def parse_json(text: str) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
-    outside = _weigh(text)
+    outside = _check_memory(text)
     if outside is not None:
         _check_depth(outside)
     return scan(text, _COUNTING_DIGITS if _has_long_number(text) else _STRICT)
@@ -100,7 +100,7 @@ def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
     return value
 
 
-def _weigh(text: str) -> str | None:
+def _check_memory(text: str) -> str | None:
     """Refuse a JSON text whose values would take more than `MAX_MEMORY`.
 
     Returns:
@@ -168,7 +168,7 @@ def _check_depth(outside: str) -> None:
             raise DecodeError("not JSON: its brackets do not match")
         brackets = inner
     if brackets:
-        raise beyond(MAX_DEPTH, "the message is nested too deep")
+        raise bound_exceeded(MAX_DEPTH, "the message is nested too deep")
 
 
 def _has_long_number(text: str) -> bool:

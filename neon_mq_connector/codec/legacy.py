@@ -97,15 +97,15 @@ def read_base64(body: bytes) -> tuple[dict[Any, Any], bool]:
         raise DecodeError("base64, but neither of a JSON string (legacy format) nor of an object")
     check_text(text)
     if text[0] == "{":
-        return the_dict(parse_json(text)), False
+        return require_dict(parse_json(text)), False
     is_plain = "\\" not in text and text.find('"', 1) == len(text) - 1
     value = text[1:-1] if is_plain else scan(text)
     del text
     check_text(value)
-    return the_dict(_read_repr(value)), True
+    return require_dict(_read_repr(value)), True
 
 
-def the_dict(value: Any) -> dict[Any, Any]:
+def require_dict(value: Any) -> dict[Any, Any]:
     """Return a message that is a dict; raise `DecodeError` for anything else."""
     if type(value) is not dict:
         raise DecodeError(f"a message must be a dict, not a {type(value).__name__}")

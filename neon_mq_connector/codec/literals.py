@@ -25,7 +25,7 @@ from neon_mq_connector.codec.bounds import (
     MAX_INT_DIGITS,
     REFERENCE_COST,
     BoundExceededError,
-    beyond,
+    bound_exceeded,
     check_text,
     memory_left,
     too_much_memory,
@@ -97,7 +97,7 @@ def parse_literal(text: str) -> Any:
             if complete:
                 raise _misplaced(found)
             if len(around) >= MAX_DEPTH:
-                raise beyond(MAX_DEPTH, "the message is nested too deep")
+                raise bound_exceeded(MAX_DEPTH, "the message is nested too deep")
             around.append((opener, items, is_dict))
             opener, items, is_dict = opened, [], False
             left -= REFERENCE_COST + _BRACKET_COST[opened]
@@ -193,7 +193,7 @@ def _number(token: str, end: int) -> complex:
             return complex(plain)
         if digits.isdigit() or digits[:2] in ("0x", "0X", "0o", "0O", "0b", "0B"):
             if len(digits) > MAX_INT_DIGITS:
-                raise beyond(MAX_INT_DIGITS, f"an integer has {len(digits)} digits")
+                raise bound_exceeded(MAX_INT_DIGITS, f"an integer has {len(digits)} digits")
             return int(plain, 0)
         return float(plain)
     except BoundExceededError:
@@ -225,7 +225,7 @@ def _check_hashes(keys: list[Any]) -> None:
         return
     hashes = sorted(_chosen_hashes(keys))
     if any(map(operator.eq, hashes, islice(hashes, MAX_EQUAL_HASHES, None))):
-        raise beyond(MAX_EQUAL_HASHES, "too many keys have the same hash")
+        raise bound_exceeded(MAX_EQUAL_HASHES, "too many keys have the same hash")
 
 
 def _chosen_hashes(keys: list[Any]) -> Iterator[int]:

@@ -11,6 +11,7 @@ from neon_mq_connector.config.addresses import ServerAddress, parse_address, par
 from neon_mq_connector.config.problems import describe, warn_of_unknown_keys
 from neon_mq_connector.config.section import Section, Whole, setting
 from neon_mq_connector.config.sources import (
+    CLIENT_ENTRY,
     DEFAULT_ENTRY,
     NO_SOURCE,
     PASSED_DICT,
@@ -22,12 +23,10 @@ from neon_mq_connector.config.sources import (
 )
 from neon_mq_connector.config.tls import TLSSettings
 from neon_mq_connector.config.tuning import Tuning
-from neon_mq_connector.config.values import Credentials, Endpoint, mistake
+from neon_mq_connector.config.values import Credentials, Endpoint, configuration_error
 
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
-#: The name under which scripts ask services.
-CLIENT_ENTRY = "mq_handler"
 
 
 def _host(value: Any) -> Any:
@@ -165,7 +164,7 @@ class MQSettings(Tuning):
             return settings
         # Raised here and not in the except clause, so that the error of pydantic, which holds the
         # values, does not hang on as __context__.
-        raise mistake(message)
+        raise configuration_error(message)
 
     @property
     def source(self) -> str:
@@ -203,12 +202,12 @@ class MQSettings(Tuning):
                 continue  # or it has only properties
             if user.username is None or user.password is None:
                 missing = "user" if user.username is None else "password"
-                raise mistake(
+                raise configuration_error(
                     f"service {service_name!r} has no {missing}; set "
                     f"{self._prefix}users.{name}.{missing} in {self._source}"
                 )
             return Credentials(user.username, user.password.get_secret_value())
-        raise mistake(self._without_credentials(service_name))
+        raise configuration_error(self._without_credentials(service_name))
 
     def _without_credentials(self, service_name: str) -> str:
         """Return the message for a service, or a script, that has no credentials."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from neon_mq_connector.config.values import expand, kind_of, mistake
+from neon_mq_connector.config.values import configuration_error, expand, kind_of
 
 log = logging.getLogger("neon_mq_connector.config")
 
@@ -34,6 +34,8 @@ CONFIG_PATH_VARIABLE = "NEON_MQ_CONFIG_PATH"
 SECTION = "MQ"
 #: The entry under ``users`` for services that have no user and password of their own.
 DEFAULT_ENTRY = "default"
+#: The entry under which scripts ask services.
+CLIENT_ENTRY = "mq_handler"
 PASSED_DICT = "the dict passed to the constructor"
 OVOS_SECTION = "the MQ section of ovos-config"
 NO_SOURCE = "no configuration"
@@ -74,7 +76,7 @@ def unwrap(config: Any, source: str) -> Mapping[str, Any]:
     if section is None:
         return {}
     if not isinstance(section, Mapping):
-        raise mistake(
+        raise configuration_error(
             f"{source}: {kind_of(section)} is not a configuration; it has to be an object such as "
             '{"server": "localhost", "users": {...}}, at the top or under MQ'
         )
@@ -113,7 +115,7 @@ def _find_elsewhere() -> Source | None:
         try:
             return parse_url(url, URL_VARIABLE)
         except ValueError as error:
-            raise mistake(f"environment variable {URL_VARIABLE}: {error}") from error
+            raise configuration_error(f"environment variable {URL_VARIABLE}: {error}") from error
     if named := os.environ.get(CONFIG_PATH_VARIABLE, "").strip():
         path = expand(named)
         return Source(str(path), read_json(path, f"; {CONFIG_PATH_VARIABLE} names it"))
@@ -221,7 +223,7 @@ def read_json(path: Path, hint: str = "") -> dict[str, Any]:
         problem = 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
     # Raised here and not in an except clause: the errors of json carry the whole text of the file,
     # passwords included, and would hang on as __context__.
-    raise mistake(f"{path}: {problem}{hint}")
+    raise configuration_error(f"{path}: {problem}{hint}")
 
 
 def _ovos_section() -> dict[str, Any]:
@@ -236,7 +238,7 @@ def _ovos_section() -> dict[str, Any]:
     else:
         copied: dict[str, Any] = plain(unwrap({SECTION: section}, "ovos-config"))
         return copied
-    raise mistake(
+    raise configuration_error(
         f"{OVOS_SECTION} cannot be read ({problem}); correct mycroft.conf or ovos.conf, or name a "
         f"file of its own with {CONFIG_PATH_VARIABLE}"
     )

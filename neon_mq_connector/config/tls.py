@@ -11,7 +11,7 @@ from pydantic import SecretStr, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from neon_mq_connector.config.section import File, Section, setting
-from neon_mq_connector.config.values import mistake
+from neon_mq_connector.config.values import configuration_error
 
 #: The attribute of a context that says what it was made from.
 _MADE_FROM = "_neon_mq_made_from"
@@ -118,7 +118,7 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
         # Given at once, and not loaded later, it keeps the system's authorities out.
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ValueError) as error:
-        raise mistake(
+        raise configuration_error(
             f"tls.ca_file: {ca_file} cannot be used ({_reason(error)}); it has to hold "
             "certificates in PEM format"
         ) from error
@@ -131,7 +131,7 @@ def _show(context: ssl.SSLContext, cert_file: Path, tls: TLSSettings) -> None:
     try:
         context.load_cert_chain(str(cert_file), str(key_file), password=password)
     except (OSError, ValueError) as error:
-        raise mistake(
+        raise configuration_error(
             f"tls.cert_file: {cert_file} with the key in {key_file} cannot be used "
             f"({_reason(error)}); they have to be a certificate and its private key in PEM "
             "format, and tls.key_password the password of that key if it has one"

@@ -44,7 +44,7 @@ class Credentials:
     password: str = field(repr=False)
 
 
-def mistake(text: str) -> ConfigurationError:
+def configuration_error(text: str) -> ConfigurationError:
     """Return the error for something that is wrong in a configuration.
 
     What would break the line of its message is escaped: names and paths may hold anything.
@@ -99,7 +99,7 @@ def env_flag(name: str, default: bool = False) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise mistake(
+    raise configuration_error(
         f"environment variable {name}: {text[:40]!r} is neither true nor false; "
         "set it to 1, true, yes or on, or to 0, false, no or off"
     )

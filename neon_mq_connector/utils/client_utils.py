@@ -15,6 +15,7 @@ from typing import Any
 
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config.sources import (
+    CLIENT_ENTRY,
     NO_SOURCE,
     PASSED_DICT,
     SECTION,
@@ -39,7 +40,6 @@ LOG = logging.getLogger("neon_mq_connector.client")
 _default_mq_config: dict[str, Any] = {"server": "localhost", "port": 5672, "users": {}}
 _OURS = _default_mq_config
 
-_CLIENT = "mq_handler"
 _DEFAULT_TIMEOUT = 30.0
 #: Seconds; a broker takes no message that expires later (2**32 ms).
 _LONGEST_TIMEOUT = 4_294_967
@@ -92,13 +92,13 @@ def send_mq_request(
         call = _checked_call(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
-        asker = _known_asker()
+        requester = _current_requester()
         try:
-            client = asker._mq_core.hosts.client(vhost)
-            answer = call(client, asker.wire_format, expect_response)
+            client = requester._mq_core.hosts.client(vhost)
+            answer = call(client, requester.wire_format, expect_response)
         except Exception as error:
             if _is_of_the_connection(error):
-                asker.look_for_vhost(vhost)
+                requester.look_for_vhost(vhost)
             raise
         return answer if expect_response else {}
     return {}
@@ -128,16 +128,16 @@ async def send_mq_request_async(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
         binding = current_binding()
-        if _asker is None:  # the first time: it reads files, and imports what checks them
+        if _requester is None:  # the first time: it reads files, and imports what checks them
             what = "reading the configuration"
-            await binding.calls.run(_known_asker, timeout=_DEFAULT_TIMEOUT, what=what)
-        asker = _known_asker()
-        requests = binding.requests(asker._mq_core.hosts.client(vhost))
+            await binding.calls.run(_current_requester, timeout=_DEFAULT_TIMEOUT, what=what)
+        requester = _current_requester()
+        requests = binding.requests(requester._mq_core.hosts.client(vhost))
         try:
-            answer = await call(requests, asker.wire_format, expect_response)
+            answer = await call(requests, requester.wire_format, expect_response)
         except Exception as error:
             if _is_of_the_connection(error):
-                look = partial(asker.look_for_vhost, vhost)
+                look = partial(requester.look_for_vhost, vhost)
                 what = f"looking for virtual host {vhost!r}"
                 await binding.calls.run(look, timeout=_DEFAULT_TIMEOUT, what=what)
             raise
@@ -151,7 +151,7 @@ def _failures_logged(vhost: Any, target_queue: Any, raise_errors: bool) -> Itera
     try:
         yield
     except VhostAccessError as error:
-        user = _CLIENT if _asker is None else _asker.mq_credentials.username
+        user = CLIENT_ENTRY if _requester is None else _requester.mq_credentials.username
         raise ValueError(f"{vhost} is not a valid endpoint for {user}") from error
     except Exception as error:
         if raise_errors:
@@ -216,12 +216,12 @@ def _checked_call(
     return call
 
 
-class _Asker(MQConnector):
+class _Requester(MQConnector):
     """What one configuration says of asking; made anew when it changes."""
 
     def __init__(self, source: Source) -> None:
         config = plain(source.section)  # a copy: callers may change theirs
-        super().__init__(config, _CLIENT)
+        super().__init__(config, CLIENT_ENTRY)
         # errors name where the configuration was found, and not this call
         self._mq_source = replace(source, config={SECTION: config} if source.prefix else config)
 
@@ -252,7 +252,7 @@ _VARIABLES = (
 )
 
 _found: tuple[float, tuple[Any, ...], Source | None] | None = None
-_asker: _Asker | None = None
+_requester: _Requester | None = None
 
 
 def _find_source() -> Source | None:
@@ -266,17 +266,17 @@ def _find_source() -> Source | None:
     return found[2]
 
 
-def _known_asker() -> _Asker:
-    global _asker
+def _current_requester() -> _Requester:
+    global _requester
     source = _find_source()
     if source is None:
         replaced = _default_mq_config is not _OURS
         source = Source(PASSED_DICT if replaced else NO_SOURCE, _default_mq_config)
     config = source.section
-    asker = _asker
-    if asker is None or asker.config != config or not config:
-        asker = _asker = _Asker(source)
-    return asker
+    requester = _requester
+    if requester is None or requester.config != config or not config:
+        requester = _requester = _Requester(source)
+    return requester
 
 
 __all__ = ["MQConnector", "NeonMQHandler", "send_mq_request", "send_mq_request_async"]
