@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -23,7 +23,7 @@ LONGEST = 1_000_000.0
 class Section(BaseModel):
     """A frozen section of the settings.
 
-    A key whose value is null counts as left out, unless null has a meaning. Unknown keys belong to
+    A key whose value is null counts as left out, unless it may be null. Unknown keys belong to
     the service: they are in `extra`, unchanged. Only their names are in the ``repr``, since their
     values may be secret.
     """
@@ -37,7 +37,8 @@ class Section(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        left_out = {name for name, field in cls.model_fields.items() if not notes(field)["null"]}
+        fields = cls.model_fields.items()
+        left_out = {name for name, f in fields if type(None) not in get_args(f.annotation)}
         return {str(k): v for k, v in data.items() if v is not None or str(k) not in left_out}
 
     @property
@@ -60,7 +61,6 @@ def setting(
     description: str,
     unit: str = "",
     group: str = "",
-    null: str = "",
     **bounds: Any,
 ) -> Any:
     """Declare a setting.
@@ -71,22 +71,19 @@ def setting(
         description: what it does, for the reference page.
         unit: the unit of its value; empty for what has none.
         group: the heading under which the reference page lists it and those that follow.
-        null: what null means, where that is not the same as to leave the key out.
         bounds: passed to pydantic's `Field`.
     """
     return Field(
         default,
         description=description,
-        json_schema_extra={"expects": expects, "unit": unit, "group": group, "null": null},
+        json_schema_extra={"expects": expects, "unit": unit, "group": group},
         **bounds,
     )
 
 
 def notes(field: FieldInfo) -> dict[str, str]:
-    """Return what a setting is declared with: expects, unit, group and null."""
-    extra = field.json_schema_extra
-    said = extra if isinstance(extra, dict) else {}
-    return {name: str(said.get(name, "")) for name in ("expects", "unit", "group", "null")}
+    """Return what a setting is declared with: expects, unit and group."""
+    return cast("dict[str, str]", field.json_schema_extra)
 
 
 def seconds(default: float | None, *, zero: bool = False, **more: Any) -> Any:

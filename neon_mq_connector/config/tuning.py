@@ -171,7 +171,6 @@ class Tuning(Section):
         low=0,
         high=2**32 - 1,
         unit="ms",
-        null="never",
         description="How long a message may wait in a queue for its consumer where `send_message` "
         "and its kind are given no `expiration`. `null`: for ever.",
     )
