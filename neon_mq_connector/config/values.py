@@ -12,6 +12,14 @@ from neon_mq_connector.errors import ConfigurationError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (type(None), "null"),
+    (bool, "a boolean"),
+    ((int, float), "a number"),
+    (str, "a text"),
+    (Mapping, "an object"),
+    ((list, tuple), "a list"),
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -57,19 +65,10 @@ def configuration_error(text: str) -> ConfigurationError:
 
 def kind_of(value: Any) -> str:
     """Return the kind of a value in the words of a configuration file, without quoting it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, str):
-        return "a text" if value.strip() else "an empty text"
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"a value of type {type(value).__name__}"
+    if isinstance(value, str) and not value.strip():
+        return "an empty text"
+    named = (name for kinds, name in _KINDS if isinstance(value, kinds))
+    return next(named, f"a value of type {type(value).__name__}")
 
 
 def env_flag(name: str, default: bool = False) -> bool:
