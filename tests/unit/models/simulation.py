@@ -225,7 +225,7 @@ class SimulatedQueue:
         self._simulation.between("put")
         self._items.append(item)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None, _new_lock: Any = None) -> Any:
         if not self._simulation.wait("get", lambda: bool(self._items), timeout):
             raise Empty
         return self._items.popleft()
