@@ -10,38 +10,24 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from neon_mq_connector.version import __version__
+from neon_mq_connector.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from neon_mq_connector.aio.connector import AsyncMQConnector
-    from neon_mq_connector.backoff import ExponentialBackoff
-    from neon_mq_connector.connector import MQConnector
-    from neon_mq_connector.consumers.delivery_channel import MessageFields
-    from neon_mq_connector.consumers.registration import AckMode, Retry
-    from neon_mq_connector.decoded_callback import create_mq_callback
-    from neon_mq_connector.errors import InvalidRequestError, RemoteError, RequestRefusedError
-    from neon_mq_connector.handlers.context import Context
-    from neon_mq_connector.handlers.declared import consumer, subscriber
-    from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
-
-__all__ = [
-    "AckMode",
-    "AsyncMQConnector",
-    "Context",
-    "ExponentialBackoff",
-    "InvalidRequestError",
-    "MQConnector",
-    "MessageFields",
-    "RemoteError",
-    "RequestRefusedError",
-    "Retry",
-    "__version__",
-    "consumer",
-    "create_mq_callback",
-    "send_mq_request",
-    "send_mq_request_async",
-    "subscriber",
-]
+    from neon_mq_connector.aio.connector import AsyncMQConnector as AsyncMQConnector
+    from neon_mq_connector.backoff import ExponentialBackoff as ExponentialBackoff
+    from neon_mq_connector.connector import MQConnector as MQConnector
+    from neon_mq_connector.consumers.delivery_channel import MessageFields as MessageFields
+    from neon_mq_connector.consumers.registration import AckMode as AckMode
+    from neon_mq_connector.consumers.registration import Retry as Retry
+    from neon_mq_connector.decoded_callback import create_mq_callback as create_mq_callback
+    from neon_mq_connector.errors import InvalidRequestError as InvalidRequestError
+    from neon_mq_connector.errors import RemoteError as RemoteError
+    from neon_mq_connector.errors import RequestRefusedError as RequestRefusedError
+    from neon_mq_connector.handlers.context import Context as Context
+    from neon_mq_connector.handlers.declared import consumer as consumer
+    from neon_mq_connector.handlers.declared import subscriber as subscriber
+    from neon_mq_connector.utils.client_utils import send_mq_request as send_mq_request
+    from neon_mq_connector.utils.client_utils import send_mq_request_async as send_mq_request_async
 
 _WHERE = {
     "AckMode": "consumers.registration",
@@ -60,6 +46,8 @@ _WHERE = {
     "send_mq_request_async": "utils.client_utils",
     "subscriber": "handlers.declared",
 }
+
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

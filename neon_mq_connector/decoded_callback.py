@@ -51,8 +51,8 @@ def create_mq_callback(
     Called by a consumer, what the function raises (and a request that cannot be read) is reported
     to ``on_error`` and the message is treated as one that failed; so is what it returns, if that is
     no answer and the request wants one that the function has not sent itself. Called by hand it is
-    logged and the result is None; what a method of a connector returns is sent with its
-    `send_message`.
+    logged and the result is None; what a method of an `MQConnector` returns is sent with its
+    `send_message`, unless it is a coroutine function.
 
     Args:
         callback: the function to wrap, where the decorator is used without parentheses.
@@ -84,8 +84,9 @@ def create_mq_callback(
             try:
                 owner, keywords, request = _read(args, taken, request_model)
                 result = wrapped(*owner, **keywords)
-                if (answer := send_answer(request, result)) is not None:
-                    _send_by_hand(answer, request.queue, *owner[:1])
+                answer = send_answer(request, result)
+                if answer is not None and owner and isinstance(owner[0], MQConnector):
+                    owner[0].send_message(answer, vhost=owner[0].vhost, queue=request.queue)
             except Exception:
                 if logged(args):
                     return None
@@ -97,8 +98,7 @@ def create_mq_callback(
             try:
                 owner, keywords, request = _read(args, taken, request_model)
                 result = await wrapped(*owner, **keywords)
-                if (answer := send_answer(request, result)) is not None:
-                    await _send_by_hand_async(answer, request.queue, *owner[:1])
+                send_answer(request, result)
             except Exception:
                 if logged(args):
                     return None
@@ -142,19 +142,3 @@ def _read(
     if model is not None:
         values[-1] = validate(model.model_validate, request.data, name_of_type(model))
     return args[:count], {name: values[index] for name, index in taken}, request
-
-
-def _send_by_hand(answer: dict[str, Any], queue: str, owner: Any = None) -> None:
-    if isinstance(owner, MQConnector):
-        owner.send_message(answer, vhost=owner.vhost, queue=queue)
-
-
-async def _send_by_hand_async(answer: dict[str, Any], queue: str, owner: Any = None) -> None:
-    send: Any = getattr(owner, "send_message", None)
-    if isinstance(owner, MQConnector):
-        import asyncio  # there is a loop, so it is imported already
-
-        # it waits for the broker, and the loop has other callbacks to run
-        await asyncio.to_thread(_send_by_hand, answer, queue, owner)
-    elif is_coroutine_function(send):
-        await send(answer, vhost=owner.vhost, queue=queue)

@@ -39,12 +39,19 @@ callbacks get: it raises pika's own, as callbacks written for pika expect.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 
 class MQError(Exception):
     """The root of every error this library raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive the way to another process, whatever arguments the class takes."""
+        return _bare, (type(self),), {**vars(self), "args": self.args}
+
+
+def _bare(kind: type[MQError]) -> MQError:
+    return kind.__new__(kind)
 
 
 class ConfigurationError(MQError, ValueError):
@@ -111,10 +118,6 @@ class PublishError(MQError):
         super().__init__(message)
         self.may_have_arrived = may_have_arrived
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way to another process."""
-        return partial(type(self), may_have_arrived=self.may_have_arrived), self.args
-
 
 class PublishLostError(PublishError, ConnectionError):
     """The connection or channel ended before the broker confirmed the message."""
@@ -158,11 +161,6 @@ class PublishBatchError(PublishError):
         )
         self.failures = dict(failures)
         self.message_ids = list(message_ids)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way to another process."""
-        make = partial(type(self), failures=self.failures, message_ids=self.message_ids)
-        return make, self.args
 
 
 class RequestError(MQError):
@@ -208,13 +206,6 @@ class RemoteError(RequestError):
         self.queue = queue
         self.message_id = message_id
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way to another process."""
-        make = partial(
-            RemoteError, details=self.details, queue=self.queue, message_id=self.message_id
-        )
-        return make, (self.type, self.message)
-
 
 class RequestRefusedError(MQError):
     """Raise it in a handler to refuse a request: its sender is told, and it is not tried again.
@@ -231,10 +222,6 @@ class RequestRefusedError(MQError):
         super().__init__(message)
         self.type = type or self.__class__.__name__
         self.details = details
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way to another process."""
-        return partial(self.__class__, type=self.type, details=self.details), self.args
 
 
 class InvalidRequestError(RequestRefusedError, ValueError):

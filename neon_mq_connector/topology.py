@@ -14,7 +14,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import pika.frame
+from pika import spec
 
 LOG = logging.getLogger("neon_mq_connector.topology")
 
@@ -73,6 +76,21 @@ class Refusal(Exception):
         self.text = text
 
 
+class Call(NamedTuple):
+    """A call of a method of pika's channels that the broker answers, but for the callback."""
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = {}
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.args[0]!r}"
+
+
+class Step(Call):
+    """A call whose answer is read as a `QueueStatus`."""
+
+
 @dataclass(frozen=True)
 class Exchange:
     """An exchange as it is to be declared."""
@@ -82,6 +100,14 @@ class Exchange:
 
     def __post_init__(self) -> None:
         check_name("exchange", self.name)
+
+    def declare(self, *, passive: bool = False) -> Step:
+        """Return the step that declares it, or only asks whether it is there."""
+        return Step("exchange_declare", (self.name, self.type, passive))
+
+    def delete(self) -> Step:
+        """Return the step that deletes it."""
+        return Step("exchange_delete", (self.name,))
 
 
 @dataclass(frozen=True)
@@ -102,47 +128,18 @@ class Queue:
         """Whether a broker may refuse it for being transient and not exclusive."""
         return not self.durable and not self.exclusive
 
+    def declare(self, *, passive: bool = False) -> Step:
+        """Return the step that declares it, or only asks whether it is there."""
+        flags = passive, self.durable, self.exclusive, self.auto_delete
+        return Step("queue_declare", (self.name, *flags, dict(self.arguments) or None))
 
-@dataclass(frozen=True)
-class DeclareExchange:
-    """Step: declare an exchange, or only ask whether it is there."""
+    def delete(self) -> Step:
+        """Return the step that deletes it and its messages."""
+        return Step("queue_delete", (self.name,))
 
-    exchange: Exchange
-    passive: bool = False
-
-
-@dataclass(frozen=True)
-class DeclareQueue:
-    """Step: declare a queue, or only ask whether it is there. The answer is a `QueueStatus`."""
-
-    queue: Queue
-    passive: bool = False
-
-
-@dataclass(frozen=True)
-class DeleteExchange:
-    """Step: delete an exchange."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class DeleteQueue:
-    """Step: delete a queue and its messages."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Bind:
-    """Step: bind a queue to an exchange."""
-
-    queue: str
-    exchange: str
-    routing_key: str
-
-
-Step: TypeAlias = "DeclareExchange | DeclareQueue | DeleteExchange | DeleteQueue | Bind"
+    def bind(self, exchange: str, routing_key: str) -> Step:
+        """Return the step that binds it to an exchange."""
+        return Step("queue_bind", (self.name, exchange, routing_key))
 
 
 @dataclass(frozen=True)
@@ -160,6 +157,14 @@ class QueueStatus:
     messages: int = 0
     consumers: int = 0
     adopted: bool = False
+
+    @classmethod
+    def of(cls, answer: pika.frame.Method[Any]) -> QueueStatus:
+        """Read pika's answer; only that to the declare of a queue says something of it."""
+        method = answer.method
+        if isinstance(method, spec.Queue.DeclareOk):
+            return cls(method.queue, method.message_count, method.consumer_count)
+        return cls("")
 
 
 @dataclass
@@ -213,17 +218,17 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
     wanted = durable if queue.transient and facts.refuses_transient_queues else queue
     try:
         try:
-            status: QueueStatus = yield DeclareQueue(wanted)
+            status: QueueStatus = yield wanted.declare()
         except Refusal as refusal:
             if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
                 raise
             LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
             facts.refuses_transient_queues = True
-            status = yield DeclareQueue(durable)
+            status = yield durable.declare()
     except Refusal as refusal:
         if queue.exclusive:
             raise
-        status = yield from _adopt(DeclareQueue(queue, passive=True), queue.name, refusal)
+        status = yield from _adopt(queue.declare(passive=True), queue.name, refusal)
         return replace(status, adopted=True)
     return status
 
@@ -231,9 +236,9 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
 def declare_exchange(exchange: Exchange) -> Steps:
     """Declare an exchange, or use the one that exists with other properties, even another type."""
     try:
-        yield DeclareExchange(exchange)
+        yield exchange.declare()
     except Refusal as refusal:
-        yield from _adopt(DeclareExchange(exchange, passive=True), exchange.name, refusal)
+        yield from _adopt(exchange.declare(passive=True), exchange.name, refusal)
     return QueueStatus("")
 
 
@@ -256,7 +261,7 @@ def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:
     """Look up the queue that the broker has named before; declare another if it is gone."""
     if known_as:
         try:
-            status: QueueStatus = yield DeclareQueue(replace(queue, name=known_as), passive=True)
+            status: QueueStatus = yield Queue(known_as).declare(passive=True)
         except Refusal as refusal:
             if refusal.code != NOT_FOUND:
                 raise
@@ -291,12 +296,12 @@ def attach(
     """
     if exchange is not None:
         if exchange_reset:
-            yield DeleteExchange(exchange.name)
+            yield exchange.delete()
         yield from declare_exchange(exchange)
     if queue_reset and queue.name:
-        yield DeleteQueue(queue.name)
+        yield queue.delete()
     status = yield from _declare_again(queue, known_as, facts)
     if exchange is not None:
         for key in routing_keys or (status.name,):
-            yield Bind(status.name, exchange.name, key)
+            yield Queue(status.name).bind(exchange.name, key)
     return status

@@ -19,7 +19,6 @@ from neon_mq_connector.version import __version__
 FutureT = TypeVar("FutureT", bound="Future[Any]")
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
-_NAME = "neon_mq_connector"
 #: The name of a destination that no two messages have in common.
 _TEMPORARY = "(temporary)"
 #: The span of the one message that is being sent, which gets its id.
@@ -28,19 +27,16 @@ _is_off = False
 
 
 class Tracer:
-    """Make spans by the tracer provider of the process; any thread may do so.
+    """Make spans by the tracer provider of the process; any thread may do so."""
 
-    Args:
-        trace: the module ``opentelemetry.trace``.
-        propagate: the module ``opentelemetry.propagate``.
-        no_context: a context of OpenTelemetry with nothing in it.
-    """
+    def __init__(self) -> None:
+        from opentelemetry import propagate, trace
+        from opentelemetry.context import Context
 
-    def __init__(self, trace: Any, propagate: Any, no_context: Any) -> None:
-        self._trace = trace
-        self._propagate = propagate
-        self._no_context = no_context
-        self._tracer = trace.get_tracer(_NAME, __version__)
+        self._trace: Any = trace
+        self._propagate: Any = propagate
+        self._no_context: Any = Context()
+        self._tracer: Any = trace.get_tracer("neon_mq_connector", __version__)
 
     def carry(self, message_id: str) -> dict[str, str]:
         """Return the headers by which a message carries the trace that it belongs to."""
@@ -101,7 +97,9 @@ class Tracer:
         """Run a callback in a span, in the trace of its message."""
         queue = message.session.queue
         method, properties, body = message.delivery
-        attributes = _operation("process", "process", *_source(queue, method))
+        key = method.routing_key
+        parts = (method.exchange, key if key != queue else "", queue)
+        attributes = _operation("process", "process", ":".join(filter(None, parts)), key)
         attributes["messaging.rabbitmq.message.delivery_tag"] = method.delivery_tag
         attributes["messaging.message.body.size"] = len(body)
         if properties.message_id:
@@ -182,14 +180,11 @@ def begin(*, wanted: bool = True) -> None:
     """
     global tracer, _is_off
     _is_off = _is_off or not wanted
-    if _is_off:
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if _is_off or trace is None:
         tracer = None
-    elif tracer is None and "opentelemetry.trace" in sys.modules:
-        from opentelemetry import propagate, trace
-        from opentelemetry.context import Context
-
-        if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            tracer = Tracer(trace, propagate, Context())
+    elif not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        tracer = tracer or Tracer()
 
 
 def publishing(
@@ -234,10 +229,3 @@ def _operation(name: str, kind: str, place: str, routing_key: str) -> dict[str, 
     if routing_key:
         attributes["messaging.rabbitmq.destination.routing_key"] = routing_key
     return attributes
-
-
-def _source(queue: str, method: Any) -> tuple[str, str]:
-    """Return the name of where a message came from, and its routing key."""
-    key = method.routing_key
-    parts = (method.exchange, key if key != queue else "", queue)
-    return ":".join(filter(None, parts)), key

@@ -13,10 +13,10 @@ import click
 from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.json_output import to_json
 from neon_mq_connector.cli.logs import debug_option
-from neon_mq_connector.cli.options import DEFAULT_USER, named
+from neon_mq_connector.cli.options import named
 from neon_mq_connector.cli.terminal import note, print_json, progress
 from neon_mq_connector.cli.waiting import StopRequest
-from neon_mq_connector.config.url import DEFAULT_ENTRY
+from neon_mq_connector.config.sources import CLIENT_ENTRY, DEFAULT_ENTRY
 
 if TYPE_CHECKING:
     from neon_mq_connector.testing.running import OwnBroker
@@ -182,7 +182,7 @@ def _config_file(path: Path | None, force: bool) -> Iterator[None]:
 
 def _write_config(path: Path, broker: OwnBroker, services: tuple[str, ...]) -> None:
     user = {"user": broker.username, "password": broker.password}
-    users = dict.fromkeys((*services, DEFAULT_USER, DEFAULT_ENTRY), user)
+    users = dict.fromkeys((*services, CLIENT_ENTRY, DEFAULT_ENTRY), user)
     settings: dict[str, Any] = {"server": broker.host, "port": broker.port, "users": users}
     if broker.address.management_port:
         settings["management_url"] = broker.management_url

@@ -12,12 +12,12 @@ import click
 
 from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.options import (
-    DEFAULT_USER,
     broker_options,
     chosen_connection,
     chosen_source,
 )
 from neon_mq_connector.cli.service_class import Service, load_service, make_service
+from neon_mq_connector.config.sources import CLIENT_ENTRY
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.handlers.registering import declared_in
 
@@ -71,7 +71,7 @@ def chosen_service(
     """
     if where is None:
         connection = chosen_connection(url, config_file, user, vhost)
-        return connection.connector(user or DEFAULT_USER), connection.vhost
+        return connection.connector(user or CLIENT_ENTRY), connection.vhost
     source = chosen_source(url, config_file)
     kind = load_service(where)
     try:

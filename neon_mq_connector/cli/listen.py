@@ -17,7 +17,7 @@ from neon_mq_connector.cli.options import checked_name, connection_options
 from neon_mq_connector.cli.terminal import note, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.operations.queues import open_control
-from neon_mq_connector.topology import PRECONDITION_FAILED, DeclareExchange, Exchange, Refusal
+from neon_mq_connector.topology import PRECONDITION_FAILED, Exchange, Refusal
 
 _NAME = "listen"
 _PREFETCH = 50
@@ -130,7 +130,7 @@ def _exchange_type(connection: Connection, name: str, wanted: str) -> str:
     try:
         with open_control(connection.parameters()) as control:
             control.perform_step(
-                DeclareExchange(Exchange(name, wanted)),
+                Exchange(name, wanted).declare(),
                 timeout=connection.settings.operation_timeout,
             )
     except Refusal as refusal:

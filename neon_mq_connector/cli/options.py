@@ -13,12 +13,16 @@ import click
 from neon_mq_connector.cli.connection import COMMAND, Connection
 from neon_mq_connector.cli.exits import FROM_URL, remember_source
 from neon_mq_connector.cli.logs import debug_option
-from neon_mq_connector.config.sources import Source, default_files, find_source, read_json
-from neon_mq_connector.config.url import BrokerURL, parse_url
+from neon_mq_connector.config.sources import (
+    CLIENT_ENTRY,
+    Source,
+    default_files,
+    find_source,
+    parse_url,
+    read_json,
+)
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.topology import check_name
-
-DEFAULT_USER = "mq_handler"
 
 Command = Callable[..., Any]
 
@@ -57,13 +61,11 @@ def named(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return checked_name(ctx, param, value)
 
 
-def _read_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> BrokerURL | None:
-    problem = ""
+def _read_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> Source | None:
     try:
-        return None if value is None else parse_url(value)
+        return None if value is None else parse_url(value, FROM_URL)
     except ValueError as error:
-        problem = str(error)
-    raise click.BadParameter(problem)
+        raise click.BadParameter(str(error)) from error
 
 
 _OPTIONS = (
@@ -84,7 +86,7 @@ _OPTIONS = (
     click.option(
         "--user",
         metavar="NAME",
-        help=f"Entry under users in the configuration to log in with.  [default: {DEFAULT_USER}]",
+        help=f"Entry under users in the configuration to log in with.  [default: {CLIENT_ENTRY}]",
     ),
     click.option(
         "--vhost",
@@ -120,7 +122,7 @@ def connection_options(function: Command) -> Command:
     @functools.wraps(function)
     def command(
         *,
-        url: BrokerURL | None,
+        url: Source | None,
         config_file: Path | None,
         user: str | None,
         vhost: str | None,
@@ -131,7 +133,7 @@ def connection_options(function: Command) -> Command:
     return command
 
 
-def chosen_source(url: BrokerURL | None, config_file: Path | None) -> Source | None:
+def chosen_source(url: Source | None, config_file: Path | None) -> Source | None:
     """Return the configuration that the options name; None where they name none.
 
     Raises:
@@ -139,14 +141,14 @@ def chosen_source(url: BrokerURL | None, config_file: Path | None) -> Source | N
         ConfigurationError: the file cannot be used.
     """
     if config_file is None:
-        return None if url is None else Source(FROM_URL, url.to_config(), url.vhost)
+        return url
     if url is not None:
         raise click.UsageError("--url and --config say the same: give one of them")
     return Source(str(config_file), read_json(config_file))
 
 
 def chosen_connection(
-    url: BrokerURL | None, config_file: Path | None, user: str | None, vhost: str | None
+    url: Source | None, config_file: Path | None, user: str | None, vhost: str | None
 ) -> Connection:
     """Return the connection that the values of the options lead to.
 
@@ -166,7 +168,7 @@ def chosen_connection(
         )
     remember_source(click.get_current_context(), source.name)
     settings = MQSettings.from_config(source.config, source=source.name)
-    credentials = settings.credentials_for(user or DEFAULT_USER)
+    credentials = settings.credentials_for(user or CLIENT_ENTRY)
     entry = {"user": credentials.username, "password": credentials.password}
     # what is no setting has been warned of, and is of no use to the command
     known = {key: value for key, value in source.section.items() if key not in settings.extra}

@@ -22,8 +22,6 @@ from neon_mq_connector.topology import (
     INTERNAL_ERROR,
     NOT_IMPLEMENTED,
     BrokerFacts,
-    DeclareQueue,
-    DeleteQueue,
     Queue,
     QueueStatus,
     Refusal,
@@ -142,7 +140,7 @@ class NamedQueues:
         try:
             self._connections.control.submit(
                 f"deleting reply queue {name!r}",
-                single(DeleteQueue(name)),
+                single(Queue(name).delete()),
                 CallbackAnswer(ended.resolve, failed),
                 timeout=_DELETE_TIMEOUT,
             )
@@ -163,10 +161,10 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
         try:
             if facts.refuses_transient_queues:
                 # whether a queue may be declared by which the direct name is learned
-                own: QueueStatus = yield DeclareQueue(Queue("", exclusive=True))
-                yield DeleteQueue(own.name)
+                own: QueueStatus = yield Queue("", exclusive=True).declare()
+                yield Queue(own.name).delete()
                 return QueueStatus("")
-            status: QueueStatus = yield DeclareQueue(Queue(name))
+            status: QueueStatus = yield Queue(name).declare()
         except Refusal as refusal:
             if refusal.code == ACCESS_REFUSED:
                 return QueueStatus(DIRECT_REPLY_TO)
@@ -183,7 +181,7 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
 def delete_reply_queue(control: Control, name: str, timeout: float) -> None:
     """Delete a reply queue; a failure is logged."""
     try:
-        control.perform_step(DeleteQueue(name), timeout=timeout)
+        control.perform_step(Queue(name).delete(), timeout=timeout)
     except (MQError, Refusal) as error:
         LOG.info("reply queue %r is left behind: %s", name, error)
 
@@ -197,12 +195,12 @@ def learn_direct_name(channel: LinkChannel, deadline: float) -> str:
     Raises:
         RequestLostError: the broker did not tell.
     """
-    own = DeclareQueue(Queue("", exclusive=True))
+    own = Queue("", exclusive=True).declare()
     queue = channel.perform(own, timeout=time_left(deadline)).name
     properties = BasicProperties(reply_to=DIRECT_REPLY_TO)
     channel.send(channel.encode("", queue, b"", properties))
     _method, received, _body = channel.get(queue, True, timeout=time_left(deadline))
-    channel.perform(DeleteQueue(queue), timeout=time_left(deadline))
+    channel.perform(Queue(queue).delete(), timeout=time_left(deadline))
     if received is None or not received.reply_to:
         raise RequestLostError("the broker did not tell the direct reply-to name of this client")
     return str(received.reply_to)

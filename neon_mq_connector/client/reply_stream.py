@@ -34,7 +34,6 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
 from neon_mq_connector.topology import (
     BrokerFacts,
-    DeleteQueue,
     Queue,
     Steps,
     declare_queue,
@@ -130,7 +129,7 @@ class PartsQueue:
             with suppress(StoppedError, RuntimeError):  # the process ends
                 self._connections.control.submit(
                     f"deleting reply queue {self.name!r}",
-                    single(DeleteQueue(self.name)),
+                    single(Queue(self.name).delete()),
                     Waiter(),
                     timeout=_CLOSE_TIMEOUT,
                 )

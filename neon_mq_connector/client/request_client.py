@@ -36,7 +36,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import CancellableFuture
-from neon_mq_connector.topology import DeclareExchange, Exchange, Refusal
+from neon_mq_connector.topology import Exchange, Refusal
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -268,7 +268,7 @@ class RequestClient:
                 pass
 
     def _look_up(self, spec: RequestSpec) -> None:
-        look_up = DeclareExchange(Exchange(spec.exchange), passive=True)
+        look_up = Exchange(spec.exchange).declare(passive=True)
         try:
             self.connections.control.perform_step(look_up, timeout=time_left(spec.deadline))
         except Refusal as refusal:

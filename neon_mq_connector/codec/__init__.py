@@ -5,7 +5,6 @@ The formats themselves are described in ``docs/reference/wire-format.md``.
 
 from __future__ import annotations
 
-from neon_mq_connector.codec.bounds import DEFAULT_BOUNDS, Bounds
 from neon_mq_connector.codec.formats import (
     CONTENT_TYPE_JSON,
     CONTENT_TYPE_LEGACY,
@@ -20,8 +19,6 @@ from neon_mq_connector.codec.legacy import b64_to_dict, dict_to_b64
 __all__ = [
     "CONTENT_TYPE_JSON",
     "CONTENT_TYPE_LEGACY",
-    "DEFAULT_BOUNDS",
-    "Bounds",
     "WireFormat",
     "b64_to_dict",
     "content_type_of",

@@ -1,20 +1,33 @@
 """How much one message may cost its reader, and the errors that say so.
 
 A message comes from elsewhere, so everything that its bytes can make the reader spend has a
-bound: memory (`Bounds.max_body`, `Bounds.max_text`, `Bounds.max_memory`), stack
-(`Bounds.max_depth`), and time, which is proportional to these but for what `Bounds.max_int_digits`
-and `Bounds.max_equal_hashes` keep so.
+bound: memory (`MAX_BODY`, `MAX_TEXT`, `MAX_MEMORY`), stack (`MAX_DEPTH`), and time, which is
+proportional to these but for what `MAX_INT_DIGITS` and `MAX_EQUAL_HASHES` keep so.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Final
 
 from neon_mq_connector.errors import DecodeError
 
 _MIB: Final = 1024 * 1024
+
+#: Bytes of a body as it came; the largest message that RabbitMQ 4 takes as it is delivered.
+MAX_BODY: Final = 16 * _MIB
+#: Bytes that the text of a message takes: its characters times 1, 2 or 4, as the widest needs.
+MAX_TEXT: Final = 20 * _MIB
+#: Bytes that reading is estimated to take: the text, `TEXT_COPIES` times, and what the values cost.
+#: The reader of Python literals, for what JSON cannot express, takes every value for a string.
+MAX_MEMORY: Final = 96 * _MIB
+#: Lists, tuples, sets, dicts and parentheses inside each other, as in Python's own parser.
+MAX_DEPTH: Final = 200
+#: Digits of one integer, as in `sys.set_int_max_str_digits`.
+MAX_INT_DIGITS: Final = 4300
+#: Keys of one dict or members of one set, other than strings, that may have the same hash. Many
+#: such keys are an attack: each costs a comparison with all before it.
+MAX_EQUAL_HASHES: Final = 16
 
 # What values are estimated to take, in bytes.
 #: A reference to a value.
@@ -36,78 +49,35 @@ TEXT_COPIES: Final = 3
 
 #: Pieces that a text is cut into before they are put together again; an even number.
 PIECES_AT_ONCE: Final = 100_000
-#: Characters of a text that cannot exceed any default bound but that on depth.
-SMALL: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """State what one message may cost its reader.
-
-    Arguments:
-        max_body: bytes of the body as it came from the broker. The default, 16 MiB, is the largest
-            message that RabbitMQ 4 takes as it is delivered.
-        max_text: bytes that the text of the message takes in memory: its characters times 1, 2 or
-            4, as the widest of them needs. Default 20 MiB.
-        max_memory: bytes that reading is estimated to take: three times the text; 10 for each value
-            or key; and besides, 64 for a string longer than one character, 32 for a number that is
-            no small integer, 104 for a list or tuple, 232 for a dict or set, and 64 for each of its
-            entries after the fifth. Where the reader of Python literals is at work, which reads
-            what JSON cannot express, every value is taken for a string. Default 96 MiB.
-        max_depth: lists, tuples, sets, dicts and parentheses inside each other. Default 200, as in
-            Python's own parser.
-        max_int_digits: digits of one integer; 18 are always allowed. Default 4300, as in
-            `sys.set_int_max_str_digits`.
-        max_equal_hashes: keys of one dict or members of one set, other than strings, that may have
-            the same hash. Default 16. Many such keys are an attack: each costs a comparison with
-            all before it.
-    """
-
-    max_body: int = 16 * _MIB
-    max_text: int = 20 * _MIB
-    max_memory: int = 96 * _MIB
-    max_depth: int = 200
-    max_int_digits: int = 4300
-    max_equal_hashes: int = 16
-
-
-DEFAULT_BOUNDS: Final = Bounds()
-"""The bounds that apply unless others are passed."""
 
 
 class BoundExceededError(DecodeError):
     """The message may be well-formed, but exceeds a bound."""
 
 
-def beyond(bounds: Bounds, name: str, what: str) -> BoundExceededError:
-    """Return the error for a message that exceeds the bound of this name.
-
-    Its text says what there is too much of, names the bound and its value, and what to do.
-    """
-    return BoundExceededError(
-        f"{what}; the bound is {getattr(bounds, name)} ({name}): send less in one message, "
-        f"or read it with Bounds({name}=...)"
-    )
+def bound_exceeded(bound: int, what: str) -> BoundExceededError:
+    """Return the error for a message of which there is more than a bound allows."""
+    return BoundExceededError(f"{what}; the bound is {bound}: send less in one message")
 
 
-def too_much_memory(what: str, bounds: Bounds) -> BoundExceededError:
-    """Return the error for a message whose values would exceed `Bounds.max_memory`."""
-    return beyond(bounds, "max_memory", f"{what} beside the text would take too much memory")
+def too_much_memory(what: str) -> BoundExceededError:
+    """Return the error for a message whose values would exceed `MAX_MEMORY`."""
+    return bound_exceeded(MAX_MEMORY, f"{what} beside the text would take too much memory")
 
 
-def check_body(body: bytes, bounds: Bounds) -> None:
-    """Refuse a body that has more bytes than `Bounds.max_body`."""
-    if len(body) > bounds.max_body:
-        raise beyond(bounds, "max_body", f"the message body has {len(body)} bytes")
+def check_body(body: bytes) -> None:
+    """Refuse a body that has more bytes than `MAX_BODY`."""
+    if len(body) > MAX_BODY:
+        raise bound_exceeded(MAX_BODY, f"the message body has {len(body)} bytes")
 
 
-def check_text(text: str, bounds: Bounds) -> None:
-    """Refuse a text that takes more memory than `Bounds.max_text`."""
+def check_text(text: str) -> None:
+    """Refuse a text that takes more memory than `MAX_TEXT`."""
     size = sys.getsizeof(text)
-    if size > bounds.max_text:
-        raise beyond(bounds, "max_text", f"the text of the message takes {size} bytes of memory")
+    if size > MAX_TEXT:
+        raise bound_exceeded(MAX_TEXT, f"the text of the message takes {size} bytes of memory")
 
 
-def memory_left(text: str, bounds: Bounds) -> int:
+def memory_left(text: str) -> int:
     """Return how many bytes the values of a text may take, beside the copies of it."""
-    return bounds.max_memory - TEXT_COPIES * sys.getsizeof(text)
+    return MAX_MEMORY - TEXT_COPIES * sys.getsizeof(text)

@@ -12,10 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from neon_mq_connector.codec.bounds import DEFAULT_BOUNDS
+from neon_mq_connector.codec.bounds import MAX_DEPTH
 from neon_mq_connector.errors import EncodeError
-
-_MAX_DEPTH: Final = DEFAULT_BOUNDS.max_depth
 
 _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -48,7 +46,7 @@ def write_json(data: Mapping[str, Any]) -> bytes:
         EncodeError: a value or key is not one of JSON's; the message names where it is. The legacy
             format takes bytes, sets, numbers as keys and the like.
     """
-    _check(data, _JSON_SCALARS, _TEXT, _not_json, _no_key_in_json)
+    _check(data, _JSON_SCALARS, _TEXT, _not_json, _not_json_key)
     try:
         return _ENCODER.encode(data if isinstance(data, dict) else dict(data)).encode()
     except UnicodeEncodeError:
@@ -78,9 +76,9 @@ def _check(
     stack: list[tuple[Any, _Keys]] = [(data, ())]
     while stack:
         container, keys = stack.pop()
-        if len(keys) >= _MAX_DEPTH:
+        if len(keys) >= MAX_DEPTH:
             raise EncodeError(
-                f"{_place(keys[:3])}: more than {_MAX_DEPTH} containers inside each other, or one "
+                f"{_place(keys[:3])}: more than {MAX_DEPTH} containers inside each other, or one "
                 "inside itself; no peer could read that"
             )
         has_keys = type(container) is dict or isinstance(container, Mapping)
@@ -111,7 +109,7 @@ def _not_json(value: Any) -> str:
     return f"JSON has no {type(value).__name__}; {_USE_LEGACY}"
 
 
-def _no_key_in_json(key: Any) -> str:
+def _not_json_key(key: Any) -> str:
     if isinstance(key, str):
         return ""
     return f"keys are strings in JSON, not {type(key).__name__}; {_USE_LEGACY}"

@@ -6,10 +6,10 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Final
 
-from neon_mq_connector.codec.bounds import DEFAULT_BOUNDS, Bounds, check_body, check_text
+from neon_mq_connector.codec.bounds import check_body, check_text
 from neon_mq_connector.codec.encoding import check_legacy, write_json
 from neon_mq_connector.codec.jsontext import parse_json
-from neon_mq_connector.codec.legacy import read_base64, the_dict, write_repr
+from neon_mq_connector.codec.legacy import dict_to_b64, read_base64, require_dict
 from neon_mq_connector.errors import DecodeError, EncodeError
 
 CONTENT_TYPE_JSON: Final = "application/json"
@@ -38,9 +38,7 @@ class WireFormat(enum.Enum):
         raise ValueError(f"wire_format={value!r} is neither 'json' nor 'legacy'")
 
 
-def decode_body(
-    body: bytes, content_type: str | None = None, *, bounds: Bounds = DEFAULT_BOUNDS
-) -> tuple[dict[str, Any], WireFormat]:
+def decode_body(body: bytes, content_type: str | None = None) -> tuple[dict[str, Any], WireFormat]:
     """Read the body of a message, in whichever format it is.
 
     Arguments:
@@ -48,7 +46,6 @@ def decode_body(
         content_type: the AMQP property of that name. Default: not known. It settles what is
             reported about a body that cannot be read; what the body is, it shows by itself, and old
             peers copy properties from one message to another.
-        bounds: what reading may cost. Default `DEFAULT_BOUNDS`.
 
     Returns:
         The dict, and the format in which its sender will understand an answer. Base64 of a JSON
@@ -58,21 +55,17 @@ def decode_body(
         DecodeError: the body is no message in a known format, or exceeds a bound, which the error
             names. It will never be readable: park it or reject it without requeuing.
     """
-    if body[:1] == b"{":
-        return _read_json(body, bounds), WireFormat.JSON
-    stripped = body
-    if body[:1] in _BLANKS or body[:3] == _BYTE_ORDER_MARK:
-        stripped = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
-        if stripped[:1] == b"{":
-            return _read_json(stripped, bounds), WireFormat.JSON
+    stripped = body.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
+    if stripped[:1] == b"{":
+        return _read_json(stripped), WireFormat.JSON
     if not stripped:
         raise DecodeError("an empty message body")
     try:
-        data, legacy = read_base64(body, bounds)
+        data, legacy = read_base64(body)
     except DecodeError:
         if is_json_type(content_type):
             # It says it is JSON and is not base64 either: report what is wrong with it as JSON.
-            return _read_json(stripped, bounds), WireFormat.JSON
+            return _read_json(stripped), WireFormat.JSON
         raise
     return data, WireFormat.LEGACY if legacy else WireFormat.JSON
 
@@ -96,7 +89,7 @@ def encode_body(data: Mapping[str, Any], wire_format: WireFormat) -> bytes:
     if wire_format is WireFormat.JSON:
         return write_json(data)
     check_legacy(data)
-    return write_repr(data if type(data) is dict else dict(data), is_literal=True)
+    return dict_to_b64(data if type(data) is dict else dict(data))
 
 
 def content_type_of(wire_format: WireFormat) -> str:
@@ -112,11 +105,11 @@ def is_json_type(content_type: str | None) -> bool:
     return kind == CONTENT_TYPE_JSON or kind.endswith("+json")
 
 
-def _read_json(body: bytes, bounds: Bounds) -> dict[str, Any]:
-    check_body(body, bounds)
+def _read_json(body: bytes) -> dict[str, Any]:
+    check_body(body)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise DecodeError(f"not JSON: not UTF-8 at byte {error.start}") from None
-    check_text(text, bounds)
-    return the_dict(parse_json(text, bounds))
+    check_text(text)
+    return require_dict(parse_json(text))

@@ -2,7 +2,7 @@
 
 The standard library's scanner is fast but takes whatever it gets: it recurses as deep as the text
 does, and it makes objects for as long as there are brackets. So a text is weighed before it is
-scanned. Weighing a short text is one comparison; only a large or deep one is looked at closely.
+scanned; only a large or deep one is looked at closely.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from typing import Any, Final, NoReturn
 
 from neon_mq_connector.codec.bounds import (
     BRACES_COST,
-    DEFAULT_BOUNDS,
     ENTRY_COST,
     FREE_ENTRIES,
     ITEM_COST,
     LIST_COST,
+    MAX_DEPTH,
+    MAX_INT_DIGITS,
     NUMBER_COST,
     PIECES_AT_ONCE,
     REFERENCE_COST,
-    SMALL,
     STRING_COST,
-    Bounds,
-    beyond,
+    bound_exceeded,
     memory_left,
     too_much_memory,
 )
@@ -46,15 +45,21 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _short_int(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_INT_DIGITS:
+        raise bound_exceeded(MAX_INT_DIGITS, f"an integer has {len(digits)} digits")
+    return int(digits)
+
+
 _STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_COUNTING_DIGITS: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_short_int)
 
 
-def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
+def parse_json(text: str) -> Any:
     """Read one JSON value.
 
     Arguments:
-        text: the whole text, within `Bounds.max_text`; blanks around the value are skipped.
-        bounds: what the text may cost. Default `DEFAULT_BOUNDS`.
+        text: the whole text, within `MAX_TEXT`; blanks around the value are skipped.
 
     Returns:
         What `json.loads` returns.
@@ -62,14 +67,10 @@ def parse_json(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
-    if _is_surely_light(text, bounds):
-        return scan(text)
-    outside = _weigh(text, bounds)
+    outside = _check_memory(text)
     if outside is not None:
-        _check_depth(outside, bounds)
-    if _has_long_number(text, bounds.max_int_digits):
-        return scan(text, _decoder_that_counts_digits(bounds))
-    return scan(text)
+        _check_depth(outside)
+    return scan(text, _COUNTING_DIGITS if _has_long_number(text) else _STRICT)
 
 
 def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
@@ -99,27 +100,18 @@ def scan(text: str, decoder: json.JSONDecoder = _STRICT) -> Any:
     return value
 
 
-def _is_surely_light(text: str, bounds: Bounds) -> bool:
-    """Whether a text is so short and flat that it need not be weighed."""
-    if len(text) > SMALL or bounds is not DEFAULT_BOUNDS:
-        return False
-    lists = text.count("[")
-    # A dict around another takes four characters at least: mostly counting lists will do.
-    return lists + len(text) // 4 <= bounds.max_depth or lists + text.count("{") <= bounds.max_depth
-
-
-def _weigh(text: str, bounds: Bounds) -> str | None:
-    """Refuse a JSON text whose values would take more than `Bounds.max_memory`.
+def _check_memory(text: str) -> str | None:
+    """Refuse a JSON text whose values would take more than `MAX_MEMORY`.
 
     Returns:
         What is outside of the strings; None when the text cannot be nested too deep.
     """
-    left = memory_left(text, bounds)
+    left = memory_left(text)
     commas, colons = text.count(","), text.count(":")
     lists, dicts = text.count("["), text.count("{")
     most = (commas + colons + lists + 1) * ITEM_COST
     most += colons * ENTRY_COST + dicts * (REFERENCE_COST + BRACES_COST)
-    if lists + dicts <= bounds.max_depth and most <= left:
+    if lists + dicts <= MAX_DEPTH and most <= left:
         return None
     strings, outside = _outside_strings(text)
     commas, colons = outside.count(","), outside.count(":")
@@ -132,7 +124,7 @@ def _weigh(text: str, bounds: Bounds) -> str | None:
     if left >= 0:
         left -= sum(1 for _ in _LARGE_NUMBER.finditer(outside)) * NUMBER_COST
     if left < 0:
-        raise too_much_memory(f"{items} values and keys", bounds)
+        raise too_much_memory(f"{items} values and keys")
     return outside
 
 
@@ -162,13 +154,13 @@ def split_at(text: str, quote: str) -> Iterator[list[str]]:
         yield pieces
 
 
-def _check_depth(outside: str, bounds: Bounds) -> None:
+def _check_depth(outside: str) -> None:
     """Refuse a text that is nested too deep for the scanner, by what is outside of its strings."""
     if not outside.isascii():
         raise DecodeError("not JSON: a character outside of a string that is not ASCII")
     brackets = outside.translate(_ONLY_BRACKETS)
     # Each round takes away the innermost pairs everywhere at once, at the speed of `str.replace`.
-    for _ in range(bounds.max_depth):
+    for _ in range(MAX_DEPTH):
         if not brackets:
             return
         inner = brackets.replace("[]", "")
@@ -176,32 +168,23 @@ def _check_depth(outside: str, bounds: Bounds) -> None:
             raise DecodeError("not JSON: its brackets do not match")
         brackets = inner
     if brackets:
-        raise beyond(bounds, "max_depth", "the message is nested too deep")
+        raise bound_exceeded(MAX_DEPTH, "the message is nested too deep")
 
 
-def _has_long_number(text: str, digits: int) -> bool:
-    """Whether a text has a run of more than so many digits, in a number or elsewhere.
+def _has_long_number(text: str) -> bool:
+    """Whether a text has a run of more than `MAX_INT_DIGITS` digits, in a number or elsewhere.
 
-    CPython refuses integers of more than 4300 digits by itself, but not in all versions, and the
-    limit can be switched off; the cost of such integers grows with the square of their length.
+    CPython refuses such integers by itself, but not in all versions, and the limit can be switched
+    off; their cost grows with the square of their length.
     """
-    # A run of more than `digits` digits covers a multiple of `digits + 1`: look only there.
-    step = digits + 1
-    for middle in range(digits, len(text), step):
+    # Such a run covers a multiple of the limit and one: look only there.
+    step = MAX_INT_DIGITS + 1
+    for middle in range(MAX_INT_DIGITS, len(text), step):
         if text[middle].isdigit():
-            before = text[max(0, middle - digits) : middle]
+            before = text[max(0, middle - MAX_INT_DIGITS) : middle]
             after = text[middle : middle + step]
             run = len(before) - len(before.rstrip("0123456789"))
             run += len(after) - len(after.lstrip("0123456789"))
-            if run > digits:
+            if run > MAX_INT_DIGITS:
                 return True
     return False
-
-
-def _decoder_that_counts_digits(bounds: Bounds) -> json.JSONDecoder:
-    def parse_int(digits: str) -> int:
-        if len(digits.lstrip("-")) > bounds.max_int_digits:
-            raise beyond(bounds, "max_int_digits", f"an integer has {len(digits)} digits")
-        return int(digits)
-
-    return json.JSONDecoder(parse_constant=_refuse_constant, parse_int=parse_int)

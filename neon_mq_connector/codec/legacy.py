@@ -23,20 +23,13 @@ import binascii
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-from neon_mq_connector.codec.bounds import (
-    DEFAULT_BOUNDS,
-    BoundExceededError,
-    Bounds,
-    check_body,
-    check_text,
-)
+from neon_mq_connector.codec.bounds import BoundExceededError, check_body, check_text
 from neon_mq_connector.codec.jsontext import parse_json, scan, split_at
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 
 _BASE64_BLANKS: Final = b" \t\r\n"
 _BLANKS: Final = " \t\r\n"
-_FIRST: Final = '"{'
 
 # Characters that stand for others while quotes are being swapped. `repr` never writes them as they
 # are, and a text that has them is not translated.
@@ -62,74 +55,57 @@ def dict_to_b64(data: dict[Any, Any]) -> bytes:
         EncodeError: the dict has no `repr`: it is nested too deep, or holds an integer that is too
             long. Send less, or that value as a string.
     """
-    return write_repr(data, is_literal=False)
-
-
-def write_repr(data: dict[Any, Any], *, is_literal: bool) -> bytes:
-    """Write a dict as `dict_to_b64` does, faster where its `repr` is made of literals only."""
     try:
         text = repr(data)
     except RecursionError:
         raise EncodeError("the message is nested too deep for the legacy format") from None
     except ValueError as error:
         raise EncodeError(f"the message cannot be written in the legacy format: {error}") from error
-    # literals have no control characters, so most of them are the same in JSON
-    if is_literal and "\\" not in text and '"' not in text and text.isascii():
-        text = f'"{text}"'
-    else:
-        text = encode_basestring_ascii(text)
-    raw = text.encode("ascii")
-    del text
-    return binascii.b2a_base64(raw, newline=False)
+    return binascii.b2a_base64(encode_basestring_ascii(text).encode("ascii"), newline=False)
 
 
-def b64_to_dict(data: bytes | str, *, bounds: Bounds = DEFAULT_BOUNDS) -> dict[Any, Any]:
+def b64_to_dict(data: bytes | str) -> dict[Any, Any]:
     """Read a dict from the legacy format, or from base64 of a JSON object.
 
     Arguments:
         data: the body of a message; base64 is ASCII, so a string will do.
-        bounds: what reading may cost. Default `DEFAULT_BOUNDS`.
 
     Returns:
         The dict. Nothing in the data is ever executed.
 
     Raises:
         DecodeError: the data is not a message in one of these formats, or exceeds a bound, which
-            the message names. Reading it again will not help; larger `bounds` may.
+            the message names. Reading it again will not help.
     """
     if isinstance(data, str):
         try:
             data = data.encode("ascii")
         except UnicodeEncodeError:
             raise DecodeError("not base64: a character that is not ASCII") from None
-    return read_base64(data, bounds)[0]
+    return read_base64(data)[0]
 
 
-def read_base64(body: bytes, bounds: Bounds) -> tuple[dict[Any, Any], bool]:
+def read_base64(body: bytes) -> tuple[dict[Any, Any], bool]:
     """Read a dict as `b64_to_dict` does; return it, and whether it came in the legacy format."""
-    check_body(body, bounds)
+    check_body(body)
     try:
-        text = _unbase64(body).decode()
+        text = _unbase64(body).decode().lstrip(_BLANKS)
     except UnicodeDecodeError as error:
         raise DecodeError(f"base64 of something that is not UTF-8, at byte {error.start}") from None
-    first = text[:1]
-    if first not in _FIRST:
-        text = text.lstrip(_BLANKS)
-        first = text[:1]
-    if not first or first not in _FIRST:
+    if not text.startswith(('"', "{")):
         # So a list of a million numbers is refused for what it is before anything is made of it.
         raise DecodeError("base64, but neither of a JSON string (legacy format) nor of an object")
-    check_text(text, bounds)
-    if first == "{":
-        return the_dict(parse_json(text, bounds)), False
+    check_text(text)
+    if text[0] == "{":
+        return require_dict(parse_json(text)), False
     is_plain = "\\" not in text and text.find('"', 1) == len(text) - 1
     value = text[1:-1] if is_plain else scan(text)
     del text
-    check_text(value, bounds)
-    return the_dict(_read_repr(value, bounds)), True
+    check_text(value)
+    return require_dict(_read_repr(value)), True
 
 
-def the_dict(value: Any) -> dict[Any, Any]:
+def require_dict(value: Any) -> dict[Any, Any]:
     """Return a message that is a dict; raise `DecodeError` for anything else."""
     if type(value) is not dict:
         raise DecodeError(f"a message must be a dict, not a {type(value).__name__}")
@@ -150,17 +126,17 @@ def _unbase64(body: bytes) -> bytes:
     return raw
 
 
-def _read_repr(text: str, bounds: Bounds) -> Any:
+def _read_repr(text: str) -> Any:
     translation = _to_json(text)
     if translation is not None:
         try:
-            return parse_json(translation, bounds)
+            return parse_json(translation)
         except BoundExceededError:
             raise
         except DecodeError:
             # Not an error yet: the text has something that JSON has not.
             del translation
-    return parse_literal(text, bounds)
+    return parse_literal(text)
 
 
 def _to_json(text: str) -> str | None:

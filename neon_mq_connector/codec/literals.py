@@ -1,7 +1,7 @@
 """A reader of Python literals for bytes from the network.
 
 It gives the values that `ast.literal_eval` gives, but executes nothing, builds no syntax tree, does
-not recurse, takes time proportional to the text, and keeps to `Bounds`. It reads all that `repr`
+not recurse, takes time proportional to the text, and keeps to the bounds. It reads all that `repr`
 writes, `inf` and `nan` included, and `true`, `false` and `null`. It does not read what `repr` never
 writes: comments, triple quotes, strings side by side, parentheses around a part of a number.
 """
@@ -16,15 +16,16 @@ from typing import Any, Final
 
 from neon_mq_connector.codec.bounds import (
     BRACES_COST,
-    DEFAULT_BOUNDS,
     ENTRY_COST,
     FREE_ENTRIES,
     ITEM_COST,
     LIST_COST,
+    MAX_DEPTH,
+    MAX_EQUAL_HASHES,
+    MAX_INT_DIGITS,
     REFERENCE_COST,
     BoundExceededError,
-    Bounds,
-    beyond,
+    bound_exceeded,
     check_text,
     memory_left,
     too_much_memory,
@@ -67,12 +68,11 @@ _UNKNOWN_IN_BYTES: Final = re.compile(r"\\(?![\n'\"abfnrtvx0-7])")
 _BEYOND_LATIN_1: Final = re.compile(r"\\[4-7][0-7][0-7]")
 
 
-def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
+def parse_literal(text: str) -> Any:
     """Read one Python literal.
 
     Arguments:
         text: the whole text; blanks around the literal are skipped.
-        bounds: what the text may cost. Default `DEFAULT_BOUNDS`.
 
     Returns:
         The value that `ast.literal_eval` returns.
@@ -80,11 +80,11 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
     Raises:
         DecodeError: the text is not a literal, or exceeds a bound, which the message names.
     """
-    check_text(text, bounds)
+    check_text(text)
     if "\r" in text:
         # As Python does with all of a source.
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    left = memory_left(text, bounds)
+    left = memory_left(text)
     # the bracket being read, empty for the text as a whole, its values so far (of a dict the keys
     # and values by turns), and whether it has turned out to be a dict; the same of those around it
     opener, is_dict = "", False
@@ -96,8 +96,8 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
         if opened is not None:
             if complete:
                 raise _misplaced(found)
-            if len(around) >= bounds.max_depth:
-                raise beyond(bounds, "max_depth", "the message is nested too deep")
+            if len(around) >= MAX_DEPTH:
+                raise bound_exceeded(MAX_DEPTH, "the message is nested too deep")
             around.append((opener, items, is_dict))
             opener, items, is_dict = opened, [], False
             left -= REFERENCE_COST + _BRACKET_COST[opened]
@@ -111,12 +111,12 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
                 start, end = found.span(2)
                 items.append(_string(prefix, text[start + 1 : end - 1], end))
             elif number is not None:
-                items.append(_number(number, found.end(), bounds))
+                items.append(_number(number, found.end()))
             else:
                 items.append(set() if word == "set()" else _CONSTANTS[word])
             complete = True
         if left < 0:
-            raise too_much_memory("the values", bounds)
+            raise too_much_memory("the values")
         if after is None:
             break
         if after in ",:":
@@ -135,8 +135,8 @@ def parse_literal(text: str, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
                 entries = len(items) // 2 if is_dict else len(items)
                 left -= max(0, entries - FREE_ENTRIES) * ENTRY_COST
                 if left < 0:
-                    raise too_much_memory("the values", bounds)
-            value = _closed(opener, items, is_dict, complete, bounds)
+                    raise too_much_memory("the values")
+            value = _closed(opener, items, is_dict, complete)
             opener, items, is_dict = around.pop()
             items.append(value)
             complete = True
@@ -183,7 +183,7 @@ def _unescaped(contents: str, is_bytes: bool, end: int) -> str:
     raise _failure("a malformed escape in the string", end)
 
 
-def _number(token: str, end: int, bounds: Bounds) -> complex:
+def _number(token: str, end: int) -> complex:
     if token.isdigit() and len(token) <= 18 and token[0] != "0":
         return int(token)
     plain = token.replace(" ", "")
@@ -192,8 +192,8 @@ def _number(token: str, end: int, bounds: Bounds) -> complex:
         if digits[-1] in "jJ":
             return complex(plain)
         if digits.isdigit() or digits[:2] in ("0x", "0X", "0o", "0O", "0b", "0B"):
-            if len(digits) > max(18, bounds.max_int_digits):
-                raise beyond(bounds, "max_int_digits", f"an integer has {len(digits)} digits")
+            if len(digits) > MAX_INT_DIGITS:
+                raise bound_exceeded(MAX_INT_DIGITS, f"an integer has {len(digits)} digits")
             return int(plain, 0)
         return float(plain)
     except BoundExceededError:
@@ -203,7 +203,7 @@ def _number(token: str, end: int, bounds: Bounds) -> complex:
     raise _failure("a malformed number", end)
 
 
-def _closed(opener: str, items: list[Any], is_dict: bool, complete: bool, bounds: Bounds) -> Any:
+def _closed(opener: str, items: list[Any], is_dict: bool, complete: bool) -> Any:
     """Return the value that a bracket has turned out to be when it is closed."""
     if opener == "[":
         return items
@@ -213,19 +213,19 @@ def _closed(opener: str, items: list[Any], is_dict: bool, complete: bool, bounds
         return {}
     keys = items[::2] if is_dict else items
     try:
-        _check_hashes(keys, bounds)
+        _check_hashes(keys)
         return dict(zip(keys, items[1::2], strict=True)) if is_dict else set(keys)
     except TypeError as error:
         raise DecodeError(f"not a Python literal: a key that cannot be one: {error}") from None
 
 
-def _check_hashes(keys: list[Any], bounds: Bounds) -> None:
+def _check_hashes(keys: list[Any]) -> None:
     """Refuse keys of which too many have the same hash: each is compared with all before it."""
-    if len(keys) <= bounds.max_equal_hashes:
+    if len(keys) <= MAX_EQUAL_HASHES:
         return
     hashes = sorted(_chosen_hashes(keys))
-    if any(map(operator.eq, hashes, islice(hashes, bounds.max_equal_hashes, None))):
-        raise beyond(bounds, "max_equal_hashes", "too many keys have the same hash")
+    if any(map(operator.eq, hashes, islice(hashes, MAX_EQUAL_HASHES, None))):
+        raise bound_exceeded(MAX_EQUAL_HASHES, "too many keys have the same hash")
 
 
 def _chosen_hashes(keys: list[Any]) -> Iterator[int]:

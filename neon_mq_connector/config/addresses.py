@@ -1,7 +1,6 @@
 """How the name of a server is written in a configuration.
 
-The functions raise `ValueError`; its message completes the sentence "the value ...". It does not
-repeat the value: people paste whole URLs, with passwords.
+The messages of the errors do not repeat the value: people paste whole URLs, with passwords.
 """
 
 from __future__ import annotations
@@ -9,15 +8,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _HOST = re.compile(r"[^\s\x00-\x1f\x7f/@:,;?#\[\]\\]{1,253}")
-_BRACKETED = re.compile(r"\[(?P<host>[^\[\]]+)\](?::(?P<port>.*))?", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class ServerAddress:
+class ServerAddress(NamedTuple):
     """One entry of ``servers``.
 
     Attributes:
@@ -30,65 +26,65 @@ class ServerAddress:
 
 
 def parse_address(value: Any) -> ServerAddress:
-    """Read ``"host"``, ``"host:port"``, ``"[v6]:port"``, an IPv6 address, or an object."""
+    """Read ``"host"``, ``"host:port"``, ``"[v6]:port"``, an IPv6 address, or an object.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if isinstance(value, ServerAddress):
         return value
     if isinstance(value, Mapping):
-        if "server" not in value:
-            raise ValueError('has no "server"; write {"server": "host", "port": 5672}')
-        host, port = value["server"], value.get("port")
-        if not isinstance(host, str):
-            raise ValueError('has a "server" that is not a text')
-        return ServerAddress(parse_host(host), None if port is None else parse_port(port))
-    if not isinstance(value, str):
+        host, port = value.get("server"), value.get("port")
+    elif isinstance(value, str):
+        host, colon, port = value.strip().rpartition(":")
+        is_port = colon and "//" not in value and "@" not in value
+        if not is_port or (":" in host and not host.endswith("]")):
+            host, port = value, None
+    else:
+        host = port = None
+    if not isinstance(host, str):
         raise ValueError(
-            'is not a server; write "host", "host:port" or {"server": "host", "port": 5672}'
+            'the value is not a server; write "host", "host:port" or '
+            '{"server": "host", "port": 5672}'
         )
-    text = value.strip()
-    bracketed = _BRACKETED.fullmatch(text)
-    if bracketed is not None:
-        port = bracketed["port"]
-        host = _ipv6(bracketed["host"])
-        return ServerAddress(host, None if port is None else parse_port(port))
-    if text.count(":") == 1 and "://" not in text and "@" not in text:
-        host, _, port = text.partition(":")
-        return ServerAddress(parse_host(host), parse_port(port))
-    return ServerAddress(parse_host(text))
+    return ServerAddress(parse_host(host), None if port is None else parse_port(port))
 
 
 def parse_host(text: str) -> str:
-    """Return a host name or an address, without the blanks or brackets around it."""
+    """Return a host name or an address, without the blanks or brackets around it.
+
+    Raises:
+        ValueError: it is neither.
+    """
     host = text.strip()
     if not host:
-        raise ValueError("is empty; name a host, or leave the key out for localhost")
+        raise ValueError("the value is empty; name a host, or leave the key out for localhost")
     if "://" in host or "@" in host:
-        raise ValueError("is a URL; give the host alone, and user and password under users")
-    if host.startswith("[") and host.endswith("]"):
-        return _ipv6(host[1:-1])
-    if host.count(":") > 1:
-        return _ipv6(host)
+        raise ValueError("the value is a URL; give the host alone, and the user under users")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if is_bracketed or host.count(":") > 1:
+        host = host[1:-1] if is_bracketed else host
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError("the value is neither a host name nor an IPv6 address") from None
+        return host
     if ":" in host:
-        raise ValueError("holds a port; give it with the key port, or list the server in servers")
+        raise ValueError("the value holds a port; give it with the key port, or use servers")
     if "," in host or ";" in host:
-        raise ValueError("names several hosts; list them in servers")
+        raise ValueError("the value names several hosts; list them in servers")
     if _HOST.fullmatch(host) is None:
-        raise ValueError("is not a host name; it is too long or has a blank, a slash or a bracket")
+        raise ValueError("the value is not a host name: too long, or a blank, slash or bracket")
     return host
 
 
-def _ipv6(text: str) -> str:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        raise ValueError("is neither a host name nor an IPv6 address") from None
-    return text
-
-
 def parse_port(value: Any) -> int:
-    """Return a TCP port, which may be spelt as a text."""
-    spelt = value.strip() if isinstance(value, str) else ""
-    if spelt.isascii() and spelt.isdigit() and len(spelt) <= 5:
-        value = int(spelt)
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
-        return value
-    raise ValueError("has a port that is not a port (1-65535)")
+    """Return a TCP port, which may be spelt as a text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = str(value).strip() if isinstance(value, (int, str)) else ""
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
+        return int(text)
+    raise ValueError("the value has a port that is not a port (1-65535)")

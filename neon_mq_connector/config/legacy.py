@@ -49,39 +49,30 @@ class Configuration:
     Args:
         file_path: a JSON file to read at once; None for an empty configuration.
 
+    Attributes:
+        config_data: the dict as it was read, with the outer ``MQ`` if it has one.
+
     Raises:
         ConfigurationError: the file cannot be read, or is not a JSON object.
     """
 
-    _config_data: dict[str, Any] | None = None
+    config_data: dict[str, Any] = {}  # noqa: RUF012  # each instance has its own
 
     def __init__(self, file_path: str | Path | None = None) -> None:
         _warn()
-        if file_path is not None:
-            self._config_data = read_json(expand(file_path))
+        self.config_data = {} if file_path is None else read_json(expand(file_path))
 
     @_OnClassOrInstance
     def from_file(self, file_path: str | Path) -> Configuration:
         """Read a JSON file, into a new object when called on the class."""
-        self._config_data = read_json(expand(file_path))
+        self.config_data = read_json(expand(file_path))
         return self
 
     @_OnClassOrInstance
     def from_dict(self, config_data: dict[str, Any]) -> Configuration:
         """Take a dict, into a new object when called on the class."""
-        self._config_data = config_data
+        self.config_data = config_data
         return self
-
-    @property
-    def config_data(self) -> dict[str, Any]:
-        """The dict as it was read, with the outer ``MQ`` if it has one."""
-        if self._config_data is None:
-            self._config_data = {}
-        return self._config_data
-
-    @config_data.setter
-    def config_data(self, value: dict[str, Any]) -> None:
-        self._config_data = value
 
 
 def _warn() -> None:

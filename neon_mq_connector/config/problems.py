@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import difflib
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from neon_mq_connector.config.section import PROBLEM, Section, notes
+from neon_mq_connector.config.section import Section, notes
 from neon_mq_connector.config.values import kind_of
 
 log = logging.getLogger("neon_mq_connector.config")
 
 Steps = tuple[int | str, ...]
 
-_SECRET_KEY = re.compile(r"pass|pwd|secret|token|key|credential|user", re.IGNORECASE)
-_URL = re.compile(r"://|@")
-_LONGEST_ECHO = 60
+#: Python refuses to write a whole number of thousands of digits.
+_LARGEST_SHOWN = 10**18
 
 
 def describe(
     error: ValidationError,
     model: type[Section],
-    config: Mapping[str, Any],
     *,
     prefix: str,
     source: str,
@@ -36,7 +33,6 @@ def describe(
     Args:
         error: what pydantic found.
         model: the class that the configuration was validated for.
-        config: the configuration, to keep the secrets in it out of the line.
         prefix: what stands before a key in the source, ``"MQ."`` or nothing.
         source: where the configuration came from.
 
@@ -47,10 +43,10 @@ def describe(
     first = errors[0]
     keys = list(dict.fromkeys(_key(item["loc"]) for item in errors))
     key = _key(first["loc"])
-    if first["type"] == PROBLEM:
-        what, remedy = str(first["ctx"]["text"]), "correct"
+    if first["type"] == "value_error":
+        what, remedy = str(first["ctx"]["error"]), "correct"
     else:
-        shown = _shown(first["input"], key, config)
+        shown = _shown(first["input"], key)
         what, remedy = f"{shown} is not {_expected(model, first['loc'])}", "set"
     place = f"{remedy} {prefix}{key} in {source}" if key else f"correct it in {source}"
     more = f" (also wrong: {', '.join(keys[1:])})" if len(keys) > 1 else ""
@@ -86,39 +82,12 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     return None
 
 
-def _shown(value: Any, key: str, config: Mapping[str, Any]) -> str:
-    if _SECRET_KEY.search(key) or not isinstance(value, (int, float, str)):
-        return kind_of(value)
-    text = _text(value)
-    if not text.strip() or len(text) > _LONGEST_ECHO or _URL.search(text) or _reveals(text, config):
+def _shown(value: Any, key: str) -> str:
+    """Return a number, or the kind of another value: a text may be a misplaced password."""
+    is_secret = key.startswith("users") or "password" in key
+    if is_secret or not isinstance(value, (int, float)) or abs(value) > _LARGEST_SHOWN:
         return kind_of(value)
     return repr(value)
-
-
-def _text(value: float | str) -> str:
-    try:
-        return str(value)
-    except ValueError:  # a whole number of more digits than Python is willing to write
-        return ""
-
-
-def _reveals(text: str, config: Mapping[str, Any]) -> bool:
-    # A short secret is looked for as the whole value only: 5 is in too many numbers.
-    return any(
-        secret == text or (len(secret) >= 4 and secret in text)
-        for secret in _secrets(config, hidden=False)
-    )
-
-
-def _secrets(value: Any, *, hidden: bool) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _secrets(item, hidden=hidden or bool(_SECRET_KEY.search(str(key))))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _secrets(item, hidden=hidden)
-    elif hidden and isinstance(value, (int, float, str)) and _text(value):
-        yield _text(value)
 
 
 _LOGIN = "how a service logs in stands under users.<service>, or for all under users.default"

@@ -9,28 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
 from neon_mq_connector.config.values import expand
 
-PROBLEM = "neon_mq_problem"
 LONGEST = 1_000_000.0
 """Seconds, about 11 days: what `poll` can wait at most is 2**31 ms."""
-
-
-def problem(text: str) -> PydanticCustomError:
-    """Return an error for a validator to raise; the text completes the sentence "this key: ..."."""
-    return PydanticCustomError(PROBLEM, "{text}", {"text": text})
 
 
 class Section(BaseModel):
     """A frozen section of the settings.
 
-    A key whose value is null counts as left out, unless null has a meaning. Unknown keys belong to
+    A key whose value is null counts as left out, unless it may be null. Unknown keys belong to
     the service: they are in `extra`, unchanged. Only their names are in the ``repr``, since their
     values may be secret.
     """
@@ -44,7 +37,8 @@ class Section(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        left_out = {name for name, field in cls.model_fields.items() if not notes(field)["null"]}
+        fields = cls.model_fields.items()
+        left_out = {name for name, f in fields if type(None) not in get_args(f.annotation)}
         return {str(k): v for k, v in data.items() if v is not None or str(k) not in left_out}
 
     @property
@@ -67,7 +61,6 @@ def setting(
     description: str,
     unit: str = "",
     group: str = "",
-    null: str = "",
     **bounds: Any,
 ) -> Any:
     """Declare a setting.
@@ -78,22 +71,19 @@ def setting(
         description: what it does, for the reference page.
         unit: the unit of its value; empty for what has none.
         group: the heading under which the reference page lists it and those that follow.
-        null: what null means, where that is not the same as to leave the key out.
         bounds: passed to pydantic's `Field`.
     """
     return Field(
         default,
         description=description,
-        json_schema_extra={"expects": expects, "unit": unit, "group": group, "null": null},
+        json_schema_extra={"expects": expects, "unit": unit, "group": group},
         **bounds,
     )
 
 
 def notes(field: FieldInfo) -> dict[str, str]:
-    """Return what a setting is declared with: expects, unit, group and null."""
-    extra = field.json_schema_extra
-    said = extra if isinstance(extra, dict) else {}
-    return {name: str(said.get(name, "")) for name in ("expects", "unit", "group", "null")}
+    """Return what a setting is declared with: expects, unit and group."""
+    return cast("dict[str, str]", field.json_schema_extra)
 
 
 def seconds(default: float | None, *, zero: bool = False, **more: Any) -> Any:
@@ -124,26 +114,28 @@ def whole(default: int, *, low: int, high: int, **more: Any) -> Any:
     )
 
 
+# A ValueError of a validator is told with its own text, an AssertionError as "... is not ...", with
+# what the setting expects.
+
+
 def _no_bool(value: Any) -> Any:
     # To Python True is the number 1, and pydantic follows; in a configuration it is a mistake.
     if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")
+        raise AssertionError
     return value
 
 
 def _finite(value: float) -> float:
     # By hand: early versions of pydantic 2 know no allow_inf_nan beside other validators.
     if not math.isfinite(value):
-        raise ValueError("not a finite number")
+        raise AssertionError
     return value
 
 
-def _file(value: Any) -> Any:
-    if isinstance(value, str) and value.strip():
-        return expand(value.strip())
-    if isinstance(value, Path):
-        return expand(value)
-    raise ValueError("not a path")
+def _file(value: Any) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise AssertionError
+    return expand(str(value).strip())
 
 
 Number = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_finite)]

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
 from neon_mq_connector.config.problems import describe, warn_of_unknown_keys
-from neon_mq_connector.config.section import Section, Whole, problem, setting
+from neon_mq_connector.config.section import Section, Whole, setting
 from neon_mq_connector.config.sources import (
+    CLIENT_ENTRY,
+    DEFAULT_ENTRY,
     NO_SOURCE,
     PASSED_DICT,
+    URL_FORM,
+    URL_VARIABLE,
     Source,
     place_for_settings,
     source_of,
 )
 from neon_mq_connector.config.tls import TLSSettings
 from neon_mq_connector.config.tuning import Tuning
-from neon_mq_connector.config.url import DEFAULT_ENTRY, URL_FORM, URL_VARIABLE
-from neon_mq_connector.config.values import Credentials, Endpoint, kind_of, mistake
+from neon_mq_connector.config.values import Credentials, Endpoint, configuration_error
 
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
-#: The name under which scripts ask services.
-CLIENT_ENTRY = "mq_handler"
-
-
-def _read_by(parse: Callable[[Any], Any]) -> BeforeValidator:
-    def validate(value: Any) -> Any:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise problem(f"the value {error}") from error
-
-    return BeforeValidator(validate)
 
 
 def _host(value: Any) -> Any:
@@ -77,7 +68,7 @@ class MQSettings(Tuning):
     _source: str = PrivateAttr(default=PASSED_DICT)
     _prefix: str = PrivateAttr(default="")
 
-    server: Annotated[str, _read_by(_host)] = setting(
+    server: Annotated[str, BeforeValidator(_host)] = setting(
         "localhost",
         expects="a host name or an address",
         group="Broker",
@@ -90,7 +81,7 @@ class MQSettings(Tuning):
         ge=1,
         le=65535,
     )
-    servers: tuple[Annotated[ServerAddress, _read_by(parse_address)], ...] = setting(
+    servers: tuple[Annotated[ServerAddress, BeforeValidator(parse_address)], ...] = setting(
         (),
         expects='a list of servers, such as ["mq1", "mq2:5673"]',
         description='The nodes of a cluster: `"host"`, `"host:port"`, `"[IPv6]:port"` or '
@@ -126,7 +117,7 @@ class MQSettings(Tuning):
         section = data.get("ssl")
         if section is not None:
             if given.get("tls") is not None:
-                raise problem("tls and ssl are the same key; keep one of them")
+                raise ValueError("tls and ssl are the same key; keep one of them")
             given["tls"] = section
         if isinstance(given.get("tls"), bool):
             given["tls"] = {"enabled": given["tls"]}
@@ -162,20 +153,18 @@ class MQSettings(Tuning):
             (Endpoint(host='mq.example', port=5672),)
         """
         found = Source(source, {} if config is None else config)
-        section, prefix = found.section, found.prefix
-        message = ""
         try:
-            settings = cls.model_validate(section)
+            settings = cls.model_validate(found.section)
         except ValidationError as error:
-            message = describe(error, cls, section, prefix=prefix, source=source)
+            message = describe(error, cls, prefix=found.prefix, source=source)
+        else:
+            settings._source = source
+            settings._prefix = found.prefix
+            warn_of_unknown_keys(settings, prefix=found.prefix, source=source)
+            return settings
         # Raised here and not in the except clause, so that the error of pydantic, which holds the
         # values, does not hang on as __context__.
-        if message:
-            raise mistake(message)
-        settings._source = source
-        settings._prefix = prefix
-        warn_of_unknown_keys(settings, prefix=prefix, source=source)
-        return settings
+        raise configuration_error(message)
 
     @property
     def source(self) -> str:
@@ -213,13 +202,12 @@ class MQSettings(Tuning):
                 continue  # or it has only properties
             if user.username is None or user.password is None:
                 missing = "user" if user.username is None else "password"
-                raise mistake(
+                raise configuration_error(
                     f"service {service_name!r} has no {missing}; set "
                     f"{self._prefix}users.{name}.{missing} in {self._source}"
-                    f" (services with credentials: {', '.join(self._complete()) or 'none'})"
                 )
             return Credentials(user.username, user.password.get_secret_value())
-        raise mistake(self._without_credentials(service_name))
+        raise configuration_error(self._without_credentials(service_name))
 
     def _without_credentials(self, service_name: str) -> str:
         """Return the message for a service, or a script, that has no credentials."""
@@ -232,41 +220,6 @@ class MQSettings(Tuning):
         elif self._source != PASSED_DICT:
             remedy += f", or set {URL_VARIABLE}={URL_FORM} instead"
         return f"{kind} {service_name!r} has no credentials: users has {names}; {remedy}"
-
-    def _complete(self) -> list[str]:
-        users = self.users.items()
-        return sorted(n for n, u in users if u.username is not None and u.password is not None)
-
-    def service_properties(
-        self, service_name: str, property_key: str | None = None
-    ) -> dict[str, Any]:
-        """Read what a service keeps beside its credentials.
-
-        Args:
-            service_name: the key of its entry in ``users``.
-            property_key: the key of a group of properties in that entry; None for all that is in
-                the entry and is no credential.
-
-        Returns:
-            A new dict; an empty one when there is no such entry or group.
-
-        Raises:
-            ConfigurationError: what stands under the key is not an object.
-        """
-        user = self.users.get(service_name)
-        properties = user.extra if user is not None else {}
-        if property_key is None:
-            return properties
-        group = properties.get(property_key)
-        if group is None:
-            return {}
-        if not isinstance(group, Mapping):
-            path = f"users.{service_name}.{property_key}"
-            raise mistake(
-                f"{path}: {kind_of(group)} holds no properties; make "
-                f"{self._prefix}{path} an object in {self._source}"
-            )
-        return dict(group)
 
 
 def load_settings(config: Mapping[str, Any] | None = None) -> MQSettings:

@@ -22,14 +22,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from neon_mq_connector.config.url import URL_VARIABLE, parse_url
-from neon_mq_connector.config.values import expand, kind_of, mistake
+from neon_mq_connector.config.values import configuration_error, expand, kind_of
 
 log = logging.getLogger("neon_mq_connector.config")
 
+URL_VARIABLE = "NEON_MQ_URL"
+URL_FORM = "amqp://user:password@host:port/vhost"
 CONFIG_PATH_VARIABLE = "NEON_MQ_CONFIG_PATH"
 SECTION = "MQ"
+#: The entry under ``users`` for services that have no user and password of their own.
+DEFAULT_ENTRY = "default"
+#: The entry under which scripts ask services.
+CLIENT_ENTRY = "mq_handler"
 PASSED_DICT = "the dict passed to the constructor"
 OVOS_SECTION = "the MQ section of ovos-config"
 NO_SOURCE = "no configuration"
@@ -60,26 +66,19 @@ class Source:
         return f"{SECTION}." if SECTION in self.config else ""
 
 
-def unwrap(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+def unwrap(config: Any, source: str) -> Mapping[str, Any]:
     """Return the settings of a dict that has them at its top or under ``MQ``.
 
     Raises:
         ConfigurationError: it is no dict, or what is under ``MQ`` is none; names the source.
     """
-    if not isinstance(config, Mapping):
-        raise mistake(
-            f"{source}: {kind_of(config)} is not a configuration; "
-            'it has to be an object such as {"server": "localhost", "users": {...}}'
-        )
-    if SECTION not in config:
-        return config
-    section = config[SECTION]
+    section = config.get(SECTION, config) if isinstance(config, Mapping) else config
     if section is None:
         return {}
     if not isinstance(section, Mapping):
-        raise mistake(
-            f"{SECTION}: {kind_of(section)} is not a configuration; make {SECTION} an "
-            f"object with server, port and users in {source}"
+        raise configuration_error(
+            f"{source}: {kind_of(section)} is not a configuration; it has to be an object such as "
+            '{"server": "localhost", "users": {...}}, at the top or under MQ'
         )
     return section
 
@@ -98,8 +97,7 @@ def find_source(config: Mapping[str, Any] | None = None) -> Source | None:
             used; the message names it. A source further down is not taken instead, since that
             would hide the mistake.
     """
-    if config is not None and not isinstance(config, Mapping):
-        unwrap(config, PASSED_DICT)
+    unwrap(config, PASSED_DICT)  # a text or a list is refused, even an empty one
     source = Source(PASSED_DICT, config) if config else _find_elsewhere()
     if source is not None:
         log.debug("configuration is read from %s", source.name)
@@ -114,25 +112,61 @@ def source_of(config: Mapping[str, Any] | None) -> Source:
 def _find_elsewhere() -> Source | None:
     url = os.environ.get(URL_VARIABLE, "").strip()
     if url:
-        return _from_url(url)
+        try:
+            return parse_url(url, URL_VARIABLE)
+        except ValueError as error:
+            raise configuration_error(f"environment variable {URL_VARIABLE}: {error}") from error
     if named := os.environ.get(CONFIG_PATH_VARIABLE, "").strip():
         path = expand(named)
         return Source(str(path), read_json(path, f"; {CONFIG_PATH_VARIABLE} names it"))
     for path in default_files():
-        if _is_there(path):
+        if os.path.exists(path):  # not where HOME belongs to another user, either
             return Source(str(path), read_json(path))
     section = _ovos_section()
     return Source(OVOS_SECTION, {SECTION: section}) if section else None
 
 
-def _from_url(text: str) -> Source:
-    problem = ""
+def parse_url(text: str, name: str) -> Source:
+    """Read an AMQP URL as a configuration that serves every service.
+
+    Args:
+        text: ``amqp://user:password@host:port/vhost``, or ``amqps`` for TLS. All but the host may
+            be percent-encoded. No path, or an empty one, is the virtual host ``/``.
+        name: what to call it in messages.
+
+    Raises:
+        ValueError: it is no such URL. The message says why and has the form; it does not repeat
+            the value, in which there is a password.
+    """
+    if problem := _problem_of(text):
+        raise ValueError(
+            f"{problem}; write {URL_FORM}, with %2F for a slash in the name of a virtual host"
+        )
+    url = urlsplit(text)
+    user = {"user": unquote(url.username or ""), "password": unquote(url.password or "")}
+    config: dict[str, Any] = {
+        "server": url.hostname,
+        "users": {DEFAULT_ENTRY: user},
+        "tls": url.scheme == "amqps",
+    }
+    if url.port is not None:
+        config["port"] = url.port
+    return Source(name, config, unquote(url.path[1:]) or "/")
+
+
+def _problem_of(text: str) -> str:
     try:
-        url = parse_url(text)
-        return Source(URL_VARIABLE, url.to_config(), url.vhost)
-    except ValueError as error:
-        problem = str(error)
-    raise mistake(f"environment variable {URL_VARIABLE}: {problem}")
+        url = urlsplit(text)
+        url.port  # noqa: B018  # it is read when it is asked for
+    except ValueError:  # its message may quote the URL
+        return "it is no URL, or its port is not a number from 1 to 65535"
+    if url.scheme not in ("amqp", "amqps"):
+        return "it does not begin with amqp:// or amqps://"
+    if not url.hostname:
+        return "it has no host"
+    if url.query or url.fragment:
+        return "options after ? are not understood, put them into a configuration file"
+    return "" if url.username and url.password is not None else "it has no user and password"
 
 
 def default_files() -> Iterator[Path]:
@@ -155,17 +189,6 @@ def home_directory() -> Path | None:
     return Path(home) if os.path.isabs(home) else None
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:  # HOME may belong to another user than that of the process
-        log.warning("%s is not looked at: %s", path, error.strerror)
-        return False
-    return True
-
-
 def place_for_settings(source: str) -> str:
     """Return where to add a missing key: the source, or a file to create if there is none."""
     if source != NO_SOURCE:
@@ -182,37 +205,28 @@ def read_json(path: Path, hint: str = "") -> dict[str, Any]:
         ConfigurationError: the file cannot be read, or is not a JSON object; one line that names
             the file, and line and column where JSON ends. It quotes nothing of the content.
     """
-    content, problem = _read_object(path)
-    # Raised here and not in an except clause: the errors of json carry the whole text of the file,
-    # passwords included, and would hang on as __context__.
-    if problem:
-        raise mistake(f"{path}: {problem}{hint}")
-    return content
-
-
-def _read_object(path: Path) -> tuple[dict[str, Any], str]:
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        return {}, f"cannot be read ({reason}); make it a file that this user can read"
+        problem = f"cannot be read ({reason}); make it a file that this user can read"
     except UnicodeDecodeError as error:
-        return {}, f"is not UTF-8 (at byte {error.start}); save it as UTF-8"
+        problem = f"is not UTF-8 (at byte {error.start}); save it as UTF-8"
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        return {}, f"is not JSON ({where}: {error.msg.lower()}); correct it there"
-    except RecursionError:
-        return {}, "is nested too deeply to be read; make it a plain JSON object"
-    except ValueError:
-        return {}, "holds a number that is too long to be read; shorten it"
-    if not isinstance(content, dict):
-        return {}, 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
-    return content, ""
+        problem = f"is not JSON ({where}: {error.msg.lower()}); correct it there"
+    except (RecursionError, ValueError):
+        problem = "is nested too deeply, or holds a number that is too long; correct it"
+    else:
+        if isinstance(content, dict):
+            return content
+        problem = 'is JSON but not an object; make it one, such as {"MQ": {"server": "localhost"}}'
+    # Raised here and not in an except clause: the errors of json carry the whole text of the file,
+    # passwords included, and would hang on as __context__.
+    raise configuration_error(f"{path}: {problem}{hint}")
 
 
 def _ovos_section() -> dict[str, Any]:
-    section: Any = None
-    problem = ""
     try:
         from ovos_config.config import Configuration
 
@@ -221,15 +235,13 @@ def _ovos_section() -> dict[str, Any]:
         return {}
     except Exception as error:  # its own message may quote a line of the file
         problem = type(error).__name__
-    if problem:
-        raise mistake(
-            f"{OVOS_SECTION} cannot be read ({problem}); correct mycroft.conf or ovos.conf, or "
-            f"name a file of its own with {CONFIG_PATH_VARIABLE}"
-        )
-    if section is None:
-        return {}
-    copied: dict[str, Any] = plain(unwrap({SECTION: section}, "ovos-config"))
-    return copied
+    else:
+        copied: dict[str, Any] = plain(unwrap({SECTION: section}, "ovos-config"))
+        return copied
+    raise configuration_error(
+        f"{OVOS_SECTION} cannot be read ({problem}); correct mycroft.conf or ovos.conf, or name a "
+        f"file of its own with {CONFIG_PATH_VARIABLE}"
+    )
 
 
 def plain(value: Any) -> Any:

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import SecretStr, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from neon_mq_connector.config.section import File, Section, problem, setting
-from neon_mq_connector.config.values import mistake
+from neon_mq_connector.config.section import File, Section, setting
+from neon_mq_connector.config.values import configuration_error
 
 #: The attribute of a context that says what it was made from.
 _MADE_FROM = "_neon_mq_made_from"
@@ -62,25 +62,12 @@ class TLSSettings(Section):
         max_length=253,
     )
 
-    @field_validator("ca_file", "cert_file", "key_file")
-    @classmethod
-    def _exists(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        if path is None or info.data.get("enabled") is False:
-            return path
-        try:
-            found = path.is_file()
-        except OSError:
-            found = False
-        if not found:
-            raise problem(f"there is no file {path}; name an existing one")
-        return path
-
     @field_validator("key_file")
     @classmethod
     def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         # Without its entry in `data` the certificate was given, and has been refused already.
         if path is not None and info.data.get("cert_file", path) is None:
-            raise problem("a key is of no use without its certificate; name that as cert_file")
+            raise ValueError("a key is of no use without its certificate; name that as cert_file")
         return path
 
 
@@ -131,7 +118,7 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
         # Given at once, and not loaded later, it keeps the system's authorities out.
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ValueError) as error:
-        raise mistake(
+        raise configuration_error(
             f"tls.ca_file: {ca_file} cannot be used ({_reason(error)}); it has to hold "
             "certificates in PEM format"
         ) from error
@@ -144,7 +131,7 @@ def _show(context: ssl.SSLContext, cert_file: Path, tls: TLSSettings) -> None:
     try:
         context.load_cert_chain(str(cert_file), str(key_file), password=password)
     except (OSError, ValueError) as error:
-        raise mistake(
+        raise configuration_error(
             f"tls.cert_file: {cert_file} with the key in {key_file} cannot be used "
             f"({_reason(error)}); they have to be a certificate and its private key in PEM "
             "format, and tls.key_password the password of that key if it has one"

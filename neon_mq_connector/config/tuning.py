@@ -11,7 +11,6 @@ from neon_mq_connector.config.section import (
     Number,
     Section,
     Whole,
-    problem,
     seconds,
     setting,
     whole,
@@ -172,7 +171,6 @@ class Tuning(Section):
         low=0,
         high=2**32 - 1,
         unit="ms",
-        null="never",
         description="How long a message may wait in a queue for its consumer where `send_message` "
         "and its kind are given no `expiration`. `null`: for ever.",
     )
@@ -211,5 +209,5 @@ class Tuning(Section):
         other = "retry_delay" if info.field_name == "retry_delay_max" else "reconnect_delay_min"
         least = info.data.get(other)
         if least is not None and value < least:
-            raise problem(f"{value:g} is less than {other}, {least:g}; make it at least as long")
+            raise ValueError(f"{value:g} is less than {other}, {least:g}; make it at least as long")
         return value

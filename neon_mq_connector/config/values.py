@@ -12,6 +12,14 @@ from neon_mq_connector.errors import ConfigurationError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (type(None), "null"),
+    (bool, "a boolean"),
+    ((int, float), "a number"),
+    (str, "a text"),
+    (Mapping, "an object"),
+    ((list, tuple), "a list"),
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +52,7 @@ class Credentials:
     password: str = field(repr=False)
 
 
-def mistake(text: str) -> ConfigurationError:
+def configuration_error(text: str) -> ConfigurationError:
     """Return the error for something that is wrong in a configuration.
 
     What would break the line of its message is escaped: names and paths may hold anything.
@@ -57,19 +65,10 @@ def mistake(text: str) -> ConfigurationError:
 
 def kind_of(value: Any) -> str:
     """Return the kind of a value in the words of a configuration file, without quoting it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, str):
-        return "a text" if value.strip() else "an empty text"
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"a value of type {type(value).__name__}"
+    if isinstance(value, str) and not value.strip():
+        return "an empty text"
+    named = (name for kinds, name in _KINDS if isinstance(value, kinds))
+    return next(named, f"a value of type {type(value).__name__}")
 
 
 def env_flag(name: str, default: bool = False) -> bool:
@@ -99,7 +98,7 @@ def env_flag(name: str, default: bool = False) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise mistake(
+    raise configuration_error(
         f"environment variable {name}: {text[:40]!r} is neither true nor false; "
         "set it to 1, true, yes or on, or to 0, false, no or off"
     )

@@ -23,11 +23,10 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link.steps import Call
 from neon_mq_connector.topology import (
     PRECONDITION_FAILED,
     BrokerFacts,
-    DeclareQueue,
+    Call,
     QueueStatus,
     Refusal,
     Step,
@@ -105,7 +104,7 @@ class BrokerOperations:
 
         def declare(facts: BrokerFacts) -> Generator[Step, Any, Any]:
             if passive or exclusive:
-                status: QueueStatus = yield DeclareQueue(spec, passive)
+                status: QueueStatus = yield spec.declare(passive=passive)
             else:
                 status = yield from declare_queue(spec, facts)
             if exclusive:

@@ -16,9 +16,7 @@ from neon_mq_connector.errors import MQError, StoppedError, TopologyError
 from neon_mq_connector.link import ChannelEvents, LinkChannel, Waiter
 from neon_mq_connector.topology import (
     RESOURCE_LOCKED,
-    Bind,
-    DeclareQueue,
-    DeleteQueue,
+    Queue,
     QueueStatus,
     Refusal,
     Step,
@@ -174,7 +172,7 @@ class Sessions:
         )
 
         def run(step: Step) -> QueueStatus:
-            waiter, is_own = self._new_waiter(), isinstance(step, (DeclareQueue, Bind))
+            waiter, is_own = self._new_waiter(), step.method in ("queue_declare", "queue_bind")
             if is_own and not queue.transient and channel.is_open:
                 return channel.perform(step, timeout=timeout, waiter=waiter)
             return control.perform_step(step, timeout=timeout, waiter=waiter)
@@ -291,6 +289,6 @@ class Sessions:
         if registration.delete_on_stop and not registration.queue.exclusive:
             self._connections.control.perform(
                 f"deleting queue {session.queue!r}",
-                single(DeleteQueue(session.queue)),
+                single(Queue(session.queue).delete()),
                 timeout=max(_LEAST_WAIT, time_left(deadline)),
             )

@@ -214,21 +214,15 @@ def _values(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterat
 
 
 def _bounds(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[SchemaChange]:
-    for key, larger_is_narrower in _BOUNDS.items():
+    for key in (*_BOUNDS, *_FORMS):
         before, after = old.get(key), new.get(key)
         if before == after:
             continue
-        narrows = before is None or (after is not None and (after > before) == larger_is_narrower)
-        yield SchemaChange(path, _became(key, before, after), narrows=narrows, widens=not narrows)
-    for key in _FORMS:
-        before, after = old.get(key), new.get(key)
-        if before != after:
-            yield SchemaChange(
-                path,
-                _became(key, before, after),
-                narrows=after is not None,
-                widens=before is not None,
-            )
+        narrows, widens = after is not None, before is not None
+        if key in _BOUNDS and before is not None and after is not None:
+            narrows = (after > before) == _BOUNDS[key]
+            widens = not narrows
+        yield SchemaChange(path, _became(key, before, after), narrows, widens)
 
 
 def _became(key: str, before: Any, after: Any) -> str:

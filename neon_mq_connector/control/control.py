@@ -28,10 +28,9 @@ from neon_mq_connector.errors import (
     WaitTimeoutError,
 )
 from neon_mq_connector.link import Answer, CallbackAnswer, ChannelEvents, Link, LinkChannel, Waiter
-from neon_mq_connector.link.steps import Call, call_of, status_of
 from neon_mq_connector.link.translate import broker_refusal, loss_error
 from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.topology import BrokerFacts, DeclareQueue, Queue, QueueStatus, Refusal, Step
+from neon_mq_connector.topology import BrokerFacts, Call, Queue, QueueStatus, Refusal, Step
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ T = TypeVar("T")
 #: which it is sent a `QueueStatus`, and calls, for which it is sent pika's frame, or that is thrown
 #: a `Refusal`. It runs on the I/O thread and must not wait. Another is made if the connection turns
 #: out to be dead: so what it asks must be idempotent.
-Operation: TypeAlias = Callable[[BrokerFacts], Generator["Step | Call", Any, T]]
+Operation: TypeAlias = Callable[[BrokerFacts], Generator[Call, Any, T]]
 
 #: How long the connection is kept without work, in seconds.
 IDLE_TIMEOUT = 30.0
@@ -54,7 +53,7 @@ class _Job:
     answer: Answer[Any]
     timeout: float
     deadline: float
-    steps: Generator[Step | Call, Any, Any]
+    steps: Generator[Call, Any, Any]
     was_lost: bool = False
 
 
@@ -155,11 +154,11 @@ class Control:
         self, step: Step, *, timeout: float, waiter: Waiter[QueueStatus] | None = None
     ) -> QueueStatus:
         """Perform one step; `Refusal` if it is refused."""
-        return self.run(type(step).__name__, single(step), timeout=timeout, waiter=waiter)
+        return self.run(str(step), single(step), timeout=timeout, waiter=waiter)
 
     def look_up(self, queue: str, answer: Answer[QueueStatus], *, timeout: float) -> None:
         """Ask for the status of a queue, and return as `submit`; `Refusal` if there is none."""
-        step = DeclareQueue(Queue(queue), passive=True)
+        step = Queue(queue).declare(passive=True)
         self.submit(f"looking up queue {queue!r}", single(step), answer, timeout=timeout)
 
     def get(self, queue: str, *, timeout: float) -> tuple[Any, Any, Any]:
@@ -212,7 +211,7 @@ class Control:
             self.link.abort("it is lost")  # if pika has not reported that yet
         self._advance(job, partial(next, job.steps))
 
-    def _advance(self, job: _Job, resume: Callable[[], Step | Call]) -> None:
+    def _advance(self, job: _Job, resume: Callable[[], Call]) -> None:
         """Ask what a job wants next, on a channel that is open."""
         if not self._is_current(job):
             return
@@ -231,19 +230,17 @@ class Control:
             opened, failed = partial(self._ask, job, asked), partial(self._failed, job)
             self.link.begin_channel(self._events, CallbackAnswer(opened, failed))
 
-    def _ask(self, job: _Job, asked: Step | Call, channel: LinkChannel) -> bool:
+    def _ask(self, job: _Job, asked: Call, channel: LinkChannel) -> bool:
         """Ask something on a channel; return whether that is wanted still."""
         if not self._is_current(job):
             return False
         self._channel = channel
-        is_call = isinstance(asked, Call)
 
         def answered(frame: Any) -> None:
-            answer = frame if is_call else status_of(frame)
+            answer = QueueStatus.of(frame) if isinstance(asked, Step) else frame
             self._advance(job, partial(job.steps.send, answer))
 
-        call = asked if isinstance(asked, Call) else call_of(asked)
-        channel.begin_call(call, CallbackAnswer(answered, partial(self._failed, job)))
+        channel.begin_call(asked, CallbackAnswer(answered, partial(self._failed, job)))
         return True
 
     def _failed(self, job: _Job, error: BaseException) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from neon_mq_connector import metrics
 from neon_mq_connector.service.health import Health, describe_running
@@ -15,22 +15,11 @@ from neon_mq_connector.service.health import Health, describe_running
 Status: TypeAlias = dict[str, Any]
 
 
-class Observed(Protocol):
-    """What `status_of` reads of a connector."""
-
-    @property
-    def service_name(self) -> str: ...
-
-    @property
-    def consumers(self) -> dict[str, Any]: ...
-
-    def health(self) -> Health: ...
-
-    def check_health(self) -> bool: ...
-
-
-def status_of(connector: Observed) -> Status:
+def status_of(connector: Any) -> Status:
     """Return the state of a connector, and of the process that it runs in.
+
+    Args:
+        connector: an `MQConnector` or `AsyncMQConnector`.
 
     Returns:
         ``at``: when, in seconds of a clock of its own; ``live`` and ``ready``, each with ``ok`` and
@@ -38,7 +27,7 @@ def status_of(connector: Observed) -> Status:
         ``publishes``; ``callback_seconds`` and ``request_seconds``: see
         `metrics.Durations.to_dict`.
     """
-    health = connector.health()
+    health: Health = connector.health()
     reasons = list(health.reasons)
     if not reasons and not connector.check_health():  # services override it
         reasons = [f"check_health() of service {connector.service_name!r} returns False"]

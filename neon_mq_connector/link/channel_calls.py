@@ -13,10 +13,9 @@ from pika.spec import Basic
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link.events import ChannelEvents, ignore
 from neon_mq_connector.link.io_thread import IOThread
-from neon_mq_connector.link.steps import Call, call_of, status_of
 from neon_mq_connector.link.translate import broker_refusal
 from neon_mq_connector.link.waiter import Answer, Waiter
-from neon_mq_connector.topology import QueueStatus, Step
+from neon_mq_connector.topology import Call, QueueStatus, Step
 
 
 class ChannelCalls:
@@ -85,17 +84,16 @@ class ChannelCalls:
         Raises:
             Refusal: the broker said no, and has closed the channel or the connection.
         """
-        call = call_of(step)
         waiter = waiter or Waiter()
-        self.link.submit(lambda: self.begin_call(call, waiter))
+        self.link.submit(lambda: self.begin_call(step, waiter))
         try:
-            answer = waiter.wait(timeout, f"{self.link.name}: {call.method} {call.args[0]!r}")
+            answer = waiter.wait(timeout, f"{self.link.name}: {step}")
         except MQError as error:
             refusal = broker_refusal(error)
             if refusal is None:
                 raise
             raise refusal from refusal.__cause__
-        return status_of(answer)
+        return QueueStatus.of(answer)
 
     def qos(
         self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None

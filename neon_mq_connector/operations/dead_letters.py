@@ -2,6 +2,18 @@
 
 Messages are got one by one on a channel of their own. What is not acknowledged when the channel
 ends, however that ends, is back in its place in the queue.
+
+Arguments that the functions have in common:
+
+* ``parameters``: how to reach the broker, one entry per server.
+* ``queue``: a dead-letter queue, or the queue that it belongs to.
+* ``id``: only messages with this `DeadLetter.id`; all by default.
+* ``count``: how many at most; those that are there when it begins by default.
+* ``stopped``: asked before each message whether to end.
+* ``timeout``: how long the broker may take for an answer, in seconds.
+
+They raise `QueueNotFoundError` where there is no such queue, and `MQConnectionError` where there is
+no connection, or it was lost.
 """
 
 from __future__ import annotations
@@ -81,14 +93,12 @@ def dead_queues(
     """Return the dead-letter queues, those with most messages first.
 
     Args:
-        parameters: how to reach the broker, one entry per server.
         names: of dead-letter queues, or of the queues that they belong to; without names those
             that end with ``.dead`` are listed by the management interface.
         management: the URL of that interface; by default the usual port of the broker's host.
-        timeout: how long the broker may take for an answer, in seconds.
 
     Raises:
-        QueueNotFoundError, ManagementError, MQConnectionError: as `QueueReader.states`.
+        ManagementError: none is named, and the interface refuses or does not answer.
     """
     with QueueReader(parameters, management=management, timeout=timeout) as reader:
         named = []
@@ -111,17 +121,6 @@ def show(
     """Iterate over the dead letters of a queue, which stay in it in their order.
 
     They are back when the iterator ends or is closed; others do not see them until then.
-
-    Args:
-        parameters: how to reach the broker, one entry per server.
-        queue: a dead-letter queue, or the queue that it belongs to.
-        id: only messages with this `DeadLetter.id`.
-        count: how many at most; those that are there when it begins by default.
-        timeout: how long the broker may take for an answer, in seconds.
-
-    Raises:
-        QueueNotFoundError: there is no such queue.
-        MQConnectionError: there is no connection, or it was lost.
     """
     with DeadLetterReader(parameters, queue, timeout) as reader:
         for delivery, letter in _letters(reader, id, count):
@@ -150,25 +149,17 @@ def replay(
     of a classic queue: then those that were sent before are in both, too.
 
     Args:
-        parameters: how to reach the broker, one entry per server.
-        queue: a dead-letter queue, or the queue that it belongs to.
-        id: send only messages with this `DeadLetter.id`.
-        count: try to send so many at most.
         to: send them to this queue; by default each to the queue that it came from.
         publish: send each to the exchange that it was published to, so that every queue which is
             bound there gets it.
         on_letter: called with each before it is sent.
-        stopped: asked before each whether to end.
-        timeout: how long the broker may take for an answer, in seconds.
-        publish_timeout: how long it may take to confirm a message, in seconds.
+        publish_timeout: how long the broker may take to confirm a message, in seconds.
 
     Returns:
         How many were sent, and which could not be.
 
     Raises:
-        QueueNotFoundError: there is no such queue.
         ReplayInterruptedError: it ended early; the error says how far it came.
-        MQConnectionError: there is no connection; nothing was sent.
     """
     replayed, left = 0, []
     doubtful: str | None = None
@@ -219,22 +210,7 @@ def discard(
     stopped: Callable[[], bool] = lambda: False,
     timeout: float = _TIMEOUT,
 ) -> int:
-    """Delete dead letters for good; messages that are parked meanwhile stay.
-
-    Args:
-        parameters: how to reach the broker, one entry per server.
-        queue: a dead-letter queue, or the queue that it belongs to.
-        id: only messages with this `DeadLetter.id`; all by default.
-        stopped: asked before each whether to end.
-        timeout: how long the broker may take for an answer, in seconds.
-
-    Returns:
-        How many were deleted.
-
-    Raises:
-        QueueNotFoundError: there is no such queue.
-        MQConnectionError: there is no connection, or it was lost.
-    """
+    """Delete dead letters for good, and return how many; those that are parked meanwhile stay."""
     discarded = 0
     with DeadLetterReader(parameters, queue, timeout) as reader:
         for delivery, _ in _letters(reader, id, None, stopped):

@@ -21,7 +21,6 @@ from neon_mq_connector.operations.management import ManagementAPI, ManagementErr
 from neon_mq_connector.topology import (
     NOT_FOUND,
     RESOURCE_LOCKED,
-    DeclareQueue,
     Queue,
     QueueStatus,
     Refusal,
@@ -176,18 +175,6 @@ class QueueReader:
         )
 
 
-def list_queues(
-    parameters: Sequence[pika.ConnectionParameters],
-    names: Iterable[str] = (),
-    *,
-    management: str | None = None,
-    timeout: float = _TIMEOUT,
-) -> list[QueueState]:
-    """Return the queues of a virtual host; see `QueueReader` and its `states`."""
-    with QueueReader(parameters, management=management, timeout=timeout) as reader:
-        return reader.states(names)
-
-
 @contextmanager
 def open_control(parameters: Sequence[pika.ConnectionParameters]) -> Iterator[Control]:
     """Return a control connection for a ``with`` block; it is opened when it is first used."""
@@ -214,7 +201,7 @@ def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> Qu
         MQConnectionError: there is no connection.
     """
     try:
-        return control.perform_step(DeclareQueue(Queue(queue), passive=True), timeout=timeout)
+        return control.perform_step(Queue(queue).declare(passive=True), timeout=timeout)
     except Refusal as refusal:
         if refusal.code == RESOURCE_LOCKED:
             return QueueStatus(queue)

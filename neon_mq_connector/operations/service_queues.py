@@ -19,9 +19,6 @@ from neon_mq_connector.operations.queues import open_control
 from neon_mq_connector.topology import (
     NOT_FOUND,
     PRECONDITION_FAILED,
-    RESOURCE_LOCKED,
-    DeclareExchange,
-    DeclareQueue,
     Queue,
     QueueStatus,
     Refusal,
@@ -87,9 +84,9 @@ class _Queue:
     def findings(self, management: ManagementAPI | None) -> Iterator[Finding]:
         """Look at its exchange, at the queue, and at what is parked."""
         exchange = self._registration.exchange
-        if exchange is not None and self._exists(DeclareExchange(exchange, passive=True)):
+        if exchange is not None and self._exists(exchange.declare(passive=True)):
             yield from self._differences(
-                f"exchange {exchange.name!r}", DeclareExchange(exchange), "exchange"
+                f"exchange {exchange.name!r}", exchange.declare(), "exchange"
             )
         if self._registration.delete_on_stop or self._queue.exclusive:
             yield ok(self._check, "it is made at the start and goes at the end")
@@ -98,17 +95,7 @@ class _Queue:
         yield from self._parked()
 
     def _shared(self, management: ManagementAPI | None) -> Iterator[Finding]:
-        try:
-            status = self._exists(DeclareQueue(self._queue, passive=True))
-        except Refusal as refusal:
-            if refusal.code != RESOURCE_LOCKED:
-                raise
-            yield error(
-                self._check,
-                "another connection has it for itself (exclusive)",
-                "stop that program, or use a queue of another name",
-            )
-            return
+        status = self._exists(self._queue.declare(passive=True))
         if status is None:
             yield warning(
                 self._check, f"it does not exist in {self._vhost!r}", "start the service once"
@@ -119,7 +106,7 @@ class _Queue:
             yield ok(self._check, counts)
         else:
             yield warning(self._check, counts, "start the service")
-        yield from self._differences(self._check, DeclareQueue(self._queue), "queue")
+        yield from self._differences(self._check, self._queue.declare(), "queue")
         if management is not None:
             yield from self._managed(management)
 
@@ -167,7 +154,7 @@ class _Queue:
 
     def _parked(self) -> Iterator[Finding]:
         name = self._registration.dead_queue
-        status = self._exists(DeclareQueue(Queue(name), passive=True)) if name else None
+        status = self._exists(Queue(name).declare(passive=True)) if name else None
         if status is not None and status.messages:
             yield warning(
                 self._check,

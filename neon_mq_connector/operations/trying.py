@@ -27,11 +27,6 @@ from neon_mq_connector.operations.findings import Finding, error, ok, skipped, w
 from neon_mq_connector.topology import (
     INTERNAL_ERROR,
     NOT_IMPLEMENTED,
-    Bind,
-    DeclareExchange,
-    DeclareQueue,
-    DeleteExchange,
-    DeleteQueue,
     Exchange,
     Queue,
     Refusal,
@@ -105,7 +100,7 @@ class Trial:
             yield from (skipped(check, obstacle) for check in ("write", "read", "reply"))
             return
         yield self._try("write", self._write, "queues may be bound and messages published")
-        self._try("tidy up", partial(self._perform, DeleteExchange(self._name)), "")
+        self._try("tidy up", partial(self._perform, Exchange(self._name).delete()), "")
         read = self._try("read", self._read, "messages may be taken from queues")
         yield read
         if read.remedy:
@@ -121,8 +116,8 @@ class Trial:
         """
         name = f"{self._name}.transient"
         try:
-            self._perform(DeclareQueue(Queue(name, arguments={"x-expires": 60_000})))
-            self._perform(DeleteQueue(name))
+            self._perform(Queue(name, arguments={"x-expires": 60_000}).declare())
+            self._perform(Queue(name).delete())
         except Refusal as refusal:
             if refusal.code in (INTERNAL_ERROR, NOT_IMPLEMENTED):
                 return warning(
@@ -147,17 +142,17 @@ class Trial:
         return ok(check, done.format(result))
 
     def _configure(self) -> None:
-        self._perform(DeclareQueue(Queue(self._name, exclusive=True)))
-        self._perform(DeclareExchange(Exchange(self._name)))
-        self._perform(DeleteExchange(self._name))
+        self._perform(Queue(self._name, exclusive=True).declare())
+        self._perform(Exchange(self._name).declare())
+        self._perform(Exchange(self._name).delete())
 
     def _write(self) -> None:
         channel = self._open()
-        channel.perform(DeclareExchange(Exchange(self._name)), timeout=self._timeout)
-        channel.perform(Bind(self._name, self._name, "a"), timeout=self._timeout)
+        channel.perform(Exchange(self._name).declare(), timeout=self._timeout)
+        channel.perform(Queue(self._name).bind(self._name, "a"), timeout=self._timeout)
         channel.send(channel.encode(self._name, "a", b"{}", BasicProperties()))
         # its answer shows that the publish was not refused
-        channel.perform(DeclareQueue(Queue(self._name), passive=True), timeout=self._timeout)
+        channel.perform(Queue(self._name).declare(passive=True), timeout=self._timeout)
 
     def _read(self) -> None:
         self._open().get(self._name, True, timeout=self._timeout)

@@ -14,7 +14,7 @@ from neon_mq_connector.connector import MQConnector
 #: Looked up when they are called, so that they may be replaced.
 REPLACEABLE = {"get_timeout", "_default_mq_config"}
 #: Private names that services have always used.
-LENT = {"_vhost", "_service_id", "_consumer_started"}
+PRIVATE_IN_USE = {"_vhost", "_service_id", "_consumer_started"}
 #: What `MQConnector` has and had not in earlier releases.
 NEW_NAMES = {
     "gather_answers",
@@ -83,4 +83,4 @@ def private_names() -> frozenset[str]:
     """Return the private attributes of a connector; to construct one opens no connection."""
     names = {*dir(MQConnector), *vars(MQConnector({"server": "localhost"}, "upgrade"))}
     private = {each for each in names if each.startswith("_") and not each.endswith("__")}
-    return frozenset(private - LENT)
+    return frozenset(private - PRIVATE_IN_USE)

@@ -12,8 +12,8 @@ from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.operations.findings import Finding, error, warning
 from neon_mq_connector.operations.upgrade_names import (
     CHANGED_CLASSES,
-    LENT,
     NEW_NAMES,
+    PRIVATE_IN_USE,
     REPLACEABLE,
     client_signature,
     instead_of,
@@ -49,7 +49,7 @@ class SourceCheck:
         found = {
             (getattr(node, "lineno", 1), finding.message): finding
             for node in ast.walk(self._tree)
-            for finding in self._of_node(node)
+            for finding in self._findings_of(node)
         }
         return [found[key] for key in sorted(found)]
 
@@ -70,7 +70,7 @@ class SourceCheck:
                         self._functions.setdefault(node.name, []).append(node)
                         self._own.add(node.name)
 
-    def _of_node(self, node: ast.AST) -> Iterator[Finding]:
+    def _findings_of(self, node: ast.AST) -> Iterator[Finding]:
         match node:
             case ast.ImportFrom(module=str(module), names=names, level=0):
                 yield from self._imported(node, module, [each.name for each in names])
@@ -105,7 +105,7 @@ class SourceCheck:
                     node, f"Configuration.{name} is deprecated", "use load_neon_mq_config"
                 )
             return
-        if not name.startswith("_") or name.endswith("__") or name in LENT | self._own:
+        if not name.startswith("_") or name.endswith("__") or name in PRIVATE_IN_USE | self._own:
             return
         around = self._class_of.get(node)
         is_ours = _is_connector(around) and ast.unparse(owner) == "self"
@@ -146,7 +146,7 @@ class SourceCheck:
         if name in _REPLACING:
             yield from self._replaced(node)
         yield from self._evaluated(node, name)
-        yield from self._past_the_library(node, name)
+        yield from self._bypassing(node, name)
         signature = self._signature(node, name)
         if signature is None:
             return
@@ -214,7 +214,7 @@ class SourceCheck:
     def _arity(
         self, node: ast.Call, given: ast.expr | None, count: int, names: str
     ) -> Iterator[Finding]:
-        function = self._meant(given)
+        function = self._function_named(given)
         if function is None:
             return
         most, least = _positional(function)
@@ -228,7 +228,7 @@ class SourceCheck:
                 f"have it take {count}: {names}",
             )
 
-    def _meant(self, given: ast.expr | None) -> ast.FunctionDef | None:
+    def _function_named(self, given: ast.expr | None) -> ast.FunctionDef | None:
         """Return the function that an argument names, if there is one such and nothing wraps it."""
         match given:
             case ast.Name(name) | ast.Attribute(value=ast.Name("self"), attr=name):
@@ -268,7 +268,7 @@ class SourceCheck:
                 "read it with b64_to_dict, or declare a typed handler",
             )
 
-    def _past_the_library(self, node: ast.Call, name: str) -> Iterator[Finding]:
+    def _bypassing(self, node: ast.Call, name: str) -> Iterator[Finding]:
         """Find what goes over a connection of the service's own, not over a callback's channel."""
         if name not in {"basic_publish", "queue_declare"} or not isinstance(
             node.func, ast.Attribute

@@ -14,7 +14,6 @@ from neon_mq_connector.envelope import is_reply_name
 from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.topology import (
-    Bind,
     BrokerFacts,
     Exchange,
     Queue,
@@ -124,7 +123,7 @@ class Destination:
         if self.queue:
             status = yield from declare_queue(Queue(self.queue), facts)
             if self.exchange:
-                yield Bind(self.queue, self.exchange, self.queue)
+                yield Queue(self.queue).bind(self.exchange, self.queue)
         return status
 
     def declare_exchange(self) -> Steps:

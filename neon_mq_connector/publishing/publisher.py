@@ -33,7 +33,7 @@ from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.refusals import refusal_of
 from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.on_demand import OnDemandThread
-from neon_mq_connector.topology import DeclareExchange, Exchange, Queue, Refusal, declare_queue
+from neon_mq_connector.topology import Exchange, Queue, Refusal, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.publishing")
 
@@ -190,7 +190,7 @@ class Publisher:
             LOG.info(what, queue, extra=log_fields(queue))
         if steps is None:
             # publishing to an exchange that is missing would close the channel that all share
-            look_up = DeclareExchange(Exchange(exchange), passive=True)
+            look_up = Exchange(exchange).declare(passive=True)
             try:
                 self._control.perform_step(look_up, timeout=time_left(deadline))
             except Refusal as refusal:

@@ -24,7 +24,7 @@ from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import IOThread
 from neon_mq_connector.threads.guard import Guard
 from neon_mq_connector.threads.on_demand import RepeatingTimer
-from neon_mq_connector.topology import DeclareQueue, Queue, Refusal
+from neon_mq_connector.topology import Queue, Refusal
 
 if TYPE_CHECKING:
     from neon_mq_connector.config.tuning import Tuning
@@ -192,7 +192,7 @@ class LivenessWatch:
         busy = control.busy_for > _QUERY_TIMEOUT  # it would not come to the question
         if busy or not session.consumer_tag or consumer.registration.queue.exclusive:
             return "", 0
-        look_up = DeclareQueue(Queue(queue), passive=True)
+        look_up = Queue(queue).declare(passive=True)
         try:
             status = control.perform_step(look_up, timeout=time_left(self._ask_until))
         except Refusal as refusal:

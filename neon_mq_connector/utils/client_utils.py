@@ -7,11 +7,16 @@ import numbers
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from neon_mq_connector.client import RequestClient, RequestSpec
+from neon_mq_connector.client import RequestSpec
+from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config.sources import (
+    CLIENT_ENTRY,
     NO_SOURCE,
     PASSED_DICT,
     SECTION,
@@ -29,7 +34,6 @@ from neon_mq_connector.errors import (
     WaitTimeoutError,
 )
 from neon_mq_connector.service.configured import server_parameters
-from neon_mq_connector.service.sending import WIRE_FORMATS
 
 LOG = logging.getLogger("neon_mq_connector.client")
 
@@ -37,10 +41,15 @@ LOG = logging.getLogger("neon_mq_connector.client")
 _default_mq_config: dict[str, Any] = {"server": "localhost", "port": 5672, "users": {}}
 _OURS = _default_mq_config
 
-_CLIENT = "mq_handler"
 _DEFAULT_TIMEOUT = 30.0
 #: Seconds; a broker takes no message that expires later (2**32 ms).
 _LONGEST_TIMEOUT = 4_294_967
+_VHOST = "a virtual host; give its name as a text, such as '/'"
+_RESPONSE_QUEUE = "a queue; give its name as a text, or None"
+_TIMEOUT = (
+    f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, or None for "
+    f"{_DEFAULT_TIMEOUT:g}"
+)
 
 
 def send_mq_request(
@@ -57,8 +66,8 @@ def send_mq_request(
     """Send a request to a service's queue and wait for its answer.
 
     The broker is that of the configuration, or of ``NEON_MQ_URL``; the user is its entry
-    ``mq_handler``, or else ``default``. All requests of a
-    process share one connection; any thread may call this.
+    ``mq_handler``, or else ``default``. All requests of a process share one connection; any thread
+    may call this.
 
     Args:
         vhost: the virtual host.
@@ -80,22 +89,19 @@ def send_mq_request(
     Raises:
         ValueError: the virtual host does not exist or the user may not use it.
     """
-    asking = _Asking(vhost, target_queue, raise_errors)
-    with asking:
-        timeout = _check(
+    with _failures_logged(vhost, target_queue, raise_errors):
+        call = _checked_call(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
-        client = asking.client()
+        requester = _current_requester()
         try:
-            spec = asking.spec(request_data, timeout)
-            if expect_response:
-                options = asking.options(request_data, response_queue, stream_callback)
-                return client.request(spec, **options)  # type: ignore[no-any-return]
-            client.send(spec)
+            client = requester._mq_core.hosts.client(vhost)
+            answer = call(client, requester.wire_format, expect_response)
         except Exception as error:
             if _is_of_the_connection(error):
-                asking.look_for_vhost()
+                requester.look_for_vhost(vhost)
             raise
+        return answer if expect_response else {}
     return {}
 
 
@@ -118,86 +124,41 @@ async def send_mq_request_async(
     """
     from neon_mq_connector.aio.binding import current_binding
 
-    asking, binding = _Asking(vhost, target_queue, raise_errors), current_binding()
-    with asking:
-        timeout = _check(
+    with _failures_logged(vhost, target_queue, raise_errors):
+        call = _checked_call(
             vhost, request_data, target_queue, response_queue, timeout, stream_callback
         )
-        if _asker is None:  # the first time: it reads files, and imports what checks them
+        binding = current_binding()
+        if _requester is None:  # the first time: it reads files, and imports what checks them
             what = "reading the configuration"
-            await binding.calls.run(_known_asker, timeout=timeout, what=what)
-        requests = binding.requests(asking.client())
+            await binding.calls.run(_current_requester, timeout=_DEFAULT_TIMEOUT, what=what)
+        requester = _current_requester()
+        requests = binding.requests(requester._mq_core.hosts.client(vhost))
         try:
-            spec = asking.spec(request_data, timeout)
-            if expect_response:
-                options = asking.options(request_data, response_queue, stream_callback)
-                return await requests.request(spec, **options)  # type: ignore[no-any-return]
-            await requests.send(spec)
+            answer = await call(requests, requester.wire_format, expect_response)
         except Exception as error:
             if _is_of_the_connection(error):
+                look = partial(requester.look_for_vhost, vhost)
                 what = f"looking for virtual host {vhost!r}"
-                await binding.calls.run(asking.look_for_vhost, timeout=_DEFAULT_TIMEOUT, what=what)
+                await binding.calls.run(look, timeout=_DEFAULT_TIMEOUT, what=what)
             raise
+        return answer if expect_response else {}
     return {}
 
 
-class _Asking:
-    """One call, in a ``with`` block: errors are logged, but for a virtual host that is refused."""
-
-    def __init__(self, vhost: Any, target_queue: Any, raise_errors: bool) -> None:
-        self._raise_errors = raise_errors
-        self._asker: _Asker | None = None
-        self._vhost = vhost
-        self._target_queue = target_queue
-
-    def client(self) -> RequestClient:
-        """Return the process's client for the virtual host."""
-        self._asker = asker = _known_asker()
-        return asker._mq_core.hosts.client(self._vhost)
-
-    def spec(self, request_data: dict[str, Any], timeout: float) -> RequestSpec:
-        """Return what is asked."""
-        assert self._asker is not None
-        wire_format = WIRE_FORMATS[self._asker.settings.wire_format]
-        return RequestSpec(
-            self._target_queue, request_data, timeout=timeout, wire_format=wire_format
-        )
-
-    def options(
-        self, request_data: dict[str, Any], response_queue: str | None, stream_callback: Any
-    ) -> dict[str, Any]:
-        """Return the arguments of a request for which an answer is waited."""
-        return {
-            "reply_queue": response_queue,
-            "on_part": stream_callback,
-            "on_reply_queue": lambda name: request_data.__setitem__("routing_key", name),
-        }
-
-    def look_for_vhost(self) -> None:
-        """Find out whether a connection ended because its virtual host was deleted.
-
-        Raises:
-            VhostAccessError: the virtual host does not exist or the user may not use it.
-        """
-        if self._asker is not None:
-            refusal = wait_until_up(server_parameters(self._asker, self._vhost), 0.0)
-            if isinstance(refusal, VhostAccessError):
-                raise refusal
-
-    def __enter__(self) -> None:
-        """Look at the errors of a block."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if isinstance(error, VhostAccessError):
-            user = _CLIENT if self._asker is None else self._asker.mq_credentials.username
-            raise ValueError(f"{self._vhost} is not a valid endpoint for {user}") from error
-        if self._raise_errors or not isinstance(error, Exception):
-            return False
-        LOG.error(
-            "request to queue %.300r on %.300r failed: %s", self._target_queue, self._vhost, error
-        )
+@contextmanager
+def _failures_logged(vhost: Any, target_queue: Any, raise_errors: bool) -> Iterator[None]:
+    """Log the errors of a block, unless they are to be raised; raise that of a refused vhost."""
+    try:
+        yield
+    except VhostAccessError as error:
+        user = CLIENT_ENTRY if _requester is None else _requester.mq_credentials.username
+        raise ValueError(f"{vhost} is not a valid endpoint for {user}") from error
+    except Exception as error:
+        if raise_errors:
+            raise
+        LOG.error("request to queue %.300r on %.300r failed: %s", target_queue, vhost, error)
         LOG.debug("how it failed", exc_info=error)
-        return True
 
 
 def _is_of_the_connection(error: Exception) -> bool:
@@ -209,59 +170,74 @@ def _is_of_the_connection(error: Exception) -> bool:
     )
 
 
-def _check(
+def _checked_call(
     vhost: Any,
     request_data: Any,
     target_queue: Any,
     response_queue: Any,
     timeout: Any,
     stream_callback: Any,
-) -> float:
-    """Refuse arguments that cannot be used, and return the timeout in seconds.
+) -> Callable[[Any, WireFormat, bool], Any]:
+    """Check the arguments of a request, and return the function that sends it by a client.
 
     An empty request gets a ``message_id``.
     """
-    if timeout is None:
-        timeout = _DEFAULT_TIMEOUT
-    if not isinstance(vhost, str):
-        raise _unusable("vhost", vhost, "a virtual host; give its name as a text, such as '/'")
-    is_message = type(request_data) is dict or isinstance(request_data, Mapping)
-    if not is_message:
-        kind = type(request_data).__name__
-        raise TypeError(f"request_data is no message but of type {kind}; give a dict")
-    if not isinstance(target_queue, str) or not target_queue:
-        raise _unusable("target_queue", target_queue, "a queue; give the name of the service's own")
-    if response_queue is not None and not isinstance(response_queue, str):
-        what = "a queue; give its name as a text, or None"
-        raise _unusable("response_queue", response_queue, what)
-    is_number = type(timeout) in (int, float) or isinstance(timeout, numbers.Real)
-    if not is_number or not 0 < float(timeout) <= _LONGEST_TIMEOUT:
-        limits = f"more than 0 and at most {_LONGEST_TIMEOUT:,}, or None for {_DEFAULT_TIMEOUT:g}"
-        raise _unusable("timeout", timeout, f"a time to wait; give seconds, {limits}")
-    if stream_callback is not None and not callable(stream_callback):
-        raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
+
+    def check(is_usable: object, name: str, value: Any, what: str) -> None:
+        if not is_usable:
+            raise ValueError(f"{name}={value!r:.60} is not {what}")
+
+    timeout = _DEFAULT_TIMEOUT if timeout is None else timeout
+    is_queue = isinstance(target_queue, str) and target_queue
+    is_reply_queue = response_queue is None or isinstance(response_queue, str)
+    is_timeout = isinstance(timeout, numbers.Real) and 0 < float(timeout) <= _LONGEST_TIMEOUT
+    is_callback = stream_callback is None or callable(stream_callback)
+    check(isinstance(vhost, str), "vhost", vhost, _VHOST)
+    check(isinstance(request_data, Mapping), "request_data", request_data, "a message; give a dict")
+    check(is_queue, "target_queue", target_queue, "a queue; give the name of the service's own")
+    check(is_reply_queue, "response_queue", response_queue, _RESPONSE_QUEUE)
+    check(is_timeout, "timeout", timeout, _TIMEOUT)
+    check(is_callback, "stream_callback", stream_callback, "a function; give one, or None")
     if not request_data:
         request_data["message_id"] = new_id()  # as a message, an empty dict would be refused
-    return timeout  # type: ignore[no-any-return]
+
+    def call(client: Any, wire_format: WireFormat, expect_response: bool) -> Any:
+        spec = RequestSpec(target_queue, request_data, timeout=timeout, wire_format=wire_format)
+        if not expect_response:
+            return client.send(spec)
+        return client.request(
+            spec,
+            reply_queue=response_queue,
+            on_part=stream_callback,
+            on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
+        )
+
+    return call
 
 
-def _unusable(name: str, value: Any, what: str) -> ValueError:
-    return ValueError(f"{name}={value!r:.60} is not {what}")
-
-
-class _Asker(MQConnector):
-    """What one configuration says of asking; made anew when it changes.
-
-    Attributes:
-        made_of: a copy of the configuration, for comparison.
-    """
+class _Requester(MQConnector):
+    """What one configuration says of asking; made anew when it changes."""
 
     def __init__(self, source: Source) -> None:
-        self.made_of = plain(source.section)
-        super().__init__(self.made_of, _CLIENT)
+        config = plain(source.section)  # a copy: callers may change theirs
+        super().__init__(config, CLIENT_ENTRY)
         # errors name where the configuration was found, and not this call
-        found = {SECTION: self.made_of} if source.prefix else self.made_of
-        self._mq_source = Source(source.name, found, source.vhost)
+        self._mq_source = replace(source, config={SECTION: config} if source.prefix else config)
+
+    @property
+    def wire_format(self) -> WireFormat:
+        """How requests are encoded."""
+        return WireFormat(self.settings.wire_format)
+
+    def look_for_vhost(self, vhost: str) -> None:
+        """Find out whether a connection ended because its virtual host was deleted.
+
+        Raises:
+            VhostAccessError: the virtual host does not exist or the user may not use it.
+        """
+        refusal = wait_until_up(server_parameters(self, vhost), 0.0)
+        if isinstance(refusal, VhostAccessError):
+            raise refusal
 
 
 #: Seconds for which a configuration is used without being looked for again: a process that sends
@@ -275,7 +251,7 @@ _VARIABLES = (
 )
 
 _found: tuple[float, tuple[Any, ...], Source | None] | None = None
-_asker: _Asker | None = None
+_requester: _Requester | None = None
 
 
 def _find_source() -> Source | None:
@@ -289,17 +265,17 @@ def _find_source() -> Source | None:
     return found[2]
 
 
-def _known_asker() -> _Asker:
-    global _asker
+def _current_requester() -> _Requester:
+    global _requester
     source = _find_source()
     if source is None:
         replaced = _default_mq_config is not _OURS
         source = Source(PASSED_DICT if replaced else NO_SOURCE, _default_mq_config)
     config = source.section
-    asker = _asker
-    if asker is None or asker.made_of != config or not config:
-        asker = _asker = _Asker(source)
-    return asker
+    requester = _requester
+    if requester is None or requester.config != config or not config:
+        requester = _requester = _Requester(source)
+    return requester
 
 
 __all__ = ["MQConnector", "NeonMQHandler", "send_mq_request", "send_mq_request_async"]

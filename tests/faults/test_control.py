@@ -14,8 +14,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.control import control as control_module
 from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.link import LinkState, Waiter
-from neon_mq_connector.link.steps import Call
-from neon_mq_connector.topology import BrokerFacts, Queue, declare_queue
+from neon_mq_connector.topology import BrokerFacts, Call, Queue, declare_queue
 from tests.faults.conftest import Start, note, register, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger

@@ -17,7 +17,7 @@ from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import ChannelEvents
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
-from neon_mq_connector.topology import DeclareExchange, Exchange, Queue, declare_queue
+from neon_mq_connector.topology import Exchange, Queue, declare_queue
 from tests.integration.conftest import MakeConnector, Seen, run
 from tests.support.configurations import config_of
 from tests.support.polling import eventually
@@ -71,7 +71,7 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
 
 
 def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
-    control, look_up = connections.control, DeclareExchange(Exchange("amq.direct"), passive=True)
+    control, look_up = connections.control, Exchange("amq.direct").declare(passive=True)
     control.perform_step(look_up, timeout=30.0)
     assert connections.close(5.0)
     assert connections.close(5.0)

@@ -16,9 +16,8 @@ from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.link import Waiter
-from neon_mq_connector.link.steps import Call
 from neon_mq_connector.service.liveness import LivenessWatch
-from neon_mq_connector.topology import BrokerFacts
+from neon_mq_connector.topology import BrokerFacts, Call
 from tests.integration.conftest import (
     MakeConnector,
     Seen,

@@ -73,7 +73,7 @@ def test_many_keys_of_one_hash_are_refused_before_they_are_compared() -> None:
     assert len({hash(k * modulus) for k in range(30_000)}) == 1
     keys = [str(k * modulus) for k in range(30_000)]
     for text in ("{" + ", ".join(keys) + "}", "{" + ": 0, ".join(keys) + ": 0}"):
-        with pytest.raises(DecodeError, match="max_equal_hashes"):
+        with pytest.raises(DecodeError, match="the same hash"):
             parse_literal(text)
     few = "{" + ", ".join(keys[:16]) + "}"
     assert parse_literal(few) == literal_eval(few)

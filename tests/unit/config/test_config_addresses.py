@@ -59,7 +59,7 @@ def test_an_ipv6_address_is_read_alike_from_each_form(
         ("x" * 254, "host name"),
         (5672, "not a server"),
         ({}, '"server"'),
-        ({"server": 5}, "not a text"),
+        ({"server": 5}, "not a server"),
         ({"server": ""}, "empty"),
         ({"server": "mq", "port": True}, "port"),
     ],

@@ -67,13 +67,9 @@ def test_no_secret_is_in_an_error_about_json(text: str, config_file: Path) -> No
 
 def test_no_secret_is_in_an_error_about_credentials() -> None:
     settings = MQSettings.from_config({"users": {"a": USER, "b": {"password": SECRET}}})
-    for ask in (
-        lambda: settings.credentials_for("b"),
-        lambda: settings.credentials_for("c"),
-        lambda: settings.service_properties("a", "api_token"),
-    ):
+    for service in ("b", "c"):
         with pytest.raises(ConfigurationError) as caught:
-            ask()
+            settings.credentials_for(service)
         assert SECRET not in shown(caught.value)
 
 
@@ -101,11 +97,3 @@ def test_no_secret_is_logged(config_file: Path, caplog: pytest.LogCaptureFixture
         load_settings()
     assert "prefetch_cuont" in caplog.text
     assert SECRET not in caplog.text
-
-
-@pytest.mark.parametrize("password, is_told", [("7", True), ("70000", False), (70000, False)])
-def test_a_number_is_told_unless_it_is_a_password(password: Any, is_told: bool) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        MQSettings.from_config({"port": 70000, "pin": 1, "users": {"a": {"password": password}}})
-    assert ("70000 is not a port" in str(caught.value)) is is_told
-    assert ("70000" in str(caught.value)) is is_told

@@ -93,27 +93,27 @@ def test_a_good_value_is_taken(key: str, good: Any, value: Any) -> None:
         ([], ""),
         ({"MQ": "x"}, ""),
         ({"MQ": {"port": 70000}}, "port: 70000 is not a port (1-65535); set MQ.port in"),
-        ({"port": "abc"}, "port: 'abc' is not a port"),
+        ({"port": "abc"}, "port: a text is not a port"),
         ({"port": True}, "port: True is not a port"),
         ({"port": "9" * 5000}, "port: a text is not a port"),
         ({"server": ""}, "server: the value is empty"),
         ({"server": 5}, "server: 5 is not a host name"),
         ({"server": "mq:5672"}, "server: the value holds a port"),
-        ({"servers": "mq"}, "servers: 'mq' is not a list of servers"),
+        ({"servers": "mq"}, "servers: a text is not a list of servers"),
         ({"servers": ["mq", "mq:x"]}, "servers[1]: the value has a port"),
         ({"users": []}, "users: a list is not an object"),
         ({"users": {"a": []}}, "users.a: a list is not an object with user and password"),
         ({"users": {"a": {"password": 5}}}, "users.a.password: a number is not a text"),
-        ({"tls": "sure"}, "tls: 'sure' is not an object"),
+        ({"tls": "sure"}, "tls: a text is not an object"),
         ({"tls": {}, "ssl": {}}, "tls and ssl are the same key"),
-        ({"tls": {"verify": "maybe"}}, "tls.verify: 'maybe' is not true or false"),
+        ({"tls": {"verify": "maybe"}}, "tls.verify: a text is not true or false"),
         ({"heartbeat": 1e9}, "heartbeat: 1000000000.0 is not a whole number from 0"),
         ({"request_timeout": 0}, "request_timeout: 0 is not a number of seconds"),
         ({"request_timeout": float("nan")}, "request_timeout: nan is not a number"),
         ({"stop_timeout": -1}, "stop_timeout: -1 is not a number of seconds, 0 or more"),
         ({"prefetch_count": 0}, "prefetch_count: 0 is not a whole number from 1"),
         ({"ack_timeout_warning": 80}, "ack_timeout_warning: 80 is not a fraction"),
-        ({"wire_format": "xml"}, 'wire_format: \'xml\' is not "legacy" or "json"'),
+        ({"wire_format": "xml"}, 'wire_format: a text is not "legacy" or "json"'),
         ({"reconnect_delay_min": 31}, "30 is less than reconnect_delay_min, 31"),
     ],
 )
@@ -144,7 +144,7 @@ def test_settings_are_frozen_values_that_leave_the_dict_alone() -> None:
             setattr(part, name, 1)
     for again in (copy.deepcopy(settings), pickle.loads(pickle.dumps(settings))):
         assert again == settings
-        assert again.service_properties("a") == {"x": [1]}
+        assert again.users["a"].extra == {"x": [1]}
         assert again.source == FILE
 
 
@@ -168,14 +168,14 @@ def test_unknown_keys_never_fail_and_are_kept(config: dict[str, Any]) -> None:
     assert settings.extra == unknown
     assert settings.server == "localhost"
     assert settings.source == "the dict passed to the constructor"
-    assert settings.service_properties("a") == of_user
+    assert settings.users["a"].extra == of_user
     assert repr(settings)
 
 
 def test_keys_that_are_no_texts_do_not_fail() -> None:
     settings = MQSettings.from_config({5: "x", "users": {7: {8: "y", "user": "u"}}})  # type: ignore[dict-item]
     assert settings.extra == {"5": "x"}
-    assert settings.service_properties("7") == {"8": "y"}
+    assert settings.users["7"].extra == {"8": "y"}
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_key_that_may_be_a_mistake_is_logged_with_what_was_meant(
 def test_user_and_username_are_the_same_and_user_goes_first(names: Any, user: str) -> None:
     settings = settings_of(users={"a": {**names, "password": ""}})
     assert settings.credentials_for("a") == Credentials(user, "")
-    assert settings.service_properties("a") == {}
+    assert settings.users["a"].extra == {}
 
 
 @pytest.mark.parametrize(
@@ -246,20 +246,6 @@ def test_an_entry_without_credentials_is_served_by_the_default(entry: Any) -> No
     assert settings.credentials_for("unknown") == Credentials("all", "p")
     with pytest.raises(ConfigurationError, match="'b' has no password"):
         settings.credentials_for("b")
-
-
-def test_properties_of_a_service_are_read_by_key_and_are_copies() -> None:
-    limits = {"longest": 5}
-    others = {"limits": limits, "colour": "red", "nothing": None}
-    settings = settings_of(users={"a": {"user": "u", "password": "p", **others}})
-    assert settings.service_properties("a", "limits") == limits
-    assert settings.service_properties("a") == others
-    for service, key in (("a", "other"), ("a", "nothing"), ("b", "limits"), ("b", None)):
-        assert settings.service_properties(service, key) == {}
-    settings.service_properties("a", "limits")["longest"] = 6
-    assert limits == {"longest": 5}
-    with pytest.raises(ConfigurationError, match=rf"users\.a\.colour: .* an object in {FILE}"):
-        settings.service_properties("a", "colour")
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\r", "\x1b[31m", "\u2028", "\ud800", "ä"])

@@ -49,7 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[A
         return {"answered": True}
 
     monkeypatch.setattr(RequestClient, "request", request)
-    monkeypatch.setattr(client_utils, "_asker", None)
+    monkeypatch.setattr(client_utils, "_requester", None)
     yield asked
     close_shared_clients()
 
@@ -66,7 +66,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[A
         ("response_queue", 5, "give its name as a text, or None"),
         ("vhost", None, "give its name as a text, such as '/'"),
         ("stream_callback", 5, "a function; give one, or None"),
-        ("request_data", None, "of type NoneType; give a dict"),
+        ("request_data", None, "is not a message; give a dict"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_named_in_the_log_with_what_would_do(
@@ -85,7 +85,7 @@ def test_a_timeout_of_none_is_the_default_and_what_is_kept_shows_no_password(ask
     assert send_mq_request("/", {"n": 1}, "q", timeout=None)
     assert send_mq_request("/", {"n": 1}, "q")
     assert [each["timeout"] for each in asked.arguments] == [30, 30]
-    assert "secret" not in repr(client_utils._asker)
+    assert "secret" not in repr(client_utils._requester)
 
 
 def test_a_url_in_the_environment_says_where_requests_go(
@@ -103,7 +103,7 @@ def test_a_url_in_the_environment_says_where_requests_go(
 def test_a_script_without_a_configuration_is_told_what_to_give_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(client_utils, "_asker", None)
+    monkeypatch.setattr(client_utils, "_requester", None)
     assert send_mq_request("/", {"n": 1}, "queue") == {}
     (record,) = caplog.records
     for words in (
