@@ -93,6 +93,8 @@ def progress(doing: str, *, plain: bool = False) -> Iterator[Callable[[], None]]
             redirect_stderr=False,
         )
         spinner.add_task(doing, total=None)
+        if timer.finished.is_set():  # it has ended while this was imported
+            return
         spinner.start()
         shown.append(spinner)
 

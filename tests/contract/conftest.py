@@ -21,7 +21,8 @@ from tests.support.nodes import free_port
 
 @pytest.fixture
 def config(make_mq_config: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    return make_mq_config(SERVICE)
+    # tests of what does not expire, nor end too early, are slow at times
+    return make_mq_config(SERVICE, message_expiration=600_000, stop_timeout=120)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def run(connect: Callable[..., Any]) -> Callable[..., Any]:
     """Run a connector with only what the test needs: no periodic sync, no observer."""
 
     def start(connector: Any, **kwargs: Any) -> Any:
-        options: dict[str, Any] = {"run_sync": False, "run_observer": False, "mq_timeout": 10}
+        options: dict[str, Any] = {"run_sync": False, "run_observer": False, "mq_timeout": 120}
         connector.run(**{**options, **kwargs})
         return connector
 
@@ -107,7 +108,7 @@ def consumer_thread(
 
         def end() -> None:
             if thread.ident is not None:
-                thread.join(30.0)
+                thread.join(120.0)
 
         endings.callback(end)
         return thread

@@ -21,7 +21,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from tests.support.polling import eventually
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 
 def encode(message: Mapping[Any, Any]) -> bytes:

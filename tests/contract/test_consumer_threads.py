@@ -131,7 +131,7 @@ class TestNoBroker:
             assert consumer.is_consuming is False
             assert not consumer._consumer_started.is_set()
         finally:
-            consumer.join(30.0)
+            consumer.join(120.0)
         assert not consumer.is_alive()
         assert consumer.is_consumer_alive is False
         assert consumer.is_consuming is False

@@ -102,7 +102,7 @@ for module in {sorted({module for module, _ in PATHS})!r}:
     importlib.import_module(module)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -65,7 +65,7 @@ def nowhere(consumer_class: Any, endings: contextlib.ExitStack) -> Build:
     def build(errors: Errors) -> Any:
         parameters = pika.ConnectionParameters("127.0.0.1", free_port())
         consumer = consumer_class(parameters, "q", print, error_func=errors, daemon=True)
-        endings.callback(consumer.join, 5)
+        endings.callback(consumer.join, 120.0)
         return consumer
 
     return build
@@ -98,14 +98,14 @@ class TestHooks:
         assert seen == [["on_connected", "on_channel_open"]]
         assert events.of("on_connected") == [(consumer.connection,)]
         assert events.of("on_channel_open") == [(consumer.channel,)]
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert events.names == ["on_connected", "on_channel_open", "on_close"]
         ((connection, reason),) = events.of("on_close")
         assert connection is consumer.connection
         assert connection.is_closed
         assert isinstance(reason, Exception)
         assert events.threads == {consumer}
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert len(events.calls) == 3
         assert errors.calls == []
 
@@ -126,7 +126,7 @@ class TestHooks:
         consumer = Own(connection_params, "input", print)
         consumer.start()
         peer.wait_for_consumer("input")
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert called == [consumer.channel, "closed"]
 
     def test_a_hook_need_not_take_what_it_does_not_want(
@@ -136,10 +136,10 @@ class TestHooks:
         consumer = consumer_thread("input", print)
         consumer.on_connected = connected.set
         consumer.start()
-        assert connected.wait(30.0)
+        assert connected.wait(120.0)
         peer.wait_for_consumer("input")
         consumer.on_close = lambda connection: closed.append(connection)  # it is looked up late
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert closed == [consumer.connection]
 
     def test_a_hook_that_fails_does_no_harm(
@@ -153,8 +153,8 @@ class TestHooks:
         peer.wait_for_consumer("input")
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
-        assert consumer.is_consuming
-        consumer.join(30.0)
+        eventually(lambda: consumer.is_consuming)
+        consumer.join(120.0)
         consumer.on_channel_open.assert_called_once()
         assert errors.calls == []
 
@@ -185,7 +185,7 @@ class TestNoBroker:
         assert events.of("on_connection_fail") == [(None, error)]
         assert consumer.channel is None
         assert consumer.is_consuming is False
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert not consumer.is_alive()
         assert consumer.is_consumer_alive is False
         assert events.names == ["on_connection_fail"]
@@ -222,9 +222,9 @@ class TestNoBroker:
             with FaultProxy(broker.port, port=port):
                 eventually(lambda: consumer.is_consuming)
                 assert events.names == ["on_connection_fail", "on_connected", "on_channel_open"]
-                consumer.join(30.0)
+                consumer.join(120.0)
         finally:
-            consumer.join(30.0)
+            consumer.join(120.0)
         assert len(errors.calls) == 1
 
     def test_a_wrong_password_is_told_at_once(
@@ -237,7 +237,7 @@ class TestNoBroker:
         events = Events(consumer)
         consumer.start()
         errors.wait()
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert events.names == ["on_connection_fail"]
         assert len(errors.calls) == 1
 
@@ -267,7 +267,7 @@ class TestOutages:
         peer.publish({"n": 1}, queue="input")
         inbox.wait()
         assert errors.calls == []  # connecting again did not fail three times
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert events.names.count("on_close") == 2
 
     def test_stopped_while_the_broker_is_away_it_closes_no_second_time(
@@ -281,7 +281,7 @@ class TestOutages:
         errors.wait()
         assert consumer.is_consuming is False
         assert consumer.is_consumer_alive is True
-        consumer.join(30.0)
+        consumer.join(120.0)
         assert not consumer.is_alive()
         assert events.names == [
             "on_connected",
@@ -297,12 +297,11 @@ class TestOutages:
         consumer = consumer_thread("input", print, errors)
         events = Events(consumer)
         consumer.start()
-        peer.wait_for_consumer("input")
-        peer.channel.queue_delete("input")
-        errors.wait()
         eventually(lambda: consumer.is_consuming)
+        peer.channel.queue_delete("input")
+        eventually(lambda: events.names.count("on_connected") == 2)
+        errors.wait()
         assert events.names.count("on_close") == 1
-        assert events.names.count("on_connected") == 2
         assert "on_connection_fail" not in events.names
         assert len(errors.calls) == 1
 
@@ -338,7 +337,8 @@ class TestPikasStyle:
 
         consumer.connection.channel(on_open_callback=opened)
         eventually(lambda: len(steps) == 3)
-        assert steps == ["made", "Basic.Ack", True]
+        assert steps[0] == "made"
+        assert set(steps[1:]) == {"Basic.Ack", True}
         assert peer.depth("made") == 1
         assert consumer.is_consuming  # closing the one channel has left the other alone
 
@@ -368,7 +368,7 @@ class TestPikasStyle:
         of_connection, of_channel = Mock(), Mock()
         connection.add_on_close_callback(of_connection)
         channel.add_on_close_callback(of_channel)
-        consumer.join(30.0)
+        consumer.join(120.0)
         ((closed, reason), _) = of_connection.call_args
         assert closed is connection
         of_connection.assert_called_once()
@@ -385,7 +385,7 @@ class TestPikasStyle:
 
     def test_nothing_is_emitted_on_it_once_it_is_closed(self, consumer: Any) -> None:
         connection = consumer.connection
-        consumer.join(30.0)
+        consumer.join(120.0)
         with pytest.raises(pika.exceptions.ConnectionWrongStateError):
             MQConnector.emit_mq_message(connection, {"n": 1}, queue="q")
         with pytest.raises(pika.exceptions.ConnectionWrongStateError):

@@ -16,7 +16,7 @@ from tests.docs.programs import Programs
 #: Commands of `neon-mq` that are run; of the others it is only checked that they exist.
 _RUN = {"run", "request", "send", "listen", "status", "dead"}
 #: Tests start a broker, and start it once more.
-_PATIENCE_WITH_TESTS = 120.0
+_PATIENCE_WITH_TESTS = 240.0
 #: Programs of others, which the reader may have and these tests need not.
 _NOT_OURS = {"cd", "docker", "export", "git", "kill", "pip", "python3", "sudo"}
 

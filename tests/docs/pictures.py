@@ -38,7 +38,7 @@ def _contract(folder: Path) -> Path:
     program = next(each for each in page.blocks() if each.file_name == "shop.py")
     (folder / "shop.py").write_text(program.text, encoding="utf-8")
     command = ["-m", "neon_mq_connector.cli", "asyncapi", "shop:Shop", "--output", "shop.html"]
-    subprocess.run([sys.executable, *command], cwd=folder, check=True, timeout=60)
+    subprocess.run([sys.executable, *command], cwd=folder, check=True, timeout=120)
     return folder / "shop.html"
 
 

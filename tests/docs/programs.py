@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 from tests.support.polling import eventually
 
 #: How long a program may take to say what the page shows, and to end, in seconds.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass

@@ -13,8 +13,8 @@ from typing import Any
 from tests.support.environment import original_environment
 from tests.support.polling import eventually
 
-START_SECONDS = 60.0
-ANSWER_SECONDS = 60.0
+START_SECONDS = 120.0
+ANSWER_SECONDS = 150.0
 
 _HERE = Path(__file__).parent
 _SCRIPT = _HERE.parent.parent / "scripts" / "interop-env"
@@ -146,11 +146,11 @@ class OldPeer:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(5)
+            self._process.wait(120)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(5)
-        self._reader.join(30.0)
+            self._process.wait(120)
+        self._reader.join(120.0)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -112,5 +112,5 @@ class OurService(MQConnector):
 
 def start(service: Any) -> None:
     """Run a service with its consumers alone, and return when it is healthy."""
-    service.run(run_sync=False, run_observer=False, mq_timeout=10)
+    service.run(run_sync=False, run_observer=False, mq_timeout=120)
     eventually(service.check_health, what="our service is healthy")

@@ -16,6 +16,11 @@ AUTO_ACK = {"raw_ack": False, "counts": False}
 WAYS = ("returns", "validates", "raw", "raw_ack", "sends", "emits")
 
 
+def answer_to(old_client: OldPeer, **request: Any) -> Any:
+    """Ask until there is an answer: it expires after a second, and an old client may be late."""
+    return eventually(lambda: old_client.ask("request", timeout=30, **request), what="an answer")
+
+
 @pytest.mark.parametrize("our_config", [{}, {"wire_format": "json"}], indirect=True, ids=str)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_old_client_gets_the_answer_it_asked_for_as_it_can_read_it(
@@ -23,7 +28,7 @@ def test_an_old_client_gets_the_answer_it_asked_for_as_it_can_read_it(
 ) -> None:
     serve(way, auto_ack=AUTO_ACK.get(way, True))
 
-    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=30)
+    reply = answer_to(old_client, target=queue, data={"data": DATA})
 
     assert reply["by"] == way
     assert reply["echo"] == DATA
@@ -36,7 +41,7 @@ def test_an_old_client_keeps_the_message_id_that_its_caller_chose(
     serve("returns")
 
     data = {"data": {}, "message_id": "chosen"}
-    reply = old_client.ask("request", target=queue, data=data, timeout=30)
+    reply = answer_to(old_client, target=queue, data=data)
 
     assert message_id_of(reply) == "chosen"
     assert received.by("returns")[0]["message_id"] == "chosen"
@@ -49,9 +54,7 @@ def test_an_old_client_is_answered_on_the_queue_that_its_caller_chose(
     answers = f"{queue}_answers"
 
     for _ in range(2):
-        reply = old_client.ask(
-            "request", target=queue, data={"data": 1}, response_queue=answers, timeout=30
-        )
+        reply = answer_to(old_client, target=queue, data={"data": 1}, response_queue=answers)
         assert reply["echo"] == 1
 
     assert {request["routing_key"] for request in received.by("raw")} == {answers}
@@ -76,13 +79,11 @@ def test_an_old_client_gets_the_first_part_of_a_streamed_answer(
 ) -> None:
     serve("streams")
 
-    def first_part_is_there() -> bool:
-        reply = old_client.ask("request", target=queue, data={"parts": 3}, timeout=30)
-        return bool(reply["part"] == 0)
-
     for _ in range(2):
-        # parts expire after a second, as they always did: a busy machine may be late for one
-        eventually(first_part_is_there)
+        eventually(
+            lambda: answer_to(old_client, target=queue, data={"parts": 3})["part"] == 0,
+            what="the first part comes first",
+        )
 
 
 def test_a_queue_that_an_old_client_made_can_be_served(
@@ -93,5 +94,5 @@ def test_a_queue_that_an_old_client_made_can_be_served(
 
     serve("returns")
 
-    reply = old_client.ask("request", target=queue, data={"data": DATA}, timeout=30)
+    reply = answer_to(old_client, target=queue, data={"data": DATA})
     assert reply["echo"] == DATA

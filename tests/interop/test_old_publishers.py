@@ -26,7 +26,7 @@ def test_a_consumer_of_ours_takes_over_a_queue_that_an_old_publisher_made(
     old_publisher: OldPeer, our_connector: Any, received: Received, vhost: str, queue: str
 ) -> None:
     for number in range(3):
-        old_publisher.ask("send", data={"number": number}, queue=queue, expiration=20000)
+        old_publisher.ask("send", data={"number": number}, queue=queue, expiration=600_000)
 
     our_connector.register_consumer("mine", vhost, queue, our_connector.collector("mine"))
     start(our_connector)

@@ -20,7 +20,7 @@ def test_an_old_service_answers_our_client(
 ) -> None:
     data = {"data": DATA}
 
-    reply = request_old(f"old_{way}", data, timeout=30)
+    reply = request_old(f"old_{way}", data, timeout=120)
 
     assert reply["by"] == way
     assert reply["echo"] == DATA
@@ -34,7 +34,7 @@ def test_an_old_service_streams_its_answer_to_our_client(
 ) -> None:
     parts: list[dict[str, Any]] = []
 
-    last = request_old(f"old_{way}", {"parts": 4}, timeout=30, stream_callback=parts.append)
+    last = request_old(f"old_{way}", {"parts": 4}, timeout=120, stream_callback=parts.append)
 
     assert [part["part"] for part in parts] == [0, 1, 2, 3]
     assert last == parts[-1]
@@ -44,7 +44,7 @@ def test_requests_wait_for_an_old_service_that_comes_late(
     old_service: OldPeer, request_old: RequestOld, queue: str
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(request_old, queue, {"data": DATA}, timeout=30)
+        answer = pool.submit(request_old, queue, {"data": DATA}, timeout=120)
         old_service.ask("listen", name=queue, queue=queue, way="raw")
 
         assert answer.result()["echo"] == DATA

@@ -71,7 +71,7 @@ def test_an_old_consumer_takes_a_queue_and_an_exchange_that_our_publisher_made(
 ) -> None:
     # for fanout the queue is bound by what is emitted, so the first message waits in it
     where = {"exchange": exchange, "queue": queue, "exchange_type": "fanout"}
-    publish("emit", {"number": 0}, expiration=20000, **where)
+    publish("emit", {"number": 0}, expiration=600_000, **where)
     old_subscriber.ask("consume", name=queue, **where)
 
     publish("emit", {"number": 1}, **where)

@@ -51,7 +51,7 @@ class Squares:
             exchange="",
             routing_key=request["routing_key"],
             body=dict_to_b64(answer | {"padding": "x" * request.get("size", 0)}),
-            properties=BasicProperties(expiration="20000"),
+            properties=BasicProperties(expiration="120000"),
         )
         if self.keeps(request["n"]):
             self.kept.append((channel, method.delivery_tag))
@@ -65,7 +65,7 @@ def ask(
     numbers: Iterable[int],
     *,
     in_flight: int = 48,
-    timeout: float = 20.0,
+    timeout: float = 120.0,
     **more: Any,
 ) -> int:
     """Ask for squares, many at a time, check each answer, and return how many there were."""

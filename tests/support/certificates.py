@@ -42,7 +42,7 @@ class Certificates:
             ],
             check=True,
             capture_output=True,
-            timeout=30,
+            timeout=120,
         )
         return certificate, key
 

@@ -128,7 +128,7 @@ class BlockingFace:
         async def wait() -> Any:
             return await result
 
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(120.0)
 
 
 def _with_coroutines(register: Callable[..., None]) -> Callable[..., None]:

@@ -59,7 +59,7 @@ class Conversation:
     def join(self) -> None:
         """End it and wait for the thread."""
         self.hang_up()
-        self._thread.join(30.0)
+        self._thread.join(120.0)
 
     def wait_for_the_end(self) -> None:
         """Say and answer nothing until the other side ends the connection."""
@@ -183,7 +183,7 @@ class FakeBroker:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(30.0)
+        self._thread.join(120.0)
         for each in self.conversations:
             each.join()
 

@@ -60,7 +60,7 @@ class LoopRunner:
         for task in tasks:
             task.cancel()
         if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=5.0))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_TO_END))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

@@ -58,7 +58,7 @@ class Senders:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(120.0)
         assert not any(thread.is_alive() for thread in self._threads), "a send does not return"
 
     def _send(self, number: int) -> None:

@@ -12,7 +12,12 @@ from hypothesis import HealthCheck, Phase, settings
 #: Multiplies how many values a property is tried with and how many sequences a model is.
 _EFFORT = int(os.environ.get("MODEL_EFFORT", "0"))
 
-settings.register_profile("unit", max_examples=50 * max(1, _EFFORT), deadline=None)
+settings.register_profile(
+    "unit",
+    max_examples=50 * max(1, _EFFORT),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # on a busy machine it is
+)
 settings.load_profile("unit")
 
 

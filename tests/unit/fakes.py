@@ -160,7 +160,7 @@ class FakeControl:
         self.refusal: BaseException | None = None
 
     def perform(self, what: str, steps: Any, *, timeout: float) -> None:
-        self.may_answer.wait(30.0)
+        self.may_answer.wait(120.0)
         if self.refusal is not None:
             raise self.refusal
         steps(BrokerFacts())

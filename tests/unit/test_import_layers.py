@@ -91,6 +91,6 @@ def test_importing_the_package_brings_no_command_line_and_no_asyncio_client() ->
         "print(*sorted(name.partition('.')[0] for name in set(sys.modules) - before))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
     )
     assert not {"aio_pika", "click", "rich", "rich_click"} & set(done.stdout.split())

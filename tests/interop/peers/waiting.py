@@ -12,7 +12,7 @@ from typing import Any
 
 import pika
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 120.0
 
 
 def count_consumers(connector: Any, queues: Iterable[str]) -> dict[str, int]:

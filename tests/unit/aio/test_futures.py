@@ -17,7 +17,7 @@ def this_loop() -> CoroutineLoop:
 
 
 def soon() -> float:
-    return time.monotonic() + 30.0
+    return time.monotonic() + 120.0
 
 
 async def test_a_wait_for_an_event_ends_in_time_or_is_cancelled_and_loses_nothing() -> None:

@@ -33,16 +33,16 @@ def loop(
     """A loop of each kind, which runs."""
     if request.param == "a thread of ours":
         ours = LoopThread("mq-asyncio:tests")
-        ours.start(5.0)
+        ours.start(120.0)
         yield ours
-        assert ours.stop(5.0)
+        assert ours.stop(120.0)
         return
     its = new_loop()
     runner = threading.Thread(target=its.run_forever)
     runner.start()
     yield CoroutineLoop(its)
     its.call_soon_threadsafe(its.stop)
-    runner.join(30.0)
+    runner.join(120.0)
     its.close()
 
 
@@ -74,9 +74,9 @@ def test_each_threads_calls_are_made_in_their_order_until_they_are_refused(
     for each in threads:
         each.start()
     eventually(lambda: len(made) > 2_000)
-    assert loop.stop(5.0)
+    assert loop.stop(120.0)
     for each in threads:
-        each.join(30.0)
+        each.join(120.0)
     eventually(lambda: len(made) == sum(accepted))
     for number in range(4):
         assert [each for who, each in made if who == number] == list(range(accepted[number]))
@@ -90,10 +90,10 @@ def test_many_calls_wake_the_loop_once(
 
     def hold_up() -> None:
         entered.set()
-        release.wait(30.0)
+        release.wait(120.0)
 
     loop.call(hold_up)
-    assert entered.wait(30.0)
+    assert entered.wait(120.0)
     wake = loop._wake
 
     def counted() -> None:
@@ -121,8 +121,8 @@ def test_a_loop_that_is_held_up_is_found_out(loop: CoroutineLoop) -> None:
     release = threading.Event()
     entered = threading.Event()
     loop.call(entered.set)
-    loop.call(release.wait, 10.0)
-    assert entered.wait(30.0)
+    loop.call(release.wait, 120.0)
+    assert entered.wait(120.0)
     loop.blocked_for()
     eventually(lambda: loop.blocked_for() > 0.3)
     release.set()
@@ -139,14 +139,14 @@ def test_a_task_that_exits_ends_no_thread_of_ours(
         raise error
 
     thread = LoopThread("mq-asyncio:tests")
-    thread.start(5.0)
+    thread.start(120.0)
     tasks: list[asyncio.Task[None]] = []
     thread.call(lambda: tasks.append(thread.loop.create_task(leave())))
     eventually(lambda: tasks and tasks[0].done())
     assert isinstance(tasks[0].exception(), error)
     assert on(thread, lambda: "still here") == "still here"
     assert "broke out" in caplog.text
-    assert thread.stop(5.0)
+    assert thread.stop(120.0)
 
 
 def test_a_loop_that_its_owner_has_closed_refuses_calls(
@@ -154,14 +154,14 @@ def test_a_loop_that_its_owner_has_closed_refuses_calls(
 ) -> None:
     its = new_loop()
     loop = CoroutineLoop(its)
-    loop.start(1.0)
+    loop.start(120.0)
     its.close()
     assert loop.has_ended
     with pytest.raises(StoppedError):
         loop.call(print)
     with pytest.raises(StoppedError):
-        loop.start(1.0)
-    assert loop.stop(1.0)
+        loop.start(120.0)
+    assert loop.stop(120.0)
 
 
 def test_what_a_loop_is_given_before_it_is_known_is_done_when_it_is() -> None:
@@ -169,13 +169,13 @@ def test_what_a_loop_is_given_before_it_is_known_is_done_when_it_is() -> None:
     late = CoroutineLoop()
     late.call(made.append, "before")
     with pytest.raises(StoppedError, match="was not started"):
-        late.start(1.0)
+        late.start(120.0)
     with pytest.raises(StoppedError, match="was not started"):
         _ = late.loop
 
     async def main() -> None:
         late.bind(asyncio.get_running_loop())
-        late.start(1.0)
+        late.start(120.0)
         late.call(made.append, "after")
         await asyncio.sleep(0)
         assert made == ["before", "after"]

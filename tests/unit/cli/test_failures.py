@@ -291,7 +291,7 @@ def test_a_process_of_its_own_ends_with_the_code_too(nobody: str, tmp_path: Path
         [sys.executable, "-m", "neon_mq_connector.cli", *ASK, "--url", f"amqp://u:p@{nobody}/"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=Path(errors.__file__).parents[1],
     )

@@ -86,7 +86,7 @@ def test_nothing_that_draws_or_validates_is_imported_for_help() -> None:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
         cwd=ROOT,
     )

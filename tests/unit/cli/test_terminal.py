@@ -29,6 +29,7 @@ def look_at_standard_error(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_no_spinner_is_shown_for_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = look_at_standard_error(monkeypatch)
+    monkeypatch.setattr(terminal, "SPINNER_AFTER", 600.0)
     with terminal.progress("quick"):
         pass
     assert screen.getvalue() == ""
@@ -45,7 +46,7 @@ def test_a_spinner_on_standard_error_is_shown_for_what_takes_long_and_ends_with_
         terminal.print_value({"text": "result"})
     assert out.getvalue() == '{"text":"result"}\n'
     assert "result" not in screen.getvalue()
-    assert not [each for each in threading.enumerate() if each.name == "neon-mq-progress"]
+    eventually(lambda: "neon-mq-progress" not in {each.name for each in threading.enumerate()})
 
 
 def test_where_nobody_looks_there_is_a_line_if_any(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ def test_a_signal_asks_for_the_end_and_the_handlers_are_put_back(number: signal.
     before = signal.getsignal(number)
     with StopRequest() as stop:
         os.kill(os.getpid(), number)
-        assert stop.wait(30.0)
+        assert stop.wait(120.0)
     assert signal.getsignal(number) is before
 
 
@@ -24,7 +24,7 @@ def test_a_second_signal_does_what_it_does_otherwise() -> None:
     try:
         with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGINT)
-            assert stop.wait(30.0)
+            assert stop.wait(120.0)
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
     finally:
@@ -41,5 +41,5 @@ def test_without_the_main_thread_no_handler_is_touched() -> None:
 
     thread = threading.Thread(target=use)
     thread.start()
-    thread.join(30.0)
+    thread.join(120.0)
     assert seen == [before]

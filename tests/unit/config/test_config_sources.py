@@ -214,7 +214,7 @@ def test_the_real_ovos_config_is_read(home: Path) -> None:
         "print(load_settings().server, config['users'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "from.ovos {'a': {'user': 'u'}}"

@@ -151,7 +151,7 @@ def test_the_parser_of_asyncapi_accepts_it(document: Document, tmp_path: Path) -
     if node is None:
         pytest.skip("node is not installed")
     present = subprocess.run(
-        [node, "-e", "require.resolve('@asyncapi/parser')"], capture_output=True, timeout=60
+        [node, "-e", "require.resolve('@asyncapi/parser')"], capture_output=True, timeout=120
     )
     if present.returncode:
         pytest.skip("npm's @asyncapi/parser is not found; NODE_PATH may name its folder")

@@ -76,7 +76,7 @@ class Line:
                 if not self.may_read.wait(0.02):
                     continue
                 if self.to_say:
-                    self.theirs.settimeout(5.0)
+                    self.theirs.settimeout(120.0)
                     self.theirs.sendall(self.to_say.popleft())
                     self.theirs.settimeout(0.02)
                 try:
@@ -94,7 +94,7 @@ class Line:
     def stop_reading(self) -> None:
         """Have the other end left to the test."""
         self._is_over.set()
-        self._threads[1].join(30.0)
+        self._threads[1].join(120.0)
 
     def has_received(self, size: int) -> None:
         self.may_read.set()
@@ -106,7 +106,7 @@ class Line:
         self.loop.stop()
         self._is_over.set()
         for thread in self._threads:
-            thread.join(30.0)
+            thread.join(120.0)
             assert not thread.is_alive()
         self.loop.close()
         self.theirs.close()
@@ -138,5 +138,5 @@ def shake_hands(ours: socket.socket, theirs: socket.socket) -> tuple[ssl.SSLSock
     )
     serving.start()
     client = for_client.wrap_socket(ours, server_hostname="localhost")
-    serving.join(30.0)
+    serving.join(120.0)
     return client, made[0]

@@ -59,15 +59,15 @@ def books(line: Line) -> Books:
     return Books(line)
 
 
-def read_until(line: Line, done: Callable[[], object], seconds: float = 10.0) -> None:
+def read_until(line: Line, done: Callable[[], object], seconds: float = 300.0) -> None:
     """Read on a thread of its own: the test runner may handle signals on the main thread."""
     with ThreadPoolExecutor(1) as pool:
         deadline = time.monotonic() + seconds
-        pool.submit(line.transport.reader.read_until, done, deadline).result(30.0)
+        pool.submit(line.transport.reader.read_until, done, deadline).result(120.0)
 
 
 def reading_thread(
-    line: Line, done: Callable[[], object], seconds: float = 10.0
+    line: Line, done: Callable[[], object], seconds: float = 300.0
 ) -> threading.Thread:
     """Start a thread that reads, and return it once it does."""
     deadline = time.monotonic() + seconds
@@ -86,7 +86,7 @@ def test_the_answer_is_read_by_the_thread_that_waits_for_it(line: Line, books: B
     before = books.notes
     reader = reading_thread(line, lambda: books.has(2))
     line.theirs.sendall(confirm(2))
-    reader.join(30.0)
+    reader.join(120.0)
     assert before == [1]
     assert books.entries[1] == (2, reader.ident)
 
@@ -104,7 +104,7 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
         line.theirs.sendall(data[:-cut])
         eventually(lambda: len(books.entries) >= 2)
         line.theirs.sendall(data[-cut:])
-    reader.join(30.0)
+    reader.join(120.0)
     assert not reader.is_alive()
     eventually(lambda: books.has(3))
     assert books.notes == [1, HEARTBEAT, 2, HEARTBEAT, sent[4], 3]
@@ -119,11 +119,11 @@ def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> N
 
     def done() -> bool:
         at_it.set()
-        held.wait(30.0)  # as if a signal handler had come in between
+        held.wait(120.0)  # as if a signal handler had come in between
         return False
 
     reader = reading_thread(line, done)
-    at_it.wait(30.0)
+    at_it.wait(120.0)
     line.theirs.sendall(confirm(1))
 
     def looked_after() -> bool:
@@ -133,7 +133,7 @@ def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> N
     eventually(looked_after)
     assert books.entries[0][1] == line.loop_thread.ident
     held.set()
-    reader.join(30.0)
+    reader.join(120.0)
     assert not reader.is_alive()
     line.theirs.sendall(confirm(2))
     eventually(lambda: books.has(2))
@@ -147,7 +147,7 @@ def test_the_end_of_the_connection_is_told_by_the_loop(line: Line, books: Books)
     line.stop_reading()
     line.theirs.close()
     eventually(lambda: ends)
-    reader.join(30.0)
+    reader.join(120.0)
     assert not reader.is_alive()
     assert ends == [line.loop_thread.ident]
 
@@ -161,7 +161,7 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
 
     def read() -> None:
         try:
-            line.transport.reader.read_until(lambda: False, time.monotonic() + 10.0)
+            line.transport.reader.read_until(lambda: False, time.monotonic() + 300.0)
         except BaseException as error:
             caught.append(error)
 
@@ -169,7 +169,7 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
     reader.start()
     eventually(lambda: line.transport.reader.lease.is_held)
     line.theirs.sendall(confirm(1))
-    reader.join(30.0)
+    reader.join(120.0)
     assert [type(error) for error in caught] == [KeyboardInterrupt]
     eventually(lambda: line.protocol.lost)
 
@@ -177,7 +177,7 @@ def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Book
 def test_what_waits_to_be_written_leaves_while_a_thread_reads() -> None:
     line = Line(tls=False, buffers=2_048)
     try:
-        reader = reading_thread(line, lambda: False, seconds=5.0)
+        reader = reading_thread(line, lambda: False)
         size = 4 * 2**20
         line.transport.send(b"x" * size, line.gate)
         line.has_received(size)
@@ -185,7 +185,7 @@ def test_what_waits_to_be_written_leaves_while_a_thread_reads() -> None:
         assert reader.is_alive()
     finally:
         line.close()
-    reader.join(30.0)
+    reader.join(120.0)
     assert not reader.is_alive()
 
 

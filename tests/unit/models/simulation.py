@@ -23,7 +23,7 @@ from neon_mq_connector.link import Waiter
 T = TypeVar("T")
 
 #: How long a turn may take before the test says that it hangs, in seconds.
-_TURN = 20.0
+_TURN = 120.0
 
 
 class TornDownError(BaseException):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -240,5 +239,5 @@ class ConsumerModel(RuleBasedStateMachine):
             bench.close()
 
 
-TestConsumerModel = pytest.mark.timeout(120)(ConsumerModel.TestCase)
+TestConsumerModel = ConsumerModel.TestCase
 TestConsumerModel.settings = effort(examples=120, steps=15)

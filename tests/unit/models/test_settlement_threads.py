@@ -130,7 +130,7 @@ def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
     for tag in range(1, 3_000):
         settlement.start(make_received(make_delivery(tag)))
     all_started.set()
-    looking.join(30.0)
+    looking.join(120.0)
     assert not failures
     assert not looking.is_alive()
 
@@ -140,10 +140,10 @@ def test_waiting_for_the_outcomes_ends_with_the_last_of_them() -> None:
     start(settlement, 1, 2)
     claimed = settlement.claim(0, multiple=True)
     answers: list[bool] = []
-    waiting = threading.Thread(target=lambda: answers.append(settlement.wait_until_sent(30.0)))
+    waiting = threading.Thread(target=lambda: answers.append(settlement.wait_until_sent(120.0)))
     waiting.start()
     for each in claimed:
         assert not settlement.wait_until_sent(0.0)
         settlement.send(each, Outcome.ACK)
-    waiting.join(30.0)
+    waiting.join(120.0)
     assert answers == [True]

@@ -76,16 +76,16 @@ def message(body: bytes = b"m") -> Message:
 
 
 def post(publisher: Publisher) -> None:
-    publisher.post(message(), FutureAnswer(), time.monotonic() + 20)
+    publisher.post(message(), FutureAnswer(), time.monotonic() + 600.0)
 
 
 def post_at_once(publisher: Publisher) -> None:
-    publisher.post_at_once(message(), FutureAnswer(), time.monotonic() + 20)
+    publisher.post_at_once(message(), FutureAnswer(), time.monotonic() + 600.0)
 
 
 def publish_in_vain(publisher: Publisher) -> None:
     with pytest.raises(Exception, match="down"):
-        publisher.post(message(), FutureAnswer(), time.monotonic() + 20)
+        publisher.post(message(), FutureAnswer(), time.monotonic() + 600.0)
 
 
 def confirm_all(channels: list[FakeChannel]) -> None:
@@ -122,9 +122,9 @@ def test_at_whatever_moment_it_is_interrupted_a_publisher_goes_on(
         link.refusals = []
         after = FutureAnswer()
         # no lock is held any more
-        publisher.post(message(b"after"), after, time.monotonic() + 20)
+        publisher.post(message(b"after"), after, time.monotonic() + 600.0)
         confirm_all(link.channels)
-        assert publisher._repairs.wait_until_done(10.0)
+        assert publisher._repairs.wait_until_done(120.0)
         confirm_all(link.channels)
         assert after.future.done()
         assert (publisher.unconfirmed, publisher._limit._bytes) == (0, 0), f"moment {moment}"

@@ -25,6 +25,7 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
+from neon_mq_connector.publishing import confirm_channel
 from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.publisher import Publisher
@@ -46,13 +47,13 @@ class Bench:
 
     def repair(self) -> None:
         """Wait until what was to be sent again is."""
-        assert self.publisher._repairs.wait_until_done(10.0)
+        assert self.publisher._repairs.wait_until_done(120.0)
 
     def submit(self, body: bytes = b"m", *, queue: str = "q", **more: Any) -> Future[None]:
         message = Message(
             more.pop("exchange", ""), queue, body, BasicProperties(), **{"mandatory": True, **more}
         )
-        return submit(self.publisher, message, timeout=2.0)
+        return submit(self.publisher, message, timeout=600.0)
 
 
 @pytest.fixture
@@ -94,10 +95,12 @@ def test_what_is_unconfirmed_is_bounded_and_who_comes_then_waits(
         submit(it.publisher, message, timeout=0.05)
     assert not caught.value.may_have_arrived
     done: list[Any] = []
-    waiting = threading.Thread(target=lambda: done.append(submit(it.publisher, message, timeout=5)))
+    waiting = threading.Thread(
+        target=lambda: done.append(submit(it.publisher, message, timeout=600.0))
+    )
     waiting.start()
     it.channel.confirms(1)
-    waiting.join(30.0)
+    waiting.join(120.0)
     assert done
 
 
@@ -200,11 +203,12 @@ def test_what_is_held_back_is_written_when_there_is_enough_or_asked_for_or_after
     it: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it.submit()  # opens the channel
+    monkeypatch.setattr(confirm_channel, "_LONGEST_HOLD", 600.0)
     written: list[int] = []
     timers: list[Callable[[], None]] = []
     monkeypatch.setattr(it.channel.link, "call_later", lambda _delay, work: timers.append(work))
     monkeypatch.setattr(it.channel, "flush", lambda: written.append(len(it.channel.published)))
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 600.0
 
     def post(body: bytes) -> None:
         message = Message("", "q", body, BasicProperties())

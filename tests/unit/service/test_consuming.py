@@ -159,7 +159,7 @@ def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
     faults: list[BaseException] = []
 
     def work(number: int) -> None:
-        barrier.wait(30.0)
+        barrier.wait(120.0)
         try:
             for _ in range(20):
                 if number % 3 == 0:
@@ -175,7 +175,7 @@ def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30.0)
+        thread.join(120.0)
     assert not faults
     it.consumers.request_stop(("a",))
     assert it.running() == []

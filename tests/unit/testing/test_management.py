@@ -32,7 +32,7 @@ def client() -> Iterator[ManagementClient]:
         thread.start()
         yield ManagementClient(f"http://127.0.0.1:{server.server_port}", "neon", "secret")
         server.shutdown()
-        thread.join(30.0)
+        thread.join(120.0)
 
 
 def test_names_are_quoted(client: ManagementClient) -> None:

@@ -28,7 +28,7 @@ def test_many_hands_take_each_item_once(round_number: int) -> None:
             mailbox.put(number)
 
     def take(mine: list[int]) -> None:
-        while (item := mailbox.get(timeout=20.0)) is not None:
+        while (item := mailbox.get(timeout=120.0)) is not None:
             mine.append(item)
 
     takers = [threading.Thread(target=take, args=(mine,)) for mine in taken]
@@ -36,11 +36,11 @@ def test_many_hands_take_each_item_once(round_number: int) -> None:
     for thread in takers + givers:
         thread.start()
     for thread in givers:
-        thread.join()
+        thread.join(120.0)
     for _ in takers:
         mailbox.put(None)
     for thread in takers:
-        thread.join(30.0)
+        thread.join(120.0)
     assert sorted(item for mine in taken for item in mine) == list(range(4000))
 
 
@@ -77,11 +77,11 @@ def test_a_time_out_ends_though_a_signal_handler_ran_over_it(
 
 
 def _take(mailbox: Mailbox[int]) -> bool:
-    return mailbox.get(timeout=20.0) == 1
+    return mailbox.get(timeout=120.0) == 1
 
 
 def _look(flag: Flag) -> bool:
-    is_set = flag.wait(20.0)
+    is_set = flag.wait(120.0)
     flag.clear()
     return is_set
 
@@ -115,5 +115,5 @@ def test_an_answer_that_races_with_the_timeout_is_either_taken_or_refused(_round
         taken = waiter.wait(0.0001, "it") == 7
     except WaitTimeoutError:
         taken = False
-    answering.join(30.0)
+    answering.join(120.0)
     assert accepted == [taken]

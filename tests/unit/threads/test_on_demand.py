@@ -25,7 +25,7 @@ def test_it_calls_with_its_arguments_until_it_is_cancelled_though_a_call_raises(
         timer.start()
         eventually(lambda: len(calls) >= 3)
         timer.cancel()
-        timer.join(30.0)
+        timer.join(120.0)
     assert not timer.is_alive()
     assert set(calls) == {(1, "two")}
     assert "the timer" in caplog.text
@@ -37,7 +37,7 @@ def test_cancelled_before_its_start_it_never_calls() -> None:
     timer = RepeatingTimer(0.01, calls.append, (1,))
     timer.cancel()
     timer.start()
-    timer.join(30.0)
+    timer.join(120.0)
     assert not calls
 
 
@@ -50,5 +50,5 @@ def test_it_can_be_cancelled_from_its_own_call() -> None:
 
     timer = RepeatingTimer(0.01, once)
     timer.start()
-    timer.join(30.0)
+    timer.join(120.0)
     assert calls == [1]
