@@ -31,19 +31,6 @@ class TestBeforeTheStart:
     def consumer(self, consumer_class: Any, nowhere: pika.ConnectionParameters) -> Any:
         return consumer_class(nowhere, "queue", print)
 
-    def test_the_defaults(self, consumer: Any, nowhere: pika.ConnectionParameters) -> None:
-        assert consumer.connection_params is nowhere
-        assert consumer.queue == "queue"
-        assert consumer.callback_func is print
-        assert callable(consumer.error_func)
-        assert consumer.auto_ack is True
-        assert consumer.queue_reset is False
-        assert consumer.queue_exclusive is False
-        assert consumer.exchange == ""
-        assert consumer.exchange_reset is False
-        assert consumer.exchange_type == ExchangeType.direct
-        assert isinstance(consumer.exchange_type, ExchangeType)
-
     def test_nothing_is_open(self, consumer: Any) -> None:
         assert consumer.channel is None
         assert consumer.is_consuming is False
@@ -51,19 +38,23 @@ class TestBeforeTheStart:
         assert not consumer._consumer_started.is_set()
         assert not consumer.is_alive()
 
-    def test_all_arguments_may_be_positional(
-        self, consumer_class: Any, nowhere: pika.ConnectionParameters, errors: Errors
+    @pytest.mark.parametrize(
+        "given, seen",
+        [
+            ([], [None, True, False, False, "", False, ExchangeType.direct]),
+            *(([repr, False, True, True, "ex", True, kind],) * 2 for kind in ExchangeType),
+        ],
+    )
+    def test_arguments_may_be_positional_and_can_be_read(
+        self, consumer_class: Any, nowhere: Any, given: list[Any], seen: list[Any]
     ) -> None:
-        consumer = consumer_class(
-            nowhere, "q", print, errors, False, True, True, "ex", True, ExchangeType.topic
-        )
-        assert consumer.error_func is errors
-        assert consumer.auto_ack is False
-        assert consumer.queue_reset is True
-        assert consumer.queue_exclusive is True
-        assert consumer.exchange == "ex"
-        assert consumer.exchange_reset is True
-        assert consumer.exchange_type is ExchangeType.topic
+        consumer = consumer_class(nowhere, "q", print, *given)
+        assert consumer.connection_params is nowhere
+        assert (consumer.queue, consumer.callback_func) == ("q", print)
+        assert callable(consumer.error_func)
+        names = "auto_ack queue_reset queue_exclusive exchange exchange_reset exchange_type"
+        assert [getattr(consumer, name) for name in names.split()] == seen[1:]
+        assert seen[0] in (None, consumer.error_func)
 
     @pytest.mark.parametrize("kind", ["direct", "fanout", "topic", "headers"])
     def test_an_exchange_type_given_as_text_becomes_pikas(

@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -48,47 +47,17 @@ PATHS = [
     ("neon_mq_connector.utils.thread_utils", "RepeatingTimer"),
 ]
 
-#: Names that several modules have, each module without the package's name.
-ONE_THING = {
-    "MQConnector": ["", ".connector", ".utils.client_utils"],
-    "BlockingConsumerThread": [".consumers", ".consumers.blocking_consumer"],
-    "SelectConsumerThread": [".consumers", ".consumers.select_consumer"],
-    "RepeatingTimer": [".utils", ".utils.thread_utils"],
-    "retry": [".utils", ".utils.connection_utils"],
-    "wait_for_mq_startup": [".utils", ".utils.connection_utils"],
-}
-
 
 def look_up(path: tuple[str, str]) -> object:
     module, name = path
     return getattr(importlib.import_module(module), name)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=".".join)
-def test_a_service_can_import(path: tuple[str, str]) -> None:
-    assert look_up(path) is not None
-
-
-@pytest.mark.parametrize("name", ONE_THING)
-def test_all_paths_to_a_thing_give_the_same_thing(name: str) -> None:
-    found = {look_up((f"neon_mq_connector{module}", name)) for module in ONE_THING[name]}
-    if name == "BlockingConsumerThread":
-        found.add(look_up(("neon_mq_connector.connector", "ConsumerThread")))
-    assert len(found) == 1
-
-
-@pytest.mark.parametrize("name", ["from_file", "from_dict", "config_data"])
-def test_the_deprecated_configuration_class_still_has(name: str) -> None:
-    assert hasattr(look_up(("neon_mq_connector.config", "Configuration")), name)
-
-
-@pytest.mark.parametrize(
-    "path", [("connector", "ConsumerThread"), ("consumers", "SelectConsumerThread")], ids=".".join
-)
-def test_consumer_threads_are_threads(path: tuple[str, str]) -> None:
-    consumer = look_up((f"neon_mq_connector.{path[0]}", path[1]))
-    assert isinstance(consumer, type)
-    assert issubclass(consumer, threading.Thread)
+def test_all_paths_lead_somewhere_and_those_to_one_name_to_the_same_thing() -> None:
+    found: dict[str, object] = {}
+    for path in PATHS:
+        assert look_up(path) is found.setdefault(path[1], look_up(path)) is not None
+    assert found["ConsumerThread"] is found["BlockingConsumerThread"]
 
 
 def test_each_module_may_be_the_first_one_imported_and_none_needs_the_aio_extra() -> None:
