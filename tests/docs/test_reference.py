@@ -85,20 +85,21 @@ def _as_shown(function: Callable[..., Any]) -> str:
     return f"{name}{text}".replace("'", '"')
 
 
-def test_every_error_is_named_with_the_builtin_that_it_is() -> None:
+def test_every_error_is_drawn_in_its_place_with_the_builtin_that_it_is() -> None:
+    drawn: dict[str, set[str]] = {}
+    branch: list[str] = []
+    for row in re.finditer(r"^\| `([│├└─ ]*)(\w+)` \| (?:`(\w+)` )?\|", ERRORS.text, re.M):
+        branch[len(row[1]) // 3 :] = [row[2]]
+        drawn[row[2]] = {*branch[-2:-1], *filter(None, [row[3]])}
     classes = [
         each
         for _name, each in inspect.getmembers(errors, inspect.isclass)
         if issubclass(each, errors.MQError)
     ]
-    found = re.finditer(r"^\| `[│├└─ ]*(\w+)` \|.*$", ERRORS.text, re.M)
-    lines = {row[1]: row[0] for row in found}
-    assert {each.__name__ for each in classes} == set(lines)
-    for each in classes:
-        for base in each.__bases__:
-            if not issubclass(base, errors.MQError) and base is not Exception:
-                line = lines[each.__name__]
-                assert f"`{base.__name__}`" in line, f"{each.__name__} is a {base.__name__} too"
+    assert drawn == {
+        each.__name__: {base.__name__ for base in each.__bases__} - {"Exception"}
+        for each in classes
+    }
 
 
 def test_every_header_is_named() -> None:

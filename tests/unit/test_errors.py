@@ -25,32 +25,6 @@ def test_each_has_the_one_root_and_stands_in_the_drawing(kind: type[MQError]) ->
 
 
 @pytest.mark.parametrize(
-    "kind, builtin",
-    [
-        (errors.ConfigurationError, ValueError),
-        (errors.DecodeError, ValueError),
-        (errors.EncodeError, ValueError),
-        (errors.BrokerUnreachableError, ConnectionError),
-        (errors.AuthenticationError, ConnectionError),
-        (errors.VhostAccessError, ConnectionError),
-        (errors.VhostAccessError, ValueError),
-        (errors.ConnectionLostError, OSError),
-        (errors.ChannelShutError, ConnectionError),
-        (errors.PublishLostError, ConnectionError),
-        (errors.PublishTimeoutError, TimeoutError),
-        (errors.UnroutableError, ValueError),
-        (errors.RequestTimeoutError, TimeoutError),
-        (errors.RequestLostError, ConnectionError),
-        (errors.WaitTimeoutError, TimeoutError),
-    ],
-)
-def test_code_that_catches_the_builtin_catches_it(
-    kind: type[MQError], builtin: type[Exception]
-) -> None:
-    assert issubclass(kind, builtin)
-
-
-@pytest.mark.parametrize(
     "error",
     [
         errors.UnroutableError("nowhere", may_have_arrived=False),

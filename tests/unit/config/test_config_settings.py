@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from neon_mq_connector.config import Credentials, MQSettings
+from neon_mq_connector.config import Credentials, Endpoint, MQSettings
 from neon_mq_connector.errors import ConfigurationError
 from tests.unit.codec.oracle import json_values
 
@@ -60,12 +60,57 @@ def settings_of(**config: Any) -> MQSettings:
         ({"server": "mq", "ssl": {}}, ["mq:5671"]),
         ({"server": "mq", "tls": True, "port": 5672}, ["mq:5672"]),
         ({"server": "mq", "tls": {"enabled": "no"}}, ["mq:5672"]),
+        ({"servers": [" mq:1\n", {"server": "mq", "port": 2, "weight": 3}]}, ["mq:1", "mq:2"]),
+        (
+            {"servers": [{"server": "[::1]", "port": None}, "fe80::1"]},
+            ["[::1]:5672", "[fe80::1]:5672"],
+        ),
     ],
 )
 def test_each_server_is_there_once_in_its_order_with_its_port(
     config: dict[str, Any], expected: list[str]
 ) -> None:
     assert [str(endpoint) for endpoint in settings_of(**config).endpoints] == expected
+
+
+@given(
+    st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,60}[a-zA-Z0-9])?", fullmatch=True)
+    | st.ip_addresses(v=6).map(str),
+    st.integers(1, 65535),
+)
+def test_a_server_is_read_alike_from_each_form(host: str, port: int) -> None:
+    text = str(Endpoint(host, port))
+    for entry in (text, {"server": host, "port": str(port)}):
+        assert settings_of(servers=[entry]).endpoints == (Endpoint(host, port),)
+    assert settings_of(server=host, port=port).endpoints == (Endpoint(host, port),)
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ("", "empty"),
+        (":5672", "empty"),
+        ("mq:", "port"),
+        *((f"mq:{port}", "port") for port in ("0", "99999", "٣", "5_672", "+5672", "5672.0")),
+        ("mq:5672:5673", "IPv6"),
+        ("[::1", "IPv6"),
+        ("[mq]", "IPv6"),
+        ("amqp://me:secret@mq:5672/", "URL"),
+        ("me@mq", "URL"),
+        ("mq1,mq2", "several"),
+        ("mq one", "host name"),
+        ("x" * 254, "host name"),
+        (5672, "not a server"),
+        ({}, '"server"'),
+        ({"server": 5}, "not a text"),
+        ({"server": ""}, "empty"),
+        ({"server": "mq", "port": True}, "port"),
+    ],
+)
+def test_what_is_no_server_is_refused_with_a_reason(value: Any, words: str) -> None:
+    message = refused({"servers": [value]})
+    assert words in message
+    assert "secret" not in message
 
 
 # Values

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from neon_mq_connector.consumers import consumer as consumer_module
 from neon_mq_connector.link import Waiter
 
 T = TypeVar("T")
 
+_CONSUMERS = "neon_mq_connector.consumers"
 #: How long a turn may take before the test says that it hangs, in seconds.
 _TURN = 120.0
 
@@ -194,6 +194,17 @@ class Simulation:
         """Have something called when the clock has moved so far."""
         self.timers.append((self.now + delay, work))
 
+    @property
+    def threads(self) -> SimpleNamespace:
+        """What takes the place of `threading`."""
+        return SimpleNamespace(
+            Condition=self.make_condition,
+            Lock=self.make_lock,
+            RLock=self.make_lock,
+            Thread=self.make_thread,
+            get_ident=threading.get_ident,
+        )
+
     def make_queue(self) -> SimulatedQueue:
         return SimulatedQueue(self)
 
@@ -300,48 +311,15 @@ class SimulatedWaiter(Waiter[Any]):
 
 def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     """Have the modules of consumers use the simulation's clock, threads and queues."""
-    from neon_mq_connector import deadline, lifecycle
-    from neon_mq_connector.consumers import (
-        dispatcher,
-        failure,
-        flow,
-        outages,
-        session,
-        sessions,
-        settlement,
-        workers,
-    )
-
     clock = SimpleNamespace(monotonic=simulation.monotonic)
-    for module in (
-        consumer_module,
-        deadline,
-        lifecycle,
-        dispatcher,
-        failure,
-        flow,
-        outages,
-        session,
-    ):
-        patch.setattr(module, "time", clock)
-    for module in (lifecycle, settlement):
-        patch.setattr(
-            module,
-            "threading",
-            SimpleNamespace(Condition=simulation.make_condition, RLock=simulation.make_lock),
-        )
-    patch.setattr(
-        workers,
-        "threading",
-        SimpleNamespace(
-            Thread=simulation.make_thread, get_ident=threading.get_ident, Lock=simulation.make_lock
-        ),
-    )
-    patch.setattr(
-        consumer_module,
-        "threading",
-        SimpleNamespace(RLock=simulation.make_lock, Lock=simulation.make_lock),
-    )
-    for module in (consumer_module, workers):
-        patch.setattr(module, "Mailbox", simulation.make_queue)
-    patch.setattr(sessions, "Waiter", simulation.make_waiter)
+    for name in ("deadline", "lifecycle"):
+        patch.setattr(f"neon_mq_connector.{name}.time", clock)
+    for name in ("consumer", "dispatcher", "failure", "flow", "outages", "session"):
+        patch.setattr(f"{_CONSUMERS}.{name}.time", clock)
+    threads = simulation.threads
+    patch.setattr("neon_mq_connector.lifecycle.threading", threads)
+    for name in ("consumer", "settlement", "workers"):
+        patch.setattr(f"{_CONSUMERS}.{name}.threading", threads)
+    for name in ("consumer", "workers"):
+        patch.setattr(f"{_CONSUMERS}.{name}.Mailbox", simulation.make_queue)
+    patch.setattr(f"{_CONSUMERS}.sessions.Waiter", simulation.make_waiter)

@@ -12,9 +12,11 @@ from neon_mq_connector.errors import PublishLostError
 from neon_mq_connector.lifecycle import State
 from tests.unit.models.bench import Bench, Setup
 
+Make = Callable[..., Bench]
+
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., Bench]]:
+def make() -> Iterator[Make]:
     made: list[Bench] = []
 
     def make(**options: Any) -> Bench:
@@ -28,7 +30,7 @@ def make() -> Iterator[Callable[..., Bench]]:
         bench.close()
 
 
-def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Callable[..., Bench]) -> None:
+def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Make) -> None:
     bench = make(restart_attempts=0)
     bench.broker.cancel_consumer()
     bench.run_until_all_wait()
@@ -37,9 +39,7 @@ def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Callable[...,
     assert bench.consumer.lifecycle.state in (State.FAILED, State.STOPPED)
 
 
-def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(
-    make: Callable[..., Bench],
-) -> None:
+def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(make: Make) -> None:
     bench = make()
     bench.broker.cancel_consumer()
     bench.simulation.run_all()
@@ -50,7 +50,7 @@ def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(
 
 
 def test_a_message_that_cannot_be_parked_while_the_consumer_pauses_does_not_end_it(
-    make: Callable[..., Bench],
+    make: Make,
 ) -> None:
     bench = make(attempts=1)
     bench.send(["publish"])
@@ -65,7 +65,7 @@ def test_a_message_that_cannot_be_parked_while_the_consumer_pauses_does_not_end_
 
 
 def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_stop(
-    make: Callable[..., Bench],
+    make: Make,
 ) -> None:
     bench = make(ack=AckMode.ON_RECEIPT)
     bench.broker.publisher.parking = "fails"
@@ -77,7 +77,7 @@ def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_st
 
 
 def test_a_message_acked_on_receipt_that_fails_is_let_go_where_nothing_is_parked(
-    make: Callable[..., Bench],
+    make: Make,
 ) -> None:
     bench = make(ack=AckMode.ON_RECEIPT, parks=False)
     bench.send(["raise"])
@@ -87,7 +87,7 @@ def test_a_message_acked_on_receipt_that_fails_is_let_go_where_nothing_is_parked
 
 
 def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop(
-    make: Callable[..., Bench],
+    make: Make,
 ) -> None:
     bench = make(attempts=3)
     bench.send(["publish"])
@@ -102,9 +102,7 @@ def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop
     bench.expect_end()
 
 
-def test_an_ack_that_was_handed_to_the_consumers_thread_before_a_stop_is_sent(
-    make: Callable[..., Bench],
-) -> None:
+def test_an_ack_that_was_handed_to_the_consumers_thread_before_a_stop_is_sent(make: Make) -> None:
     bench = make(ack=AckMode.MANUAL)
     bench.send(["ack from the consumer's thread", "wait"])
     bench.run_until_all_wait()
@@ -112,9 +110,7 @@ def test_an_ack_that_was_handed_to_the_consumers_thread_before_a_stop_is_sent(
     assert bench.broker.messages[1].acked == 1
 
 
-def test_an_ack_of_all_may_cover_a_message_that_is_started_meanwhile(
-    make: Callable[..., Bench],
-) -> None:
+def test_an_ack_of_all_may_cover_a_message_that_is_started_meanwhile(make: Make) -> None:
     bench = make(ack=AckMode.MANUAL, concurrency=2, prefetch=6)
     bench.send(["ack all"])
     bench.send([])

@@ -6,7 +6,6 @@ import random
 import threading
 from collections.abc import Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import cast
 from unittest.mock import Mock
 
@@ -56,11 +55,7 @@ def test_threads_that_take_turns_in_any_order(
 
     broker.may_ack = may_ack
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            settlement_module,
-            "threading",
-            SimpleNamespace(Condition=simulation.make_condition, RLock=simulation.make_lock),
-        )
+        patch.setattr(settlement_module, "threading", simulation.threads)
         settlement: Settlement[ReceivedMessage] = Settlement(
             cast(LinkChannel, channel), "q", simulation.call_later
         )
