@@ -90,9 +90,8 @@ class TestRequests:
         service = old_service("input")
         assert send_mq_request(vhost, {"n": 1, **given}, "input", timeout=120)
         assert service.requests[0]["message_id"] == "mine"
-        assert service.requests[0].get("context", {}).get("user") == given.get("context", {}).get(
-            "user"
-        )
+        users = [each.get("context", {}).get("user") for each in (service.requests[0], given)]
+        assert users in ([None, None], ["ann", "ann"])
 
     @pytest.mark.parametrize(
         "noise",
@@ -422,54 +421,11 @@ class TestCallbacksByHand:
     """No broker: services test their handlers this way."""
 
     @pytest.mark.parametrize("encoded", [True, False])
-    def test_plain_and_called_decorators(self, encoded: bool) -> None:
+    def test_functions_methods_and_static_methods(self, encoded: bool) -> None:
         @create_mq_callback
         def plain(body: dict[str, Any]) -> Any:
             return body
 
-        @create_mq_callback()
-        def called(body: dict[str, Any]) -> Any:
-            return body
-
-        body = encode({"n": (1,)}) if encoded else {"n": (1,)}
-        assert plain(None, None, None, body) == {"n": (1,)}
-        assert called(None, None, None, body) == {"n": (1,)}
-        assert (plain.__name__, called.__name__) == ("plain", "called")
-
-    def test_the_arguments_that_were_asked_for_come_as_keywords(self) -> None:
-        @create_mq_callback(include_callback_props=("channel", "method", "properties", "body"))
-        def everything(**kwargs: Any) -> Any:
-            return kwargs
-
-        @create_mq_callback(include_callback_props=("body",))
-        def body_only(**kwargs: Any) -> Any:
-            return kwargs
-
-        @create_mq_callback(include_callback_props=())
-        def nothing() -> Any:
-            return "called"
-
-        assert everything(1, 2, 3, encode({"n": 1})) == {
-            "channel": 1,
-            "method": 2,
-            "properties": 3,
-            "body": {"n": 1},
-        }
-        assert body_only(1, 2, 3, encode({"n": 1})) == {"body": {"n": 1}}
-        assert nothing(1, 2, 3, encode({"n": 1})) == "called"
-
-    def test_a_body_is_validated_by_the_model(self) -> None:
-        @create_mq_callback(include_callback_props=("body",), request_model=Question)
-        def handle(body: Question) -> Any:
-            return body
-
-        for body in ({"number": "3", "message_id": "m", "routing_key": "r"}, {"number": 3}):
-            for given in (body, encode(body)):
-                answer = handle(None, None, None, given)
-                assert answer == Question(number=3, text="default")
-                assert isinstance(answer, Question)
-
-    def test_a_method_and_a_static_method(self) -> None:
         class Holder:
             @create_mq_callback()
             def method(self, body: dict[str, Any]) -> Any:
@@ -485,11 +441,33 @@ class TestCallbacksByHand:
                 return self, body.number
 
         holder = Holder()
-        assert holder.method(None, None, None, {"n": 1}) == (holder, {"n": 1})
-        assert holder.method(None, None, None, encode({"n": 1})) == (holder, {"n": 1})
-        assert holder.static(None, None, None, {"n": 1}) == {"n": 1}
-        assert Holder.static(None, None, None, {"n": 1}) == {"n": 1}
-        assert holder.modelled(None, None, None, {"number": 4}) == (holder, 4)
+        body = encode({"number": 4}) if encoded else {"number": 4}
+        for function in (plain, holder.static, Holder.static):
+            assert function(None, None, None, body) == {"number": 4}
+        assert holder.method(None, None, None, body) == (holder, {"number": 4})
+        assert holder.modelled(None, None, None, body) == (holder, 4)
+        assert (plain.__name__, holder.method.__name__) == ("plain", "method")
+
+    def test_the_arguments_that_were_asked_for_come_as_keywords(self) -> None:
+        every = {"channel": 1, "method": 2, "properties": 3, "body": {"n": 1}}
+        for names in (("channel", "method", "properties", "body"), ("body",), ()):
+
+            @create_mq_callback(include_callback_props=names)
+            def handle(**kwargs: Any) -> Any:
+                return kwargs
+
+            assert handle(1, 2, 3, encode({"n": 1})) == {name: every[name] for name in names}
+
+    def test_a_body_is_validated_by_the_model(self) -> None:
+        @create_mq_callback(include_callback_props=("body",), request_model=Question)
+        def handle(body: Question) -> Any:
+            return body
+
+        for body in ({"number": "3", "message_id": "m", "routing_key": "r"}, {"number": 3}):
+            for given in (body, encode(body)):
+                answer = handle(None, None, None, given)
+                assert answer == Question(number=3, text="default")
+                assert isinstance(answer, Question)
 
     @pytest.mark.parametrize(
         "body", [b"garbage", b"", encode({"number": "x"}), {"number": "x"}, {}, None, 5], ids=str
@@ -580,7 +558,7 @@ class TestCallbacksInConsumers:
         assert answer["doubled"] == 42
         assert send_mq_request(vhost, {"n": 5}, "settling", timeout=120)["settled"] == 5
 
-    @pytest.mark.parametrize("returned", [None, [1], "text", 5], ids=str)
+    @pytest.mark.parametrize("returned", [None, [1]], ids=str)
     def test_what_is_no_dict_is_not_sent(self, service: Any, peer: Peer, returned: Any) -> None:
         reply = peer.queue("reply")
         peer.publish({"return": returned, "routing_key": reply, "message_id": "no"}, queue="plain")
