@@ -1,4 +1,4 @@
-"""Calls for an asyncio loop from other threads: in order, few wake-ups, none lost."""
+"""Calls for an asyncio loop from other threads: in order, none lost."""
 
 from __future__ import annotations
 
@@ -80,33 +80,6 @@ def test_each_threads_calls_are_made_in_their_order_until_they_are_refused(
     eventually(lambda: len(made) == sum(accepted))
     for number in range(4):
         assert [each for who, each in made if who == number] == list(range(accepted[number]))
-
-
-def test_many_calls_wake_the_loop_once(
-    loop: CoroutineLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entered, release = threading.Event(), threading.Event()
-    wakes: list[object] = []
-
-    def hold_up() -> None:
-        entered.set()
-        release.wait(120.0)
-
-    loop.call(hold_up)
-    assert entered.wait(120.0)
-    wake = loop._wake
-
-    def counted() -> None:
-        wakes.append(None)
-        wake()
-
-    monkeypatch.setattr(loop, "_wake", counted)
-    made: list[int] = []
-    for number in range(100):
-        loop.call(made.append, number)
-    release.set()
-    eventually(lambda: len(made) == 100)
-    assert len(wakes) == 1
 
 
 def test_what_the_waking_thread_is_about_does_not_reach_the_tasks(loop: CoroutineLoop) -> None:

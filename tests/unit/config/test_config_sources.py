@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -201,20 +200,3 @@ def test_ovos_config_that_fails_is_one_error_and_none_at_all_is_fine(
     assert "hunter2" not in message
     monkeypatch.setitem(sys.modules, "ovos_config.config", None)
     assert load_settings().server == "localhost"
-
-
-def test_the_real_ovos_config_is_read(home: Path) -> None:
-    file = home / ".config" / "mycroft" / "mycroft.conf"
-    file.parent.mkdir(parents=True)
-    file.write_text('{"MQ": {"server": "from.ovos", "users": {"a": {"user": "u"}}}}')
-    code = (
-        "from neon_mq_connector.config import load_neon_mq_config, load_settings\n"
-        "config = load_neon_mq_config()\n"
-        "assert type(config) is dict and type(config['users']) is dict, type(config)\n"
-        "print(load_settings().server, config['users'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "from.ovos {'a': {'user': 'u'}}"

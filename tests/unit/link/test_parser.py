@@ -175,16 +175,6 @@ def _of(number: int, seen: list[Any]) -> list[Any]:
     ]
 
 
-def test_a_stream_may_be_cut_at_every_byte() -> None:
-    uncut = Stream()
-    taken = uncut.feed(EVERYTHING)
-    for cut in range(len(EVERYTHING) + 1):
-        stream = Stream()
-        assert stream.feed(EVERYTHING[:cut], EVERYTHING[cut:]) == taken
-        for number in range(4):
-            assert _of(number, stream.seen) == _of(number, uncut.seen)
-
-
 def test_what_nobody_asked_for_goes_to_pika() -> None:
     stream = Stream()
     for sink in stream.sinks.values():
