@@ -205,9 +205,13 @@ class BaseConsumerThread(threading.Thread):
         if self._owns_connections and self._connections is not None:
             self._connections.close(_CLOSE_TIMEOUT)
 
-    def request_stop(self) -> None:
-        """Stop without waiting: no callback starts any more."""
-        self.consumer.request_stop()
+    def request_stop(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """Stop without waiting: no callback starts any more.
+
+        Args:
+            timeout: how long the consumer may wait for the broker's answers then, in seconds.
+        """
+        self.consumer.request_stop(timeout)
 
     def join(self, timeout: float | None = None) -> None:
         """Stop consuming and wait until the consumer has ended; may be called again.

@@ -244,13 +244,14 @@ class Consumers:
     def request_stop(self, names: Iterable[str]) -> list[BaseConsumerThread]:
         """Ask consumers to stop, and return the threads to wait for; unknown names are logged."""
         stopping = []
+        timeout = self.stop_timeout
         for name in names:
             thread = self.threads.get(name)
             if thread is None:
                 LOG.warning("there is no consumer %r to stop", name)
                 continue
             self.properties[name]["started"] = False
-            thread.request_stop()  # also where it is being started by another thread
+            thread.request_stop(timeout)  # also where it is being started by another thread
             if thread.ident is not None:
                 stopping.append(thread)
         return stopping

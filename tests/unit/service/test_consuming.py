@@ -31,6 +31,7 @@ class FakeConsumerThread:
         self.consumer = self
         self.lifecycle = Lifecycle()
         self.stop_requested = False
+        self.stop_timeout = 0.0
         self.fails = False
         self.callback_runs = False
         self.is_calling = False
@@ -61,8 +62,9 @@ class FakeConsumerThread:
         self.lifecycle.move(State.CONNECTING)
         self.lifecycle.move(State.CONSUMING)
 
-    def request_stop(self) -> None:
+    def request_stop(self, timeout: float = 0.0) -> None:
         self.stop_requested = True
+        self.stop_timeout = timeout
 
     def join(self, timeout: float | None = None) -> None:
         self.request_stop()
@@ -74,7 +76,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.made: list[FakeConsumerThread] = []
-        service = ConfiguredService({"server": "localhost"}, "service")
+        service = ConfiguredService({"server": "localhost", "stop_timeout": 7}, "service")
         self.consumers = Consumers(service, VirtualHosts(service))
 
     def register(self, name: str = "a") -> FakeConsumerThread:
@@ -116,6 +118,13 @@ def test_the_one_that_has_not_ended_is_named(it: Bench, caplog: pytest.LogCaptur
         stuck.callback_runs = False
         wait_for_end(threads, time.monotonic() + 0.05)
     assert not caplog.text
+
+
+def test_consumers_have_the_time_of_a_stop_for_what_the_broker_has_to_answer(it: Bench) -> None:
+    thread = it.register()
+    it.start()
+    it.stop()
+    assert thread.stop_timeout == 7
 
 
 # -- races: at no time may a consumer run that nobody can stop any more ------------------------
