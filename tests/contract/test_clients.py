@@ -10,8 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +35,7 @@ from tests.contract.configurations import CLIENT, SERVICE, make_config
 from tests.contract.peer import Errors, Inbox, Peer, decode, encode, send_answer
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
+from tests.support.programs import python
 
 Build = Callable[..., Any]
 
@@ -315,10 +314,7 @@ class TestClientConfiguration:
             "from neon_mq_connector.utils.client_utils import _default_mq_config as c;"
             "print('CONFIG', json.dumps(c))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
-        )
-        default = json.loads(done.stdout.split("CONFIG ")[-1])
+        default = json.loads(python("-c", program).split("CONFIG ")[-1])
         assert default.get("server", "localhost") in ("localhost", "127.0.0.1")
         for user in default.get("users", {}).values():
             assert not user.get("password")
@@ -336,13 +332,7 @@ class TestClientConfiguration:
             f"c._default_mq_config = {unused!r};"
             f"c.send_mq_request({vhost!r}, {{'n': 1}}, {queue!r}, expect_response=False)"
         )
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")},
-            capture_output=True,
-            timeout=120,
-            check=True,
-        )
+        python("-c", program, env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")})
         assert peer.get(queue).body["n"] == 1
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from tests.support.programs import python
 
 PATHS = [
     ("neon_mq_connector", "MQConnector"),
@@ -70,10 +70,7 @@ for module in {sorted({module for module, _ in PATHS})!r}:
         del sys.modules[name]
     importlib.import_module(module)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    python("-c", program)
 
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "requirements.txt"

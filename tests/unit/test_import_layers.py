@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import neon_mq_connector
+from tests.support.programs import python
 
 PACKAGE = Path(neon_mq_connector.__file__).parent
 ROOT = PACKAGE.parent
@@ -90,7 +89,4 @@ def test_importing_the_package_brings_no_command_line_and_no_asyncio_client() ->
         "import neon_mq_connector.connector\n"
         "print(*sorted(name.partition('.')[0] for name in set(sys.modules) - before))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert not {"aio_pika", "click", "rich", "rich_click"} & set(done.stdout.split())
+    assert not {"aio_pika", "click", "rich", "rich_click"} & set(python("-c", program).split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from packaging.version import Version
 
 from neon_mq_connector.version import __version__
 from tests.support.environment import original_environment
+from tests.support.programs import python
 from tests.unit.test_import_layers import imported_packages, sources
 
 ROOT = Path(__file__).parents[2]
@@ -35,20 +35,6 @@ BUILT_FROM = (
 )
 
 
-def python(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=original_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, since building leaves files behind."""
@@ -64,7 +50,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(checkout: Path) -> Iterator[zipfile.ZipFile]:
     """The wheel that `pip install .` installs."""
-    python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".", cwd=checkout)
+    build = ("wheel", "-q", "--no-deps", "--no-build-isolation", ".")
+    python("-m", "pip", *build, cwd=checkout, env=original_environment())
     (file,) = checkout.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
         yield archive

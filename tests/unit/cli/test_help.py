@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -13,6 +11,7 @@ import pytest
 from neon_mq_connector.cli.app import COMMANDS, cli
 from neon_mq_connector.cli.exits import ExitCode
 from neon_mq_connector.version import __version__
+from tests.support.programs import python
 from tests.unit.cli.conftest import Run
 
 ROOT = Path(__file__).parents[3]
@@ -82,15 +81,7 @@ def test_nothing_that_draws_or_validates_is_imported_for_help() -> None:
         "cli(['--help'], standalone_mode=False)\n"
         "print('IMPORTED', *sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        cwd=ROOT,
-    )
-    imported = done.stdout.partition("IMPORTED")[2].split()
+    imported = python("-c", program, cwd=ROOT).partition("IMPORTED")[2].split()
     assert "click" in imported
     assert not {"rich", "pydantic", "rich_click", "ovos_config"} & set(imported)
     assert "neon_mq_connector.testing" not in imported
