@@ -18,4 +18,5 @@ def python(*arguments: str, **options: Any) -> str:
         **options,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    printed: str = done.stdout
+    return printed
