@@ -102,7 +102,7 @@ def test_a_server_is_read_alike_from_each_form(host: str, port: int) -> None:
         ("x" * 254, "host name"),
         (5672, "not a server"),
         ({}, '"server"'),
-        ({"server": 5}, "not a text"),
+        ({"server": 5}, "not a server"),
         ({"server": ""}, "empty"),
         ({"server": "mq", "port": True}, "port"),
     ],
