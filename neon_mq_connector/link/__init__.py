@@ -4,20 +4,13 @@ The layers above use a connection through `Link`, `LinkChannel` and `ChannelEven
 else: they neither touch pika's channels nor know how bytes reach the socket. Both are built on
 pika's `SelectConnection`, which gets from us its loop (`io_thread`, `loop`), its socket
 (`services`, `transport`) and what is read from it (`reader`). Messages, settlements and confirms do
-not pass through pika: `encoder`, `parser` and `decoder` see to them.
+not pass through pika: `encoder`, `parser`, `decoder` and `properties` see to them.
 """
 
 from __future__ import annotations
 
 from neon_mq_connector.link.channel import LinkChannel
-from neon_mq_connector.link.decoder import (
-    content_type,
-    correlation_id,
-    decode_delivery,
-    decode_method,
-    delivery_tag,
-)
-from neon_mq_connector.link.encoder import EncodedProperties, PropertiesTemplate
+from neon_mq_connector.link.decoder import decode_delivery, decode_method, delivery_tag
 from neon_mq_connector.link.events import (
     ChannelEvents,
     Delivery,
@@ -28,6 +21,12 @@ from neon_mq_connector.link.events import (
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.link import Link, LinkState
 from neon_mq_connector.link.outage import Outage, outage_of
+from neon_mq_connector.link.properties import (
+    EncodedProperties,
+    PropertiesTemplate,
+    content_type,
+    correlation_id,
+)
 from neon_mq_connector.link.waiter import Answer, CallbackAnswer, Waiter
 
 __all__ = [

@@ -15,7 +15,7 @@ from neon_mq_connector.envelope import (
     PARKED_ORIGINAL,
     PARKED_TRACEBACK,
 )
-from neon_mq_connector.link.encoder import encode_properties
+from neon_mq_connector.link.properties import encode_properties
 from tests.unit.fakes import make_delivery
 
 #: Of the header of a message: 4,096 bytes without the frame, class, weight and size of the body.

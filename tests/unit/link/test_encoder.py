@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector.link import encoder
 from neon_mq_connector.link.channel import LinkChannel
-from neon_mq_connector.link.encoder import encode_properties, encode_publish
+from neon_mq_connector.link.encoder import encode_publish
 from neon_mq_connector.link.events import ChannelEvents
+from neon_mq_connector.link.properties import encode_properties
 from tests.unit.link import frames
 
 channels = st.integers(1, 65535)
@@ -152,10 +152,3 @@ def test_odd_values_end_as_they_do_in_pika(name: str, value: Any) -> None:
             encode_properties(properties)
     else:
         assert encode_properties(properties) == expected
-
-
-def test_what_is_kept_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "_MAX_METHOD_FRAMES", 10)
-    for number in range(100):
-        publish(routing_key=f"reply-{number}")
-        assert len(encoder._method_frames) <= 10
