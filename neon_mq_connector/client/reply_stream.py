@@ -107,8 +107,7 @@ class PartsQueue:
                 self._declare,
                 timeout=time_left(deadline),
             )
-            parts.qos(self._prefetch, timeout=time_left(deadline))
-            parts.consume(self.name, timeout=time_left(deadline))
+            parts.consume(self.name, prefetch_count=self._prefetch, timeout=time_left(deadline))
             self._channel.start(self._request)
         except BaseException as error:
             self.delete()

@@ -136,7 +136,7 @@ class Sessions:
             made.append(session)
             prefetch = host.flow.begin(status.messages, is_as_registered=session.is_as_registered)
             session.subscription.start(
-                prefetch, connections.policy.operation_timeout, self._new_waiter
+                prefetch, connections.policy.operation_timeout, self._new_waiter()
             )
         except BaseException:
             if channel.is_open:  # the broker may have begun to deliver

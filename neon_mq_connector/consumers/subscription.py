@@ -62,26 +62,26 @@ class Subscription:
 
     # -- the consumer's own thread -------------------------------------------------------------
 
-    def start(self, prefetch: int, timeout: float, new_waiter: Callable[[], Waiter[Any]]) -> None:
+    def start(self, prefetch: int, timeout: float, waiter: Waiter[Any]) -> None:
         """Start to consume.
 
         Args:
             prefetch: how many messages the broker sends ahead.
-            timeout: for each of the two steps, in seconds.
-            new_waiter: makes the waiter of each step, which a stop ends.
+            timeout: for the broker's answer, in seconds.
+            waiter: of the answer; a stop ends it.
 
         Raises:
             MQError: the broker refused, or did not answer; it may have begun to deliver.
         """
         self.prefetch = prefetch
         self._hold_acks()
-        self._channel.qos(prefetch, timeout=timeout, waiter=new_waiter())
         self._channel.consume(
             self.queue,
+            prefetch_count=prefetch,
             arguments=self._arguments,
-            timeout=timeout,
             started=self._started,
-            waiter=new_waiter(),
+            timeout=timeout,
+            waiter=waiter,
         )
 
     def finish(self, timeout: float, waiter: Waiter[Any]) -> None:

@@ -214,12 +214,7 @@ class LinkChannel(ChannelCalls):
             arguments: of the consume.
             started: called with the consumer tag, before the first message.
         """
-
-        def operation() -> None:
-            self._pika.basic_qos(prefetch_count=prefetch_count, callback=ignore)
-            self._consume(queue, False, arguments, started, ignore)
-
-        self._perform(operation)
+        self._perform(lambda: self._consume(queue, prefetch_count, False, arguments, started))
 
     def cancel_all(self, ended: Callable[[Any], None] = ignore) -> None:
         """Cancel all consumers.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pika.channel
-import pika.frame
 from pika.spec import Basic
 
 from neon_mq_connector.errors import MQError
@@ -95,31 +94,23 @@ class ChannelCalls:
             raise refusal from refusal.__cause__
         return QueueStatus.of(answer)
 
-    def qos(
-        self, prefetch_count: int, *, timeout: float, waiter: Waiter[Any] | None = None
-    ) -> None:
-        """Set how many unacknowledged messages the broker may send ahead, per consumer."""
-        self.wait_for(
-            f"setting the prefetch to {prefetch_count}",
-            lambda done: self._pika.basic_qos(prefetch_count=prefetch_count, callback=done),
-            timeout=timeout,
-            waiter=waiter,
-        )
-
     def consume(
         self,
         queue: str,
         *,
-        timeout: float,
+        prefetch_count: int = 0,
         auto_ack: bool = False,
         arguments: Mapping[str, Any] | None = None,
         started: Callable[[str], object] = ignore,
+        timeout: float,
         waiter: Waiter[Any] | None = None,
     ) -> str:
         """Start a consumer; its messages go to the `deliveries` event.
 
         Args:
             queue: what to consume from.
+            prefetch_count: how many unacknowledged messages the broker may send ahead to it; 0 for
+                any number.
             auto_ack: whether messages count as acknowledged when they are sent.
             arguments: of the consume, such as ``x-priority``.
             started: called on the I/O thread with the consumer tag, before the first message.
@@ -127,12 +118,16 @@ class ChannelCalls:
         Returns:
             The consumer tag.
         """
-        tag: str = self.wait_for(
-            f"consuming from queue {queue!r}",
-            lambda done: self._consume(queue, auto_ack, arguments, started, done),
-            timeout=timeout,
-            waiter=waiter,
-        )
+
+        def begin(done: Callable[[Any], None]) -> None:
+            def has_started(consumer_tag: str) -> None:
+                started(consumer_tag)
+                done(consumer_tag)
+
+            self._consume(queue, prefetch_count, auto_ack, arguments, has_started)
+
+        what = f"consuming from queue {queue!r}"
+        tag: str = self.wait_for(what, begin, timeout=timeout, waiter=waiter)
         return tag
 
     def get(self, queue: str, auto_ack: bool, *, timeout: float) -> tuple[Any, Any, Any]:
@@ -213,19 +208,17 @@ class ChannelCalls:
     def _consume(
         self,
         queue: str,
+        prefetch_count: int,
         auto_ack: bool,
         arguments: Mapping[str, Any] | None,
         started: Callable[[str], object],
-        done: Callable[[str], object],
     ) -> None:
-        def answered(frame: pika.frame.Method[Basic.ConsumeOk]) -> None:
-            started(frame.method.consumer_tag)
-            done(frame.method.consumer_tag)
-
+        if prefetch_count:
+            self._pika.basic_qos(prefetch_count=prefetch_count, callback=ignore)
         self._pika.basic_consume(
             queue,
             ignore,  # messages do not reach pika
             auto_ack=auto_ack,
             arguments=dict(arguments or {}),
-            callback=answered,
+            callback=lambda frame: started(frame.method.consumer_tag),
         )

@@ -365,7 +365,7 @@ def test_a_step_that_is_never_answered_ends_in_time_and_the_channel_can_be_close
     try:
         channel = link.open_channel(ChannelEvents(), timeout=5.0)
         with pytest.raises(TimeoutError):
-            channel.qos(1, timeout=0.2)
+            channel.consume("q", prefetch_count=1, timeout=0.2)
         channel.close_soon()
         never(lambda: link.state is not LinkState.OPEN, during=0.3)
     finally:

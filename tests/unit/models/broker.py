@@ -100,7 +100,6 @@ class ModelChannel:
         self.told: set[int] = set()
         self._closers: list[SimulatedWaiter] = []
         self._next_tag = 1
-        self._next_prefetch = 0
         self.is_cancelled = False
         self._is_closing = False
 
@@ -145,25 +144,20 @@ class ModelChannel:
     def perform(self, _step: Any, **_: Any) -> QueueStatus:
         return self._broker.control.perform_step("declare")
 
-    def qos(self, count: int, *, timeout: float, waiter: Waiter[Any] | None = None) -> None:
-        def answer() -> None:
-            self._next_prefetch = count
-
-        self._ask("qos", answer, waiter)
-
     def consume(
         self,
         queue: str,
         *,
-        timeout: float,
+        prefetch_count: int,
         arguments: Mapping[str, Any],
         started: Callable[[str], object],
+        timeout: float,
         waiter: Waiter[Any] | None = None,
     ) -> str:
         def answer() -> str:
             if self.consumers:
                 raise BrokenRuleError("there is a consumer already: the prefetch holds for each")
-            return self._start_consumer(self._next_prefetch, started)
+            return self._start_consumer(prefetch_count, started)
 
         return str(self._ask("consume", answer, waiter))
 
