@@ -2,6 +2,10 @@
 
 A delivery tag means something only on the channel on which it came, and may be settled once. The
 broker closes a channel on which a tag is settled twice, so every settlement passes through here.
+
+Acks that follow each other without a gap leave as one. An ack with ``multiple`` covers every lower
+tag, so it may be sent only when every lower tag of the channel is settled or acknowledged by it.
+Acking 2 to 5 while 1 is still being handled would acknowledge 1 too.
 """
 
 from __future__ import annotations
@@ -13,8 +17,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from neon_mq_connector import tracing
-from neon_mq_connector.consumers.ack_coalescer import AckCoalescer
-from neon_mq_connector.errors import MQError
+from neon_mq_connector.errors import FrameError, MQError
 from neon_mq_connector.link import LinkChannel
 from neon_mq_connector.log_fields import log_fields
 
@@ -22,6 +25,8 @@ LOG = logging.getLogger("neon_mq_connector.consumers")
 
 #: How long an ack may be held back for those that follow, in seconds.
 HOLD_FOR = 0.01
+#: How many tags may be missing between two deliveries; `_advance` goes through each of them.
+_LARGEST_GAP = 2**20
 
 
 class Outcome(enum.Enum):
@@ -51,13 +56,17 @@ class Settlement(Generic[MessageT]):
     """Open deliveries of one channel; every method may be called from any thread.
 
     `_lock` owns the state. A delivery is *open* from the moment its callback starts until it is
-    claimed. The thread that has claimed it sends exactly one outcome, now or later. Acks that
-    follow each other leave as one: up to `hold_up_to` of them, and after 10 ms at the latest.
+    claimed. The thread that has claimed it sends exactly one outcome, now or later.
 
     Args:
         channel: the channel on which the deliveries came.
         queue: the name of their queue, for messages.
         later: calls a function on some thread after a number of seconds.
+
+    Attributes:
+        newest: the tag of the latest delivery.
+        most_held: how many acks may be held back, for 10 ms at most; 1 for none. Any thread may set
+            it.
     """
 
     def __init__(
@@ -73,31 +82,44 @@ class Settlement(Generic[MessageT]):
         self._changed = threading.Condition(self._lock)
         self._open: dict[int, MessageT] = {}
         self._claimed = 0
-        self._acks = AckCoalescer(channel.ack)
+        self.newest = 0
+        self.most_held = 1
+        self._unsettled: set[int] = set()  # neither settled nor held back to be acked
+        self._lowest = 1  # every delivered tag below is settled, or held back to be acked
+        self._held = 0
+        self._last_held = 0
         self._flush_is_due = False
 
-    def hold_up_to(self, count: int) -> None:
-        """Set how many acks may be held back; 1 for none."""
-        with self._lock:
-            self._acks.limit = max(1, count)
-
     def delivered(self, first: int, last: int) -> None:
-        """Note deliveries from one tag to another, before any of them can be settled."""
+        """Note deliveries, in order, before any of them can be settled.
+
+        Tags in between that were never noted are not ours.
+
+        Raises:
+            FrameError: no broker has delivered so many in between.
+        """
         with self._lock:
-            self._acks.delivered(first, last)
+            if first - self.newest > _LARGEST_GAP:
+                raise FrameError(f"delivery tag {first} comes after {self.newest}")
+            if first == last:
+                self._unsettled.add(first)
+            else:
+                self._unsettled.update(range(first, last + 1))
+            self.newest = last
+            self._advance()
 
     def start(self, message: MessageT) -> None:
         """Note that a message is handed to its callback, which may settle it from now on."""
         tag = message.tag
-        if message.attempt == 1 and tag <= self._acks.newest:
+        if message.attempt == 1 and tag <= self.newest:
             self._open[tag] = message
             return
         with self._lock:
             self._open[tag] = message
             if message.attempt > 1:  # it was claimed when it failed
                 self._claimed -= 1
-            elif tag > self._acks.newest:
-                self._acks.delivered(tag, tag)
+            elif tag > self.newest:
+                self.delivered(tag, tag)
 
     def is_open(self, tag: int) -> bool:
         """Whether a delivery was handed to its callback and is not claimed."""
@@ -108,13 +130,8 @@ class Settlement(Generic[MessageT]):
         return len(self._open)
 
     def unsettled_count(self) -> int:
-        """How many were delivered and are not settled, about."""
-        return self._acks.unsettled_count()
-
-    @property
-    def newest(self) -> int:
-        """The tag of the latest delivery."""
-        return self._acks.newest
+        """How many were delivered and are neither settled nor held back to be acked, about."""
+        return len(self._unsettled)
 
     def call_if_unsent(self, count: int, since: int, call: Callable[[], object]) -> None:
         """Call a function if so many deliveries after a tag are unsettled, before one is settled.
@@ -125,7 +142,7 @@ class Settlement(Generic[MessageT]):
             call: the function; it must not wait.
         """
         with self._lock:
-            if self._acks.unsent_count(since) >= count:
+            if self._held + sum(tag > since for tag in self._unsettled) >= count:
                 call()
 
     def oldest(self) -> MessageT | None:
@@ -194,10 +211,10 @@ class Settlement(Generic[MessageT]):
 
     def flush(self) -> None:
         """Send the acks that are held back."""
-        if self._acks.held:
+        if self._held:
             with self._lock:
                 try:
-                    self._acks.flush()
+                    self._send_held()
                 except MQError as error:
                     self._dropped("acks", error)
 
@@ -208,28 +225,44 @@ class Settlement(Generic[MessageT]):
     # -- with the lock -------------------------------------------------------------------------
 
     def _send(self, tag: int, outcome: Outcome) -> None:
-        if outcome is Outcome.ACK:
-            self._ack(tag)
-            return
         channel = self._channel
         try:
-            self._acks.settled_otherwise(tag)
-            if outcome in (Outcome.REJECT, Outcome.REJECT_AND_REQUEUE):
+            if outcome is Outcome.ACK and tag == self._lowest:
+                self._hold(tag)
+                return
+            self._send_held()
+            self._unsettled.discard(tag)
+            self._advance()
+            if outcome is Outcome.ACK:
+                channel.ack(tag)
+            elif outcome in (Outcome.REJECT, Outcome.REJECT_AND_REQUEUE):
                 channel.reject(tag, requeue=outcome is Outcome.REJECT_AND_REQUEUE)
             else:
                 channel.nack(tag, requeue=outcome is Outcome.NACK_AND_REQUEUE)
         except MQError as error:
             self._dropped(f"{outcome.value} of delivery {tag}", error)
 
-    def _ack(self, tag: int) -> None:
-        acks = self._acks
-        try:
-            acks.ack(tag)
-            if acks.held and not self._flush_is_due:
-                self._flush_is_due = True
-                self._later(HOLD_FOR, self._time_is_up)
-        except MQError as error:
-            self._dropped(f"ack of delivery {tag}", error)
+    def _hold(self, tag: int) -> None:
+        self._unsettled.remove(tag)
+        self._last_held = tag
+        self._held += 1
+        self._advance()
+        if self._held >= self.most_held:
+            self._send_held()
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            self._later(HOLD_FOR, self._time_is_up)
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, 0
+        if held:
+            self._channel.ack(self._last_held, held > 1)
+
+    def _advance(self) -> None:
+        lowest, unsettled, newest = self._lowest, self._unsettled, self.newest
+        while lowest <= newest and lowest not in unsettled:
+            lowest += 1
+        self._lowest = lowest
 
     def _dropped(self, what: str, error: MQError) -> None:
         LOG.info(

@@ -140,7 +140,7 @@ class Subscription:
 
     def _hold_acks(self) -> None:
         # held acks count against the prefetch: enough must be left for the broker to go on sending
-        self.settlement.hold_up_to(1 if self._acks_on_receipt else self.prefetch // 3)
+        self.settlement.most_held = 1 if self._acks_on_receipt else self.prefetch // 3
 
     # -- I/O thread ----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pika.channel
+import pika.frame
 from pika.spec import Basic
 
 from neon_mq_connector.errors import MQError
@@ -215,10 +216,14 @@ class ChannelCalls:
     ) -> None:
         if prefetch_count:
             self._pika.basic_qos(prefetch_count=prefetch_count, callback=ignore)
+
+        def answered(frame: pika.frame.Method[Basic.ConsumeOk]) -> None:
+            started(frame.method.consumer_tag)
+
         self._pika.basic_consume(
             queue,
             ignore,  # messages do not reach pika
             auto_ack=auto_ack,
             arguments=dict(arguments or {}),
-            callback=lambda frame: started(frame.method.consumer_tag),
+            callback=answered,
         )

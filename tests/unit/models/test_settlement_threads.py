@@ -59,7 +59,7 @@ def test_threads_that_take_turns_in_any_order(
         settlement: Settlement[ReceivedMessage] = Settlement(
             cast(LinkChannel, channel), "q", simulation.call_later
         )
-        settlement.hold_up_to(limit)
+        settlement.most_held = limit
         start(settlement, *channel.unacked)
         mine: list[list[tuple[int, Outcome]]] = [[], [], [], []]
         for tag, (owner, outcome) in enumerate(owners, 1):
