@@ -16,13 +16,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attempts import ack_timeout, rejections
-from neon_mq_connector.consumers.parked_form import FailedMessage
-from neon_mq_connector.consumers.parking import ParkingError, park
+from neon_mq_connector.consumers.parking import FailedMessage, ParkingError, park
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
@@ -56,18 +54,6 @@ _REJECT_AGAIN = ExponentialBackoff()
 _Held = tuple[float, int, ReceivedMessage]
 
 
-class _Kept(NamedTuple):
-    """A message that could not be parked.
-
-    Attributes:
-        failed: what is to be parked.
-        message: what is to be acknowledged then; None when that was done on receipt.
-    """
-
-    failed: FailedMessage
-    message: ReceivedMessage | None
-
-
 class FailurePolicy:
     """Decide on failed messages, and keep those that are tried again or cannot be parked.
 
@@ -95,7 +81,7 @@ class FailurePolicy:
         self._wake = wake
         self._lock = threading.Lock()
         self._held: list[_Held] = []
-        self._kept: deque[_Kept] = deque()
+        self._kept: deque[FailedMessage] = deque()
         self._trouble_since = 0.0
         self._park_at = 0.0
         self._numbers = itertools.count()
@@ -149,7 +135,7 @@ class FailurePolicy:
         with self._lock:
             self._held = [each for each in self._held if each[2].session.is_attached]
             heapq.heapify(self._held)
-            self._kept = deque(each for each in self._kept if not _was_taken_back(each))
+            self._kept = deque(each for each in self._kept if not each.is_taken_back)
         self._park_at = 0.0
         if not self._kept:
             self.trouble = None
@@ -180,7 +166,7 @@ class FailurePolicy:
         timeout = self._connections.policy.operation_timeout
         try:
             while self._kept:
-                if not _was_taken_back(self._kept[0]):
+                if not self._kept[0].is_taken_back:
                     left = timeout if deadline is None else time_left(deadline) / 2
                     self._park(self._kept[0], left)
                 with self._lock:
@@ -241,12 +227,12 @@ class FailurePolicy:
             self._reject(message)
             return
         tries = max(message.attempt + _rejections(message), self.late_acks(message))
-        kept = _Kept(FailedMessage.of(_delivery(message), error, tries), message)
+        failed = FailedMessage.of(_delivery(message), error, tries, message)
         if not self._registration.reject_when_unparkable:
-            self._park_or_keep(message.session, kept)
+            self._park_or_keep(message.session, failed)
             return
         try:
-            self._park(kept, self._connections.policy.operation_timeout)
+            self._park(failed, self._connections.policy.operation_timeout)
         except ParkingError as failure:
             LOG.error("%s; it is rejected", failure)
             self._reject(message)
@@ -255,7 +241,7 @@ class FailurePolicy:
         """Park a message that was acknowledged on receipt, or keep it until that is possible."""
         if self._parks:
             failed = FailedMessage.of(_delivery(message), error, 1)
-            self._park_or_keep(message.session, _Kept(failed, None))
+            self._park_or_keep(message.session, failed)
 
     def _hold(self, message: ReceivedMessage, delay: float, attempt: int) -> None:
         message.attempt = attempt
@@ -275,17 +261,17 @@ class FailurePolicy:
         else:
             message.session.settlement.send(message, Outcome.REJECT)
 
-    def _park_or_keep(self, session: Session, kept: _Kept) -> None:
+    def _park_or_keep(self, session: Session, failed: FailedMessage) -> None:
         """Park a message or keep it; the consumer pauses when there is no room for more."""
         policy, trouble, now = self._connections.policy, self.trouble, time.monotonic()
         if trouble is None:
             try:
-                self._park(kept, policy.operation_timeout)
+                self._park(failed, policy.operation_timeout)
                 return
             except ParkingError as error:
                 trouble = error
         with self._lock:
-            self._kept.append(kept)
+            self._kept.append(failed)
             if self.trouble is None:
                 self.trouble = trouble
                 self._trouble_since = now
@@ -302,19 +288,14 @@ class FailurePolicy:
         registration = self._registration
         with self._lock:
             acknowledged = sum(each.message is None for each in self._kept)
-            size = sum(len(each.failed.delivery.body) for each in self._kept)
+            size = sum(len(each.delivery.body) for each in self._kept)
         return acknowledged >= registration.prefetch_count or size >= registration.inbox_max_bytes
 
-    def _park(self, kept: _Kept, timeout: float) -> None:
-        park(self._registration, self._connections, kept.failed, timeout)
+    def _park(self, failed: FailedMessage, timeout: float) -> None:
+        park(self._registration, self._connections, failed, timeout)
         self.parked += 1
-        if kept.message is not None:
-            kept.message.session.settlement.send(kept.message, Outcome.ACK)
-
-
-def _was_taken_back(kept: _Kept) -> bool:
-    """Whether the broker delivers the message again, since its channel has ended."""
-    return kept.message is not None and not kept.message.session.is_attached
+        if failed.message is not None:
+            failed.message.session.settlement.send(failed.message, Outcome.ACK)
 
 
 def _delivery(message: ReceivedMessage) -> Delivery:

@@ -1,33 +1,116 @@
 """Park messages that cannot be handled, in a durable queue that an operator can see and replay.
 
-A message is parked when the broker has confirmed it there, and only then settled.
+A message is parked when the broker has confirmed it there, and only then settled. Properties and
+headers that route, delay or expire a message would do so again, and others cannot be sent. So those
+that nothing acts on stay as they are; the rest is kept as data, within bounds.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from pika.data import encode_table
 from pika.exceptions import ChannelClosedByBroker
+from pika.spec import BasicProperties
 
-from neon_mq_connector import tracing
+from neon_mq_connector import envelope, tracing
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.parked_form import FORMS, FailedMessage, parked_properties
 from neon_mq_connector.consumers.registration import Registration
+from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.errors import (
     MQError,
     PublishLostError,
     PublishRejectedError,
     UnroutableError,
 )
+from neon_mq_connector.link import Delivery
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
+#: The headers that tell of a failure: those of an earlier one are not kept.
+_NOTES = frozenset(
+    value
+    for name, value in vars(envelope).items()
+    if name.startswith("PARKED_") and value != envelope.PARKED_ORIGINAL
+)
+_SET_ASIDE = ("reply_to", "priority", "delivery_mode", "user_id", "cluster_id")
+_MOST_HEADERS = 64
+_DEEPEST = 4
+_LONGEST_VALUE = 2_048
+_LONGEST_TEXT = 512
+
 
 class ParkingError(MQError):
     """A message that failed could not be parked; the message says why."""
+
+
+class Form(NamedTuple):
+    """How many bytes of a failed message's description are kept.
+
+    Attributes:
+        original: of the sender's headers, and of properties that are kept as data.
+        error: of the text of the exception.
+        traceback: of its traceback.
+    """
+
+    original: int
+    error: int
+    traceback: int
+
+
+#: The forms, in the order in which they are tried. The last fits into a frame of 4,096 bytes, the
+#: smallest `frame_max` that AMQP allows, however long names and ids are; the second mostly does.
+FORMS = (Form(6_000, 1_000, 8_000), Form(1_200, 300, 500), Form(0, 300, 500))
+
+
+class FailedMessage(NamedTuple):
+    """A message that is to be parked, and its failure.
+
+    Attributes:
+        delivery: the message.
+        attempts: how often it was tried.
+        error: class and text of the exception.
+        traceback: its traceback as text; the exception itself would keep its frames alive.
+        at: when it failed, in seconds since 1970.
+        message: what is acknowledged once it is parked; None when that was done on receipt.
+    """
+
+    delivery: Delivery
+    attempts: int
+    error: str
+    traceback: str
+    at: int
+    message: ReceivedMessage | None = None
+
+    @classmethod
+    def of(
+        cls,
+        delivery: Delivery,
+        error: BaseException,
+        attempts: int,
+        message: ReceivedMessage | None = None,
+    ) -> FailedMessage:
+        """Describe a failure."""
+        text, trace = cut(_describe(error), FORMS[0].error), _end(_trace(error), FORMS[0].traceback)
+        return cls(delivery, attempts, text, trace, int(time.time()), message)
+
+    @property
+    def is_taken_back(self) -> bool:
+        """Whether the broker delivers the message again, since its channel has ended."""
+        return self.message is not None and not self.message.session.is_attached
+
+    def __str__(self) -> str:
+        """Name the message by its id, or else its delivery tag."""
+        method, properties, _body = self.delivery
+        return str(properties.message_id or method.delivery_tag)
 
 
 def park(
@@ -90,3 +173,133 @@ def _another_form_may_do(error: BaseException) -> bool:
     if isinstance(error, PublishLostError):
         return isinstance(getattr(error.__cause__, "__cause__", None), ChannelClosedByBroker)
     return isinstance(error, PublishRejectedError) or not isinstance(error, MQError)
+
+
+def parked_properties(failed: FailedMessage, queue: str, form: Form) -> BasicProperties:
+    """Make the properties of a parked message.
+
+    Args:
+        failed: the message.
+        queue: the queue it was consumed from.
+        form: how much of its description is kept.
+
+    Returns:
+        The properties: persistent, without expiration, and with nothing that a broker acts on.
+    """
+    method, original, _body = failed.delivery
+    headers: dict[str, Any] = {
+        envelope.PARKED_ERROR: cut(failed.error, form.error),
+        envelope.PARKED_TRACEBACK: _end(failed.traceback, form.traceback),
+        envelope.PARKED_AT: failed.at,
+        envelope.PARKED_QUEUE: queue,
+        envelope.PARKED_EXCHANGE: method.exchange,
+        envelope.PARKED_ROUTING_KEY: method.routing_key,
+        envelope.PARKED_ATTEMPTS: failed.attempts,
+    }
+    if original.expiration:
+        headers[envelope.PARKED_EXPIRATION] = original.expiration
+    if form.original:
+        _add_original(headers, original, form.original)
+    return BasicProperties(
+        content_type=original.content_type,
+        content_encoding=original.content_encoding,
+        headers=headers,
+        delivery_mode=envelope.PERSISTENT,
+        correlation_id=original.correlation_id,
+        message_id=original.message_id,
+        timestamp=original.timestamp,
+        type=original.type,
+        app_id=original.app_id,
+    )
+
+
+def _add_original(headers: dict[str, Any], original: BasicProperties, room: int) -> None:
+    """Add the sender's headers and properties, as far as there is room."""
+    aside = {
+        name: value
+        for name in _SET_ASIDE
+        if (value := getattr(original, name)) is not None
+        and (name, value) != ("delivery_mode", envelope.PERSISTENT)
+    }
+    senders: Mapping[Any, Any] = original.headers or {}
+    room -= _size(aside) or 0
+    aside_headers: dict[str, Any] = {}
+    changed, missing = [], max(0, len(senders) - _MOST_HEADERS)
+    for key, value in itertools.islice(senders.items(), _MOST_HEADERS):
+        if key in _NOTES:
+            continue  # of a message that was parked before
+        name = key if isinstance(key, str) else cut(_as_text(key), _LONGEST_TEXT // 2)
+        size = _size({name: value}) if _is_shallow(value) else None
+        if size is None or size > min(room, _LONGEST_VALUE):
+            value = cut(_as_text(value), _LONGEST_TEXT)
+            size = _size({name: value})
+            if size is None or size > room:
+                missing += 1
+                continue
+            changed.append(name)
+        room -= size
+        (aside_headers if _acts(name) or name in changed else headers)[name] = value
+    if aside_headers:
+        aside["headers"] = aside_headers
+    if aside:
+        headers[envelope.PARKED_ORIGINAL] = aside
+    if changed or missing:
+        told = f"{missing} of {len(senders)} headers are missing; kept as text: {changed}"
+        headers[envelope.PARKED_CUT] = cut(told, _LONGEST_TEXT)
+
+
+def _acts(name: str) -> bool:
+    """Whether a broker, one of its plugins or this library acts on a header of that name."""
+    folded = name.lower()
+    return folded in ("cc", "bcc") or folded.startswith(("x-", "neon-"))
+
+
+def _is_shallow(value: Any, levels: int = _DEEPEST) -> bool:
+    """Whether lists and tables are nested no deeper than so many levels; a broker has a limit."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in value)
+
+
+def _size(table: Mapping[str, Any]) -> int | None:
+    """Return how many bytes the content of a table takes; None where it cannot be encoded."""
+    try:
+        return encode_table([], dict(table)) - 4
+    except Exception:  # whatever pika meets: 2**63, a decimal of 40 digits, an unknown type
+        return None
+
+
+def cut(text: str, size: int) -> str:
+    """Return the start of a text: so many bytes as UTF-8, of whole characters."""
+    return _encoded(text)[:size].decode("utf-8", "ignore")
+
+
+def _end(text: str, size: int) -> str:
+    return _encoded(text)[-size:].decode("utf-8", "ignore")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # names of files may have lone surrogates
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except Exception:  # nested too deep
+        return f"a {type(value).__name__}"
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # an exception whose text cannot be made must not lose the message
+        return type(error).__name__
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:
+        return "".join(traceback.format_tb(error.__traceback__))

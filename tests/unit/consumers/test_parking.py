@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from neon_mq_connector.consumers.parked_form import FORMS, FailedMessage, Form, parked_properties
+from neon_mq_connector.consumers.parking import FORMS, FailedMessage, Form, parked_properties
 from neon_mq_connector.envelope import (
     PARKED_CUT,
     PARKED_ERROR,
