@@ -204,23 +204,24 @@ class DeliveryChannel(BrokerOperations):
     ) -> Message:
         if isinstance(body, str):
             body = body.encode("utf-8")
-        properties = _copy(properties)
-        check_properties(properties)
-        if properties.delivery_mode is None:
-            properties.delivery_mode = PERSISTENT
+        own = BasicProperties()
+        own.__dict__.update(vars(properties or own))  # `copy.copy` takes ten times as long
+        check_properties(own)
+        if own.delivery_mode is None:
+            own.delivery_mode = PERSISTENT
         route = self.route
         if exchange:
-            return Message(exchange, routing_key, body, properties, mandatory=mandatory)
+            return Message(exchange, routing_key, body, own, mandatory=mandatory)
         if self._request is not None and routing_key == self._request[0]:
             self.has_answered = True
         if route is not None and routing_key == route.queue:
             self.has_answered = True
-            properties.correlation_id = route.correlation_id
-            return Message("", route.reply_to, body, properties)
+            own.correlation_id = route.correlation_id
+            return Message("", route.reply_to, body, own)
         if is_reply_name(routing_key):
             # a live direct one is delivered and returned as well, so it cannot be mandatory
-            return Message("", routing_key, body, properties)
-        return Message("", routing_key, body, properties, mandatory=True, declare_missing=True)
+            return Message("", routing_key, body, own)
+        return Message("", routing_key, body, own, mandatory=True, declare_missing=True)
 
     def _expect_confirm(self) -> PendingPublishes:
         """Note a publish that is about to be made; return what its confirm is told to."""
@@ -382,10 +383,3 @@ class MessageFields(logging.Filter):
             for name, value in channel.message.log_fields.items():
                 vars(record).setdefault(name, value)
         return True
-
-
-def _copy(properties: BasicProperties | None) -> BasicProperties:
-    """Copy properties; `copy.copy` takes ten times as long."""
-    copied = BasicProperties.__new__(BasicProperties if properties is None else type(properties))
-    copied.__dict__.update(vars(BasicProperties() if properties is None else properties))
-    return copied

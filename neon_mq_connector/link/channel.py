@@ -80,17 +80,16 @@ class LinkChannel(ChannelCalls):
 
     def close(self, *, timeout: float) -> None:
         """Close the channel and wait until it is; the broker requeues what was not settled."""
-        waiter: Waiter[None] = Waiter()
+        closed: Waiter[None] = Waiter()
         self.closing()
-        self.link.submit(lambda: self._close(waiter))
-        waiter.wait(timeout, f"{self.link.name}: closing a channel")
+        self.link.submit(lambda: self._close(closed))
+        closed.wait(timeout, f"{self.link.name}: closing a channel")
 
     def close_soon(self) -> None:
         """Close the channel without waiting for the broker's answer."""
-        if self.error is None:
-            self.closing()
-            with contextlib.suppress(StoppedError):
-                self.link.submit(lambda: self._close(Waiter()))
+        self.closing()
+        with contextlib.suppress(StoppedError):
+            self.link.submit(lambda: self._close(Waiter()))
 
     def encode(
         self,
@@ -263,7 +262,7 @@ class LinkChannel(ChannelCalls):
             waiter.resolve(None)
             return
 
-        def closed(_channel: pika.channel.Channel, _reason: BaseException) -> None:
+        def closed(*_: object) -> None:
             waiter.resolve(None)
 
         self._pika.add_on_close_callback(closed)

@@ -66,8 +66,8 @@ class Services(SelectorIOServicesAdapter):
             self.transport = transport
             on_done((transport, protocol))
 
-        setup = _Setup(self._native, sock, ready, on_done)
-        self._native.add_callback(lambda: setup.begin(ssl_context, server_hostname))
+        setup = _Setup(self._native, sock, ssl_context, server_hostname, ready, on_done)
+        self._native.add_callback(setup.go_on)
         return setup
 
 
@@ -78,31 +78,37 @@ class _Setup(AbstractIOReference):
         self,
         loop: Loop,
         sock: socket.socket,
+        ssl_context: ssl.SSLContext | None,
+        server_hostname: str | None,
         ready: Callable[[socket.socket], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
         self._socket = sock
+        self._ssl_context = ssl_context
+        self._server_hostname = server_hostname
         self._ready = ready
         self._failed = failed
         self._over = False
         self._watched: int | None = None
 
-    def begin(self, ssl_context: ssl.SSLContext | None, server_hostname: str | None) -> None:
+    def go_on(self, *_event: int) -> None:
+        """Go on with the handshake, if there is one, as far as the socket lets it."""
         if self._over:
             return
-        if ssl_context is not None:
-            try:
-                self._socket = ssl_context.wrap_socket(
-                    self._socket,
-                    server_hostname=server_hostname,
-                    do_handshake_on_connect=False,
-                    suppress_ragged_eofs=True,
-                )
-            except (OSError, ValueError) as error:
-                self._fail(error)
-                return
-        self._shake_hands()
+        try:
+            if self._ssl_context is not None:
+                self._shake_hands(self._ssl_context)
+        except ssl.SSLWantReadError:
+            self._watch(READ)
+        except ssl.SSLWantWriteError:
+            self._watch(WRITE)
+        except (OSError, ValueError) as error:
+            self.cancel()
+            self._failed(error)
+        else:
+            self._end()
+            self._ready(self._socket)
 
     def cancel(self) -> bool:
         """Stop, and close the socket.
@@ -116,24 +122,17 @@ class _Setup(AbstractIOReference):
         self._socket.close()
         return True
 
-    def _shake_hands(self, *_event: int) -> None:
-        try:
-            if isinstance(self._socket, ssl.SSLSocket):
-                self._socket.do_handshake()
-        except ssl.SSLWantReadError:
-            self._watch(READ)
-        except ssl.SSLWantWriteError:
-            self._watch(WRITE)
-        except (OSError, ValueError) as error:
-            self._fail(error)
-        else:
-            self._end()
-            self._ready(self._socket)
+    def _shake_hands(self, context: ssl.SSLContext) -> None:
+        if not isinstance(self._socket, ssl.SSLSocket):
+            self._socket = context.wrap_socket(
+                self._socket, server_hostname=self._server_hostname, do_handshake_on_connect=False
+            )
+        self._socket.do_handshake()
 
     def _watch(self, events: int) -> None:
         if self._watched is None:
             self._watched = self._socket.fileno()
-            self._loop.add_handler(self._watched, self._shake_hands, events)
+            self._loop.add_handler(self._watched, self.go_on, events)
         else:
             self._loop.update_handler(self._watched, events)
 
@@ -142,8 +141,3 @@ class _Setup(AbstractIOReference):
         if self._watched is not None:
             self._loop.remove_handler(self._watched)
             self._watched = None
-
-    def _fail(self, error: BaseException) -> None:
-        self._end()
-        self._socket.close()
-        self._failed(error)

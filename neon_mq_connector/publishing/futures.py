@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 
 from neon_mq_connector.errors import PublishError
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.threads.futures import CancellableFuture, FutureThread
-
-LOG = logging.getLogger("neon_mq_connector.publisher")
 
 
 def submit(
@@ -97,18 +95,14 @@ class MessageFuture(CancellableFuture[str]):
     def resolve(self, _value: None) -> None:
         """Set the result: the message is confirmed."""
         self._thread.forget(self)
-        try:
+        with suppress(InvalidStateError):  # it was cancelled, or has expired
             self.set_result(self._message_id)
-        except InvalidStateError:
-            LOG.debug("message %s was confirmed after its future had ended", self._message_id)
 
     def fail(self, error: BaseException) -> None:
         """Set the exception: the message has failed."""
         self._thread.forget(self)
-        try:
+        with suppress(InvalidStateError):
             self.set_exception(error)
-        except InvalidStateError:
-            LOG.debug("message %s failed after its future had ended", self._message_id)
 
     def expire(self) -> None:
         """Fail: no confirm came in time."""
