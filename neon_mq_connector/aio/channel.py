@@ -23,11 +23,9 @@ from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.broker_operations import FrameCallback
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
-from neon_mq_connector.consumers.reply_route import ReplyRoute
-from neon_mq_connector.consumers.session import CloseCallback, Session
+from neon_mq_connector.consumers.session import CloseCallback, ReceivedMessage, Session
 from neon_mq_connector.control.control import Operation as ControlOperation
 from neon_mq_connector.errors import MQConnectionError, StoppedError
-from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.message import Flush, Message
 
 LOG = logging.getLogger("neon_mq_connector.aio")
@@ -59,7 +57,7 @@ class AwaitableChannel(DeliveryChannel):
     Any thread adds to the failed operations; each is removed by one thread, which reports it.
 
     Args:
-        session, delivery, route: as for `DeliveryChannel`.
+        session, message: as for `DeliveryChannel`.
         host: shared with the other channels of its consumer.
     """
 
@@ -70,10 +68,9 @@ class AwaitableChannel(DeliveryChannel):
         self,
         session: Session,
         host: ChannelHost,
-        delivery: Delivery | None = None,
-        route: ReplyRoute | None = None,
+        message: ReceivedMessage | None = None,
     ) -> None:
-        super().__init__(session, delivery, route)
+        super().__init__(session, message)
         self._host = host
         self._failed: deque[Operation] = deque()
 

@@ -17,7 +17,6 @@ from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
-from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import CallbacksEndedError, Running
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.errors import StoppedError
@@ -233,9 +232,7 @@ class TaskRunner:
             self._running[message] = task
 
     async def _handle(self, message: ReceivedMessage, delivery: Delivery) -> None:
-        route = reply_route(delivery.properties)
-        channel = AwaitableChannel(message.session, self._host, delivery, route)
-        channel.message = message
+        channel = AwaitableChannel(message.session, self._host, message)
         current_channel.set(channel)
         try:
             with tracing.processing(message):

@@ -29,16 +29,15 @@ from neon_mq_connector.consumers.reader import Reader
 from neon_mq_connector.consumers.reply_route import (
     EXPIRATION,
     Reply,
-    ReplyRoute,
     is_harmless,
     make_answer,
+    reply_route,
     reply_to,
 )
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
-from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.message import Destination, Message
 from neon_mq_connector.publishing.publisher import Publisher
 
@@ -51,12 +50,12 @@ class DeliveryChannel(BrokerOperations):
 
     Args:
         session: the session of the message, or of the consumer where there is no message.
-        delivery: the message as it is read; None for a channel of no message.
-        route: how the message may be answered directly, if it may.
+        message: the message, decoded; None for a channel of no message.
 
     Attributes:
-        delivery, route: as given.
-        message: the message from its arrival on; set before the callback is called.
+        message: as given.
+        delivery: the message as its callback gets it.
+        route: how the message may be answered directly, if it may.
         has_answered: whether an answer to the message was sent.
         has_acked: whether the callback has acknowledged a message.
         closes_alone: whether `close` closes this channel, and not the consumer.
@@ -65,7 +64,6 @@ class DeliveryChannel(BrokerOperations):
     _done: Any  # what an operation returns that is done by the call
 
     # one channel is made for each message: so what it starts with stands in the class
-    message: ReceivedMessage | None = None
     has_answered = False
     has_acked = False
     closes_alone = False
@@ -77,12 +75,11 @@ class DeliveryChannel(BrokerOperations):
     # the reply queue that the body names, and the body's format; None before it was read
     _request: tuple[object, WireFormat] | None = None
 
-    def __init__(
-        self, session: Session, delivery: Delivery | None = None, route: ReplyRoute | None = None
-    ) -> None:
+    def __init__(self, session: Session, message: ReceivedMessage | None = None) -> None:
         self._session = session
-        self.delivery = delivery
-        self.route = route
+        self.message = message
+        self.delivery = delivery = None if message is None else message.delivery
+        self.route = None if delivery is None else reply_route(delivery.properties)
 
     # -- for the classes that derive -----------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from neon_mq_connector.codec import decode_body
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
-from neon_mq_connector.consumers.reply_route import EXPIRATION, PART_EXPIRATION, reply_route
+from neon_mq_connector.consumers.reply_route import EXPIRATION, PART_EXPIRATION
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.envelope import ACCEPTS_ERRORS, REPLY_QUEUE
 from neon_mq_connector.errors import DecodeError, RequestRefusedError
@@ -40,8 +40,7 @@ def answer_error(message: ReceivedMessage, error: BaseException, *, hide_message
     delivery = message.delivery
     assert delivery is not None  # it was decoded before it could fail
     if message.channel is None:
-        route = reply_route(delivery.properties)
-        message.channel = CallbackChannel(message.session, delivery, route)
+        message.channel = CallbackChannel(message.session, message)
     is_at_fault = isinstance(error, RequestRefusedError)
     try:
         try:

@@ -14,7 +14,6 @@ from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.registration import MessageCallback
-from neon_mq_connector.consumers.reply_route import reply_route
 from neon_mq_connector.consumers.runner import Running
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.threads.mailbox import Mailbox
@@ -157,9 +156,7 @@ class ThreadRunner:
         if delivery is None:
             return False
         method, properties, body = delivery
-        route = reply_route(properties) if properties.headers else None
-        channel = CallbackChannel(message.session, delivery, route)
-        channel.message = message
+        channel = CallbackChannel(message.session, message)
         thread_id = threading.get_ident()
         self._running[thread_id] = message
         token = current_channel.set(channel)
