@@ -146,13 +146,13 @@ class LivenessWatch:
         session = consumer.session
         if consumer.lifecycle.state not in _AT_WORK or session is None or not session.is_attached:
             return ""  # its state says what there is to say
-        self._warn_of_late_acks(name, consumer, session)
         self._relieve(name, consumer, session)
+        unsettled = self._unsettled(name, consumer, session)
         complaint = (
             self._connections_stand_still(session)
             or consumer.dispatcher.runner.stall_reason()
             or str(consumer.failures.trouble or "")
-            or self._forgotten_acks(name, consumer, session)
+            or unsettled
         )
         if complaint:
             return complaint
@@ -214,13 +214,25 @@ class LivenessWatch:
             return f"{control.name} has been busy with one job for {control.busy_for:.0f} s"
         return ""
 
-    def _forgotten_acks(self, name: str, consumer: Consumer, session: Session) -> str:
-        """Warn of a message that its callback left unsettled; complain if all of them are."""
-        if consumer.registration.ack is not AckMode.MANUAL or consumer.dispatcher.running():
-            return ""
+    def _unsettled(self, name: str, consumer: Consumer, session: Session) -> str:
+        """Warn of a message that is unsettled for long; complain if its callback forgets acks."""
         oldest = session.settlement.oldest()
-        age = 0.0 if oldest is None else time.monotonic() - oldest.started
-        if oldest is None or age < self._settings.forgotten_ack_after:
+        if oldest is None:
+            return ""
+        age, longest = time.monotonic() - oldest.started, self._longest_unsettled
+        if longest and age >= longest and self._is_news(name, "late", session, oldest.tag):
+            LOG.warning(
+                "consumer %r: delivery %d of queue %r is unsettled for %.0f s; after %.0f s the "
+                "broker closes the channel and delivers it again",
+                name,
+                oldest.tag,
+                session.queue,
+                age,
+                self._settings.ack_timeout,
+            )
+        is_manual = consumer.registration.ack is AckMode.MANUAL
+        may_be_forgotten = is_manual and not consumer.dispatcher.running()
+        if not may_be_forgotten or age < self._settings.forgotten_ack_after:
             return ""
         if self._is_news(name, "forgotten", session, oldest.tag):
             LOG.warning(
@@ -242,25 +254,9 @@ class LivenessWatch:
 
     def _is_news(self, name: str, kind: str, session: Session, tag: int) -> bool:
         """Whether this delivery is another than the last one that was warned of."""
-        before = self._warned.get((name, kind))
-        self._warned[name, kind] = (session.number, tag)
-        return before != (session.number, tag)
-
-    def _warn_of_late_acks(self, name: str, consumer: Consumer, session: Session) -> None:
-        oldest = session.settlement.oldest()
-        longest = self._longest_unsettled
-        if not longest or oldest is None or (age := time.monotonic() - oldest.started) < longest:
-            return
-        if self._is_news(name, "late", session, oldest.tag):
-            LOG.warning(
-                "consumer %r: delivery %d of queue %r is unsettled for %.0f s; after %.0f s the "
-                "broker closes the channel and delivers it again",
-                name,
-                oldest.tag,
-                session.queue,
-                age,
-                self._settings.ack_timeout,
-            )
+        this = (session.number, tag)
+        before, self._warned[name, kind] = self._warned.get((name, kind)), this
+        return before != this
 
     @property
     def _longest_unsettled(self) -> float:
