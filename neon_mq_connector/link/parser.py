@@ -62,10 +62,6 @@ _WITH_CONTENT = {
 _FRAME_TYPES = (FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT)
 _NAMES = {FRAME_HEADER: "content header", FRAME_BODY: "body"}
 
-#: How a server begins that was asked for a protocol it does not speak: this and its own version.
-_PROTOCOL = b"AMQP"
-_PROTOCOL_SIZE = 8
-
 
 class ChannelSink(Protocol):
     """Where the frames of a channel go that are not pika's business.
@@ -169,7 +165,6 @@ class FrameParser:
         self.channels: dict[int, ChannelSink] = {}
         self.frame_max = frame_max
         self._pass_on = pass_on
-        self._begun = False
         self._failure: str | None = None
         self._held: list[bytes] = []
         self._missing = 0
@@ -212,12 +207,8 @@ class FrameParser:
         end = len(data)
         position = taken = missing = 0
         try:
-            if not self._begun:
-                position, missing = self._begin(data)
-                if position:
-                    self._pass_on(data[:position])
             largest = self.frame_max - _FRAME_OVERHEAD
-            while not missing:
+            while True:
                 if end - position < _FRAME_START:
                     missing = _FRAME_START - (end - position)
                     break
@@ -267,21 +258,6 @@ class FrameParser:
                 self._held.append(data[position:] if position else data)
             self._missing = missing
         return taken
-
-    def _begin(self, data: bytes) -> tuple[int, int]:
-        """Look for a protocol header, which a server of another version sends before it closes.
-
-        Returns:
-            Where the frames begin, and how many bytes are missing to tell.
-        """
-        if data[: len(_PROTOCOL)] == _PROTOCOL[: len(data)]:
-            if len(data) < _PROTOCOL_SIZE:
-                return 0, _PROTOCOL_SIZE - len(data)
-            position = _PROTOCOL_SIZE
-        else:
-            position = 0
-        self._begun = True
-        return position, 0
 
     def _interrupt(self, channel: int, method_id: bytes) -> None:
         """Drop the message that a method cuts short; only the end of a channel may."""

@@ -317,15 +317,6 @@ def header_frame(body_size: int, class_id: int = 60, channel: int = 1) -> bytes:
 DELIVER, HEADER, BODY = message(1, 1)
 
 
-def test_another_protocol_version_is_for_pika_to_tell() -> None:
-    greeting = b"AMQP\x00\x00\x09\x01"
-    for cut in range(len(greeting)):
-        stream = Stream()
-        stream.feed(greeting[:cut], greeting[cut:] + HEARTBEAT)
-        assert stream.seen == [greeting, HEARTBEAT]
-    stream.refuses("unknown type 65", greeting)  # nowhere but at the beginning
-
-
 @pytest.mark.parametrize(
     "match, pieces",
     [
