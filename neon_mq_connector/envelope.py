@@ -6,9 +6,6 @@ Peers that know nothing of them ignore them.
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Mapping
-from typing import Any
 
 from pika.spec import BasicProperties
 
@@ -52,7 +49,6 @@ REPLY_QUEUE_PREFIX = "neon.reply."
 PERSISTENT = 2
 #: The longest that a broker lets a message wait, in milliseconds: 49 days.
 LONGEST_EXPIRATION = 2**32 - 1
-_LONGEST_SHORT_STRING = 255
 
 _random = random.Random()  # of our own: `random.seed` of an application must not repeat ids
 forking.call_in_child(_random.seed)
@@ -78,44 +74,6 @@ def is_reply_name(queue: str) -> bool:
     return queue.startswith((REPLY_QUEUE_PREFIX, DIRECT_REPLY_TO))
 
 
-def build_properties(
-    *,
-    message_id: str,
-    content_type: str,
-    app_id: str = "",
-    correlation_id: str | None = None,
-    reply_to: str | None = None,
-    expiration: float | str | None = None,
-    headers: Mapping[str, Any] | None = None,
-) -> BasicProperties:
-    """Build the properties of a message: persistent, identified, dated.
-
-    Args:
-        message_id: the id that the body has too.
-        content_type: of the body.
-        app_id: the name of the sending service.
-        correlation_id: the id of the request that this answers; the message's own by default.
-        reply_to: where an answer is to go.
-        expiration: how long the message may wait in a queue, in milliseconds; None for ever.
-        headers: application headers.
-
-    Raises:
-        ValueError: a broker takes no such expiration.
-    """
-    short_id = _short(message_id)
-    return BasicProperties(
-        message_id=short_id,
-        correlation_id=short_id if correlation_id is None else _short(correlation_id),
-        content_type=content_type,
-        app_id=app_id or None,
-        timestamp=int(time.time()),
-        delivery_mode=PERSISTENT,
-        reply_to=reply_to,
-        expiration=None if expiration is None else str(milliseconds(expiration)),
-        headers=dict(headers) if headers else None,
-    )
-
-
 def milliseconds(expiration: float | str) -> int:
     """Return an expiration as brokers take it; one that they refuse would close the channel.
 
@@ -132,16 +90,6 @@ def milliseconds(expiration: float | str) -> int:
             f"{LONGEST_EXPIRATION}; None is for ever"
         )
     return count
-
-
-def _short(text: str) -> str | None:
-    """Return a text that fits into a property; None for another, which the body has too."""
-    if text.isascii():
-        return text if len(text) <= _LONGEST_SHORT_STRING else None
-    try:
-        return text if len(text.encode("utf-8")) <= _LONGEST_SHORT_STRING else None
-    except UnicodeEncodeError:
-        return None
 
 
 def time_allowed(properties: BasicProperties) -> float | None:

@@ -16,7 +16,6 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.errors import FrameError
 
-_MAX_TEXT = 255
 _MORE_FLAGS = 0x0001
 #: What reading past the end, and what is no UTF-8, raise here.
 _MALFORMED = (IndexError, struct.error, UnicodeDecodeError)
@@ -41,6 +40,9 @@ _FIELDS = [
     for name in _NO_PROPERTIES
 ]
 _CONTENT_TYPE = BasicProperties.FLAG_CONTENT_TYPE
+_CORRELATION_ID = BasicProperties.FLAG_CORRELATION_ID
+_MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
+_TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
 
 _new_properties = BasicProperties.__new__
 
@@ -62,7 +64,7 @@ class PropertiesTemplate:
         headers: application headers.
     """
 
-    __slots__ = ("_after_correlation_id", "_app_id", "_start")
+    __slots__ = ("_after", "_before", "_between", "_flags")
 
     def __init__(
         self,
@@ -73,50 +75,49 @@ class PropertiesTemplate:
         expiration: str | None = None,
         headers: dict[str, Any] | None = None,
     ) -> None:
-        every = BasicProperties(
-            content_type=content_type,
-            headers=headers,
-            delivery_mode=2,
-            correlation_id="",
-            reply_to=reply_to,
-            expiration=expiration,
-            message_id="",
-            timestamp=0,
-            app_id=app_id or None,
-        )
-        # the frame as a whole tells the flags; the pieces follow in the order of the standard
-        flags = encode_properties(every)[:2]
-        before = BasicProperties(content_type=content_type, headers=headers, delivery_mode=2)
-        between = BasicProperties(reply_to=reply_to, expiration=expiration)
-        after = BasicProperties(app_id=app_id or None)
-        self._start = flags + encode_properties(before)[2:]
-        self._after_correlation_id = encode_properties(between)[2:]
-        self._app_id = encode_properties(after)[2:]
+        # the flags and the pieces in the order of the standard, between which the others come
+        pieces = [
+            encode_properties(BasicProperties(**each))
+            for each in (
+                {"content_type": content_type, "headers": headers, "delivery_mode": 2},
+                {"reply_to": reply_to, "expiration": expiration},
+                {"app_id": app_id or None},
+            )
+        ]
+        self._flags = _CORRELATION_ID | _MESSAGE_ID | _TIMESTAMP
+        for each in pieces:
+            self._flags |= _short(each)[0]
+        self._before, self._between, self._after = [each[2:] for each in pieces]
 
     def fill(self, message_id: str, correlation_id: str, timestamp: int) -> EncodedProperties:
-        """Return the properties of one message.
-
-        Raises:
-            ValueError: an id has more than 255 bytes, or is no text that can be sent.
-        """
-        own = message_id.encode()
-        other = own if correlation_id is message_id else correlation_id.encode()
-        if len(own) > _MAX_TEXT or len(other) > _MAX_TEXT:
-            raise ValueError("an id of more than 255 bytes does not fit into a property")
+        """Return the properties of one message; an id that does not fit is left out."""
+        own, flags = _fitting(message_id), self._flags
+        other = own if correlation_id is message_id else _fitting(correlation_id)
+        if not own:
+            flags &= ~_MESSAGE_ID
+        if not other:
+            flags &= ~_CORRELATION_ID
         return EncodedProperties(
             b"".join(
                 (
-                    self._start,
-                    _octet(len(other)),
+                    _flags(flags),
+                    self._before,
                     other,
-                    self._after_correlation_id,
-                    _octet(len(own)),
+                    self._between,
                     own,
                     _timestamp(timestamp),
-                    self._app_id,
+                    self._after,
                 )
             )
         )
+
+
+def _fitting(text: str) -> bytes:
+    """Encode a short string; nothing if it has more than 255 bytes, or cannot be sent."""
+    try:
+        return _short_string(text)
+    except (struct.error, UnicodeEncodeError):
+        return b""
 
 
 def encode_properties(properties: BasicProperties) -> bytes:

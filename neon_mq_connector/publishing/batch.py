@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import pika
 import pika.exceptions as pika_errors
 
 from neon_mq_connector.errors import (
@@ -15,6 +14,7 @@ from neon_mq_connector.errors import (
     PublishError,
     PublishTimeoutError,
 )
+from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination, Flush, Message
 from neon_mq_connector.publishing.publisher import Publisher
@@ -22,8 +22,6 @@ from neon_mq_connector.publishing.publisher import Publisher
 #: How many messages of one batch may wait for their confirm. When so many do, half of them are
 #: waited for, so that the two threads do not wake each other for every single message.
 _WINDOW = 4096
-#: Messages that follow one another in so many seconds are written together.
-_QUICKLY = 0.001
 #: How often the progress of a batch is looked at, as parts of the time allowed.
 _LOOKS = 10
 
@@ -112,7 +110,7 @@ class _Batch:
         self.bell = threading.Event()
         self._publisher = publisher
         self._destination = destination
-        self._pattern = destination.message(EncodedMessage("", b"", pika.BasicProperties()))
+        self._pattern = destination.message(EncodedMessage("", b"", EncodedProperties()))
         self._timeout = timeout
         self._last_sent = self._seen_at = time.monotonic()
         self._seen = 0
@@ -126,7 +124,7 @@ class _Batch:
         first = next(messages, None)
         if first is None or not self._send_first(first):
             return
-        post, timeout, held, soon = self._publisher.post, self._timeout, Flush.HELD, Flush.SOON
+        post, timeout, held = self._publisher.post, self._timeout, Flush.HELD
         exchange, queue, _body, _properties, mandatory, declares_queue, steps, *_ = self._pattern
         ids, unconfirmed = self.message_ids, self.unconfirmed
         number = len(ids)
@@ -136,13 +134,12 @@ class _Batch:
                 ids.append(message_id)
                 if len(unconfirmed) > _WINDOW and not self._wait_until(_WINDOW // 2):
                     raise PublishTimeoutError(f"not sent: {self._late()}", may_have_arrived=False)
-                before, now = self._last_sent, time.monotonic()
-                self._last_sent = now
+                self._last_sent = now = time.monotonic()
                 post(
                     Message(exchange, queue, body, properties, mandatory, declares_queue, steps),
                     _Part(self, number),
                     now + timeout,
-                    held if now - before < _QUICKLY else soon,
+                    held,
                 )
             except (MQError, pika_errors.AMQPError) as error:
                 self._not_sent(number, _as_publish_error(error))

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pika.spec import BasicProperties
-
 from neon_mq_connector import tracing
 from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
 from neon_mq_connector.envelope import (
@@ -16,7 +14,6 @@ from neon_mq_connector.envelope import (
     ERROR,
     REPLY_QUEUE,
     TIME_ALLOWED,
-    build_properties,
     milliseconds,
     new_id,
 )
@@ -50,7 +47,7 @@ class EncodedMessage(NamedTuple):
 
     message_id: str
     body: bytes
-    properties: BasicProperties | EncodedProperties
+    properties: EncodedProperties
 
 
 def encode_message(
@@ -89,7 +86,8 @@ def encode_message(
     """
     data, message_id = _identified(request_data)
     carried = None if tracing.tracer is None else tracing.tracer.carry(message_id)
-    template = _template(
+    new_template = _template if carried is None else _new_template
+    template = new_template(
         wire_format,
         app_id,
         reply_to,
@@ -97,28 +95,14 @@ def encode_message(
         reply_queue,
         time_allowed,
         error,
+        carried,
     )
-    number = message_id if correlation_id is None else correlation_id
-    properties: BasicProperties | EncodedProperties | None
-    try:
-        properties = None if carried else template.fill(message_id, number, int(time.time()))
-    except ValueError:  # the ids do not fit, or only one of them: the body has them too
-        properties = None
-    if properties is None:
-        properties = build_properties(
-            message_id=message_id,
-            content_type=content_type_of(wire_format),
-            app_id=app_id,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            expiration=expiration,
-            headers={**(_headers(reply_queue, time_allowed, error) or {}), **(carried or {})},
-        )
+    answered = message_id if correlation_id is None else correlation_id
+    properties = template.fill(message_id, answered, int(time.time()))
     return EncodedMessage(message_id, encode_body(data, wire_format), properties)
 
 
-@functools.lru_cache(maxsize=256)
-def _template(
+def _new_template(
     wire_format: WireFormat,
     app_id: str,
     reply_to: str | None,
@@ -126,17 +110,8 @@ def _template(
     reply_queue: str,
     time_allowed: int,
     error: str,
+    carried: Mapping[str, str] | None,
 ) -> PropertiesTemplate:
-    return PropertiesTemplate(
-        content_type=content_type_of(wire_format),
-        app_id=app_id,
-        reply_to=reply_to,
-        expiration=None if expiration is None else str(expiration),
-        headers=_headers(reply_queue, time_allowed, error),
-    )
-
-
-def _headers(reply_queue: str, time_allowed: int, error: str) -> dict[str, Any] | None:
     headers: dict[str, Any] = {}
     if reply_queue:
         headers[REPLY_QUEUE] = reply_queue
@@ -145,7 +120,17 @@ def _headers(reply_queue: str, time_allowed: int, error: str) -> dict[str, Any] 
         headers[ACCEPTS_ERRORS] = 1
     if error:
         headers[ERROR] = error
-    return headers or None
+    headers.update(carried or {})
+    return PropertiesTemplate(
+        content_type=content_type_of(wire_format),
+        app_id=app_id,
+        reply_to=reply_to,
+        expiration=None if expiration is None else str(expiration),
+        headers=headers or None,
+    )
+
+
+_template = functools.lru_cache(maxsize=256)(_new_template)
 
 
 def _identified(request_data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from neon_mq_connector.envelope import build_properties
 from neon_mq_connector.errors import PublishTimeoutError, WaitTimeoutError
-from neon_mq_connector.link import Waiter
+from neon_mq_connector.link import EncodedProperties, Waiter
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination
 from tests.unit.fakes import FakeControl, FakeLink, make_publisher
 
-ENCODED = EncodedMessage("1", b"{}", build_properties(message_id="1", content_type="text/plain"))
+ENCODED = EncodedMessage("1", b"{}", EncodedProperties(b"\0\0"))
 
 
 @pytest.mark.parametrize("kind, queue", [("direct", "q"), ("fanout", ""), ("fanout", "q")])
