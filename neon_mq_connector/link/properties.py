@@ -39,7 +39,6 @@ _FIELDS = [
     (name, int(getattr(BasicProperties, f"FLAG_{name.upper()}")), _KINDS.get(name, _TEXT))
     for name in _NO_PROPERTIES
 ]
-_CONTENT_TYPE = BasicProperties.FLAG_CONTENT_TYPE
 _CORRELATION_ID = BasicProperties.FLAG_CORRELATION_ID
 _MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
 _TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
@@ -170,18 +169,8 @@ _ENCODERS: list[tuple[str, int, Callable[[Any], bytes]]] = [
 ]
 
 
-def content_type(header: bytes) -> str | None:
-    """Read the content type from properties, and only that."""
-    try:
-        if not _short(header)[0] & _CONTENT_TYPE:
-            return None
-        return header[3 : 3 + header[2]].decode()
-    except _MALFORMED as error:
-        raise FrameError(f"malformed properties: {error}") from error
-
-
-def correlation_id(header: bytes) -> str | None:
-    """Read the correlation id from properties, and nothing behind it; None when there is none."""
+def _read_text(wanted: str, header: bytes) -> str | None:
+    """Read a short string from properties, and nothing behind it; None when there is none."""
     try:
         flags: int = _short(header)[0]
         if flags & _MORE_FLAGS:
@@ -195,13 +184,17 @@ def correlation_id(header: bytes) -> str | None:
                 stop += 4 + _long(header, start)[0]
             else:
                 stop += 1 if kind == _OCTET else 8
-            if name == "correlation_id":
+            if name == wanted:
                 if stop > len(header):
-                    raise FrameError("malformed properties: they end within the correlation id")
+                    raise FrameError(f"malformed properties: they end within the {wanted}")
                 return header[start + 1 : stop].decode()
     except _MALFORMED as error:
         raise FrameError(f"malformed properties: {error}") from error
     return None
+
+
+content_type = functools.partial(_read_text, "content_type")
+correlation_id = functools.partial(_read_text, "correlation_id")
 
 
 @functools.lru_cache(maxsize=256)
