@@ -13,7 +13,6 @@ import pika.exceptions as pika_errors
 import pika.frame
 from pika.spec import Basic, BasicProperties, Queue
 
-from neon_mq_connector.consumers.reply_route import ReplyRoute
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.control.control import Operation
 from neon_mq_connector.envelope import LONGEST_EXPIRATION, is_direct_reply_name
@@ -46,7 +45,7 @@ class BrokerOperations:
     """
 
     _session: Session
-    route: ReplyRoute | None
+    direct_queue: str | None
 
     # -- for the classes that derive -----------------------------------------------------------
 
@@ -165,7 +164,7 @@ class BrokerOperations:
         return self._submit(f"{method}{args!r}", call, callback)
 
     def _answers_directly(self, queue: str) -> bool:
-        return is_direct_reply_name(queue) or (self.route is not None and queue == self.route.queue)
+        return is_direct_reply_name(queue) or queue == self.direct_queue
 
     # -- consuming -----------------------------------------------------------------------------
 

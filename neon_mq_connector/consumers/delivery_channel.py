@@ -29,9 +29,9 @@ from neon_mq_connector.consumers.reader import Reader
 from neon_mq_connector.consumers.reply_route import (
     EXPIRATION,
     Reply,
+    direct_queue,
     is_harmless,
     make_answer,
-    reply_route,
     reply_to,
 )
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
@@ -55,7 +55,7 @@ class DeliveryChannel(BrokerOperations):
     Attributes:
         message: as given.
         delivery: the message as its callback gets it.
-        route: how the message may be answered directly, if it may.
+        direct_queue: the queue that stands for the direct reply-to of the sender, if one does.
         has_answered: whether an answer to the message was sent.
         has_acked: whether the callback has acknowledged a message.
         closes_alone: whether `close` closes this channel, and not the consumer.
@@ -79,7 +79,7 @@ class DeliveryChannel(BrokerOperations):
         self._session = session
         self.message = message
         self.delivery = delivery = None if message is None else message.delivery
-        self.route = None if delivery is None else reply_route(delivery.properties)
+        self.direct_queue = None if delivery is None else direct_queue(delivery.properties)
 
     # -- for the classes that derive -----------------------------------------------------------
 
@@ -206,15 +206,15 @@ class DeliveryChannel(BrokerOperations):
         check_properties(own)
         if own.delivery_mode is None:
             own.delivery_mode = PERSISTENT
-        route = self.route
         if exchange:
             return Message(exchange, routing_key, body, own, mandatory=mandatory)
         if self._request is not None and routing_key == self._request[0]:
             self.has_answered = True
-        if route is not None and routing_key == route.queue:
+        if self.delivery is not None and routing_key == self.direct_queue:
             self.has_answered = True
-            own.correlation_id = route.correlation_id
-            return Message("", route.reply_to, body, own)
+            request = self.delivery.properties
+            own.correlation_id = request.correlation_id
+            return Message("", str(request.reply_to), body, own)
         if is_reply_name(routing_key):
             # a live direct one is delivered and returned as well, so it cannot be mandatory
             return Message("", routing_key, body, own)
@@ -282,7 +282,7 @@ class DeliveryChannel(BrokerOperations):
         named, wire_format = self._request
         if queue is not None and queue != (named or properties.reply_to):
             return None
-        return reply_to(properties, self.route, named, wire_format)
+        return reply_to(properties, self.direct_queue, named, wire_format)
 
     def answer(
         self,

@@ -33,25 +33,14 @@ EXPIRATION = 1000
 PART_EXPIRATION = 3_600_000
 
 
-class ReplyRoute(NamedTuple):
-    """Where the answer to one request goes.
+def direct_queue(properties: BasicProperties) -> str | None:
+    """Return the queue that stands for the direct reply-to of a requester.
 
-    Attributes:
-        queue: the queue that the body names.
-        reply_to: the direct reply-to name of the requester.
-        correlation_id: what the answer must carry.
-    """
-
-    queue: str
-    reply_to: str
-    correlation_id: str | None
-
-
-def reply_route(properties: BasicProperties) -> ReplyRoute | None:
-    """Read from a request's properties how it may be answered directly.
+    Args:
+        properties: of the request.
 
     Returns:
-        The route; None when the requester only knows queues, or has named a queue of its choice.
+        Its name; None when the requester only knows queues, or has named a queue of its choice.
     """
     headers = properties.headers
     reply_to = properties.reply_to
@@ -59,11 +48,11 @@ def reply_route(properties: BasicProperties) -> ReplyRoute | None:
         return None
     queue = headers.get(REPLY_QUEUE)
     # a requester that may declare no queue names direct reply-to itself
-    if not isinstance(queue, str) or not (
+    if isinstance(queue, str) and (
         queue in (reply_to, DIRECT_REPLY_TO) or queue.startswith(REPLY_QUEUE_PREFIX)
     ):
-        return None
-    return ReplyRoute(queue, reply_to, properties.correlation_id)
+        return queue
+    return None
 
 
 class Reply(NamedTuple):
@@ -84,7 +73,7 @@ class Reply(NamedTuple):
 
 def reply_to(
     properties: BasicProperties,
-    route: ReplyRoute | None,
+    direct: str | None,
     routing_key: object,
     wire_format: WireFormat,
 ) -> Reply | None:
@@ -92,7 +81,7 @@ def reply_to(
 
     Args:
         properties: of the request.
-        route: its `reply_route`.
+        direct: its `direct_queue`.
         routing_key: what its body names; clients in other languages name only ``reply_to``.
         wire_format: the format in which it came.
 
@@ -101,8 +90,8 @@ def reply_to(
     """
     correlation_id = properties.correlation_id
     if isinstance(routing_key, str) and routing_key:
-        if route is not None and route.queue == routing_key:
-            return Reply(route.reply_to, wire_format, correlation_id, declares=False)
+        if routing_key == direct:
+            return Reply(properties.reply_to, wire_format, correlation_id, declares=False)
         declares = not is_reply_name(routing_key)
         return Reply(routing_key, wire_format, correlation_id, declares)
     queue = properties.reply_to
