@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neon_mq_connector.aio.signatures import is_coroutine_function
+from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import BaseConsumerThread, Retry
-from neon_mq_connector.consumers.registration import ErrorCallback, Registration
+from neon_mq_connector.consumers.consumer_thread import known_type
+from neon_mq_connector.consumers.registration import AckMode, ErrorCallback, Registration
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.engines import (
     choose_engine,
-    default_retry,
-    thread_arguments,
 )
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
@@ -120,7 +120,13 @@ class Consumers:
         registration = Registration(
             prefetch_count=prefetch,
             concurrency=concurrency,
-            retry=retry or default_retry(settings),
+            retry=retry
+            or Retry(
+                attempts=settings.max_tries,
+                backoff=ExponentialBackoff(
+                    first=settings.retry_delay, ceiling=settings.retry_delay_max
+                ),
+            ),
             inbox_max_bytes=settings.inbox_max_bytes,
             parked_max_length=settings.parked_max_length,
             hide_error_messages=settings.hide_error_messages,
@@ -129,12 +135,19 @@ class Consumers:
         if name in self.threads and skip_on_existing:
             LOG.info("consumer %r is registered already and is left as it is", name)
             return
+        exchange = registration.exchange
         properties: dict[str, Any] = {
             "name": name,
             "connection_params": self._service.get_connection_params(vhost),
             "callback_func": callback,
             "error_func": on_error,
-            **thread_arguments(registration),
+            "queue": registration.queue.name,
+            "queue_reset": registration.queue_reset,
+            "exchange": None if exchange is None else exchange.name,
+            "exchange_reset": registration.exchange_reset,
+            "exchange_type": known_type(None if exchange is None else exchange.type),
+            "auto_ack": registration.ack is AckMode.ON_RECEIPT,
+            "queue_exclusive": registration.queue.exclusive,
         }
         thread_class = choose_engine(
             callback,

@@ -1,27 +1,21 @@
-"""What a registration comes to: the class of the thread, its arguments, and the defaults."""
+"""What a registration comes to: the class of its thread, and when messages are acknowledged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neon_mq_connector.aio.signatures import (
     form_of,
     is_coroutine_function,
     name_of,
 )
-from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import (
     BaseConsumerThread,
     ConsumerThread,
-    Retry,
     SelectConsumerThread,
 )
-from neon_mq_connector.consumers.consumer_thread import known_type
-from neon_mq_connector.consumers.registration import AckMode, Registration
-
-if TYPE_CHECKING:
-    from neon_mq_connector.config.tuning import Tuning
+from neon_mq_connector.consumers.registration import AckMode
 
 
 def choose_engine(
@@ -73,23 +67,3 @@ def choose_ack_mode(ack: AckMode | str | None, auto_ack: bool) -> AckMode:
     except ValueError:
         names = ", ".join(repr(mode.value) for mode in AckMode)
         raise ValueError(f"ack={ack!r} is none of {names}") from None
-
-
-def default_retry(settings: Tuning) -> Retry:
-    """Return what becomes of messages that fail where a registration does not say."""
-    backoff = ExponentialBackoff(first=settings.retry_delay, ceiling=settings.retry_delay_max)
-    return Retry(attempts=settings.max_tries, backoff=backoff)
-
-
-def thread_arguments(registration: Registration) -> dict[str, Any]:
-    """Return the arguments of a consumer's thread that its registration says too."""
-    queue, exchange = registration.queue, registration.exchange
-    return {
-        "queue": queue.name,
-        "queue_reset": registration.queue_reset,
-        "exchange": None if exchange is None else exchange.name,
-        "exchange_reset": registration.exchange_reset,
-        "exchange_type": known_type(None if exchange is None else exchange.type),
-        "auto_ack": registration.ack is AckMode.ON_RECEIPT,
-        "queue_exclusive": queue.exclusive,
-    }

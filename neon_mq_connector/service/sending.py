@@ -16,6 +16,7 @@ from pika.exchange_type import ExchangeType
 from neon_mq_connector import tracing
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.consumer_thread import type_name
 from neon_mq_connector.consumers.delivery_channel import answer_in_kind
 from neon_mq_connector.control.probe import open_blocking
 from neon_mq_connector.envelope import is_reply_name
@@ -187,8 +188,7 @@ def destination_of(
     Raises:
         ValueError: there is neither exchange nor queue, or a name is too long.
     """
-    kind = getattr(exchange_type, "value", exchange_type) or "direct"
-    return _checked_destination(exchange or "", queue or "", str(kind))
+    return _checked_destination(exchange or "", queue or "", type_name(exchange_type))
 
 
 #: Names are checked once.
