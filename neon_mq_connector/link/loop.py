@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import select
+import selectors
 import socket
 import threading
 import time
@@ -22,10 +23,10 @@ from typing import Any
 
 from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
 
-from neon_mq_connector.link.poller import ERROR, READ, WRITE, SelectorPoller
-
 LOG = logging.getLogger("neon_mq_connector.link")
 
+#: epoll's flags; the last are those of a broken socket, which are told unasked.
+READ, WRITE, ERROR = 1, 4, 8 | 16
 _LONGEST_SLEEP = 5.0
 #: Reads are delayed by no less and no more, in seconds.
 _SHORTEST_DELAY = 0.25e-3
@@ -68,6 +69,35 @@ class Waker:
             self._writer.close()
 
 
+class _SelectorPoller:
+    """Stand in for `select.epoll` where there is none: under gevent, on macOS and Windows.
+
+    epoll is used without `selectors` for two reasons: what `selectors` adds to each call costs more
+    than the call, and only of epoll is it known that another thread may change what is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.unregister = self._selector.unregister
+        self.close = self._selector.close
+
+    def register(self, fd: int, flags: int) -> None:
+        self._selector.register(fd, _as_selectors_flags(flags))
+
+    def modify(self, fd: int, flags: int) -> None:
+        self._selector.modify(fd, _as_selectors_flags(flags))
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        ready = self._selector.select(timeout)
+        return [
+            (key.fd, events & READ | (events & selectors.EVENT_WRITE) << 1) for key, events in ready
+        ]
+
+
+def _as_selectors_flags(flags: int) -> int:
+    return flags & READ | (flags & WRITE) >> 1
+
+
 class Loop(AbstractSelectorIOLoop):
     """Serve sockets, timers and work, on the thread that calls `start`.
 
@@ -92,7 +122,7 @@ class Loop(AbstractSelectorIOLoop):
         self._numbers = itertools.count()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
         self.any_thread_may_watch = hasattr(select, "epoll")
-        self._poller: Any = select.epoll() if self.any_thread_may_watch else SelectorPoller()
+        self._poller: Any = select.epoll() if self.any_thread_may_watch else _SelectorPoller()
         self.watch: Callable[[int, int], object] = self._poller.modify
         self._waker = Waker()
         self._poller.register(self._waker.fd, READ)

@@ -20,9 +20,8 @@ from collections.abc import Callable
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 
 from neon_mq_connector.errors import ConnectionLostError, FrameError
-from neon_mq_connector.link.loop import Loop, Waker
+from neon_mq_connector.link.loop import READ, WRITE, Loop, Waker
 from neon_mq_connector.link.parser import FrameParser
-from neon_mq_connector.link.poller import READ, WRITE
 
 _FIRST_FRAME_MAX = 131_072
 _INTERRUPTED = ConnectionLostError("a thread was interrupted while it was reading")

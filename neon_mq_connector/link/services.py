@@ -14,8 +14,7 @@ from typing import Any
 from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStreamProtocol
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
-from neon_mq_connector.link.loop import Loop
-from neon_mq_connector.link.poller import READ, WRITE
+from neon_mq_connector.link.loop import READ, WRITE, Loop
 from neon_mq_connector.link.transport import StreamTransport, TlsTransport
 from neon_mq_connector.threads import forking
 

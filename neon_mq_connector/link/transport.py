@@ -22,8 +22,7 @@ from typing import Any, Protocol
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractStreamTransport
 
 from neon_mq_connector.errors import ConnectionLostError, MQError, WaitTimeoutError
-from neon_mq_connector.link.loop import Loop
-from neon_mq_connector.link.poller import ERROR, READ, WRITE
+from neon_mq_connector.link.loop import ERROR, READ, WRITE, Loop
 from neon_mq_connector.link.reader import Reader
 
 LOG = logging.getLogger("neon_mq_connector.link")
