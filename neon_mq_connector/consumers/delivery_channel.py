@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NoReturn
 
 import pika.frame
@@ -38,7 +39,7 @@ from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import PERSISTENT, is_direct_reply_name, is_reply_name
 from neon_mq_connector.errors import DecodeError
-from neon_mq_connector.publishing.message import Destination, Message
+from neon_mq_connector.publishing.message import Destination, Message, declare_missing
 from neon_mq_connector.publishing.publisher import Publisher
 
 
@@ -218,7 +219,8 @@ class DeliveryChannel(BrokerOperations):
         if is_reply_name(routing_key):
             # a live direct one is delivered and returned as well, so it cannot be mandatory
             return Message("", routing_key, body, own)
-        return Message("", routing_key, body, own, mandatory=True, declare_missing=True)
+        declare = partial(declare_missing, routing_key)
+        return Message("", routing_key, body, own, mandatory=True, declare=declare)
 
     def _expect_confirm(self) -> PendingPublishes:
         """Note a publish that is about to be made; return what its confirm is told to."""

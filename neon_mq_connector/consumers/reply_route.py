@@ -8,6 +8,7 @@ this library: else a requester could divert what is meant for another service.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from neon_mq_connector.envelope import (
 )
 from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import encode_message
-from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.publishing.message import Message, declare_missing
 
 #: The size that every broker takes; for a larger message one may close the channel.
 _LARGEST_ANSWER = 65_536
@@ -130,14 +131,14 @@ def make_answer(
         error=error,
     )
     # a requester without its reply queue is gone: nothing is declared for it
-    declares = reply.declares
+    declare = functools.partial(declare_missing, reply.queue) if reply.declares else None
     return Message(
         "",
         reply.queue,
         encoded.body,
         encoded.properties,
-        mandatory=declares,
-        declare_missing=declares,
+        mandatory=reply.declares,
+        declare=declare,
         repeatable=True,
     )
 

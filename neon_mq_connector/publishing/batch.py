@@ -125,7 +125,7 @@ class _Batch:
         if first is None or not self._send_first(first):
             return
         post, timeout, held = self._publisher.post, self._timeout, Flush.HELD
-        exchange, queue, _body, _properties, mandatory, declares_queue, steps, *_ = self._pattern
+        exchange, queue, _body, _properties, mandatory, steps, *_ = self._pattern
         ids, unconfirmed = self.message_ids, self.unconfirmed
         number = len(ids)
         for message_id, body, properties in messages:
@@ -136,7 +136,7 @@ class _Batch:
                     raise PublishTimeoutError(f"not sent: {self._late()}", may_have_arrived=False)
                 self._last_sent = now = time.monotonic()
                 post(
-                    Message(exchange, queue, body, properties, mandatory, declares_queue, steps),
+                    Message(exchange, queue, body, properties, mandatory, steps),
                     _Part(self, number),
                     now + timeout,
                     held,

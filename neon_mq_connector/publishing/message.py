@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,17 +13,19 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.envelope import is_reply_name
 from neon_mq_connector.link import EncodedProperties
+from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.topology import (
     BrokerFacts,
     Exchange,
     Queue,
-    QueueStatus,
     Steps,
     check_name,
     declare_exchange,
     declare_queue,
 )
+
+LOG = logging.getLogger("neon_mq_connector.publishing")
 
 
 class Flush(enum.Enum):
@@ -44,8 +47,8 @@ class Message(NamedTuple):
         body: the bytes.
         properties: the AMQP properties.
         mandatory: fail when no queue takes it.
-        declare_missing: when the default exchange returns it, declare its queue and publish again.
-        declare: makes the steps that declare the exchange, and the queue, when one is missing.
+        declare: makes the steps that declare the exchange, and the queue, when one is missing; then
+            it is published again.
         declare_first: perform these steps each time, since the broker returns nothing here.
         repeatable: publish it again when the channel ends before its confirm, though it may arrive
             twice then.
@@ -56,7 +59,6 @@ class Message(NamedTuple):
     body: bytes
     properties: BasicProperties | EncodedProperties
     mandatory: bool = False
-    declare_missing: bool = False
     declare: Callable[[BrokerFacts], Steps] | None = None
     declare_first: bool = False
     repeatable: bool = False
@@ -66,6 +68,13 @@ class Message(NamedTuple):
         if self.exchange:
             return f"message for exchange {self.exchange!r}, routing key {self.routing_key!r}"
         return f"message for queue {self.routing_key!r}"
+
+
+def declare_missing(queue: str, facts: BrokerFacts) -> Steps:
+    """Declare a queue, since a message to it came back."""
+    what = "queue %r is declared for a message to it: nothing consumes it yet"
+    LOG.info(what, queue, extra=log_fields(queue))
+    return declare_queue(Queue(queue), facts)
 
 
 @dataclass(frozen=True)
@@ -110,20 +119,18 @@ class Destination:
             encoded.body,
             encoded.properties,
             mandatory,
-            mandatory and not exchange,
-            self.declare if exchange else None,
+            self.declare if mandatory or exchange else None,
             bool(exchange and self.queue) and not mandatory,
         )
 
     def declare(self, facts: BrokerFacts) -> Steps:
         """Declare the exchange if there is one; declare the queue if there is one, and bind it."""
-        status = QueueStatus("")
-        if self.exchange:
-            status = yield from self.declare_exchange()
+        if not self.exchange:
+            return (yield from declare_missing(self.queue, facts))
+        status = yield from self.declare_exchange()
         if self.queue:
             status = yield from declare_queue(Queue(self.queue), facts)
-            if self.exchange:
-                yield Queue(self.queue).bind(self.exchange, self.queue)
+            yield Queue(self.queue).bind(self.exchange, self.queue)
         return status
 
     def declare_exchange(self) -> Steps:

@@ -7,7 +7,6 @@ unconfirmed fails, and the next message opens another.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from functools import partial
@@ -27,15 +26,12 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import Answer, Link, Waiter
 from neon_mq_connector.link.translate import refused_for_good
-from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.confirm_channel import ConfirmChannel
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.refusals import refusal_of
 from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.on_demand import OnDemandThread
-from neon_mq_connector.topology import Exchange, Queue, Refusal, declare_queue
-
-LOG = logging.getLogger("neon_mq_connector.publishing")
+from neon_mq_connector.topology import Exchange, Refusal
 
 
 class Publisher:
@@ -183,11 +179,6 @@ class Publisher:
             MQConnectionError: there is no connection.
         """
         exchange, steps = message.exchange, message.declare
-        if steps is None and not exchange:
-            queue = message.routing_key
-            steps = partial(declare_queue, Queue(queue))
-            what = "queue %r is declared for a message to it: nothing consumes it yet"
-            LOG.info(what, queue, extra=log_fields(queue))
         if steps is None:
             # publishing to an exchange that is missing would close the channel that all share
             look_up = Exchange(exchange).declare(passive=True)
@@ -285,11 +276,7 @@ class Publisher:
             self._limit.release(item)
             self._link.call_last(item.answer.resolve, None)
             return
-        if (
-            isinstance(error, UnroutableError)
-            and (message.declare_missing or message.declare is not None)
-            and not item.declared
-        ):
+        if isinstance(error, UnroutableError) and message.declare is not None and not item.declared:
             item.declared = True
             self._send_again(item, declares=True)
             return

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pika.exceptions as pika_errors
@@ -27,7 +28,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.publishing import confirm_channel
 from neon_mq_connector.publishing import unconfirmed as unconfirmed_module
-from neon_mq_connector.publishing.message import Flush, Message
+from neon_mq_connector.publishing.message import Flush, Message, declare_missing
 from neon_mq_connector.publishing.publisher import Publisher
 from tests.support.publishing import FutureAnswer, submit
 from tests.unit.fakes import FakeChannel, FakeControl, FakeLink, make_publisher
@@ -63,7 +64,7 @@ def it() -> Bench:
 
 def test_flushing_waits_for_a_message_whose_queue_is_still_being_declared(it: Bench) -> None:
     it.control.may_answer.clear()
-    future = it.submit(b"m", declare_missing=True)
+    future = it.submit(b"m", declare=partial(declare_missing, "q"))
     it.channel.returns(1)
     it.channel.confirms(1)
     assert not it.publisher.flush(0.05)
@@ -112,7 +113,7 @@ def test_however_a_message_fails_its_space_is_free_again(it: Bench, way: str) ->
             it.submit()
     elif way == "declare refused":
         it.control.refusal = pika_errors.ChannelClosedByBroker(403, "no")
-        future = it.submit(declare_missing=True)
+        future = it.submit(declare=partial(declare_missing, "q"))
         it.channel.returns(1)
         it.channel.confirms(1)
         it.repair()
