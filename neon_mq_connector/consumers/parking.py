@@ -99,7 +99,8 @@ class FailedMessage(NamedTuple):
         message: ReceivedMessage | None = None,
     ) -> FailedMessage:
         """Describe a failure."""
-        text, trace = cut(_describe(error), FORMS[0].error), _end(_trace(error), FORMS[0].traceback)
+        text = cut(_describe(error), FORMS[0].error)
+        trace = _end("".join(traceback.format_exception(error)), FORMS[0].traceback)
         return cls(delivery, attempts, text, trace, int(time.time()), message)
 
     @property
@@ -296,10 +297,3 @@ def _describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # an exception whose text cannot be made must not lose the message
         return type(error).__name__
-
-
-def _trace(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception:
-        return "".join(traceback.format_tb(error.__traceback__))
