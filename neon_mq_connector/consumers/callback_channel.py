@@ -1,4 +1,4 @@
-"""The channel and the connection that callbacks get which are functions.
+"""The channel and the connection of callbacks that are functions.
 
 They look like pika's and serve both of its styles: methods return the broker's answer, as those of
 a `BlockingConnection` do, and call a ``callback`` with it, as those of a `SelectConnection` do. It
@@ -60,7 +60,7 @@ class CallbackChannel(DeliveryChannel):
         ack_nack_callback: FrameCallback | None = None,
         callback: FrameCallback | None = None,
     ) -> None:
-        """Have `basic_publish` wait for the broker's confirm, as pika's blocking channel does.
+        """Make `basic_publish` wait for the broker's confirm, as pika's blocking channel does.
 
         Args:
             ack_nack_callback: called with the frame of each confirm; a nack raises all the same.

@@ -85,7 +85,7 @@ class DeliveryChannel(BrokerOperations):
     # -- for the classes that derive -----------------------------------------------------------
 
     def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Call a function of the user's, where callbacks are called."""
+        """Call a function of the user on the thread or loop of the callbacks."""
         raise NotImplementedError
 
     def _publish(self, message: Message) -> Any:

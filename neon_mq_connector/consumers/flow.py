@@ -98,7 +98,7 @@ class Flow:
             self._fits = room
 
     def note_slow(self, seconds: float) -> bool:
-        """Take no more than can be handled at once, for so many seconds.
+        """Limit the prefetch to what can be handled at once, for so many seconds.
 
         Returns:
             Whether it was not so already.
@@ -109,9 +109,9 @@ class Flow:
         return is_news
 
     def note_stuck(self) -> None:
-        """Take as many as were asked for from now on, but for the time after a lost connection.
+        """Lift the limits by size and slowness, if they apply now: callbacks collect messages.
 
-        Callbacks collect messages, and settle none before they have so many.
+        They settle none before they have as many as were asked for.
         """
         self._collects = self._collects or self._limit() < self.asked
 

@@ -250,7 +250,7 @@ def _add_original(headers: dict[str, Any], original: BasicProperties, room: int)
 
 
 def _acts(name: str) -> bool:
-    """Whether a broker, one of its plugins or this library acts on a header of that name."""
+    """Whether a broker, a plugin of it or this library acts on a header of that name."""
     folded = name.lower()
     return folded in ("cc", "bcc") or folded.startswith(("x-", "neon-"))
 

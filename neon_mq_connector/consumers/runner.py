@@ -1,4 +1,4 @@
-"""The interface by which a dispatcher has callbacks run: on threads, or as coroutines."""
+"""How a dispatcher runs callbacks: the interface of what runs them on threads or a loop."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class EncodedProperties(bytes):
 
 
 class PropertiesTemplate:
-    """Persistent messages' properties of which only the ids and the time differ.
+    """The properties of persistent messages that differ in ids and time only.
 
     Args:
         content_type: of the body.
@@ -135,7 +135,7 @@ def encode_properties(properties: BasicProperties) -> bytes:
                     pieces.append(encode(value))
             pieces[0] = _flags(flags)
             return b"".join(pieces)
-        except Exception:  # not even odd values are common; pika knows what to say to them
+        except Exception:  # a value of another type: pika encodes it, or raises its own error
             pass
     return b"".join(properties.encode())
 

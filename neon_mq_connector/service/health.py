@@ -112,7 +112,7 @@ class Health:
         reasons: what is wrong, one line each.
         consumers: each registered consumer, by name.
         connections: each open or wanted connection.
-        stuck: of what is wrong, that which only a restart of the process mends.
+        stuck: the part of what is wrong that only a restart of the process mends.
         publishes: how many messages were confirmed, and how many failed in which way.
     """
 

@@ -69,7 +69,7 @@ class LivenessWatch:
 
     Attributes:
         complaints: what is wrong, by the consumer's name.
-        stuck: that of it which only a restart of the process mends.
+        stuck: the part of it that only a restart of the process mends.
 
     Args:
         name: of the thread.
@@ -264,7 +264,7 @@ class LivenessWatch:
         return self._settings.ack_timeout * self._settings.ack_timeout_warning
 
     def _relieve(self, name: str, consumer: Consumer, session: Session) -> None:
-        """Leave messages to others where callbacks are slow: new ones, and those that grow old."""
+        """Take fewer messages while callbacks are slow; give back those that have waited too long."""
         slow_after, longest = self._settings.slow_callback_after, self._longest_unsettled
         concurrency, running = consumer.registration.concurrency, consumer.dispatcher.running()
         if len(running) < concurrency:

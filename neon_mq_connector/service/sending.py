@@ -1,4 +1,4 @@
-"""How a service sends: where a message goes, and in which format; by its connections or another."""
+"""Send the messages of a service: choose destination and format, publish, wait for the confirm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WIRE_FORMATS = {each.value: each for each in WireFormat}
 
 
 class _Default(int):
-    """A number that an argument has unless its caller gives another."""
+    """The default of an argument, which is told from an equal number of the caller."""
 
 
 #: How long messages wait in a queue, in milliseconds, unless the setting ``message_expiration``
