@@ -264,7 +264,7 @@ class LivenessWatch:
         return self._settings.ack_timeout * self._settings.ack_timeout_warning
 
     def _relieve(self, name: str, consumer: Consumer, session: Session) -> None:
-        """Take fewer messages while callbacks are slow; give back those that have waited too long."""
+        """Take fewer messages while callbacks are slow; give back those that waited too long."""
         slow_after, longest = self._settings.slow_callback_after, self._longest_unsettled
         concurrency, running = consumer.registration.concurrency, consumer.dispatcher.running()
         if len(running) < concurrency:
