@@ -93,12 +93,13 @@ def _describe(error: BaseException, message_id: Any, hide_message: bool) -> dict
 
 def _id_of(delivery: Delivery, request: dict[str, Any]) -> Any:
     """Return the id of a request; the correlation id of one that has none."""
-    message_id = request.get("message_id")
-    if message_id is None:
-        message_id = context_message_id(request)
-    if message_id is None:
-        message_id = delivery.properties.message_id or delivery.properties.correlation_id
-    return message_id
+    properties = delivery.properties
+    ids = (
+        request.get("message_id"),
+        context_message_id(request),
+        properties.message_id or properties.correlation_id,
+    )
+    return next((each for each in ids if each is not None), None)
 
 
 def _bounded(value: object, length: int) -> str:

@@ -174,9 +174,7 @@ class Session:
         self.end_reason: MQError | None = None
         self.started = StartedDeliveries(_PREFETCHES * host.flow.asked)
         self.lost: StartedDeliveries | None = None
-        self.settlement: Settlement[ReceivedMessage] = Settlement(
-            channel, queue, channel.link.call_later
-        )
+        self.settlement: Settlement[ReceivedMessage] = Settlement(channel, queue)
         self.subscription = Subscription(
             channel, queue, host.registration, self.settlement, host.flow
         )

@@ -61,7 +61,6 @@ class Settlement(Generic[MessageT]):
     Args:
         channel: the channel on which the deliveries came.
         queue: the name of their queue, for messages.
-        later: calls a function on some thread after a number of seconds.
 
     Attributes:
         newest: the tag of the latest delivery.
@@ -69,15 +68,9 @@ class Settlement(Generic[MessageT]):
             it.
     """
 
-    def __init__(
-        self,
-        channel: LinkChannel,
-        queue: str,
-        later: Callable[[float, Callable[[], None]], object],
-    ) -> None:
+    def __init__(self, channel: LinkChannel, queue: str) -> None:
         self._channel = channel
         self._queue = queue
-        self._later = later
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._open: dict[int, MessageT] = {}
@@ -251,7 +244,7 @@ class Settlement(Generic[MessageT]):
             self._send_held()
         elif not self._flush_is_due:
             self._flush_is_due = True
-            self._later(HOLD_FOR, self._time_is_up)
+            self._channel.link.call_later(HOLD_FOR, self._time_is_up)
 
     def _send_held(self) -> None:
         held, self._held = self._held, 0

@@ -56,9 +56,7 @@ def test_threads_that_take_turns_in_any_order(
     broker.may_ack = may_ack
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settlement_module, "threading", simulation.threads)
-        settlement: Settlement[ReceivedMessage] = Settlement(
-            cast(LinkChannel, channel), "q", simulation.call_later
-        )
+        settlement: Settlement[ReceivedMessage] = Settlement(cast(LinkChannel, channel), "q")
         settlement.most_held = limit
         start(settlement, *channel.unacked)
         mine: list[list[tuple[int, Outcome]]] = [[], [], [], []]
@@ -107,7 +105,7 @@ def test_threads_that_take_turns_in_any_order(
 
 @pytest.mark.usefixtures("restless_threads")
 def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
-    settlement: Settlement[ReceivedMessage] = Settlement(Mock(), "q", lambda *_: None)
+    settlement: Settlement[ReceivedMessage] = Settlement(Mock(), "q")
     start(settlement, 3_000)
     all_started = threading.Event()
     failures: list[BaseException] = []
@@ -131,7 +129,7 @@ def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
 
 
 def test_waiting_for_the_outcomes_ends_with_the_last_of_them() -> None:
-    settlement: Settlement[ReceivedMessage] = Settlement(Mock(), "q", lambda *_: None)
+    settlement: Settlement[ReceivedMessage] = Settlement(Mock(), "q")
     start(settlement, 1, 2)
     claimed = settlement.claim(0, multiple=True)
     answers: list[bool] = []
