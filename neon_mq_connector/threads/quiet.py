@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 LOG = logging.getLogger("neon_mq_connector")
 
-_thread = threading.local()
+_quiet = ContextVar("quiet", default=False)
 
 
 class _OwnThreads(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not getattr(_thread, "quiet", False) or LOG.isEnabledFor(logging.DEBUG)
+        return not _quiet.get() or LOG.isEnabledFor(logging.DEBUG)
 
 
 _filter = _OwnThreads()
@@ -32,9 +32,8 @@ def quiet_pika() -> Iterator[None]:
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if name.partition(".")[0] == "pika" and isinstance(logger, logging.Logger):
             logger.addFilter(_filter)
-    before = getattr(_thread, "quiet", False)
-    _thread.quiet = True
+    token = _quiet.set(True)
     try:
         yield
     finally:
-        _thread.quiet = before
+        _quiet.reset(token)
