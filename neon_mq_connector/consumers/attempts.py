@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pika.exceptions import ChannelClosedByBroker
 from pika.spec import BasicProperties
 
 from neon_mq_connector.link import Delivery
+from neon_mq_connector.link.translate import broker_refusal
 
 #: What quorum queues allow where nothing else was declared (RabbitMQ 4.0, "Quorum Queues").
 DEFAULT_DELIVERY_LIMIT = 20
@@ -69,8 +69,6 @@ def ack_timeout(error: BaseException) -> float | None:
 
     None when the channel ended for another reason.
     """
-    cause = error.__cause__
-    found = (
-        _TIMED_OUT.search(cause.reply_text) if isinstance(cause, ChannelClosedByBroker) else None
-    )
+    refusal = broker_refusal(error)
+    found = None if refusal is None else _TIMED_OUT.search(refusal.text)
     return int(found.group(1)) / 1000 if found else None
