@@ -197,7 +197,8 @@ class Settlement(Generic[MessageT]):
             message = self._open.pop(tag, None)
             if message is None:
                 return False
-            self._send(tag, outcome)
+            if not self._send(tag, outcome):
+                self._open[tag] = message  # for `oldest`: it was not settled in time
         if tracing.tracer is not None:
             tracing.tracer.settled(self._queue, outcome.value, message)
         return True
@@ -217,12 +218,13 @@ class Settlement(Generic[MessageT]):
 
     # -- with the lock -------------------------------------------------------------------------
 
-    def _send(self, tag: int, outcome: Outcome) -> None:
+    def _send(self, tag: int, outcome: Outcome) -> bool:
+        """Send an outcome, or hold it back; return whether the channel was open."""
         channel = self._channel
         try:
-            if outcome is Outcome.ACK and tag == self._lowest:
+            if outcome is Outcome.ACK and tag == self._lowest and channel.is_open:
                 self._hold(tag)
-                return
+                return True
             self._send_held()
             self._unsettled.discard(tag)
             self._advance()
@@ -234,6 +236,8 @@ class Settlement(Generic[MessageT]):
                 channel.nack(tag, requeue=outcome is Outcome.NACK_AND_REQUEUE)
         except MQError as error:
             self._dropped(f"{outcome.value} of delivery {tag}", error)
+            return False
+        return True
 
     def _hold(self, tag: int) -> None:
         self._unsettled.remove(tag)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from neon_mq_connector.consumers import settlement as settlement_module
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.consumers.settlement import Outcome, Settlement
+from neon_mq_connector.errors import ChannelShutError
 from neon_mq_connector.link import ChannelEvents, LinkChannel
 from tests.unit.conftest import effort
 from tests.unit.fakes import make_delivery, make_received
@@ -140,3 +141,15 @@ def test_waiting_for_the_outcomes_ends_with_the_last_of_them() -> None:
         settlement.send(each, Outcome.ACK)
     waiting.join(120.0)
     assert answers == [True]
+
+
+def test_an_ack_that_comes_too_late_leaves_its_message_unsettled() -> None:
+    channel = Mock(is_open=False)
+    channel.ack.side_effect = ChannelShutError("delivery acknowledgement timed out")
+    settlement: Settlement[ReceivedMessage] = Settlement(channel, "q")
+    settlement.most_held = 10
+    start(settlement, 1)
+    assert settlement.settle(1, Outcome.ACK)
+    oldest = settlement.oldest()
+    assert oldest is not None
+    assert oldest.tag == 1
