@@ -44,9 +44,6 @@ _LOOK_AGAIN = 0.1
 #: For so long after a message the consumer's thread reads the connection itself, in seconds.
 _READ_FOR = 0.05
 _LOOK_WHETHER_STUCK = 0.2
-#: No callback needs less time for a message, and none that answers for a request, in seconds.
-_TIME_PER_CALLBACK = 10e-6
-_TIME_PER_ANSWER = 25e-6
 
 
 class Consumer:
@@ -95,9 +92,8 @@ class Consumer:
         self._ending = threading.RLock()
         self._stop_timeout = _CLOSE_TIMEOUT
         self._stop_reason = ""
-        self._outages = Outages(
-            registration.restart_attempts, connections.policy.backoff, told_after
-        )
+        backoff = connections.policy.backoff
+        self._outages = Outages(registration.restart_attempts, backoff, told_after)
         self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
         self._trouble: ParkingError | None = None  # as the state tells it
         self.failures = FailurePolicy(registration, connections, partial(self.call_soon, _wake_up))
@@ -176,8 +172,8 @@ class Consumer:
             self.call_soon(partial(self._move, session))
 
     def _log_move(self, before: Any, after: Any) -> None:
-        move = f"{before.state.value} -> {after.state.value} {after.reason}"
-        LOG.debug("consumer of queue %r: %s", self.queue, move)
+        states = before.state.value, after.state.value
+        LOG.debug("consumer of queue %r: %s -> %s %s", self.queue, *states, after.reason)
 
     # -- the I/O threads -----------------------------------------------------------------------
 
@@ -185,14 +181,12 @@ class Consumer:
         """Put messages into the backlog, and wake what handles them."""
         session.subscription.delivered(batch)  # before any of them can be settled
         self.dispatcher.arrived(session, batch)
-        # to wake another thread would be in vain for a runner that never waits
-        link, runner = session.link, self.dispatcher.runner
-        if runner.is_nonblocking:
-            link.call_last(runner.process_backlog, len(batch))
+        link, runner, count = session.link, self.dispatcher.runner, len(batch)
+        if runner.is_nonblocking:  # no other thread need be woken
+            link.call_last(runner.process_backlog, count)
         else:
-            link.call_last(self._inbox.put, partial(runner.process_backlog, len(batch)))
-        each = _TIME_PER_ANSWER if session.sends_answers else _TIME_PER_CALLBACK
-        link.delay_reads(session.settlement.unsettled_count() * each)
+            link.call_last(self._inbox.put, partial(runner.process_backlog, count))
+        link.delay_reads(session.least_time_to_settle)
 
     def session_ended(self, session: Session, error: MQError) -> None:
         """Note that a session is over; callbacks may still be running."""

@@ -43,6 +43,9 @@ _numbers = itertools.count(1)
 #: Acks may be under way for so many times what was asked for: two consumers, while one follows.
 _PREFETCHES = 2
 _NOT_KEPT: RawDelivery = (b"", b"", b"")
+#: No callback needs less time for a message, and none that answers for a request, in seconds.
+_TIME_PER_CALLBACK = 10e-6
+_TIME_PER_ANSWER = 25e-6
 
 
 class SessionHost(Protocol):
@@ -204,6 +207,12 @@ class Session:
     def is_writable(self) -> bool:
         """Whether `answer` need not wait for the broker to take what was sent before."""
         return self._link_channel.is_writable
+
+    @property
+    def least_time_to_settle(self) -> float:
+        """For how long its unsettled messages are enough to do, in seconds."""
+        each = _TIME_PER_ANSWER if self.sends_answers else _TIME_PER_CALLBACK
+        return self.settlement.unsettled_count() * each
 
     def reading_lock(self, seconds: float) -> WaitLock:
         """Return what a thread waits for that reads deliveries; see `LinkChannel`."""
