@@ -26,8 +26,11 @@ from tests.support.vhosts import User
 __all__ = ["pytest_pyfunc_call"]
 
 SERVICE = "fault_service"
-#: Seconds. Short, so that a dead line is noticed while a test waits.
+#: Seconds. Short, so that a dead line is noticed while a test waits; for nothing else, since a
+#: machine that stands still for so long costs the connection.
 HEARTBEAT = 2
+#: Settings of services: what is meant to succeed may take its time.
+PATIENT = {"connect_timeout": 60, "operation_timeout": 120, "publish_timeout": 120}
 
 #: How a line may break.
 BREAKS = [
@@ -71,7 +74,8 @@ def config(mq_user: User, proxy: FaultProxy) -> dict[str, Any]:
         "server": proxy.host,
         "port": proxy.port,
         "users": {SERVICE: {"user": mq_user.name, "password": mq_user.password}},
-        "heartbeat": HEARTBEAT,
+        "stop_timeout": 120,
+        **PATIENT,
     }
 
 
@@ -174,10 +178,10 @@ def register(
 
 
 def run(connector: MQConnector) -> MQConnector:
-    """Run a connector with nothing but its consumers, and see that they consume."""
-    connector.run(run_sync=False, run_observer=False, mq_timeout=20)
+    """Run a connector with nothing but its consumers, and wait until they consume."""
+    connector.run(run_sync=False, run_observer=False, mq_timeout=120)
     for name, thread in connector.consumers.items():
-        assert thread.is_consuming, f"{name}: {thread.snapshot}"
+        eventually(lambda thread=thread: thread.is_consuming, what=f"{name} consumes")  # type: ignore[misc]
     return connector
 
 

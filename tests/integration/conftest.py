@@ -167,7 +167,7 @@ class Asked(MQConnector):
 
     @create_mq_callback()
     def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.may_answer.wait(30.0)
+        self.may_answer.wait(120)
         return {"square": body["n"] ** 2}
 
     @create_mq_callback()

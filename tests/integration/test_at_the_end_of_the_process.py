@@ -159,7 +159,7 @@ def test_one_ctrl_c_ends_a_service_and_a_client(code: str, returns: bool) -> Non
         assert process.stdout.readline() in ("ready\n", "waits for threads\n")
         process.send_signal(signal.SIGINT)
         try:
-            _, said = process.communicate(timeout=30)
+            _, said = process.communicate(timeout=120)
         finally:
             process.kill()
         if returns:

@@ -63,7 +63,7 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
     barrier = threading.Barrier(8)
 
     def ask(_number: int) -> tuple[Any, ...]:
-        barrier.wait(30.0)
+        barrier.wait(120)
         return connections.publisher, connections.control, connections.consuming
 
     with ThreadPoolExecutor(8) as pool:
@@ -107,7 +107,7 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
         )
 
     def open_channel() -> None:
-        connections.consuming.open_channel(ChannelEvents(), timeout=30.0)
+        connections.consuming.open_channel(ChannelEvents(), timeout=120)
 
     threads = [
         threading.Thread(target=use, args=(action,))
@@ -117,7 +117,7 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
         thread.start()
     assert connections.close(5.0)
     for thread in threads:
-        thread.join(30.0)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     assert not faults
 

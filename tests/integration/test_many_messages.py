@@ -38,7 +38,7 @@ def by_batch(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
 
 def by_futures(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
     futures = [connector.submit_message(each, expiration=LONG, **where) for each in messages]
-    return [future.result(30.0) for future in futures]
+    return [future.result(120) for future in futures]
 
 
 def one_by_one(connector: MQConnector, messages: Any, **where: Any) -> list[str]:
@@ -208,7 +208,7 @@ def test_a_future_is_not_given_before_there_is_room(
     for each in numbered(500):
         futures.append(connector.submit_message(each, queue="q", expiration=LONG))
         assert publisher.unconfirmed <= 8
-    assert [future.result(30.0) for future in futures]
+    assert [future.result(120) for future in futures]
     assert messages_in(channel, "q") == 500
 
 
@@ -237,7 +237,7 @@ def test_a_future_that_is_cancelled_ends_at_once_and_its_message_is_sent(
     connector = make_connector()
     futures = [connector.submit_message({"n": n}, queue="q", expiration=LONG) for n in range(100)]
     cancelled = [future for future in futures if future.cancel()]
-    done, not_done = wait(futures, timeout=30.0)
+    done, not_done = wait(futures, timeout=120)
     assert len(done) == 100
     assert not not_done
     assert all(future.cancelled() for future in cancelled)

@@ -84,7 +84,7 @@ def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
     def answer(callback_channel: Any, _method: Any, _properties: Any, _body: bytes) -> None:
         service.send_message({"by": "connector"}, queue=gone)
         service.publish_many([{"by": "connector"}] * 3, queue=gone)
-        service.submit_message({"by": "connector"}, queue=gone).result(30.0)
+        service.submit_message({"by": "connector"}, queue=gone).result(120)
         callback_channel.basic_publish("", gone, b"by the channel")
 
     service.register_consumer(

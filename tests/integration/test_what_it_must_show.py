@@ -108,7 +108,7 @@ def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
     connector.register_consumer("quick", connector.vhost, "quick", echo(connector))
     run(connector)
     put(channel, "slow", b"one", declare=False)
-    assert entered.wait(30.0)
+    assert entered.wait(120)
     # longer than it takes the broker to give up a connection that is silent
     never(lambda: not connector.check_health(), during=4.0, what="a connection is lost")
     for number in range(100):

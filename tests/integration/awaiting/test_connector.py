@@ -36,7 +36,7 @@ async def test_a_service_and_a_client_in_one_loop(make_async: MakeAsync) -> None
     service, client = make_async(AsyncAsked).consume(), make_async()
     async with running(service), running(client):
         assert service.check_health()
-        asking = (client.request({"n": n}, "square", timeout=30.0) for n in range(300))
+        asking = (client.request({"n": n}, "square", timeout=120) for n in range(300))
         answers = await asyncio.gather(*asking)
         assert [answer["square"] for answer in answers] == [n**2 for n in range(300)]
         assert (await service.request({"n": 3}, "square"))["square"] == 9
@@ -282,7 +282,7 @@ async def test_a_callback_that_has_stopped_the_connector_cannot_run_it(
     service.register_consumer("restart", service.vhost, "restart", restart)
     async with running(service):
         await service.send_message({"n": 1}, queue="restart")
-        error = await asyncio.wait_for(raised, 60.0)
+        error = await asyncio.wait_for(raised, 120)
         assert isinstance(error, RuntimeError)
         assert "waits for the callback" in str(error)
 
@@ -402,7 +402,7 @@ async def test_run_forever_ends_with_a_signal(
     await eventually_true(service.check_health)
     assert (await service.request({"n": 2}, "square"))["square"] == 4
     kill_soon(number)
-    await asyncio.wait_for(forever, 60.0)
+    await asyncio.wait_for(forever, 120)
     assert not service.started
     assert own_threads(service) == []
     assert {each: signal.getsignal(each) for each in handlers} == handlers
@@ -442,7 +442,7 @@ async def test_run_forever_ends_when_it_is_stopped_or_cancelled(
     forever = asyncio.create_task(service.run_forever(run_sync=False))
     await eventually_true(service.check_health)
     await service.stop()
-    await asyncio.wait_for(forever, 60.0)
+    await asyncio.wait_for(forever, 120)
     forever = asyncio.create_task(service.run_forever(run_sync=False))
     await eventually_true(service.check_health)
     forever.cancel()

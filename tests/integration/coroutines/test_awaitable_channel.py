@@ -60,7 +60,7 @@ class Stage:
         """Do something in a coroutine and return what it returned, or raise what it raised."""
         self._play, self._result = action, Future()
         put(self._channel, "stage", b"go")
-        return self._result.result(30.0)
+        return self._result.result(120)
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     put(channel, "q", b"1", b"2")
     consume(make_connector(), declares, durable=True, concurrency=1)
     for _ in range(2):  # what would be told of the first has been told when the second has ended
-        assert done.acquire(timeout=30.0)
+        assert done.acquire(timeout=120)
 
     def told() -> list[str]:
         messages = [each.getMessage() for each in caplog.records]

@@ -130,11 +130,11 @@ def test_a_coroutine_may_be_what_is_told_of_errors_those_at_the_end_included(
 
     put(channel, "q", b"1")
     connector = consume(make_connector(), fail_at_last, on_error, durable=True)
-    assert entered.wait(30.0)
+    assert entered.wait(120)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     release.set()
-    stopping.join(30.0)
+    stopping.join(120)
     assert told == [("c", "boom", True)]
 
 
@@ -172,7 +172,7 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     connector.register_consumer("c", vhost, "q", blocks_the_loop, auto_ack=False, durable=True)
     run(connector)
     put(channel, "q", b"1")
-    assert blocked.wait(30.0)
+    assert blocked.wait(120)
     watch = watch_over(connector)
     began = time.monotonic()
     for number in range(3):
@@ -299,13 +299,13 @@ def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     assert consumer.is_consumer_alive
     assert not consumer.is_consuming
     consumer.start()
-    assert consumer._consumer_started.wait(30.0)
+    assert consumer._consumer_started.wait(120)
     assert consumer.is_consuming
     put(channel, "q", b"1", b"2", declare=False)
     seen.wait_for(2)
     assert "mq-asyncio:direct" in [each.name for each in threading.enumerate()]
-    consumer.join(30.0)
-    consumer.join(30.0)
+    consumer.join(120)
+    consumer.join(120)
     assert not consumer.is_alive()
     assert not consumer.is_consumer_alive
     assert consumer.channel is not None

@@ -61,7 +61,7 @@ class Post:
     ) -> Any:
         self._handle, self._result = handle, Future()
         self.channel.basic_publish("", "q", body, properties)
-        return self._result.result(30.0)
+        return self._result.result(120)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_coroutine_that_does_not_end_does_not_hold_up_the_stop(
 
     put(channel, "q", b"1")
     connector = consume(make_connector(stop_timeout=2.0), stays, ack="on_success", durable=True)
-    assert entered.wait(30.0)
+    assert entered.wait(120)
     connector.stop()
     eventually(lambda: messages_in(channel, "q") == 1)
     if how == "is not cancelled":
@@ -94,7 +94,7 @@ def test_what_a_cancelled_coroutine_still_does_is_done(
     connector = consume(
         make_connector(stop_timeout=3.0), says_good_bye, ack="on_success", durable=True
     )
-    assert entered.wait(30.0)
+    assert entered.wait(120)
     connector.stop()
     assert messages_in(channel, "good-byes") == 1
     eventually(lambda: messages_in(channel, "q") == (0 if ends_well else 1))

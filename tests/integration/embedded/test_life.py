@@ -69,7 +69,7 @@ def test_clients_are_told_that_the_broker_stops(
     stopping.start()
     with pytest.raises(ConnectionClosedByBroker) as caught:
         pump(messages)
-    stopping.join(60)
+    stopping.join(120)
     assert caught.value.reply_code == 320
     assert not embedded.running
 

@@ -144,11 +144,11 @@ def test_a_service_tells_for_what_it_waits_until_the_broker_is_there(
         eventually(lambda: lines(told, f"still {words}"), what="it says so again")
         with EmbeddedBroker(port=port, username="ada", password="secret"):
             eventually(lambda: lines(told, "consuming 'a' on '/'"), what="it consumes")
-            starting.join(30.0)
+            starting.join(120)
             service.stop()
     finally:
         service.stop()
-        starting.join(30.0)
+        starting.join(120)
 
 
 def test_records_of_a_message_carry_its_id(
@@ -176,7 +176,7 @@ def test_what_expires_is_told_once_for_a_queue_and_how_soon_is_a_setting(
     def expirations(service: Service) -> list[str | None]:
         service.send_message({"n": 1}, queue="work")
         service.publish_many([{"n": 1}], queue="work")
-        service.submit_message({"n": 1}, queue="work").result(30.0)
+        service.submit_message({"n": 1}, queue="work").result(120)
         service.send_message({"n": 1}, queue="work", expiration=70_000)
         found = []
         for _ in range(4):

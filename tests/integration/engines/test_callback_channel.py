@@ -68,7 +68,7 @@ class Stage:
         """Do something in a callback and return what it returned, or raise what it raised."""
         self._play, self._result = action, Future()
         self._channel.basic_publish("", "stage", b"go", BasicProperties(**properties))
-        return self._result.result(30.0)
+        return self._result.result(120)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_other_threads_may_acknowledge_through_the_connection(
 
     put(channel, "q", b"1")
     connector = serve(callback, auto_ack=False)
-    assert done.wait(30.0)
+    assert done.wait(120)
     connector.stop()
     assert messages_in(channel, "q") == 0
 

@@ -54,7 +54,7 @@ class Numbered(Seen):
 
     def block_all(self, _channel: Any, _number: int) -> None:
         """Take long."""
-        self.release.wait(30.0)
+        self.release.wait(120)
 
     @property
     def numbers(self) -> list[int]:
@@ -161,7 +161,7 @@ def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
     connector = serve(
         numbers, ack="on_success", arguments=arguments, settings={"inbox_max_bytes": ROOM}
     )
-    numbers.wait_for(2 * MANY, timeout=60.0)
+    numbers.wait_for(2 * MANY, timeout=120)
     assert sorted(numbers.numbers) == list(range(2 * MANY))
     assert not any(numbers.counts)
     health = connector.health().consumers["c"]
@@ -320,7 +320,7 @@ def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
             channel.basic_qos(prefetch_count=2)
             asked.append(True)
             return
-        release.wait(30.0)
+        release.wait(120)
 
     put(channel, "q", b"ask")
     connector = serve(ask_for_two, ack="on_success", prefetch_count=50)
