@@ -19,6 +19,7 @@ from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.peer import Peer
 from tests.support import leaks
 from tests.support.accounting import Ledger
+from tests.support.configurations import PATIENT
 from tests.support.loops import pytest_pyfunc_call
 from tests.support.polling import eventually
 from tests.support.vhosts import User
@@ -29,8 +30,6 @@ SERVICE = "fault_service"
 #: Seconds. Short, so that a dead line is noticed while a test waits; for nothing else, since a
 #: machine that stands still for so long costs the connection.
 HEARTBEAT = 2
-#: Settings of services: what is meant to succeed may take its time.
-PATIENT = {"connect_timeout": 60, "operation_timeout": 120, "publish_timeout": 120}
 
 #: How a line may break.
 BREAKS = [
@@ -74,7 +73,6 @@ def config(mq_user: User, proxy: FaultProxy) -> dict[str, Any]:
         "server": proxy.host,
         "port": proxy.port,
         "users": {SERVICE: {"user": mq_user.name, "password": mq_user.password}},
-        "stop_timeout": 120,
         **PATIENT,
     }
 

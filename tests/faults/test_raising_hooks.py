@@ -218,6 +218,10 @@ def test_a_loop_that_ends_is_found_though_nothing_comes_and_replaced(
     assert watch is not None
     watch.look()
     eventually(lambda: service.health().reasons, what="it is found")
-    service.observe_consumers()
-    eventually(service.check_health, what="it is replaced")
+
+    def is_replaced() -> bool:
+        service.observe_consumers()
+        return service.check_health()
+
+    eventually(is_replaced)
     peer.wait_until_handled(peer.send(QUEUE, 3))

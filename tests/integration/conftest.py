@@ -20,6 +20,7 @@ from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.contract.peer import send_answer
+from tests.support.configurations import PATIENT
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
@@ -36,7 +37,7 @@ def make_connector(
     """Make connectors for the test's virtual host; keyword arguments go into the configuration."""
 
     def make(cls: type[MQConnector] = MQConnector, **config: Any) -> MQConnector:
-        connector = cls({**mq_config, **config}, SERVICE)
+        connector = cls({**mq_config, **PATIENT, **config}, SERVICE)
         connector.vhost = vhost
         endings.callback(connector.stop)
         return connector
@@ -46,7 +47,7 @@ def make_connector(
 
 def run(connector: MQConnector) -> MQConnector:
     """Run a connector with nothing but its consumers."""
-    connector.run(run_sync=False, run_observer=False, mq_timeout=10)
+    connector.run(run_sync=False, run_observer=False, mq_timeout=120)
     return connector
 
 
@@ -85,12 +86,15 @@ def connections(
 ) -> Connections:
     """The connections that a connector would have."""
     connections = Connections([connection_params], owner="tests")
-    endings.callback(connections.close, 5.0)
+    endings.callback(connections.close, 120)
     return connections
 
 
 def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -> LivenessWatch:
-    """Make a watch that looks when the test says so."""
+    """Make a watch that looks when the test says so, in place of the connector's own."""
+    own = connector._mq_core.consumers.watch
+    if own is not None:
+        own.stop()  # or it would find and mend what the test waits for
     return LivenessWatch(
         "test-watch", MQSettings.from_config(settings), lambda: connector.consumers, period
     )
@@ -114,11 +118,9 @@ class Seen:
     def on_error(self, _thread: Any, error: BaseException) -> None:
         self.errors.append(error)
 
-    def wait_for(self, count: int, timeout: float = 30.0) -> list[bytes]:
+    def wait_for(self, count: int) -> list[bytes]:
         """Wait until so many have come."""
-        eventually(
-            lambda: len(self.bodies) >= count, timeout=timeout, what=f"{count} messages handled"
-        )
+        eventually(lambda: len(self.bodies) >= count, what=f"{count} messages handled")
         return list(self.bodies)
 
 

@@ -149,7 +149,7 @@ def test_what_is_unsettled_at_a_move_is_answered_and_settled_where_it_came(
     service, squares, slow, former = move_past_one(make_connector, client)
     consumer = service.consumers["squares"].consumer
     assert former.is_attached
-    assert former.settlement.open_count() == 1
+    eventually(lambda: former.settlement.open_count() == 1, what="all others are acked")
     assert not slow.done()
     squares.release.set()
     assert slow.result(120)["square"] == 0

@@ -91,12 +91,18 @@ def test_a_script_that_asked_leaves_no_queue_behind(
 def test_a_signal_ends_the_wait_for_a_broker() -> None:
     done = run_script(
         """
-        import os, signal, sys, threading
+        import os, signal, sys, threading, time
         from neon_mq_connector import MQConnector
 
         users = {"s": {"user": "u", "password": "p"}}
         config = {"server": "127.0.0.1", "port": int(sys.argv[1]), "users": users}
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+        def terminate():
+            while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=terminate).start()
         MQConnector(config, "s").run_forever(mq_timeout=600)
         print("ends")
         """,

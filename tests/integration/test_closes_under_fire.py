@@ -38,7 +38,7 @@ def queue(channel: BlockingChannel) -> Iterator[str]:
 def link(connection_params: pika.ConnectionParameters, queue: str) -> Iterator[Link]:
     link = Link("mq-under-fire", [connection_params])
     yield link
-    assert link.close(5.0)
+    assert link.close(120)
 
 
 class Shot:
@@ -49,7 +49,7 @@ class Shot:
         self.sent = [0] * THREADS
         self.ended = threading.Event()
         self.channel = link.open_channel(
-            ChannelEvents(confirms=self._count, shut=lambda _error: self.ended.set()), timeout=30.0
+            ChannelEvents(confirms=self._count, shut=lambda _error: self.ended.set()), timeout=120
         )
         self.channel.confirm(timeout=120)
 

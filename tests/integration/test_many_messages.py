@@ -280,7 +280,7 @@ class SoftTimeLimit(Exception):
 def test_a_batch_that_is_interrupted_names_the_message_that_was(
     make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connector = make_connector(publish_timeout=5)
+    connector = make_connector()
     post, calls = Publisher.post, itertools.count(1)
 
     def interrupted(self: Publisher, *arguments: Any) -> None:

@@ -23,6 +23,7 @@ from tests.faults.test_processes import killed_beside_its_child
 from tests.support import leaks
 from tests.support.accounting import Ledger
 from tests.support.certificates import OPENSSL, Certificates
+from tests.support.configurations import PATIENT
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 from tests.support.publishing import Senders
@@ -78,7 +79,7 @@ def connect_config(tls_broker: TlsBroker, port: int, **tls: Any) -> dict[str, An
         "server": "127.0.0.1",
         "port": port,
         "users": {SERVICE: {"user": node.username, "password": node.password}},
-        "connect_timeout": 5.0,
+        **PATIENT,
         "tls": {**tls_broker.certificates.server_only, **tls},
     }
 
@@ -108,8 +109,8 @@ def start_echo(connector: MQConnector, **registration: Any) -> None:
         )
 
     connector.register_consumer("echo", connector.vhost, "echo", echo, **registration)
-    connector.run(run_sync=False, run_observer=False, mq_timeout=10)
-    assert connector.consumers["echo"].is_consuming
+    connector.run(run_sync=False, run_observer=False, mq_timeout=120)
+    eventually(lambda: connector.consumers["echo"].is_consuming)
 
 
 def test_requests_are_answered_however_big(connect: Connect) -> None:
@@ -163,7 +164,7 @@ def test_a_line_that_is_cut_loses_nothing_and_is_mended(
         ack="on_success",
         durable=True,
     )
-    service.run(run_sync=False, run_observer=False, mq_timeout=10)
+    service.run(run_sync=False, run_observer=False, mq_timeout=120)
     with Senders(service, ledger, "cut") as senders:
         for _ in range(3):
             senders.wait_for(100)
@@ -178,7 +179,7 @@ def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
 ) -> None:
     config = connect_config(tls_broker, tls_broker.port)
     order = {
-        "config": {**config, "heartbeat": 60},
+        "config": config,
         "service": SERVICE,
         "vhost": tls_vhost,
         "queue": "held",

@@ -31,7 +31,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def declare(connections: Connections, queue: Queue) -> QueueStatus:
     return connections.control.perform(
-        f"declaring queue {queue.name!r}", lambda facts: declare_queue(queue, facts), timeout=30.0
+        f"declaring queue {queue.name!r}", lambda facts: declare_queue(queue, facts), timeout=120
     )
 
 

@@ -90,7 +90,8 @@ def test_a_request_its_callback_and_what_that_asks_and_sends_are_one_trace(
     run(service)
     assert service.request({"n": 1}, "outer", timeout=120)["sum"] == 2
 
-    made = spans("request outer", "process outer", "request inner", "process inner", "ack outer")
+    names = ("request outer", "process outer", "request inner", "process inner", "ack outer")
+    made = spans(*names, "publish told")
     assert len({span.context.trace_id for span in made.values() if span.context}) == 1
     for child, parent in [
         ("process outer", "request outer"),

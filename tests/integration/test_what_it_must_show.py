@@ -53,7 +53,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     for name in names:
         connector.register_consumer(name, vhost, name, echo(connector))
     connector.run_consumers()
-    assert all(connector.consumers[name].is_consuming for name in names)
+    eventually(lambda: all(connector.consumers[name].is_consuming for name in names))
 
     def ask(name: str) -> Any:
         return client.request(RequestSpec(name, {"text": name}, timeout=30.0))["from"]
@@ -120,9 +120,6 @@ def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
     assert not slow.redelivered
     assert not slow.errors
     assert messages_in(channel, "slow") == 0
-
-
-# -- many requests ---------------------------------------------------------------------------
 
 
 # -- what can be wrong -----------------------------------------------------------------------
@@ -208,7 +205,7 @@ def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
     for number in range(3):
         connector.register_consumer(f"c{number}", connector.vhost, f"q{number}", print)
     deeds: list[Callable[[], object]] = [
-        lambda: connector.run(mq_timeout=5),
+        lambda: connector.run(mq_timeout=120),
         connector.run_consumers,
         lambda: connector.restart_consumer("c1"),
         connector.observe_consumers,
@@ -227,4 +224,4 @@ def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
             each.result(120)
     connector.stop()
     connector.run(run_sync=False)
-    assert connector.check_health(), connector.health().reasons
+    eventually(connector.check_health)

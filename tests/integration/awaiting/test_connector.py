@@ -156,7 +156,7 @@ async def test_without_a_broker_it_does_not_run(make_async: MakeAsync) -> None:
     async with Heartbeat() as heartbeat:
         with pytest.raises(BrokerUnreachableError):
             await service.run(mq_timeout=1)
-    assert heartbeat.beats > 2
+    assert heartbeat.beats
     assert not service.started
     assert own_threads(service) == []
 
@@ -261,7 +261,7 @@ async def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
     service.register_consumer("stop", service.vhost, "stop", stop)
     await service.run()
     await service.send_message({"n": 1}, queue="stop")
-    await asyncio.wait_for(went_on.wait(), 60.0)
+    await asyncio.wait_for(went_on.wait(), 120)
     await service.stop()
     assert own_threads(service) == []
 
@@ -303,6 +303,7 @@ async def test_who_awaits_something_when_it_stops_is_told(
                 for queue in broker.list_queues(vhost)
             )
         )
+    await asyncio.wait([asking, gathering, reading], timeout=120)
     for task, error in (
         (asking, StoppedError),
         (gathering, StoppedError),
@@ -413,7 +414,7 @@ async def test_a_signal_ends_the_wait_for_a_broker(
 ) -> None:
     service = make_async(AsyncAsked, port=free_port()).consume()
     kill_soon(signal.SIGTERM, 0.3)
-    await asyncio.wait_for(service.run_forever(), 20.0)
+    await asyncio.wait_for(service.run_forever(), 120)
     assert not service.started
     assert own_threads(service) == []
 
@@ -494,4 +495,4 @@ async def test_an_error_handler_is_awaited_whatever_it_is(make_async: MakeAsync)
     )
     async with running(service):
         await service.send_message({"n": 1}, queue="fail")
-        await asyncio.wait_for(told.wait(), 10.0)
+        await asyncio.wait_for(told.wait(), 120)

@@ -29,7 +29,7 @@ async def test_messages_that_were_awaited_are_in_the_queue(
         ids = await asyncio.gather(*sends)
         assert len(set(ids)) == 2000
         assert messages_in(channel, "many") == 2000
-        assert heartbeat.beats > 1
+        assert heartbeat.beats
 
 
 async def test_where_the_publisher_has_no_room_it_is_awaited(
@@ -42,7 +42,7 @@ async def test_where_the_publisher_has_no_room_it_is_awaited(
     async with running(make_async()) as host, Heartbeat() as heartbeat:
         sends = (host.send_message({"n": n}, queue="q", expiration=LONG) for n in range(300))
         await asyncio.gather(*sends)
-        assert heartbeat.beats > 1
+        assert heartbeat.beats
     assert messages_in(channel, "q") == 300
 
 

@@ -136,7 +136,7 @@ def test_a_service_tells_for_what_it_waits_until_the_broker_is_there(
     users = {"default": {"user": "ada", "password": "secret"}}
     service = Service({"server": "127.0.0.1", "port": port, "users": users})
     service.register_consumer("a", "/", "a", service.answer)
-    starting = threading.Thread(target=service.run, kwargs={"mq_timeout": 60})
+    starting = threading.Thread(target=service.run, kwargs={"mq_timeout": 120})
     starting.start()
     try:
         words = f"waiting for the broker at 127.0.0.1:{port}"
@@ -160,9 +160,14 @@ def test_records_of_a_message_carry_its_id(
     service.run_consumers()
     service.send_message({"message_id": "m-1"}, queue="bad")
     eventually(lambda: lines(told, "is parked in 'bad.dead'"), what="it is parked")
-    about = [vars(each) for each in told.records if vars(each).get("mq_message_id") == "m-1"]
-    assert {each["levelname"] for each in about} == {"CRITICAL", "ERROR", "WARNING"}
-    for each in about:
+
+    def about() -> list[dict[str, Any]]:
+        records = [vars(each) for each in list(told.records)]
+        return [each for each in records if each.get("mq_message_id") == "m-1"]
+
+    levels = {"CRITICAL", "ERROR", "WARNING"}
+    eventually(lambda: {each["levelname"] for each in about()} == levels)
+    for each in about():
         assert (each["mq_queue"], each["mq_vhost"]) == ("bad", "/")
 
 

@@ -369,7 +369,7 @@ def test_what_can_be_tolerated_is(stage: Stage, channel: BlockingChannel) -> Non
         stage.play(do_it)
     stage.connector.stop()
     assert messages_in(channel, "stage") == 0
-    stage.connector.run(run_sync=False, run_observer=False, mq_timeout=10)
+    run(stage.connector)
 
 
 def test_an_exclusive_queue_made_in_a_callback_can_be_read_there(

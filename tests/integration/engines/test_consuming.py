@@ -167,7 +167,7 @@ def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
     assert first.bodies == second.bodies == third.bodies
     connector.stop()
     other.stop()
-    assert broker.list_queues(vhost) == []
+    eventually(lambda: broker.list_queues(vhost) == [])
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_stop_while_the_presence_is_published_leaves_no_connection(
         return ended[-1]
 
     monkeypatch.setattr(connector, "publish_message", publish_presence)
-    connector.run(run_observer=False, mq_timeout=10)
+    connector.run(run_observer=False, mq_timeout=120)
     assert publishes.wait(120)
     connector.stop()
     assert ended, "what was being published when the stop began"

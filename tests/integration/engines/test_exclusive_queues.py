@@ -25,7 +25,7 @@ def test_nobody_else_may_use_it_and_it_goes_with_its_consumer(
     with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"):
         channel.queue_declare("mine", passive=True)
     connector.stop()
-    assert broker.list_queues(vhost) == []
+    eventually(lambda: broker.list_queues(vhost) == [])
 
 
 @pytest.mark.every_engine

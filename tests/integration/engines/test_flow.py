@@ -161,7 +161,7 @@ def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
     connector = serve(
         numbers, ack="on_success", arguments=arguments, settings={"inbox_max_bytes": ROOM}
     )
-    numbers.wait_for(2 * MANY, timeout=120)
+    numbers.wait_for(2 * MANY)
     assert sorted(numbers.numbers) == list(range(2 * MANY))
     assert not any(numbers.counts)
     health = connector.health().consumers["c"]

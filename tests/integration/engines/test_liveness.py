@@ -84,7 +84,7 @@ def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
     assert "no callback was started for" in eventually(look, what="the fault is found")
     assert sorted(seen.wait_for(2)) == [b"1", b"2"]
     eventually(lambda: not look(), what="it is well again")
-    assert connector.consumers["c"].consumer.recoveries == 1
+    assert connector.consumers["c"].consumer.recoveries >= 1
 
 
 def test_workers_that_have_ended_are_missed_and_replaced(
@@ -101,8 +101,12 @@ def test_workers_that_have_ended_are_missed_and_replaced(
     watch.look()
     assert "2 of 2 workers had ended" in watch.complaints["c"]
     assert sorted(seen.wait_for(2)) == [b"1", b"2"]
-    watch.look()
-    assert not watch.complaints
+
+    def is_well() -> bool:
+        watch.look()
+        return not watch.complaints
+
+    eventually(is_well)
 
 
 def hanging(_facts: BrokerFacts) -> Generator[Call, Any, None]:
@@ -130,10 +134,10 @@ def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
 def test_what_is_slow_or_waits_its_turn_is_well(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
+    entered, release = threading.Semaphore(0), threading.Event()
 
     def slow(*_: Any) -> None:
-        entered.set()
+        entered.release()
         release.wait(120)
 
     def call_slowly(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
@@ -161,7 +165,8 @@ def test_what_is_slow_or_waits_its_turn_is_well(
         put(channel, queue, b"1", b"2", b"3")
     channel.basic_publish("", "s", b"1")
     channel.basic_publish("", "s", b"2")
-    assert entered.wait(120)
+    for _ in range(4 if engine else 3):
+        assert entered.acquire(timeout=120)
     settings = MQSettings.from_config({"stalled_after": 2.0})
     watch = LivenessWatch("test-watch", settings, connector._mq_core.consumers.running)
 
