@@ -10,7 +10,6 @@ from typing import Any
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
@@ -25,9 +24,9 @@ from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
 Serve = Callable[..., MQConnector]
+Queues = Callable[[], set[str]]
+DropConnections = Callable[[str], int]
 SERVICE = "test_service"
-LONG = 60_000
-"""Milliseconds."""
 
 
 @pytest.fixture
@@ -142,20 +141,30 @@ def messages_in(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
-def drop_connections(broker: RunningBroker, vhost: str, purpose: str) -> int:
+@pytest.fixture
+def queues(broker: RunningBroker, vhost: str) -> Queues:
+    """Return the names of the queues that there are."""
+    return lambda: {queue["name"] for queue in broker.list_queues(vhost)}
+
+
+@pytest.fixture
+def drop_connections(broker: RunningBroker, vhost: str) -> DropConnections:
     """End the connections of one purpose from the broker's side, as an operator does."""
 
-    def find() -> list[str]:
+    def find(purpose: str) -> list[str]:
         return [
             row["name"]
             for row in broker.management.connections(vhost)
             if str(row.get("client_properties", {}).get("connection_name", "")).endswith(purpose)
         ]
 
-    names = eventually(find, interval=0.1, what=f"a connection for {purpose}")
-    for name in names:
-        broker.management.close_connection(name)
-    return len(names)
+    def drop(purpose: str) -> int:
+        names = eventually(lambda: find(purpose), what=f"a connection for {purpose}")
+        for name in names:
+            broker.management.close_connection(name)
+        return len(names)
+
+    return drop
 
 
 class Asked(MQConnector):
@@ -174,7 +183,7 @@ class Asked(MQConnector):
 
     @create_mq_callback()
     def count(self, body: dict[str, Any]) -> None:
-        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
+        self.publish_many(parts_of(body), queue=body["routing_key"])
         self.parts_sent.set()
 
 
@@ -203,5 +212,4 @@ def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -
     if request.get("declares"):
         channel.queue_declare(queue=request["routing_key"])
     for part in parts_of(request):
-        properties = BasicProperties(expiration=str(LONG))
-        channel.basic_publish("", request["routing_key"], dict_to_b64(part), properties)
+        channel.basic_publish("", request["routing_key"], dict_to_b64(part))

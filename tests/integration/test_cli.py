@@ -28,6 +28,7 @@ from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.conftest import MQConfig
+from tests.integration.conftest import Queues
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 from tests.support.vhosts import User
@@ -154,10 +155,6 @@ def process(*arguments: str, **more: Any) -> Iterator[Process]:
         started.kill()
 
 
-def queue_names(broker: RunningBroker, vhost: str) -> set[str]:
-    return {queue["name"] for queue in broker.list_queues(vhost)}
-
-
 def waiting(broker: RunningBroker, vhost: str, queue: str) -> list[int]:
     return [each["messages"] for each in broker.list_queues(vhost) if each["name"] == queue]
 
@@ -210,18 +207,17 @@ def test_request_prints_why_the_service_refuses_and_ends_with_7(
 def test_request_without_an_answer_says_why_and_makes_no_queue(
     run: Run,
     service: EchoService,
-    broker: RunningBroker,
     channel: BlockingChannel,
-    vhost: str,
     queue: str,
     code: ExitCode,
     words: list[str],
+    queues: Queues,
 ) -> None:
     channel.queue_declare("lonely", durable=True)
     done = run("request", queue, '{"text": "x"}', "--timeout", "1")
     assert (done.exit_code, done.stdout) == (code, "")
     assert all(each in done.stderr for each in words)
-    assert "nowhere" not in queue_names(broker, vhost)
+    assert "nowhere" not in queues()
 
 
 def test_request_waits_for_a_service_to_come_when_told_to(
@@ -308,12 +304,12 @@ def test_send_to_a_fanout_exchange_needs_no_listener(run: Run) -> None:
 
 
 def test_send_with_a_routing_key_that_nobody_takes_is_an_error_and_makes_no_queue(
-    run: Run, broker: RunningBroker, vhost: str
+    run: Run, queues: Queues
 ) -> None:
     done = run("send", "--exchange", "events", "--type", "topic", "user.new", '{"a": 1}')
     assert done.exit_code == ExitCode.NOT_DELIVERED
     assert "'user.new'" in done.stderr
-    assert queue_names(broker, vhost) == set()
+    assert queues() == set()
 
 
 def test_send_to_a_queue_that_takes_no_more_is_told(run: Run, channel: BlockingChannel) -> None:
@@ -331,7 +327,7 @@ def test_send_to_a_queue_that_takes_no_more_is_told(run: Run, channel: BlockingC
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.every_broker
 def test_listen_prints_what_is_published_and_leaves_nothing_when_it_is_ended(
-    run: Run, broker: RunningBroker, vhost: str, url: str, number: signal.Signals
+    run: Run, url: str, number: signal.Signals, queues: Queues
 ) -> None:
     with process("listen", "--exchange", "news", "--json", url=url) as listener:
         listener.wait_until_said("listening to fanout exchange 'news'")
@@ -342,7 +338,7 @@ def test_listen_prints_what_is_published_and_leaves_nothing_when_it_is_ended(
         assert {line["exchange"] for line in lines} == {"news"}
         assert listener.end(number) == 0
         assert "Traceback" not in listener.said
-    eventually(lambda: queue_names(broker, vhost) == set())
+    eventually(lambda: queues() == set())
 
 
 @pytest.mark.parametrize(
@@ -390,13 +386,13 @@ def test_listen_takes_from_a_queue_only_what_it_prints(
 
 
 def test_listen_to_a_queue_that_does_not_exist_makes_none_unless_told_to(
-    run: Run, broker: RunningBroker, vhost: str, url: str, channel: BlockingChannel
+    run: Run, vhost: str, url: str, channel: BlockingChannel, queues: Queues
 ) -> None:
     done = run("listen", "--queue", "nosuch")
     assert done.exit_code == ExitCode.REFUSED
     assert f"there is no queue 'nosuch' in virtual host '{vhost}'" in done.stderr
     assert "--make-queue" in done.stderr
-    assert queue_names(broker, vhost) == set()
+    assert queues() == set()
     arguments = ("listen", "--queue", "nosuch", "--make-queue", "--count", "1", "--headers")
     with process(*arguments, url=url) as listener:
         listener.wait_until_said("listening to queue 'nosuch'")

@@ -17,12 +17,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
-from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
-    LONG,
     Asked,
     MakeConnector,
+    Queues,
     count_like_old_services,
     messages_in,
     run,
@@ -241,7 +240,7 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
 
 @pytest.mark.every_broker
 def test_a_stream_that_is_left_early_leaves_no_queue(
-    asked: Asked, host: MQConnector, broker: RunningBroker, vhost: str
+    asked: Asked, host: MQConnector, queues: Queues
 ) -> None:
     run(asked)
     with host.stream_answer({"to": 100}, "count", timeout=120) as parts:
@@ -249,8 +248,8 @@ def test_a_stream_that_is_left_early_leaves_no_queue(
             if part["n"] == 5:
                 break
         name = parts.reply_queue
-        assert name in [queue["name"] for queue in broker.list_queues(vhost)]
-    assert name not in [queue["name"] for queue in broker.list_queues(vhost)]
+        assert name in queues()
+    assert name not in queues()
     assert list(parts) == []
     parts.close()
     assert host.request({"n": 3}, "square", timeout=120)["square"] == 9
@@ -264,7 +263,7 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
     def one_and_no_more(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         request = b64_to_dict(body)
         part = {"n": 0, "message_id": request["message_id"]}
-        service.send_message(part, queue=request["routing_key"], expiration=LONG)
+        service.send_message(part, queue=request["routing_key"])
 
     service.register_consumer("c", service.vhost, "one", one_and_no_more)
     run(service)

@@ -18,7 +18,7 @@ from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import MQError, RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
-from tests.integration.conftest import MakeConnector, Seen, drop_connections, run
+from tests.integration.conftest import DropConnections, MakeConnector, Queues, Seen, run
 from tests.support.polling import eventually
 
 
@@ -129,6 +129,8 @@ def test_a_user_who_may_declare_no_queue_is_answered_directly(
     broker: RunningBroker,
     vhost: str,
     connection_params: pika.ConnectionParameters,
+    queues: Queues,
+    drop_connections: DropConnections,
 ) -> None:
     asker = f"asker-{vhost[1:]}"  # the broker may be shared with other tests
     broker.add_user(asker, "secret")
@@ -143,12 +145,12 @@ def test_a_user_who_may_declare_no_queue_is_answered_directly(
                 assert answer["echo"] == number
 
                 def is_lost() -> bool:  # the broker may name its former connection once more
-                    drop_connections(broker, vhost, "tests requests")
+                    drop_connections("tests requests")
                     return client.open_channel is None
 
                 eventually(is_lost, what="the loss is known")
         finally:
             client.close()
-        assert [queue["name"] for queue in broker.list_queues(vhost)] == ["echo"]
+        assert queues() == {"echo"}
     finally:
         broker.delete_user(asker)

@@ -16,7 +16,7 @@ from neon_mq_connector.operations.graph import Graph, add_broker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
 from tests.conftest import MQConfig
-from tests.integration.conftest import MakeConnector, Seen, consume, put, run
+from tests.integration.conftest import MakeConnector, Queues, Seen, consume, put, run
 from tests.support.polling import eventually
 from tests.support.vhosts import User
 
@@ -75,7 +75,7 @@ def test_where_it_is_refused_a_plain_queue_is_made_durable_and_asked_for_only_on
 
 @pytest.mark.every_broker
 def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: RunningBroker, vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel, queues: Queues
 ) -> None:
     service = make_connector()
     gone = "neon.reply.of-somebody-who-is-gone"
@@ -94,12 +94,12 @@ def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
     put(channel, "q", b"request", declare=False)
     eventually(lambda: service.health().consumers["c"].handled == 1)
     assert outcomes == []
-    assert gone not in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert gone not in queues()
 
 
 @pytest.mark.refusing_only
 def test_where_reply_queues_are_refused_a_request_leaves_none(
-    client: RequestClient, broker: RunningBroker, vhost: str
+    client: RequestClient, queues: Queues
 ) -> None:
     asked = client.submit(RequestSpec("nobody", {"ask": 1}, timeout=60.0))
     eventually(lambda: [queue["name"] for queue in broker.list_queues(vhost)] == ["nobody"])

@@ -82,7 +82,7 @@ def test_a_request_its_callback_and_what_that_asks_and_sends_are_one_trace(
     service = make_connector()
 
     def outer(body: dict[str, Any]) -> dict[str, Any]:
-        service.send_message({"n": 1}, queue="told", expiration=60_000)
+        service.send_message({"n": 1}, queue="told")
         return {"sum": service.request({"n": body["n"]}, "inner", timeout=120)["n"] + 1}
 
     serve(service, "outer", outer, ack="on_success", **engine)
@@ -173,7 +173,7 @@ def test_coroutines_ask_in_the_trace_that_they_are_in(
     connector.vhost = vhost
 
     async def answer(body: dict[str, Any]) -> dict[str, Any]:
-        await connector.send_message({"n": 1}, queue="told", expiration=60_000)
+        await connector.send_message({"n": 1}, queue="told")
         return {"n": body["n"]}
 
     connector.register_consumer("c", vhost, "asked", create_mq_callback()(answer))

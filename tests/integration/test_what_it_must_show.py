@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import AuthenticationError
 from neon_mq_connector.testing.running import RunningBroker
-from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import SERVICE, Asked, MakeConnector, Queues, Seen
 from tests.support.nodes import free_port
-from tests.support.polling import eventually, never
-
-
-def echo(service: MQConnector) -> Callable[[Any, Any, Any, bytes], None]:
-    def answer(_channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        request = b64_to_dict(body)
-        service.send_message(
-            {
-                "message_id": request["message_id"],
-                "echo": request["text"],
-                "from": method.routing_key,
-            },
-            queue=request["routing_key"],
-        )
-
-    return answer
-
-
-# -- a hundred queues ------------------------------------------------------------------------
+from tests.support.polling import eventually
 
 
 @pytest.mark.every_broker
 def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
-    make_connector: MakeConnector, client: RequestClient, broker: RunningBroker, vhost: str
+    make_connector: MakeConnector,
+    client: RequestClient,
+    broker: RunningBroker,
+    vhost: str,
+    queues: Queues,
 ) -> None:
-    connector = make_connector()
+    connector = make_connector(Asked)
+    assert isinstance(connector, Asked)
     names = [f"q{number}" for number in range(100)]
     connector.send_message({"open": "the connection"}, queue="elsewhere")
     for name in names:
-        connector.register_consumer(name, vhost, name, echo(connector))
+        connector.register_consumer(name, vhost, name, connector.square)
     connector.run_consumers()
     eventually(lambda: all(connector.consumers[name].is_consuming for name in names))
 
@@ -59,7 +40,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
         return client.request(RequestSpec(name, {"text": name}, timeout=30.0))["from"]
 
     with ThreadPoolExecutor(10) as pool:
-        assert list(pool.map(ask, names)) == names
+        assert list(pool.map(ask, range(100))) == [number**2 for number in range(100)]
 
     def consuming() -> int:
         purposes = [
@@ -71,7 +52,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     assert eventually(consuming) == 1
     connector.stop()
     client.close()
-    left = {queue["name"] for queue in broker.list_queues(vhost)}
+    left = queues()
     assert left == {*names, "elsewhere"}  # what services share stays
     eventually(lambda: not broker.management.connections(vhost) or _is_plain(broker, vhost))
 
@@ -167,33 +148,6 @@ def test_what_cannot_work_is_one_clear_error(
 
 
 # -- importing -------------------------------------------------------------------------------
-
-_LOADED = "import sys, json, {base}; {more}; print(json.dumps(sorted(sys.modules)))"
-
-
-def _loaded(more: str) -> set[str]:
-    program = _LOADED.format(base="pika, ovos_config, ovos_utils", more=more)
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
-    )
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        "import neon_mq_connector",
-        "from neon_mq_connector.utils.client_utils import send_mq_request",
-        "from neon_mq_connector.consumers import SelectConsumerThread",
-    ],
-)
-def test_importing_brings_nothing_heavy_along(more: str) -> None:
-    base, with_ours = _loaded("pass"), _loaded(more)
-    heavy = {"aio_pika", "aiormq", "asyncio", "rich", "click", "rich_click", "pydantic", "requests"}
-    assert (with_ours - base) & heavy == set()
-
-
-# -- any thread ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))

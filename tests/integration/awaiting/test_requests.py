@@ -19,6 +19,7 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.contract.peer import OldStyleService
 from tests.integration.conftest import (
     Asked,
+    Queues,
     count_like_old_services,
 )
 from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
@@ -160,12 +161,8 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 # -- answers in parts ----------------------------------------------------------------------------
 
 
-def queues_of(broker: PrivateBroker, vhost: str) -> set[str]:
-    return {queue["name"] for queue in broker.list_queues(vhost)}
-
-
 async def test_a_block_that_is_left_early_leaves_no_queue(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
+    asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     async with (
         current_binding()
@@ -176,15 +173,15 @@ async def test_a_block_that_is_left_early_leaves_no_queue(
             if part["n"] == 5:
                 break
         assert (await anext(parts))["n"] == 6
-        assert parts.reply_queue in queues_of(broker, vhost)
-    assert parts.reply_queue not in queues_of(broker, vhost)
+        assert parts.reply_queue in queues()
+    assert parts.reply_queue not in queues()
     assert [part async for part in parts] == []
     await parts.aclose()
 
 
 @ON_BOTH_LOOPS
 async def test_an_iteration_that_is_left_early_leaves_no_queue(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
+    asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     before = asyncio.all_tasks()
     stream = (
@@ -195,7 +192,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
             break
     name = stream.reply_queue
     assert name
-    await eventually_true(lambda: name not in queues_of(broker, vhost))
+    await eventually_true(lambda: name not in queues())
 
     async def fail() -> None:
         async for _ in stream:
@@ -207,12 +204,12 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
     with pytest.raises(LookupError):
         await fail()
     name = stream.reply_queue
-    await eventually_true(lambda: name not in queues_of(broker, vhost))
+    await eventually_true(lambda: name not in queues())
     await eventually_true(lambda: asyncio.all_tasks() <= before)  # the loop's, for `break`
 
 
 async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
+    asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     face = current_binding().requests(client)
 
@@ -221,7 +218,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
             await asyncio.sleep(0.001)
 
     await read()
-    before = queues_of(broker, vhost)
+    before = queues()
     for delay in range(0, 60, 3):
         readers = [asyncio.create_task(read()) for _ in range(3)]
         await asyncio.sleep(delay / 1000)
@@ -230,7 +227,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
         await asyncio.wait(readers)
     # what was being opened when it was cancelled is opened, and deleted again
     await current_binding().calls.wait_until_done(60.0)
-    await eventually_true(lambda: queues_of(broker, vhost) == before)
+    await eventually_true(lambda: queues() == before)
 
 
 async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(

@@ -153,7 +153,7 @@ def test_a_function_that_returns_a_coroutine_has_failed(
 # -- what holds up the loop --------------------------------------------------------------------
 
 
-def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
+def test_callbacks_that_block_cost_nobody_the_connection_and_a_coroutine_is_named(
     make_connector: MakeConnector,
     channel: BlockingChannel,
     seen: Seen,
@@ -166,12 +166,20 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
         release.wait(150.0)
         channel.basic_ack(method.delivery_tag)
 
-    connector = make_connector(heartbeat=2)
+    def blocks(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        release.wait(150.0)
+        slow(channel, method, properties, body)
+        channel.basic_ack(method.delivery_tag)
+
+    slow = Seen()
+    connector = make_connector(heartbeat=3)
     vhost = connector.vhost
     connector.register_consumer("f", vhost, "functions", seen, durable=True)
+    connector.register_consumer("s", vhost, "slow", blocks, auto_ack=False, durable=True)
     connector.register_consumer("c", vhost, "q", blocks_the_loop, auto_ack=False, durable=True)
     run(connector)
     put(channel, "q", b"1")
+    put(channel, "slow", b"1")
     assert blocked.wait(120)
     watch = watch_over(connector)
     began = time.monotonic()
@@ -198,9 +206,10 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
         return not watch.complaints
 
     eventually(well)
+    assert slow.wait_for(1) == [b"1"]
     assert all(each.connects == 1 for each in connector.health().connections)
     connector.stop()
-    assert messages_in(channel, "q") == 0
+    assert messages_in(channel, "q") == messages_in(channel, "slow") == 0
 
 
 # -- registering -------------------------------------------------------------------------------

@@ -101,9 +101,13 @@ def test_metrics_are_what_prometheus_reads(service: MQConnector) -> None:
         def is_over() -> bool:
             code, text = fetch(server.port, "/metrics")
             assert code == 200
-            for family in parser.text_string_to_metric_families(text):
-                for each in family.samples:
-                    found[(each.name, *sorted(each.labels.items()))] = each.value
+            found.update(
+                {
+                    (each.name, *sorted(each.labels.items())): each.value
+                    for family in parser.text_string_to_metric_families(text)
+                    for each in family.samples
+                }
+            )
             handled = found["neon_mq_messages_total", ("outcome", "handled"), quick]
             return (handled, found["neon_mq_running", quick]) == (2, 0)
 

@@ -17,10 +17,11 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.consumers import BlockingConsumerThread
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
+    DropConnections,
     MakeConnector,
+    Queues,
     Seen,
     Serve,
-    drop_connections,
     messages_in,
     put,
     run,
@@ -218,7 +219,7 @@ def test_it_publishes_to_a_queue_with_properties_as_text_and_to_an_exchange(
 
 @pytest.mark.parametrize("kind", [ExchangeType.topic, "topic"])
 def test_queues_exchanges_and_bindings_come_and_go(
-    stage: Stage, broker: PrivateBroker, vhost: str, kind: Any
+    stage: Stage, broker: PrivateBroker, vhost: str, kind: Any, queues: Queues
 ) -> None:
     def do_everything(its: Any, _method: Any) -> list[Any]:
         made = its.queue_declare(
@@ -261,7 +262,7 @@ def test_queues_exchanges_and_bindings_come_and_go(
         (None, None, None),
         [1, 0],
     ]
-    assert "made" not in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert "made" not in queues()
     assert "x" not in [exchange["name"] for exchange in broker.management.exchanges(vhost)]
 
 
@@ -405,9 +406,9 @@ def test_a_callback_can_ask_for_something_to_be_done_between_messages(stage: Sta
 
 
 def test_declares_go_on_when_the_broker_ends_an_idle_connection(
-    stage: Stage, broker: PrivateBroker, vhost: str
+    stage: Stage, drop_connections: DropConnections
 ) -> None:
-    drop_connections(broker, vhost, "control")
+    drop_connections("control")
     frame = stage.play(lambda channel, _: channel.queue_declare("after", durable=True))
     assert frame.method.queue == "after"
 
@@ -441,7 +442,7 @@ def test_closing_the_channel_stops_this_consumer_and_no_other(
 
 
 def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
-    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str, seen: Seen
+    serve: Serve, channel: BlockingChannel, seen: Seen, drop_connections: DropConnections
 ) -> None:
     kept: list[tuple[Any, int, bytes]] = []
 
@@ -452,7 +453,7 @@ def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
     put(channel, "q", b"0", b"1", b"2")
     connector = serve(keep, seen.on_error, auto_ack=False)
     seen.wait_for(3)
-    drop_connections(broker, vhost, "consuming")
+    drop_connections("consuming")
     seen.wait_for(6)
     for old_channel, tag, _body in kept[:3]:
         assert old_channel.is_closed

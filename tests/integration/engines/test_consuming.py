@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import AckMode, MQConnector
+from neon_mq_connector import AckMode
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
+    DropConnections,
     MakeConnector,
+    Queues,
     Seen,
     Serve,
-    drop_connections,
     messages_in,
     put,
     run,
@@ -52,7 +53,7 @@ def test_a_stop_lets_the_callback_finish_and_gives_back_the_rest(
     def slow(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         entered.set()
         assert release.wait(120)
-        connector.send_message({"answer": 1}, queue="answers", expiration=60_000)
+        connector.send_message({"answer": 1}, queue="answers")
         seen(channel, method, properties, body)
         ends.append("callback")
         if ack is AckMode.MANUAL:
@@ -124,6 +125,7 @@ def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
     seen: Seen,
     broker: PrivateBroker,
     vhost: str,
+    drop_connections: DropConnections,
 ) -> None:
     put(channel, "q", b"before")
     connector = make_connector()
@@ -136,7 +138,7 @@ def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
         return [row["messages"] for row in broker.list_queues(vhost) if row["name"] == "q"]
 
     eventually(lambda: left() == [0], what="the broker has its ack")
-    assert drop_connections(broker, vhost, "consuming") == 1
+    assert drop_connections("consuming") == 1
     eventually(lambda: seen.errors)
     eventually(connector.check_health)
     put(channel, "q", b"after")
@@ -150,7 +152,7 @@ def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
 
 @pytest.mark.every_broker
 def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
-    engine: Engine, make_connector: MakeConnector, broker: PrivateBroker, vhost: str
+    engine: Engine, make_connector: MakeConnector, vhost: str, queues: Queues
 ) -> None:
     first, second, third = Seen(), Seen(), Seen()
     connector = make_connector()
@@ -167,7 +169,7 @@ def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
     assert first.bodies == second.bodies == third.bodies
     connector.stop()
     other.stop()
-    eventually(lambda: broker.list_queues(vhost) == [])
+    eventually(lambda: queues() == set())
 
 
 @pytest.mark.parametrize(
@@ -205,12 +207,12 @@ def test_a_reset_queue_begins_empty_and_unbound(
 
 @pytest.mark.every_broker
 def test_a_queue_without_a_name_gets_one_from_the_broker_and_keeps_it_through_an_outage(
-    serve: Serve, channel: BlockingChannel, seen: Seen, broker: PrivateBroker, vhost: str
+    serve: Serve, channel: BlockingChannel, seen: Seen, drop_connections: DropConnections
 ) -> None:
     connector = serve(seen, seen.on_error, exchange="x", exchange_type="fanout", queue="")
     name = connector.consumers["c"].queue
     assert name
-    drop_connections(broker, vhost, "consuming")
+    drop_connections("consuming")
     eventually(lambda: connector.consumers["c"].consumer.recoveries)
     channel.basic_publish("x", "", b"during the outage, perhaps")
     seen.wait_for(1)
@@ -266,44 +268,6 @@ def test_it_runs_again_after_each_stop(
         connector.stop()
         assert not connector.check_health()
     assert seen.bodies == numbered(3)
-
-
-@pytest.mark.parametrize("delay", [0.002, 0.005, 0.01, 0.02, 0.04])
-def test_a_stop_at_any_moment_of_the_start_is_a_stop(
-    engine: Engine, make_connector: MakeConnector, seen: Seen, delay: float
-) -> None:
-    connector = make_connector()
-    for number in range(3):
-        connector.register_consumer(f"c{number}", connector.vhost, f"q{number}", seen, **engine)
-    starting = threading.Thread(target=connector.run_consumers)
-    starting.start()
-    time.sleep(delay)
-    connector.stop()
-    starting.join(120)
-    assert not starting.is_alive()
-    eventually(lambda: not any(each.is_alive() for each in connector.consumers.values()))
-
-
-def test_a_stop_while_a_service_prepares_to_run_is_a_stop(
-    engine: Engine, make_connector: MakeConnector, seen: Seen
-) -> None:
-    preparing, release = threading.Event(), threading.Event()
-
-    class Slow(MQConnector):
-        def pre_run(self, **_: Any) -> None:
-            self.register_consumer("c", self.vhost, "q", seen, **engine)
-            preparing.set()
-            assert release.wait(120)
-
-    connector = make_connector(Slow)
-    running = threading.Thread(target=run, args=(connector,))
-    running.start()
-    assert preparing.wait(120)
-    connector.stop()
-    release.set()
-    running.join(120)
-    assert not connector.started
-    assert not connector.consumers["c"].is_alive()
 
 
 def test_a_stop_while_the_presence_is_published_leaves_no_connection(

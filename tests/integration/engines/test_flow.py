@@ -12,11 +12,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
+    DropConnections,
     MakeConnector,
     Seen,
     Serve,
     consume,
-    drop_connections,
     messages_in,
     put,
     run,
@@ -240,11 +240,7 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
 
 @pytest.mark.one_engine
 def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    broker: PrivateBroker,
-    vhost: str,
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
     numbers, idle = Numbered(), Seen()
     numbers.act = numbers.block
@@ -290,7 +286,7 @@ def test_what_nobody_has_started_goes_back_before_the_broker_loses_patience(
 
 
 def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
     numbers = Numbered(lambda channel, _number: channel.basic_qos(prefetch_count=7))
     connector = consume(
@@ -310,7 +306,11 @@ def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
 
 
 def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
-    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    serve: Serve,
+    channel: BlockingChannel,
+    broker: PrivateBroker,
+    vhost: str,
+    drop_connections: DropConnections,
 ) -> None:
     release = threading.Event()
     asked: list[bool] = []
@@ -327,7 +327,7 @@ def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
     eventually(lambda: asked, what="the callback has asked")
     put(channel, "q", *[b"work"] * 10)
     eventually(lambda: unacknowledged(broker, vhost) == 2, what="two are sent ahead, and no more")
-    drop_connections(broker, vhost, "consuming")
+    drop_connections("consuming")
     release.set()
     eventually(connector.check_health, what="it has recovered")
     eventually(lambda: unacknowledged(broker, vhost) == 0, what="all are handled")
