@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.errors import PublishError
 from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.peer import Peer
@@ -181,6 +182,22 @@ def run(connector: MQConnector) -> MQConnector:
     for name, thread in connector.consumers.items():
         eventually(lambda thread=thread: thread.is_consuming, what=f"{name} consumes")  # type: ignore[misc]
     return connector
+
+
+def send(connector: Any, ledger: Ledger, message_id: str, queue: str) -> None:
+    """Send a message that must be confirmed, and note it."""
+    ledger.sending(message_id)
+    connector.send_message({"message_id": message_id}, queue=queue)
+    ledger.confirmed(message_id)
+
+
+def note_batch(ledger: Ledger, ids: Sequence[str], failures: Mapping[int, PublishError]) -> None:
+    """Note what became of each message of a batch."""
+    for number, message_id in enumerate(ids):
+        if number in failures:
+            ledger.failed(message_id, may_have_arrived=failures[number].may_have_arrived)
+        else:
+            ledger.confirmed(message_id)
 
 
 def note(ledger: Ledger) -> Callable[[Any, Any, Any, Any], None]:

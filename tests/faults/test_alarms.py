@@ -12,7 +12,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishBatchError, PublishTimeoutError
-from tests.faults.conftest import note, run
+from tests.faults.conftest import note, note_batch, run, send
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
@@ -43,9 +43,7 @@ def test_an_alarm_holds_up_what_publishes_and_nothing_else(
         )
     quiet = peer.send("quiet", 50, prefix="quiet")
     answering = peer.send("answering", 20, prefix="ask")
-    ledger.sending("before")
-    service.send_message({"message_id": "before"}, queue="sent", expiration=None)
-    ledger.confirmed("before")
+    send(service, ledger, "before", "sent")
 
     with alarm():
         run(service)
@@ -62,9 +60,7 @@ def test_an_alarm_holds_up_what_publishes_and_nothing_else(
     # all is well
     eventually(lambda: peer.counts("answers")[0] >= 20, what="the answers arrive")
     peer.wait_until_settled("answering")
-    ledger.sending("after")
-    service.send_message({"message_id": "after"}, queue="sent", expiration=None)
-    ledger.confirmed("after")
+    send(service, ledger, "after", "sent")
     eventually(service.check_health)
     service.stop()
     assert sorted(peer.ids_in("answers")) == sorted(f"re-{each}" for each in answering)
@@ -92,7 +88,7 @@ def test_a_batch_stops_at_its_bound_during_an_alarm_and_accounts_for_each_messag
 
     with contextlib.ExitStack() as stack:
         with pytest.raises(PublishBatchError, match=r"blocked.*memory") as caught:
-            service.publish_many(messages(stack), queue="sent", expiration=None)
+            service.publish_many(messages(stack), queue="sent")
         failures, ids = caught.value.failures, caught.value.message_ids
         # the last could not be sent: there was no room; those after it were not asked for
         assert ids[-1] == f"m{asked_for}"
@@ -100,11 +96,6 @@ def test_a_batch_stops_at_its_bound_during_an_alarm_and_accounts_for_each_messag
         assert {type(each) for each in failures.values()} == {PublishTimeoutError}
         doubts = [each.may_have_arrived for each in failures.values()]
         assert doubts == [True] * (len(doubts) - 1) + [False]
-        for number, message_id in enumerate(ids):
-            if number in failures:
-                in_doubt = failures[number].may_have_arrived
-                ledger.failed(message_id, may_have_arrived=in_doubt)
-            else:
-                ledger.confirmed(message_id)
+        note_batch(ledger, ids, failures)
     service.stop()
     peer.close_the_books("sent")

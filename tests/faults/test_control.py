@@ -107,7 +107,7 @@ def test_a_callback_declares_while_a_job_hangs(start: Start, service: MQConnecto
 
     start("stage", callback, ack="on_receipt", durable=False)
     hang(connections_of(service))
-    service.send_message({"a": 1}, queue="stage", expiration=None)
+    service.send_message({"a": 1}, queue="stage")
     assert declared.result(PATIENCE) == "its own"
     eventually(service.check_health)
 

@@ -12,7 +12,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.errors import PublishBatchError, PublishError, RequestLostError
 from neon_mq_connector.testing.proxy import FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.faults.conftest import CUTS, Cut, run
+from tests.faults.conftest import CUTS, Cut, note_batch, run
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -42,17 +42,13 @@ def test_a_batch_on_a_line_that_is_cut_accounts_for_each_message(
     failures: Mapping[int, Any] = {}
     in_doubt = False
     try:
-        ids = service.publish_many(messages(ledger, proxy, cut), queue=QUEUE, expiration=None)
+        ids = service.publish_many(messages(ledger, proxy, cut), queue=QUEUE)
     except PublishBatchError as error:  # none, if all before the cut were confirmed by then
         failures, ids = error.failures, error.message_ids
         in_doubt = error.may_have_arrived
     assert in_doubt == any(each.may_have_arrived for each in failures.values())
     assert ids == [f"m{number}" for number in range(len(ids))]
-    for number, message_id in enumerate(ids):
-        if number in failures:
-            ledger.failed(message_id, may_have_arrived=failures[number].may_have_arrived)
-        else:
-            ledger.confirmed(message_id)
+    note_batch(ledger, ids, failures)
     assert all(isinstance(each, ConnectionError) for each in failures.values())
     eventually(lambda: sends(service, "after", "other"), what="sending works again")
     peer.close_the_books(QUEUE)
@@ -67,7 +63,7 @@ def test_each_future_of_a_line_that_is_cut_tells_what_became_of_its_message(
     for message in messages(ledger, proxy, cut):
         message_id = message["message_id"]
         try:
-            futures[message_id] = service.submit_message(message, queue=QUEUE, expiration=None)
+            futures[message_id] = service.submit_message(message, queue=QUEUE)
         except PublishError as not_sent:
             ledger.failed(message_id, may_have_arrived=not_sent.may_have_arrived)
     for message_id, future in futures.items():

@@ -59,8 +59,8 @@ def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
 
     start(QUEUE, callback, on_error, ack="on_receipt", durable=False)
     for name, way in asked:
-        service.send_message({"routing_key": name, "way": way}, queue=QUEUE, expiration=None)
-    service.send_message({"message_id": "good"}, queue=QUEUE, expiration=None)
+        service.send_message({"routing_key": name, "way": way}, queue=QUEUE)
+    service.send_message({"message_id": "good"}, queue=QUEUE)
     eventually(lambda: ledger.handled_ids == {"good"}, what="the request behind them is handled")
     eventually(lambda: len(errors) == len(asked), what="each of them has failed")
     for (name, way), error in zip(asked, errors, strict=True):

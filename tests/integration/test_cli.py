@@ -549,13 +549,8 @@ def test_broker_runs_an_embedded_one_until_a_signal(number: signal.Signals) -> N
 def test_broker_refuses_transient_queues_when_told_to_and_tells_if_it_dies() -> None:
     with process("broker", "--refuse-transient") as node:
         shown = [node.next_line() for _ in range(5)]
-        assert [line.split()[0] for line in shown] == [
-            "URL",
-            "user",
-            "password",
-            "management",
-            "transient",
-        ]
+        labels = [line.split()[0] for line in shown]
+        assert labels == ["URL", "user", "password", "management", "transient"]
         port = int(shown[0].rpartition(":")[2].partition("/")[0])
         (server,) = [
             child
@@ -603,18 +598,7 @@ def test_demo_tells_its_steps_in_plain_lines() -> None:
     done = invoke("demo", env={"NEON_MQ_URL": "amqp://u:p@nobody.invalid/"})
     assert done.exit_code == 0, done.stderr
     labels = [line.split()[0] for line in done.stdout.splitlines() if line]
-    assert labels == [
-        "broker",
-        "service",
-        "request",
-        "answer",
-        "message",
-        "parked",
-        "replayed",
-        "killed",
-        "back",
-        "stopped",
-        "That",
-    ]
+    steps = "broker service request answer message parked replayed killed back stopped That"
+    assert labels == steps.split()
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
     assert done.stderr == ""

@@ -79,6 +79,11 @@ async def running(connector: Any, **options: Any) -> AsyncIterator[Any]:
         await connector.stop()
 
 
+def has_ended(connector: Any) -> bool:
+    """Whether a connector does not run and has left no thread."""
+    return not connector.started and not own_threads(connector)
+
+
 def own_threads(connector: Any) -> list[str]:
     """Name the threads that live only as long as the connector."""
     vhost = connector.vhost

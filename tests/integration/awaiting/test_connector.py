@@ -20,7 +20,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.awaiting.conftest import AsyncAsked, own_threads, running
+from tests.integration.awaiting.conftest import AsyncAsked, has_ended, own_threads, running
 from tests.integration.conftest import Asked
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
 from tests.support.nodes import free_port
@@ -144,8 +144,7 @@ async def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync) -
     with pytest.raises(LookupError):
         async with service:
             raise AssertionError("it does not run")
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 # -- where the broker is not ---------------------------------------------------------------------
@@ -157,8 +156,7 @@ async def test_without_a_broker_it_does_not_run(make_async: MakeAsync) -> None:
         with pytest.raises(BrokerUnreachableError):
             await service.run(mq_timeout=1)
     assert heartbeat.beats
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 @ON_BOTH_LOOPS
@@ -169,8 +167,7 @@ async def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync) -> 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: MakeAsync) -> None:
@@ -181,8 +178,7 @@ async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: M
         running.cancel()
         await asyncio.wait([running])
         await service.stop()
-        assert not service.started
-        assert own_threads(service) == []
+        assert has_ended(service)
         async with service:
             assert (await service.request({"n": 2}, "square"))["square"] == 4
 
@@ -206,8 +202,7 @@ async def test_an_exception_that_leaves_the_block_stops_it(make_async: MakeAsync
     with pytest.raises(LookupError):
         async with service:
             raise LookupError
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
     async def work() -> None:
         async with service:
@@ -218,8 +213,7 @@ async def test_an_exception_that_leaves_the_block_stops_it(make_async: MakeAsync
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 async def test_a_stop_that_is_cancelled_stops_all_the_same(make_async: MakeAsync) -> None:
@@ -234,8 +228,7 @@ async def test_a_stop_that_is_cancelled_stops_all_the_same(make_async: MakeAsync
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
     assert (await asking)["square"] == 1
 
 
@@ -404,8 +397,7 @@ async def test_run_forever_ends_with_a_signal(
     assert (await service.request({"n": 2}, "square"))["square"] == 4
     kill_soon(number)
     await asyncio.wait_for(forever, 120)
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
     assert {each: signal.getsignal(each) for each in handlers} == handlers
 
 
@@ -415,8 +407,7 @@ async def test_a_signal_ends_the_wait_for_a_broker(
     service = make_async(AsyncAsked, port=free_port()).consume()
     kill_soon(signal.SIGTERM, 0.3)
     await asyncio.wait_for(service.run_forever(), 120)
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 async def test_a_second_signal_cancels_callbacks(

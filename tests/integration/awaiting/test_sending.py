@@ -76,24 +76,6 @@ async def test_the_first_message_may_be_cancelled_at_any_moment(make_async: Make
         assert own_threads(host) == []
 
 
-@pytest.mark.every_broker
-async def test_exchanges_are_declared_and_bound_as_by_threads(
-    make_async: MakeAsync, channel: BlockingChannel
-) -> None:
-    async with running(make_async()) as host:
-        for _ in range(2):
-            await host.send_message({"n": 1}, exchange="d", queue="dq")
-            await host.send_message({"n": 1}, exchange="f", queue="fq", exchange_type="fanout")
-            await host.publish_message({"n": 1}, "p")
-        many = (host.publish_message({"n": n}, "new") for n in range(200))
-        assert len(set(await asyncio.gather(*many))) == 200
-        await asyncio.to_thread(channel.exchange_delete, "d")
-        await asyncio.to_thread(channel.queue_delete, "dq")
-        await host.send_message({"n": 1}, exchange="d", queue="dq")
-    assert messages_in(channel, "dq") == 1
-    assert messages_in(channel, "fq") == 2
-
-
 async def test_what_the_broker_does_not_take_is_said(
     make_async: MakeAsync, channel: BlockingChannel
 ) -> None:

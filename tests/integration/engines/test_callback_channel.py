@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pika.exceptions
@@ -13,7 +12,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exchange_type import ExchangeType
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector import MQConnector
 from neon_mq_connector.consumers import BlockingConsumerThread
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
@@ -26,6 +24,7 @@ from tests.integration.conftest import (
     put,
     run,
 )
+from tests.integration.stage import Stage
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
@@ -35,48 +34,11 @@ def publish_with(channel: Any, **properties: Any) -> None:
     channel.basic_publish("", "stage", b"", BasicProperties(**properties))
 
 
-class Stage:
-    """A running consumer in whose callbacks tests do things."""
-
-    def __init__(self, channel: BlockingChannel, connector: MQConnector, engine: Any) -> None:
-        self.connector = connector
-        self._channel = channel
-        self._play: Callable[[Any, Any], Any] = lambda *_: None
-        self._result: Future[Any] = Future()
-        self.seen = Seen()
-        self.deliveries: list[tuple[Any, BasicProperties, bytes]] = []
-        connector.register_consumer(
-            "stage",
-            connector.vhost,
-            "stage",
-            self._callback,
-            self.seen.on_error,
-            auto_ack=False,
-            durable=True,
-            **engine,
-        )
-        run(connector)
-
-    def _callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self.deliveries.append((method, properties, body))
-        try:
-            self._result.set_result(self._play(channel, method))
-        except BaseException as error:
-            self._result.set_exception(error)
-        channel.basic_ack(method.delivery_tag)
-
-    def play(self, action: Callable[[Any, Any], Any], **properties: Any) -> Any:
-        """Do something in a callback and return what it returned, or raise what it raised."""
-        self._play, self._result = action, Future()
-        self._channel.basic_publish("", "stage", b"go", BasicProperties(**properties))
-        return self._result.result(120)
-
-
 @pytest.fixture
 def stage(
     channel: BlockingChannel, make_connector: MakeConnector, engine: Engine
 ) -> Iterator[Stage]:
-    stage = Stage(channel, make_connector(), engine)
+    stage = Stage(channel, make_connector(), "function", auto_ack=False, **engine)
     yield stage
     # whatever it did, its consumer is still there
     assert stage.play(lambda *_: "alive") == "alive"
@@ -93,7 +55,7 @@ def test_a_callback_is_given_what_pika_gives(stage: Stage) -> None:
         "content_type": "t",
         "message_id": "m",
     }
-    thread = stage.play(lambda *_: threading.current_thread(), **sent)
+    thread = stage.play(lambda *_: threading.current_thread(), b"go", BasicProperties(**sent))
     ((method, properties, body),) = stage.deliveries
     assert isinstance(method, Basic.Deliver)
     assert (method.routing_key, method.exchange, method.redelivered) == ("stage", "", False)
@@ -376,7 +338,7 @@ def test_what_can_be_tolerated_is(stage: Stage, channel: BlockingChannel) -> Non
 def test_an_exclusive_queue_made_in_a_callback_can_be_read_there(
     channel: BlockingChannel, make_connector: MakeConnector, engine: Engine
 ) -> None:
-    stage = Stage(channel, make_connector(), engine)
+    stage = Stage(channel, make_connector(), "function", auto_ack=False, **engine)
 
     def round_trip(channel: Any, _method: Any) -> Any:
         name = channel.queue_declare("", exclusive=True).method.queue

@@ -254,22 +254,6 @@ def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
     assert messages_in(channel, "q") == 0
 
 
-@pytest.mark.every_broker
-def test_it_runs_again_after_each_stop(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
-) -> None:
-    connector = make_connector()
-    connector.register_consumer("c", connector.vhost, "q", seen, durable=True, **engine)
-    for number in range(3):
-        run(connector)
-        assert connector.check_health()
-        put(channel, "q", b"%d" % number)
-        seen.wait_for(number + 1)
-        connector.stop()
-        assert not connector.check_health()
-    assert seen.bodies == numbered(3)
-
-
 def test_a_stop_while_the_presence_is_published_leaves_no_connection(
     engine: Engine,
     make_connector: MakeConnector,
