@@ -99,6 +99,12 @@ def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -
     )
 
 
+def complaint(watch: LivenessWatch) -> str:
+    """Have a watch look, and return what it says of the consumer "c"."""
+    watch.look()
+    return watch.complaints.get("c", "")
+
+
 class Seen:
     """What callbacks were handed, in order, by any thread."""
 

@@ -17,6 +17,7 @@ from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerTh
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
+    complaint,
     consume,
     messages_in,
     put,
@@ -188,9 +189,9 @@ def test_callbacks_that_block_cost_nobody_the_connection_and_a_coroutine_is_name
         seen.wait_for(number + 1)
         eventually(lambda: time.monotonic() > began + 3 * (number + 1))  # noqa: B023
         watch.look()
-    complaint = watch.complaints["c"]
-    assert "mq-asyncio:test_service is held up by" in complaint
-    assert "blocks_the_loop of queue 'q'" in complaint
+    told = watch.complaints["c"]
+    assert "mq-asyncio:test_service is held up by" in told
+    assert "blocks_the_loop of queue 'q'" in told
     assert "f" not in watch.complaints
     assert not watch.stuck, "so far it may be no more than slow"
     monkeypatch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 5.0)
@@ -201,11 +202,7 @@ def test_callbacks_that_block_cost_nobody_the_connection_and_a_coroutine_is_name
     release.set()
     eventually(lambda: connector.health().consumers["c"].handled == 1)
 
-    def well() -> bool:
-        watch.look()
-        return not watch.complaints
-
-    eventually(well)
+    eventually(lambda: not complaint(watch))
     assert slow.wait_for(1) == [b"1"]
     assert all(each.connects == 1 for each in connector.health().connections)
     connector.stop()
@@ -261,7 +258,7 @@ def test_the_engine_is_chosen_by_what_the_callback_is(
 
 
 @pytest.mark.parametrize(
-    "callback, options, complaint",
+    "callback, options, words",
     [
         (four, {"async_consumer": False}, "four is a coroutine function"),
         (two, {}, "two(channel: 'Any', body: 'bytes') -> 'None' cannot be called with"),
@@ -271,12 +268,12 @@ def test_the_engine_is_chosen_by_what_the_callback_is(
     ids=["threaded", "neither four nor one", "a generator", "only on_error"],
 )
 def test_what_cannot_be_run_is_refused_when_it_is_registered(
-    make_connector: MakeConnector, callback: Any, options: dict[str, Any], complaint: str
+    make_connector: MakeConnector, callback: Any, options: dict[str, Any], words: str
 ) -> None:
     connector = make_connector()
     with pytest.raises(TypeError) as caught:
         connector.register_consumer("c", connector.vhost, "the_queue", callback, **options)
-    assert complaint in str(caught.value)
+    assert words in str(caught.value)
     assert "queue 'the_queue'" in str(caught.value)
     assert "c" not in connector.consumers
 

@@ -22,6 +22,7 @@ from tests.integration.conftest import (
     MakeConnector,
     Seen,
     Serve,
+    complaint,
     consume,
     messages_in,
     put,
@@ -54,14 +55,9 @@ def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_an
     )
     put(channel, "q", b"waits", declare=False)
 
-    def look() -> bool:
-        watch.look()
-        return "c" in watch.complaints
-
-    eventually(look, what="the fault is found")
-    assert "counts no consumer" in watch.complaints["c"]
+    assert "counts no consumer" in eventually(lambda: complaint(watch), what="the fault is found")
     assert seen.wait_for(1) == [b"waits"]
-    eventually(lambda: not look(), what="it is well again")
+    eventually(lambda: not complaint(watch), what="it is well again")
 
 
 @pytest.mark.one_engine
@@ -77,13 +73,10 @@ def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
     put(channel, "q", b"theirs", b"1", b"2")
     eventually(lambda: messages_in(channel, "q") == 2)
 
-    def look() -> str:
-        watch.look()
-        return watch.complaints.get("c", "")
-
-    assert "no callback was started for" in eventually(look, what="the fault is found")
+    found = eventually(lambda: complaint(watch), what="the fault is found")
+    assert "no callback was started for" in found
     assert sorted(seen.wait_for(2)) == [b"1", b"2"]
-    eventually(lambda: not look(), what="it is well again")
+    eventually(lambda: not complaint(watch), what="it is well again")
     assert connector.consumers["c"].consumer.recoveries >= 1
 
 
@@ -98,15 +91,9 @@ def test_workers_that_have_ended_are_missed_and_replaced(
     eventually(lambda: not any(worker.is_alive() for worker in workers))
     put(channel, "q", b"1", b"2")
     watch = watch_over(connector)
-    watch.look()
-    assert "2 of 2 workers had ended" in watch.complaints["c"]
+    assert "2 of 2 workers had ended" in complaint(watch)
     assert sorted(seen.wait_for(2)) == [b"1", b"2"]
-
-    def is_well() -> bool:
-        watch.look()
-        return not watch.complaints
-
-    eventually(is_well)
+    eventually(lambda: not complaint(watch))
 
 
 def hanging(_facts: BrokerFacts) -> Generator[Call, Any, None]:
@@ -262,14 +249,9 @@ def test_a_callback_that_forgets_to_acknowledge_is_named(
     eventually(lambda: connector.health().consumers["c"].unsettled == 2)
     watch = watch_over(connector, forgotten_ack_after=0.1)
     with caplog.at_level(logging.WARNING):
-
-        def look() -> bool:
-            watch.look()
-            return "c" in watch.complaints
-
-        eventually(look, what="it is found")
-    assert "forgets" in watch.complaints["c"]
-    assert "queue 'q'" in watch.complaints["c"]
+        found = eventually(lambda: complaint(watch), what="it is found")
+    assert "forgets" in found
+    assert "queue 'q'" in found
     warnings = [each.getMessage() for each in caplog.records if "forget to ack" in each.message]
     assert len(warnings) == 1
     assert "forgets" in warnings[0]
