@@ -132,9 +132,10 @@ def test_two_exchanges_that_are_deleted_under_busy_senders_cost_no_message(
 
 
 def test_a_consumer_of_a_durable_queue_does_not_wait_for_a_job_that_hangs(
-    service: MQConnector, ledger: Ledger, release: threading.Event
+    make_service: Callable[..., MQConnector], ledger: Ledger
 ) -> None:
     # as for a classic queue whose node is down: RabbitMQ takes a minute to answer its declare
+    service = make_service(stop_timeout=3)
     connections_of(service).control.submit("hanging", hanging, Waiter(), timeout=PATIENCE)
     register(service, "other", note(ledger))
     run(service)
