@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -240,7 +241,7 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
 
 @pytest.mark.one_engine
 def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
-    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, endings: ExitStack
 ) -> None:
     numbers, idle = Numbered(), Seen()
     numbers.act = numbers.block
@@ -248,13 +249,10 @@ def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
     put(channel, "q", *numbered(5))
     busy = consume(make_connector(), numbers, **options)
     eventually(lambda: busy.health().consumers["c"].waiting == 4, what="four wait behind one")
-    watch = watch_over(busy, slow_callback_after=0.1)
-
-    def is_slow() -> bool:
-        watch.look()
-        return prefetch_of(busy) == 1
-
-    eventually(is_slow)
+    watch = watch_over(busy, period=0.05, slow_callback_after=0.5)
+    endings.callback(watch.stop)
+    watch.start()  # looked at too seldom it would count as fast again
+    eventually(lambda: prefetch_of(busy) == 1)
     consume(make_connector(), idle, **options)
     put(channel, "q", *numbered(50)[5:])
     assert sorted(idle.wait_for(44)) == numbered(50)[6:]  # one more had been sent to the slow one

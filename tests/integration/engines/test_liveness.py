@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import ExponentialBackoff, Retry
+from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
@@ -41,18 +41,23 @@ def function_engine() -> Engine:
     return dict(ENGINES["threaded"])
 
 
+def cancel_behind_its_back(connector: MQConnector, channel: BlockingChannel) -> None:
+    """Cancel the consumer "c" at the broker, without the library's knowledge."""
+    session = connector.consumers["c"].consumer.session
+    session._link_channel.cancel(session.consumer_tag)
+    eventually(
+        lambda: channel.queue_declare("q", passive=True).method.consumer_count == 0,
+        what="the broker counts no consumer",
+    )
+
+
 @pytest.mark.one_engine
 def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_anew(
     serve: Serve, channel: BlockingChannel, seen: Seen
 ) -> None:
     connector = serve(seen)
     watch = watch_over(connector)
-    session = connector.consumers["c"].consumer.session
-    session._link_channel.cancel(session.consumer_tag)  # behind the library's back
-    eventually(
-        lambda: channel.queue_declare("q", passive=True).method.consumer_count == 0,
-        what="the broker counts no consumer",
-    )
+    cancel_behind_its_back(connector, channel)
     put(channel, "q", b"waits", declare=False)
 
     assert "counts no consumer" in eventually(lambda: complaint(watch), what="the fault is found")
@@ -66,8 +71,7 @@ def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
 ) -> None:
     connector = serve(seen, durable=True)
     watch = watch_over(connector, stalled_after=0.3)
-    session = connector.consumers["c"].consumer.session
-    session._link_channel.cancel(session.consumer_tag)  # behind the library's back
+    cancel_behind_its_back(connector, channel)
     channel.basic_qos(prefetch_count=1)
     channel.basic_consume("q", lambda *_: None)  # a worker that has all it can take
     put(channel, "q", b"theirs", b"1", b"2")
