@@ -162,7 +162,7 @@ def test_an_answer_that_the_broker_refuses_costs_others_nothing(
     answering: MQConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "MAX_BODY", 4_000)
-    future = client.submit(RequestSpec(QUEUE, {"n": 3, "size": 5_000}, timeout=60.0))
+    future = client.submit(RequestSpec(QUEUE, {"n": 3, "size": 5_000}, timeout=120))
     # the request came again, was answered where a refusal harms nobody, and was parked
     consumer = answering.consumers["squares"].consumer
     eventually(lambda: consumer.failures.parked == 1)

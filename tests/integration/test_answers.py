@@ -135,8 +135,8 @@ def move_past_one(
     """Have a consumer move while one request is not answered; its session is the former one."""
     squares = OneIsSlow()
     service = start(make_connector, squares, concurrency=2, durable=True)
-    slow = client.submit(RequestSpec(QUEUE, {"n": 0}, timeout=60.0))
-    assert squares.entered.wait(30.0)
+    slow = client.submit(RequestSpec(QUEUE, {"n": 0}, timeout=120))
+    assert squares.entered.wait(120)
     former = service.consumers["squares"].consumer.session
     assert former is not None
     ask_until_it_has_moved(client, service, "squares", QUEUE)

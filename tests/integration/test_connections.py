@@ -72,7 +72,7 @@ def test_many_threads_that_need_a_connection_at_once_get_the_same(
 
 def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
     control, look_up = connections.control, Exchange("amq.direct").declare(passive=True)
-    control.perform_step(look_up, timeout=30.0)
+    control.perform_step(look_up, timeout=120)
     assert connections.close(5.0)
     assert connections.close(5.0)
     for part in ("publisher", "control", "consuming", "requests"):

@@ -43,7 +43,7 @@ def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
     gc.collect()
     gc.disable()  # it looks at all there is, whenever there is much that only it can free
     try:
-        futures = [client.submit(RequestSpec("square", {"n": n}, timeout=30.0)) for n in range(20)]
+        futures = [client.submit(RequestSpec("square", {"n": n}, timeout=120)) for n in range(20)]
         futures[0].cancel()
         for future in futures:
             gone.append(weakref.ref(future))

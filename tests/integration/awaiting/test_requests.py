@@ -28,7 +28,7 @@ StartOldService = Callable[..., OldStyleService]
 
 
 async def squares(face: AsyncRequests, count: int, **options: Any) -> list[int]:
-    specs = (RequestSpec("square", {"n": n}, timeout=20.0) for n in range(count))
+    specs = (RequestSpec("square", {"n": n}, timeout=120) for n in range(count))
     answers = await asyncio.gather(*(face.request(spec, **options) for spec in specs))
     return [answer["square"] for answer in answers]
 
@@ -50,7 +50,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     face = current_binding().requests(client)
     asked.may_answer.clear()
     kept, dropped = (
-        asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=30.0)))
+        asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=120)))
         for n in (1, 2)
     )
     await eventually_true(lambda: len(books(client)) == 2)
@@ -64,7 +64,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     assert not books(client)
     await asyncio.to_thread(client.close)
     with pytest.raises(StoppedError):
-        await face.request(RequestSpec("square", {"n": 1}, timeout=30.0))
+        await face.request(RequestSpec("square", {"n": 1}, timeout=120))
 
 
 @ON_BOTH_LOOPS
@@ -76,7 +76,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     answered = 0
     for _round in range(20):
         tasks = [
-            asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=30.0)))
+            asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=120)))
             for n in range(100)
         ]
         for task in tasks:
@@ -107,7 +107,7 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
             parts.append(part["n"])
 
         last = await face.request(
-            RequestSpec("count", {"to": 50}, timeout=30.0), on_part=take_slowly if awaited else take
+            RequestSpec("count", {"to": 50}, timeout=120), on_part=take_slowly if awaited else take
         )
         assert last["n"] == 49
         assert parts == list(range(50))
@@ -120,7 +120,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     names: list[str] = []
     asking = [
         face.request(
-            RequestSpec("square", {"n": n}, timeout=30.0),
+            RequestSpec("square", {"n": n}, timeout=120),
             reply_queue=f"mine{n % 2}",
             on_reply_queue=names.append,
         )
@@ -130,7 +130,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     assert [answer["square"] for answer in answers] == [n**2 for n in range(20)]
     assert set(names) == {"mine0", "mine1"}
     cancelled = asyncio.create_task(
-        face.request(RequestSpec("nobody", {"n": 1}, timeout=30.0), reply_queue="mine2")
+        face.request(RequestSpec("nobody", {"n": 1}, timeout=120), reply_queue="mine2")
     )
     await asyncio.sleep(0.005)  # before, while or after the queue is made
     cancelled.cancel()
@@ -167,7 +167,7 @@ async def test_a_block_that_is_left_early_leaves_no_queue(
     async with (
         current_binding()
         .requests(client)
-        .stream(RequestSpec("count", {"to": 100}, timeout=30.0)) as parts
+        .stream(RequestSpec("count", {"to": 100}, timeout=120)) as parts
     ):
         async for part in parts:
             if part["n"] == 5:
@@ -185,7 +185,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
 ) -> None:
     before = asyncio.all_tasks()
     stream = (
-        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=30.0))
+        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
     )
     async for part in stream:
         if part["n"] == 5:
@@ -199,7 +199,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
             raise LookupError
 
     stream = (
-        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=30.0))
+        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
     )
     with pytest.raises(LookupError):
         await fail()
@@ -214,7 +214,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     face = current_binding().requests(client)
 
     async def read() -> None:
-        async for _ in face.stream(RequestSpec("count", {"to": 20}, timeout=30.0)):
+        async for _ in face.stream(RequestSpec("count", {"to": 20}, timeout=120)):
             await asyncio.sleep(0.001)
 
     await read()
@@ -244,7 +244,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     async with (
         current_binding()
         .requests(client)
-        .stream(RequestSpec("late", {"to": 3}, timeout=30.0)) as parts
+        .stream(RequestSpec("late", {"to": 3}, timeout=120)) as parts
     ):
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
@@ -257,7 +257,7 @@ async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> N
     async with (
         current_binding()
         .requests(client)
-        .stream(RequestSpec("nobody", {"n": 1}, timeout=30.0)) as parts
+        .stream(RequestSpec("nobody", {"n": 1}, timeout=120)) as parts
     ):
         reading = asyncio.create_task(anext(parts))
         await asyncio.sleep(0)
@@ -272,22 +272,3 @@ def books(client: RequestClient) -> dict[str, Any]:
     """Give what the client has written down of requests that wait."""
     channel = client.open_channel
     return {} if channel is None else dict(channel._by_correlation)
-
-
-@pytest.mark.parametrize(
-    "data, error", [("text", TypeError), ([("a", 1)], TypeError), ({}, ValueError)]
-)
-async def test_what_is_no_message_is_refused(
-    client: RequestClient, data: Any, error: type[Exception]
-) -> None:
-    face = current_binding().requests(client)
-    with pytest.raises(error):
-        await face.request(RequestSpec("q", data, timeout=1.0))
-    with pytest.raises(error):
-        await face.gather(RequestSpec("q", data, timeout=1.0))
-    with pytest.raises(error):
-        face.stream(RequestSpec("q", data, timeout=1.0))
-    with pytest.raises(ValueError, match="timeout"):
-        await face.request(RequestSpec("q", {"n": 1}, timeout=0))
-    with pytest.raises(ValueError, match="count"):
-        await face.gather(RequestSpec("q", {"n": 1}), count=0)

@@ -285,7 +285,7 @@ def test_an_answer_that_names_another_request_goes_to_that_one(
     start: Make, messages: BlockingChannel
 ) -> None:
     messages.queue_declare(QUEUE)
-    ask = partial(start().submit_request, queue=QUEUE, timeout=60.0, wire_format="json")
+    ask = partial(start().submit_request, queue=QUEUE, timeout=120, wire_format="json")
     futures = [ask({"n": n}) for n in (1, 2)]
     (first, one), (second, two) = (take(messages, QUEUE) for _ in futures)
     for properties, request in ((first, two), (second, one)):
