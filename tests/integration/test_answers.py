@@ -98,7 +98,6 @@ def ask_until_a_sibling_has_moved(
 @pytest.mark.parametrize(
     "registration",
     [
-        pytest.param({"auto_ack": True}, id="acked-before-it-is-answered"),
         pytest.param({"arguments": {"x-single-active-consumer": True}}, id="would-lose-its-place"),
         pytest.param({"durable": True}, id="a-queue-that-somebody-else-has-made-otherwise"),
     ],
