@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -14,11 +14,13 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.errors import PublishError
 from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
 from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from tests.faults.peer import Peer
 from tests.support import leaks
 from tests.support.accounting import Ledger
+from tests.support.configurations import PATIENT
 from tests.support.loops import pytest_pyfunc_call
 from tests.support.polling import eventually
 from tests.support.vhosts import User
@@ -26,7 +28,8 @@ from tests.support.vhosts import User
 __all__ = ["pytest_pyfunc_call"]
 
 SERVICE = "fault_service"
-#: Seconds. Short, so that a dead line is noticed while a test waits.
+#: Seconds. Short, so that a dead line is noticed while a test waits; for nothing else, since a
+#: machine that stands still for so long costs the connection.
 HEARTBEAT = 2
 
 #: How a line may break.
@@ -71,7 +74,7 @@ def config(mq_user: User, proxy: FaultProxy) -> dict[str, Any]:
         "server": proxy.host,
         "port": proxy.port,
         "users": {SERVICE: {"user": mq_user.name, "password": mq_user.password}},
-        "heartbeat": HEARTBEAT,
+        **PATIENT,
     }
 
 
@@ -174,11 +177,27 @@ def register(
 
 
 def run(connector: MQConnector) -> MQConnector:
-    """Run a connector with nothing but its consumers, and see that they consume."""
-    connector.run(run_sync=False, run_observer=False, mq_timeout=20)
+    """Run a connector with nothing but its consumers, and wait until they consume."""
+    connector.run(run_sync=False, run_observer=False, mq_timeout=120)
     for name, thread in connector.consumers.items():
-        assert thread.is_consuming, f"{name}: {thread.snapshot}"
+        eventually(lambda thread=thread: thread.is_consuming, what=f"{name} consumes")  # type: ignore[misc]
     return connector
+
+
+def send(connector: Any, ledger: Ledger, message_id: str, queue: str) -> None:
+    """Send a message that must be confirmed, and note it."""
+    ledger.sending(message_id)
+    connector.send_message({"message_id": message_id}, queue=queue)
+    ledger.confirmed(message_id)
+
+
+def note_batch(ledger: Ledger, ids: Sequence[str], failures: Mapping[int, PublishError]) -> None:
+    """Note what became of each message of a batch."""
+    for number, message_id in enumerate(ids):
+        if number in failures:
+            ledger.failed(message_id, may_have_arrived=failures[number].may_have_arrived)
+        else:
+            ledger.confirmed(message_id)
 
 
 def note(ledger: Ledger) -> Callable[[Any, Any, Any, Any], None]:

@@ -54,13 +54,13 @@ class Holder(MQConnector):
         self.heard.clear()
         sending: Any = self
         sending.send_message({"message_id": "1"}, queue="echo")
-        assert self.heard.wait(30)
+        assert self.heard.wait(120)
 
 
 if __name__ == "__main__":
     holder = Holder(json.loads(sys.argv[1]))
     holder.run(run_sync=False, run_observer=False)
-    assert holder.holds_all.wait(30)
+    assert holder.holds_all.wait(120)
     holder.speak()
     child = os.fork()
     if child == 0:

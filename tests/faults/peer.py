@@ -110,28 +110,28 @@ class Peer:
             if str(row.get("client_properties", {}).get("connection_name", "")).endswith(ending)
         ]
 
-    def wait_until_handled(self, ids: list[str], *, timeout: float = 120.0) -> None:
+    def wait_until_handled(self, ids: list[str]) -> None:
         """Wait until each of these messages was handled."""
         wanted = set(ids)
         eventually(
             lambda: wanted <= self.ledger.handled_ids,
-            timeout=timeout,
             what=f"all of {len(wanted)} messages are handled",
         )
 
-    def wait_until_settled(self, queue: str, *, timeout: float = 120.0) -> None:
+    def wait_until_settled(self, queue: str) -> None:
         """Wait until nothing is left in a queue, neither ready nor unacked."""
-        eventually(
-            lambda: self.counts(queue) == (0, 0),
-            timeout=timeout,
-            what=f"nothing is left in {queue}",
-        )
+        eventually(lambda: self.counts(queue) == (0, 0), what=f"nothing is left in {queue}")
 
     def close_the_books(self, *queues: str) -> Account:
         """Count what is in these queues and in their dead-letter queues, and draw the sums.
 
         They are emptied: nothing may consume them any more.
         """
+        for queue in queues:
+            eventually(
+                lambda queue=queue: self.counts(queue)[1] == 0,  # type: ignore[misc]
+                what="the broker has everything back",
+            )
         ready = [each for queue in queues for each in self.ids_in(queue)]
         parked = [each for queue in queues for each in self.ids_in(queue + DEAD)]
         account = self.ledger.close(parked=parked, ready=ready)

@@ -25,7 +25,7 @@ from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils.client_utils import send_mq_request
 
 ECHO, HELD, SENT = "signals_echo", "signals_held", "signals_sent"
-_TIMEOUT = 8.0
+_TIMEOUT = 120.0
 _PERIOD = 0.003
 
 
@@ -94,10 +94,10 @@ class Worker(MQConnector):
 
 
 def main(order: dict[str, Any]) -> None:
-    faulthandler.dump_traceback_later(order["seconds"] + 120.0, exit=True)
+    faulthandler.dump_traceback_later(order["seconds"] + 240.0, exit=True)
     os.environ["NEON_MQ_CONFIG_PATH"] = order["config_file"]
     worker = Worker(order)
-    worker.run(run_sync=False, run_observer=False, mq_timeout=20)
+    worker.run(run_sync=False, run_observer=False, mq_timeout=120)
     signal.signal(signal.SIGALRM, worker.handle)
     signal.setitimer(signal.ITIMER_REAL, _PERIOD, _PERIOD)
     threads = [threading.Thread(target=worker.work) for _ in range(3)]

@@ -63,7 +63,7 @@ def have_it_blocked(service: MQConnector) -> None:
     session = service.consumers["squares"].consumer.session
     assert session is not None
     message = Message("", DIRECT_REPLY_TO + ".gone", b"", pika.BasicProperties())
-    session.answer(message, timeout=1.0)
+    session.answer(message, timeout=120)
     eventually(lambda: session.link.blocked_reason is not None, what="the alarm is known")
 
 
@@ -92,7 +92,7 @@ def test_each_request_is_answered_whatever_becomes_of_the_line(
         breaker.start()
         # an ack that had gone without its answer would leave one without any
         assert ask(client, QUEUE, range(MANY)) == MANY
-        breaker.join(30.0)
+        breaker.join(120)
         eventually(lambda: consumer.recoveries > before, what="the line was broken")  # noqa: B023
         assert set(squares.handled) == set(range(MANY)), number
         squares.handled.clear()
@@ -153,7 +153,7 @@ def test_a_stop_during_an_alarm_keeps_to_its_time(
         have_it_blocked(answering)
         stopper = threading.Thread(target=answering.stop)
         stopper.start()
-        stopper.join(60.0)
+        stopper.join(120)
         assert not stopper.is_alive()
 
 
@@ -162,7 +162,7 @@ def test_an_answer_that_the_broker_refuses_costs_others_nothing(
     answering: MQConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "MAX_BODY", 4_000)
-    future = client.submit(RequestSpec(QUEUE, {"n": 3, "size": 5_000}, timeout=60.0))
+    future = client.submit(RequestSpec(QUEUE, {"n": 3, "size": 5_000}, timeout=120))
     # the request came again, was answered where a refusal harms nobody, and was parked
     consumer = answering.consumers["squares"].consumer
     eventually(lambda: consumer.failures.parked == 1)
@@ -196,7 +196,7 @@ class Decorated(MQConnector):
 
     @create_mq_callback()
     def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        assert self.may_go.wait(60.0)
+        assert self.may_go.wait(120)
         self.handled.append(body["n"])
         return {"square": body["n"] ** 2}
 
@@ -222,7 +222,7 @@ def test_callbacks_go_on_while_their_answers_wait_and_one_whose_confirm_is_lost_
     alarm: Alarm,
     ack: str,
 ) -> None:
-    service = make_service(Decorated, stop_timeout=3, operation_timeout=120)
+    service = make_service(Decorated)
     assert isinstance(service, Decorated)
     callback = service.square if engine else service.square_async
     register(service, QUEUE, callback, service.on_error, ack=ack, **engine)

@@ -21,7 +21,7 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
 #: Long enough for whatever is answered at all.
-PATIENCE = 60
+PATIENCE = 120
 
 
 def connections_of(service: MQConnector) -> Connections:
@@ -96,9 +96,7 @@ def test_an_idle_connection_is_closed_unless_a_queue_is_exclusive_to_it(
     )
 
 
-def test_a_callback_declares_while_a_job_hangs(
-    start: Start, service: MQConnector, peer: Peer
-) -> None:
+def test_a_callback_declares_while_a_job_hangs(start: Start, service: MQConnector) -> None:
     declared: Future[str] = Future()
 
     def callback(channel: Any, _method: Any, _properties: Any, _body: Any) -> None:
@@ -109,16 +107,14 @@ def test_a_callback_declares_while_a_job_hangs(
 
     start("stage", callback, ack="on_receipt", durable=False)
     hang(connections_of(service))
-    service.send_message({"a": 1}, queue="stage", expiration=None)
+    service.send_message({"a": 1}, queue="stage")
     assert declared.result(PATIENCE) == "its own"
-    assert peer.counts("its own") == (0, 0)
-    assert service.check_health()
+    eventually(service.check_health)
 
 
 def test_two_exchanges_that_are_deleted_under_busy_senders_cost_no_message(
-    make_service: Callable[..., MQConnector], peer: Peer
+    service: MQConnector, peer: Peer
 ) -> None:
-    service: Any = make_service(publish_timeout=10, operation_timeout=10)
     exchanges = ("first", "second")
     for exchange in exchanges:
         service.send_message({"n": 0}, exchange=exchange, exchange_type="fanout")
@@ -132,14 +128,14 @@ def test_two_exchanges_that_are_deleted_under_busy_senders_cost_no_message(
             for exchange in exchanges
         ]
         assert declare(connections_of(service), "meanwhile") == "meanwhile"
-        errors = [error for each in futures if (error := each.exception(PATIENCE)) is not None]
-        assert errors == []
+        assert [each.exception(PATIENCE) for each in futures] == [None] * 200
 
 
 def test_a_consumer_of_a_durable_queue_does_not_wait_for_a_job_that_hangs(
-    service: MQConnector, ledger: Ledger
+    make_service: Callable[..., MQConnector], ledger: Ledger
 ) -> None:
     # as for a classic queue whose node is down: RabbitMQ takes a minute to answer its declare
+    service = make_service(stop_timeout=3)
     connections_of(service).control.submit("hanging", hanging, Waiter(), timeout=PATIENCE)
     register(service, "other", note(ledger))
     run(service)

@@ -19,7 +19,7 @@ from neon_mq_connector.testing.proxy import FaultProxy
 from tests.faults.peer import Peer
 from tests.support.polling import eventually
 
-PATIENCE = 60
+PATIENCE = 120
 Alarm = Callable[[], AbstractContextManager[None]]
 MakeService = Callable[..., MQConnector]
 
@@ -88,9 +88,9 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
             patient = pool.submit(wait_for_longer)
             impatient = [pool.submit(ask, number) for number in range(12)]
             # one after another, the last of twelve would have ended after many times its own time
-            assert patient.result(PATIENCE) == 12
             for each in impatient:
                 each.result(PATIENCE)
+            assert patient.result(PATIENCE) == 12
         proxy.restore()
 
         def names() -> list[str]:
@@ -103,10 +103,9 @@ def test_many_threads_with_reply_queues_end_together_and_leave_none_behind(
                 return "no answer" in str(error)
             return True
 
-        eventually(asked_again, timeout=PATIENCE, what="a request is sent again")
+        eventually(asked_again, what="a request is sent again")
         eventually(
             lambda: not [name for name in names() if "answers" in name or name == "patient"],
-            timeout=PATIENCE,
             what="no reply queue is left behind",
         )
     finally:

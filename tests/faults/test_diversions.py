@@ -51,7 +51,7 @@ def requester(connection_params: pika.ConnectionParameters) -> Iterator[Requeste
 def by_send_message(service: MQConnector) -> Callable[..., None]:
     def callback(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         invoice = {"invoice": b64_to_dict(body)["order"], "message_id": "i"}
-        service.send_message(invoice, queue=BILLING, expiration=None)
+        service.send_message(invoice, queue=BILLING)
 
     return callback
 

@@ -16,7 +16,7 @@ from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
 QUEUE = "failing"
-FIRST_DELAY = 0.5
+FIRST_DELAY = 0.1
 
 
 class Picky:
@@ -41,7 +41,7 @@ def picky(ledger: Ledger) -> Picky:
 @pytest.mark.one_engine
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.every_broker
-def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_blocking_others(
+def test_a_message_that_always_raises_is_tried_three_times_and_parked(
     start: Start, concurrency: int, service: MQConnector, picky: Picky, peer: Peer
 ) -> None:
     peer.declare(QUEUE)
@@ -54,8 +54,6 @@ def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_bl
         retry=Retry(attempts=3, backoff=ExponentialBackoff(first=FIRST_DELAY)),
     )
     peer.wait_until_handled(good)
-    assert len(picky.tries["bad0"]) == 1, "the good ones waited for the bad one's next try"
-
     eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="the message is parked")
     peer.wait_until_settled(QUEUE)
     first, second, third = picky.tries["bad0"]
@@ -68,10 +66,7 @@ def test_a_message_that_always_raises_is_tried_three_times_and_parked_without_bl
     assert properties.headers["neon-attempts"] == 3
     assert properties.headers["neon-queue"] == QUEUE
     assert "no such thing as bad0" in properties.headers["neon-error"]
-    assert (
-        "Picky" in properties.headers["neon-traceback"]
-        or "__call__" in (properties.headers["neon-traceback"])
-    )
+    assert "__call__" in properties.headers["neon-traceback"]
     account = peer.ledger.close(parked=bad)
     account.check()
     assert account.repeated == 0
@@ -101,16 +96,19 @@ def test_an_exception_whose_text_is_no_unicode_costs_neither_message_nor_consume
     assert properties.headers["neon-error"] == r"ValueError: no such file: \udcff.txt"
 
 
-def test_what_is_held_for_another_try_is_not_lost_when_the_line_breaks_or_the_service_stops(
+def test_what_is_held_for_another_try_holds_up_no_other_and_is_not_lost(
     start: Start, service: MQConnector, picky: Picky, peer: Peer, proxy: Any
 ) -> None:
     peer.declare(QUEUE)
     bad = peer.send(QUEUE, 5, prefix="bad")
-    start(QUEUE, picky, retry=Retry(attempts=3, backoff=ExponentialBackoff(first=30)))
+    start(
+        QUEUE, picky, retry=Retry(attempts=3, backoff=ExponentialBackoff(first=3600, ceiling=3600))
+    )
     eventually(lambda: len(picky.tries) == 5, what="each was tried once")
+    peer.wait_until_handled(peer.send(QUEUE, 20, prefix="good"))
     proxy.reset()
     eventually(
-        lambda: {len(times) for times in picky.tries.values()} == {2},
+        lambda: [len(picky.tries[each]) for each in bad] == [2] * 5,
         what="each came again and was tried again",
     )
     service.stop()

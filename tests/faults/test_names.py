@@ -10,7 +10,7 @@ import pytest
 from neon_mq_connector import MQConnector
 from neon_mq_connector.topology import Queue, declare_queue
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.faults.conftest import register, run
+from tests.faults.conftest import Start
 from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
@@ -36,14 +36,13 @@ ANSWERS: dict[str, Callable[[MQConnector, Any, str], Any]] = {
     "exchange": lambda _, channel, name: channel.exchange_declare(exchange=name),
     "send": lambda service, _, name: service.send_message({"a": 1}, queue=name),
     "send to an exchange": lambda service, _, name: service.send_message({"a": 1}, exchange=name),
-    "ask": lambda service, _, name: service.request({"a": 1}, name, timeout=5),
+    "ask": lambda service, _, name: service.request({"a": 1}, name),
 }
 
 
 def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
-    make_service: Callable[..., MQConnector], engine: dict[str, Any], ledger: Ledger, peer: Peer
+    start: Start, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
-    service = make_service(operation_timeout=5)
     peer.declare("abc")
     errors: list[BaseException] = []
     asked = [(name, way) for name in BAD for way in ANSWERS]
@@ -58,11 +57,10 @@ def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
     def on_error(_thread: Any, error: BaseException) -> None:
         errors.append(error)
 
-    register(service, QUEUE, callback, on_error, ack="on_receipt", durable=False, **engine)
-    run(service)
+    start(QUEUE, callback, on_error, ack="on_receipt", durable=False)
     for name, way in asked:
-        service.send_message({"routing_key": name, "way": way}, queue=QUEUE, expiration=None)
-    service.send_message({"message_id": "good"}, queue=QUEUE, expiration=None)
+        service.send_message({"routing_key": name, "way": way}, queue=QUEUE)
+    service.send_message({"message_id": "good"}, queue=QUEUE)
     eventually(lambda: ledger.handled_ids == {"good"}, what="the request behind them is handled")
     eventually(lambda: len(errors) == len(asked), what="each of them has failed")
     for (name, way), error in zip(asked, errors, strict=True):
@@ -72,7 +70,7 @@ def test_the_answer_to_a_bad_routing_key_fails_for_that_request_alone(
     # nothing stands still: a declare is answered
     connections = service._mq_core.hosts.connections(service.vhost)
     connections.control.perform(
-        "declaring", lambda facts: declare_queue(Queue("later"), facts), timeout=30
+        "declaring", lambda facts: declare_queue(Queue("later"), facts), timeout=120
     )
     assert peer.counts("abc") == (0, 0)
     assert service.check_health()

@@ -223,7 +223,7 @@ def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
 @pytest.fixture
 def patient(make_service: MakeService) -> MQConnector:
     """A service that tries again soon, and keeps little."""
-    return make_service(reconnect_delay_max=AGAIN_AFTER, prefetch_count=KEPT, stop_timeout=5)
+    return make_service(reconnect_delay_max=AGAIN_AFTER, prefetch_count=KEPT)
 
 
 @pytest.fixture
@@ -237,6 +237,28 @@ def forbid(broker: PrivateBroker, mq_user: User, peer: Peer) -> Callable[[bool],
     return forbid
 
 
+@pytest.fixture
+def run_forbidden(
+    patient: MQConnector,
+    engine: dict[str, Any],
+    failing: Failing,
+    peer: Peer,
+    forbid: Callable[[bool], None],
+) -> Callable[..., Any]:
+    """Run a consumer that may not park so many bad messages, and return its thread."""
+
+    def run(count: int, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+        forbid(True)
+        options = {"arguments": arguments, "retry": SOON, **options, **engine}
+        register(patient, QUEUE, failing, **options)
+        peer.declare(QUEUE, arguments=arguments)
+        peer.send(QUEUE, count, prefix="bad")
+        patient.run(run_sync=False, run_observer=False, mq_timeout=120)
+        return patient.consumers["it"]
+
+    return run
+
+
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
 
@@ -245,28 +267,27 @@ def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be_parked(
     concurrency: int,
     patient: MQConnector,
-    engine: dict[str, Any],
+    run_forbidden: Callable[..., Any],
     failing: Failing,
     peer: Peer,
     forbid: Callable[[bool], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     count = 60
-    forbid(True)
-    register(
-        patient, QUEUE, failing, ack="on_receipt", concurrency=concurrency, retry=SOON, **engine
-    )
-    peer.declare(QUEUE)
-    peer.send(QUEUE, count, prefix="bad")
-    run_it(patient)
-    consumer = patient.consumers["it"].consumer
+    consumer = run_forbidden(count, ack="on_receipt", concurrency=concurrency).consumer
     eventually(lambda: consumer.lifecycle.state is State.FAILED, what="it has failed")
     most = KEPT + concurrency
     never(lambda: consumer.failures.held > most, during=3 * AGAIN_AFTER, what="more is kept")
     assert len(failing.calls) <= most
     assert not patient.check_health()
     assert QUEUE + DEAD in patient.health().reasons[0]
-    eventually(lambda: peer.counts(QUEUE) == (count - len(failing.calls), 0))
+
+    def is_rest_back() -> bool:
+        ready, unacked = peer.counts(QUEUE)
+        # with the channel the ack of one that was being started may be lost: that comes again
+        return not unacked and count - len(failing.calls) <= ready < count
+
+    eventually(is_rest_back)
     assert len(_errors(caplog)) < 10, _errors(caplog)
     forbid(False)
     eventually(lambda: peer.counts(QUEUE + DEAD) == (count, 0), what="all are parked")
@@ -274,25 +295,14 @@ def test_acked_on_receipt_a_bounded_number_of_failures_is_kept_until_they_can_be
     assert set(failing.calls.values()) == {1}
 
 
-def run_it(service: MQConnector) -> None:
-    """Run a connector whose consumers may fail at once."""
-    service.run(run_sync=False, run_observer=False, mq_timeout=20)
-
-
 def test_a_stop_tells_once_how_many_acknowledged_messages_are_lost_for_want_of_a_right(
     patient: MQConnector,
-    engine: dict[str, Any],
+    run_forbidden: Callable[..., Any],
     failing: Failing,
     peer: Peer,
-    forbid: Callable[[bool], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    forbid(True)
-    register(patient, QUEUE, failing, ack="on_receipt", retry=SOON, **engine)
-    peer.declare(QUEUE)
-    peer.send(QUEUE, 40, prefix="bad")
-    run_it(patient)
-    thread = patient.consumers["it"]
+    thread = run_forbidden(40, ack="on_receipt")
     eventually(lambda: len(failing.calls) >= KEPT and thread.snapshot.state is State.FAILED)
     patient.stop()
     assert not thread.is_alive()
@@ -304,17 +314,12 @@ def test_a_stop_tells_once_how_many_acknowledged_messages_are_lost_for_want_of_a
 
 def test_a_message_that_cannot_be_parked_is_tried_no_more_often_and_holds_up_no_other(
     patient: MQConnector,
-    engine: dict[str, Any],
+    run_forbidden: Callable[..., Any],
     failing: Failing,
     peer: Peer,
     forbid: Callable[[bool], None],
 ) -> None:
-    forbid(True)
-    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2}
-    register(patient, QUEUE, failing, arguments=arguments, retry=SOON, **engine)
-    run_it(patient)
-    peer.send(QUEUE, 2, prefix="bad")
-    thread = patient.consumers["it"]
+    thread = run_forbidden(2, {"x-queue-type": "quorum", "x-delivery-limit": 2})
     eventually(lambda: thread.snapshot.state is State.FAILED, what="it has failed")
     assert QUEUE + DEAD in thread.snapshot.reason
     peer.send(QUEUE, 20, prefix="good")
@@ -330,18 +335,9 @@ def test_a_message_that_cannot_be_parked_is_tried_no_more_often_and_holds_up_no_
 
 
 def test_what_cannot_be_parked_goes_back_at_a_stop(
-    patient: MQConnector,
-    engine: dict[str, Any],
-    failing: Failing,
-    peer: Peer,
-    forbid: Callable[[bool], None],
+    patient: MQConnector, run_forbidden: Callable[..., Any], peer: Peer
 ) -> None:
-    forbid(True)
-    register(patient, QUEUE, failing, retry=SOON, **engine)
-    peer.declare(QUEUE)
-    peer.send(QUEUE, 3, prefix="bad")
-    run_it(patient)
-    thread = patient.consumers["it"]
+    thread = run_forbidden(3)
     eventually(lambda: thread.consumer.failures.held == 3, what="all are kept")
     patient.stop()
     assert not thread.is_alive()
@@ -356,9 +352,9 @@ def test_a_dead_letter_exchange_that_leads_back_is_no_hot_loop(
 ) -> None:
     back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": QUEUE}
     start(QUEUE, failing, arguments=back, prefetch_count=4, retry=Retry(attempts=1, park=False))
-    peer.send(QUEUE, 6, prefix="bad")
-    eventually(lambda: sum(failing.calls.values()) >= 6, what="each was tried")
     began = time.monotonic()
+    peer.send(QUEUE, 6, prefix="bad")
+    eventually(lambda: len(failing.calls) == 6, what="each was tried")
 
     def is_hot() -> bool:
         # at once, after 1 s, after 2 s more, ...: no message more often than once in a second
@@ -399,7 +395,7 @@ def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_ti
         eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
         assert 1 <= len(calls) <= 2
         peer.send(QUEUE, 3, prefix="good")
-        eventually(lambda: len(handled) == 3, what="the consumer goes on")
+        eventually(lambda: len(set(handled)) == 3, what="the consumer goes on")
     finally:
         set_patience(60_000, 1_800_000)
     service.stop()

@@ -16,7 +16,7 @@ import pytest
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.faults.conftest import SERVICE, Start, note, run
+from tests.faults.conftest import SERVICE, Start, note, run, send
 from tests.faults.peer import Peer
 from tests.faults.signal_worker import ECHO, SENT
 from tests.support.accounting import Ledger
@@ -48,21 +48,20 @@ class Process:
         eventually(lambda: len(self.handled()) > 20, what="it works")
         with self.popen:
             self.popen.send_signal(number)
-            return self.popen.wait(60)
+            return self.popen.wait(120)
+
+
+@pytest.fixture
+def order(config: dict[str, Any], vhost: str) -> dict[str, Any]:
+    """What a worker is told."""
+    return {"config": config, "service": SERVICE, "vhost": vhost, "queue": QUEUE}
 
 
 def test_a_worker_that_is_killed_or_terminated_leaves_its_messages_to_others(
-    config: dict[str, Any], vhost: str, tmp_path: Path, ledger: Ledger, peer: Peer
+    order: dict[str, Any], tmp_path: Path, ledger: Ledger, peer: Peer
 ) -> None:
     peer.declare(QUEUE)
-    order = {
-        "config": config,
-        "service": SERVICE,
-        "vhost": vhost,
-        "queue": QUEUE,
-        "callback_seconds": 0.02,
-        "registration": {"concurrency": 2},
-    }
+    order |= {"callback_seconds": 0.02, "registration": {"concurrency": 2}}
     workers = [Process(order, tmp_path / name) for name in ("killed", "terminated")]
     try:
         peer.send(QUEUE, 1_000)
@@ -73,7 +72,6 @@ def test_a_worker_that_is_killed_or_terminated_leaves_its_messages_to_others(
             worker.popen.kill()
     for message_id in [each for worker in workers for each in worker.handled()]:
         ledger.handled(message_id)
-    eventually(lambda: peer.counts(QUEUE)[1] == 0, what="the broker has everything back")
     account = peer.close_the_books(QUEUE)
     assert set(account.handled) | set(account.ready) == account.sent
     # what was handled within the 10 ms for which an ack may be held, all of it unacked till then
@@ -84,19 +82,15 @@ def test_a_worker_that_is_killed_or_terminated_leaves_its_messages_to_others(
 def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
     start: Start, service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
-    sending: Any = service
     start(QUEUE, note(ledger))
-    ledger.sending("parent-before")
-    sending.send_message({"message_id": "parent-before"}, queue=QUEUE, expiration=None)
-    ledger.confirmed("parent-before")
-
+    send(service, ledger, "parent-before", QUEUE)
     for number in range(3):
         message_id = f"child{number}"
         ledger.sending(message_id)
         child = os.fork()
         if child == 0:
             try:
-                sending.send_message({"message_id": message_id}, queue=QUEUE, expiration=None)
+                service.send_message({"message_id": message_id}, queue=QUEUE)
                 if number == 2:
                     service.stop()  # which is not its parent's end
                 os._exit(0)
@@ -105,13 +99,11 @@ def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
         assert _exit_code(child) == 0
         ledger.confirmed(message_id)
 
-    ledger.sending("parent-after")
-    sending.send_message({"message_id": "parent-after"}, queue=QUEUE, expiration=None)
-    ledger.confirmed("parent-after")
+    send(service, ledger, "parent-after", QUEUE)
     peer.wait_until_handled(sorted(ledger.confirmed_ids))
     peer.wait_until_handled(peer.send(QUEUE, 20))
     peer.wait_until_settled(QUEUE)
-    assert service.check_health()
+    eventually(service.check_health)
     assert service.consumers["it"].consumer.recoveries == 0
     service.stop()
     account = peer.close_the_books(QUEUE)
@@ -120,19 +112,11 @@ def test_a_forked_child_sends_on_its_own_and_its_parent_is_not_disturbed(
 
 @pytest.mark.parametrize("kind", ["threaded", "aio"])
 def test_what_a_killed_parent_held_goes_back_while_its_forked_child_lives(
-    config: dict[str, Any], vhost: str, peer: Peer, kind: str
+    order: dict[str, Any], peer: Peer, kind: str
 ) -> None:
     peer.declare(QUEUE)
     peer.send(QUEUE, 3)
-    order = {
-        "config": {**config, "heartbeat": 60},
-        "service": SERVICE,
-        "vhost": vhost,
-        "queue": QUEUE,
-        "held": 3,
-        "coroutines": kind == "aio",
-        "registration": ENGINES[kind],
-    }
+    order |= {"held": 3, "coroutines": kind == "aio", "registration": ENGINES[kind]}
     with killed_beside_its_child(order) as child:
         eventually(lambda: peer.counts(QUEUE) == (3, 0), what="its messages are back")
         eventually(lambda: not peer.connection_names(), what="its connections are gone")
@@ -158,7 +142,7 @@ def killed_beside_its_child(order: dict[str, Any]) -> Iterator[int]:
             child = int(parent.stdout.readline())
         finally:
             parent.kill()
-            parent.wait(30)
+            parent.wait(120)
         yield child
 
 
@@ -209,7 +193,7 @@ def echo(make_mq_config: MakeConfig, vhost: str) -> Iterator[None]:
 def test_a_handler_stops_what_it_has_interrupted(
     make_mq_config: MakeConfig, vhost: str, peer: Peer, tmp_path: Path, seconds: float, forks: int
 ) -> None:
-    config = make_mq_config(SERVICE, publish_timeout=4.0, stop_timeout=3.0)
+    config = make_mq_config(SERVICE, publish_timeout=120, stop_timeout=3.0)
     file = tmp_path / "mq_config.json"
     file.write_text(json.dumps({"MQ": config}))
     order = {
@@ -225,7 +209,7 @@ def test_a_handler_stops_what_it_has_interrupted(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=290,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-6000:]

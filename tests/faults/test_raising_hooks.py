@@ -17,8 +17,6 @@ from tests.faults.peer import DEAD, Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.timeout(120)
-
 QUEUE = "hooks"
 WORKERS = 3
 
@@ -57,10 +55,20 @@ def works_on(service: MQConnector, peer: Peer) -> Callable[[], None]:
 
     def check() -> None:
         peer.wait_until_handled(peer.send(QUEUE, 3 * WORKERS, prefix=f"good{next(rounds)}-"))
-        assert service.check_health(), service.health().reasons
+        eventually(service.check_health)
         assert service.consumers["it"].consumer.recoveries == 0
 
     return check
+
+
+def told_of(what: str, times: int, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Wait until the log has told so often of something, and return its records."""
+
+    def told() -> list[logging.LogRecord]:
+        return [each for each in list(caplog.records) if what in each.getMessage()]
+
+    eventually(lambda: len(told()) == times, what=f"{what!r} is logged {times} times")
+    return told()
 
 
 def test_an_error_handler_that_raises_costs_nothing_but_a_line_in_the_log(
@@ -87,8 +95,7 @@ def test_an_error_handler_that_raises_costs_nothing_but_a_line_in_the_log(
     with caplog.at_level(logging.ERROR):
         peer.send(QUEUE, 2 * WORKERS, prefix="bad")
         eventually(lambda: peer.counts(QUEUE + DEAD) == (2 * WORKERS, 0), what="they are parked")
-    told = [each for each in caplog.records if "its error handler failed" in each.getMessage()]
-    assert len(told) == 2 * WORKERS
+        told = told_of("its error handler failed", 2 * WORKERS, caplog)
     assert all(each.exc_info for each in told)
     works_on()
 
@@ -126,9 +133,8 @@ def test_a_backoff_that_raises_or_answers_nonsense_gives_way_to_the_default(
     with caplog.at_level(logging.ERROR):
         peer.send(QUEUE, 8, prefix="bad")
         eventually(lambda: peer.counts(QUEUE + DEAD) == (8, 0), what="all were tried twice")
-    assert service.health().consumers["it"].failed == 16
-    told = [each for each in caplog.records if "Retry's backoff failed" in each.getMessage()]
-    assert len(told) == 8
+        told_of("Retry's backoff failed", 8, caplog)
+    eventually(lambda: service.health().consumers["it"].failed == 16)
     works_on()
 
 
@@ -192,24 +198,30 @@ def test_a_task_factory_that_raises_fails_the_message_and_not_the_consumer(
     assert loop is not None
     loop.call(loop.loop.set_task_factory, None)
     peer.wait_until_handled(peer.send(QUEUE, 3))
-    assert service.check_health(), service.health().reasons
+    eventually(service.check_health)
     assert not set(refused) & ledger.handled_ids
 
 
 def test_a_loop_that_ends_is_found_though_nothing_comes_and_replaced(
-    make_service: Callable[..., MQConnector], ledger: Ledger, peer: Peer
+    service: MQConnector, ledger: Ledger, peer: Peer
 ) -> None:
     async def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         ledger.handled(properties.message_id)
 
-    service = make_service()
-    service.observe_period = 1
     register(service, QUEUE, callback, ack="on_receipt")
-    service.run(run_sync=False, mq_timeout=20)
+    run(service)
     peer.wait_until_handled(peer.send(QUEUE, 1, prefix="before"))
     ended = service._mq_core.consumers._loop
     assert ended is not None
     ended.stop(5.0)  # as it does when a callback closes it
+    watch = service._mq_core.consumers.watch
+    assert watch is not None
+    watch.look()
     eventually(lambda: service.health().reasons, what="it is found")
-    eventually(service.check_health, what="it is replaced")
+
+    def is_replaced() -> bool:
+        service.observe_consumers()
+        return service.check_health()
+
+    eventually(is_replaced)
     peer.wait_until_handled(peer.send(QUEUE, 3))

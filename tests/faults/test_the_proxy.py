@@ -41,7 +41,7 @@ def echo_port() -> Iterator[int]:
     yield listener.getsockname()[1]
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(30.0)
+    thread.join(120)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def line(echo_port: int) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def client(line: FaultProxy) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", line.port), timeout=120) as client:
         assert _echo(client, b"hello") == b"hello"
         yield client
 
@@ -74,7 +74,7 @@ def test_a_black_hole_swallows_and_keeps_the_connection(
     with pytest.raises(TimeoutError):
         client.recv(1)
     assert line.connections == 1
-    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as other:
+    with socket.create_connection(("127.0.0.1", line.port), timeout=120) as other:
         assert _echo(other, b"passes") == b"passes"
     line.restore()
     with pytest.raises(ConnectionResetError):
@@ -93,15 +93,15 @@ def test_refused_until_healed_on_the_same_port(line: FaultProxy, client: socket.
     port = line.port
     line.refuse()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=120)
     assert _echo(client, b"still there") == b"still there"
     line.restore()
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as other:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as other:
         assert _echo(other, b"again") == b"again"
 
 
 def test_a_frame_is_torn(line: FaultProxy) -> None:
-    with socket.create_connection(("127.0.0.1", line.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", line.port), timeout=120) as client:
         assert _echo(client, _HEARTBEAT_FRAME) == _HEARTBEAT_FRAME
         line.tear(Direction.TO_CLIENT)
         client.sendall(_HEARTBEAT_FRAME * 3)

@@ -10,7 +10,6 @@ from typing import Any
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
@@ -20,13 +19,14 @@ from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import dict_to_b64
 from tests.contract.peer import send_answer
+from tests.support.configurations import PATIENT
 from tests.support.polling import eventually
 
 MakeConnector = Callable[..., MQConnector]
 Serve = Callable[..., MQConnector]
+Queues = Callable[[], set[str]]
+DropConnections = Callable[[str], int]
 SERVICE = "test_service"
-LONG = 60_000
-"""Milliseconds."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def make_connector(
     """Make connectors for the test's virtual host; keyword arguments go into the configuration."""
 
     def make(cls: type[MQConnector] = MQConnector, **config: Any) -> MQConnector:
-        connector = cls({**mq_config, **config}, SERVICE)
+        connector = cls({**mq_config, **PATIENT, **config}, SERVICE)
         connector.vhost = vhost
         endings.callback(connector.stop)
         return connector
@@ -46,7 +46,7 @@ def make_connector(
 
 def run(connector: MQConnector) -> MQConnector:
     """Run a connector with nothing but its consumers."""
-    connector.run(run_sync=False, run_observer=False, mq_timeout=10)
+    connector.run(run_sync=False, run_observer=False, mq_timeout=120)
     return connector
 
 
@@ -85,15 +85,24 @@ def connections(
 ) -> Connections:
     """The connections that a connector would have."""
     connections = Connections([connection_params], owner="tests")
-    endings.callback(connections.close, 5.0)
+    endings.callback(connections.close, 120)
     return connections
 
 
 def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -> LivenessWatch:
-    """Make a watch that looks when the test says so."""
+    """Make a watch that looks when the test says so, in place of the connector's own."""
+    own = connector._mq_core.consumers.watch
+    if own is not None:
+        own.stop()  # or it would find and mend what the test waits for
     return LivenessWatch(
         "test-watch", MQSettings.from_config(settings), lambda: connector.consumers, period
     )
+
+
+def complaint(watch: LivenessWatch) -> str:
+    """Have a watch look, and return what it says of the consumer "c"."""
+    watch.look()
+    return watch.complaints.get("c", "")
 
 
 class Seen:
@@ -114,11 +123,9 @@ class Seen:
     def on_error(self, _thread: Any, error: BaseException) -> None:
         self.errors.append(error)
 
-    def wait_for(self, count: int, timeout: float = 30.0) -> list[bytes]:
+    def wait_for(self, count: int) -> list[bytes]:
         """Wait until so many have come."""
-        eventually(
-            lambda: len(self.bodies) >= count, timeout=timeout, what=f"{count} messages handled"
-        )
+        eventually(lambda: len(self.bodies) >= count, what=f"{count} messages handled")
         return list(self.bodies)
 
 
@@ -140,20 +147,30 @@ def messages_in(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
-def drop_connections(broker: RunningBroker, vhost: str, purpose: str) -> int:
+@pytest.fixture
+def queues(broker: RunningBroker, vhost: str) -> Queues:
+    """Return the names of the queues that there are."""
+    return lambda: {queue["name"] for queue in broker.list_queues(vhost)}
+
+
+@pytest.fixture
+def drop_connections(broker: RunningBroker, vhost: str) -> DropConnections:
     """End the connections of one purpose from the broker's side, as an operator does."""
 
-    def find() -> list[str]:
+    def find(purpose: str) -> list[str]:
         return [
             row["name"]
             for row in broker.management.connections(vhost)
             if str(row.get("client_properties", {}).get("connection_name", "")).endswith(purpose)
         ]
 
-    names = eventually(find, interval=0.1, what=f"a connection for {purpose}")
-    for name in names:
-        broker.management.close_connection(name)
-    return len(names)
+    def drop(purpose: str) -> int:
+        names = eventually(lambda: find(purpose), what=f"a connection for {purpose}")
+        for name in names:
+            broker.management.close_connection(name)
+        return len(names)
+
+    return drop
 
 
 class Asked(MQConnector):
@@ -167,12 +184,12 @@ class Asked(MQConnector):
 
     @create_mq_callback()
     def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.may_answer.wait(30.0)
+        self.may_answer.wait(120)
         return {"square": body["n"] ** 2}
 
     @create_mq_callback()
     def count(self, body: dict[str, Any]) -> None:
-        self.publish_many(parts_of(body), queue=body["routing_key"], expiration=LONG)
+        self.publish_many(parts_of(body), queue=body["routing_key"])
         self.parts_sent.set()
 
 
@@ -201,5 +218,4 @@ def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -
     if request.get("declares"):
         channel.queue_declare(queue=request["routing_key"])
     for part in parts_of(request):
-        properties = BasicProperties(expiration=str(LONG))
-        channel.basic_publish("", request["routing_key"], dict_to_b64(part), properties)
+        channel.basic_publish("", request["routing_key"], dict_to_b64(part))

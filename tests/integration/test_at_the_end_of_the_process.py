@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.testing import EmbeddedBroker
-from neon_mq_connector.testing.running import RunningBroker
+from tests.integration.conftest import Queues
 from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
@@ -32,7 +32,7 @@ def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_script_with_daemons_ends_and_leaves_no_queue_of_a_subscriber_behind(
-    broker: RunningBroker, vhost: str, mq_config: dict[str, Any]
+    vhost: str, mq_config: dict[str, Any], queues: Queues
 ) -> None:
     service = next(iter(mq_config["users"]))
     done = run_script(
@@ -49,10 +49,7 @@ def test_a_script_with_daemons_ends_and_leaves_no_queue_of_a_subscriber_behind(
     )
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
 
-    def queues() -> list[str]:
-        return [queue["name"] for queue in broker.list_queues(vhost)]
-
-    eventually(lambda: queues() == ["it"], what="the subscriber's queue is gone")
+    eventually(lambda: queues() == {"it"}, what="the subscriber's queue is gone")
 
 
 ASK = """
@@ -75,28 +72,33 @@ IN_WORKERS = """
 @pytest.mark.every_broker
 @pytest.mark.parametrize("asks", ["assert ask(1) == {}", IN_WORKERS], ids=["itself", "in workers"])
 def test_a_script_that_asked_leaves_no_queue_behind(
-    broker: RunningBroker, vhost: str, mq_config: dict[str, Any], asks: str
+    vhost: str, mq_config: dict[str, Any], asks: str, queues: Queues
 ) -> None:
     program = textwrap.dedent(ASK).format(vhost=vhost, config=mq_config)
     done = run_script(f"{program}\n{textwrap.dedent(asks)}\nprint('ends')")
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
 
-    def reply_queues() -> list[str]:
-        names = [queue["name"] for queue in broker.list_queues(vhost)]
-        return [name for name in names if name.startswith("neon.reply.")]
-
-    eventually(lambda: reply_queues() == [], what="its reply queue is gone")
+    eventually(
+        lambda: not any(name.startswith("neon.reply.") for name in queues()),
+        what="its reply queue is gone",
+    )
 
 
 def test_a_signal_ends_the_wait_for_a_broker() -> None:
     done = run_script(
         """
-        import os, signal, sys, threading
+        import os, signal, sys, threading, time
         from neon_mq_connector import MQConnector
 
         users = {"s": {"user": "u", "password": "p"}}
         config = {"server": "127.0.0.1", "port": int(sys.argv[1]), "users": users}
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+        def terminate():
+            while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=terminate).start()
         MQConnector(config, "s").run_forever(mq_timeout=600)
         print("ends")
         """,
@@ -159,7 +161,7 @@ def test_one_ctrl_c_ends_a_service_and_a_client(code: str, returns: bool) -> Non
         assert process.stdout.readline() in ("ready\n", "waits for threads\n")
         process.send_signal(signal.SIGINT)
         try:
-            _, said = process.communicate(timeout=30)
+            _, said = process.communicate(timeout=120)
         finally:
             process.kill()
         if returns:

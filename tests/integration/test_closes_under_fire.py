@@ -38,7 +38,7 @@ def queue(channel: BlockingChannel) -> Iterator[str]:
 def link(connection_params: pika.ConnectionParameters, queue: str) -> Iterator[Link]:
     link = Link("mq-under-fire", [connection_params])
     yield link
-    assert link.close(5.0)
+    assert link.close(120)
 
 
 class Shot:
@@ -49,9 +49,9 @@ class Shot:
         self.sent = [0] * THREADS
         self.ended = threading.Event()
         self.channel = link.open_channel(
-            ChannelEvents(confirms=self._count, shut=lambda _error: self.ended.set()), timeout=30.0
+            ChannelEvents(confirms=self._count, shut=lambda _error: self.ended.set()), timeout=120
         )
-        self.channel.confirm(timeout=30.0)
+        self.channel.confirm(timeout=120)
 
     def fire(self, queue: str, thread: int) -> None:
         try:
@@ -74,7 +74,7 @@ class Shot:
     [
         lambda channel: channel.ack(1_000_000),  # a tag that is unknown
         lambda channel: channel.send(channel.encode(NOWHERE, "", b"", PROPERTIES)),
-        lambda channel: channel.close(timeout=30.0),
+        lambda channel: channel.close(timeout=120),
         lambda channel: channel.close_soon(),
     ],
     ids=["ack", "publish", "close", "close soon"],
@@ -95,9 +95,9 @@ def test_a_channel_that_ends_while_threads_use_it_takes_nothing_with_it(
         with contextlib.suppress(MQError):
             end(shot.channel)
         for thread in threads:
-            thread.join(30.0)
+            thread.join(120)
             assert not thread.is_alive()
-        assert shot.ended.wait(30.0)
+        assert shot.ended.wait(120)
         assert link.state is LinkState.OPEN
         assert link.generation == 1, link.last_error
         confirmed[number], sent[number] = shot.confirmed, sum(shot.sent)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.testing import ManagementError, PrivateBroker, PrivateBrokerError, ports
+from neon_mq_connector.testing import PrivateBroker, PrivateBrokerError, ports
 from tests.support.polling import eventually
 
 StartBroker = Callable[..., PrivateBroker]
@@ -76,7 +76,7 @@ def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     directory = Path(done.stdout.strip())
@@ -127,13 +127,6 @@ def test_queues_and_consumers_are_listed(
     broker.management.close_connection(connection["name"])
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker):
         channel.start_consuming()
-
-
-def test_a_refusal_of_the_management_interface_has_its_status(broker: PrivateBroker) -> None:
-    with pytest.raises(ManagementError, match="404") as caught:
-        broker.management.queue("/", "missing")
-    assert caught.value.status == 404
-    broker.delete_vhost("/never-there")
 
 
 def processes_of(directory: Path) -> list[int]:

@@ -65,7 +65,7 @@ def test_when_a_stream_is_closed_and_not_before(
     service = make_connector(Endless)
     assert isinstance(service, Endless)
     consume(service, getattr(service, callback), ack="on_success")
-    with client.stream(RequestSpec("q", {"a": 1}, timeout=60.0)) as parts:
+    with client.stream(RequestSpec("q", {"a": 1}, timeout=120)) as parts:
         for _ in range(MANY):
             next(parts)
         assert service.told is None

@@ -16,7 +16,7 @@ from neon_mq_connector.operations.graph import Graph, add_broker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Queue, QueueStatus, declare_queue
 from tests.conftest import MQConfig
-from tests.integration.conftest import MakeConnector, Seen, consume, put, run
+from tests.integration.conftest import MakeConnector, Queues, Seen, consume, put, run
 from tests.support.polling import eventually
 from tests.support.vhosts import User
 
@@ -31,7 +31,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def declare(connections: Connections, queue: Queue) -> QueueStatus:
     return connections.control.perform(
-        f"declaring queue {queue.name!r}", lambda facts: declare_queue(queue, facts), timeout=30.0
+        f"declaring queue {queue.name!r}", lambda facts: declare_queue(queue, facts), timeout=120
     )
 
 
@@ -75,7 +75,7 @@ def test_where_it_is_refused_a_plain_queue_is_made_durable_and_asked_for_only_on
 
 @pytest.mark.every_broker
 def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: RunningBroker, vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel, queues: Queues
 ) -> None:
     service = make_connector()
     gone = "neon.reply.of-somebody-who-is-gone"
@@ -84,7 +84,7 @@ def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
     def answer(callback_channel: Any, _method: Any, _properties: Any, _body: bytes) -> None:
         service.send_message({"by": "connector"}, queue=gone)
         service.publish_many([{"by": "connector"}] * 3, queue=gone)
-        service.submit_message({"by": "connector"}, queue=gone).result(30.0)
+        service.submit_message({"by": "connector"}, queue=gone).result(120)
         callback_channel.basic_publish("", gone, b"by the channel")
 
     service.register_consumer(
@@ -94,15 +94,15 @@ def test_an_answer_to_somebody_who_is_gone_leaves_no_queue(
     put(channel, "q", b"request", declare=False)
     eventually(lambda: service.health().consumers["c"].handled == 1)
     assert outcomes == []
-    assert gone not in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert gone not in queues()
 
 
 @pytest.mark.refusing_only
 def test_where_reply_queues_are_refused_a_request_leaves_none(
-    client: RequestClient, broker: RunningBroker, vhost: str
+    client: RequestClient, queues: Queues
 ) -> None:
-    asked = client.submit(RequestSpec("nobody", {"ask": 1}, timeout=60.0))
-    eventually(lambda: [queue["name"] for queue in broker.list_queues(vhost)] == ["nobody"])
+    asked = client.submit(RequestSpec("nobody", {"ask": 1}, timeout=120))
+    eventually(lambda: queues() == {"nobody"})
     asked.cancel()
 
 

@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import AuthenticationError
 from neon_mq_connector.testing.running import RunningBroker
-from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.conftest import SERVICE, MakeConnector, Seen, messages_in, put, run
+from tests.integration.conftest import SERVICE, Asked, MakeConnector, Queues, Seen
 from tests.support.nodes import free_port
-from tests.support.polling import eventually, never
-
-
-def echo(service: MQConnector) -> Callable[[Any, Any, Any, bytes], None]:
-    def answer(_channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        request = b64_to_dict(body)
-        service.send_message(
-            {
-                "message_id": request["message_id"],
-                "echo": request["text"],
-                "from": method.routing_key,
-            },
-            queue=request["routing_key"],
-        )
-
-    return answer
-
-
-# -- a hundred queues ------------------------------------------------------------------------
+from tests.support.polling import eventually
 
 
 @pytest.mark.every_broker
 def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
-    make_connector: MakeConnector, client: RequestClient, broker: RunningBroker, vhost: str
+    make_connector: MakeConnector,
+    client: RequestClient,
+    broker: RunningBroker,
+    vhost: str,
+    queues: Queues,
 ) -> None:
-    connector = make_connector()
+    connector = make_connector(Asked)
+    assert isinstance(connector, Asked)
     names = [f"q{number}" for number in range(100)]
     connector.send_message({"open": "the connection"}, queue="elsewhere")
     for name in names:
-        connector.register_consumer(name, vhost, name, echo(connector))
+        connector.register_consumer(name, vhost, name, connector.square)
     connector.run_consumers()
-    assert all(connector.consumers[name].is_consuming for name in names)
+    eventually(lambda: all(connector.consumers[name].is_consuming for name in names))
 
-    def ask(name: str) -> Any:
-        return client.request(RequestSpec(name, {"text": name}, timeout=30.0))["from"]
+    def ask(number: int) -> Any:
+        return client.request(RequestSpec(names[number], {"n": number}, timeout=120))["square"]
 
     with ThreadPoolExecutor(10) as pool:
-        assert list(pool.map(ask, names)) == names
+        assert list(pool.map(ask, range(100))) == [number**2 for number in range(100)]
 
     def consuming() -> int:
         purposes = [
@@ -71,7 +51,7 @@ def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
     assert eventually(consuming) == 1
     connector.stop()
     client.close()
-    left = {queue["name"] for queue in broker.list_queues(vhost)}
+    left = queues()
     assert left == {*names, "elsewhere"}  # what services share stays
     eventually(lambda: not broker.management.connections(vhost) or _is_plain(broker, vhost))
 
@@ -84,48 +64,6 @@ def _is_plain(broker: RunningBroker, vhost: str) -> bool:
         )
         for row in broker.management.connections(vhost)
     )
-
-
-# -- a slow callback -------------------------------------------------------------------------
-
-
-def test_a_slow_callback_outlives_its_heartbeat_and_stands_in_nobodys_way(
-    make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
-) -> None:
-    connector = make_connector(heartbeat=1)
-    slow = Seen()
-    entered, may_end = threading.Event(), threading.Event()
-
-    def stay(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        entered.set()
-        may_end.wait(600.0)
-        slow(channel, method, properties, body)
-        channel.basic_ack(method.delivery_tag)
-
-    connector.register_consumer(
-        "slow", connector.vhost, "slow", stay, slow.on_error, auto_ack=False
-    )
-    connector.register_consumer("quick", connector.vhost, "quick", echo(connector))
-    run(connector)
-    put(channel, "slow", b"one", declare=False)
-    assert entered.wait(30.0)
-    # longer than it takes the broker to give up a connection that is silent
-    never(lambda: not connector.check_health(), during=4.0, what="a connection is lost")
-    for number in range(100):
-        client.request(RequestSpec("quick", {"text": number}, timeout=30.0))
-    assert not slow.bodies
-    may_end.set()
-    assert slow.wait_for(1) == [b"one"]
-    connector.stop()
-    assert not slow.redelivered
-    assert not slow.errors
-    assert messages_in(channel, "slow") == 0
-
-
-# -- many requests ---------------------------------------------------------------------------
-
-
-# -- what can be wrong -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,33 +109,6 @@ def test_what_cannot_work_is_one_clear_error(
 
 # -- importing -------------------------------------------------------------------------------
 
-_LOADED = "import sys, json, {base}; {more}; print(json.dumps(sorted(sys.modules)))"
-
-
-def _loaded(more: str) -> set[str]:
-    program = _LOADED.format(base="pika, ovos_config, ovos_utils", more=more)
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
-    )
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        "import neon_mq_connector",
-        "from neon_mq_connector.utils.client_utils import send_mq_request",
-        "from neon_mq_connector.consumers import SelectConsumerThread",
-    ],
-)
-def test_importing_brings_nothing_heavy_along(more: str) -> None:
-    base, with_ours = _loaded("pass"), _loaded(more)
-    heavy = {"aio_pika", "aiormq", "asyncio", "rich", "click", "rich_click", "pydantic", "requests"}
-    assert (with_ours - base) & heavy == set()
-
-
-# -- any thread ------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("seed", range(3))
 def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
@@ -208,7 +119,7 @@ def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
     for number in range(3):
         connector.register_consumer(f"c{number}", connector.vhost, f"q{number}", print)
     deeds: list[Callable[[], object]] = [
-        lambda: connector.run(mq_timeout=5),
+        lambda: connector.run(mq_timeout=120),
         connector.run_consumers,
         lambda: connector.restart_consumer("c1"),
         connector.observe_consumers,
@@ -227,4 +138,4 @@ def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
             each.result(120)
     connector.stop()
     connector.run(run_sync=False)
-    assert connector.check_health(), connector.health().reasons
+    eventually(connector.check_health)

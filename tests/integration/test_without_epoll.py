@@ -40,7 +40,7 @@ service.register_consumer("in", vhost, "in", callback, **order["engine"])
 service.register_consumer("out", vhost, "out", service.take)
 service.run(run_sync=False)
 service.send_message({"message_id": "1"}, vhost, queue="in")
-assert taken.wait(20)
+assert taken.wait(120)
 assert service.check_health(), service.health()
 service.stop()
 print("ends")
@@ -62,7 +62,7 @@ def test_it_works_without_epoll(order: dict[str, Any], vhost: str, mq_config: An
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr

@@ -215,11 +215,9 @@ class Subscriber(Actor):
         )
 
     def send(self, sender: Sender, number: int) -> None:
-        """Publish to the exchange."""
         sender.send({"n": number}, exchange=self._exchange, exchange_type="fanout")
 
     def register(self, engine: str) -> None:
-        """Subscribe."""
         self.service.register_subscriber(
             self.name,
             self.service.vhost,
@@ -236,7 +234,6 @@ class Conversation(Actor):
     """All messages have the same id: the one of their conversation."""
 
     def send(self, sender: Sender, number: int) -> None:
-        """Send with the id in one of the two places where it may be."""
         shared = {"message_id": "one conversation"}
         message = (
             {"n": number, "context": {"mq": shared}} if number % 2 else {"n": number, **shared}
@@ -250,7 +247,6 @@ class Large(Actor):
     _LARGE_EVERY = 5
 
     def send(self, sender: Sender, number: int) -> None:
-        """Send a large or a small message."""
         length = 200_000 if number % self._LARGE_EVERY == 0 else 200
         sender.send({"n": number, "padding": "x" * length}, queue=self.name)
 
@@ -275,12 +271,10 @@ class Hooks(Actor):
         self._errors = 0
 
     def on_error(self, thread: Any, error: Any) -> None:
-        """Raise this or that."""
         self._errors += 1
         raise (SystemExit, FailedOnPurposeError)[self._errors % 2]("in on_error")
 
     def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
-        """End the thread, now and then."""
         if message["n"] % UNLUCKY_EVERY == 1 and not tries:
             raise SystemExit("in a callback")
 
@@ -289,7 +283,6 @@ class HostileHeaders(Actor):
     """Gets headers that must not decide anything; half of the messages cannot be handled."""
 
     def send(self, sender: Sender, number: int) -> None:
-        """Send with one of the bad headers."""
         headers = self._headers[number // 2 % len(self._headers)]
         sender.publish(self.name, BasicProperties(headers=headers, delivery_mode=2), n=number)
 
@@ -308,6 +301,5 @@ class HostileHeaders(Actor):
         )
 
     def work(self, message: Mapping[str, Any], tries: int, channel: Any) -> None:
-        """Fail, every other time."""
         if message["n"] % 2:
             raise FailedOnPurposeError("hopeless")

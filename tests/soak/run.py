@@ -122,7 +122,8 @@ class Soak:
         self._asker.start()
 
     def _connector(self, name: str, settings: dict[str, object]) -> MQConnector:
-        timing = {"heartbeat": 3, "connect_timeout": 3, "publish_timeout": 10}
+        timing = {"heartbeat": 3, "connect_timeout": 3, "publish_timeout": 10, "stop_timeout": 10}
+        timing = {**timing, "operation_timeout": 15, "request_timeout": 30}
         config = {**config_of(self._broker, name), "port": self._proxy.port, **timing, **settings}
         made = MQConnector(config, name)
         made.vhost = VHOST

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from neon_mq_connector.testing import ManagementError, PrivateBroker
+from tests.support.polling import eventually
 
 
 @dataclass(frozen=True)
@@ -72,20 +73,17 @@ def settle(measure: Callable[[], Vitals], good: Callable[[Vitals], bool], timeou
 
     The broker lists connections late, and closed sockets take a moment to go.
     """
-    deadline = time.monotonic() + timeout
-    while True:
-        with_error = None
-        try:
-            vitals = measure()
-            if good(vitals):
-                return vitals
-        except ManagementError as error:
-            with_error = error
-        if time.monotonic() > deadline:
-            if with_error is not None:
-                raise with_error
-            return vitals
-        time.sleep(0.5)
+    measured: list[Vitals] = []
+
+    def is_good() -> bool:
+        with suppress(ManagementError):
+            measured.append(measure())
+            return good(measured[-1])
+        return False
+
+    with suppress(AssertionError):
+        eventually(is_good, timeout=timeout, interval=0.5)
+    return measured[-1]
 
 
 def name_threads() -> str:

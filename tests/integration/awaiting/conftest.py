@@ -13,6 +13,7 @@ import pytest
 from neon_mq_connector import AsyncMQConnector
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import SERVICE, Asked, run
+from tests.support.configurations import PATIENT
 from tests.support.loops import arun, pytest_pyfunc_call
 
 __all__ = ["arun", "pytest_pyfunc_call"]
@@ -30,7 +31,7 @@ def make_async(mq_config: dict[str, Any], vhost: str) -> Callable[..., Any]:
     """Make connectors for the test's virtual host; keyword arguments go into the configuration."""
 
     def make(cls: type[AsyncMQConnector] = AsyncMQConnector, **config: Any) -> AsyncMQConnector:
-        connector = cls({**mq_config, **config}, SERVICE)
+        connector = cls({**mq_config, **PATIENT, **config}, SERVICE)
         connector.vhost = vhost
         return connector
 
@@ -70,12 +71,17 @@ class AsyncAsked(AsyncMQConnector):
 @contextlib.asynccontextmanager
 async def running(connector: Any, **options: Any) -> AsyncIterator[Any]:
     """Run a connector with nothing but its consumers."""
-    options = {"run_sync": False, "run_observer": False, "mq_timeout": 20, **options}
+    options = {"run_sync": False, "run_observer": False, "mq_timeout": 120, **options}
     await connector.run(**options)
     try:
         yield connector
     finally:
         await connector.stop()
+
+
+def has_ended(connector: Any) -> bool:
+    """Whether a connector does not run and has left no thread."""
+    return not connector.started and not own_threads(connector)
 
 
 def own_threads(connector: Any) -> list[str]:

@@ -20,7 +20,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.integration.awaiting.conftest import AsyncAsked, own_threads, running
+from tests.integration.awaiting.conftest import AsyncAsked, has_ended, own_threads, running
 from tests.integration.conftest import Asked
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, LoopRunner, eventually_true
 from tests.support.nodes import free_port
@@ -36,7 +36,7 @@ async def test_a_service_and_a_client_in_one_loop(make_async: MakeAsync) -> None
     service, client = make_async(AsyncAsked).consume(), make_async()
     async with running(service), running(client):
         assert service.check_health()
-        asking = (client.request({"n": n}, "square", timeout=30.0) for n in range(300))
+        asking = (client.request({"n": n}, "square", timeout=120) for n in range(300))
         answers = await asyncio.gather(*asking)
         assert [answer["square"] for answer in answers] == [n**2 for n in range(300)]
         assert (await service.request({"n": 3}, "square"))["square"] == 9
@@ -144,8 +144,7 @@ async def test_a_hook_that_fails_leaves_nothing_running(make_async: MakeAsync) -
     with pytest.raises(LookupError):
         async with service:
             raise AssertionError("it does not run")
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 # -- where the broker is not ---------------------------------------------------------------------
@@ -156,9 +155,8 @@ async def test_without_a_broker_it_does_not_run(make_async: MakeAsync) -> None:
     async with Heartbeat() as heartbeat:
         with pytest.raises(BrokerUnreachableError):
             await service.run(mq_timeout=1)
-    assert heartbeat.beats > 2
-    assert not service.started
-    assert own_threads(service) == []
+    assert heartbeat.beats
+    assert has_ended(service)
 
 
 @ON_BOTH_LOOPS
@@ -169,8 +167,7 @@ async def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync) -> 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: MakeAsync) -> None:
@@ -181,8 +178,7 @@ async def test_runs_that_are_cancelled_at_any_moment_leave_nothing(make_async: M
         running.cancel()
         await asyncio.wait([running])
         await service.stop()
-        assert not service.started
-        assert own_threads(service) == []
+        assert has_ended(service)
         async with service:
             assert (await service.request({"n": 2}, "square"))["square"] == 4
 
@@ -206,8 +202,7 @@ async def test_an_exception_that_leaves_the_block_stops_it(make_async: MakeAsync
     with pytest.raises(LookupError):
         async with service:
             raise LookupError
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
     async def work() -> None:
         async with service:
@@ -218,8 +213,7 @@ async def test_an_exception_that_leaves_the_block_stops_it(make_async: MakeAsync
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
 
 
 async def test_a_stop_that_is_cancelled_stops_all_the_same(make_async: MakeAsync) -> None:
@@ -234,8 +228,7 @@ async def test_a_stop_that_is_cancelled_stops_all_the_same(make_async: MakeAsync
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-    assert not service.started
-    assert own_threads(service) == []
+    assert has_ended(service)
     assert (await asking)["square"] == 1
 
 
@@ -261,7 +254,7 @@ async def test_a_task_of_a_callback_may_stop_the_connector_and_be_waited_for(
     service.register_consumer("stop", service.vhost, "stop", stop)
     await service.run()
     await service.send_message({"n": 1}, queue="stop")
-    await asyncio.wait_for(went_on.wait(), 60.0)
+    await asyncio.wait_for(went_on.wait(), 120)
     await service.stop()
     assert own_threads(service) == []
 
@@ -282,7 +275,7 @@ async def test_a_callback_that_has_stopped_the_connector_cannot_run_it(
     service.register_consumer("restart", service.vhost, "restart", restart)
     async with running(service):
         await service.send_message({"n": 1}, queue="restart")
-        error = await asyncio.wait_for(raised, 60.0)
+        error = await asyncio.wait_for(raised, 120)
         assert isinstance(error, RuntimeError)
         assert "waits for the callback" in str(error)
 
@@ -303,6 +296,7 @@ async def test_who_awaits_something_when_it_stops_is_told(
                 for queue in broker.list_queues(vhost)
             )
         )
+    await asyncio.wait([asking, gathering, reading], timeout=120)
     for task, error in (
         (asking, StoppedError),
         (gathering, StoppedError),
@@ -402,9 +396,8 @@ async def test_run_forever_ends_with_a_signal(
     await eventually_true(service.check_health)
     assert (await service.request({"n": 2}, "square"))["square"] == 4
     kill_soon(number)
-    await asyncio.wait_for(forever, 60.0)
-    assert not service.started
-    assert own_threads(service) == []
+    await asyncio.wait_for(forever, 120)
+    assert has_ended(service)
     assert {each: signal.getsignal(each) for each in handlers} == handlers
 
 
@@ -413,9 +406,8 @@ async def test_a_signal_ends_the_wait_for_a_broker(
 ) -> None:
     service = make_async(AsyncAsked, port=free_port()).consume()
     kill_soon(signal.SIGTERM, 0.3)
-    await asyncio.wait_for(service.run_forever(), 20.0)
-    assert not service.started
-    assert own_threads(service) == []
+    await asyncio.wait_for(service.run_forever(), 120)
+    assert has_ended(service)
 
 
 async def test_a_second_signal_cancels_callbacks(
@@ -442,7 +434,7 @@ async def test_run_forever_ends_when_it_is_stopped_or_cancelled(
     forever = asyncio.create_task(service.run_forever(run_sync=False))
     await eventually_true(service.check_health)
     await service.stop()
-    await asyncio.wait_for(forever, 60.0)
+    await asyncio.wait_for(forever, 120)
     forever = asyncio.create_task(service.run_forever(run_sync=False))
     await eventually_true(service.check_health)
     forever.cancel()
@@ -494,4 +486,4 @@ async def test_an_error_handler_is_awaited_whatever_it_is(make_async: MakeAsync)
     )
     async with running(service):
         await service.send_message({"n": 1}, queue="fail")
-        await asyncio.wait_for(told.wait(), 10.0)
+        await asyncio.wait_for(told.wait(), 120)

@@ -19,6 +19,7 @@ from neon_mq_connector.testing import PrivateBroker
 from tests.contract.peer import OldStyleService
 from tests.integration.conftest import (
     Asked,
+    Queues,
     count_like_old_services,
 )
 from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
@@ -27,7 +28,7 @@ StartOldService = Callable[..., OldStyleService]
 
 
 async def squares(face: AsyncRequests, count: int, **options: Any) -> list[int]:
-    specs = (RequestSpec("square", {"n": n}, timeout=20.0) for n in range(count))
+    specs = (RequestSpec("square", {"n": n}, timeout=120) for n in range(count))
     answers = await asyncio.gather(*(face.request(spec, **options) for spec in specs))
     return [answer["square"] for answer in answers]
 
@@ -49,7 +50,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     face = current_binding().requests(client)
     asked.may_answer.clear()
     kept, dropped = (
-        asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=30.0)))
+        asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=120)))
         for n in (1, 2)
     )
     await eventually_true(lambda: len(books(client)) == 2)
@@ -63,7 +64,7 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     assert not books(client)
     await asyncio.to_thread(client.close)
     with pytest.raises(StoppedError):
-        await face.request(RequestSpec("square", {"n": 1}, timeout=30.0))
+        await face.request(RequestSpec("square", {"n": 1}, timeout=120))
 
 
 @ON_BOTH_LOOPS
@@ -75,7 +76,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     answered = 0
     for _round in range(20):
         tasks = [
-            asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=30.0)))
+            asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=120)))
             for n in range(100)
         ]
         for task in tasks:
@@ -106,7 +107,7 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
             parts.append(part["n"])
 
         last = await face.request(
-            RequestSpec("count", {"to": 50}, timeout=30.0), on_part=take_slowly if awaited else take
+            RequestSpec("count", {"to": 50}, timeout=120), on_part=take_slowly if awaited else take
         )
         assert last["n"] == 49
         assert parts == list(range(50))
@@ -119,7 +120,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     names: list[str] = []
     asking = [
         face.request(
-            RequestSpec("square", {"n": n}, timeout=30.0),
+            RequestSpec("square", {"n": n}, timeout=120),
             reply_queue=f"mine{n % 2}",
             on_reply_queue=names.append,
         )
@@ -129,7 +130,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     assert [answer["square"] for answer in answers] == [n**2 for n in range(20)]
     assert set(names) == {"mine0", "mine1"}
     cancelled = asyncio.create_task(
-        face.request(RequestSpec("nobody", {"n": 1}, timeout=30.0), reply_queue="mine2")
+        face.request(RequestSpec("nobody", {"n": 1}, timeout=120), reply_queue="mine2")
     )
     await asyncio.sleep(0.005)  # before, while or after the queue is made
     cancelled.cancel()
@@ -160,68 +161,64 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 # -- answers in parts ----------------------------------------------------------------------------
 
 
-def queues_of(broker: PrivateBroker, vhost: str) -> set[str]:
-    return {queue["name"] for queue in broker.list_queues(vhost)}
-
-
 async def test_a_block_that_is_left_early_leaves_no_queue(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
+    asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     async with (
         current_binding()
         .requests(client)
-        .stream(RequestSpec("count", {"to": 100}, timeout=30.0)) as parts
+        .stream(RequestSpec("count", {"to": 100}, timeout=120)) as parts
     ):
         async for part in parts:
             if part["n"] == 5:
                 break
         assert (await anext(parts))["n"] == 6
-        assert parts.reply_queue in queues_of(broker, vhost)
-    assert parts.reply_queue not in queues_of(broker, vhost)
+        assert parts.reply_queue in queues()
+    assert parts.reply_queue not in queues()
     assert [part async for part in parts] == []
     await parts.aclose()
 
 
 @ON_BOTH_LOOPS
 async def test_an_iteration_that_is_left_early_leaves_no_queue(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
+    asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     before = asyncio.all_tasks()
     stream = (
-        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=30.0))
+        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
     )
     async for part in stream:
         if part["n"] == 5:
             break
     name = stream.reply_queue
     assert name
-    await eventually_true(lambda: name not in queues_of(broker, vhost))
+    await eventually_true(lambda: name not in queues())
 
     async def fail() -> None:
         async for _ in stream:
             raise LookupError
 
     stream = (
-        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=30.0))
+        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
     )
     with pytest.raises(LookupError):
         await fail()
     name = stream.reply_queue
-    await eventually_true(lambda: name not in queues_of(broker, vhost))
+    await eventually_true(lambda: name not in queues())
     await eventually_true(lambda: asyncio.all_tasks() <= before)  # the loop's, for `break`
 
 
 async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
-    asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
+    asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     face = current_binding().requests(client)
 
     async def read() -> None:
-        async for _ in face.stream(RequestSpec("count", {"to": 20}, timeout=30.0)):
+        async for _ in face.stream(RequestSpec("count", {"to": 20}, timeout=120)):
             await asyncio.sleep(0.001)
 
     await read()
-    before = queues_of(broker, vhost)
+    before = queues()
     for delay in range(0, 60, 3):
         readers = [asyncio.create_task(read()) for _ in range(3)]
         await asyncio.sleep(delay / 1000)
@@ -230,7 +227,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
         await asyncio.wait(readers)
     # what was being opened when it was cancelled is opened, and deleted again
     await current_binding().calls.wait_until_done(60.0)
-    await eventually_true(lambda: queues_of(broker, vhost) == before)
+    await eventually_true(lambda: queues() == before)
 
 
 async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
@@ -239,7 +236,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     may_answer = threading.Event()
 
     def count_late(channel: BlockingChannel, request: dict[str, Any]) -> None:
-        assert may_answer.wait(30.0)
+        assert may_answer.wait(120)
         count_like_old_services(channel, request)
 
     old_service("late", count_late)
@@ -247,7 +244,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     async with (
         current_binding()
         .requests(client)
-        .stream(RequestSpec("late", {"to": 3}, timeout=30.0)) as parts
+        .stream(RequestSpec("late", {"to": 3}, timeout=120)) as parts
     ):
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
@@ -260,7 +257,7 @@ async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> N
     async with (
         current_binding()
         .requests(client)
-        .stream(RequestSpec("nobody", {"n": 1}, timeout=30.0)) as parts
+        .stream(RequestSpec("nobody", {"n": 1}, timeout=120)) as parts
     ):
         reading = asyncio.create_task(anext(parts))
         await asyncio.sleep(0)
@@ -275,22 +272,3 @@ def books(client: RequestClient) -> dict[str, Any]:
     """Give what the client has written down of requests that wait."""
     channel = client.open_channel
     return {} if channel is None else dict(channel._by_correlation)
-
-
-@pytest.mark.parametrize(
-    "data, error", [("text", TypeError), ([("a", 1)], TypeError), ({}, ValueError)]
-)
-async def test_what_is_no_message_is_refused(
-    client: RequestClient, data: Any, error: type[Exception]
-) -> None:
-    face = current_binding().requests(client)
-    with pytest.raises(error):
-        await face.request(RequestSpec("q", data, timeout=1.0))
-    with pytest.raises(error):
-        await face.gather(RequestSpec("q", data, timeout=1.0))
-    with pytest.raises(error):
-        face.stream(RequestSpec("q", data, timeout=1.0))
-    with pytest.raises(ValueError, match="timeout"):
-        await face.request(RequestSpec("q", {"n": 1}, timeout=0))
-    with pytest.raises(ValueError, match="count"):
-        await face.gather(RequestSpec("q", {"n": 1}), count=0)

@@ -17,7 +17,6 @@ from tests.integration.conftest import messages_in
 from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, eventually_true
 
 MakeAsync = Callable[..., Any]
-LONG = 60_000
 
 
 @ON_BOTH_LOOPS
@@ -25,11 +24,11 @@ async def test_messages_that_were_awaited_are_in_the_queue(
     make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
     async with running(make_async()) as host, Heartbeat() as heartbeat:
-        sends = (host.send_message({"n": n}, queue="many", expiration=LONG) for n in range(2000))
+        sends = (host.send_message({"n": n}, queue="many") for n in range(2000))
         ids = await asyncio.gather(*sends)
         assert len(set(ids)) == 2000
         assert messages_in(channel, "many") == 2000
-        assert heartbeat.beats > 1
+        assert heartbeat.beats
 
 
 async def test_where_the_publisher_has_no_room_it_is_awaited(
@@ -40,9 +39,9 @@ async def test_where_the_publisher_has_no_room_it_is_awaited(
     monkeypatch.setattr(unconfirmed_module, "MAX_UNCONFIRMED", 4)
 
     async with running(make_async()) as host, Heartbeat() as heartbeat:
-        sends = (host.send_message({"n": n}, queue="q", expiration=LONG) for n in range(300))
+        sends = (host.send_message({"n": n}, queue="q") for n in range(300))
         await asyncio.gather(*sends)
-        assert heartbeat.beats > 1
+        assert heartbeat.beats
     assert messages_in(channel, "q") == 300
 
 
@@ -77,35 +76,15 @@ async def test_the_first_message_may_be_cancelled_at_any_moment(make_async: Make
         assert own_threads(host) == []
 
 
-@pytest.mark.every_broker
-async def test_exchanges_are_declared_and_bound_as_by_threads(
-    make_async: MakeAsync, channel: BlockingChannel
-) -> None:
-    async with running(make_async()) as host:
-        for _ in range(2):
-            await host.send_message({"n": 1}, exchange="d", queue="dq", expiration=LONG)
-            await host.send_message(
-                {"n": 1}, exchange="f", queue="fq", exchange_type="fanout", expiration=LONG
-            )
-            await host.publish_message({"n": 1}, "p")
-        many = (host.publish_message({"n": n}, "new") for n in range(200))
-        assert len(set(await asyncio.gather(*many))) == 200
-        await asyncio.to_thread(channel.exchange_delete, "d")
-        await asyncio.to_thread(channel.queue_delete, "dq")
-        await host.send_message({"n": 1}, exchange="d", queue="dq", expiration=LONG)
-    assert messages_in(channel, "dq") == 1
-    assert messages_in(channel, "fq") == 2
-
-
 async def test_what_the_broker_does_not_take_is_said(
     make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
     channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
 
     async with running(make_async()) as host:
-        await host.send_message({"n": 1}, queue="full", expiration=LONG)
+        await host.send_message({"n": 1}, queue="full")
         with pytest.raises(PublishRejectedError):
-            await host.send_message({"n": 2}, queue="full", expiration=LONG)
+            await host.send_message({"n": 2}, queue="full")
         with pytest.raises(UnroutableError):
             await host.send_message({"n": 1}, queue="amq.nobody")
         with pytest.raises(MQError, match="mine"):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from typing import Any
 
 import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
+from neon_mq_connector import ExponentialBackoff, Retry
 from neon_mq_connector.errors import UnroutableError
 from tests.integration.conftest import (
     MakeConnector,
@@ -22,50 +21,16 @@ from tests.integration.conftest import (
     put,
     run,
 )
+from tests.integration.stage import Stage
 from tests.support.polling import eventually
 
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
-Play = Callable[[Any, Any], Awaitable[Any]]
-
-
-class Stage:
-    """A consumer whose coroutine does what the test says."""
-
-    def __init__(self, channel: BlockingChannel, connector: MQConnector) -> None:
-        self.connector = connector
-        self.seen = Seen()
-        self._channel = channel
-        self._play: Play | None = None
-        self._result: Future[Any] = Future()
-        connector.register_consumer(
-            "stage",
-            connector.vhost,
-            "stage",
-            self._callback,
-            self.seen.on_error,
-            ack="on_success",
-            retry=Retry(attempts=1),
-            durable=True,
-        )
-        run(connector)
-
-    async def _callback(self, channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
-        assert self._play is not None
-        try:
-            self._result.set_result(await self._play(channel, method))
-        except BaseException as error:
-            self._result.set_exception(error)
-
-    def play(self, action: Play) -> Any:
-        """Do something in a coroutine and return what it returned, or raise what it raised."""
-        self._play, self._result = action, Future()
-        put(self._channel, "stage", b"go")
-        return self._result.result(30.0)
 
 
 @pytest.fixture
 def stage(channel: BlockingChannel, make_connector: MakeConnector) -> Iterator[Stage]:
-    stage = Stage(channel, make_connector())
+    once = Retry(attempts=1)
+    stage = Stage(channel, make_connector(), "coroutine", ack="on_success", retry=once)
     yield stage
 
     async def alive(*_: Any) -> str:
@@ -230,7 +195,7 @@ def test_a_refusal_is_logged_if_nobody_awaits_it(
     put(channel, "q", b"1", b"2")
     consume(make_connector(), declares, durable=True, concurrency=1)
     for _ in range(2):  # what would be told of the first has been told when the second has ended
-        assert done.acquire(timeout=30.0)
+        assert done.acquire(timeout=120)
 
     def told() -> list[str]:
         messages = [each.getMessage() for each in caplog.records]

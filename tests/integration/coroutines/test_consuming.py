@@ -17,6 +17,7 @@ from neon_mq_connector.consumers import BlockingConsumerThread, SelectConsumerTh
 from tests.integration.conftest import (
     MakeConnector,
     Seen,
+    complaint,
     consume,
     messages_in,
     put,
@@ -130,11 +131,11 @@ def test_a_coroutine_may_be_what_is_told_of_errors_those_at_the_end_included(
 
     put(channel, "q", b"1")
     connector = consume(make_connector(), fail_at_last, on_error, durable=True)
-    assert entered.wait(30.0)
+    assert entered.wait(120)
     stopping = threading.Thread(target=connector.stop)
     stopping.start()
     release.set()
-    stopping.join(30.0)
+    stopping.join(120)
     assert told == [("c", "boom", True)]
 
 
@@ -153,7 +154,7 @@ def test_a_function_that_returns_a_coroutine_has_failed(
 # -- what holds up the loop --------------------------------------------------------------------
 
 
-def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
+def test_callbacks_that_block_cost_nobody_the_connection_and_a_coroutine_is_named(
     make_connector: MakeConnector,
     channel: BlockingChannel,
     seen: Seen,
@@ -166,13 +167,21 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
         release.wait(150.0)
         channel.basic_ack(method.delivery_tag)
 
-    connector = make_connector(heartbeat=2)
+    def blocks(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        release.wait(150.0)
+        slow(channel, method, properties, body)
+        channel.basic_ack(method.delivery_tag)
+
+    slow = Seen()
+    connector = make_connector(heartbeat=3)
     vhost = connector.vhost
     connector.register_consumer("f", vhost, "functions", seen, durable=True)
+    connector.register_consumer("s", vhost, "slow", blocks, auto_ack=False, durable=True)
     connector.register_consumer("c", vhost, "q", blocks_the_loop, auto_ack=False, durable=True)
     run(connector)
     put(channel, "q", b"1")
-    assert blocked.wait(30.0)
+    put(channel, "slow", b"1")
+    assert blocked.wait(120)
     watch = watch_over(connector)
     began = time.monotonic()
     for number in range(3):
@@ -180,9 +189,9 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
         seen.wait_for(number + 1)
         eventually(lambda: time.monotonic() > began + 3 * (number + 1))  # noqa: B023
         watch.look()
-    complaint = watch.complaints["c"]
-    assert "mq-asyncio:test_service is held up by" in complaint
-    assert "blocks_the_loop of queue 'q'" in complaint
+    told = watch.complaints["c"]
+    assert "mq-asyncio:test_service is held up by" in told
+    assert "blocks_the_loop of queue 'q'" in told
     assert "f" not in watch.complaints
     assert not watch.stuck, "so far it may be no more than slow"
     monkeypatch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 5.0)
@@ -193,14 +202,11 @@ def test_a_coroutine_that_blocks_costs_nobody_the_connection_and_is_named(
     release.set()
     eventually(lambda: connector.health().consumers["c"].handled == 1)
 
-    def well() -> bool:
-        watch.look()
-        return not watch.complaints
-
-    eventually(well)
+    eventually(lambda: not complaint(watch))
+    assert slow.wait_for(1) == [b"1"]
     assert all(each.connects == 1 for each in connector.health().connections)
     connector.stop()
-    assert messages_in(channel, "q") == 0
+    assert messages_in(channel, "q") == messages_in(channel, "slow") == 0
 
 
 # -- registering -------------------------------------------------------------------------------
@@ -252,7 +258,7 @@ def test_the_engine_is_chosen_by_what_the_callback_is(
 
 
 @pytest.mark.parametrize(
-    "callback, options, complaint",
+    "callback, options, words",
     [
         (four, {"async_consumer": False}, "four is a coroutine function"),
         (two, {}, "two(channel: 'Any', body: 'bytes') -> 'None' cannot be called with"),
@@ -262,12 +268,12 @@ def test_the_engine_is_chosen_by_what_the_callback_is(
     ids=["threaded", "neither four nor one", "a generator", "only on_error"],
 )
 def test_what_cannot_be_run_is_refused_when_it_is_registered(
-    make_connector: MakeConnector, callback: Any, options: dict[str, Any], complaint: str
+    make_connector: MakeConnector, callback: Any, options: dict[str, Any], words: str
 ) -> None:
     connector = make_connector()
     with pytest.raises(TypeError) as caught:
         connector.register_consumer("c", connector.vhost, "the_queue", callback, **options)
-    assert complaint in str(caught.value)
+    assert words in str(caught.value)
     assert "queue 'the_queue'" in str(caught.value)
     assert "c" not in connector.consumers
 
@@ -299,13 +305,13 @@ def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     assert consumer.is_consumer_alive
     assert not consumer.is_consuming
     consumer.start()
-    assert consumer._consumer_started.wait(30.0)
+    assert consumer._consumer_started.wait(120)
     assert consumer.is_consuming
     put(channel, "q", b"1", b"2", declare=False)
     seen.wait_for(2)
     assert "mq-asyncio:direct" in [each.name for each in threading.enumerate()]
-    consumer.join(30.0)
-    consumer.join(30.0)
+    consumer.join(120)
+    consumer.join(120)
     assert not consumer.is_alive()
     assert not consumer.is_consumer_alive
     assert consumer.channel is not None

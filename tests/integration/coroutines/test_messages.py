@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,64 +15,23 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 from neon_mq_connector import ExponentialBackoff, Retry
-from tests.integration.conftest import MakeConnector, Seen, messages_in, run
+from tests.integration.conftest import MakeConnector, messages_in
+from tests.integration.stage import Stage
 from tests.support.polling import eventually
 
 Message = aio_pika.abc.AbstractIncomingMessage
-Handle = Callable[[Message], Awaitable[Any]]
+Consume = Callable[..., Stage]
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
 
 
-class Post:
-    """Hand one message to a coroutine, and tell what it returned."""
-
-    def __init__(self, channel: BlockingChannel, make_connector: MakeConnector) -> None:
-        self.channel = channel
-        self.connector = make_connector()
-        self.seen = Seen()
-        self._handle: Handle | None = None
-        self._result: Future[Any] = Future()
-
-    def consume(self, **options: Any) -> None:
-        self.connector.register_consumer(
-            "c",
-            self.connector.vhost,
-            "q",
-            self._take,
-            self.seen.on_error,
-            **{"durable": True, "retry": AT_ONCE, **options},
-        )
-        run(self.connector)
-
-    async def _take(self, message: Message) -> None:
-        assert self._handle is not None
-        try:
-            result = await self._handle(message)
-        except BaseException as error:
-            if not self._result.done():
-                self._result.set_exception(error)
-            raise
-        if not self._result.done():
-            self._result.set_result(result)
-
-    def deliver(
-        self, handle: Handle, body: bytes = b"body", properties: BasicProperties | None = None
-    ) -> Any:
-        self._handle, self._result = handle, Future()
-        self.channel.basic_publish("", "q", body, properties)
-        return self._result.result(30.0)
-
-
 @pytest.fixture
-def post(channel: BlockingChannel, make_connector: MakeConnector) -> Iterator[Post]:
-    post = Post(channel, make_connector)
-    channel.queue_declare("q", durable=True)
-    yield post
-    post.connector.stop()
+def consume(channel: BlockingChannel, make_connector: MakeConnector) -> Consume:
+    """Run a consumer that is handed messages."""
+    return lambda **more: Stage(channel, make_connector(), "message", **{"retry": AT_ONCE, **more})
 
 
-def test_a_message_has_everything_that_came(post: Post) -> None:
-    post.consume()
+def test_a_message_has_everything_that_came(consume: Consume) -> None:
+    stage = consume()
     at = datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone.utc)
     properties = BasicProperties(
         app_id="app",
@@ -97,7 +55,7 @@ def test_a_message_has_everything_that_came(post: Post) -> None:
         assert message.channel.connection is not None
         return dict(message.info())
 
-    info = post.deliver(look, properties=properties)
+    info = stage.play(look, b"body", properties)
     assert info.pop("consumer_tag")
     assert info == {
         "app_id": "app",
@@ -115,7 +73,7 @@ def test_a_message_has_everything_that_came(post: Post) -> None:
         "priority": 3,
         "redelivered": False,
         "reply_to": "somewhere",
-        "routing_key": "q",
+        "routing_key": "stage",
         "timestamp": at,
         "type": "kind",
         "user_id": None,
@@ -133,21 +91,21 @@ def test_a_message_has_everything_that_came(post: Post) -> None:
     ids=["no date", "no mode", "no name", "nothing"],
 )
 def test_what_makes_no_sense_keeps_no_message_from_being_handled(
-    post: Post, properties: BasicProperties | None
+    consume: Consume, properties: BasicProperties | None
 ) -> None:
-    post.consume()
+    stage = consume()
 
     async def body(message: Message) -> bytes:
         return message.body
 
-    assert post.deliver(body, properties=properties) == b"body"
-    assert not post.seen.errors
+    assert stage.play(body, b"body", properties) == b"body"
+    assert not stage.seen.errors
 
 
 @pytest.mark.parametrize("ack", ["manual", "on_success", "on_receipt"])
 @pytest.mark.parametrize("form", ["ack", "process"])
-def test_a_message_may_be_acknowledged_in_every_mode(post: Post, ack: str, form: str) -> None:
-    post.consume(ack=ack)
+def test_a_message_may_be_acknowledged_in_every_mode(consume: Consume, ack: str, form: str) -> None:
+    stage = consume(ack=ack)
 
     async def acknowledge(message: Message) -> None:
         if form == "ack":
@@ -156,34 +114,35 @@ def test_a_message_may_be_acknowledged_in_every_mode(post: Post, ack: str, form:
         async with message.process():
             await asyncio.sleep(0)
 
-    post.deliver(acknowledge)
-    eventually(lambda: post.connector.health().consumers["c"].handled == 1)
-    post.connector.stop()
-    assert messages_in(post.channel, "q") == 0
-    assert not post.seen.errors
+    stage.play(acknowledge)
+    eventually(lambda: stage.connector.health().consumers["stage"].handled == 1)
+    stage.connector.stop()
+    assert messages_in(stage.channel, "stage") == 0
+    assert not stage.seen.errors
 
 
-def test_what_fails_inside_of_process_is_rejected_as_that_says(post: Post) -> None:
-    post.channel.queue_declare("rejected", durable=True)
-    post.channel.queue_delete("q")
+def test_what_fails_inside_of_process_is_rejected_as_that_says(
+    consume: Consume, channel: BlockingChannel
+) -> None:
+    channel.queue_declare("rejected", durable=True)
     arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "rejected"}
-    post.consume(ack="manual", arguments=arguments)
+    stage = consume(ack="manual", arguments=arguments)
 
     async def fail(message: Message) -> None:
         async with message.process(requeue=False):
             raise ValueError("boom")
 
     with pytest.raises(ValueError, match="boom"):
-        post.deliver(fail)
-    eventually(lambda: messages_in(post.channel, "rejected") == 1)
-    eventually(lambda: [str(error) for error in post.seen.errors] == ["boom"])
-    post.connector.stop()
-    assert messages_in(post.channel, "q") == 0
+        stage.play(fail)
+    eventually(lambda: messages_in(channel, "rejected") == 1)
+    eventually(lambda: [str(error) for error in stage.seen.errors] == ["boom"])
+    stage.connector.stop()
+    assert messages_in(channel, "stage") == 0
 
 
 @pytest.mark.parametrize("verdict", ["nack", "reject", "process"])
-def test_a_message_that_is_given_back_comes_again(post: Post, verdict: str) -> None:
-    post.consume(ack="manual")
+def test_a_message_that_is_given_back_comes_again(consume: Consume, verdict: str) -> None:
+    stage = consume(ack="manual")
     came: list[bool | None] = []
 
     async def give_back_once(message: Message) -> None:
@@ -200,14 +159,14 @@ def test_a_message_that_is_given_back_comes_again(post: Post, verdict: str) -> N
 
     if verdict == "process":
         with pytest.raises(ValueError, match="once"):
-            post.deliver(give_back_once)
+            stage.play(give_back_once)
     else:
-        post.deliver(give_back_once)
+        stage.play(give_back_once)
     eventually(lambda: came == [False, True])
 
 
-def test_a_message_is_answered_through_its_channel(post: Post) -> None:
-    post.consume(ack="on_success")
+def test_a_message_is_answered_through_its_channel(consume: Consume) -> None:
+    stage = consume(ack="on_success")
 
     async def answer(message: Message) -> int:
         its: Any = message.channel
@@ -216,7 +175,7 @@ def test_a_message_is_answered_through_its_channel(post: Post) -> None:
         await its.queue_bind("reply", "x", "a.*")
         properties = spec.Basic.Properties(correlation_id=message.correlation_id, message_type="t")
         confirmed = await its.basic_publish(
-            b"answer", routing_key=message.reply_to or "", properties=properties, timeout=30
+            b"answer", routing_key=message.reply_to or "", properties=properties, timeout=120
         )
         assert isinstance(confirmed, spec.Basic.Ack)
         await its.basic_publish(b"another", exchange="x", routing_key="a.b")
@@ -224,16 +183,16 @@ def test_a_message_is_answered_through_its_channel(post: Post) -> None:
         got = await its.basic_get("reply", no_ack=True)
         assert (got.body, got.header.properties.correlation_id) == (b"answer", "7")
         deleted = await its.queue_delete("reply")
-        empty = await its.basic_get("q", no_ack=True)
+        empty = await its.basic_get("stage", no_ack=True)
         assert isinstance(empty.delivery, spec.Basic.GetEmpty)
         return int(deleted.message_count)
 
     properties = BasicProperties(correlation_id="7", reply_to="reply")
-    assert post.deliver(answer, properties=properties) == 1
+    assert stage.play(answer, b"go", properties) == 1
 
 
-def test_what_the_broker_refuses_is_raised_as_aiormq_does(post: Post) -> None:
-    post.consume(ack="on_success")
+def test_what_the_broker_refuses_is_raised_as_aiormq_does(consume: Consume) -> None:
+    stage = consume(ack="on_success")
 
     async def ask(message: Message) -> None:
         its: Any = message.channel
@@ -246,6 +205,6 @@ def test_what_the_broker_refuses_is_raised_as_aiormq_does(post: Post) -> None:
         with pytest.raises(aiormq_errors.PublishError):
             await its.basic_publish(b"", exchange="amq.topic", routing_key="x", mandatory=True)
 
-    post.deliver(ask)
-    eventually(lambda: post.connector.health().consumers["c"].handled == 1)
-    assert not post.seen.errors
+    stage.play(ask)
+    eventually(lambda: stage.connector.health().consumers["stage"].handled == 1)
+    assert not stage.seen.errors

@@ -9,7 +9,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from tests.support.polling import eventually
 
 
-def pump(channel: BlockingChannel, seconds: float = 10.0) -> None:
+def pump(channel: BlockingChannel, seconds: float = 120.0) -> None:
     """Let a channel's connection handle what comes, for so long or until it is closed."""
     channel.connection.process_data_events(time_limit=seconds)
 

@@ -29,7 +29,7 @@ def test_aio_pika_with_its_rpc_pattern(embedded: EmbeddedBroker) -> None:
             await queue.bind(exchange, "a.#")
             message = aio_pika.Message(b"hello", headers={"float": 1.5, "none": None})
             await exchange.publish(message, "a.b.c")
-            received = await queue.get(timeout=10)
+            received = await queue.get(timeout=120)
             await received.ack()
             assert received.headers == {"float": 1.5, "none": None}
             strict = await connection.channel(on_return_raises=True)

@@ -16,7 +16,7 @@ from tests.integration.embedded.player import Operation, Player
 
 pytestmark = [pytest.mark.needs_rabbitmq, pytest.mark.timeout(600)]
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 120.0
 
 _few = settings(
     max_examples=8,

@@ -27,7 +27,7 @@ def names_in(broker: EmbeddedBroker) -> Names:
 
 
 def doctor(*arguments: str) -> tuple[int, dict[str, dict[str, str]], str]:
-    done = invoke("doctor", "--json", "--timeout", "5", *arguments)
+    done = invoke("doctor", "--json", "--timeout", "60", *arguments)
     assert "Traceback" not in done.stderr
     return done.exit_code, {each["check"]: each for each in json.loads(done.stdout)}, done.stdout
 

@@ -119,7 +119,7 @@ def start(embedded: EmbeddedBroker, endings: ExitStack) -> Callable[..., Any]:
     def start_one(kind: type[MQConnector]) -> MQConnector:
         service = kind(config_of(embedded, "service"), "service")
         endings.callback(service.stop)
-        service.run(run_sync=False, run_observer=False, mq_timeout=10)
+        service.run(run_sync=False, run_observer=False, mq_timeout=120)
         assert eventually(service.check_health)
         return service
 
@@ -206,7 +206,7 @@ def test_each_client_is_answered_by_each_kind(
     for kind in KINDS:
         answers = {
             "old": ask_as_of_old(channel, kind, embedded.refuse_transient),
-            "new": client.request({"n": 3}, kind, timeout=20.0),
+            "new": client.request({"n": 3}, kind, timeout=120),
             "other": ask_in_another_language(channel, kind, own),
             "direct": ask_directly(channel, kind),
         }
@@ -287,15 +287,15 @@ class Talking(MQConnector):
 def test_a_generator_answers_in_parts(start: Callable[..., Talking], client: MQConnector) -> None:
     service = start(Talking)
     parts = [Number(n=n) for n in range(100)]
-    assert list(client.stream(Upto(n=100), Talking.count, timeout=20.0)) == parts
-    assert list(client.stream(Upto(n=100), Talking.count_async, timeout=20.0)) == parts
-    assert list(client.stream(Upto(n=0), Talking.count, timeout=20.0)) == []
-    with client.stream(Upto(n=5), service.count, timeout=20.0) as some:
+    assert list(client.stream(Upto(n=100), Talking.count, timeout=120)) == parts
+    assert list(client.stream(Upto(n=100), Talking.count_async, timeout=120)) == parts
+    assert list(client.stream(Upto(n=0), Talking.count, timeout=120)) == []
+    with client.stream(Upto(n=5), service.count, timeout=120) as some:
         assert next(some) == Number(n=0)
 
     async def ask() -> list[Number]:
         async with AsyncMQConnector(client.config, "client") as asking:
-            stream = asking.stream(Upto(n=100), Talking.count_async, timeout=20.0)
+            stream = asking.stream(Upto(n=100), Talking.count_async, timeout=120)
             return [part async for part in stream]
 
     assert asyncio.run(ask()) == parts
@@ -319,9 +319,9 @@ def test_a_generator_that_nobody_reads_is_closed(
 ) -> None:
     service = start(Talking)
     for handler in (Talking.endless, Talking.endless_async):
-        with client.stream(Upto(n=0), handler, timeout=20.0) as parts:
+        with client.stream(Upto(n=0), handler, timeout=120) as parts:
             assert next(parts) == Number(n=0)
-    for _part in client.stream(Upto(n=0), Talking.endless, timeout=20.0):
+    for _part in client.stream(Upto(n=0), Talking.endless, timeout=120):
         break
     eventually(lambda: sorted(service.closed) == ["endless", "endless", "endless_async"])
 
@@ -440,7 +440,7 @@ def test_a_callback_that_has_answered_may_return_anything(
 ) -> None:
     service = start(Strict)
     for queue in ("a_text_after_an_answer", "a_text_after_a_publish"):
-        assert client.request({"k": 1}, queue, timeout=20.0)["k"] == 1
+        assert client.request({"k": 1}, queue, timeout=120)["k"] == 1
         old_style = {"k": 1, "routing_key": "replies"}
         client.send_message(old_style, queue=queue, expiration=None)
         eventually(lambda queue=queue: service.health().consumers[queue].handled == 2)  # type: ignore[misc]
@@ -461,11 +461,11 @@ def test_an_answer_that_does_not_fit_names_its_queue_and_field(
 
     start(Strict)
     with pytest.raises(DecodeError, match=r"an answer of queue 'checked': .* Number: n: "):
-        client.request(Number(n=1), Claimed.checked, timeout=20.0)
+        client.request(Number(n=1), Claimed.checked, timeout=120)
     with pytest.raises(DecodeError, match="queue 'checked'"):
-        client.submit_request(Number(n=1), Claimed.checked, timeout=20.0).result(20.0)
-    assert client.submit_request(Number(n=4), Strict.checked).result(20.0) == Square(square=16)
-    assert client.request(Nothing(), Strict.empty, timeout=20.0) == Nothing()
+        client.submit_request(Number(n=1), Claimed.checked, timeout=120).result(120)
+    assert client.submit_request(Number(n=4), Strict.checked).result(120) == Square(square=16)
+    assert client.request(Nothing(), Strict.empty, timeout=120) == Nothing()
     cancelled = client.submit_request(Number(n=4), Strict.checked)
     assert cancelled.cancel() or cancelled.done()
 
@@ -550,7 +550,7 @@ def test_middleware_is_around_each_try(
     caplog.set_level("INFO", __name__)
     service = start(kind)
     request = {"n": 1, "message_id": "m"}
-    assert client.request(request, "fail_twice", timeout=20.0)["square"] == 3
+    assert client.request(request, "fail_twice", timeout=120)["square"] == 3
     failed = ["inner fail_twice", "outer saw LookupError of fail_twice"]
     eventually(lambda: len(LOG) == 6, what="the middleware is left, which is after the answer")
     assert [*failed, *failed, "inner fail_twice", "outer fail_twice"] == LOG
@@ -560,7 +560,7 @@ def test_middleware_is_around_each_try(
     left, first_left = last.time_left(), first.time_left()
     assert left is not None
     assert first_left is not None
-    assert 0 < left <= 20.0
+    assert 0 < left <= 120.0
     assert first.deadline == last.deadline  # a retry does not begin anew
     assert "m: tried" in caplog.messages
 

@@ -22,7 +22,7 @@ from neon_mq_connector.testing import EmbeddedBroker
 from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +75,13 @@ def test_a_service_at_work_is_seen(service: MQConnector) -> None:
         assert __file__ in first, "what is before the callback is left out"
         assert "release.wait" in line
         service.send_message({"some": "thing"}, vhost="/", queue="quick")
-        eventually(lambda: service.health().consumers["quick"].handled)
-        (status,) = fetch_json(server.port, "/status")[1]
-        assert status["publishes"]["confirmed"] == 2
-        assert sum(status["callback_seconds"]["quick"]["counts"]) == 1
+
+        def is_counted() -> bool:
+            (status,) = fetch_json(server.port, "/status")[1]
+            calls = status["callback_seconds"].get("quick", {"counts": ()})["counts"]
+            return (status["publishes"]["confirmed"], sum(calls)) == (2, 1)
+
+        eventually(is_counted)
         page = fetch(server.port, "/")
         assert page[0] == 200
         assert "<title>" in page[1]
@@ -92,16 +95,23 @@ def test_metrics_are_what_prometheus_reads(service: MQConnector) -> None:
     with closing(service.serve_health()) as server:
         for _ in range(2):
             service.send_message({"some": "thing"}, vhost="/", queue="quick")
-        eventually(lambda: all(service.health().consumers[x].handled for x in ("quick", "again")))
-        code, text = fetch(server.port, "/metrics")
-    assert code == 200
-    found = {
-        (each.name, *sorted(each.labels.items())): each.value
-        for family in parser.text_string_to_metric_families(text)
-        for each in family.samples
-    }
-    quick = ("queue", "quick")
-    assert found["neon_mq_messages_total", ("outcome", "handled"), quick] == 2
+        quick = ("queue", "quick")
+        found: dict[tuple[Any, ...], float] = {}
+
+        def is_over() -> bool:
+            code, text = fetch(server.port, "/metrics")
+            assert code == 200
+            found.update(
+                {
+                    (each.name, *sorted(each.labels.items())): each.value
+                    for family in parser.text_string_to_metric_families(text)
+                    for each in family.samples
+                }
+            )
+            handled = found["neon_mq_messages_total", ("outcome", "handled"), quick]
+            return (handled, found["neon_mq_running", quick]) == (2, 0)
+
+        eventually(is_over)
     assert found["neon_mq_publishes_total", ("outcome", "confirmed")] == 2
     assert found["neon_mq_consumer_up", ("consumer", "quick"), quick] == 1
     assert found["neon_mq_connection_up", ("connection", "mq-io:/")] == 1
@@ -119,8 +129,7 @@ def test_an_outage_is_told_and_is_no_reason_to_restart(
     with closing(service.serve_health()) as server:
         embedded.kill()
         eventually(lambda: fetch(server.port, "/ready")[0] == 503)
-        reasons = fetch_json(server.port, "/ready")[1]["reasons"]
-        assert any("consumer 'quick' is recovering" in reason for reason in reasons)
+        eventually(lambda: "consumer 'quick' is recovering" in fetch(server.port, "/ready")[1])
         assert fetch(server.port, "/live")[0] == 200
         embedded.start()
         eventually(lambda: fetch(server.port, "/ready")[0] == 200)
@@ -146,7 +155,7 @@ def test_requests_are_timed_by_queue(service: MQConnector) -> None:
     )
     service.run(run_sync=False)
     service.request({"some": "thing"}, "echo", vhost="/", timeout=PATIENCE)
-    assert sum(status_of(service)["request_seconds"]["echo"]["counts"]) == 1
+    eventually(lambda: sum(status_of(service)["request_seconds"]["echo"]["counts"]) == 1)
 
 
 def test_a_service_with_a_check_of_its_own_is_ready_when_that_says_so(

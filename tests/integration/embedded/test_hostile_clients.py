@@ -24,7 +24,7 @@ _END = b"\xce"
 
 def _answer(broker: EmbeddedBroker, data: bytes) -> bytes:
     """Send something on a socket of its own; return what comes until the broker hangs up."""
-    with socket.create_connection((broker.host, broker.port), timeout=20) as sock:
+    with socket.create_connection((broker.host, broker.port), timeout=120) as sock:
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
         answer = b""

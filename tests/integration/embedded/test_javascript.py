@@ -46,7 +46,7 @@ def ask(folder: Path, broker: EmbeddedBroker, queue: str, request: Any) -> tuple
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert not done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]

@@ -25,7 +25,7 @@ from tests.support.nodes import free_port
 from tests.support.polling import eventually
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 SERVICE = """
 import logging
@@ -103,7 +103,7 @@ def start(folder: Path) -> Iterator[Start]:
 def ask(folder: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     """Ask the service for its greeting."""
     client = MQConnector(json.loads((folder / "mq.json").read_text()), "client")
-    yield lambda: client.request({"name": "you"}, "greet", vhost="/", timeout=PATIENCE)
+    yield lambda: client.request({"name": "you"}, "greet", vhost="/")
     client.stop()
 
 
@@ -142,23 +142,23 @@ def test_workers_are_started_anew_and_one_endpoint_speaks_for_all(
 ) -> None:
     port = free_port()
     process = start("greeter:Greeter", "--workers", "2", "--health-port", str(port))
-    eventually(lambda: _code(port, "/ready") == 200, timeout=PATIENCE)
+    eventually(lambda: _code(port, "/ready") == 200)
     statuses = fetch_json(port, "/status")[1]
     assert [status["worker"] for status in statuses] == [1, 2]
     before = {status["pid"] for status in statuses}
     client = MQConnector(json.loads((folder / "mq.json").read_text()), "client")
     client.send_message({"some": "thing"}, vhost="/", queue="die")
     client.stop()
-    eventually(lambda: _code(port, "/ready") == 503, timeout=PATIENCE)
+    eventually(lambda: _code(port, "/ready") == 503)
     assert _code(port, "/live") == 200
-    eventually(lambda: _code(port, "/ready") == 200, timeout=PATIENCE)
+    eventually(lambda: _code(port, "/ready") == 200)
     after = {status["pid"] for status in fetch_json(port, "/status")[1]}
     assert len(after) == 2
     assert len(after & before) == 1
     assert process.stderr is not None
     assert any("exit code 9; it is started anew" in line for line in process.stderr)
     process.kill()  # workers end with it, however that was
-    eventually(lambda: not any(psutil.pid_exists(pid) for pid in after), timeout=PATIENCE)
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in after))
 
 
 def test_a_change_of_the_source_starts_the_service_anew(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pika.exceptions
@@ -13,18 +12,19 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exchange_type import ExchangeType
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector import MQConnector
 from neon_mq_connector.consumers import BlockingConsumerThread
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
+    DropConnections,
     MakeConnector,
+    Queues,
     Seen,
     Serve,
-    drop_connections,
     messages_in,
     put,
     run,
 )
+from tests.integration.stage import Stage
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
@@ -34,48 +34,11 @@ def publish_with(channel: Any, **properties: Any) -> None:
     channel.basic_publish("", "stage", b"", BasicProperties(**properties))
 
 
-class Stage:
-    """A running consumer in whose callbacks tests do things."""
-
-    def __init__(self, channel: BlockingChannel, connector: MQConnector, engine: Any) -> None:
-        self.connector = connector
-        self._channel = channel
-        self._play: Callable[[Any, Any], Any] = lambda *_: None
-        self._result: Future[Any] = Future()
-        self.seen = Seen()
-        self.deliveries: list[tuple[Any, BasicProperties, bytes]] = []
-        connector.register_consumer(
-            "stage",
-            connector.vhost,
-            "stage",
-            self._callback,
-            self.seen.on_error,
-            auto_ack=False,
-            durable=True,
-            **engine,
-        )
-        run(connector)
-
-    def _callback(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self.deliveries.append((method, properties, body))
-        try:
-            self._result.set_result(self._play(channel, method))
-        except BaseException as error:
-            self._result.set_exception(error)
-        channel.basic_ack(method.delivery_tag)
-
-    def play(self, action: Callable[[Any, Any], Any], **properties: Any) -> Any:
-        """Do something in a callback and return what it returned, or raise what it raised."""
-        self._play, self._result = action, Future()
-        self._channel.basic_publish("", "stage", b"go", BasicProperties(**properties))
-        return self._result.result(30.0)
-
-
 @pytest.fixture
 def stage(
     channel: BlockingChannel, make_connector: MakeConnector, engine: Engine
 ) -> Iterator[Stage]:
-    stage = Stage(channel, make_connector(), engine)
+    stage = Stage(channel, make_connector(), "function", auto_ack=False, **engine)
     yield stage
     # whatever it did, its consumer is still there
     assert stage.play(lambda *_: "alive") == "alive"
@@ -92,7 +55,7 @@ def test_a_callback_is_given_what_pika_gives(stage: Stage) -> None:
         "content_type": "t",
         "message_id": "m",
     }
-    thread = stage.play(lambda *_: threading.current_thread(), **sent)
+    thread = stage.play(lambda *_: threading.current_thread(), b"go", BasicProperties(**sent))
     ((method, properties, body),) = stage.deliveries
     assert isinstance(method, Basic.Deliver)
     assert (method.routing_key, method.exchange, method.redelivered) == ("stage", "", False)
@@ -167,7 +130,7 @@ def test_other_threads_may_acknowledge_through_the_connection(
 
     put(channel, "q", b"1")
     connector = serve(callback, auto_ack=False)
-    assert done.wait(30.0)
+    assert done.wait(120)
     connector.stop()
     assert messages_in(channel, "q") == 0
 
@@ -218,7 +181,7 @@ def test_it_publishes_to_a_queue_with_properties_as_text_and_to_an_exchange(
 
 @pytest.mark.parametrize("kind", [ExchangeType.topic, "topic"])
 def test_queues_exchanges_and_bindings_come_and_go(
-    stage: Stage, broker: PrivateBroker, vhost: str, kind: Any
+    stage: Stage, broker: PrivateBroker, vhost: str, kind: Any, queues: Queues
 ) -> None:
     def do_everything(its: Any, _method: Any) -> list[Any]:
         made = its.queue_declare(
@@ -261,7 +224,7 @@ def test_queues_exchanges_and_bindings_come_and_go(
         (None, None, None),
         [1, 0],
     ]
-    assert "made" not in [queue["name"] for queue in broker.list_queues(vhost)]
+    assert "made" not in queues()
     assert "x" not in [exchange["name"] for exchange in broker.management.exchanges(vhost)]
 
 
@@ -369,13 +332,13 @@ def test_what_can_be_tolerated_is(stage: Stage, channel: BlockingChannel) -> Non
         stage.play(do_it)
     stage.connector.stop()
     assert messages_in(channel, "stage") == 0
-    stage.connector.run(run_sync=False, run_observer=False, mq_timeout=10)
+    run(stage.connector)
 
 
 def test_an_exclusive_queue_made_in_a_callback_can_be_read_there(
     channel: BlockingChannel, make_connector: MakeConnector, engine: Engine
 ) -> None:
-    stage = Stage(channel, make_connector(), engine)
+    stage = Stage(channel, make_connector(), "function", auto_ack=False, **engine)
 
     def round_trip(channel: Any, _method: Any) -> Any:
         name = channel.queue_declare("", exclusive=True).method.queue
@@ -405,9 +368,9 @@ def test_a_callback_can_ask_for_something_to_be_done_between_messages(stage: Sta
 
 
 def test_declares_go_on_when_the_broker_ends_an_idle_connection(
-    stage: Stage, broker: PrivateBroker, vhost: str
+    stage: Stage, drop_connections: DropConnections
 ) -> None:
-    drop_connections(broker, vhost, "control")
+    drop_connections("control")
     frame = stage.play(lambda channel, _: channel.queue_declare("after", durable=True))
     assert frame.method.queue == "after"
 
@@ -441,7 +404,7 @@ def test_closing_the_channel_stops_this_consumer_and_no_other(
 
 
 def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
-    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str, seen: Seen
+    serve: Serve, channel: BlockingChannel, seen: Seen, drop_connections: DropConnections
 ) -> None:
     kept: list[tuple[Any, int, bytes]] = []
 
@@ -452,7 +415,7 @@ def test_acks_for_a_connection_that_is_gone_settle_nothing_on_the_next(
     put(channel, "q", b"0", b"1", b"2")
     connector = serve(keep, seen.on_error, auto_ack=False)
     seen.wait_for(3)
-    drop_connections(broker, vhost, "consuming")
+    drop_connections("consuming")
     seen.wait_for(6)
     for old_channel, tag, _body in kept[:3]:
         assert old_channel.is_closed

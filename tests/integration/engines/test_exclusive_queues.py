@@ -9,15 +9,14 @@ import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.testing import PrivateBroker
-from tests.integration.conftest import MakeConnector, Seen, Serve, drop_connections
+from tests.integration.conftest import DropConnections, MakeConnector, Queues, Seen, Serve
 from tests.support.polling import eventually
 
 Engine = dict[str, Any]
 
 
 def test_nobody_else_may_use_it_and_it_goes_with_its_consumer(
-    serve: Serve, channel: BlockingChannel, seen: Seen, broker: PrivateBroker, vhost: str
+    serve: Serve, channel: BlockingChannel, seen: Seen, queues: Queues
 ) -> None:
     connector = serve(seen, queue_exclusive=True, queue="mine")
     channel.basic_publish("", "mine", b"for the owner")
@@ -25,7 +24,7 @@ def test_nobody_else_may_use_it_and_it_goes_with_its_consumer(
     with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"):
         channel.queue_declare("mine", passive=True)
     connector.stop()
-    assert broker.list_queues(vhost) == []
+    eventually(lambda: queues() == set())
 
 
 @pytest.mark.every_engine
@@ -59,12 +58,12 @@ def test_held_by_another_it_is_told_and_taken_over_when_that_one_goes(
 
 @pytest.mark.parametrize("name", ["mine", ""])
 def test_after_a_loss_it_is_made_anew_and_bound(
-    serve: Serve, channel: BlockingChannel, seen: Seen, broker: PrivateBroker, vhost: str, name: str
+    serve: Serve, channel: BlockingChannel, seen: Seen, name: str, drop_connections: DropConnections
 ) -> None:
     connector = serve(
         seen, seen.on_error, exchange="x", exchange_type="fanout", queue_exclusive=True, queue=name
     )
-    drop_connections(broker, vhost, "consuming")
+    drop_connections("consuming")
     eventually(lambda: connector.consumers["c"].consumer.recoveries)
     eventually(lambda: connector.consumers["c"].is_consuming)
     channel.basic_publish("x", "", b"again")

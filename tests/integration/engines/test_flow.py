@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,11 +13,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector
 from neon_mq_connector.testing import PrivateBroker
 from tests.integration.conftest import (
+    DropConnections,
     MakeConnector,
     Seen,
     Serve,
     consume,
-    drop_connections,
     messages_in,
     put,
     run,
@@ -54,7 +55,7 @@ class Numbered(Seen):
 
     def block_all(self, _channel: Any, _number: int) -> None:
         """Take long."""
-        self.release.wait(30.0)
+        self.release.wait(120)
 
     @property
     def numbers(self) -> list[int]:
@@ -161,7 +162,7 @@ def test_a_quorum_queue_counts_no_delivery_of_large_messages_twice(
     connector = serve(
         numbers, ack="on_success", arguments=arguments, settings={"inbox_max_bytes": ROOM}
     )
-    numbers.wait_for(2 * MANY, timeout=60.0)
+    numbers.wait_for(2 * MANY)
     assert sorted(numbers.numbers) == list(range(2 * MANY))
     assert not any(numbers.counts)
     health = connector.health().consumers["c"]
@@ -240,11 +241,7 @@ def test_a_callback_that_collects_messages_gets_all_that_it_waits_for(
 
 @pytest.mark.one_engine
 def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
-    engine: Engine,
-    make_connector: MakeConnector,
-    channel: BlockingChannel,
-    broker: PrivateBroker,
-    vhost: str,
+    engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, endings: ExitStack
 ) -> None:
     numbers, idle = Numbered(), Seen()
     numbers.act = numbers.block
@@ -252,13 +249,10 @@ def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
     put(channel, "q", *numbered(5))
     busy = consume(make_connector(), numbers, **options)
     eventually(lambda: busy.health().consumers["c"].waiting == 4, what="four wait behind one")
-    watch = watch_over(busy, slow_callback_after=0.1)
-
-    def is_slow() -> bool:
-        watch.look()
-        return prefetch_of(busy) == 1
-
-    eventually(is_slow)
+    watch = watch_over(busy, period=0.05, slow_callback_after=0.5)
+    endings.callback(watch.stop)
+    watch.start()  # looked at too seldom it would count as fast again
+    eventually(lambda: prefetch_of(busy) == 1)
     consume(make_connector(), idle, **options)
     put(channel, "q", *numbered(50)[5:])
     assert sorted(idle.wait_for(44)) == numbered(50)[6:]  # one more had been sent to the slow one
@@ -290,7 +284,7 @@ def test_what_nobody_has_started_goes_back_before_the_broker_loses_patience(
 
 
 def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
-    make_connector: MakeConnector, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
     numbers = Numbered(lambda channel, _number: channel.basic_qos(prefetch_count=7))
     connector = consume(
@@ -310,7 +304,11 @@ def test_a_consumer_that_would_lose_its_place_keeps_its_prefetch(
 
 
 def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
-    serve: Serve, channel: BlockingChannel, broker: PrivateBroker, vhost: str
+    serve: Serve,
+    channel: BlockingChannel,
+    broker: PrivateBroker,
+    vhost: str,
+    drop_connections: DropConnections,
 ) -> None:
     release = threading.Event()
     asked: list[bool] = []
@@ -320,14 +318,14 @@ def test_what_a_callback_asks_for_holds_for_later_messages_and_after_a_loss(
             channel.basic_qos(prefetch_count=2)
             asked.append(True)
             return
-        release.wait(30.0)
+        release.wait(120)
 
     put(channel, "q", b"ask")
     connector = serve(ask_for_two, ack="on_success", prefetch_count=50)
     eventually(lambda: asked, what="the callback has asked")
     put(channel, "q", *[b"work"] * 10)
     eventually(lambda: unacknowledged(broker, vhost) == 2, what="two are sent ahead, and no more")
-    drop_connections(broker, vhost, "consuming")
+    drop_connections("consuming")
     release.set()
     eventually(connector.check_health, what="it has recovered")
     eventually(lambda: unacknowledged(broker, vhost) == 0, what="all are handled")

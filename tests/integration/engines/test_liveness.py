@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import ExponentialBackoff, Retry
+from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
@@ -22,6 +22,7 @@ from tests.integration.conftest import (
     MakeConnector,
     Seen,
     Serve,
+    complaint,
     consume,
     messages_in,
     put,
@@ -40,28 +41,28 @@ def function_engine() -> Engine:
     return dict(ENGINES["threaded"])
 
 
+def cancel_behind_its_back(connector: MQConnector, channel: BlockingChannel) -> None:
+    """Cancel the consumer "c" at the broker, without the library's knowledge."""
+    session = connector.consumers["c"].consumer.session
+    session._link_channel.cancel(session.consumer_tag)
+    eventually(
+        lambda: channel.queue_declare("q", passive=True).method.consumer_count == 0,
+        what="the broker counts no consumer",
+    )
+
+
 @pytest.mark.one_engine
 def test_a_consumer_that_the_broker_does_not_know_of_is_reported_and_attached_anew(
     serve: Serve, channel: BlockingChannel, seen: Seen
 ) -> None:
     connector = serve(seen)
     watch = watch_over(connector)
-    session = connector.consumers["c"].consumer.session
-    session._link_channel.cancel(session.consumer_tag)  # behind the library's back
-    eventually(
-        lambda: channel.queue_declare("q", passive=True).method.consumer_count == 0,
-        what="the broker counts no consumer",
-    )
+    cancel_behind_its_back(connector, channel)
     put(channel, "q", b"waits", declare=False)
 
-    def look() -> bool:
-        watch.look()
-        return "c" in watch.complaints
-
-    eventually(look, what="the fault is found")
-    assert "counts no consumer" in watch.complaints["c"]
+    assert "counts no consumer" in eventually(lambda: complaint(watch), what="the fault is found")
     assert seen.wait_for(1) == [b"waits"]
-    eventually(lambda: not look(), what="it is well again")
+    eventually(lambda: not complaint(watch), what="it is well again")
 
 
 @pytest.mark.one_engine
@@ -70,21 +71,17 @@ def test_a_consumer_that_gets_nothing_though_others_are_counted_attaches_anew(
 ) -> None:
     connector = serve(seen, durable=True)
     watch = watch_over(connector, stalled_after=0.3)
-    session = connector.consumers["c"].consumer.session
-    session._link_channel.cancel(session.consumer_tag)  # behind the library's back
+    cancel_behind_its_back(connector, channel)
     channel.basic_qos(prefetch_count=1)
     channel.basic_consume("q", lambda *_: None)  # a worker that has all it can take
     put(channel, "q", b"theirs", b"1", b"2")
     eventually(lambda: messages_in(channel, "q") == 2)
 
-    def look() -> str:
-        watch.look()
-        return watch.complaints.get("c", "")
-
-    assert "no callback was started for" in eventually(look, what="the fault is found")
+    found = eventually(lambda: complaint(watch), what="the fault is found")
+    assert "no callback was started for" in found
     assert sorted(seen.wait_for(2)) == [b"1", b"2"]
-    eventually(lambda: not look(), what="it is well again")
-    assert connector.consumers["c"].consumer.recoveries == 1
+    eventually(lambda: not complaint(watch), what="it is well again")
+    assert connector.consumers["c"].consumer.recoveries >= 1
 
 
 def test_workers_that_have_ended_are_missed_and_replaced(
@@ -98,11 +95,9 @@ def test_workers_that_have_ended_are_missed_and_replaced(
     eventually(lambda: not any(worker.is_alive() for worker in workers))
     put(channel, "q", b"1", b"2")
     watch = watch_over(connector)
-    watch.look()
-    assert "2 of 2 workers had ended" in watch.complaints["c"]
+    assert "2 of 2 workers had ended" in complaint(watch)
     assert sorted(seen.wait_for(2)) == [b"1", b"2"]
-    watch.look()
-    assert not watch.complaints
+    eventually(lambda: not complaint(watch))
 
 
 def hanging(_facts: BrokerFacts) -> Generator[Call, Any, None]:
@@ -130,11 +125,11 @@ def test_a_job_of_the_control_connection_that_does_not_end_is_a_reason(
 def test_what_is_slow_or_waits_its_turn_is_well(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel, seen: Seen
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
+    entered, release = threading.Semaphore(0), threading.Event()
 
     def slow(*_: Any) -> None:
-        entered.set()
-        release.wait(20.0)
+        entered.release()
+        release.wait(120)
 
     def call_slowly(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         channel.connection.add_callback_threadsafe(slow)
@@ -161,7 +156,8 @@ def test_what_is_slow_or_waits_its_turn_is_well(
         put(channel, queue, b"1", b"2", b"3")
     channel.basic_publish("", "s", b"1")
     channel.basic_publish("", "s", b"2")
-    assert entered.wait(30.0)
+    for _ in range(4 if engine else 3):
+        assert entered.acquire(timeout=120)
     settings = MQSettings.from_config({"stalled_after": 2.0})
     watch = LivenessWatch("test-watch", settings, connector._mq_core.consumers.running)
 
@@ -192,12 +188,12 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
         eventually(lambda: "lost" in watch.complaints, what="the other is looked after")
         assert not watch.stall_reason()
         patch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 0.2)
-        patch.setattr(runner, "stall_reason", lambda: release.wait(20.0) and "")
+        patch.setattr(runner, "stall_reason", lambda: release.wait(120) and "")
         eventually(watch.stall_reason, what="it is found that nobody looks")
     release.set()
     eventually(lambda: not watch.stall_reason(), what="it looks again")
     watch.stop()
-    watch.join(30.0)
+    watch.join(120)
     assert "has ended" in watch.stall_reason()
 
 
@@ -238,7 +234,7 @@ def test_a_consumer_that_was_stopped_on_purpose_is_no_reason(
     connector.stop_consumers(["goes"])
     assert connector.check_health(), connector.health().reasons
     assert connector.health().consumers["goes"].state == "stopped"
-    connector.consumers["stays"].join(30.0)  # behind the connector's back
+    connector.consumers["stays"].join(120)  # behind the connector's back
     assert not connector.check_health()
     connector.run_consumers()
     eventually(connector.check_health)
@@ -257,14 +253,9 @@ def test_a_callback_that_forgets_to_acknowledge_is_named(
     eventually(lambda: connector.health().consumers["c"].unsettled == 2)
     watch = watch_over(connector, forgotten_ack_after=0.1)
     with caplog.at_level(logging.WARNING):
-
-        def look() -> bool:
-            watch.look()
-            return "c" in watch.complaints
-
-        eventually(look, what="it is found")
-    assert "forgets" in watch.complaints["c"]
-    assert "queue 'q'" in watch.complaints["c"]
+        found = eventually(lambda: complaint(watch), what="it is found")
+    assert "forgets" in found
+    assert "queue 'q'" in found
     warnings = [each.getMessage() for each in caplog.records if "forget to ack" in each.message]
     assert len(warnings) == 1
     assert "forgets" in warnings[0]
