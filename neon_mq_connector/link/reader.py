@@ -271,7 +271,8 @@ class Reader:
                 if time.monotonic() >= deadline or not lease.renew(holder):
                     return
         finally:
-            self._holder_thread = 0
+            if self._holder_thread == threading.get_ident():  # and not that of the next holder
+                self._holder_thread = 0
             lease.release(holder)
 
     def wake(self) -> None:
