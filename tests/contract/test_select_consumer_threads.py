@@ -110,7 +110,7 @@ class TestHooks:
         assert errors.calls == []
 
     def test_hooks_may_be_overridden_and_call_up(
-        self, consumer_class: Any, connection_params: Any, peer: Peer
+        self, consumer_class: Any, connection_params: Any
     ) -> None:
         called = []
 
@@ -125,19 +125,17 @@ class TestHooks:
 
         consumer = Own(connection_params, "input", print)
         consumer.start()
-        peer.wait_for_consumer("input")
+        eventually(lambda: consumer.is_consuming)  # the broker knows of it before its hooks do
         consumer.join(120.0)
         assert called == [consumer.channel, "closed"]
 
-    def test_a_hook_need_not_take_what_it_does_not_want(
-        self, consumer_thread: Build, peer: Peer
-    ) -> None:
+    def test_a_hook_need_not_take_what_it_does_not_want(self, consumer_thread: Build) -> None:
         connected, closed = threading.Event(), []
         consumer = consumer_thread("input", print)
         consumer.on_connected = connected.set
         consumer.start()
         assert connected.wait(120.0)
-        peer.wait_for_consumer("input")
+        eventually(lambda: consumer.is_consuming)
         consumer.on_close = lambda connection: closed.append(connection)  # it is looked up late
         consumer.join(120.0)
         assert closed == [consumer.connection]
