@@ -9,7 +9,7 @@ from typing import Any, Final
 from neon_mq_connector.codec.bounds import check_body, check_text
 from neon_mq_connector.codec.encoding import check_legacy, write_json
 from neon_mq_connector.codec.jsontext import parse_json
-from neon_mq_connector.codec.legacy import dict_to_b64, read_base64, require_dict
+from neon_mq_connector.codec.legacy import read_base64, require_dict, write_repr
 from neon_mq_connector.errors import DecodeError, EncodeError
 
 CONTENT_TYPE_JSON: Final = "application/json"
@@ -89,7 +89,7 @@ def encode_body(data: Mapping[str, Any], wire_format: WireFormat) -> bytes:
     if wire_format is WireFormat.JSON:
         return write_json(data)
     check_legacy(data)
-    return dict_to_b64(data if type(data) is dict else dict(data))
+    return write_repr(data if type(data) is dict else dict(data), is_literal=True)
 
 
 def content_type_of(wire_format: WireFormat) -> str:

@@ -236,22 +236,22 @@ class Consumer:
         """Handle events until the session ends; return why, or None for a stop or a move."""
         dispatcher, failures, sessions = self.dispatcher, self.failures, self._sessions
         new_lock: Callable[[], WaitLock] = locked_lock
-        # a thread that runs callbacks need not have their messages brought by another
+        # a thread that runs callbacks need not have their messages brought by another, where they
+        # come one by one
         is_nonblocking = dispatcher.runner.is_nonblocking
         after_message = locked_lock if is_nonblocking else partial(session.reading_lock, _READ_FOR)
         while not self._stopping and session is not sessions.former and session.end_reason is None:
             sessions.end_former_if_settled()
-            last_message = dispatcher.last_message
+            handled, last_message = dispatcher.handled, dispatcher.last_message
             event = self._next_event(self._longest_wait(session), new_lock)
             try:
                 event()
                 dispatcher.retry_due()
                 if failures.trouble is not self._trouble:
                     self._note_trouble(failures.trouble)
-                has_handled = dispatcher.last_message != last_message
-                if not has_handled and session.prefetch < self.flow.asked:
+                if dispatcher.last_message == last_message and session.prefetch < self.flow.asked:
                     self._widen(session)
-                new_lock = after_message if has_handled else locked_lock
+                new_lock = after_message if dispatcher.handled == handled + 1 else locked_lock
             except CallbacksEndedError as error:
                 return error
             except BaseException as error:

@@ -172,7 +172,8 @@ class ReadingLock:
     def acquire(self, *, timeout: float) -> bool:
         """Wait for `release`; return whether it came within so many seconds."""
         now = time.monotonic()
-        self._reader.read_until(self._is_released, now + min(timeout, self._seconds))
+        until = now + min(timeout, self._seconds)
+        self._reader.read_until(self._is_released, until, wakeable=True)
         return self._lock.acquire(timeout=max(0.0, now + timeout - time.monotonic()))
 
     def release(self) -> None:
@@ -238,7 +239,9 @@ class Reader:
 
     # -- a thread that waits for an answer -----------------------------------------------------
 
-    def read_until(self, done: Callable[[], object], deadline: float) -> None:
+    def read_until(
+        self, done: Callable[[], object], deadline: float, *, wakeable: bool = False
+    ) -> None:
         """Read in place of the I/O thread until something is done, if that is possible.
 
         Returns early when another thread does so, or the lease was lost. A thread that a handler
@@ -248,6 +251,8 @@ class Reader:
         Args:
             done: whether it is.
             deadline: until when to read, on the monotonic clock, in seconds.
+            wakeable: whether `wake` makes it look whether it is done, and traffic for others does
+                not keep it reading.
         """
         if not self._may_lease or _may_be_interrupted():
             return
@@ -260,15 +265,18 @@ class Reader:
                 pass  # what the I/O thread is reading may be the answer
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
-            poll.register(self._waker.fd, select.POLLIN)
-            self._holder_thread = threading.get_ident()  # before it looks: see `wake`
+            if wakeable:
+                poll.register(self._waker.fd, select.POLLIN)
+                self._holder_thread = threading.get_ident()  # before it looks: see `wake`
             while not done():
-                for fd, _events in poll.poll(_RENEWAL * 1000):
+                ready = poll.poll(_RENEWAL * 1000)
+                for fd, _events in ready:
                     if fd == self._waker.fd:
                         self._waker.clear()
                     elif not self._read_as(holder):
                         return
-                if time.monotonic() >= deadline or not lease.renew(holder):
+                may_go_on = ready and not wakeable
+                if not may_go_on and (time.monotonic() >= deadline or not lease.renew(holder)):
                     return
         finally:
             if self._holder_thread == threading.get_ident():  # and not that of the next holder
