@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pika
@@ -121,7 +122,7 @@ class Connections:
         new_waiter: Callable[[], Waiter[Any]],
         answering: bool = False,
     ) -> LinkChannel:
-        """Open a channel to consume on, on one more connection when the others are full.
+        """Open a channel to consume or answer on, on one more connection when others are full.
 
         Args:
             events: where the channel reports what happens on it.
@@ -156,7 +157,7 @@ class Connections:
 
     @property
     def answer_publisher(self) -> Publisher:
-        """The same on the answering connection."""
+        """The same on the answering connection, or on one more when consumers have filled it."""
         return self._publisher("io-answers", "answering")
 
     @property
@@ -216,7 +217,11 @@ class Connections:
             with self._lock:
                 link = self._link(thread, purpose)
                 if purpose not in self._publishers:
-                    self._publishers[purpose] = Publisher(link, self.control)
+                    beside_consumers = partial(
+                        self.open_consuming_channel, new_waiter=Waiter, answering=True
+                    )
+                    open_channel = beside_consumers if purpose == "answering" else link.open_channel
+                    self._publishers[purpose] = Publisher(link, self.control, open_channel)
                 publisher = self._publishers[purpose]
         return publisher
 

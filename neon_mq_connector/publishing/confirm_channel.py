@@ -16,7 +16,7 @@ from neon_mq_connector.errors import (
     StoppedError,
     UnroutableError,
 )
-from neon_mq_connector.link import ChannelEvents, Link, LinkChannel, Returned
+from neon_mq_connector.link import ChannelEvents, LinkChannel, Returned
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.publishing.unconfirmed import Unconfirmed
 
@@ -63,11 +63,12 @@ class ConfirmChannel:
         self._pending: dict[int, Unconfirmed] = {}
         self._error: MQError | None = None
 
-    def open(self, link: Link, deadline: float) -> None:
-        self._channel = link.open_channel(
+    def open(self, open_channel: Callable[..., LinkChannel], deadline: float) -> None:
+        self._channel = open_channel(
             ChannelEvents(confirms=self._confirmed, returned=self._returned, shut=self._shut),
             timeout=time_left(deadline),
         )
+        self._error = None  # of a connection that was full
         self._channel.confirm(timeout=time_left(deadline))
 
     @property

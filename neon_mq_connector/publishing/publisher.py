@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
+
+from pika.exceptions import NoFreeChannels
 
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.deadline import time_left
@@ -24,7 +27,7 @@ from neon_mq_connector.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
-from neon_mq_connector.link import Answer, Link, Waiter
+from neon_mq_connector.link import Answer, Link, LinkChannel, Waiter
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.publishing.confirm_channel import ConfirmChannel
 from neon_mq_connector.publishing.message import Flush, Message
@@ -46,10 +49,17 @@ class Publisher:
     Args:
         link: the publishing connection, which this object does not close.
         control: where exchanges are looked up and missing queues declared.
+        open_channel: opens a channel, on that connection or another.
     """
 
-    def __init__(self, link: Link, control: Control) -> None:
+    def __init__(
+        self,
+        link: Link,
+        control: Control,
+        open_channel: Callable[..., LinkChannel],
+    ) -> None:
         self._link = link
+        self._new_channel = open_channel
         self._control = control
         self._repairs = OnDemandThread(f"{link.name}-repairs")
         self._opening = threading.RLock()
@@ -242,11 +252,12 @@ class Publisher:
             while channel is None or not channel.is_open:
                 channel = ConfirmChannel(self._settled, self._ended, self._send_again)
                 try:
-                    channel.open(self._link, deadline)
-                except ConnectionLostError:
+                    channel.open(self._new_channel, deadline)
+                except ConnectionLostError as error:
                     # meanwhile: nothing was sent, and the link limits the pace
                     channel = None
-                    if not time_left(deadline):
+                    is_full = isinstance(error.__cause__, NoFreeChannels)
+                    if is_full or not time_left(deadline):
                         raise
             self._channel = channel
             return channel

@@ -11,7 +11,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector
+from neon_mq_connector import MQConnector, create_mq_callback
+from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import ChannelEvents
@@ -19,6 +20,7 @@ from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Exchange, Queue, declare_queue
 from tests.integration.conftest import MakeConnector, Seen, run
+from tests.support.answering import ask, ask_until_it_has_moved
 from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
@@ -148,4 +150,31 @@ def test_more_consumers_than_a_connection_has_channels_all_consume(
                 channel.basic_publish("", f"q{number}", b"x")
         eventually(lambda: len(seen) == 20, what="each queue is consumed")
     finally:
+        connector.stop()
+
+
+class Squares(MQConnector):
+    """Answer with squares, on receipt."""
+
+    @create_mq_callback()
+    def square(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"square": body["n"] ** 2}
+
+
+@pytest.mark.needs_rabbitmq
+def test_answers_have_a_channel_where_their_consumers_take_all_of_a_connection(
+    start_broker: Callable[..., PrivateBroker],
+) -> None:
+    broker = start_broker(config={"channel_max": "1"})
+    connector = Squares(config_of(broker, "many"), "many")
+    connector.register_consumer("squares", "/", "squares", connector.square, durable=True)
+    connector.run(run_sync=False)
+    credentials = pika.PlainCredentials(broker.username, broker.password)
+    parameters = pika.ConnectionParameters(broker.host, broker.port, credentials=credentials)
+    client = RequestClient([parameters], owner="tests")
+    try:
+        ask_until_it_has_moved(client, connector, "squares", "squares")
+        assert ask(client, "squares", range(100), timeout=60.0) == 100
+    finally:
+        client.close()
         connector.stop()

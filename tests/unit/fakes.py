@@ -168,4 +168,4 @@ class FakeControl:
 
 def make_publisher(link: FakeLink, control: FakeControl) -> Publisher:
     """Make a publisher that believes to have a broker."""
-    return Publisher(cast(Link, link), cast(Control, control))
+    return Publisher(cast(Link, link), cast(Control, control), cast(Any, link.open_channel))
