@@ -70,14 +70,15 @@ class RequestSpec:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0")
         check_data(data)
         check_name("queue", queue)
-        check_name("exchange", exchange)
+        if exchange:
+            check_name("exchange", exchange)
         self.queue = queue
         self.data = data
         self.exchange = exchange
         self.timeout = timeout
         self.wire_format = wire_format
         self.read = read
-        self.restart()
+        self.deadline = time.monotonic() + timeout
 
     def restart(self) -> None:
         """Begin to count the time anew."""

@@ -236,7 +236,10 @@ class RequestClient:
         try:
             if spec.exchange:
                 self._look_up(spec)
-            return self.open_channel or self.open(spec.deadline)
+            channel = self._channel
+            if channel is None or not channel.channel.is_open:
+                channel = self.open(spec.deadline)
+            return channel
         except WaitTimeoutError as error:
             raise spec.not_sent(error) from error
 

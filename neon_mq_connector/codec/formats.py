@@ -33,6 +33,8 @@ class WireFormat(enum.Enum):
     LEGACY = "legacy"
     JSON = "json"
 
+    __hash__ = object.__hash__  # that of Enum is a function in Python
+
     @classmethod
     def _missing_(cls, value: object) -> None:
         raise ValueError(f"wire_format={value!r} is neither 'json' nor 'legacy'")

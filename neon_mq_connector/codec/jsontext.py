@@ -67,6 +67,8 @@ def parse_json(text: str) -> Any:
     Raises:
         DecodeError: the text is not JSON by RFC 8259, or exceeds a bound, which the message names.
     """
+    if len(text) <= MAX_INT_DIGITS and text.count("[") + text.count("{") <= MAX_DEPTH:
+        return scan(text)  # too short to exceed a bound
     outside = _check_memory(text)
     if outside is not None:
         _check_depth(outside)

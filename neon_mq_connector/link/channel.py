@@ -47,6 +47,8 @@ class LinkChannel(ChannelCalls):
     Attributes:
         deliveries: where the parser puts messages.
         refusal: why nothing may be sent any more.
+        read_until: reads what comes on the connection, in place of the I/O thread, until something
+            is done; for the only thread that waits for something to come. See `Reader.read_until`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LinkChannel(ChannelCalls):
         super().__init__(link, events)
         self.deliveries: Callable[[list[RawDelivery]], None] | None = events.deliveries
         self.refusal: MQError | None = None
+        self.read_until = transport.reader.read_until
         self._transport = transport
         self._frame_max = transport.reader.parser.frame_max
         self._on_shut = on_shut
@@ -137,13 +140,6 @@ class LinkChannel(ChannelCalls):
     def flush_soon(self) -> None:
         """Write it soon, together with what is sent until then."""
         self._transport.flush_soon()
-
-    def read_until(self, done: Callable[[], object], deadline: float) -> None:
-        """Read what comes on the connection until something is done: see `Reader.read_until`.
-
-        To be called by the only thread that waits for something to come.
-        """
-        self._transport.reader.read_until(done, deadline)
 
     def reading_lock(self, seconds: float) -> ReadingLock:
         """Return a waiter for `Mailbox.get` that reads what comes on the connection.

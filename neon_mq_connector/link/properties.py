@@ -114,7 +114,8 @@ class PropertiesTemplate:
 def _fitting(text: str) -> bytes:
     """Encode a short string; nothing if it has more than 255 bytes, or cannot be sent."""
     try:
-        return _short_string(text)
+        encoded = text.encode()
+        return _octet(len(encoded)) + encoded
     except (struct.error, UnicodeEncodeError):
         return b""
 

@@ -22,6 +22,7 @@ from pika.adapters.utils.nbio_interface import AbstractStreamProtocol
 from neon_mq_connector.errors import ConnectionLostError, FrameError
 from neon_mq_connector.link.loop import READ, WRITE, Loop, Waker
 from neon_mq_connector.link.parser import FrameParser
+from neon_mq_connector.threads import forking
 
 _FIRST_FRAME_MAX = 131_072
 _INTERRUPTED = ConnectionLostError("a thread was interrupted while it was reading")
@@ -39,11 +40,21 @@ _NO_HANDLERS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None
 #: Until when the answer below holds, and the answer: to look costs 5 % of a request. The main
 #: thread's alone.
 _found = [0.0, False]
+_main_thread = threading.main_thread().ident
+
+
+def _after_fork() -> None:
+    """Note the thread that has forked, which is the only one of the child."""
+    global _main_thread
+    _main_thread = threading.get_ident()
+
+
+forking.call_in_child(_after_fork)
 
 
 def _may_be_interrupted() -> bool:
     """Whether a signal handler of the program may interrupt this thread."""
-    if threading.get_ident() != threading.main_thread().ident:
+    if threading.get_ident() != _main_thread:
         return False
     now = time.monotonic()
     if now >= _found[0]:

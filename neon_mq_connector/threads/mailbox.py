@@ -34,12 +34,17 @@ def locked_lock() -> threading.Lock:
 
 
 class Mailbox(Generic[T]):
-    """A first-in, first-out queue for any threads."""
+    """A first-in, first-out queue for any threads.
 
-    __slots__ = ("_items", "_waiters")
+    Attributes:
+        qsize: returns how many items wait.
+    """
+
+    __slots__ = ("_items", "_waiters", "qsize")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
+        self.qsize = self._items.__len__
         # one for each thread that waits; the thread that takes it out releases it
         self._waiters: deque[WaitLock] = deque()
 
@@ -90,10 +95,6 @@ class Mailbox(Generic[T]):
     def empty(self) -> bool:
         """Whether nothing waits to be taken."""
         return not self._items
-
-    def qsize(self) -> int:
-        """How many items wait."""
-        return len(self._items)
 
     def _wake_one(self) -> None:
         try:

@@ -7,19 +7,20 @@ import numbers
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from neon_mq_connector.client import RequestSpec
+from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.config.sources import (
     CLIENT_ENTRY,
+    CONFIG_PATH_VARIABLE,
     NO_SOURCE,
     PASSED_DICT,
     SECTION,
+    URL_VARIABLE,
     Source,
     find_source,
     plain,
@@ -45,6 +46,9 @@ _DEFAULT_TIMEOUT = 30.0
 #: Seconds; a broker takes no message that expires later (2**32 ms).
 _LONGEST_TIMEOUT = 4_294_967
 _VHOST = "a virtual host; give its name as a text, such as '/'"
+_DATA = "a message; give a dict"
+_QUEUE = "a queue; give the name of the service's own"
+_CALLBACK = "a function; give one, or None"
 _RESPONSE_QUEUE = "a queue; give its name as a text, or None"
 _TIMEOUT = (
     f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, or None for "
@@ -89,20 +93,24 @@ def send_mq_request(
     Raises:
         ValueError: the virtual host does not exist or the user may not use it.
     """
-    with _failures_logged(vhost, target_queue, raise_errors):
-        call = _checked_call(
-            vhost, request_data, target_queue, response_queue, timeout, stream_callback
-        )
+    try:
+        _check(vhost, request_data, target_queue, response_queue, timeout, stream_callback)
         requester = _current_requester()
+        spec = requester.spec(target_queue, request_data, timeout)
         try:
-            client = requester._mq_core.hosts.client(vhost)
-            answer = call(client, requester.wire_format, expect_response)
+            client = requester.client(vhost)
+            if not expect_response:
+                client.send(spec)
+                return {}
+            answer: dict[str, Any]
+            answer = _ask(client, spec, request_data, response_queue, stream_callback)
+            return answer
         except Exception as error:
             if _is_of_the_connection(error):
                 requester.look_for_vhost(vhost)
             raise
-        return answer if expect_response else {}
-    return {}
+    except Exception as error:
+        return _failed(error, vhost, target_queue, raise_errors)
 
 
 async def send_mq_request_async(
@@ -124,41 +132,42 @@ async def send_mq_request_async(
     """
     from neon_mq_connector.aio.binding import current_binding
 
-    with _failures_logged(vhost, target_queue, raise_errors):
-        call = _checked_call(
-            vhost, request_data, target_queue, response_queue, timeout, stream_callback
-        )
+    try:
+        _check(vhost, request_data, target_queue, response_queue, timeout, stream_callback)
         binding = current_binding()
         if _requester is None:  # the first time: it reads files, and imports what checks them
             what = "reading the configuration"
             await binding.calls.run(_current_requester, timeout=_DEFAULT_TIMEOUT, what=what)
         requester = _current_requester()
-        requests = binding.requests(requester._mq_core.hosts.client(vhost))
+        spec = requester.spec(target_queue, request_data, timeout)
+        requests = binding.requests(requester.client(vhost))
         try:
-            answer = await call(requests, requester.wire_format, expect_response)
+            if not expect_response:
+                await requests.send(spec)
+                return {}
+            answer: dict[str, Any]
+            answer = await _ask(requests, spec, request_data, response_queue, stream_callback)
+            return answer
         except Exception as error:
             if _is_of_the_connection(error):
                 look = partial(requester.look_for_vhost, vhost)
                 what = f"looking for virtual host {vhost!r}"
                 await binding.calls.run(look, timeout=_DEFAULT_TIMEOUT, what=what)
             raise
-        return answer if expect_response else {}
-    return {}
+    except Exception as error:
+        return _failed(error, vhost, target_queue, raise_errors)
 
 
-@contextmanager
-def _failures_logged(vhost: Any, target_queue: Any, raise_errors: bool) -> Iterator[None]:
-    """Log the errors of a block, unless they are to be raised; raise that of a refused vhost."""
-    try:
-        yield
-    except VhostAccessError as error:
+def _failed(error: Exception, vhost: Any, target_queue: Any, raise_errors: bool) -> dict[str, Any]:
+    """Log an error and return an empty dict, unless it is to be raised."""
+    if isinstance(error, VhostAccessError):
         user = CLIENT_ENTRY if _requester is None else _requester.mq_credentials.username
         raise ValueError(f"{vhost} is not a valid endpoint for {user}") from error
-    except Exception as error:
-        if raise_errors:
-            raise
-        LOG.error("request to queue %.300r on %.300r failed: %s", target_queue, vhost, error)
-        LOG.debug("how it failed", exc_info=error)
+    if raise_errors:
+        raise error
+    LOG.error("request to queue %.300r on %.300r failed: %s", target_queue, vhost, error)
+    LOG.debug("how it failed", exc_info=error)
+    return {}
 
 
 def _is_of_the_connection(error: Exception) -> bool:
@@ -170,49 +179,49 @@ def _is_of_the_connection(error: Exception) -> bool:
     )
 
 
-def _checked_call(
+def _check(
     vhost: Any,
     request_data: Any,
     target_queue: Any,
     response_queue: Any,
     timeout: Any,
     stream_callback: Any,
-) -> Callable[[Any, WireFormat, bool], Any]:
-    """Check the arguments of a request, and return the function that sends it by a client.
-
-    An empty request gets a ``message_id``.
-    """
-
-    def check(is_usable: object, name: str, value: Any, what: str) -> None:
-        if not is_usable:
-            raise ValueError(f"{name}={value!r:.60} is not {what}")
-
-    timeout = _DEFAULT_TIMEOUT if timeout is None else timeout
+) -> None:
+    """Raise an error for an argument that cannot be used; give an empty request a `message_id`."""
     is_queue = isinstance(target_queue, str) and target_queue
     is_reply_queue = response_queue is None or isinstance(response_queue, str)
-    is_timeout = isinstance(timeout, numbers.Real) and 0 < float(timeout) <= _LONGEST_TIMEOUT
+    is_timeout = timeout is None or (
+        isinstance(timeout, (int, float, numbers.Real)) and 0 < float(timeout) <= _LONGEST_TIMEOUT
+    )
     is_callback = stream_callback is None or callable(stream_callback)
-    check(isinstance(vhost, str), "vhost", vhost, _VHOST)
-    check(isinstance(request_data, Mapping), "request_data", request_data, "a message; give a dict")
-    check(is_queue, "target_queue", target_queue, "a queue; give the name of the service's own")
-    check(is_reply_queue, "response_queue", response_queue, _RESPONSE_QUEUE)
-    check(is_timeout, "timeout", timeout, _TIMEOUT)
-    check(is_callback, "stream_callback", stream_callback, "a function; give one, or None")
+    for is_usable, name, value, what in (
+        (isinstance(vhost, str), "vhost", vhost, _VHOST),
+        (isinstance(request_data, (dict, Mapping)), "request_data", request_data, _DATA),
+        (is_queue, "target_queue", target_queue, _QUEUE),
+        (is_reply_queue, "response_queue", response_queue, _RESPONSE_QUEUE),
+        (is_timeout, "timeout", timeout, _TIMEOUT),
+        (is_callback, "stream_callback", stream_callback, _CALLBACK),
+    ):
+        if not is_usable:
+            raise ValueError(f"{name}={value!r:.60} is not {what}")
     if not request_data:
         request_data["message_id"] = new_id()  # as a message, an empty dict would be refused
 
-    def call(client: Any, wire_format: WireFormat, expect_response: bool) -> Any:
-        spec = RequestSpec(target_queue, request_data, timeout=timeout, wire_format=wire_format)
-        if not expect_response:
-            return client.send(spec)
-        return client.request(
-            spec,
-            reply_queue=response_queue,
-            on_part=stream_callback,
-            on_reply_queue=lambda name: request_data.__setitem__("routing_key", name),
-        )
 
-    return call
+def _ask(
+    client: Any,
+    spec: RequestSpec,
+    request_data: dict[str, Any],
+    response_queue: str | None,
+    stream_callback: Callable[[dict[str, Any]], object] | None,
+) -> Any:
+    """Send a request by a client; return the answer, or an awaitable of it."""
+    return client.request(
+        spec,
+        reply_queue=response_queue,
+        on_part=stream_callback,
+        on_reply_queue=partial(request_data.__setitem__, "routing_key"),
+    )
 
 
 class _Requester(MQConnector):
@@ -224,10 +233,18 @@ class _Requester(MQConnector):
         # errors name where the configuration was found, and not this call
         self._mq_source = replace(source, config={SECTION: config} if source.prefix else config)
 
-    @property
-    def wire_format(self) -> WireFormat:
-        """How requests are encoded."""
+    @cached_property
+    def _wire_format(self) -> WireFormat:
         return WireFormat(self.settings.wire_format)
+
+    def spec(self, queue: str, data: dict[str, Any], timeout: float | None) -> RequestSpec:
+        """Return the specification of a request, encoded as the configuration says."""
+        timeout = _DEFAULT_TIMEOUT if timeout is None else timeout
+        return RequestSpec(queue, data, timeout=timeout, wire_format=self._wire_format)
+
+    def client(self, vhost: str) -> RequestClient:
+        """Return the request client of a virtual host."""
+        return self._mq_core.hosts.client(vhost)
 
     def look_for_vhost(self, vhost: str) -> None:
         """Find out whether a connection ended because its virtual host was deleted.
@@ -243,36 +260,35 @@ class _Requester(MQConnector):
 #: Seconds for which a configuration is used without being looked for again: a process that sends
 #: thousands of requests a second need not read a file for each.
 _SOURCE_LIFETIME = 0.02
-_VARIABLES = (
-    "NEON_MQ_URL",
-    "NEON_MQ_CONFIG_PATH",
-    "XDG_CONFIG_HOME",
-    "USERPROFILE" if os.name == "nt" else "HOME",
-)
+_FOLDER = "XDG_CONFIG_HOME"
+_HOME = "USERPROFILE" if os.name == "nt" else "HOME"
 
-_found: tuple[float, tuple[Any, ...], Source | None] | None = None
+#: Until when it holds, in which environment, and what requests use; None where nothing was found.
+_found: tuple[float, tuple[Any, ...], _Requester | None] | None = None
 _requester: _Requester | None = None
 
 
-def _find_source() -> Source | None:
+def _current_requester() -> _Requester:
     global _found
+    get = os.environ.get
     ovos = getattr(sys.modules.get("ovos_config.config"), "Configuration", None)
-    place = (*[os.environ.get(name) for name in _VARIABLES], ovos)
+    place = (get(URL_VARIABLE), get(CONFIG_PATH_VARIABLE), get(_FOLDER), get(_HOME), ovos)
     now = time.monotonic()
     found = _found  # replaced as a whole, so any thread may do this
     if found is None or now >= found[0] or found[1] != place:
-        found = _found = (now + _SOURCE_LIFETIME, place, find_source())
-    return found[2]
+        source = find_source()
+        requester = None if source is None else _requester_of(source)
+        found = _found = (now + _SOURCE_LIFETIME, place, requester)
+    if found[2] is not None:
+        return found[2]
+    is_replaced = _default_mq_config is not _OURS
+    return _requester_of(Source(PASSED_DICT if is_replaced else NO_SOURCE, _default_mq_config))
 
 
-def _current_requester() -> _Requester:
+def _requester_of(source: Source) -> _Requester:
+    """Return the last requester if it has this configuration, else a new one."""
     global _requester
-    source = _find_source()
-    if source is None:
-        replaced = _default_mq_config is not _OURS
-        source = Source(PASSED_DICT if replaced else NO_SOURCE, _default_mq_config)
-    config = source.section
-    requester = _requester
+    config, requester = source.section, _requester
     if requester is None or requester.config != config or not config:
         requester = _requester = _Requester(source)
     return requester
