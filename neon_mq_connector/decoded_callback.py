@@ -9,12 +9,7 @@ from typing import Any, TypeVar, overload
 
 from neon_mq_connector.aio.signatures import TAKES_DELIVERY, is_coroutine_function, name_of
 from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.handlers.invoking import (
-    Incoming,
-    read_request,
-    running_channel,
-    send_answer,
-)
+from neon_mq_connector.handlers.incoming import Incoming, read_request, running_channel
 from neon_mq_connector.handlers.models import name_of_type, validate
 
 LOG = logging.getLogger("neon_mq_connector.callback")
@@ -84,7 +79,7 @@ def create_mq_callback(
             try:
                 owner, keywords, request = _read(args, taken, request_model)
                 result = wrapped(*owner, **keywords)
-                answer = send_answer(request, result)
+                answer = request.answer(result)
                 if answer is not None and owner and isinstance(owner[0], MQConnector):
                     owner[0].send_message(answer, vhost=owner[0].vhost, queue=request.queue)
             except Exception:
@@ -98,7 +93,7 @@ def create_mq_callback(
             try:
                 owner, keywords, request = _read(args, taken, request_model)
                 result = await wrapped(*owner, **keywords)
-                send_answer(request, result)
+                request.answer(result)
             except Exception:
                 if logged(args):
                     return None

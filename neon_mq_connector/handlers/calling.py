@@ -6,10 +6,10 @@ a thread runs it: there is nothing in it that would be waited for.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, aclosing, closing
+from functools import partial, update_wrapper
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -19,12 +19,7 @@ from neon_mq_connector.consumers.attempts import rejections
 from neon_mq_connector.envelope import time_allowed
 from neon_mq_connector.handlers.context import Context, Middleware
 from neon_mq_connector.handlers.declared import Declared
-from neon_mq_connector.handlers.invoking import (
-    Incoming,
-    PartsSender,
-    read_request,
-    send_answer,
-)
+from neon_mq_connector.handlers.incoming import Incoming, read_request
 from neon_mq_connector.handlers.models import MessageType
 from neon_mq_connector.handlers.signature import Signature
 
@@ -66,9 +61,9 @@ def callback_of(handler: Declared[Any, Any, Any], service: Any) -> Callable[...,
         run_on_thread(call.handle(read_request(channel, properties, body)))
 
     if not signature.is_async:
-        return functools.update_wrapper(callback_on_thread, handler.function)
+        return update_wrapper(callback_on_thread, handler.function)
     setattr(callback, TAKES_DELIVERY, True)
-    return functools.update_wrapper(callback, handler.function)
+    return update_wrapper(callback, handler.function)
 
 
 class _Call(NamedTuple):
@@ -92,11 +87,10 @@ class _Call(NamedTuple):
 
     async def handle(self, request: Incoming) -> None:
         """Call the handler with a request, inside of the middleware, and send its answer."""
-        replies = PartsSender(request, self.answer_type.write)
         if not self.middleware and not self.signature.takes_context:
-            await self._answer(request, None, replies)
+            await self._answer(request, None)
             return
-        context = self._context(request, replies)
+        context = self._context(request)
         async with AsyncExitStack() as stack:
             for each in self.middleware:
                 manager: Any = each(context)
@@ -104,34 +98,35 @@ class _Call(NamedTuple):
                     await stack.enter_async_context(manager)
                 else:
                     stack.enter_context(manager)
-            await self._answer(request, context, replies)
+            await self._answer(request, context)
 
-    async def _answer(
-        self, request: Incoming, context: Context | None, replies: PartsSender
-    ) -> None:
+    async def _answer(self, request: Incoming, context: Context | None) -> None:
         data = request.data if self.read is None else self.read(request.data)
         arguments = (data, context) if self.signature.takes_context else (data,)
         result, declared = self.function(*arguments), self.answer_type
         if self.signature.in_parts:
-            await self._send_parts(result, replies)
+            await self._send_parts(request, result)
             return
         if self.signature.is_async:
             result = await result
         if not declared.is_nothing(result):
-            send_answer(request, result, declared.write, ends=replies.has_sent)
-        elif replies.has_sent:
-            replies.end()
+            request.answer(result, declared.write)
+        elif request.has_parts:
+            request.end_parts()
 
-    async def _send_parts(self, generator: Any, replies: PartsSender) -> None:
+    async def _send_parts(self, request: Incoming, generator: Any) -> None:
         async with aclosing(generator if self.signature.is_async else _iterate(generator)) as parts:
             async for part in parts:
-                sent = replies.send(part)
+                sent = self._send_part(request, part)
                 if inspect.isawaitable(sent):  # a slow broker slows the generator down
                     await sent
-        replies.end()
+        request.end_parts()
 
-    def _context(self, request: Incoming, replies: PartsSender) -> Context:
-        """Return the context of a request, whose `reply` sends by ``replies``."""
+    def _send_part(self, request: Incoming, part: Any) -> Any:
+        return request.send_part(self.answer_type.write(part))
+
+    def _context(self, request: Incoming) -> Context:
+        """Return the context of a request."""
         channel = request.channel
         assert channel is not None  # a consumer calls
         assert channel.delivery is not None
@@ -147,7 +142,7 @@ class _Call(NamedTuple):
             attempt=message.attempt + rejections(properties, channel.queue),
             service=self.service,
             deadline=None if allowed is None else message.received + allowed,
-            _send=replies.send,
+            _send=partial(self._send_part, request),
         )
 
 
