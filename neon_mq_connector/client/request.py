@@ -139,16 +139,14 @@ class Request:
         self.correlation_id = correlation_id
         self.receive = receive
         self.declared = bool(spec.exchange)
-        milliseconds = spec.timeout * 1000
         self.message = encode_message(
             {**spec.data, "routing_key": reply_queue},
             wire_format=spec.wire_format,
-            expiration=min(max(1.0, milliseconds), LONGEST_EXPIRATION),
+            expiration=min(max(1.0, spec.timeout * 1000), LONGEST_EXPIRATION),
             app_id=app_id,
             correlation_id=correlation_id,
             reply_to=DIRECT_REPLY_TO if direct else None,
-            reply_queue=reply_queue if direct else "",
-            time_allowed=int(milliseconds),
+            reply_queue=reply_queue,
         )
 
     @property

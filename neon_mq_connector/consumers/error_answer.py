@@ -14,7 +14,7 @@ from neon_mq_connector.codec import decode_body
 from neon_mq_connector.consumers.callback_channel import CallbackChannel
 from neon_mq_connector.consumers.reply_route import EXPIRATION, PART_EXPIRATION
 from neon_mq_connector.consumers.session import ReceivedMessage
-from neon_mq_connector.envelope import ACCEPTS_ERRORS, REPLY_QUEUE
+from neon_mq_connector.envelope import REPLY_QUEUE
 from neon_mq_connector.errors import DecodeError, RequestRefusedError
 from neon_mq_connector.link import Delivery
 from neon_mq_connector.publishing.encoded_message import context_message_id
@@ -68,11 +68,8 @@ def answer_error(message: ReceivedMessage, error: BaseException, *, hide_message
 
 def _accepts_errors(delivery: Delivery, request: dict[str, Any]) -> bool:
     """Whether the sender says that it reads error answers, or writes in another language."""
-    headers = delivery.properties.headers or {}
-    if headers.get(ACCEPTS_ERRORS):
-        return True
-    # earlier releases, which do not read them, name a reply queue
-    return REPLY_QUEUE not in headers and not request.get("routing_key")
+    # earlier releases, which do not read them, name a queue in the body alone
+    return REPLY_QUEUE in (delivery.properties.headers or {}) or not request.get("routing_key")
 
 
 def _describe(error: BaseException, message_id: Any, hide_message: bool) -> dict[str, Any]:

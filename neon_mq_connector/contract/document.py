@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from neon_mq_connector.contract.schemas import IS_ERROR, STREAM, Document
-from neon_mq_connector.envelope import ACCEPTS_ERRORS, ERROR
+from neon_mq_connector.envelope import ERROR, REPLY_QUEUE
 from neon_mq_connector.handlers.declared import Declared, Subscriber
 from neon_mq_connector.handlers.registering import declared_in
 
@@ -250,11 +250,10 @@ _REQUEST_TRAIT = {
                 "type": "string",
                 "description": "The AMQP property correlation_id: what the answer is known by.",
             },
-            ACCEPTS_ERRORS: {
-                "type": "integer",
-                "const": 1,
-                "description": "The asker reads error answers; implied by reply_to without a "
-                "routing_key in the body.",
+            REPLY_QUEUE: {
+                "type": "string",
+                "description": "The queue that the body names as routing_key. Who sets it reads "
+                "error answers; as does who sets reply_to and names no routing_key.",
             },
         },
     },

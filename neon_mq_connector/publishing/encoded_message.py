@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 from neon_mq_connector import tracing
 from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
 from neon_mq_connector.envelope import (
-    ACCEPTS_ERRORS,
     ERROR,
     REPLY_QUEUE,
-    TIME_ALLOWED,
     milliseconds,
     new_id,
 )
@@ -59,7 +57,6 @@ def encode_message(
     correlation_id: str | None = None,
     reply_to: str | None = None,
     reply_queue: str = "",
-    time_allowed: int = 0,
     error: str = "",
 ) -> EncodedMessage:
     """Encode a dict, with a ``message_id`` if it has none. The caller's dict stays as it is.
@@ -72,7 +69,6 @@ def encode_message(
         correlation_id: the id of the request that this answers; the message's own by default.
         reply_to: where an answer is to go.
         reply_queue: for a request: the queue that its body names for the answer.
-        time_allowed: for a request: how long its sender waits, in milliseconds.
         error: for an error answer: the name of the exception.
 
     Returns:
@@ -93,7 +89,6 @@ def encode_message(
         reply_to,
         None if expiration is None else milliseconds(expiration),
         reply_queue,
-        time_allowed,
         error,
         carried,
     )
@@ -108,16 +103,12 @@ def _new_template(
     reply_to: str | None,
     expiration: int | None,
     reply_queue: str,
-    time_allowed: int,
     error: str,
     carried: Mapping[str, str] | None,
 ) -> PropertiesTemplate:
     headers: dict[str, Any] = {}
     if reply_queue:
         headers[REPLY_QUEUE] = reply_queue
-    if time_allowed:
-        headers[TIME_ALLOWED] = time_allowed
-        headers[ACCEPTS_ERRORS] = 1
     if error:
         headers[ERROR] = error
     headers.update(carried or {})

@@ -8,7 +8,7 @@ import pytest
 from pika.spec import BasicProperties
 
 from neon_mq_connector.envelope import (
-    TIME_ALLOWED,
+    REPLY_QUEUE,
     is_direct_reply_name,
     is_reply_name,
     time_allowed,
@@ -32,17 +32,19 @@ def test_the_names_of_those_who_ask_are_recognised(name: str, direct: bool, repl
 
 
 @pytest.mark.parametrize(
-    "headers, seconds",
+    "expiration, headers, seconds",
     [
-        ({TIME_ALLOWED: 1500}, 1.5),
-        ({TIME_ALLOWED: 0}, 0.0),
-        ({TIME_ALLOWED: -1}, None),
-        ({TIME_ALLOWED: True}, None),
-        ({TIME_ALLOWED: "1500"}, None),
-        ({TIME_ALLOWED: None}, None),
-        ({}, None),
-        (None, None),
+        ("1500", {REPLY_QUEUE: "neon.reply.1"}, 1.5),
+        ("0", {REPLY_QUEUE: "neon.reply.1"}, 0.0),
+        ("-1", {REPLY_QUEUE: "neon.reply.1"}, None),
+        ("soon", {REPLY_QUEUE: "neon.reply.1"}, None),
+        (None, {REPLY_QUEUE: "neon.reply.1"}, None),
+        ("1500", {"mine": 1}, None),
+        ("1500", None, None),
     ],
 )
-def test_the_time_allowed_is_read_and_nonsense_is_none(headers: Any, seconds: float | None) -> None:
-    assert time_allowed(BasicProperties(headers=headers)) == seconds
+def test_the_expiration_of_a_request_is_how_long_its_sender_waits(
+    expiration: str | None, headers: Any, seconds: float | None
+) -> None:
+    properties = BasicProperties(expiration=expiration, headers=headers)
+    assert time_allowed(properties) == seconds
