@@ -22,7 +22,7 @@ from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.core import Core
 from neon_mq_connector.threads.on_demand import RepeatingTimer
-from neon_mq_connector.threads.signals import StopSignals
+from neon_mq_connector.threads.signals import Flag, StopSignals
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
@@ -80,29 +80,30 @@ class MQConnector(SendsMessages, AsksServices, Service):
             run_sync: publish the service's presence every `sync_period` seconds.
             run_observer: look after the consumers every `observe_period` seconds (True).
             kwargs: ``mq_timeout``: how long to wait for the broker, in seconds (120);
-                ``consumer_names``: start only these; ``daemonize_consumers``: let the process end
-                while they run (False). All of them, and any other, are passed to `pre_run` and
-                `post_run`.
+                ``consumer_names``: start only these, or the one of this name;
+                ``daemonize_consumers``: let the process end while they run (False). All of them,
+                and any other, are passed to `pre_run` and `post_run`.
         """
+        core = self._mq_core
+        stop = core.begin_run()
         timeout = float(kwargs.get("mq_timeout", 120))
-        names = tuple(kwargs.setdefault("consumer_names", ()) or ())
+        names = kwargs.setdefault("consumer_names", ())
         daemon = bool(kwargs.setdefault("daemonize_consumers", False))
         self._mq_serve_configured()
-        core = self._mq_core
-        problem = core.reach_broker(timeout)
-        if core.stop_waiting.is_set():
-            LOG.info("service %r was stopped while it waited for the broker", self.service_name)
-            return
-        if isinstance(problem, BrokerUnreachableError):
-            LOG.error(
-                "service %r is not started: after %g s: %s", self.service_name, timeout, problem
-            )
-            return
-        if problem is not None:
-            LOG.error("service %r: %s", self.service_name, problem)
-        self.pre_run(**kwargs)
-        register_handlers(self)
-        if not core.begin(self):
+        if stop.is_set():
+            core.close_endpoint()
+        problem = core.reach_broker(timeout, stop)
+        if not stop.is_set():
+            if isinstance(problem, BrokerUnreachableError):
+                LOG.error(
+                    "service %r is not started: after %g s: %s", self.service_name, timeout, problem
+                )
+                return
+            if problem is not None:
+                LOG.error("service %r: %s", self.service_name, problem)
+            self.pre_run(**kwargs)
+            register_handlers(self)
+        if not core.note_started(self, stop):
             return
         if run_consumers:
             self.run_consumers(names=names, daemon=daemon)
@@ -110,7 +111,7 @@ class MQConnector(SendsMessages, AsksServices, Service):
             core.timers.start("sync", self.sync_period)
         if run_observer is None or run_observer:
             core.timers.start("observe_consumers", self.observe_period)
-        if core.stop_waiting.is_set():
+        if stop.is_set():
             MQConnector.stop(self)  # once more, for what has started after the first
         self.post_run(**kwargs)
 
@@ -132,12 +133,10 @@ class MQConnector(SendsMessages, AsksServices, Service):
         """
         kwargs = {**accepted(self.run, mq_timeout=math.inf), **kwargs}
         core = self._mq_core
-        with StopSignals(core.stop_waiting.set) as signals:
-            core.signals = signals
-            try:
+        stop = Flag()
+        with StopSignals(stop.set) as signals:
+            with core.expect_run(stop):
                 self.run(**kwargs)
-            finally:
-                core.signals = None
             refusal = None if signals.received else core.refusal()
             if refusal is not None:
                 self.stop()
@@ -171,9 +170,10 @@ class MQConnector(SendsMessages, AsksServices, Service):
         """Stop everything within the setting ``stop_timeout`` (10 s); `run` works again afterwards.
 
         Running callbacks finish, messages that were not started go back to their queues, what was
-        published is confirmed, subscribers' queues are deleted, connections are closed. A second
-        time does no harm. From a callback of this connector it returns at once, and the rest
-        happens when the callback has returned.
+        published is confirmed, subscribers' queues are deleted, connections are closed. A `run`
+        that is starting ends, too; one that is called later does not. A second time does no harm.
+        From a callback of this connector it returns at once, and the rest happens when the callback
+        has returned.
         """
         self.stop_sync_thread()
         self.stop_observer_thread()
@@ -185,20 +185,20 @@ class MQConnector(SendsMessages, AsksServices, Service):
         """Start consumers and wait, for 10 s at most, until each consumes or is known not to.
 
         Args:
-            names: which; None or empty for all. Those that run are left alone, unknown ones are
-                logged.
+            names: which, or one name; None or empty for all. Those that run are left alone, unknown
+                ones are logged.
             daemon: whether the process may end while they run.
         """
-        self._mq_core.consumers.run(tuple(names or ()), daemon=daemon)
+        self._mq_core.consumers.run(names, daemon=daemon)
 
     def stop_consumers(self, names: Iterable[str] | None = None) -> None:
         """Stop consumers and wait for them.
 
         Args:
-            names: which; None or empty for all, which leaves the service unhealthy: it does nothing
-                any more.
+            names: which, or one name; None or empty for all, which leaves the service unhealthy: it
+                does nothing any more.
         """
-        self._mq_core.consumers.stop(tuple(names or ()))
+        self._mq_core.consumers.stop(names)
 
     def restart_consumer(self, name: str) -> None:
         """Stop a consumer and start it anew.

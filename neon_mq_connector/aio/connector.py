@@ -152,12 +152,12 @@ class AsyncMQConnector(AsksServicesAsync, Service):
 
     async def run_consumers(self, names: Iterable[str] | None = None) -> None:
         """Start consumers; see `MQConnector.run_consumers`."""
-        start = partial(self._mq_core.consumers.run, tuple(names or ()), daemon=True)
+        start = partial(self._mq_core.consumers.run, names, daemon=True)
         await self._mq_lifecycle.call(start, "starting consumers")
 
     async def stop_consumers(self, names: Iterable[str] | None = None) -> None:
         """Stop consumers and wait for them; see `MQConnector.stop_consumers`."""
-        stop = partial(self._mq_core.consumers.stop, tuple(names or ()))
+        stop = partial(self._mq_core.consumers.stop, names)
         await self._mq_lifecycle.call(stop, "stopping consumers")
 
     async def restart_consumer(self, name: str) -> None:
@@ -184,7 +184,7 @@ class AsyncMQConnector(AsksServicesAsync, Service):
             RuntimeError: the connector runs already, or was stopped in the callback that runs it.
         """
         timeout = float(kwargs.get("mq_timeout", 120))
-        names = tuple(kwargs.setdefault("consumer_names", ()) or ())
+        names = kwargs.setdefault("consumer_names", ()) or ()
 
         async def start() -> None:
             await (self.pre_run(**kwargs) or DONE)

@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -145,8 +145,9 @@ class Lifecycle:
         self._phase = Phase.OPEN
         self.binding()
         self._phase = Phase.STARTING
+        stop = self.core.begin_run()
         try:
-            reach = partial(self.core.reach_broker, timeout)
+            reach = partial(self.core.reach_broker, timeout, stop)
             problem = await self.call(reach, "waiting for the broker", timeout)
             if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
                 raise problem
@@ -159,18 +160,18 @@ class Lifecycle:
         if self._phase is Phase.STARTING:  # it was not stopped meanwhile
             self._phase = Phase.OPEN
 
-    async def start(self, names: tuple[str, ...] | None) -> None:
+    async def start(self, names: str | Iterable[str] | None) -> None:
         """Begin to run, and start consumers.
 
         Args:
             names: which; empty for all, None for none.
         """
-        core = self.core
+        core, stop = self.core, self.core.stop_asked
 
         def start() -> None:
-            if core.begin(core) and names is not None:
+            if core.note_started(core, stop) and names is not None:
                 core.consumers.run(names, daemon=True)
-                if core.stop_waiting.is_set():
+                if stop.is_set():
                     core.stop()  # once more, for what has started after the first
 
         await self.call(start, "starting consumers")

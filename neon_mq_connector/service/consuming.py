@@ -203,15 +203,15 @@ class Consumers:
         if before is not None:
             before.request_stop()
 
-    def run(self, names: tuple[str, ...], *, daemon: bool) -> None:
+    def run(self, names: str | Iterable[str] | None, *, daemon: bool) -> None:
         """Start consumers, and look after all that run.
 
         Args:
-            names: which; empty for all. Those that run are left alone, unknown ones are logged.
+            names: which; none for all. Those that run are left alone, unknown ones are logged.
             daemon: whether their threads let the process end.
         """
         stops = self._stops
-        self._start(names or tuple(self.threads), stops, daemon=daemon)
+        self._start(_listed(names) or tuple(self.threads), stops, daemon=daemon)
         with self._lock:
             if self.watch is None and self._stops == stops:
                 name = f"mq-watch:{self._service.service_name}"
@@ -293,10 +293,11 @@ class Consumers:
         allowed: int = self.properties[name]["restart_attempts"]
         return not 0 <= allowed <= self.properties[name]["restarts"]
 
-    def stop(self, names: tuple[str, ...]) -> None:
+    def stop(self, names: str | Iterable[str] | None) -> None:
         """Stop consumers, all if none is named, and wait for them."""
-        self.stopped.update(names)
-        self._stop_and_wait(names or tuple(self.threads))
+        listed = _listed(names)
+        self.stopped.update(listed)
+        self._stop_and_wait(listed or tuple(self.threads))
 
     def restart(self, name: str) -> None:
         """Stop a consumer and start it anew."""
@@ -325,6 +326,11 @@ class Consumers:
         for name, factory in self._factories.items():
             self.threads[name] = factory()
             self.properties[name]["started"] = False
+
+
+def _listed(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return names as a tuple; a text is one name."""
+    return (names,) if names and isinstance(names, str) else tuple(names or ())
 
 
 def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> None:

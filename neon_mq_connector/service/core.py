@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -27,7 +27,7 @@ from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.on_demand import RepeatingTimer
 from neon_mq_connector.threads.quiet import quiet_pika
-from neon_mq_connector.threads.signals import Flag, StopSignals
+from neon_mq_connector.threads.signals import Flag
 
 if TYPE_CHECKING:
     from neon_mq_connector.aio.loops import CoroutineLoop
@@ -109,10 +109,10 @@ class Core:
         sending: what it sends.
         consumers: what it consumes.
         timers: what it does from time to time.
-        started: whether it was run and not stopped. A run sets it before it looks at
-            ``stop_waiting``, and a stop does it the other way round: so no stop is missed.
-        stop_waiting: ends the wait for the broker, and tells a run that starts of a stop.
-        signals: what stops the service, if it handles signals.
+        started: whether it was run and not stopped. A run sets it before it looks at its flag, and
+            a stop does it the other way round: so no stop is missed.
+        stop_asked: the flag of the last run, which a stop sets: it ends the wait for the broker,
+            and the run if that still starts.
         endpoint: serves the state while it runs; owned by the caller of `run` and `stop`.
     """
 
@@ -127,44 +127,58 @@ class Core:
         self.consumers = Consumers(service, self.hosts, callers_loop)
         self.timers = Timers(service)
         self.started = False
-        self.stop_waiting = Flag()
-        self.signals: StopSignals | None = None
+        self.stop_asked = Flag()
         self.endpoint: Any = None
+        self._expected: Flag | None = None
         self._problem: MQConnectionError | None = None  # of the last wait for the broker
         forking.register(self)
 
-    def reach_broker(self, timeout: float) -> MQConnectionError | None:
-        """Wait until the broker answers or `stop` is called; return what is wrong, or None."""
-        service = self._service
-        self.stop_waiting.clear()
+    @contextmanager
+    def expect_run(self, stop: Flag) -> Iterator[None]:
+        """Give the run that is called in a ``with`` block its flag, which may be set already."""
+        self._expected = self.stop_asked = stop
+        try:
+            yield
+        finally:
+            self._expected = None
+
+    def begin_run(self) -> Flag:
+        """Begin a run, and return its flag; a stop before this was for the run before."""
+        stop = self.stop_asked = self._expected or Flag()
         if self.hosts.begin_run():
             # what was registered meanwhile would lose its connections when that stop ends
             self.consumers.request_stop(tuple(self.consumers.threads))
-        if self.signals is not None and self.signals.received:
-            self.stop_waiting.set()  # it came before there was a wait to be ended
+        return stop
+
+    def reach_broker(self, timeout: float, stop: Flag) -> MQConnectionError | None:
+        """Wait until the broker answers or the run is stopped; return what is wrong, or None."""
+        service = self._service
         self._problem = wait_until_up(
             server_parameters(service, service.vhost),
             timeout,
-            self.stop_waiting,
+            stop,
             functools.partial(LOG.info, "service %r: %s", service.service_name),
         )
         return self._problem
 
-    def begin(self, owner: Any) -> bool:
-        """Note that the service runs, unless it was stopped meanwhile.
+    def note_started(self, owner: Any, stop: Flag) -> bool:
+        """Note that the service runs, unless the run was stopped meanwhile.
 
         Args:
             owner: what is stopped when the interpreter ends, if it is ``started``.
+            stop: the flag of the run.
 
         Returns:
             Whether it runs.
         """
-        _running.add(owner)
-        self.started = True
-        if self.stop_waiting.is_set():
+        if not stop.is_set():
+            _running.add(owner)
+            self.started = True
+            if not stop.is_set():
+                return True
             self.started = False
-            LOG.info("service %r was stopped while it started", self._service.service_name)
-        return self.started
+        LOG.info("service %r was stopped while it started", self._service.service_name)
+        return False
 
     def refusal(self) -> MQConnectionError | None:
         """Return why the service cannot work before something is mended outside of it, or None."""
@@ -185,7 +199,7 @@ class Core:
     def stop(self) -> None:
         """Stop everything; see `MQConnector.stop`."""
         deadline = time.monotonic() + self.consumers.stop_timeout
-        self.stop_waiting.set()
+        self.stop_asked.set()
         self.started = False
         end_connections = self.hosts.begin_stop()
         ending = self.consumers.begin_stop()

@@ -141,17 +141,19 @@ class TestRunning:
         inbox.wait()
         assert peer.consumers("input") == 1
 
-    @pytest.mark.parametrize("daemon", [False, True])
+    @pytest.mark.parametrize("names, daemon", [(("one",), False), ("one", True)])
     def test_run_can_start_some_of_the_consumers_as_daemons_or_not(
-        self, connect: Build, run: Build, daemon: bool
+        self, connect: Build, run: Build, names: Any, daemon: bool
     ) -> None:
         connector = connect()
         for name in ("one", "two"):
             connector.register_consumer(name, connector.vhost, f"input_{name}", print)
-        run(connector, consumer_names=("one",), daemonize_consumers=daemon)
+        run(connector, consumer_names=names, daemonize_consumers=daemon)
         eventually(lambda: connector.consumers["one"].is_consuming)
         assert connector.consumers["one"].daemon is daemon
         assert not connector.consumers["two"].is_alive()
+        connector.stop_consumers(names)
+        assert not connector.consumers["one"].is_alive()
 
     def test_consumers_can_be_started_and_stopped_by_name(
         self, connect: Build, run: Build, peer: Peer
@@ -405,7 +407,9 @@ class TestPeriodicThreads:
             eventually(lambda: not ended.is_alive())
         getattr(connector, how)()
 
-    @pytest.mark.parametrize("moment", ["run_consumers", "sync_period", "observe_period"])
+    @pytest.mark.parametrize(
+        "moment", ["settings", "run_consumers", "sync_period", "observe_period"]
+    )
     def test_a_stop_while_it_starts_leaves_nothing_running(
         self, connect: Build, run: Build, moment: str
     ) -> None:
@@ -416,6 +420,8 @@ class TestPeriodicThreads:
         assert service.started is False
         parts = (service.consumers["one"], service.sync_thread, service.observer_thread)
         eventually(lambda: not any(each.is_alive() for each in parts))
+        run(service)
+        healthy(service)
 
     def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
         self, connect: Build, run: Build, peer: Peer
