@@ -21,13 +21,8 @@ from pika import spec
 
 LOG = logging.getLogger("neon_mq_connector.topology")
 
-CONNECTION_FORCED = 320
-NOT_FOUND = 404
-ACCESS_REFUSED = 403
-RESOURCE_LOCKED = 405
-PRECONDITION_FAILED = 406
-NOT_IMPLEMENTED = 540
-INTERNAL_ERROR = 541
+#: By which codes brokers refuse transient queues; it depends on the release.
+TRANSIENT_REFUSED = (spec.INTERNAL_ERROR, spec.NOT_IMPLEMENTED)
 
 _LONGEST_NAME = 255
 
@@ -220,7 +215,7 @@ def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
         try:
             status: QueueStatus = yield wanted.declare()
         except Refusal as refusal:
-            if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED) or not wanted.transient:
+            if refusal.code not in TRANSIENT_REFUSED or not wanted.transient:
                 raise
             LOG.info("the broker refuses transient queues; queue %r is made durable", queue.name)
             facts.refuses_transient_queues = True
@@ -244,13 +239,13 @@ def declare_exchange(exchange: Exchange) -> Steps:
 
 def _adopt(look_up: Step, name: str, refusal: Refusal) -> Steps:
     """Use what exists with other properties, or may not be declared by this user."""
-    if refusal.code not in (PRECONDITION_FAILED, ACCESS_REFUSED):
+    if refusal.code not in (spec.PRECONDITION_FAILED, spec.ACCESS_REFUSED):
         raise refusal
     try:
         status: QueueStatus = yield look_up
     except Refusal:
         raise refusal from refusal.__cause__
-    if refusal.code == ACCESS_REFUSED:
+    if refusal.code == spec.ACCESS_REFUSED:
         LOG.debug("%r exists and may not be declared by us: %s", name, refusal)
     else:
         LOG.info("%r exists with other properties and is used as it is: %s", name, refusal)
@@ -263,7 +258,7 @@ def _declare_again(queue: Queue, known_as: str, facts: BrokerFacts) -> Steps:
         try:
             status: QueueStatus = yield Queue(known_as).declare(passive=True)
         except Refusal as refusal:
-            if refusal.code != NOT_FOUND:
+            if refusal.code != spec.NOT_FOUND:
                 raise
         else:
             return status

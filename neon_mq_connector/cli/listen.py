@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from pika.exchange_type import ExchangeType
+from pika.spec import PRECONDITION_FAILED
 
 from neon_mq_connector.cli.connection import Connection
 from neon_mq_connector.cli.exits import CommandError, ExitCode
@@ -17,7 +18,7 @@ from neon_mq_connector.cli.options import checked_name, connection_options
 from neon_mq_connector.cli.terminal import note, progress, warn
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.operations.queues import open_control
-from neon_mq_connector.topology import PRECONDITION_FAILED, Exchange, Refusal
+from neon_mq_connector.topology import Exchange, Refusal
 
 _NAME = "listen"
 _PREFETCH = 50

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pika.spec import BasicProperties
+from pika.spec import ACCESS_REFUSED, BasicProperties
 
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
@@ -18,9 +18,7 @@ from neon_mq_connector.envelope import DIRECT_REPLY_TO
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import CallbackAnswer, LinkChannel, Waiter
 from neon_mq_connector.topology import (
-    ACCESS_REFUSED,
-    INTERNAL_ERROR,
-    NOT_IMPLEMENTED,
+    TRANSIENT_REFUSED,
     BrokerFacts,
     Queue,
     QueueStatus,
@@ -168,7 +166,7 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
         except Refusal as refusal:
             if refusal.code == ACCESS_REFUSED:
                 return QueueStatus(DIRECT_REPLY_TO)
-            if refusal.code not in (INTERNAL_ERROR, NOT_IMPLEMENTED):
+            if refusal.code not in TRANSIENT_REFUSED:
                 raise
             facts.refuses_transient_queues = True
             return (yield from steps(facts))

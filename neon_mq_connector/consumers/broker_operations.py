@@ -11,7 +11,7 @@ from typing import Any
 
 import pika.exceptions as pika_errors
 import pika.frame
-from pika.spec import Basic, BasicProperties, Queue
+from pika.spec import PRECONDITION_FAILED, Basic, BasicProperties, Queue
 
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.control.control import Operation
@@ -23,7 +23,6 @@ from neon_mq_connector.errors import (
     WaitTimeoutError,
 )
 from neon_mq_connector.topology import (
-    PRECONDITION_FAILED,
     BrokerFacts,
     Call,
     QueueStatus,

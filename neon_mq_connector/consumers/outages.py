@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable
 
+from pika.spec import ACCESS_REFUSED
+
 from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingError
@@ -21,7 +23,6 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.log_fields import log_fields
-from neon_mq_connector.topology import ACCESS_REFUSED
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 
+from pika.spec import NOT_FOUND
+
 from neon_mq_connector.consumers.session import Session
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX
 from neon_mq_connector.errors import ReaderGoneError
-from neon_mq_connector.topology import NOT_FOUND, QueueStatus, Refusal
+from neon_mq_connector.topology import QueueStatus, Refusal
 
 #: How often the broker is asked, in seconds.
 _INTERVAL = 0.5

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pika.spec import RESOURCE_LOCKED
+
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.answering import AnsweringPolicy
 from neon_mq_connector.consumers.callback_channel import add_stand_ins
@@ -14,14 +16,7 @@ from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError, TopologyError
 from neon_mq_connector.link import ChannelEvents, LinkChannel, Waiter
-from neon_mq_connector.topology import (
-    RESOURCE_LOCKED,
-    Queue,
-    QueueStatus,
-    Refusal,
-    Step,
-    drive_steps,
-)
+from neon_mq_connector.topology import Queue, QueueStatus, Refusal, Step, drive_steps
 from neon_mq_connector.topology import attach as attach_steps
 
 #: How long opening a channel may take, in seconds: it includes waiting for a connection.

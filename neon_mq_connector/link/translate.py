@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pika
 import pika.exceptions as pika_errors
+from pika.spec import CONNECTION_FORCED
 
 from neon_mq_connector.errors import (
     AuthenticationError,
@@ -19,7 +20,7 @@ from neon_mq_connector.errors import (
     MQError,
     VhostAccessError,
 )
-from neon_mq_connector.topology import CONNECTION_FORCED, Refusal
+from neon_mq_connector.topology import Refusal
 
 #: How a broker says that a virtual host or a user has its number of connections.
 _LIMIT_REACHED = re.compile(r"limit \(\d+\)")

@@ -12,19 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pika
+from pika.spec import NOT_FOUND, RESOURCE_LOCKED
 
 from neon_mq_connector.consumers.registration import dead_queue_name
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.link import ChannelEvents
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
-from neon_mq_connector.topology import (
-    NOT_FOUND,
-    RESOURCE_LOCKED,
-    Queue,
-    QueueStatus,
-    Refusal,
-)
+from neon_mq_connector.topology import Queue, QueueStatus, Refusal
 
 DEAD_SUFFIX = ".dead"
 _TIMEOUT = 15.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pika
 import pika.exceptions as pika_errors
+from pika.spec import NOT_FOUND, PRECONDITION_FAILED
 
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.control.control import Control
@@ -16,14 +17,7 @@ from neon_mq_connector.errors import MQError
 from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
 from neon_mq_connector.operations.queues import open_control
-from neon_mq_connector.topology import (
-    NOT_FOUND,
-    PRECONDITION_FAILED,
-    Queue,
-    QueueStatus,
-    Refusal,
-    Step,
-)
+from neon_mq_connector.topology import Queue, QueueStatus, Refusal, Step
 
 #: What changes the way of messages, by its name in policies; as an argument it begins with `x-`.
 _EFFECTS = {

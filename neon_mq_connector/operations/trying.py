@@ -24,14 +24,7 @@ from neon_mq_connector.link import (
 )
 from neon_mq_connector.link.translate import broker_refusal
 from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
-from neon_mq_connector.topology import (
-    INTERNAL_ERROR,
-    NOT_IMPLEMENTED,
-    Exchange,
-    Queue,
-    Refusal,
-    Step,
-)
+from neon_mq_connector.topology import TRANSIENT_REFUSED, Exchange, Queue, Refusal, Step
 
 _POLL_INTERVAL = 0.05
 _LOOK = "look at the broker's log"
@@ -119,7 +112,7 @@ class Trial:
             self._perform(Queue(name, arguments={"x-expires": 60_000}).declare())
             self._perform(Queue(name).delete())
         except Refusal as refusal:
-            if refusal.code in (INTERNAL_ERROR, NOT_IMPLEMENTED):
+            if refusal.code in TRANSIENT_REFUSED:
                 return warning(
                     "transient queues",
                     "refused; releases before 0.11 cannot answer or ask here",

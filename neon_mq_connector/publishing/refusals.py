@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable
 
 import pika.exceptions as pika_errors
+from pika.spec import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 
 from neon_mq_connector.errors import MQError, PublishError, PublishRefusedError, UnroutableError
 from neon_mq_connector.publishing.message import Message
-from neon_mq_connector.topology import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 
 _EXCHANGE = re.compile(
     r"(?:topic '(.*)' in )?exchange '(.*)' in vhost '(.*?)'(?: refused for user '(.*)'|$)"

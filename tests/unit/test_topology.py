@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-
-from neon_mq_connector.topology import (
+from pika.spec import (
     INTERNAL_ERROR,
     NOT_FOUND,
     NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
+)
+
+from neon_mq_connector.topology import (
     BrokerFacts,
     Exchange,
     Queue,
