@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 from urllib.parse import quote
 
-from neon_mq_connector.contract.schemas import IS_ERROR, STREAM, Document
+from neon_mq_connector.contract.files import IS_ERROR, STREAM, Document
 from neon_mq_connector.envelope import ERROR, REPLY_QUEUE
 from neon_mq_connector.handlers.declared import Declared, Subscriber
 from neon_mq_connector.handlers.registering import declared_in

@@ -1,14 +1,41 @@
-"""Documents as text: YAML or JSON, which YAML includes."""
+"""AsyncAPI documents: what they refer to, and as text: YAML or JSON, which YAML includes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from neon_mq_connector.contract.schemas import Document
+Document = dict[str, Any]
+
+#: In the reply of an operation: the answer comes in parts.
+STREAM = "x-neon-stream"
+#: In a message: it tells that a request has failed.
+IS_ERROR = "x-neon-error"
+
+
+def resolve(document: Document, value: Any) -> Mapping[str, Any]:
+    """Follow the references within a document.
+
+    Raises:
+        ValueError: one leads nowhere, or out of the document.
+    """
+    seen = set()
+    while isinstance(value, Mapping) and "$ref" in value:
+        reference = value["$ref"]
+        if not str(reference).startswith("#/") or reference in seen:
+            raise ValueError(f"the reference {reference!r} cannot be followed")
+        seen.add(reference)
+        value = document
+        for part in reference[2:].split("/"):
+            try:
+                value = value[part.replace("~1", "/").replace("~0", "~")]
+            except (KeyError, TypeError):
+                raise ValueError(f"the reference {reference!r} leads nowhere") from None
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_document(path: str | Path) -> Document:

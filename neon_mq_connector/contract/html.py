@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from neon_mq_connector.contract.schemas import IS_ERROR, STREAM, Document, resolve
+from neon_mq_connector.contract.files import IS_ERROR, STREAM, Document, resolve
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; --accent: #2a7de1; }

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector.contract.compare import compare
-from neon_mq_connector.contract.files import to_json, to_yaml
-from neon_mq_connector.contract.schemas import Document
+from neon_mq_connector.contract.files import Document, to_json, to_yaml
 from tests.unit.cli.conftest import Run
 
 TEXT: dict[str, Any] = {"type": "string"}
