@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pika
 import pika.exceptions as pika_errors
-from pika.spec import NOT_FOUND, PRECONDITION_FAILED
 
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
 from neon_mq_connector.operations.findings import Finding, error, ok, skipped, warning
 from neon_mq_connector.operations.management import ManagementAPI, ManagementError
-from neon_mq_connector.operations.queues import open_control
-from neon_mq_connector.topology import Queue, QueueStatus, Refusal, Step
+from neon_mq_connector.operations.queues import find_queue, open_control
+from neon_mq_connector.topology import QueueStatus, Refusal, Step
 
 #: What changes the way of messages, by its name in policies; as an argument it begins with `x-`.
 _EFFECTS = {
@@ -46,76 +46,75 @@ def check_queues(
         management: a client of the broker's management interface, if there is one.
         timeout: for each step, in seconds.
     """
-    by_vhost: dict[str, list[Registration]] = {}
-    for thread in consumers.values():
-        vhost = thread.connection_params.virtual_host
-        by_vhost.setdefault(vhost, []).append(thread.consumer.registration)
-    for vhost, registrations in by_vhost.items():
-        there = [copy.copy(server) for server in servers]
-        for each in there:
-            each.virtual_host = vhost
-        with open_control(there) as control:
-            for registration in registrations:
-                try:
-                    yield from _Queue(control, registration, vhost, timeout).findings(management)
-                except (MQError, Refusal, pika_errors.AMQPError) as failure:
-                    yield error(f"queue {registration.queue.name!r}", str(failure))
+    controls: dict[str, Control] = {}  # by virtual host
+    with ExitStack() as stack:
+        for thread in consumers.values():
+            vhost, registration = thread.consumer.vhost, thread.consumer.registration
+            if vhost not in controls:
+                there = [copy.copy(server) for server in servers]
+                for each in there:
+                    each.virtual_host = vhost
+                controls[vhost] = stack.enter_context(open_control(there))
+            check = _Check(controls[vhost], registration, vhost, timeout)
+            try:
+                yield from check.findings(management)
+            except (MQError, Refusal, pika_errors.AMQPError) as failure:
+                yield error(check.name, str(failure))
 
 
-class _Queue:
-    """One queue in one virtual host."""
+class _Check:
+    """The check of one queue in one virtual host."""
 
     def __init__(
         self, control: Control, registration: Registration, vhost: str, timeout: float
     ) -> None:
+        self.name = f"queue {registration.queue.name!r}"
         self._control = control
         self._registration = registration
-        self._queue = registration.queue
         self._vhost = vhost
         self._timeout = timeout
-        self._check = f"queue {self._queue.name!r}"
 
     def findings(self, management: ManagementAPI | None) -> Iterator[Finding]:
         """Look at its exchange, at the queue, and at what is parked."""
-        exchange = self._registration.exchange
-        if exchange is not None and self._exists(exchange.declare(passive=True)):
-            yield from self._differences(
-                f"exchange {exchange.name!r}", exchange.declare(), "exchange"
-            )
-        if self._registration.delete_on_stop or self._queue.exclusive:
-            yield ok(self._check, "it is made at the start and goes at the end")
+        registration, queue = self._registration, self._registration.queue
+        exchange = registration.exchange
+        if exchange is not None and self._refusal(exchange.declare(passive=True)) is None:
+            yield from self._differences(f"exchange {exchange.name!r}", exchange.declare())
+        if registration.delete_on_stop or queue.exclusive:
+            yield ok(self.name, "it is made at the start and goes at the end")
+        elif (status := self._find(queue.name)) is None:
+            text = f"it does not exist in {self._vhost!r}"
+            yield warning(self.name, text, "start the service once")
         else:
-            yield from self._shared(management)
-        yield from self._parked()
-
-    def _shared(self, management: ManagementAPI | None) -> Iterator[Finding]:
-        status = self._exists(self._queue.declare(passive=True))
-        if status is None:
+            counts = f"consumers: {status.consumers}, waiting messages: {status.messages}"
+            if status.consumers:
+                yield ok(self.name, counts)
+            else:
+                yield warning(self.name, counts, "start the service")
+            yield from self._differences(self.name, queue.declare())
+            if management is not None:
+                yield from self._managed(management)
+        dead = registration.dead_queue
+        if dead and (status := self._find(dead)) is not None and status.messages:
             yield warning(
-                self._check, f"it does not exist in {self._vhost!r}", "start the service once"
+                self.name,
+                f"messages that have failed and are parked in {dead!r}: {status.messages}",
+                f"neon-mq dead show {dead}",
             )
-            return
-        counts = f"consumers: {status.consumers}, waiting messages: {status.messages}"
-        if status.consumers:
-            yield ok(self._check, counts)
-        else:
-            yield warning(self._check, counts, "start the service")
-        yield from self._differences(self._check, self._queue.declare(), "queue")
-        if management is not None:
-            yield from self._managed(management)
 
     def _managed(self, management: ManagementAPI) -> Iterator[Finding]:
         """Find what only the management interface tells: idle callbacks, and policies."""
+        queue = self._registration.queue
         try:
-            row = management.call("GET", "queues", self._vhost, self._queue.name)
+            row = management.call("GET", "queues", self._vhost, queue.name)
         except ManagementError as failure:
-            yield skipped(f"policies of {self._check}", str(failure))
+            yield skipped(f"policies of {self.name}", str(failure))
             return
         unsettled = row.get("messages_unacknowledged")
         settled = row.get("message_stats", {}).get("ack_details", {}).get("rate")
         if unsettled and not settled:
             yield warning(
-                self._check,
+                self.name,
                 f"messages that callbacks have and none has settled lately: {unsettled}",
                 "see where they are: /inflight of the service (neon-mq run --health-port)",
             )
@@ -123,7 +122,7 @@ class _Queue:
         arguments = row.get("arguments") or {}
         for key, effect in _EFFECTS.items():
             argument = f"x-{key}"
-            if argument in dict(self._queue.arguments):
+            if argument in queue.arguments:
                 continue
             if key in policy:
                 text = f"policy {row.get('policy')!r} has {key} {policy[key]!r}: {effect}"
@@ -131,35 +130,24 @@ class _Queue:
                 text = f"it exists with {argument} {arguments[argument]!r}: {effect}"
             else:
                 continue
-            yield warning(self._check, text, "declare it in the service too, or remove it")
+            yield warning(self.name, text, "declare it in the service too, or remove it")
 
-    def _differences(self, check: str, step: Step, kind: str) -> Iterator[Finding]:
+    def _differences(self, check: str, step: Step) -> Iterator[Finding]:
         """Declare what exists already: the refusal says how it differs, and nothing is made."""
+        refusal = self._refusal(step)
+        if refusal is not None and (found := _DIFFERENCE.search(refusal.text)):
+            yield warning(
+                check,
+                f"it exists otherwise and is used as it is: {found['what']}: {found['values']}",
+                "declare it so in the service, or delete it while no service runs",
+            )
+
+    def _refusal(self, step: Step) -> Refusal | None:
         try:
             self._control.perform_step(step, timeout=self._timeout)
         except Refusal as refusal:
-            found = _DIFFERENCE.search(refusal.text)
-            if refusal.code == PRECONDITION_FAILED and found:
-                yield warning(
-                    check,
-                    f"it exists otherwise and is used as it is: {found['what']}: {found['values']}",
-                    f"declare the {kind} so in the service, or delete it while no service runs",
-                )
+            return refusal
+        return None
 
-    def _parked(self) -> Iterator[Finding]:
-        name = self._registration.dead_queue
-        status = self._exists(Queue(name).declare(passive=True)) if name else None
-        if status is not None and status.messages:
-            yield warning(
-                self._check,
-                f"messages that have failed and are parked in {name!r}: {status.messages}",
-                f"neon-mq dead show {name}",
-            )
-
-    def _exists(self, step: Step) -> QueueStatus | None:
-        try:
-            return self._control.perform_step(step, timeout=self._timeout)
-        except Refusal as refusal:
-            if refusal.code == NOT_FOUND:
-                return None
-            raise
+    def _find(self, queue: str) -> QueueStatus | None:
+        return find_queue(self._control, queue, timeout=self._timeout)

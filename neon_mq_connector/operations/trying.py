@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import pika
 from pika.spec import BasicProperties
@@ -27,7 +27,6 @@ from neon_mq_connector.operations.findings import Finding, error, ok, skipped, w
 from neon_mq_connector.topology import TRANSIENT_REFUSED, Exchange, Queue, Refusal, Step
 
 _POLL_INTERVAL = 0.05
-_LOOK = "look at the broker's log"
 
 
 class Trial:
@@ -59,25 +58,20 @@ class Trial:
     def alarms(self) -> Iterator[Finding]:
         """Check whether the broker takes messages; if not, it reads no more from here."""
         try:
-            reason = self._blocked_reason()
+            self.obstacle = self._blocked_reason()
         except (MQError, Refusal) as failure:
             self.obstacle = "no message can be published"
-            refusal = _refusal(failure)
-            if refusal is None:
-                yield error("alarms", f"a message is not taken: {failure}", _LOOK)
-            else:
-                yield error("publish", refusal.text, self._rights)
-                yield skipped("alarms", "a publish was refused")
-        else:
-            self.obstacle = reason
-            if not reason:
-                yield ok("alarms", "none; the broker takes messages")
-                return
+            yield self._failed("publish", failure)
+            yield skipped("alarms", self.obstacle)
+            return
+        if self.obstacle:
             yield error(
                 "alarms",
-                f"the broker takes no messages: {reason}",
+                f"the broker takes no messages: {self.obstacle}",
                 "free memory or disk space on its node, or raise its limit",
             )
+        else:
+            yield ok("alarms", "none; the broker takes messages")
 
     def permissions(self, obstacle: str) -> Iterator[Finding]:
         """Try what needs permissions, and the way of a request and its answer.
@@ -85,22 +79,20 @@ class Trial:
         Args:
             obstacle: why no message can be published; empty where one can.
         """
-        configured = self._try("configure", self._configure, "queues and exchanges may be made")
-        yield configured
-        if configured.remedy:
-            obstacle = obstacle or "there is no queue to try it on"
-        if obstacle:
-            yield from (skipped(check, obstacle) for check in ("write", "read", "reply"))
-            return
-        yield self._try("write", self._write, "queues may be bound and messages published")
-        self._try("tidy up", partial(self._perform, Exchange(self._name).delete()), "")
-        read = self._try("read", self._read, "messages may be taken from queues")
-        yield read
-        if read.remedy:
-            yield skipped("reply", "the queue cannot be read")
-        else:
-            answer = "a request and its answer took {:.1f} ms"
-            yield self._try("reply", self._measure_reply, answer)
+        for check, operation, done, without in (
+            ("configure", self._configure, "queues and exchanges may be made", "there is no queue"),
+            ("write", self._write, "queues may be bound and messages published", ""),
+            ("read", self._read, "messages may be taken from queues", "the queue cannot be read"),
+            ("reply", self._measure_reply, "a request and its answer took {:.1f} ms", ""),
+        ):
+            if obstacle and check != "configure":
+                yield skipped(check, obstacle)
+                continue
+            try:
+                yield ok(check, done.format(operation()))
+            except (MQError, Refusal) as failure:
+                yield self._failed(check, failure)
+                obstacle = obstacle or without
 
     def transient_queues(self) -> Finding:
         """Find out whether the broker permits queues that are neither durable nor exclusive.
@@ -111,28 +103,22 @@ class Trial:
         try:
             self._perform(Queue(name, arguments={"x-expires": 60_000}).declare())
             self._perform(Queue(name).delete())
-        except Refusal as refusal:
-            if refusal.code in TRANSIENT_REFUSED:
-                return warning(
-                    "transient queues",
-                    "refused; releases before 0.11 cannot answer or ask here",
-                    "upgrade those, or permit them: "
-                    "deprecated_features.permit.transient_nonexcl_queues = true",
-                )
-            return skipped("transient queues", refusal.text)
-        except MQError as failure:
-            return skipped("transient queues", str(failure))
+        except (MQError, Refusal) as failure:
+            if getattr(failure, "code", None) not in TRANSIENT_REFUSED:
+                return skipped("transient queues", str(failure))
+            return warning(
+                "transient queues",
+                "refused; releases before 0.11 cannot answer or ask here",
+                "upgrade those, or permit them: "
+                "deprecated_features.permit.transient_nonexcl_queues = true",
+            )
         return ok("transient queues", "permitted")
 
-    def _try(self, check: str, operation: Callable[[], object], done: str) -> Finding:
-        try:
-            result = operation()
-        except (MQError, Refusal) as failure:
-            refusal = _refusal(failure)
-            if refusal is None:
-                return error(check, str(failure), _LOOK)
-            return error(check, refusal.text, self._rights)
-        return ok(check, done.format(result))
+    def _failed(self, check: str, failure: MQError | Refusal) -> Finding:
+        refusal = failure if isinstance(failure, Refusal) else broker_refusal(failure)
+        if refusal is None:
+            return error(check, str(failure), "look at the broker's log")
+        return error(check, refusal.text, self._rights)
 
     def _configure(self) -> None:
         self._perform(Queue(self._name, exclusive=True).declare())
@@ -140,12 +126,16 @@ class Trial:
         self._perform(Exchange(self._name).delete())
 
     def _write(self) -> None:
-        channel = self._open()
-        channel.perform(Exchange(self._name).declare(), timeout=self._timeout)
-        channel.perform(Queue(self._name).bind(self._name, "a"), timeout=self._timeout)
-        channel.send(channel.encode(self._name, "a", b"{}", BasicProperties()))
-        # its answer shows that the publish was not refused
-        channel.perform(Queue(self._name).declare(passive=True), timeout=self._timeout)
+        channel, exchange, queue = self._open(), Exchange(self._name), Queue(self._name)
+        try:
+            channel.perform(exchange.declare(), timeout=self._timeout)
+            channel.perform(queue.bind(self._name, "a"), timeout=self._timeout)
+            channel.send(channel.encode(self._name, "a", b"{}", BasicProperties()))
+            # its answer shows that the publish was not refused
+            channel.perform(queue.declare(passive=True), timeout=self._timeout)
+        finally:
+            with suppress(MQError, Refusal):
+                self._perform(exchange.delete())
 
     def _read(self) -> None:
         self._open().get(self._name, True, timeout=self._timeout)
@@ -194,7 +184,3 @@ class Trial:
 
     def _open(self, events: ChannelEvents | None = None) -> LinkChannel:
         return self._control.link.open_channel(events or ChannelEvents(), timeout=self._timeout)
-
-
-def _refusal(failure: Exception) -> Refusal | None:
-    return failure if isinstance(failure, Refusal) else broker_refusal(failure)
