@@ -75,9 +75,17 @@ class DeadLetter:
     @classmethod
     def of(cls, delivery: Delivery) -> DeadLetter:
         """Read a message of a dead-letter queue."""
-        headers = delivery.properties.headers or {}
+        headers = {**(delivery.properties.headers or {})}
+        headers.pop(_DELIVERY_COUNT, None)
         is_parked = isinstance(headers.get(envelope.PARKED_QUEUE), str)
-        return (_parked if is_parked else _dead_lettered)(delivery, headers)
+        found = {"headers": headers, **(_parked if is_parked else _dead_lettered)(headers)}
+        return cls(
+            id=_id(delivery),
+            replayed=_number(found["headers"].get(envelope.REPLAYED)) or 0,
+            raw=bytes(delivery.body),
+            properties=delivery.properties,
+            **found,
+        )
 
     @cached_property
     def body(self) -> Any:
@@ -118,48 +126,37 @@ def copied_properties(properties: BasicProperties) -> BasicProperties:
     )
 
 
-def _parked(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
+def _parked(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a consumer notes when it parks a message."""
     senders = {name: value for name, value in headers.items() if not name.startswith("neon-")}
-    senders.pop(_DELIVERY_COUNT, None)
-    senders.update(_table(_aside(headers).get("headers")))
-    at = headers.get(envelope.PARKED_AT)
-    return DeadLetter(
-        id=_id(delivery),
-        queue=_text(headers[envelope.PARKED_QUEUE]),
-        exchange=_text(headers.get(envelope.PARKED_EXCHANGE)) or "",
-        routing_key=_text(headers.get(envelope.PARKED_ROUTING_KEY)) or "",
-        error=_text(headers.get(envelope.PARKED_ERROR)),
-        traceback=_text(headers.get(envelope.PARKED_TRACEBACK)),
-        attempts=_number(headers.get(envelope.PARKED_ATTEMPTS)),
-        parked_at=_moment(at),
-        replayed=_number(senders.get(envelope.REPLAYED)) or 0,
-        headers=senders,
-        raw=bytes(delivery.body),
-        properties=delivery.properties,
-    )
+    return {
+        "queue": _text(headers[envelope.PARKED_QUEUE]),
+        "exchange": _text(headers.get(envelope.PARKED_EXCHANGE)) or "",
+        "routing_key": _text(headers.get(envelope.PARKED_ROUTING_KEY)) or "",
+        "error": _text(headers.get(envelope.PARKED_ERROR)),
+        "traceback": _text(headers.get(envelope.PARKED_TRACEBACK)),
+        "attempts": _number(headers.get(envelope.PARKED_ATTEMPTS)),
+        "parked_at": _moment(headers.get(envelope.PARKED_AT)),
+        "headers": {**senders, **_table(_aside(headers).get("headers"))},
+    }
 
 
-def _dead_lettered(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
+def _dead_lettered(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Read what the broker notes: the last death stands first in its list."""
     listed = headers.get("x-death")
     deaths = [_table(each) for each in listed] if isinstance(listed, list) else []
     first, last = (deaths[-1], deaths[0]) if deaths else ({}, {})
     keys = first.get("routing-keys")
     reason = _text(headers.get("x-first-death-reason")) or _text(first.get("reason"))
-    return DeadLetter(
-        id=_id(delivery),
-        queue=_text(headers.get("x-first-death-queue")) or _text(first.get("queue")),
-        exchange=_text(first.get("exchange")) or "",
-        routing_key=(_text(keys[0]) or "") if isinstance(keys, list) and keys else "",
-        error=f"dead-lettered by the broker: {reason}" if reason else None,
-        traceback=None,
-        attempts=sum(_number(each.get("count")) or 0 for each in deaths) or None,
-        parked_at=_moment(last.get("time")),
-        replayed=_number(headers.get(envelope.REPLAYED)) or 0,
-        headers={name: value for name, value in headers.items() if name != _DELIVERY_COUNT},
-        raw=bytes(delivery.body),
-        properties=delivery.properties,
-    )
+    return {
+        "queue": _text(headers.get("x-first-death-queue")) or _text(first.get("queue")),
+        "exchange": _text(first.get("exchange")) or "",
+        "routing_key": (_text(keys[0]) or "") if isinstance(keys, list) and keys else "",
+        "error": f"dead-lettered by the broker: {reason}" if reason else None,
+        "traceback": None,
+        "attempts": sum(_number(each.get("count")) or 0 for each in deaths) or None,
+        "parked_at": _moment(last.get("time")),
+    }
 
 
 def _id(delivery: Delivery) -> str:

@@ -9,7 +9,7 @@ Arguments that the functions have in common:
 * ``queue``: a dead-letter queue, or the queue that it belongs to.
 * ``id``: only messages with this `DeadLetter.id`; all by default.
 * ``count``: how many at most; those that are there when it begins by default.
-* ``stopped``: asked before each message whether to end.
+* ``stopped``: asked after each message whether to end.
 * ``timeout``: how long the broker may take for an answer, in seconds.
 
 They raise `QueueNotFoundError` where there is no such queue, and `MQConnectionError` where there is
@@ -18,12 +18,18 @@ no connection, or it was lost.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pika
 from pika.exceptions import AMQPError
 
+from neon_mq_connector.connections import Connections
+from neon_mq_connector.consumers.attempts import DEFAULT_DELIVERY_LIMIT, delivery_count
+from neon_mq_connector.consumers.registration import dead_queue_name
+from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
@@ -31,14 +37,26 @@ from neon_mq_connector.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
-from neon_mq_connector.link import Delivery
-from neon_mq_connector.operations.dead_letter import DeadLetter
-from neon_mq_connector.operations.dead_letter_reader import DeadLetterReader, find_dead_queue
-from neon_mq_connector.operations.queues import DEAD_SUFFIX, QueueReader, QueueState
+from neon_mq_connector.link import ChannelEvents, Delivery, LinkChannel
+from neon_mq_connector.operations.dead_letter import DeadLetter, copied_properties
+from neon_mq_connector.operations.queues import (
+    DEAD_SUFFIX,
+    QueueNotFoundError,
+    QueueReader,
+    QueueState,
+    find_queue,
+)
 from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.topology import QueueStatus
+
+LOG = logging.getLogger("neon_mq_connector.operations")
 
 _TIMEOUT = 15.0
+_CLOSE_TIMEOUT = 3.0
 _PUBLISH_TIMEOUT = 30.0
+#: A quorum queue drops a message that came back too often. From half of its usual limit on, one
+#: goes to the end of the queue as a new message instead of coming back.
+_RENEW_FROM = DEFAULT_DELIVERY_LIMIT // 2
 
 
 class ReplayInterruptedError(MQError):
@@ -103,7 +121,7 @@ def dead_queues(
     with QueueReader(parameters, management=management, timeout=timeout) as reader:
         named = []
         for name in names:
-            status = find_dead_queue(reader.control, name, timeout=timeout)
+            status = _find_dead_queue(reader.control, name, timeout=timeout)
             named.append(name if status is None else status.name)
         states = reader.states(named)
     dead_states = [each for each in states if named or each.queue.endswith(DEAD_SUFFIX)]
@@ -122,8 +140,8 @@ def show(
 
     They are back when the iterator ends or is closed; others do not see them until then.
     """
-    with DeadLetterReader(parameters, queue, timeout) as reader:
-        for delivery, letter in _letters(reader, id, count):
+    with _Reader(parameters, queue, timeout) as reader:
+        for delivery, letter in reader.letters(id, count):
             yield letter
             reader.leave(delivery)
 
@@ -163,12 +181,12 @@ def replay(
     """
     replayed, left = 0, []
     doubtful: str | None = None
-    reader = DeadLetterReader(parameters, queue, timeout)
+    reader = _Reader(parameters, queue, timeout)
     try:
         with reader:
             if to == reader.queue:
                 raise ValueError(f"queue {to!r} is where the dead letters are: name another one")
-            for delivery, letter in _letters(reader, id, count, stopped):
+            for delivery, letter in reader.letters(id, count, stopped):
                 doubtful = None  # the broker has read the last ack before it answered
                 on_letter(letter)
                 try:
@@ -212,31 +230,117 @@ def discard(
 ) -> int:
     """Delete dead letters for good, and return how many; those that are parked meanwhile stay."""
     discarded = 0
-    with DeadLetterReader(parameters, queue, timeout) as reader:
-        for delivery, _ in _letters(reader, id, None, stopped):
+    with _Reader(parameters, queue, timeout) as reader:
+        for delivery, _ in reader.letters(id, None, stopped):
             reader.take(delivery)
             discarded += 1
         reader.give_back()
     return discarded
 
 
-def _letters(
-    reader: DeadLetterReader,
-    id: str | None,
-    count: int | None,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[Delivery, DeadLetter]]:
-    """Get the dead letters with an id, or all, so many at most; leave others where they are."""
-    got = 0
-    for delivery in reader.deliveries():
-        letter = DeadLetter.of(delivery)
-        if id in (None, letter.id):
-            yield delivery, letter
-            got += 1
-        else:
-            reader.leave(delivery)
-        if got == count or stopped():
+def _find_dead_queue(control: Control, name: str, *, timeout: float) -> QueueStatus | None:
+    """Look up the dead-letter queue of a queue, or else the queue of that very name."""
+    if not name.endswith(DEAD_SUFFIX):
+        status = find_queue(control, dead_queue_name(name), timeout=timeout)
+        if status is not None:
+            return status
+    return find_queue(control, name, timeout=timeout)
+
+
+class _Reader:
+    """Get the dead letters of one queue; what is not taken is given back. Used by one thread.
+
+    Attributes:
+        queue: the dead-letter queue.
+        connections: how the broker is reached.
+        has_begun: whether a message was got.
+    """
+
+    def __init__(
+        self, parameters: Sequence[pika.ConnectionParameters], queue: str, timeout: float
+    ) -> None:
+        self.queue = queue
+        self.connections = Connections(parameters, owner="neon-mq")
+        self.has_begun = False
+        self._timeout = timeout
+        self._channel: LinkChannel | None = None
+
+    def __enter__(self) -> _Reader:
+        try:
+            status = _find_dead_queue(self.connections.control, self.queue, timeout=self._timeout)
+            if status is None:
+                dead = dead_queue_name(self.queue)
+                also = "" if self.queue.endswith(DEAD_SUFFIX) else f", and no {dead!r}"
+                raise QueueNotFoundError(
+                    f"there is no queue {self.queue!r}{also} in virtual host "
+                    f"{self.connections.vhost!r}; name another queue or virtual host"
+                )
+        except BaseException:
+            self.connections.close(_CLOSE_TIMEOUT)
+            raise
+        self.queue = status.name
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if not isinstance(raised[1], MQError):  # else there may be no connection
+            with contextlib.suppress(MQError):  # the close of the channel does it, too
+                self.give_back()
+        self.connections.close(_CLOSE_TIMEOUT)
+
+    def letters(
+        self, id: str | None, count: int | None, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Delivery, DeadLetter]]:
+        """Get the dead letters that were there when the first was got; leave those of other ids."""
+        left: int | None = None
+        found = 0
+        while left != 0:
+            method, *rest = self._channel_now().get(self.queue, False, timeout=self._timeout)
+            if method is None:
+                return
+            self.has_begun = True
+            delivery = Delivery(method, *rest)
+            letter = DeadLetter.of(delivery)
+            if letter.queue is None and not self.queue.endswith(DEAD_SUFFIX):
+                return  # the queue is in use for something else
+            # a passive declare may tell late how many are in a quorum queue
+            left = method.message_count if left is None else left - 1
+            if id in (None, letter.id):
+                found += 1
+                yield delivery, letter
+            else:
+                self.leave(delivery)
+            if found == count or stopped():
+                return
+
+    def take(self, delivery: Delivery) -> None:
+        """Take a message out of the queue."""
+        self._channel_now().ack(delivery.method.delivery_tag)
+
+    def leave(self, delivery: Delivery) -> None:
+        """Leave a message in the queue; it is given back at the end."""
+        if delivery_count(delivery) < _RENEW_FROM:
             return
+        LOG.info("queue %r: a message was looked at often and is put to its end", self.queue)
+        message = Message(
+            "", self.queue, delivery.body, copied_properties(delivery.properties), mandatory=True
+        )
+        self.connections.publisher.publish(message, timeout=self._timeout)
+        self.take(delivery)
+
+    def give_back(self) -> None:
+        """Give back what was not taken; the broker has everything when this returns."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.nack(0, multiple=True, requeue=True)
+            channel.close(timeout=self._timeout)
+
+    def _channel_now(self) -> LinkChannel:
+        """Return the only channel, even if it is shut: another would get all messages once more."""
+        if self._channel is None:
+            self._channel = self.connections.consuming.open_channel(
+                ChannelEvents(), timeout=self._timeout
+            )
+        return self._channel
 
 
 def _message(letter: DeadLetter, dead_queue: str, to: str | None, publish: bool) -> Message:
