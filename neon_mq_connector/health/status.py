@@ -37,7 +37,7 @@ def status_of(connector: Any) -> Status:
         "at": time.monotonic(),
         "live": _verdict(health.stuck),
         "ready": _verdict(reasons),
-        "running": [asdict(each) for each in describe_running(dict(connector.consumers))],
+        "running": describe_running(dict(connector.consumers)),
         "consumers": [asdict(each) for each in health.consumers.values()],
         "connections": [asdict(each) for each in health.connections],
         "publishes": dict(health.publishes),

@@ -315,7 +315,7 @@ class Consumers:
             watch, self.watch = self.watch, None
             loop, self._loop = self._loop, None
         if watch is not None:
-            watch.stop()
+            watch.cancel()
         return Ending(self.request_stop(tuple(self.threads)), watch, loop)
 
     def after_fork_in_child(self) -> None:

@@ -22,6 +22,7 @@ from neon_mq_connector.link import outage_of
 from neon_mq_connector.service.configured import ConfiguredService, server_parameters
 from neon_mq_connector.service.consuming import Consumers, Ending, wait_for_end
 from neon_mq_connector.service.health import Health, connector_health
+from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.sending import Sending
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
@@ -74,10 +75,10 @@ class Timers:
         if timer is not None:
             timer.cancel()
 
-    def join(self, deadline: float) -> None:
-        """Wait for those that were ended, until a moment of the monotonic clock."""
+    def join(self, deadline: float, watch: LivenessWatch | None) -> None:
+        """Wait for those that were ended, and a watch, until a moment of the monotonic clock."""
         this = threading.current_thread()
-        for timer in list(self._timers.values()):
+        for timer in filter(None, (*self._timers.values(), watch)):
             if timer is not this and timer.finished.is_set() and timer.is_alive():
                 timer.join(time_left(deadline))
 
@@ -220,9 +221,7 @@ class Core:
         wait_for_end(ending.threads, deadline)
         # callbacks may have used up the time; a broker that is there needs hardly any
         deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
-        self.timers.join(deadline)
-        if ending.watch is not None:
-            ending.watch.join(time_left(deadline))
+        self.timers.join(deadline, ending.watch)
         if ending.loop is not None:
             ending.loop.stop(time_left(deadline))
         for each in end_connections():

@@ -18,6 +18,7 @@ from neon_mq_connector.consumers import BaseConsumerThread
 from neon_mq_connector.consumers.runner import Running
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.consuming import Consumers
+from neon_mq_connector.service.liveness import stalled_for
 
 #: How many frames of a coroutine are shown.
 _DEEPEST = 100
@@ -135,7 +136,7 @@ def connector_health(
     started, watch = consumers.running(), consumers.watch
     complaints = {} if watch is None else watch.complaints
     described = {
-        name: describe_consumer(name, thread, complaint=complaints.get(name, ""), stacks=stacks)
+        name: _describe(name, thread, complaints.get(name, ""), stacks=stacks)
         for name, thread in list(consumers.threads.items())
     }
     reasons = [
@@ -162,7 +163,18 @@ def connector_health(
         healthy=not reasons,
         reasons=tuple(reasons),
         consumers=described,
-        connections=describe_connections(connections),
+        connections=tuple(
+            ConnectionHealth(
+                name=link.name,
+                state=link.state.value,
+                connects=link.generation,
+                blocked_reason=link.blocked_reason,
+                last_error=None if link.last_error is None else str(link.last_error),
+                tick_age=stalled_for(link),
+            )
+            for each in connections
+            for link in each.links()
+        ),
         stuck=tuple(stuck),
         publishes=dict(publishes),
     )
@@ -176,14 +188,12 @@ def _held_up(consumer: ConsumerHealth) -> str:
     return f"; its oldest callback has been running for {age:.0f} s"
 
 
-def describe_consumer(
-    name: str, thread: BaseConsumerThread, *, complaint: str = "", stacks: bool = False
+def _describe(
+    name: str, thread: BaseConsumerThread, complaint: str, *, stacks: bool
 ) -> ConsumerHealth:
     """Return the health of one consumer.
 
     Args:
-        name: as it was registered.
-        thread: its thread.
         complaint: what was found to be wrong with it.
         stacks: whether to add the stack of its oldest callback.
     """
@@ -220,64 +230,30 @@ def describe_consumer(
     )
 
 
-@dataclass(frozen=True)
-class RunningCallback:
-    """One callback that is running.
-
-    Attributes:
-        consumer: the name of its consumer.
-        queue: where its message came from.
-        vhost: the virtual host of that.
-        message_id: the id of its message, if the sender has set one.
-        age: how long it has been running, in seconds.
-        stack: where it is; None when that cannot be seen.
-    """
-
-    consumer: str
-    queue: str
-    vhost: str
-    message_id: str | None
-    age: float
-    stack: str | None
-
-
-def describe_running(consumers: Mapping[str, BaseConsumerThread]) -> list[RunningCallback]:
-    """Return each running callback with its stack, the oldest first.
+def describe_running(consumers: Mapping[str, BaseConsumerThread]) -> list[dict[str, Any]]:
+    """Return each running callback, the oldest first.
 
     Args:
         consumers: their threads, by name.
+
+    Returns:
+        The names of its consumer, queue and virtual host, the id of its message, its age in
+        seconds, and where it is: None when that cannot be seen.
     """
     now = time.monotonic()
     found = [
-        RunningCallback(
-            consumer=name,
-            queue=thread.consumer.queue,
-            vhost=thread.consumer.vhost,
-            message_id=each.message_id,
-            age=now - each.since,
-            stack=_stack(each),
-        )
+        {
+            "consumer": name,
+            "queue": thread.consumer.queue,
+            "vhost": thread.consumer.vhost,
+            "message_id": each.message_id,
+            "age": now - each.since,
+            "stack": _stack(each),
+        }
         for name, thread in consumers.items()
         for each in thread.consumer.dispatcher.running()
     ]
-    return sorted(found, key=lambda each: -each.age)
-
-
-def describe_connections(every: list[Connections]) -> tuple[ConnectionHealth, ...]:
-    """Return the health of the connections that are watched over."""
-    now = time.monotonic()
-    return tuple(
-        ConnectionHealth(
-            name=link.name,
-            state=link.state.value,
-            connects=link.generation,
-            blocked_reason=link.blocked_reason,
-            last_error=None if link.last_error is None else str(link.last_error),
-            tick_age=now - link.last_tick if link.last_tick else 0.0,
-        )
-        for connections in every
-        for link in connections.links()
-    )
+    return sorted(found, key=lambda each: -each["age"])
 
 
 def _stack(callback: Running) -> str | None:

@@ -7,7 +7,6 @@ every few seconds; what is wrong is mended where it can be, and is reported unti
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,8 +60,8 @@ class _Stall:
     mend_at: float
 
 
-class LivenessWatch:
-    """Look at a connector's consumers on a thread of its own.
+class LivenessWatch(RepeatingTimer):
+    """Look at a connector's consumers on a thread of its own, until it is cancelled.
 
     `complaints`, `stuck` and `_looked_at` are replaced by the watching thread, and read by any. The
     rest is owned by the watching thread.
@@ -85,6 +84,8 @@ class LivenessWatch:
         consumers: Callable[[], Mapping[str, BaseConsumerThread]],
         period: float = _PERIOD,
     ) -> None:
+        super().__init__(period, self.look)
+        self.name, self.daemon = name, True
         self.complaints: Mapping[str, str] = {}
         self.stuck: Mapping[str, str] = {}
         self._settings = settings
@@ -93,32 +94,15 @@ class LivenessWatch:
         self._stalls: dict[str, _Stall] = {}
         self._looked_at = time.monotonic()
         self._ask_until = 0.0
-        self._timer = RepeatingTimer(period, self.look)
-        self._timer.name = name
-        self._timer.daemon = True
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._looked_at = time.monotonic()
-        self._timer.start()
 
     def stall_reason(self) -> str:
         """Return why no consumer is looked at; empty when they are. Any thread may ask."""
-        if not self._timer.is_alive():
+        if not self.is_alive():
             return "the thread that looks after the consumers has ended"
         age = time.monotonic() - self._looked_at
-        if age < _LONGEST_LOOK + self._timer.interval:
+        if age < _LONGEST_LOOK + self.interval:
             return ""
         return f"the consumers were last looked after {age:.0f} s ago"
-
-    def stop(self) -> None:
-        """End the thread, without waiting."""
-        self._timer.cancel()
-
-    def join(self, timeout: float) -> None:
-        """Wait for the thread to end, for at most so many seconds."""
-        if self._timer.is_alive() and self._timer is not threading.current_thread():
-            self._timer.join(timeout)
 
     def look(self) -> None:
         """Look at each consumer once, mend what can be mended, and note what is wrong."""
@@ -126,7 +110,7 @@ class LivenessWatch:
         stalls, self._stalls = self._stalls, {}
         self._ask_until = time.monotonic() + _QUERY_TIMEOUT
         for name, thread in self._consumers().items():
-            if self._timer.finished.is_set():
+            if self.finished.is_set():
                 return
             complaint = before.get(name, "")
             with Guard("looking after consumer %r", name):
@@ -207,7 +191,7 @@ class LivenessWatch:
 
     def _connections_stand_still(self, session: Session) -> str:
         control, link = session.connections.control, session.link
-        age = _stalled_for(link)
+        age = stalled_for(link)
         if age >= _LONGEST_TICK:
             return f"the loop of {link.name} has stood still for {age:.0f} s"
         if control.busy_for >= self._settings.stalled_after:
@@ -289,7 +273,7 @@ class LivenessWatch:
             )
 
 
-def _stalled_for(link: IOThread) -> float:
+def stalled_for(link: IOThread) -> float:
     """Return for how long the loop of a connection has not gone round, in seconds."""
     return time.monotonic() - link.last_tick if link.last_tick else 0.0
 
@@ -297,7 +281,7 @@ def _stalled_for(link: IOThread) -> float:
 def _is_stuck(consumer: Consumer) -> bool:
     """Whether a thread that nothing replaces has stood still for long."""
     session, runner = consumer.session, consumer.dispatcher.runner
-    link_stands = session is not None and _stalled_for(session.link) >= _LONGEST_TICK
+    link_stands = session is not None and stalled_for(session.link) >= _LONGEST_TICK
     return link_stands or runner.blocked_for >= _LONGEST_LOOK
 
 

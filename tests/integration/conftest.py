@@ -93,7 +93,7 @@ def watch_over(connector: MQConnector, period: float = 5.0, **settings: float) -
     """Make a watch that looks when the test says so, in place of the connector's own."""
     own = connector._mq_core.consumers.watch
     if own is not None:
-        own.stop()  # or it would find and mend what the test waits for
+        own.cancel()  # or it would find and mend what the test waits for
     return LivenessWatch(
         "test-watch", MQSettings.from_config(settings), lambda: connector.consumers, period
     )

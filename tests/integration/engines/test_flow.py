@@ -250,7 +250,7 @@ def test_messages_that_come_behind_a_slow_callback_go_to_idle_workers(
     busy = consume(make_connector(), numbers, **options)
     eventually(lambda: busy.health().consumers["c"].waiting == 4, what="four wait behind one")
     watch = watch_over(busy, period=0.05, slow_callback_after=0.5)
-    endings.callback(watch.stop)
+    endings.callback(watch.cancel)
     watch.start()  # looked at too seldom it would count as fast again
     eventually(lambda: prefetch_of(busy) == 1)
     consume(make_connector(), idle, **options)

@@ -192,7 +192,7 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
         eventually(watch.stall_reason, what="it is found that nobody looks")
     release.set()
     eventually(lambda: not watch.stall_reason(), what="it looks again")
-    watch.stop()
+    watch.cancel()
     watch.join(120)
     assert "has ended" in watch.stall_reason()
 
@@ -203,7 +203,7 @@ def test_a_watch_that_has_ended_makes_the_service_unhealthy(serve: Serve, seen: 
     assert connector.check_health()
     watch = connector._mq_core.consumers.watch
     assert watch is not None
-    watch.stop()
+    watch.cancel()
     eventually(lambda: not connector.check_health(), what="health says so")
     assert "looks after the consumers" in connector.health().reasons[0]
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.config import MQSettings
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.service import core
 from neon_mq_connector.service.liveness import LivenessWatch
@@ -33,14 +34,15 @@ class Silent:
         self.close = clock.wait
 
 
-class Watch:
+class Watch(LivenessWatch):
     """What looks after consumers and does not end in time."""
 
     def __init__(self, clock: Clock) -> None:
-        self.join = clock.wait
+        super().__init__("watch", MQSettings.from_config({}), dict)
+        self.join = clock.wait  # type: ignore[method-assign,assignment]
 
-    def stop(self) -> None:
-        pass
+    def is_alive(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize("used_up", [0.0, STOP_TIMEOUT])
@@ -54,7 +56,7 @@ def test_however_many_brokers_are_silent_a_stop_keeps_to_its_time(
     )
     parts = connector._mq_core
     parts.hosts._open = {f"/{n}": cast(Connections, Silent(clock)) for n in range(10)}
-    parts.consumers.watch = cast(LivenessWatch, Watch(clock))
+    parts.consumers.watch = Watch(clock)
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(core, "wait_for_end", lambda *_: clock.wait(used_up))
     connector.stop()
