@@ -27,9 +27,9 @@ def command(*, form: str | None, output: Path | None, **named: Any) -> None:
       neon-mq asyncapi my_package.service:Shop --output shop.html
       neon-mq contract released.yaml current.yaml
     """
+    from neon_mq_connector.cli.asyncapi_html import to_html
     from neon_mq_connector.contract.document import describe
     from neon_mq_connector.contract.files import to_json, to_yaml
-    from neon_mq_connector.contract.html import to_html
 
     service, _ = chosen_service(**named)
     writers = {"yaml": to_yaml, "json": to_json, "html": to_html}

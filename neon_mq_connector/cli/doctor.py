@@ -77,7 +77,7 @@ def command(
     """
     shown_logs(ctx).show_nothing()  # the findings say it
     if upgrade is not None:
-        from neon_mq_connector.operations.upgrade import check_upgrade
+        from neon_mq_connector.cli.upgrade import check_upgrade
 
         if named["where"] is not None:
             raise click.UsageError(f"--upgrade reads files: leave {named['where']} out")

@@ -43,8 +43,8 @@ def command(
       neon-mq graph --output broker.svg
       neon-mq graph shop.service:Shop --format dot | dot -Tpng > shop.png
     """
+    from neon_mq_connector.cli.drawing import to_dot, to_mermaid, to_svg
     from neon_mq_connector.control.probe import check
-    from neon_mq_connector.operations.drawing import to_dot, to_mermaid, to_svg
     from neon_mq_connector.operations.graph import Graph, add_broker, add_service
     from neon_mq_connector.operations.management import ManagementAPI
 

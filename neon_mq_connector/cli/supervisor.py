@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from neon_mq_connector.cli.exits import ExitCode
+from neon_mq_connector.cli.upgrade import own_files
 from neon_mq_connector.cli.waiting import StopRequest
 from neon_mq_connector.cli.worker import Worker
-from neon_mq_connector.operations.upgrade import own_files
 
 LOG = logging.getLogger("neon_mq_connector.cli")
 

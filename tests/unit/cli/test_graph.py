@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from neon_mq_connector.operations.drawing import to_dot, to_mermaid, to_svg
+from neon_mq_connector.cli.drawing import to_dot, to_mermaid, to_svg
 from neon_mq_connector.operations.graph import Graph, Kind, Node
 from tests.support.nodes import free_port
 from tests.unit.cli.conftest import Run

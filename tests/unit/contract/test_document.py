@@ -15,9 +15,9 @@ import yaml
 from pydantic import BaseModel, Field
 
 from neon_mq_connector import AsyncMQConnector, MQConnector, consumer, subscriber
+from neon_mq_connector.cli.asyncapi_html import to_html
 from neon_mq_connector.contract.document import describe
 from neon_mq_connector.contract.files import Document, read_document, resolve, to_json, to_yaml
-from neon_mq_connector.contract.html import to_html
 from tests.unit.cli.conftest import Run
 
 CONFIG = {

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from neon_mq_connector.cli.upgrade_source import SourceCheck
 from neon_mq_connector.config.problems import unknown_keys
 from neon_mq_connector.config.settings import MQSettings
 from neon_mq_connector.config.sources import read_json
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.operations.findings import Finding, error, ok, warning
-from neon_mq_connector.operations.upgrade_source import SourceCheck
 from neon_mq_connector.version import __version__
 
 _VERSION = tuple(int(each) for each in re.findall(r"\d+", __version__)[:3])

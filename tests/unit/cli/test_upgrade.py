@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from neon_mq_connector import MQConnector
+from neon_mq_connector.cli.upgrade import check_upgrade
 from neon_mq_connector.operations.findings import Level
-from neon_mq_connector.operations.upgrade import check_upgrade
 from tests.unit.cli.conftest import invoke
 
 #: Each line that has something to be found ends with the words that it is told in.
@@ -180,6 +180,6 @@ def test_the_command_prints_a_line_for_each_and_ends_with_1_if_there_is_an_error
 
 
 def test_what_is_new_in_a_connector_is_there() -> None:
-    from neon_mq_connector.operations.upgrade_names import NEW_NAMES
+    from neon_mq_connector.cli.upgrade_names import NEW_NAMES
 
     assert all(hasattr(MQConnector, each) for each in NEW_NAMES)

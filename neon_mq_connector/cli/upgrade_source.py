@@ -8,9 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator
 
-from neon_mq_connector.connector import MQConnector
-from neon_mq_connector.operations.findings import Finding, error, warning
-from neon_mq_connector.operations.upgrade_names import (
+from neon_mq_connector.cli.upgrade_names import (
     CHANGED_CLASSES,
     NEW_NAMES,
     PRIVATE_IN_USE,
@@ -20,6 +18,8 @@ from neon_mq_connector.operations.upgrade_names import (
     private_names,
     unresolved,
 )
+from neon_mq_connector.connector import MQConnector
+from neon_mq_connector.operations.findings import Finding, error, warning
 from neon_mq_connector.topology import check_name
 
 _Named = ast.FunctionDef | ast.AsyncFunctionDef
