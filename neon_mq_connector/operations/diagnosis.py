@@ -167,19 +167,18 @@ def _check_clock(
         while time.monotonic() < deadline:
             for row in management.call("GET", "vhosts", vhost, "connections"):
                 if row.get("user_provided_name") == connection_name:
-                    return _clock_difference(row["connected_at"] / 1000 - connected)
+                    ahead = row["connected_at"] / 1000 - connected
+                    if abs(ahead) <= _CLOCK_DIFFERENCE:
+                        return ok(
+                            "clock", f"that of the broker is ours, within {_CLOCK_DIFFERENCE:g} s"
+                        )
+                    way = "ahead of" if ahead > 0 else "behind"
+                    return warning(
+                        "clock",
+                        f"that of the broker is {abs(ahead):.0f} s {way} ours",
+                        "have both machines follow a time server (NTP)",
+                    )
             time.sleep(_PAUSE)
     except ManagementError as failure:
         return warning("management", "clock and policies are not checked", str(failure))
     return skipped("clock", "the management interface does not list our connection")
-
-
-def _clock_difference(seconds: float) -> Finding:
-    if abs(seconds) <= _CLOCK_DIFFERENCE:
-        return ok("clock", f"that of the broker is ours, within {_CLOCK_DIFFERENCE:g} s")
-    way = "ahead of" if seconds > 0 else "behind"
-    return warning(
-        "clock",
-        f"that of the broker is {abs(seconds):.0f} s {way} ours",
-        "have both machines follow a time server (NTP)",
-    )

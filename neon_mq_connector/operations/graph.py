@@ -6,9 +6,8 @@ import dis
 import enum
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from neon_mq_connector.handlers.declared import Askable
 from neon_mq_connector.handlers.registering import register_handlers
@@ -26,16 +25,14 @@ class Kind(enum.IntEnum):
     SERVICE = 3
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """An exchange, a queue, a service, or a client: a service that only asks."""
 
     kind: Kind
     name: str
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """A path of messages, with its label."""
 
     source: Node
@@ -44,21 +41,20 @@ class Edge:
 
 
 class Graph:
-    """Nodes and the edges between them; adding one again does nothing."""
+    """Nodes and the edges between them; adding one again does nothing.
+
+    Attributes:
+        edges: in the order in which they were added.
+    """
 
     def __init__(self) -> None:
         self._nodes: dict[Node, None] = {}
-        self._edges: dict[Edge, None] = {}
+        self.edges: dict[Edge, None] = {}
 
     @property
     def nodes(self) -> list[Node]:
         """The nodes, in the order of their kinds."""
         return sorted(self._nodes, key=lambda node: node.kind)
-
-    @property
-    def edges(self) -> list[Edge]:
-        """The edges, in the order in which they were added."""
-        return list(self._edges)
 
     def add(self, node: Node) -> Node:
         """Add a node."""
@@ -67,7 +63,7 @@ class Graph:
 
     def connect(self, source: Node, target: Node, label: str = "") -> None:
         """Add an edge, with its nodes."""
-        self._edges[Edge(self.add(source), self.add(target), label)] = None
+        self.edges[Edge(self.add(source), self.add(target), label)] = None
 
 
 def add_service(graph: Graph, service: Any) -> None:
@@ -95,8 +91,7 @@ def add_service(graph: Graph, service: Any) -> None:
         graph.connect(queue, node)
         if registration.exchange is not None:
             exchange = Node(Kind.EXCHANGE, registration.exchange.name)
-            keys = registration.routing_keys or ("",)
-            for key in keys:
+            for key in registration.routing_keys or ("",):
                 graph.connect(exchange, queue, key)
     for handler in _asked(type(service)):
         graph.connect(node, Node(Kind.QUEUE, _queue_of(handler)), "asks")

@@ -22,6 +22,8 @@ from neon_mq_connector.operations.management import ManagementAPI, ManagementErr
 from neon_mq_connector.topology import Queue, QueueStatus, Refusal
 
 DEAD_SUFFIX = ".dead"
+_TOTALS = "disable_stats=true&enable_queue_totals=true"
+_GATHERED = "columns=name,consumers,message_stats"
 _TIMEOUT = 15.0
 _CLOSE_TIMEOUT = 3.0
 
@@ -104,64 +106,58 @@ class QueueReader:
         """
         # AMQP tells a wrong password from a wrong virtual host, HTTP does not
         self.control.link.open_channel(ChannelEvents(), timeout=self.timeout)
-        found = [self._must_find(name) for name in dict.fromkeys(names)]
+        found = {name: self._find(name) for name in names}
+        for name, status in found.items():
+            if status is None:
+                raise QueueNotFoundError(
+                    f"there is no queue {name!r} in virtual host {self.vhost!r}; name another "
+                    "queue or virtual host"
+                )
         try:
-            rows = self.rows()
+            rows = self._rows()
         except ManagementError:
             if not found:
                 raise
             rows = {}
-        found = found or [self._listed(name, rows[name]) for name in sorted(rows)]
-        return [self._state(each, rows) for each in found]
+        return [self._state(name, found.get(name), rows) for name in found or sorted(rows)]
 
-    def rows(self) -> dict[str, Mapping[str, Any]]:
-        """Return the rows of the management interface, by the names of the queues.
-
-        Raises:
-            ManagementError: it refuses or does not answer.
-        """
-        failure: ManagementError | None = None
+    def _rows(self) -> dict[str, Mapping[str, Any]]:
+        """Return what the management interface tells of each queue, by its name."""
+        failures: list[ManagementError] = []
         for api in self._interfaces:
             try:
-                return _rows(api, self.vhost)
+                # the totals are those of this moment; the rest is gathered every few seconds
+                totals = api.call("GET", "queues", self.vhost, query=_TOTALS)
+                gathered = api.call("GET", "queues", self.vhost, query=_GATHERED)
             except ManagementError as error:
-                failure = failure if failure and failure.is_refusal else _explained(error)
-        assert failure is not None
-        raise failure
+                failures.append(error)
+            else:
+                rows = {row["name"]: row for row in gathered}
+                return {row["name"]: {**rows.get(row["name"], {}), **row} for row in totals}
+        failure = next((each for each in failures if each.is_refusal), failures[-1])
+        raise ManagementError(f"{failure}; or name the queues", status=failure.status) from failure
 
     def _find(self, queue: str) -> QueueStatus | None:
         return find_queue(self.control, queue, timeout=self.timeout)
 
-    def _must_find(self, name: str) -> QueueStatus:
-        status = self._find(name)
-        if status is None:
-            raise QueueNotFoundError(
-                f"there is no queue {name!r} in virtual host {self.vhost!r}; name another queue or "
-                "virtual host"
-            )
-        return status
-
-    def _listed(self, name: str, row: Mapping[str, Any]) -> QueueStatus:
-        consumers = row.get("consumers")
-        if consumers is None:  # too new for the interface to know
+    def _state(
+        self, name: str, status: QueueStatus | None, rows: Mapping[str, Mapping[str, Any]]
+    ) -> QueueState:
+        row, dead = rows.get(name, {}), dead_queue_name(name)
+        if status is None and row.get("consumers") is None:  # too new for the interface to know
             status = self._find(name)
-            consumers = 0 if status is None else status.consumers
-        return QueueStatus(name, _ready(row), consumers)
-
-    def _state(self, status: QueueStatus, rows: Mapping[str, Mapping[str, Any]]) -> QueueState:
-        name = status.name
-        row = rows.get(name, {})
+        ready = _ready(row) if status is None else status.messages
         if name.endswith(DEAD_SUFFIX):
-            parked = status.messages
+            parked = ready
         elif rows:
-            parked = _ready(rows.get(dead_queue_name(name), {}))
+            parked = _ready(rows.get(dead, {}))
         else:
-            dead = self._find(dead_queue_name(name))
-            parked = 0 if dead is None else dead.messages
+            found = self._find(dead)
+            parked = 0 if found is None else found.messages
         return QueueState(
             queue=name,
-            consumers=status.consumers,
-            ready=status.messages,
+            consumers=(row.get("consumers") or 0) if status is None else status.consumers,
+            ready=ready,
             unacked=row.get("messages_unacknowledged"),
             parked=parked,
             type=row.get("type"),
@@ -205,14 +201,6 @@ def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> Qu
         return None
 
 
-def _rows(api: ManagementAPI, vhost: str) -> dict[str, Mapping[str, Any]]:
-    # the totals are those of this moment; consumers and rates are gathered every few seconds
-    exact = api.call("GET", "queues", vhost, query="disable_stats=true&enable_queue_totals=true")
-    gathered = api.call("GET", "queues", vhost, query="columns=name,consumers,message_stats")
-    stats = {row["name"]: row for row in gathered}
-    return {row["name"]: {**stats.get(row["name"], {}), **row} for row in exact}
-
-
 def _ready(row: Mapping[str, Any]) -> int:
     return int(row.get("messages_ready") or 0)
 
@@ -221,10 +209,3 @@ def _rate(row: Mapping[str, Any], event: str) -> float | None:
     details = row.get("message_stats", {}).get(f"{event}_details", {})
     rate = details.get("rate")
     return None if rate is None else round(float(rate), 1)
-
-
-def _explained(error: ManagementError) -> ManagementError:
-    """Return the error with what would work without the interface."""
-    explained = ManagementError(f"{error}; or name the queues", status=error.status)
-    explained.__cause__ = error
-    return explained
