@@ -44,7 +44,6 @@ class _Description:
         self._vhost: str = service.vhost
         self._channels: Document = {}
         self._operations: Document = {}
-        self._messages: Document = {}
         self._payloads: dict[tuple[str, _Mode], Document] = {}
 
     def document(self) -> Document:
@@ -57,8 +56,9 @@ class _Description:
         for name, thread in self._service.consumers.items():
             if name not in declared:
                 self._add_consumer(name, thread.consumer.registration)
+        messages = {}
         if any("reply" in each for each in self._operations.values()):
-            self._messages["error"] = _ERROR_MESSAGE
+            messages["error"] = _ERROR_MESSAGE
             schemas["NeonError"] = _ERROR_SCHEMA
         return {
             "asyncapi": "3.0.0",
@@ -68,7 +68,7 @@ class _Description:
             "channels": self._channels,
             "operations": self._operations,
             "components": {
-                "messages": self._messages,
+                "messages": messages,
                 "schemas": schemas,
                 "messageTraits": {"request": _REQUEST_TRAIT},
                 "securitySchemes": {"user": {"type": "userPassword"}},
@@ -124,16 +124,15 @@ class _Description:
         message["traits"] = [_reference("components", "messageTraits", "request")]
         if isinstance(handler, Subscriber):
             binding = self._exchange(handler.target, "fanout")
-            operation = self._receive(handler.name, handler.target, binding)
+            operation = self._receive(handler.name, handler.target, binding, message)
             operation["tags"] = [{"name": "subscription"}]
         else:
             durable = handler.options.get("durable", False)
             exclusive = handler.options.get("queue_exclusive", False)
             binding = self._queue(handler.target, durable=durable, exclusive=exclusive)
-            operation = self._receive(handler.name, handler.target, binding)
+            operation = self._receive(handler.name, handler.target, binding, message)
             if not answer.is_none:
-                self._message(handler.name, "answer", str(answer))
-                operation["reply"] = self._reply(handler)
+                operation["reply"] = self._reply(handler, str(answer))
         text = inspect.cleandoc(handler.function.__doc__ or "")
         if text:
             operation["summary"], _, rest = text.partition("\n")
@@ -143,63 +142,56 @@ class _Description:
     def _add_consumer(self, name: str, registration: Any) -> None:
         """Add a consumer whose callback says nothing of types."""
         queue, exchange = registration.queue, registration.exchange
-        self._message(name, "request")
+        message = self._message(name, "request")
         if registration.delete_on_stop and exchange is not None:
-            self._receive(name, exchange.name, self._exchange(exchange.name, exchange.type))
+            binding = self._exchange(exchange.name, exchange.type)
+            self._receive(name, exchange.name, binding, message)
         else:
             binding = self._queue(queue.name, durable=queue.durable, exclusive=queue.exclusive)
-            self._receive(name, queue.name or None, binding)
+            self._receive(name, queue.name or None, binding, message)
 
-    def _receive(self, name: str, address: str | None, binding: Document) -> Document:
-        """Add a channel and the operation that receives from it."""
-        channel = _identifier(address or name)
-        entry = self._channels.setdefault(
-            channel, {"address": address, "messages": {}, "bindings": {"amqp": binding}}
+    def _receive(
+        self, name: str, address: str | None, binding: Document, message: Document
+    ) -> Document:
+        """Add an operation that receives a message, with its channel."""
+        channel = self._channel(
+            address or name, address, {message["name"]: message}, bindings={"amqp": binding}
         )
-        key = _identifier(f"{name}.request")
-        entry["messages"][key] = _reference("components", "messages", key)
-        operation: Document = {
-            "action": "receive",
-            "channel": _reference("channels", channel),
-            "messages": [_reference("channels", channel, "messages", key)],
-        }
-        self._operations[_identifier(name)] = operation
+        operation = self._operations[_identifier(name)] = {"action": "receive", **channel}
         return operation
 
-    def _reply(self, handler: Declared[Any, Any, Any]) -> Document:
-        """Add the channel of the answers, whose address is in each request."""
-        channel = _identifier(f"{handler.target}.reply")
-        answer = _identifier(f"{handler.name}.answer")
-        self._channels[channel] = {
-            "address": None,
-            "messages": {
-                answer: _reference("components", "messages", answer),
-                "error": _reference("components", "messages", "error"),
-            },
+    def _reply(self, handler: Declared[Any, Any, Any], title: str) -> Document:
+        """Return the reply of an operation, whose address is in each request."""
+        message = self._message(handler.name, "answer", title)
+        messages = {
+            message["name"]: message,
+            "error": _reference("components", "messages", "error"),
         }
-        reply: Document = {
-            "address": {
-                "location": "$message.header#/replyTo",
-                "description": "The AMQP property reply_to of the request.",
-            },
+        address = {
+            "location": "$message.header#/replyTo",
+            "description": "The AMQP property reply_to of the request.",
+        }
+        reply = {"address": address, **self._channel(f"{handler.target}.reply", None, messages)}
+        return {**reply, STREAM: True} if handler.signature.in_parts else reply
+
+    def _channel(
+        self, name: str, address: str | None, messages: Document, **more: Document
+    ) -> Document:
+        """Add messages to a channel; return the references to both, as an operation has them."""
+        channel = _identifier(name)
+        entry = self._channels.setdefault(channel, {"address": address, "messages": {}, **more})
+        entry["messages"].update(messages)
+        return {
             "channel": _reference("channels", channel),
-            "messages": [
-                _reference("channels", channel, "messages", answer),
-                _reference("channels", channel, "messages", "error"),
-            ],
+            "messages": [_reference("channels", channel, "messages", each) for each in messages],
         }
-        if handler.signature.in_parts:
-            reply[STREAM] = True
-        return reply
 
     def _message(self, name: str, role: str, title: str = "") -> Document:
-        key = _identifier(f"{name}.{role}")
         mode: _Mode = "validation" if role == "request" else "serialization"
         payload = self._payloads.get((name, mode), {"type": "object"})
-        message: Document = {"name": key, "payload": payload}
+        message: Document = {"name": _identifier(f"{name}.{role}"), "payload": payload}
         if title.isidentifier() and "$ref" in payload:
             message["title"] = title
-        self._messages[key] = message
         return message
 
     def _queue(self, name: str, *, durable: bool, exclusive: bool) -> Document:
