@@ -7,6 +7,8 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 from neon_mq_connector.cli.upgrade_names import (
     CHANGED_CLASSES,
@@ -30,6 +32,9 @@ _SENDING = {"emit_mq_message", "publish_message", "send_message"}
 _REPLACING = {"patch", "setattr", "delattr"}
 _EVALUATING = {"eval", "exec", "literal_eval", "loads"}
 
+#: Where it is, is added to each finding at the end.
+_error, _warning = partial(error, ""), partial(warning, "")
+
 
 class SourceCheck:
     """Check one source, a file of a name; raises `SyntaxError`, `ValueError` if it is no Python."""
@@ -51,7 +56,9 @@ class SourceCheck:
             for node in ast.walk(self._tree)
             for finding in self._findings_of(node)
         }
-        return [found[key] for key in sorted(found)]
+        return [
+            replace(found[line, text], check=f"{self._name}:{line}") for line, text in sorted(found)
+        ]
 
     def _index(self) -> None:
         for node in ast.walk(self._tree):  # from the outside to the inside: the last one is nearest
@@ -73,71 +80,39 @@ class SourceCheck:
     def _findings_of(self, node: ast.AST) -> Iterator[Finding]:
         match node:
             case ast.ImportFrom(module=str(module), names=names, level=0):
-                yield from self._imported(node, module, [each.name for each in names])
+                yield from _imported(module, [each.name for each in names])
             case ast.Import(names=names):
                 for alias in names:
-                    yield from self._imported(node, alias.name, [])
+                    yield from _imported(alias.name, [])
             case ast.Attribute():
                 yield from self._attribute(node)
-            case ast.ClassDef() if _is_connector(node):
-                yield from self._overridden(node)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                around = self._class_of.get(node)
+                if around is not None and _is_connector(around) and node in around.body:
+                    yield from _hidden(name)
             case ast.Call():
                 yield from self._call(node)
 
     # --- names
 
-    def _imported(self, node: ast.AST, module: str, names: list[str]) -> Iterator[Finding]:
-        if module.split(".")[0] != "neon_mq_connector":
-            return
-        for dotted in [f"{module}.{name}" for name in names if name != "*"] or [module]:
-            if problem := unresolved(dotted):
-                text = f"{dotted} cannot be imported: {problem}"
-                yield self._error(node, text, instead_of(dotted))
-        for name in CHANGED_CLASSES.keys() & set(names):
-            change, remedy = CHANGED_CLASSES[name]
-            yield self._warning(node, f"{name}: {change}", remedy)
-
     def _attribute(self, node: ast.Attribute) -> Iterator[Finding]:
         owner, name = node.value, node.attr
+        around = self._class_of.get(node)
+        is_ours = _is_connector(around) and ast.unparse(owner) == "self"
+        if is_ours and isinstance(node.ctx, ast.Store):
+            yield from _hidden(name)
         if name == "Configuration" or ast.unparse(owner) == "Configuration":
             if name in {"from_file", "from_dict", "config_data"}:
-                yield self._warning(
-                    node, f"Configuration.{name} is deprecated", "use load_neon_mq_config"
-                )
+                yield _warning(f"Configuration.{name} is deprecated", "use load_neon_mq_config")
             return
         if not name.startswith("_") or name.endswith("__") or name in PRIVATE_IN_USE | self._own:
             return
-        around = self._class_of.get(node)
-        is_ours = _is_connector(around) and ast.unparse(owner) == "self"
         is_consumer = isinstance(owner, ast.Subscript) and "consumers" in ast.unparse(owner.value)
         if is_ours or is_consumer or name.startswith("_MQConnector__"):
-            yield self._warning(
-                node,
+            yield _warning(
                 f"{name} is private, and may not be there",
                 "use what is public, such as check_health(), is_consuming or is_consumer_alive",
             )
-
-    def _overridden(self, connector: ast.ClassDef) -> Iterator[Finding]:
-        """Find attributes and methods that MQConnector has under the same name."""
-        for node in ast.walk(connector):
-            match node:
-                case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
-                    pass
-                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                    if node not in connector.body:
-                        continue
-                case _:
-                    continue
-            if name in private_names() or name == "settings":
-                yield self._error(
-                    node, f"{name} is an attribute of MQConnector, too", "give it another name"
-                )
-            elif name in NEW_NAMES:
-                yield self._warning(
-                    node,
-                    f"{name} hides MQConnector.{name}, which is new",
-                    "give it another name, if you want to use that",
-                )
 
     # --- calls
 
@@ -152,21 +127,20 @@ class SourceCheck:
             return
         arguments, problem = _bound(signature, node)
         if problem:
-            yield self._error(node, f"{name}: {problem}", "correct the call")
+            yield _error(f"{name}: {problem}", "correct the call")
         for key in arguments.keys() & {"queue", "exchange", "vhost", "target_queue"}:
             match arguments[key]:
                 case ast.Constant(str(value)):
                     try:
                         check_name(key, value)
                     except ValueError as wrong:
-                        yield self._error(node, str(wrong))
+                        yield _error(str(wrong))
         if name in _REGISTERING:
             of_subscriber = name == "register_subscriber"
             parked = "<service>.<exchange>.dead" if of_subscriber else "<queue>.dead"
-            yield from self._registered(node, arguments, parked)
+            yield from self._registered(arguments, parked)
         elif name in _SENDING and node not in self._tried:
-            yield self._warning(
-                node,
+            yield _warning(
                 f"{name} raises where the broker has not confirmed the message",
                 "catch MQError, if the service can go on without it",
             )
@@ -188,32 +162,24 @@ class SourceCheck:
             return whole.replace(parameters=parameters)
         return None
 
-    def _registered(
-        self, node: ast.Call, arguments: dict[str, ast.expr], parked: str
-    ) -> Iterator[Finding]:
-        yield from self._arity(
-            node, arguments.get("callback"), 4, "channel, method, properties, body"
-        )
-        yield from self._arity(node, arguments.get("on_error"), 2, "thread, exception")
+    def _registered(self, arguments: dict[str, ast.expr], parked: str) -> Iterator[Finding]:
+        yield from self._arity(arguments.get("callback"), 4, "channel, method, properties, body")
+        yield from self._arity(arguments.get("on_error"), 2, "thread, exception")
         auto_ack = arguments.get("auto_ack")
         if auto_ack is None or ast.unparse(auto_ack) == "True":
-            yield self._warning(
-                node,
+            yield _warning(
                 "auto_ack=True: acknowledged when the callback starts; if that raises, the message "
                 f"is parked in {parked}",
                 "watch that queue; with auto_ack=False it is tried again first",
             )
         elif ast.unparse(auto_ack) == "False":
-            yield self._warning(
-                node,
+            yield _warning(
                 "auto_ack=False: if the callback raises, the message is tried again, and parked in "
                 f"{parked} after the last time",
                 "watch that queue",
             )
 
-    def _arity(
-        self, node: ast.Call, given: ast.expr | None, count: int, names: str
-    ) -> Iterator[Finding]:
+    def _arity(self, given: ast.expr | None, count: int, names: str) -> Iterator[Finding]:
         function = self._function_named(given)
         if function is None:
             return
@@ -222,8 +188,7 @@ class SourceCheck:
         if around is not None and function in around.body and not function.decorator_list:
             most, least = most - 1, least - 1
         if not least <= count <= most:
-            yield self._error(
-                node,
+            yield _error(
                 f"{function.name} (line {function.lineno}) takes {least} arguments",
                 f"have it take {count}: {names}",
             )
@@ -247,10 +212,9 @@ class SourceCheck:
             case _:
                 return
         if problem := unresolved(dotted):
-            yield self._error(node, f"{dotted} is not there: {problem}", instead_of(dotted))
+            yield _error(f"{dotted} is not there: {problem}", instead_of(dotted))
         elif dotted.rpartition(".")[2] not in REPLACEABLE:
-            yield self._warning(
-                node,
+            yield _warning(
                 f"{dotted} is replaced, which the library may not notice",
                 "use the fixtures of the plugin for pytest; see Test your service",
             )
@@ -261,8 +225,7 @@ class SourceCheck:
             return
         reads = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
         if reads & {"body", "b64decode", "base64"} and "body" in _parameters(function):
-            yield self._warning(
-                node,
+            yield _warning(
                 f"{name} reads the body by itself; it does not know every format, and eval, exec "
                 "and pickle run what a peer sends",
                 "read it with b64_to_dict, or declare a typed handler",
@@ -280,23 +243,37 @@ class SourceCheck:
             return
         given = {each.arg for each in node.keywords}
         if name == "basic_publish":
-            yield self._warning(
-                node,
+            yield _warning(
                 "basic_publish on a connection of its own: the message is not confirmed",
                 "use send_message(..., queue=...), or return the answer",
             )
         elif not given & {"durable", "exclusive", "passive", None}:
-            yield self._warning(
-                node,
+            yield _warning(
                 "queue_declare makes a transient queue, which RabbitMQ 4.3 refuses",
                 "let send_message declare it, or give durable=True",
             )
 
-    def _error(self, node: ast.AST, message: str, remedy: str = "") -> Finding:
-        return error(f"{self._name}:{getattr(node, 'lineno', 1)}", message, remedy)
 
-    def _warning(self, node: ast.AST, message: str, remedy: str) -> Finding:
-        return warning(f"{self._name}:{getattr(node, 'lineno', 1)}", message, remedy)
+def _imported(module: str, names: list[str]) -> Iterator[Finding]:
+    if module.split(".")[0] != "neon_mq_connector":
+        return
+    for dotted in [f"{module}.{name}" for name in names if name != "*"] or [module]:
+        if problem := unresolved(dotted):
+            yield _error(f"{dotted} cannot be imported: {problem}", instead_of(dotted))
+    for name in CHANGED_CLASSES.keys() & set(names):
+        change, remedy = CHANGED_CLASSES[name]
+        yield _warning(f"{name}: {change}", remedy)
+
+
+def _hidden(name: str) -> Iterator[Finding]:
+    """Find out whether an attribute or method of a connector has a name of MQConnector's."""
+    if name in private_names() or name == "settings":
+        yield _error(f"{name} is an attribute of MQConnector, too", "give it another name")
+    elif name in NEW_NAMES:
+        yield _warning(
+            f"{name} hides MQConnector.{name}, which is new",
+            "give it another name, if you want to use that",
+        )
 
 
 def _is_connector(node: ast.ClassDef | None) -> bool:
