@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from neon_mq_connector.aio.signatures import is_coroutine_function
 from neon_mq_connector.backoff import ExponentialBackoff
@@ -21,9 +21,7 @@ from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.engines import (
-    choose_engine,
-)
+from neon_mq_connector.service.engines import choose_engine
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
@@ -37,14 +35,6 @@ LOG = logging.getLogger("neon_mq_connector.registry")
 #: How long starting consumers may take until it is left to them, in seconds.
 _START_TIMEOUT = 10.0
 _SETTLED = frozenset({State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPED})
-
-
-class Ending(NamedTuple):
-    """What a stop has to wait for."""
-
-    threads: list[BaseConsumerThread]
-    watch: LivenessWatch | None
-    loop: CoroutineLoop | None
 
 
 class Consumers:
@@ -308,7 +298,9 @@ class Consumers:
     def _stop_and_wait(self, names: tuple[str, ...]) -> None:
         wait_for_end(self.request_stop(names), time.monotonic() + self.stop_timeout)
 
-    def begin_stop(self) -> Ending:
+    def begin_stop(
+        self,
+    ) -> tuple[list[BaseConsumerThread], LivenessWatch | None, CoroutineLoop | None]:
         """Ask everything to stop, and return what is to be waited for."""
         with self._lock:
             self._stops += 1
@@ -316,7 +308,7 @@ class Consumers:
             loop, self._loop = self._loop, None
         if watch is not None:
             watch.cancel()
-        return Ending(self.request_stop(tuple(self.threads)), watch, loop)
+        return self.request_stop(tuple(self.threads)), watch, loop
 
     def after_fork_in_child(self) -> None:
         """Drop what runs in the parent only, and make new threads."""

@@ -9,18 +9,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from neon_mq_connector.connections import Connections
 from neon_mq_connector.control.probe import wait_until_up
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQConnectionError, VhostAccessError
 from neon_mq_connector.link import outage_of
 from neon_mq_connector.service.configured import ConfiguredService, server_parameters
-from neon_mq_connector.service.consuming import Consumers, Ending, wait_for_end
+from neon_mq_connector.service.consuming import Consumers, wait_for_end
 from neon_mq_connector.service.health import Health, connector_health
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.sending import Sending
@@ -203,30 +202,25 @@ class Core:
         self.stop_asked.set()
         self.started = False
         end_connections = self.hosts.begin_stop()
-        ending = self.consumers.begin_stop()
-        finish = functools.partial(self._finish_stop, ending, end_connections, deadline)
-        if any(thread.is_calling for thread in ending.threads):
+        threads, watch, loop = self.consumers.begin_stop()
+
+        def finish() -> None:
+            """Wait for what was asked to stop, from the callbacks to the connections."""
+            wait_for_end(threads, deadline)
+            # callbacks may have used up the time; a broker that is there needs hardly any
+            end = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
+            self.timers.join(end, watch)
+            if loop is not None:
+                loop.stop(time_left(end))
+            for each in end_connections():
+                each.close(time_left(end))
+            self.close_endpoint()
+
+        if any(thread.is_calling for thread in threads):
             name = f"mq-stop:{self._service.service_name}"
             threading.Thread(target=finish, name=name).start()
-            return
-        finish()
-
-    def _finish_stop(
-        self,
-        ending: Ending,
-        end_connections: Callable[[], Iterable[Connections]],
-        deadline: float,
-    ) -> None:
-        """Wait for what was asked to stop, from the callbacks to the connections."""
-        wait_for_end(ending.threads, deadline)
-        # callbacks may have used up the time; a broker that is there needs hardly any
-        deadline = max(deadline, time.monotonic() + _LEAST_CLOSE_TIME)
-        self.timers.join(deadline, ending.watch)
-        if ending.loop is not None:
-            ending.loop.stop(time_left(deadline))
-        for each in end_connections():
-            each.close(time_left(deadline))
-        self.close_endpoint()
+        else:
+            finish()
 
     def close_endpoint(self) -> None:
         """Serve the state no longer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -90,18 +89,18 @@ class VirtualHosts:
         """Return what ends the stop; until then connections are used as before."""
         with self._lock:
             self._stopping += 1
-            return functools.partial(self._end_stop, self._open, tuple(self._open.values()))
+            opened, before = self._open, tuple(self._open.values())
 
-    def _end_stop(
-        self, opened: dict[str, Connections], before: tuple[Connections, ...]
-    ) -> Iterable[Connections]:
-        """Forget the connections of a run; return them and those before, which are to be closed."""
-        with self._lock:
-            if opened is self._open:  # or else it was run again meanwhile
-                self._stopping -= 1
-            every = dict.fromkeys((*before, *opened.values()))
-            opened.clear()
-            return every
+        def end() -> Iterable[Connections]:
+            """Forget the connections of the run; return them, to be closed."""
+            with self._lock:
+                if opened is self._open:  # or else it was run again meanwhile
+                    self._stopping -= 1
+                every = dict.fromkeys((*before, *opened.values()))
+                opened.clear()
+                return every
+
+        return end
 
     def after_fork_in_child(self) -> None:
         """Replace the lock; what the connections have open they drop themselves."""
