@@ -29,8 +29,8 @@ from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.handlers.context import Middleware
 from neon_mq_connector.health.status import status_of
 from neon_mq_connector.service.configured import ConfiguredService
+from neon_mq_connector.service.consuming import choose_ack_mode
 from neon_mq_connector.service.core import Core
-from neon_mq_connector.service.engines import choose_ack_mode
 from neon_mq_connector.service.health import Health
 from neon_mq_connector.topology import Exchange, Queue
 

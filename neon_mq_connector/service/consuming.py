@@ -12,16 +12,20 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from neon_mq_connector.aio.signatures import is_coroutine_function
+from neon_mq_connector.aio.signatures import form_of, is_coroutine_function, name_of
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.consumers import BaseConsumerThread, Retry
+from neon_mq_connector.consumers import (
+    BaseConsumerThread,
+    ConsumerThread,
+    Retry,
+    SelectConsumerThread,
+)
 from neon_mq_connector.consumers.consumer_thread import known_type
 from neon_mq_connector.consumers.registration import AckMode, ErrorCallback, Registration
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.engines import choose_engine
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.service.virtual_hosts import VirtualHosts
 from neon_mq_connector.threads import forking
@@ -139,7 +143,7 @@ class Consumers:
             "auto_ack": registration.ack is AckMode.ON_RECEIPT,
             "queue_exclusive": registration.queue.exclusive,
         }
-        thread_class = choose_engine(
+        thread_class = _choose_engine(
             callback,
             on_error,
             registration.queue.name,
@@ -337,3 +341,54 @@ def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> None
                 thread.name,
                 thread.queue,
             )
+
+
+def _choose_engine(
+    callback: Callable[..., Any],
+    on_error: Callable[..., Any] | None,
+    queue: str,
+    *,
+    async_consumer: bool | None,
+    default: type[BaseConsumerThread],
+) -> type[BaseConsumerThread]:
+    """Choose the class of a consumer's thread by its callback.
+
+    Returns:
+        `AsyncConsumer` for a coroutine function, else what ``async_consumer`` says, or the default.
+
+    Raises:
+        TypeError: the callback cannot be called, or not with four arguments, or yields, or is a
+            coroutine function and ``async_consumer`` is False, or only ``on_error`` is a coroutine
+            function.
+    """
+    if not callable(callback):
+        raise TypeError(f"queue {queue!r}: callback {callback!r} cannot be called")
+    form_of(callback, queue)
+    if is_coroutine_function(callback):
+        if async_consumer is False:
+            raise TypeError(
+                f"queue {queue!r}: callback {name_of(callback)} is a coroutine function (`async "
+                "def`), which async_consumer=False does not run; leave async_consumer out"
+            )
+        from neon_mq_connector.aio.consumer import AsyncConsumer  # with asyncio: it takes a while
+
+        return AsyncConsumer
+    if on_error is not None and is_coroutine_function(on_error):
+        raise TypeError(
+            f"queue {queue!r}: on_error {name_of(on_error)} is a coroutine function (`async def`), "
+            f"and callback {name_of(callback)} is not, so nothing would await it"
+        )
+    if async_consumer is None:
+        return default
+    return SelectConsumerThread if async_consumer else ConsumerThread
+
+
+def choose_ack_mode(ack: AckMode | str | None, auto_ack: bool) -> AckMode:
+    """Return when messages are acknowledged; ``ack`` goes before ``auto_ack``."""
+    if ack is None:
+        return AckMode.ON_RECEIPT if auto_ack else AckMode.MANUAL
+    try:
+        return AckMode(ack)
+    except ValueError:
+        names = ", ".join(repr(mode.value) for mode in AckMode)
+        raise ValueError(f"ack={ack!r} is none of {names}") from None
