@@ -12,13 +12,7 @@ _bound: ContextVar[dict[str, object] | None] = ContextVar("neon_mq_log_fields", 
 def log_fields(
     queue: str = "", vhost: str = "", message_id: str | None = None
 ) -> dict[str, object]:
-    """Return the argument ``extra`` of a log call: these fields, and the bound ones.
-
-    Args:
-        queue: becomes ``mq_queue``.
-        vhost: becomes ``mq_vhost``.
-        message_id: becomes ``mq_message_id``.
-    """
+    """Return ``extra`` for a log call: these fields, as ``mq_...``, and the bound ones."""
     fields = {"mq_queue": queue, "mq_vhost": vhost, "mq_message_id": message_id}
     return {**(_bound.get() or {}), **{name: value for name, value in fields.items() if value}}
 

@@ -177,17 +177,10 @@ T = TypeVar("T")
 
 
 def drive_steps(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) -> T:
-    """Perform the steps of a generator one after another.
+    """Perform the steps of a generator, and return its value.
 
-    Args:
-        steps: the generator.
-        perform: asks the broker; returns its answer, raises `Refusal` when it says no.
-
-    Returns:
-        The value of the generator.
-
-    Raises:
-        Refusal: the broker said no to a step that the generator has no alternative for.
+    A `Refusal` that performing a step raises is thrown into the generator, which may go on with
+    another step.
     """
     try:
         step = next(steps)
@@ -204,11 +197,7 @@ def drive_steps(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) 
 
 
 def declare_queue(queue: Queue, facts: BrokerFacts) -> Steps:
-    """Declare a queue as this broker permits it; a refusal is noted in the facts.
-
-    Returns:
-        What the queue is now (the value of the generator).
-    """
+    """Declare a queue as this broker permits it; a refusal is noted in the facts."""
     durable = replace(queue, durable=True)
     wanted = durable if queue.transient and facts.refuses_transient_queues else queue
     try:

@@ -173,11 +173,7 @@ tracer: Tracer | None = None
 
 
 def begin(*, wanted: bool = True) -> None:
-    """Make spans from now on, if the program has set a tracer provider.
-
-    Args:
-        wanted: False to make none in this process from now on.
-    """
+    """Make spans from now on, if they are wanted and the program has set a tracer provider."""
     global tracer, _is_off
     _is_off = _is_off or not wanted
     trace: Any = sys.modules.get("opentelemetry.trace")

@@ -70,12 +70,7 @@ def unreachable(service: str, reason: str, *, live: bool) -> Status:
 
 
 def merged_verdict(statuses: Iterable[Mapping[str, Any]], key: str) -> tuple[bool, list[str]]:
-    """Return whether all processes are well, and what is wrong with which.
-
-    Args:
-        statuses: of the processes; with several of them each has its number under ``worker``.
-        key: ``live`` or ``ready``.
-    """
+    """Return whether all processes are ``live`` or ``ready``, and what is wrong with which."""
     reasons, well = [], True
     for status in statuses:
         verdict, worker = status[key], status.get("worker")

@@ -73,7 +73,7 @@ def add_service(graph: Graph, service: Any) -> None:
     ``self.request(item, Shop.price)``.
 
     Args:
-        graph: where to add it.
+        graph: where it is added.
         service: an `MQConnector` or `AsyncMQConnector`; it is not run. The handlers of its class
             are registered.
 
@@ -99,11 +99,6 @@ def add_service(graph: Graph, service: Any) -> None:
 
 def add_broker(graph: Graph, management: ManagementAPI, vhost: str) -> None:
     """Add what is on a broker: its exchanges, queues and bindings, and who consumes.
-
-    Args:
-        graph: where to add it.
-        management: the management interface of the broker.
-        vhost: the virtual host.
 
     Raises:
         ManagementError: the interface refuses, or does not answer.

@@ -179,11 +179,6 @@ def open_control(parameters: Sequence[pika.ConnectionParameters]) -> Iterator[Co
 def find_queue(control: Control, queue: str, *, timeout: float = _TIMEOUT) -> QueueStatus | None:
     """Look a queue up without making it.
 
-    Args:
-        control: where to ask.
-        queue: its name.
-        timeout: how long the broker may take, in seconds.
-
     Returns:
         What is in it; None when there is no such queue. Of one that is exclusive to another
         connection only the name is told.

@@ -38,14 +38,7 @@ def check_queues(
     management: ManagementAPI | None,
     timeout: float,
 ) -> Iterator[Finding]:
-    """Check the queue of each consumer.
-
-    Args:
-        consumers: the consumers of a connector, by name.
-        servers: how to connect, one entry per server.
-        management: a client of the broker's management interface, if there is one.
-        timeout: for each step, in seconds.
-    """
+    """Check the queue of each consumer of a connector, with so many seconds for each step."""
     controls: dict[str, Control] = {}  # by virtual host
     with ExitStack() as stack:
         for thread in consumers.values():

@@ -74,11 +74,7 @@ class Trial:
             yield ok("alarms", "none; the broker takes messages")
 
     def permissions(self, obstacle: str) -> Iterator[Finding]:
-        """Try what needs permissions, and the way of a request and its answer.
-
-        Args:
-            obstacle: why no message can be published; empty where one can.
-        """
+        """Try what needs permissions, and a request, unless there is an obstacle to publishing."""
         for check, operation, done, without in (
             ("configure", self._configure, "queues and exchanges may be made", "there is no queue"),
             ("write", self._write, "queues may be bound and messages published", ""),

@@ -351,16 +351,7 @@ def _choose_engine(
     async_consumer: bool | None,
     default: type[BaseConsumerThread],
 ) -> type[BaseConsumerThread]:
-    """Choose the class of a consumer's thread by its callback.
-
-    Returns:
-        `AsyncConsumer` for a coroutine function, else what ``async_consumer`` says, or the default.
-
-    Raises:
-        TypeError: the callback cannot be called, or not with four arguments, or yields, or is a
-            coroutine function and ``async_consumer`` is False, or only ``on_error`` is a coroutine
-            function.
-    """
+    """Choose the class of a consumer's thread; `TypeError` where none can call the callback."""
     if not callable(callback):
         raise TypeError(f"queue {queue!r}: callback {callback!r} cannot be called")
     form_of(callback, queue)

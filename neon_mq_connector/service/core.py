@@ -39,11 +39,7 @@ _LEAST_CLOSE_TIME = 0.5
 
 
 class Timers:
-    """Call methods of a service, each at an interval of its own; `_lock` owns the timers.
-
-    Args:
-        service: has the methods, which are looked up for each call.
-    """
+    """Call methods of a service, each at an interval of its own; `_lock` owns the timers."""
 
     def __init__(self, service: ConfiguredService) -> None:
         self._service = service
@@ -162,14 +158,11 @@ class Core:
         return self._problem
 
     def note_started(self, owner: Any, stop: Flag) -> bool:
-        """Note that the service runs, unless the run was stopped meanwhile.
+        """Note that the service runs, unless its run was stopped; return whether it does.
 
         Args:
             owner: what is stopped when the interpreter ends, if it is ``started``.
             stop: the flag of the run.
-
-        Returns:
-            Whether it runs.
         """
         if not stop.is_set():
             _running.add(owner)

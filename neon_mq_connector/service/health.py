@@ -191,12 +191,7 @@ def _held_up(consumer: ConsumerHealth) -> str:
 def _describe(
     name: str, thread: BaseConsumerThread, complaint: str, *, stacks: bool
 ) -> ConsumerHealth:
-    """Return the health of one consumer.
-
-    Args:
-        complaint: what was found to be wrong with it.
-        stacks: whether to add the stack of its oldest callback.
-    """
+    """Return the health of one consumer; the complaint is what was found to be wrong with it."""
     now = time.monotonic()
     consumer = thread.consumer
     snapshot = consumer.lifecycle.snapshot
@@ -231,10 +226,7 @@ def _describe(
 
 
 def describe_running(consumers: Mapping[str, BaseConsumerThread]) -> list[dict[str, Any]]:
-    """Return each running callback, the oldest first.
-
-    Args:
-        consumers: their threads, by name.
+    """Return each running callback of consumers, by name, the oldest first.
 
     Returns:
         The names of its consumer, queue and virtual host, the id of its message, its age in

@@ -59,12 +59,7 @@ Outgoing: TypeAlias = tuple[Destination, Callable[[Mapping[str, Any]], EncodedMe
 
 
 class Sending:
-    """Send over the connections of a service; any thread may.
-
-    Args:
-        service: has the configuration.
-        hosts: has the connections.
-    """
+    """Send over the connections of a service; any thread may."""
 
     def __init__(self, service: ConfiguredService, hosts: VirtualHosts) -> None:
         self._service = service

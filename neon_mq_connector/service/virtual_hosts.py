@@ -21,9 +21,6 @@ class VirtualHosts:
     connections open until callbacks have ended, which may send; a run that begins before that has
     connections of its own, which only its own stops close. `_clients` is only read and set item by
     item, so that any thread may.
-
-    Args:
-        service: has the configuration.
     """
 
     def __init__(self, service: ConfiguredService) -> None:
@@ -42,12 +39,7 @@ class VirtualHosts:
             return connections
 
     def new_connections(self, vhost: str, **kwargs: Any) -> Connections:
-        """Make connections that the caller owns; they open when they are used.
-
-        Args:
-            vhost: the virtual host.
-            kwargs: further arguments of `pika.ConnectionParameters`.
-        """
+        """Make connections that the caller owns, with further parameters of pika's."""
         settings = self._service.settings
         tracing.begin(wanted=settings.tracing)
         return Connections(
