@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from neon_mq_connector.contract.files import IS_ERROR, STREAM, Document, resolve
@@ -100,26 +100,26 @@ def _payload(document: Document, holder: Mapping[str, Any]) -> _Schema:
     return next((each.get("payload", {}) for each in messages if not each.get(IS_ERROR)), {})
 
 
+@dataclass
 class _Comparison:
     """Compare schemas of two documents; models that contain themselves are entered once.
 
-    Args:
+    Attributes:
         where: how the places of changes begin.
         old: the document of the old schemas.
         new: that of the new ones.
         is_answer: whether callers read such values; else they send them.
     """
 
-    def __init__(self, where: str, old: Document, new: Document, *, is_answer: bool) -> None:
-        self._where = where
-        self._old = old
-        self._new = new
-        self._is_answer = is_answer
-        self._entered: set[tuple[int, int]] = set()
+    where: str
+    old: Document
+    new: Document
+    is_answer: bool
+    _entered: set[tuple[int, int]] = field(default_factory=set)
 
     def compare(self, path: str, old: _Schema, new: _Schema) -> Iterator[Change]:
         """Compare two schemas, each of which may be a union."""
-        before, after = _alternatives(self._old, old), _alternatives(self._new, new)
+        before, after = _alternatives(self.old, old), _alternatives(self.new, new)
         pairs = [(before[kind], after[kind]) for kind in before if kind in after]
         gone = [kind for kind in before if kind not in after]
         come = [kind for kind in after if kind not in before]
@@ -206,8 +206,8 @@ class _Comparison:
             narrows: whether a value that was valid may be invalid now.
             widens: whether an invalid one may be valid now, or a valid one lack a field.
         """
-        breaking = widens if self._is_answer else narrows
-        return Change(f"{self._where}{path}", text, breaking)
+        breaking = widens if self.is_answer else narrows
+        return Change(f"{self.where}{path}", text, breaking)
 
 
 def _alternatives(document: Document, schema: _Schema) -> dict[str, _Schema]:

@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pika
@@ -55,28 +56,30 @@ def check_queues(
                 yield error(check.name, str(failure))
 
 
+@dataclass
 class _Check:
     """The check of one queue in one virtual host."""
 
-    def __init__(
-        self, control: Control, registration: Registration, vhost: str, timeout: float
-    ) -> None:
-        self.name = f"queue {registration.queue.name!r}"
-        self._control = control
-        self._registration = registration
-        self._vhost = vhost
-        self._timeout = timeout
+    control: Control
+    registration: Registration
+    vhost: str
+    timeout: float
+
+    @property
+    def name(self) -> str:
+        """What the findings are about."""
+        return f"queue {self.registration.queue.name!r}"
 
     def findings(self, management: ManagementAPI | None) -> Iterator[Finding]:
         """Look at its exchange, at the queue, and at what is parked."""
-        registration, queue = self._registration, self._registration.queue
+        registration, queue = self.registration, self.registration.queue
         exchange = registration.exchange
         if exchange is not None and self._refusal(exchange.declare(passive=True)) is None:
             yield from self._differences(f"exchange {exchange.name!r}", exchange.declare())
         if registration.delete_on_stop or queue.exclusive:
             yield ok(self.name, "it is made at the start and goes at the end")
         elif (status := self._find(queue.name)) is None:
-            text = f"it does not exist in {self._vhost!r}"
+            text = f"it does not exist in {self.vhost!r}"
             yield warning(self.name, text, "start the service once")
         else:
             counts = f"consumers: {status.consumers}, waiting messages: {status.messages}"
@@ -97,9 +100,9 @@ class _Check:
 
     def _managed(self, management: ManagementAPI) -> Iterator[Finding]:
         """Find what only the management interface tells: idle callbacks, and policies."""
-        queue = self._registration.queue
+        queue = self.registration.queue
         try:
-            row = management.call("GET", "queues", self._vhost, queue.name)
+            row = management.call("GET", "queues", self.vhost, queue.name)
         except ManagementError as failure:
             yield skipped(f"policies of {self.name}", str(failure))
             return
@@ -137,10 +140,10 @@ class _Check:
 
     def _refusal(self, step: Step) -> Refusal | None:
         try:
-            self._control.perform_step(step, timeout=self._timeout)
+            self.control.perform_step(step, timeout=self.timeout)
         except Refusal as refusal:
             return refusal
         return None
 
     def _find(self, queue: str) -> QueueStatus | None:
-        return find_queue(self._control, queue, timeout=self._timeout)
+        return find_queue(self.control, queue, timeout=self.timeout)
