@@ -131,12 +131,10 @@ class MQConnector(SendsMessages, AsksServices, Service):
                 consumers; the service is stopped. So a container ends with an error.
             BrokerUnreachableError: no broker answers within ``mq_timeout``.
         """
-        kwargs = {**accepted(self.run, mq_timeout=math.inf), **kwargs}
-        core = self._mq_core
-        stop = Flag()
+        core, stop = self._mq_core, Flag()
         with StopSignals(stop.set) as signals:
             with core.expect_run(stop):
-                self.run(**kwargs)
+                self.run(**{**accepted(self.run, mq_timeout=math.inf), **kwargs})
             refusal = None if signals.received else core.refusal()
             if refusal is not None:
                 self.stop()

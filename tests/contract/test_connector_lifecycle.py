@@ -422,6 +422,10 @@ class TestPeriodicThreads:
         eventually(lambda: not any(each.is_alive() for each in parts))
         run(service)
         healthy(service)
+        service.stop()
+        service.moment = "run"
+        service.run_forever()  # and returns
+        assert service.started is False
 
     def test_the_observer_restarts_a_dead_consumer_through_the_services_own_method(
         self, connect: Build, run: Build, peer: Peer

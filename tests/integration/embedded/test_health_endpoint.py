@@ -16,7 +16,7 @@ import pytest
 
 from neon_mq_connector import AsyncMQConnector, MQConnector, metrics
 from neon_mq_connector.errors import ConfigurationError
-from neon_mq_connector.health.answers import answer
+from neon_mq_connector.health.server import answer
 from neon_mq_connector.health.status import Status, status_of, unreachable
 from neon_mq_connector.testing import EmbeddedBroker
 from tests.support.configurations import config_of

@@ -78,6 +78,21 @@ def test_a_stop_that_comes_while_a_consumer_is_registered_finds_all_of_it() -> N
     assert not threads["one"].is_consumer_alive
 
 
+def test_a_stop_ends_the_run_that_it_was_for_and_no_later_one() -> None:
+    users = {"service": {"user": "u", "password": "p"}}
+    connector = MQConnector({"server": "127.0.0.1", "port": 1, "users": users}, "service")
+    parts = connector._mq_core
+    connector.stop()  # there is no run
+    first = parts.begin_run()
+    assert not first.is_set()
+    connector.stop()
+    second = parts.begin_run()  # while the first still waits for the broker
+    assert not parts.note_started(connector, first)
+    assert parts.note_started(connector, second)
+    assert connector.started
+    connector.stop()
+
+
 def test_at_the_end_of_the_process_a_stop_that_raises_keeps_no_other_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
