@@ -135,7 +135,7 @@ class MQConnector(SendsMessages, AsksServices, Service):
         with StopSignals(stop.set) as signals:
             with core.expect_run(stop):
                 self.run(**{**accepted(self.run, mq_timeout=math.inf), **kwargs})
-            refusal = None if signals.received else core.refusal()
+            refusal = None if stop.is_set() else core.refusal()
             if refusal is not None:
                 self.stop()
                 raise refusal
