@@ -5,6 +5,7 @@ Headers may come from any sender, so the type of each is checked.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Mapping
@@ -26,17 +27,6 @@ _NOT_AGAIN = re.compile(
     re.IGNORECASE,
 )
 _DELIVERY_COUNT = "x-delivery-count"
-_KEPT = (
-    "content_type",
-    "content_encoding",
-    "priority",
-    "correlation_id",
-    "reply_to",
-    "message_id",
-    "timestamp",
-    "type",
-    "app_id",
-)
 
 
 @dataclass(frozen=True)
@@ -118,12 +108,11 @@ class DeadLetter:
 
 def copied_properties(properties: BasicProperties) -> BasicProperties:
     """Return the properties with which a dead letter is put into its queue once more."""
-    headers = {k: v for k, v in (properties.headers or {}).items() if k != _DELIVERY_COUNT}
-    return BasicProperties(
-        headers=headers,
-        delivery_mode=envelope.PERSISTENT,
-        **{name: getattr(properties, name) for name in _KEPT},
-    )
+    copied = copy.copy(properties)
+    copied.headers = {k: v for k, v in (properties.headers or {}).items() if k != _DELIVERY_COUNT}
+    copied.delivery_mode = envelope.PERSISTENT
+    copied.expiration = copied.user_id = copied.cluster_id = None
+    return copied
 
 
 def _parked(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class VirtualHosts:
             return list(self._open.values())
 
     def begin_run(self) -> bool:
-        """Leave to a stop that goes on what it is about to close; return whether there is one."""
+        """Replace what a stop is about to close; return whether a stop goes on."""
         with self._lock:
             overtakes = self._stopping > 0
             if overtakes:
@@ -78,7 +78,7 @@ class VirtualHosts:
             return overtakes
 
     def begin_stop(self) -> Callable[[], Iterable[Connections]]:
-        """Return what ends the stop; until then connections are used as before."""
+        """Begin a stop, and return what ends it; until then connections are used as before."""
         with self._lock:
             self._stopping += 1
             opened, before = self._open, tuple(self._open.values())
