@@ -8,6 +8,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,11 +31,6 @@ class ManagementError(MQError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the interface answered and does not accept this user."""
-        return self.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class ManagementAPI:
@@ -85,9 +81,6 @@ class ManagementAPI:
         user, password = str(credentials.username), str(credentials.password)
         return cls(url, user, password, context=None if tls is None else tls.context)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r}, {self.username!r})"
-
     def call(self, method: str, *path: str, query: str = "", body: object = None) -> Any:
         """Make one call.
 
@@ -104,11 +97,12 @@ class ManagementAPI:
             ManagementError: refused, or no answer; `status` tells which.
         """
         where = "/".join(quote(part, safe="") for part in path)
+        login = base64.b64encode(f"{self.username}:{self._password}".encode()).decode()
         request = urllib.request.Request(
             f"{self.url}/api/{where}{'?' + query if query else ''}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": self._authorization(), "Content-Type": "application/json"},
+            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
         )
         # no proxy from the environment: AMQP goes straight to the broker, too
         opener = urllib.request.build_opener(
@@ -135,21 +129,15 @@ class ManagementAPI:
                 "enable the plugin rabbitmq_management, or give its address with --management URL"
             ) from error
 
-    def _authorization(self) -> str:
-        pair = f"{self.username}:{self._password}".encode()
-        return "Basic " + base64.b64encode(pair).decode()
-
 
 def _check(url: str) -> None:
-    try:
+    with suppress(ValueError):
         parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-        is_usable = is_usable and parts.username is None and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        # not quoted: there may be a password in it
-        raise ConfigurationError(
-            "the address of the management interface cannot be used; write http://host:15672 or "
-            "https://host:15671, without user and password"
-        )
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname)
+        if is_http and parts.username is None and parts.port != 0:
+            return
+    # not quoted: there may be a password in it
+    raise ConfigurationError(
+        "the address of the management interface cannot be used; write http://host:15672 or "
+        "https://host:15671, without user and password"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import pika
@@ -24,6 +25,7 @@ from neon_mq_connector.topology import Queue, QueueStatus, Refusal
 DEAD_SUFFIX = ".dead"
 _TOTALS = "disable_stats=true&enable_queue_totals=true"
 _GATHERED = "columns=name,consumers,message_stats"
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _TIMEOUT = 15.0
 _CLOSE_TIMEOUT = 3.0
 
@@ -134,7 +136,8 @@ class QueueReader:
             else:
                 rows = {row["name"]: row for row in gathered}
                 return {row["name"]: {**rows.get(row["name"], {}), **row} for row in totals}
-        failure = next((each for each in failures if each.is_refusal), failures[-1])
+        refused = [each for each in failures if each.status in _REFUSED]
+        failure = (refused or failures[::-1])[0]
         raise ManagementError(f"{failure}; or name the queues", status=failure.status) from failure
 
     def _find(self, queue: str) -> QueueStatus | None:
