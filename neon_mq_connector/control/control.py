@@ -82,8 +82,8 @@ class Control:
     Attributes:
         facts: what is known of the broker.
         link: the connection.
-        exclusive: the queues that were declared exclusive to it, for which it is kept open. Any
-            thread may look.
+        exclusive: the queues that callbacks have declared exclusive to it, for which it is kept
+            open until they are deleted. Any thread may look.
     """
 
     def __init__(self, name: str, parameters: Sequence[pika.ConnectionParameters]) -> None:
@@ -237,6 +237,8 @@ class Control:
         self._channel = channel
 
         def answered(frame: Any) -> None:
+            if asked.method == "queue_delete":
+                self.exclusive.discard(asked.args[0])
             answer = QueueStatus.of(frame) if isinstance(asked, Step) else frame
             self._advance(job, partial(job.steps.send, answer))
 
@@ -296,7 +298,9 @@ class Control:
     def _is_current(self, job: _Job) -> bool:
         return bool(self._jobs) and self._jobs[0] is job
 
-    def _shut(self, _error: object) -> None:
+    def _shut(self, error: object) -> None:
+        if isinstance(error, ConnectionLostError):
+            self.exclusive.clear()  # the broker has deleted them
         if self._channel is not None and not self._jobs:
             self._forget()
 

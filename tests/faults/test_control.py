@@ -83,6 +83,9 @@ def test_an_idle_connection_is_closed_unless_a_queue_is_exclusive_to_it(
     taken: Future[Any] = Future()
 
     def callback(channel: Any, _method: Any, _properties: Any, _body: Any) -> None:
+        if taken.done():
+            channel.queue_delete(taken.result())
+            return
         own = channel.queue_declare("", exclusive=True).method.queue
         channel.basic_publish("", own, b"mine")
         taken.set_result(own)
@@ -94,6 +97,8 @@ def test_an_idle_connection_is_closed_unless_a_queue_is_exclusive_to_it(
     eventually(
         lambda: control.get(own, timeout=PATIENCE)[2] == b"mine", interval=1.0, what="it is there"
     )
+    service.send_message({"a": 2}, queue="stage", expiration=None)
+    eventually(lambda: link.state is LinkState.IDLE, what="it is closed without the queue")
 
 
 def test_a_callback_declares_while_a_job_hangs(start: Start, service: MQConnector) -> None:
