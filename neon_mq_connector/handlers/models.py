@@ -55,26 +55,19 @@ class MessageType:
         return name_of_type(self._annotation)
 
     @functools.cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        return _adapter_of(self._annotation)
-
-    @property
     def adapter(self) -> TypeAdapter[Any] | None:
-        """The adapter of pydantic; None for a dict of any content, and for None."""
-        return None if self.is_dict or self.is_none else self._adapter
-
-    def prepare(self) -> None:
-        """Make the adapter now, so that the first message does not wait for it.
+        """The adapter of pydantic; None for a dict of any content, and for None.
 
         Raises:
             TypeError: pydantic cannot convert to it.
         """
-        if not (self.is_dict or self.is_none):
-            try:
-                _ = self._adapter
-            except Exception as error:
-                reason = str(error).partition("\n")[0]  # more about pydantic than about the type
-                raise TypeError(f"pydantic cannot convert to {self}: {reason}") from error
+        if self.is_dict or self.is_none:
+            return None
+        try:
+            return _adapter_of(self._annotation)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]  # more about pydantic than about the type
+            raise TypeError(f"pydantic cannot convert to {self}: {reason}") from error
 
     def is_nothing(self, value: Any) -> bool:
         """Whether a value is no answer, and may be: None, or an empty dict of no declared type."""
@@ -88,12 +81,12 @@ class MessageType:
         Raises:
             InvalidRequestError: the dict does not fit.
         """
-        if self.is_dict:
+        if self.adapter is None:
             return data
         data = data.copy()
         for key in self._left_out:
             data.pop(key, None)
-        return validate(self._adapter.validate_python, data, self)
+        return validate(self.adapter.validate_python, data, self)
 
     def write(self, value: Any) -> dict[str, Any]:
         """Convert what is declared to a dict.
@@ -103,12 +96,12 @@ class MessageType:
         """
         if self.is_dict:
             return as_dict(value)
-        if value is None or not isinstance(value, self._classes):
+        if value is None or not isinstance(value, self._classes) or self.adapter is None:
             raise InvalidAnswerError(f"{self} is declared, and the value is {_describe(value)}")
         try:
             if self._needs_validation:
-                value = self._adapter.validate_python(value, from_attributes=True)
-            return _dump(self._adapter, value)
+                value = self.adapter.validate_python(value, from_attributes=True)
+            return _dump(self.adapter, value)
         except ValueError as error:
             reason = _text(_faults(error)) or error
             raise InvalidAnswerError(f"the value does not fit {self}: {reason}") from error

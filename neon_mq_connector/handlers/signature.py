@@ -114,7 +114,7 @@ class Signature:
             ) from error
         for each in (types.request, types.answer):
             try:
-                each.prepare()
+                _ = each.adapter  # or else the first message would wait for it
             except TypeError as error:
                 raise self._error(str(error)) from error
         return types

@@ -73,7 +73,6 @@ class Typed(TypedDict):
 )
 def test_a_model_gets_what_its_sender_has_written(kind: Any, made: Any) -> None:
     message_type = MessageType(kind)
-    message_type.prepare()
     request = {"n": "1", **ENVELOPE}
     assert message_type.read(request) == made
     assert request == {"n": "1", **ENVELOPE}
@@ -137,7 +136,7 @@ def test_a_generic_model_is_taken_as_what_it_was_made_of_if_its_values_fit() -> 
 
 def test_a_type_that_pydantic_refuses_is_told_in_one_line() -> None:
     with pytest.raises(TypeError, match=r"^pydantic cannot convert to Threaded: [^\n]*$"):
-        MessageType(Threaded).prepare()
+        _ = MessageType(Threaded).adapter
 
 
 def test_a_union_is_named_by_its_alternatives() -> None:
