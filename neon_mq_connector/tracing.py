@@ -109,16 +109,22 @@ class Tracer:
             message.trace = self._trace.set_span_in_context(span, self._no_context)
             yield
 
-    @contextmanager
-    def parking(self, queue: str, properties: Any) -> Iterator[None]:
-        """Park a message in a span; that may be long after its callback."""
+    def parking(self, queue: str, properties: Any) -> Callable[[BaseException | None], None]:
+        """Begin the span of a message that is parked, which may be long after its callback."""
         attributes = _operation("park", "send", queue, queue)
         if properties.message_id:
             attributes["messaging.message.id"] = properties.message_id
         within = self._trace.get_current_span().get_span_context().is_valid
         context = None if within else self._context_of(properties)
-        with self._span(f"park {queue}", "PRODUCER", attributes, context):
-            yield
+        kind = self._trace.SpanKind.PRODUCER
+        span = self._tracer.start_span(f"park {queue}", context, kind, attributes)
+
+        def end(error: BaseException | None) -> None:
+            if error is not None:
+                self._note(span, error)
+            span.end()
+
+        return end
 
     def settled(self, queue: str, outcome: str, message: Any) -> None:
         """Make a span of the outcome of a message, which may come after its callback."""
@@ -209,9 +215,13 @@ def processing(message: Any) -> AbstractContextManager[None]:
     return _NOTHING if tracer is None else tracer.processing(message)
 
 
-def parking(queue: str, properties: Any) -> AbstractContextManager[None]:
-    """Return the span in which a message is parked."""
-    return _NOTHING if tracer is None else tracer.parking(queue, properties)
+def parking(queue: str, properties: Any) -> Callable[[BaseException | None], None]:
+    """Begin the span of a message that is parked; return what ends it, perhaps with an error."""
+    return _end_nothing if tracer is None else tracer.parking(queue, properties)
+
+
+def _end_nothing(_error: BaseException | None) -> None:
+    pass
 
 
 def _operation(name: str, kind: str, place: str, routing_key: str) -> dict[str, Any]:

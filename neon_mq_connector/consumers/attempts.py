@@ -51,14 +51,10 @@ def rejections(properties: BasicProperties, queue: str) -> int:
 
 
 def delivery_limit(queue_arguments: Mapping[str, Any]) -> int | None:
-    """Return after how many deliveries a quorum queue drops a message.
+    """Return after how many deliveries a quorum queue drops a message; None for no limit.
 
-    Args:
-        queue_arguments: as the queue was declared here. An operator may have declared it otherwise,
-            or set a policy: the smaller of what is known is a safe guess.
-
-    Returns:
-        The limit, or None when the queue was declared without one.
+    It is that of the declaration here. An operator may have declared the queue otherwise, or set a
+    policy: the smaller of what is known is a safe guess.
     """
     value = queue_arguments.get("x-delivery-limit", DEFAULT_DELIVERY_LIMIT)
     return value if isinstance(value, int) and value >= 0 else None

@@ -6,8 +6,8 @@ They go to the control connection, where a refusal harms nobody else, and raise 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from functools import partial
-from typing import Any
+from functools import partial, partialmethod
+from typing import Any, TypeAlias
 
 import pika.exceptions as pika_errors
 import pika.frame
@@ -35,6 +35,8 @@ from neon_mq_connector.topology import Queue as QueueSpec
 
 # older releases of pika have no generic class there
 FrameCallback = Callable[["pika.frame.Method[Any]"], object]
+#: Called with the result of an operation, if it is given.
+ResultCallback: TypeAlias = Callable[[Any], object] | None
 
 
 class BrokerOperations:
@@ -48,21 +50,13 @@ class BrokerOperations:
 
     # -- for the classes that derive -----------------------------------------------------------
 
-    def _submit(
-        self,
-        what: str,
-        operation: Operation[Any],
-        callback: Callable[[Any], object] | None = None,
-    ) -> Any:
+    def _submit(self, what: str, operation: Operation[Any], callback: ResultCallback = None) -> Any:
         """Perform an operation on the control connection, and call a callback with its result."""
-        raise NotImplementedError
+        control = self._session.connections.control
+        run = partial(control.run, what, operation, timeout=self._timeout)
+        return self._run(what, run, callback)
 
-    def _run(
-        self,
-        what: str,
-        function: Callable[[], Any],
-        callback: Callable[[Any], object] | None = None,
-    ) -> Any:
+    def _run(self, what: str, function: Callable[[], Any], callback: ResultCallback = None) -> Any:
         """Call a function that waits for the broker, and a callback with its result."""
         raise NotImplementedError
 
@@ -118,40 +112,8 @@ class BrokerOperations:
             return self._answered("queue_delete", frame, kwargs.get("callback"))
         return self._control("queue_delete", queue, *args, **kwargs)
 
-    def queue_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Bind a queue to an exchange, as pika does."""
-        return self._control("queue_bind", *args, **kwargs)
-
-    def queue_unbind(self, *args: Any, **kwargs: Any) -> Any:
-        """Unbind a queue from an exchange, as pika does."""
-        return self._control("queue_unbind", *args, **kwargs)
-
-    def queue_purge(self, *args: Any, **kwargs: Any) -> Any:
-        """Remove the ready messages of a queue, as pika does."""
-        return self._control("queue_purge", *args, **kwargs)
-
-    def exchange_declare(self, *args: Any, **kwargs: Any) -> Any:
-        """Declare an exchange, as pika does."""
-        return self._control("exchange_declare", *args, **kwargs)
-
-    def exchange_delete(self, *args: Any, **kwargs: Any) -> Any:
-        """Delete an exchange, as pika does."""
-        return self._control("exchange_delete", *args, **kwargs)
-
-    def exchange_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Bind an exchange to another, as pika does."""
-        return self._control("exchange_bind", *args, **kwargs)
-
-    def exchange_unbind(self, *args: Any, **kwargs: Any) -> Any:
-        """Unbind an exchange from another, as pika does."""
-        return self._control("exchange_unbind", *args, **kwargs)
-
     def _control(
-        self,
-        method: str,
-        *args: Any,
-        callback: Callable[[Any], object] | None = None,
-        **kwargs: Any,
+        self, method: str, *args: Any, callback: ResultCallback = None, **kwargs: Any
     ) -> Any:
         for each in (*args, *kwargs.values()):
             if isinstance(each, str):
@@ -161,6 +123,15 @@ class BrokerOperations:
             return (yield Call(method, args, kwargs))
 
         return self._submit(f"{method}{args!r}", call, callback)
+
+    #: These do what pika's methods of the same names do, with the same arguments.
+    queue_bind = partialmethod(_control, "queue_bind")
+    queue_unbind = partialmethod(_control, "queue_unbind")
+    queue_purge = partialmethod(_control, "queue_purge")
+    exchange_declare = partialmethod(_control, "exchange_declare")
+    exchange_delete = partialmethod(_control, "exchange_delete")
+    exchange_bind = partialmethod(_control, "exchange_bind")
+    exchange_unbind = partialmethod(_control, "exchange_unbind")
 
     def _answers_directly(self, queue: str) -> bool:
         return is_direct_reply_name(queue) or queue == self.direct_queue

@@ -11,18 +11,20 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import pika.frame
 from pika.spec import Basic, BasicProperties, Confirm
 
-from neon_mq_connector.consumers.broker_operations import FrameCallback, as_pika_raises
+from neon_mq_connector.consumers.broker_operations import (
+    FrameCallback,
+    ResultCallback,
+    as_pika_raises,
+)
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.session import CloseCallback, Session
-from neon_mq_connector.control.control import Operation
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     MQConnectionError,
@@ -66,7 +68,8 @@ class CallbackChannel(DeliveryChannel):
             ack_nack_callback: called with the frame of each confirm; a nack raises all the same.
             callback: called with pika's frame, before this returns.
         """
-        self._confirmed = partial(_confirmed, ack_nack_callback or ignore, itertools.count(1))
+        tell, numbers = ack_nack_callback or ignore, itertools.count(1)
+        self._confirmed = lambda kind: tell(pika.frame.Method(1, kind(next(numbers))))
         if callback is not None:
             callback(pika.frame.Method(1, Confirm.SelectOk()))
 
@@ -103,9 +106,18 @@ class CallbackChannel(DeliveryChannel):
         self._confirmed(Basic.Ack)
 
     def _publish(self, message: Message) -> None:
-        if self._may_answer_here(message) and self._answer_here(message):
-            return
         session = self._session
+        if self._may_answer_here(message):
+            try:
+                session.answer(message, self._timeout)
+            except WaitTimeoutError as error:
+                what = f"{message}: not sent: {error}"
+                raise PublishTimeoutError(what, may_have_arrived=False) from error
+            except MQConnectionError:
+                # the request comes again; as with every session that is over, the answer is sent
+                self._answers_here = False
+            else:
+                return
         publisher = self._publisher(message)
         publishes = self._expect_confirm()
         try:
@@ -118,46 +130,18 @@ class CallbackChannel(DeliveryChannel):
             raise
 
     def _report(self, error: BaseException) -> None:
-        self._session.report_publish(error)
-
-    def _answer_here(self, message: Message) -> bool:
-        try:
-            self._session.answer(message, self._timeout)
-        except WaitTimeoutError as error:
-            raise PublishTimeoutError(
-                f"{message}: not sent: {error}", may_have_arrived=False
-            ) from error
-        except MQConnectionError:
-            # the request comes again; as with every session that is over, the answer is sent
-            self._answers_here = False
-            return False
-        return True
+        self._session.host.report(error)
 
     # -- operations that are waited for --------------------------------------------------------
 
-    def _submit(
-        self,
-        what: str,
-        operation: Operation[Any],
-        callback: Callable[[Any], object] | None = None,
-    ) -> Any:
-        control = self._session.connections.control
-        run = partial(control.run, what, operation, timeout=self._timeout)
-        return self._run(what, run, callback)
-
-    def _run(
-        self,
-        what: str,
-        function: Callable[[], Any],
-        callback: Callable[[Any], object] | None = None,
-    ) -> Any:
+    def _run(self, what: str, function: Callable[[], Any], callback: ResultCallback = None) -> Any:
         try:
             answer = function()
         except (WaitTimeoutError, Refusal) as error:
             raise as_pika_raises(error) from None
         return self._answered(what, answer, callback)
 
-    def _answered(self, what: str, answer: Any, callback: Callable[[Any], object] | None) -> Any:
+    def _answered(self, what: str, answer: Any, callback: ResultCallback) -> Any:
         if callback is not None:
             callback(answer)
         return answer
@@ -168,9 +152,6 @@ class CallbackConnection(DeliveryConnection):
 
     `_calls` and `_on_close` are deques, which any thread may append to; the consumer's thread takes
     from them.
-
-    Args:
-        session: the generation of its channel.
     """
 
     _done = None
@@ -200,7 +181,7 @@ class CallbackConnection(DeliveryConnection):
         """Call a function on the consumer's thread, between two messages."""
         self._calls.append(callback)
         self._called.set()
-        self._session.wake()
+        self._session.host.call_soon(self._run_calls)
 
     add_callback = add_callback_threadsafe
 
@@ -220,6 +201,14 @@ class CallbackConnection(DeliveryConnection):
         while left := time_left(deadline):
             self._called.wait(left)
             self.run_calls()
+
+    def _run_calls(self) -> None:
+        session = self._session
+        report = session.host.report
+        session.is_calling = True
+        with Guard("queue %r: a call for the consumer's thread", session.queue, report=report):
+            self.run_calls()
+        session.is_calling = False
 
     def run_calls(self) -> bool:
         """Call the functions that wait; return whether there was one."""
@@ -249,16 +238,3 @@ class CallbackConnection(DeliveryConnection):
             callback = self._on_close.popleft()
             with Guard("queue %r: a call at the end of its connection", self._session.queue):
                 callback(self, reason)
-
-
-def add_stand_ins(session: Session) -> Session:
-    """Give a session the channel and the connection that users see; return it."""
-    session.connection = CallbackConnection(session)
-    session.channel = CallbackChannel(session)
-    return session
-
-
-def _confirmed(
-    callback: FrameCallback, numbers: Iterator[int], kind: type[Basic.Ack | Basic.Nack]
-) -> None:
-    callback(pika.frame.Method(1, kind(next(numbers))))

@@ -27,7 +27,7 @@ from neon_mq_connector.consumers.runner import (
     CallbacksEndedError,
     HandlingError,
 )
-from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQError, StoppedError
@@ -49,7 +49,7 @@ _LOOK_WHETHER_STUCK = 0.2
 class Consumer:
     """Consume one queue until stopped.
 
-    `_stopping` is set once by any thread; `_trouble` is owned by the consumer's thread.
+    `is_stopping` is set once by any thread; `_trouble` is owned by the consumer's thread.
 
     Args:
         registration: what to consume and how.
@@ -78,29 +78,25 @@ class Consumer:
     ) -> None:
         self.callback_name = callback_name
         self.registration = registration
+        self.connections = connections
         self.report = report
         self.lifecycle = Lifecycle(self._log_move)
         self.started = started
         self.recoveries = 0
-        self._connections = connections
         self._call_hook = call_hook
-        self._sessions = Sessions(self, connections, call_hook)
+        self._sessions = Sessions(self, call_hook)
         self._inbox: Mailbox[Callable[[], object]] = Mailbox()
-        self._stopping = False
+        self.is_stopping = False
         self._over = False
         # reentrant: a signal handler may stop what it interrupts
         self._ending = threading.RLock()
         self._stop_timeout = _CLOSE_TIMEOUT
         self._stop_reason = ""
-        backoff = connections.policy.backoff
-        self._outages = Outages(registration.restart_attempts, backoff, told_after)
+        self._outages = Outages(self, told_after)
         self._guard = Guard("consumer of queue %r: a call", registration.queue.name)
         self._trouble: ParkingError | None = None  # as the state tells it
-        self.failures = FailurePolicy(registration, connections, partial(self.call_soon, _wake_up))
-        self.dispatcher = Dispatcher(
-            registration, self.failures, new_runner, report=report, call_soon=self.call_soon
-        )
-        self.publish_failed = self.dispatcher.publish_failed
+        self.failures = FailurePolicy(self)
+        self.dispatcher = Dispatcher(self, self.failures, new_runner)
         self.flow = Flow(
             registration,
             lambda: self.failures.held,
@@ -120,7 +116,7 @@ class Consumer:
     @property
     def vhost(self) -> str:
         """The name of the virtual host."""
-        return self._connections.vhost
+        return self.connections.vhost
 
     @property
     def refusal(self) -> MQConnectionError | None:
@@ -128,11 +124,6 @@ class Consumer:
         return self._outages.refusal
 
     # -- any thread ----------------------------------------------------------------------------
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._stopping
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call a function on the consumer's thread."""
@@ -145,17 +136,17 @@ class Consumer:
             timeout: how long the consumer may wait for the broker's answers then, in seconds.
             reason: why, for health and logs.
         """
-        if self._stopping:
+        if self.is_stopping:
             return
         self._stop_timeout = timeout
         self._stop_reason = reason
-        self._stopping = True
+        self.is_stopping = True
         self.dispatcher.stop_starting()
         with self._ending:
             if not self._over and not self.lifecycle.move(State.STOPPING, reason):
                 self.lifecycle.move(State.STOPPED, reason)  # it never ran
         self._sessions.stop()
-        self.call_soon(_wake_up)
+        self.call_soon(ignore)
 
     def reattach(self, session: Session, reason: str) -> None:
         """Attach anew, since the consumer was found to get no messages.
@@ -168,8 +159,13 @@ class Consumer:
 
     def answered(self, session: Session) -> None:
         """Note an answer that has left by the publishing connection."""
-        if self._call_hook is ignore and self._sessions.answering.answered():
+        if self._call_hook is ignore and self._sessions.answered():
             self.call_soon(partial(self._move, session))
+
+    def publish_failed(self, messages: list[ReceivedMessage], error: BaseException) -> None:
+        """Deal with messages whose acks wait for a publish that was not confirmed."""
+        for each in messages:
+            self.call_soon(partial(self.dispatcher.publish_failed, each, error))
 
     def _log_move(self, before: Any, after: Any) -> None:
         states = before.state.value, after.state.value
@@ -186,7 +182,7 @@ class Consumer:
             link.call_last(runner.process_backlog, count)
         else:
             link.call_last(self._inbox.put, partial(runner.process_backlog, count))
-        link.delay_reads(session.least_time_to_settle)
+        link.delay_reads(session.settlement.unsettled_count() * session.time_to_settle)
 
     def session_ended(self, session: Session, error: MQError) -> None:
         """Note that a session is over; callbacks may still be running."""
@@ -207,7 +203,7 @@ class Consumer:
             return
         try:
             self.dispatcher.runner.start()
-            while not self._stopping:
+            while not self.is_stopping:
                 try:
                     error = self._serve(self._attach())
                 except StoppedError:
@@ -226,7 +222,7 @@ class Consumer:
     def _attach(self) -> Session:
         self.failures.before_attach()
         session = self._sessions.attach(reset=self._outages.never_attached)
-        self._outages.attached(self.queue, self.vhost)
+        self._outages.attached(self.queue)
         self.lifecycle.move(State.CONSUMING)
         self._trouble = None
         self.started.set()
@@ -239,8 +235,11 @@ class Consumer:
         # a thread that runs callbacks need not have their messages brought by another, where they
         # come one by one
         is_nonblocking = dispatcher.runner.is_nonblocking
-        after_message = locked_lock if is_nonblocking else partial(session.reading_lock, _READ_FOR)
-        while not self._stopping and session is not sessions.former and session.end_reason is None:
+        reading_lock = partial(session.link_channel.reading_lock, _READ_FOR)
+        after_message = locked_lock if is_nonblocking else reading_lock
+        while (
+            not self.is_stopping and session is not sessions.former and session.end_reason is None
+        ):
             sessions.end_former_if_settled()
             handled, last_message = dispatcher.handled, dispatcher.last_message
             event = self._next_event(self._longest_wait(session), new_lock)
@@ -259,7 +258,7 @@ class Consumer:
                 failure = HandlingError(f"queue {self.queue!r}: handling failed: {error!r}")
                 failure.__cause__ = error
                 return failure
-        return None if self._stopping else session.end_reason
+        return None if self.is_stopping else session.end_reason
 
     def _longest_wait(self, session: Session) -> float:
         is_narrow = session.prefetch < self.flow.asked
@@ -271,11 +270,11 @@ class Consumer:
     def _next_event(
         self, timeout: float, new_lock: Callable[[], WaitLock] = locked_lock
     ) -> Callable[[], object]:
-        """Return the next event; one that does nothing when none comes in time."""
+        """Return the next event, or `ignore`: after each the loop looks for all that is due."""
         try:
             return self._inbox.get(timeout, new_lock)
         except Empty:
-            return _wake_up
+            return ignore
 
     def _widen(self, session: Session) -> None:
         """Raise a prefetch that is smaller than was asked for, if that is right by now.
@@ -341,12 +340,12 @@ class Consumer:
             return False
         self._pause(outages.pause())
         self.lifecycle.move(State.RECOVERING, str(error))
-        return not self._stopping
+        return not self.is_stopping
 
     def _pause(self, seconds: float) -> None:
         """Wait for so many seconds, or for a stop; call events meanwhile, but start no message."""
         deadline = time.monotonic() + seconds
-        while not self._stopping and (left := time_left(deadline)):
+        while not self.is_stopping and (left := time_left(deadline)):
             self._call_next(left)
 
     def _call_next(self, timeout: float = 0.0) -> None:
@@ -355,7 +354,7 @@ class Consumer:
             event()
 
     def _tell(self, error: BaseException) -> None:
-        if not self._stopping:
+        if not self.is_stopping:
             self.report(error)
 
     def _finish(self) -> None:
@@ -375,7 +374,6 @@ class Consumer:
                     if not time_left(deadline):
                         break
             sessions.detach(deadline)
-            sessions.end_latest()
         except MQError as error:
             LOG.debug("consumer of queue %r: closing: %s", self.queue, error)
         finally:
@@ -387,14 +385,9 @@ class Consumer:
                 self._over = True
                 if self.lifecycle.state is not State.FAILED:
                     self.lifecycle.move(State.STOPPED, self._stop_reason)
-            counts = self.dispatcher.handled, self.dispatcher.failed
-            self._outages.stopped(self.queue, self.vhost, *counts)
+            self._outages.stopped(self.queue, self.dispatcher.handled, self.dispatcher.failed)
 
     def _call_what_is_left(self) -> None:
         """Call the events that wait: functions of users, and publishes that have failed."""
         while not self._inbox.empty():
             self._call_next()
-
-
-def _wake_up() -> None:
-    """Do nothing; after each event the loop looks for all that is due."""

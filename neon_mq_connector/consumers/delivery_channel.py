@@ -26,13 +26,12 @@ from neon_mq_connector.consumers.broker_operations import (
     check_properties,
 )
 from neon_mq_connector.consumers.pending_publishes import PendingPublishes
-from neon_mq_connector.consumers.reader import Reader
 from neon_mq_connector.consumers.reply_route import (
     EXPIRATION,
+    Reader,
     Reply,
     direct_queue,
     is_harmless,
-    make_answer,
     reply_to,
 )
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
@@ -49,17 +48,14 @@ class DeliveryChannel(BrokerOperations):
     It belongs to one session: once that is over, settlements are dropped, since the broker delivers
     again. Publishes and declares go on.
 
-    Args:
-        session: the session of the message, or of the consumer where there is no message.
-        message: the message, decoded; None for a channel of no message.
-
     Attributes:
-        message: as given.
+        message: the message, decoded; None for a channel of no message.
         delivery: the message as its callback gets it.
         direct_queue: the queue that stands for the direct reply-to of the sender, if one does.
         has_answered: whether an answer to the message was sent.
         has_acked: whether the callback has acknowledged a message.
         closes_alone: whether `close` closes this channel, and not the consumer.
+        publishes: what was published since the last ack; owned by the session's lock `publishing`.
     """
 
     _done: Any  # what an operation returns that is done by the call
@@ -71,7 +67,7 @@ class DeliveryChannel(BrokerOperations):
     _closed = False
     # whether answers leave on the channel of their request; None before the first answer
     _answers_here: bool | None = None
-    _publishes: PendingPublishes | None = None  # owned by the session's lock `publishing`
+    publishes: PendingPublishes | None = None
     _reader: Reader | None = None  # of the answer; None before the first answer
     # the reply queue that the body names, and the body's format; None before it was read
     _request: tuple[object, WireFormat] | None = None
@@ -173,7 +169,7 @@ class DeliveryChannel(BrokerOperations):
     def _settle(self, tag: int, outcome: Outcome, multiple: bool) -> None:
         session = self._session
         settlement = session.settlement
-        if not self._publishes and not multiple:
+        if not self.publishes and not multiple:
             if not settlement.settle(tag, outcome):
                 session.nothing_to_settle(tag)
             return
@@ -181,7 +177,7 @@ class DeliveryChannel(BrokerOperations):
         publishes = None
         if claimed and outcome is Outcome.ACK:
             with session.publishing:
-                publishes, self._publishes = self._publishes, None
+                publishes, self.publishes = self.publishes, None
         if publishes is not None:
             publishes.ack_when_confirmed(claimed)
             return
@@ -225,9 +221,9 @@ class DeliveryChannel(BrokerOperations):
     def _expect_confirm(self) -> PendingPublishes:
         """Note a publish that is about to be made; return what its confirm is told to."""
         with self._session.publishing:
-            publishes = self._publishes
+            publishes = self.publishes
             if publishes is None:
-                publishes = self._publishes = PendingPublishes(self._session, self._report)
+                publishes = self.publishes = PendingPublishes(self._session, self._report)
             publishes.add()
             return publishes
 
@@ -243,22 +239,30 @@ class DeliveryChannel(BrokerOperations):
         session = self._session
         tag = 0 if self.delivery is None else self.delivery.method.delivery_tag
         if self._answers_here is None:
-            self._answers_here = is_harmless(message) and session.may_answer(tag)
+            is_fit = is_harmless(message)
+            self._answers_here = is_fit and session.may_answer(tag)
+            if is_fit and not session.sends_answers:
+                session.note_answer(tag)
         elif not session.settlement.is_open(tag):
             self._answers_here = False  # after the ack: safety before order
         return self._answers_here
 
     def _publisher(self, message: Message) -> Publisher:
-        is_answer = not message.exchange and is_direct_reply_name(message.routing_key)
-        return self._session.publisher(answers=is_answer)
+        session = self._session
+        if (
+            session.acks_on_receipt
+            and session.sends_answers
+            and not message.exchange
+            and is_direct_reply_name(message.routing_key)
+        ):
+            # it needs its confirm, which comes with the next requests and wakes no other thread
+            return session.connections.answer_publisher
+        return session.connections.publisher
 
     def note_request(self, body: object, queue: object, wire_format: WireFormat) -> None:
-        """Note what was read of the message, so that it is not decoded again for its answer.
+        """Note which queue the body names, and its format; it is not decoded again for the answer.
 
-        Args:
-            body: what was decoded; ignored if it is not the body of this message.
-            queue: what it names as ``routing_key``.
-            wire_format: its format.
+        A body that is not that of this message is ignored.
         """
         if self.delivery is not None and self.delivery.body is body:
             self._request = (queue, wire_format)
@@ -266,9 +270,7 @@ class DeliveryChannel(BrokerOperations):
     def reply(self, queue: str | None = None) -> Reply | None:
         """Return how the request is answered; None when its sender wants no answer.
 
-        Args:
-            queue: the queue that a message is about to be sent to: None is returned if it is not
-                the one where the answer is expected.
+        None, too, if a queue is given and the answer is expected elsewhere.
         """
         delivery = self.delivery
         if delivery is None:
@@ -312,13 +314,11 @@ class DeliveryChannel(BrokerOperations):
         """
         self.has_answered = True
         if self._reader is None:
-            self._reader = Reader(self._session, reply.queue)
+            self._reader = Reader(self._session.connections, reply.queue)
         else:
             self._reader.check()
         owner = self._session.connections.owner
-        return self._publish(
-            make_answer(data, reply, app_id=owner, expiration=expiration, error=error)
-        )
+        return self._publish(reply.message(data, owner, expiration, error))
 
     # -- consuming -----------------------------------------------------------------------------
 
@@ -347,14 +347,7 @@ current_channel: ContextVar[DeliveryChannel | None] = ContextVar("current_channe
 
 
 def answer_in_kind(destination: Destination) -> Reply | None:
-    """Return how a message is sent that answers the running callback's request.
-
-    Args:
-        destination: where the message goes.
-
-    Returns:
-        How it is sent; None when it is no answer.
-    """
+    """Return how a message is sent that answers the running callback's request; else None."""
     channel = current_channel.get()
     if channel is None or destination.exchange or not destination.queue:
         return None

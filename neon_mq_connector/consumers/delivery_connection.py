@@ -15,11 +15,7 @@ from neon_mq_connector.errors import StoppedError
 
 
 class DeliveryConnection:
-    """Stand in for the connection of one consumer.
-
-    Args:
-        session: the generation of its channel.
-    """
+    """Stand in for the connection of one consumer."""
 
     _done: Any  # what an operation returns that is done by the call
 

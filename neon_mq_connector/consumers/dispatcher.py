@@ -16,9 +16,9 @@ from neon_mq_connector import metrics, tracing
 from neon_mq_connector.consumers.attempts import delivery_count, delivery_limit
 from neon_mq_connector.consumers.error_answer import answer_error
 from neon_mq_connector.consumers.failure import FailurePolicy
-from neon_mq_connector.consumers.registration import AckMode, Registration
+from neon_mq_connector.consumers.registration import AckMode
 from neon_mq_connector.consumers.runner import CallbackRunner, Running
-from neon_mq_connector.consumers.session import ReceivedMessage, Session
+from neon_mq_connector.consumers.session import Host, ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.envelope import time_allowed
 from neon_mq_connector.errors import FrameError, MQError, ReaderGoneError
@@ -43,26 +43,16 @@ class Dispatcher:
 
     `_stopped` is set once, by any thread.
 
-    Args:
-        registration: how messages are acknowledged.
-        failures: deals with messages whose callback raised.
-        new_runner: makes the runner of the callbacks.
-        report: told of each exception.
-        call_soon: calls a function on the consumer's thread.
-
     Attributes:
         backlog: the messages whose callback is to start; any thread may take from it.
-        report, call_soon: as given.
+        report, call_soon: those of the consumer, for the runner.
     """
 
     def __init__(
         self,
-        registration: Registration,
+        host: Host,
         failures: FailurePolicy,
         new_runner: Callable[[Dispatcher], CallbackRunner],
-        *,
-        report: Callable[[BaseException], None],
-        call_soon: Callable[[Callable[[], object]], None],
     ) -> None:
         self.handled = 0
         self.failed = 0
@@ -70,13 +60,13 @@ class Dispatcher:
         self.last_message: float | None = None
         self.highest_delivery_count = 0
         self.backlog: deque[ReceivedMessage] = deque()
-        self._registration = registration
+        self._registration = registration = host.registration
         self._acks_on_receipt = registration.ack is AckMode.ON_RECEIPT
         self._acks_on_success = registration.ack is AckMode.ON_SUCCESS
         self._label = registration.label
         self._failures = failures
-        self.report = report
-        self.call_soon = call_soon
+        self.report = host.report
+        self.call_soon = host.call_soon
         self._stopped = False
         self.runner = new_runner(self)
 
@@ -145,14 +135,18 @@ class Dispatcher:
         else:
             self._failures.try_again(message)
 
+    def answer_or_park(self, message: ReceivedMessage, error: BaseException) -> None:
+        """Deal with a failed message that was acknowledged on receipt.
+
+        Such callbacks were not written to be repeated.
+        """
+        if not self._answer_error(message, error):
+            self._failures.failed_acknowledged(message, error)
+
     # -- called by the runner ------------------------------------------------------------------
 
     def admit(self, message: ReceivedMessage) -> Delivery | None:
-        """Note that the callback of a message starts now, unless it is not to run.
-
-        Returns:
-            The message; None when its callback is not to run, and the message was dealt with.
-        """
+        """Return a message whose callback starts now; None if it is not to run: it is settled."""
         session = message.session
         if self._stopped or not session.is_attached:
             if self._acks_on_receipt:
@@ -177,12 +171,7 @@ class Dispatcher:
         return delivery
 
     def returned(self, message: ReceivedMessage, channel: Any) -> None:
-        """Acknowledge the message of a callback that has returned, where that is its ack mode.
-
-        Args:
-            message: the message.
-            channel: the callback's channel, which knows what it has published.
-        """
+        """Acknowledge the message of a callback that has returned, where that is its ack mode."""
         self.handled += 1
         if (durations := metrics.callback_seconds) is not None:
             durations.observe(self._label, time.monotonic() - message.started)
@@ -223,9 +212,7 @@ class Dispatcher:
             self.report(error)
         failures, settlement = self._failures, message.session.settlement
         if self._acks_on_receipt:
-            # acknowledged before it failed, by callbacks that were not written to be repeated
-            if not self._answer_error(message, error):
-                failures.failed_acknowledged(message, error)
+            self.answer_or_park(message, error)
         elif not settlement.is_open(message.tag):  # settled by its callback
             if message.channel is not None and message.channel.has_acked:
                 self._answer_error(message, error)

@@ -14,15 +14,13 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 
 from neon_mq_connector.backoff import ExponentialBackoff
-from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.attempts import ack_timeout, rejections
 from neon_mq_connector.consumers.parking import FailedMessage, ParkingError, park
-from neon_mq_connector.consumers.registration import Registration
-from neon_mq_connector.consumers.session import ReceivedMessage, Session
+from neon_mq_connector.consumers.session import Host, ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
@@ -33,7 +31,7 @@ from neon_mq_connector.errors import (
     PublishRefusedError,
     RequestRefusedError,
 )
-from neon_mq_connector.link import Delivery
+from neon_mq_connector.link import Delivery, ignore
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -60,28 +58,21 @@ class FailurePolicy:
     `_lock` owns `_held` and `_kept`; only the consumer's thread takes out of them. `_late_acks` is
     written by the I/O thread; each entry costs the broker's whole patience, so there are few.
 
-    Args:
-        registration: the policy and the name of the dead-letter queue.
-        connections: how to reach that queue.
-        wake: wakes the consumer's thread, which then looks at what is due.
-
     Attributes:
         parked: how many messages were parked.
         trouble: why nothing can be parked, while that is so.
     """
 
-    def __init__(
-        self, registration: Registration, connections: Connections, wake: Callable[[], object]
-    ) -> None:
+    def __init__(self, host: Host) -> None:
         self.parked = 0
         self.trouble: ParkingError | None = None
         self._late_acks: Counter[object] = Counter()
-        self._registration = registration
-        self._connections = connections
-        self._wake = wake
+        self._host = host
+        self._registration = registration = host.registration
+        self._policy = host.connections.policy
         self._lock = threading.Lock()
         self._held: list[_Held] = []
-        self._kept: deque[FailedMessage] = deque()
+        self._kept: list[FailedMessage] = []
         self._trouble_since = 0.0
         self._park_at = 0.0
         self._numbers = itertools.count()
@@ -123,8 +114,8 @@ class FailurePolicy:
     def park_due(self) -> None:
         """Park the messages that are kept, if it is time to try that again."""
         if self._kept and time.monotonic() >= self._park_at:
-            with contextlib.suppress(ParkingError):  # it is kept on, and the trouble shows
-                self._park_kept()
+            with contextlib.suppress(ParkingError):  # they are kept on, and the trouble shows
+                self._park_kept(self._policy.operation_timeout)
 
     def before_attach(self) -> None:
         """Forget what the broker delivers again, and park what is kept if no more may be kept.
@@ -135,50 +126,39 @@ class FailurePolicy:
         with self._lock:
             self._held = [each for each in self._held if each[2].session.is_attached]
             heapq.heapify(self._held)
-            self._kept = deque(each for each in self._kept if not each.is_taken_back)
+            self._kept = [each for each in self._kept if not each.is_taken_back]
         self._park_at = 0.0
         if not self._kept:
             self.trouble = None
         elif self._is_full():
-            self._park_kept()
+            self._park_kept(self._policy.operation_timeout)
 
     def release(self, deadline: float) -> None:
-        """Give back unsettled messages; try for the last time to park those that are acknowledged.
-
-        Args:
-            deadline: until when the consumer has to end, on the monotonic clock.
-        """
+        """Give back unsettled messages, and try for the last time to park the others."""
         with self._lock:
             unsettled = [message for _due, _number, message in self._held]
             unsettled += [each.message for each in self._kept if each.message is not None]
             self._held = []
-            self._kept = deque(each for each in self._kept if each.message is None)
+            self._kept = [each for each in self._kept if each.message is None]
         for message in unsettled:
             message.session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
         try:
-            self._park_kept(deadline)
+            self._park_kept(time_left(deadline) / 2)
         except ParkingError as error:
             LOG.error("%d messages that failed are lost: %s", len(self._kept), error)
             self._kept.clear()
 
-    def _park_kept(self, deadline: float | None = None) -> None:
-        """Park the messages that are kept, in order, until one cannot be."""
-        timeout = self._connections.policy.operation_timeout
-        try:
-            while self._kept:
-                if not self._kept[0].is_taken_back:
-                    left = timeout if deadline is None else time_left(deadline) / 2
-                    self._park(self._kept[0], left)
-                with self._lock:
-                    self._kept.popleft()
-        except ParkingError as error:
-            self.trouble = error
-            with self._lock:
-                self._kept.rotate(-1)  # one that nothing helps must not hold up the others
+    def _park_kept(self, timeout: float) -> None:
+        """Park all messages that are kept; those that cannot be are kept on."""
+        kept = list(self._kept)
+        left = self._park([each for each in kept if not each.is_taken_back], timeout)
+        with self._lock:
+            self._kept[: len(kept)] = [each for each, _error in left]  # others may have been added
+        self.trouble = left[0][1] if left else None
+        if self.trouble is not None:
             now = time.monotonic()
-            self._park_at = now + self._connections.policy.backoff.delay(now - self._trouble_since)
-            raise
-        self.trouble = None
+            self._park_at = now + self._policy.backoff.delay(now - self._trouble_since)
+            raise self.trouble
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -231,16 +211,19 @@ class FailurePolicy:
         if not self._registration.reject_when_unparkable:
             self._park_or_keep(message.session, failed)
             return
-        try:
-            self._park(failed, self._connections.policy.operation_timeout)
-        except ParkingError as failure:
+        for _failed, failure in self._park([failed], self._policy.operation_timeout):
             LOG.error("%s; it is rejected", failure)
             self._reject(message)
 
     def failed_acknowledged(self, message: ReceivedMessage, error: BaseException) -> None:
         """Park a message that was acknowledged on receipt, or keep it until that is possible."""
-        if self._parks:
-            failed = FailedMessage.of(_delivery(message), error, 1)
+        if not self._parks:
+            return
+        failed = FailedMessage.of(_delivery(message), error, 1)
+        if self._stopping:  # there may be many at once: `release` parks them together
+            with self._lock:
+                self._kept.append(failed)
+        else:
             self._park_or_keep(message.session, failed)
 
     def _hold(self, message: ReceivedMessage, delay: float, attempt: int) -> None:
@@ -248,7 +231,7 @@ class FailurePolicy:
         with self._lock:
             due = time.monotonic() + delay
             heapq.heappush(self._held, (due, next(self._numbers), message))
-        self._wake()
+        self._host.call_soon(ignore)
 
     def _reject(self, message: ReceivedMessage) -> None:
         """Reject a message; one that came back by dead-lettering is held before.
@@ -263,21 +246,20 @@ class FailurePolicy:
 
     def _park_or_keep(self, session: Session, failed: FailedMessage) -> None:
         """Park a message or keep it; the consumer pauses when there is no room for more."""
-        policy, trouble, now = self._connections.policy, self.trouble, time.monotonic()
+        trouble, now = self.trouble, time.monotonic()
         if trouble is None:
-            try:
-                self._park(failed, policy.operation_timeout)
+            left = self._park([failed], self._policy.operation_timeout)
+            if not left:
                 return
-            except ParkingError as error:
-                trouble = error
+            trouble = left[0][1]
         with self._lock:
             self._kept.append(failed)
             if self.trouble is None:
                 self.trouble = trouble
                 self._trouble_since = now
-                self._park_at = time.monotonic() + policy.backoff.floor
+                self._park_at = time.monotonic() + self._policy.backoff.floor
                 LOG.error("%s; it is kept until it can", trouble)
-        self._wake()
+        self._host.call_soon(ignore)
         if self._is_full():
             full = ParkingError(f"{trouble}; {len(self._kept)} such messages are kept, no more")
             full.__cause__ = trouble.__cause__
@@ -291,11 +273,19 @@ class FailurePolicy:
             size = sum(len(each.delivery.body) for each in self._kept)
         return acknowledged >= registration.prefetch_count or size >= registration.inbox_max_bytes
 
-    def _park(self, failed: FailedMessage, timeout: float) -> None:
-        park(self._registration, self._connections, failed, timeout)
-        self.parked += 1
-        if failed.message is not None:
-            failed.message.session.settlement.send(failed.message, Outcome.ACK)
+    def _park(
+        self, batch: Sequence[FailedMessage], timeout: float
+    ) -> list[tuple[FailedMessage, ParkingError]]:
+        """Park messages, and acknowledge those that are; return the others, and why."""
+        left = []
+        for failed, error in park(self._registration, self._host.connections, batch, timeout):
+            if error is not None:
+                left.append((failed, error))
+                continue
+            self.parked += 1
+            if failed.message is not None:
+                failed.message.session.settlement.send(failed.message, Outcome.ACK)
+        return left
 
 
 def _delivery(message: ReceivedMessage) -> Delivery:

@@ -36,14 +36,12 @@ class Flow:
     The sizes are owned by the session's I/O thread. Any thread sets the rest.
 
     Args:
-        registration: the prefetch count and the bytes that were asked for.
         held: returns how many messages are held for another try; they take part of the prefetch.
         is_unstable: whether a lost connection would count against messages that were sent ahead.
 
     Attributes:
         asked: the prefetch count that was asked for.
         can_change: whether the prefetch may change while a session lasts.
-        is_unstable: as given.
     """
 
     def __init__(
@@ -69,9 +67,8 @@ class Flow:
 
         Args:
             messages: how many wait in the queue; where they are few, their sizes are seen in time.
-            is_as_registered: whether the queue is as it was registered. Otherwise it may have a
-                single active consumer, whose place a change would cost: it begins with the full
-                number.
+            is_as_registered: otherwise the queue may have a single active consumer, whose place a
+                change would cost: it begins with the full number.
         """
         self._seen, self._mean = 0, 0.0
         few = max(1, self._max_bytes // _LARGEST_MESSAGE)
@@ -81,13 +78,10 @@ class Flow:
         return self._limit()
 
     def arrived(self, count: int, size: int, unsettled: int) -> None:
-        """Note a batch of messages.
+        """Note so many messages, of so many bytes in all.
 
-        Args:
-            count: how many.
-            size: of their bodies in all, in bytes.
-            unsettled: how many messages are unsettled now. They stay whatever the prefetch of the
-                next consumer is: the two together may take twice the bytes.
+        What is unsettled now stays, whatever the prefetch of the next consumer is: the two together
+        may take twice the bytes.
         """
         window = max(_SHORTEST_WINDOW, self.asked // 2)
         self._seen = seen = min(self._seen + count, window)
@@ -98,11 +92,7 @@ class Flow:
             self._fits = room
 
     def note_slow(self, seconds: float) -> bool:
-        """Limit the prefetch to what can be handled at once, for so many seconds.
-
-        Returns:
-            Whether it was not so already.
-        """
+        """Limit the prefetch to what can be handled at once; return whether it was not already."""
         now = time.monotonic()
         is_news = self._slow_until < now
         self._slow_until = now + seconds
@@ -116,12 +106,9 @@ class Flow:
         self._collects = self._collects or self._limit() < self.asked
 
     def wanted(self, present: int, unsettled: int = 0) -> int:
-        """Return the prefetch count that a session is to have now.
+        """Return the prefetch count that a session is to have now, in place of the present one.
 
-        Args:
-            present: the one that it has.
-            unsettled: how many messages are unsettled. Together with the prefetch of the next
-                consumer they must not be more than was asked for.
+        Together with it the unsettled messages must not be more than was asked for.
         """
         if not self.can_change:
             return present

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from pika.spec import ACCESS_REFUSED
 
-from neon_mq_connector.backoff import OutageBackoff
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.runner import CallbacksEndedError, HandlingError
+from neon_mq_connector.consumers.session import Host
 from neon_mq_connector.errors import (
     AuthenticationError,
     BrokerUnreachableError,
@@ -33,10 +33,9 @@ _STABLE_AFTER = 10.0
 class Outages:
     """Count and time the attempts to consume. Owned by the consumer's thread.
 
+    Attempts at which no broker was there do not count as failed.
+
     Args:
-        attempts: how many may fail in a row, not counting those at which no broker was there; below
-            0 for any number.
-        backoff: the pauses between them.
         told_after: returns how many attempts to connect must have failed in a row before the user
             is told of an outage.
 
@@ -46,14 +45,13 @@ class Outages:
         refusal: why the broker refuses the connection for good, if it does.
     """
 
-    def __init__(
-        self, attempts: int, backoff: OutageBackoff, told_after: Callable[[], int]
-    ) -> None:
+    def __init__(self, host: Host, told_after: Callable[[], int]) -> None:
         self.never_attached = True
         self.needs_patience = False
-        self._backoff = backoff
         self.refusal: MQConnectionError | None = None
-        self._attempts = attempts
+        self._backoff = host.connections.policy.backoff
+        self._vhost = host.connections.vhost
+        self._attempts = host.registration.restart_attempts
         self._told_after = told_after
         self._began: float | None = None
         self._failed = 0
@@ -62,28 +60,25 @@ class Outages:
         self._refused = False
         self._lost_at = -math.inf
 
-    def attached(self, queue: str, vhost: str) -> None:
+    def attached(self, queue: str) -> None:
         """Note that the consumer consumes; log it where it did not before."""
         if self.never_attached or self._began is not None:
-            LOG.info("consuming %r on %r", queue, vhost, extra=log_fields(queue, vhost))
+            fields = log_fields(queue, self._vhost)
+            LOG.info("consuming %r on %r", queue, self._vhost, extra=fields)
         self.never_attached = False
         self._began = None
         self._failed = self._unconnected = 0
         self._was_told = self._refused = False
 
-    def stopped(self, queue: str, vhost: str, handled: int, failed: int) -> None:
+    def stopped(self, queue: str, handled: int, failed: int) -> None:
         """Log the end of a consumer that has consumed."""
         if not self.never_attached:
             counts = f"{handled} handled" + (f", {failed} failed" if failed else "")
-            fields = log_fields(queue, vhost)
-            LOG.info("queue %r on %r: stopped, %s", queue, vhost, counts, extra=fields)
+            fields = log_fields(queue, self._vhost)
+            LOG.info("queue %r on %r: stopped, %s", queue, self._vhost, counts, extra=fields)
 
     def lost(self, error: BaseException) -> bool:
-        """Note that the consumer was detached, or an attempt has failed.
-
-        Returns:
-            Whether the consumer has to give up.
-        """
+        """Note a loss, or an attempt that has failed; return whether the consumer has to end."""
         # while the broker is away nothing can be parked; it is tried again when it is back
         cannot_park = isinstance(error, ParkingError) and not isinstance(
             error.__cause__, (MQConnectionError, PublishLostError)

@@ -11,7 +11,8 @@ import itertools
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from pika.data import encode_table
@@ -22,15 +23,17 @@ from neon_mq_connector import envelope, tracing
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.consumers.session import ReceivedMessage
+from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     MQError,
     PublishLostError,
     PublishRejectedError,
     UnroutableError,
+    WaitTimeoutError,
 )
-from neon_mq_connector.link import Delivery
+from neon_mq_connector.link import Delivery, Waiter
 from neon_mq_connector.log_fields import log_fields
-from neon_mq_connector.publishing.message import Message
+from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.topology import Queue, declare_queue
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
@@ -75,8 +78,6 @@ class FailedMessage(NamedTuple):
     """A message that is to be parked, and its failure.
 
     Attributes:
-        delivery: the message.
-        attempts: how often it was tried.
         error: class and text of the exception.
         traceback: its traceback as text; the exception itself would keep its frames alive.
         at: when it failed, in seconds since 1970.
@@ -115,43 +116,67 @@ class FailedMessage(NamedTuple):
 
 
 def park(
-    registration: Registration, connections: Connections, failed: FailedMessage, timeout: float
-) -> None:
-    """Publish a message to the dead-letter queue of its queue and wait until it is there.
+    registration: Registration,
+    connections: Connections,
+    batch: Sequence[FailedMessage],
+    timeout: float,
+) -> Iterator[tuple[FailedMessage, ParkingError | None]]:
+    """Publish messages to the dead-letter queue of their queue, and wait until they are there.
 
-    The queue is declared when the message is returned, so one that exists needs no permission to
-    declare it.
+    All are sent before one is waited for. The queue is declared when a message is returned, so one
+    that exists needs no permission to declare it.
 
     Args:
-        registration: the queue that the message comes from, and its dead-letter queue.
+        registration: the queue that the messages come from, and its dead-letter queue.
         connections: how to reach the broker.
-        failed: the message.
+        batch: the messages.
         timeout: how long to wait at most, in seconds, for each form that is tried.
 
-    Raises:
-        ParkingError: the message is not parked, and must not be acknowledged.
+    Yields:
+        Each message, and why it is not parked; then it must not be acknowledged.
     """
     queue, dead_queue = registration.queue.name, registration.dead_queue or ""
     arguments = {"x-max-length": registration.parked_max_length}
-    spec = Queue(dead_queue, durable=True, arguments=arguments)
-    error: BaseException | None = None
+    spec, publisher = Queue(dead_queue, durable=True, arguments=arguments), connections.publisher
     for form in FORMS:
-        message = Message(
-            "",
-            dead_queue,
-            failed.delivery.body,
-            parked_properties(failed, queue, form),
-            mandatory=True,
-            declare=lambda facts: declare_queue(spec, facts),
-        )
-        try:
-            with tracing.parking(dead_queue, failed.delivery.properties):
-                connections.publisher.publish(message, timeout=timeout)
-        except Exception as refusal:  # also of pika, for what cannot be put on the wire
-            error = refusal
-            if not _another_form_may_do(refusal):
-                break
-        else:
+        deadline = time.monotonic() + timeout
+        sent = []
+        for failed in batch:
+            message = Message(
+                "",
+                dead_queue,
+                failed.delivery.body,
+                parked_properties(failed, queue, form),
+                mandatory=True,
+                declare=partial(declare_queue, spec),
+            )
+            confirm: Waiter[None] = Waiter()
+            end_span = tracing.parking(dead_queue, failed.delivery.properties)
+            try:
+                publisher.post(message, confirm, deadline, Flush.NOW)
+            except Exception as error:  # also of pika, for what cannot be put on the wire
+                confirm.fail(error)
+            sent.append((failed, message, confirm, end_span))
+        batch = []
+        for failed, message, confirm, end_span in sent:
+            try:
+                confirm.wait(time_left(deadline), message)
+            except Exception as error:
+                end_span(error)
+                if form is not FORMS[-1] and _another_form_may_do(error):
+                    batch.append(failed)
+                    continue
+                late = isinstance(error, WaitTimeoutError)
+                why = publisher.unconfirmed_in_time(message, timeout) if late else error
+                failure = ParkingError(
+                    f"queue {queue!r}: a message that failed cannot be parked in {dead_queue!r}: "
+                    f"{why}"
+                )
+                failure.__cause__ = why
+                yield failed, failure
+                continue
+            end_span(None)
+            message_id = failed.delivery.properties.message_id
             LOG.warning(
                 "queue %r: message %s failed (tries: %d) and is parked in %r: %s",
                 queue,
@@ -159,12 +184,9 @@ def park(
                 failed.attempts,
                 dead_queue,
                 failed.error,
-                extra=log_fields(queue, connections.vhost, failed.delivery.properties.message_id),
+                extra=log_fields(queue, connections.vhost, message_id),
             )
-            return
-    raise ParkingError(
-        f"queue {queue!r}: a message that failed cannot be parked in {dead_queue!r}: {error}"
-    ) from error
+            yield failed, None
 
 
 def _another_form_may_do(error: BaseException) -> bool:
@@ -177,16 +199,7 @@ def _another_form_may_do(error: BaseException) -> bool:
 
 
 def parked_properties(failed: FailedMessage, queue: str, form: Form) -> BasicProperties:
-    """Make the properties of a parked message.
-
-    Args:
-        failed: the message.
-        queue: the queue it was consumed from.
-        form: how much of its description is kept.
-
-    Returns:
-        The properties: persistent, without expiration, and with nothing that a broker acts on.
-    """
+    """Make the properties of a parked message: persistent, with nothing that a broker acts on."""
     method, original, _body = failed.delivery
     headers: dict[str, Any] = {
         envelope.PARKED_ERROR: cut(failed.error, form.error),

@@ -68,19 +68,20 @@ class PendingPublishes:
         with self._session.publishing:
             self._unconfirmed -= 1
             self._errors.append(error)
-            is_unknown = self._messages is None
-        if is_unknown:
-            self._report(error)  # no ack depends on it, so far
-        else:
+            has_ack = self.has_ack
+        if has_ack:
             self._settle_if_ended()
+        else:
+            self._report(error)
 
     def _settle_if_ended(self) -> None:
         with self._session.publishing:
             if self._unconfirmed > 0 or not self._messages:
                 return
             messages, self._messages = self._messages, []
+        session = self._session
         if self._errors:
-            self._session.publish_failed(messages, self._errors[0])
+            session.host.publish_failed(messages, self._errors[0])
             return
         for each in messages:
-            self._session.settlement.send(each, Outcome.ACK)
+            session.settlement.send(each, Outcome.ACK)

@@ -28,11 +28,8 @@ _Digest = tuple[bytes, bytes, int, int]
 class StartedDeliveries:
     """The last deliveries of one session whose callback has started, or will never start.
 
-    Any thread may call its methods. The lock owns `_left`, the keys that are not recognised yet; it
-    is made at the first question.
-
-    Args:
-        size: how many are kept: as many as the broker may count as unacknowledged.
+    As many are kept as the broker may count as unacknowledged. Any thread may call its methods. The
+    lock owns `_left`, the keys that are not recognised yet; it is made at the first question.
     """
 
     def __init__(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""How a request may be answered: the queue its body names, or the direct reply-to of its sender.
+"""How a request is answered: the queue its body names, or the direct reply-to of its sender.
 
 A requester of this library names both: ``reply_to`` and ``correlation_id`` as AMQP properties, and
 in a header the queue that the body's ``routing_key`` names. What a callback publishes to that queue
@@ -9,12 +9,14 @@ this library: else a requester could divert what is meant for another service.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pika.spec import BasicProperties
+from pika.spec import NOT_FOUND, BasicProperties
 
 from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.connections import Connections
 from neon_mq_connector.envelope import (
     DIRECT_REPLY_TO,
     REPLY_QUEUE,
@@ -22,9 +24,11 @@ from neon_mq_connector.envelope import (
     is_direct_reply_name,
     is_reply_name,
 )
+from neon_mq_connector.errors import ReaderGoneError
 from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import encode_message
 from neon_mq_connector.publishing.message import Message, declare_missing
+from neon_mq_connector.topology import QueueStatus, Refusal
 
 #: The size that every broker takes; for a larger message one may close the channel.
 _LARGEST_ANSWER = 65_536
@@ -32,16 +36,14 @@ _LARGEST_ANSWER = 65_536
 EXPIRATION = 1000
 #: The same for a part of an answer: a slow reader has many in its queue.
 PART_EXPIRATION = 3_600_000
+#: How often the broker is asked whether the parts of an answer are read, in seconds.
+_ASK_EVERY = 0.5
 
 
 def direct_queue(properties: BasicProperties) -> str | None:
     """Return the queue that stands for the direct reply-to of a requester.
 
-    Args:
-        properties: of the request.
-
-    Returns:
-        Its name; None when the requester only knows queues, or has named a queue of its choice.
+    None when the requester only knows queues, or has named a queue of its choice.
     """
     headers = properties.headers
     reply_to = properties.reply_to
@@ -71,6 +73,27 @@ class Reply(NamedTuple):
     correlation_id: str | None
     declares: bool
 
+    def message(self, data: Mapping[str, Any], app_id: str, expiration: int, error: str) -> Message:
+        """Encode an answer; see `DeliveryChannel.answer`."""
+        encoded = encode_message(
+            data,
+            wire_format=self.wire_format,
+            expiration=expiration,
+            app_id=app_id,
+            correlation_id=self.correlation_id,
+            error=error,
+        )
+        # a requester without its reply queue is gone: nothing is declared for it
+        return Message(
+            "",
+            self.queue,
+            encoded.body,
+            encoded.properties,
+            mandatory=self.declares,
+            declare=functools.partial(declare_missing, self.queue) if self.declares else None,
+            repeatable=True,
+        )
+
 
 def reply_to(
     properties: BasicProperties,
@@ -78,16 +101,13 @@ def reply_to(
     routing_key: object,
     wire_format: WireFormat,
 ) -> Reply | None:
-    """Return how a request is answered.
+    """Return how a request is answered; None where its sender wants no answer.
 
     Args:
         properties: of the request.
         direct: its `direct_queue`.
         routing_key: what its body names; clients in other languages name only ``reply_to``.
         wire_format: the format in which it came.
-
-    Returns:
-        How it is answered; None where its sender wants no answer.
     """
     correlation_id = properties.correlation_id
     if isinstance(routing_key, str) and routing_key:
@@ -100,47 +120,6 @@ def reply_to(
         return None
     # AMQP peers that send no correlation id expect the message id
     return Reply(queue, wire_format, correlation_id or properties.message_id, declares=False)
-
-
-def make_answer(
-    data: Mapping[str, Any],
-    reply: Reply,
-    *,
-    app_id: str,
-    expiration: int = EXPIRATION,
-    error: str = "",
-) -> Message:
-    """Encode an answer.
-
-    Args:
-        data: the answer.
-        reply: how it is sent.
-        app_id: the name of the service.
-        expiration: how long it may wait in a queue, in milliseconds.
-        error: for an error answer: the name of the exception.
-
-    Raises:
-        EncodeError: the data has no representation in the format of the request.
-    """
-    encoded = encode_message(
-        data,
-        wire_format=reply.wire_format,
-        expiration=expiration,
-        app_id=app_id,
-        correlation_id=reply.correlation_id,
-        error=error,
-    )
-    # a requester without its reply queue is gone: nothing is declared for it
-    declare = functools.partial(declare_missing, reply.queue) if reply.declares else None
-    return Message(
-        "",
-        reply.queue,
-        encoded.body,
-        encoded.properties,
-        mandatory=reply.declares,
-        declare=declare,
-        repeatable=True,
-    )
 
 
 def is_harmless(message: Message) -> bool:
@@ -156,3 +135,47 @@ def is_harmless(message: Message) -> bool:
         and properties.reply_to != DIRECT_REPLY_TO
         and not (headers and ("CC" in headers or "BCC" in headers))
     )
+
+
+class Reader:
+    """Whether the parts of one answer are still read; used by one thread at a time.
+
+    A requester that has stopped reading has deleted its reply queue; one that has gone has no
+    channel for direct reply-to any more. The broker tells of neither by itself: parts cannot be
+    mandatory, since those to a live direct reply-to are returned as well. But a passive declare
+    tells whether the name exists, and whether the queue has a consumer, which it has not where the
+    process of the requester was killed.
+
+    `_is_gone` is set by the control connection's thread.
+    """
+
+    __slots__ = ("_connections", "_due", "_is_gone", "_queue")
+
+    def __init__(self, connections: Connections, queue: str) -> None:
+        self._connections = connections
+        self._queue = queue
+        self._due = time.monotonic() + _ASK_EVERY
+        self._is_gone = False
+
+    def check(self) -> None:
+        """Ask the broker from time to time, without waiting for its answer.
+
+        Raises:
+            ReaderGoneError: it has answered that the parts are not read.
+        """
+        if self._is_gone:
+            raise ReaderGoneError(f"the parts of an answer to {self._queue!r} are read no longer")
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _ASK_EVERY
+            timeout = self._connections.policy.operation_timeout
+            self._connections.control.look_up(self._queue, self, timeout=timeout)
+
+    def resolve(self, status: QueueStatus | None) -> None:
+        """Note that the name exists; clients of other kinds may read without a consumer."""
+        if status is not None and self._queue.startswith(REPLY_QUEUE_PREFIX):
+            self._is_gone = not status.consumers
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the name does not exist, if that is the error."""
+        self._is_gone = isinstance(error, Refusal) and error.code == NOT_FOUND

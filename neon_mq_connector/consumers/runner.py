@@ -57,11 +57,7 @@ class CallbackRunner(Protocol):
         """Start what runs callbacks; called on the consumer's thread."""
 
     def process_backlog(self, count: int) -> None:
-        """Handle the messages in the backlog, or have other threads do so.
-
-        Args:
-            count: how many messages were added to it for this call.
-        """
+        """Handle so many messages that were added to the backlog, or let other threads do so."""
 
     def run_blocking(self, call: Callable[[], object]) -> None:
         """Make a call that may wait for the broker, on a thread that may wait."""

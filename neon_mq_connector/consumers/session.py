@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from neon_mq_connector.connections import Connections
@@ -20,19 +19,9 @@ from neon_mq_connector.consumers.repetition import StartedDeliveries
 from neon_mq_connector.consumers.settlement import Settlement
 from neon_mq_connector.consumers.subscription import Subscription
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import (
-    Delivery,
-    IOThread,
-    LinkChannel,
-    RawDelivery,
-    Waiter,
-    delivery_tag,
-)
+from neon_mq_connector.link import Delivery, IOThread, LinkChannel, RawDelivery, delivery_tag
 from neon_mq_connector.log_fields import log_fields
 from neon_mq_connector.publishing.message import Message
-from neon_mq_connector.publishing.publisher import Publisher
-from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.threads.mailbox import WaitLock
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -48,10 +37,11 @@ _TIME_PER_CALLBACK = 10e-6
 _TIME_PER_ANSWER = 25e-6
 
 
-class SessionHost(Protocol):
-    """What a session asks of its consumer; callable from any thread."""
+class Host(Protocol):
+    """What the parts of a consumer ask of it; any thread may call its methods."""
 
     registration: Registration
+    connections: Connections
     flow: Flow
 
     @property
@@ -63,7 +53,7 @@ class SessionHost(Protocol):
 
     def report(self, error: BaseException) -> None: ...
 
-    def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None: ...
+    def publish_failed(self, messages: list[ReceivedMessage], error: BaseException) -> None: ...
 
     def session_ended(self, session: Session, error: MQError) -> None: ...
 
@@ -140,15 +130,18 @@ class Session:
     """One generation of the consuming channel of one queue; any thread may call its methods.
 
     Attributes:
+        host: the consumer.
+        link_channel: the channel that it consumes on.
         connection, channel: what users get as its connection and its channel.
         publishing: the lock that owns the unconfirmed publishes of callbacks.
         more_follows: whether another callback runs or is about to, so that a publish may be written
             together with those that follow. Set by the thread that starts callbacks; a hint.
         is_calling: whether the consumer's thread calls functions that a user has handed to it.
+        acks_on_receipt: whether messages are acknowledged before their callback starts.
         sends_answers: whether answers may leave on the channel of this session.
         is_as_registered: whether the queue exists as the registration describes it.
+        time_to_settle: how long its callbacks need for a message at least, in seconds.
         end_reason: why the session is over; owned by the consumer's thread.
-        finishing: the waiter for the end of its consumer.
         started: the messages that were acknowledged on receipt.
         lost: those of the session before, whose acks the broker may not have read.
     """
@@ -158,8 +151,7 @@ class Session:
 
     def __init__(
         self,
-        host: SessionHost,
-        connections: Connections,
+        host: Host,
         channel: LinkChannel,
         queue: str,
         *,
@@ -167,56 +159,44 @@ class Session:
         is_as_registered: bool = True,
     ) -> None:
         self.number = next(_numbers)
-        self.connections = connections
+        self.host = host
+        self.link_channel = channel
+        self.connections = host.connections
         self.queue = queue
         self.more_follows = False
         self.is_calling = False
+        self.acks_on_receipt = host.registration.ack is AckMode.ON_RECEIPT
         self.sends_answers = sends_answers
         self.is_as_registered = is_as_registered
+        self.time_to_settle = _TIME_PER_ANSWER if sends_answers else _TIME_PER_CALLBACK
         self.since = time.monotonic()
         self.end_reason: MQError | None = None
         self.started = StartedDeliveries(_PREFETCHES * host.flow.asked)
         self.lost: StartedDeliveries | None = None
         self.settlement: Settlement[ReceivedMessage] = Settlement(channel, queue)
-        self.subscription = Subscription(
-            channel, queue, host.registration, self.settlement, host.flow
-        )
+        self.subscription = Subscription(self.settlement, host.registration, host.flow)
         # reentrant: a signal handler may publish and acknowledge too
         self.publishing = threading.RLock()
-        self._acks_on_receipt = host.registration.ack is AckMode.ON_RECEIPT
-        self._host = host
-        self._link_channel = channel
-        self.finishing: Waiter[Any] = Waiter()
 
     @property
     def is_open(self) -> bool:
         """Whether the channel is open and its consumer is not being stopped."""
-        return self._link_channel.is_open and not self._host.is_stopping
+        return self.link_channel.is_open and not self.host.is_stopping
 
     @property
     def link(self) -> IOThread:
         """The connection that it consumes on."""
-        return self._link_channel.link
+        return self.link_channel.link
 
     @property
     def is_attached(self) -> bool:
         """Whether the channel is open, so that deliveries can be settled."""
-        return self._link_channel.is_open
+        return self.link_channel.is_open
 
     @property
     def is_writable(self) -> bool:
         """Whether `answer` need not wait for the broker to take what was sent before."""
-        return self._link_channel.is_writable
-
-    @property
-    def least_time_to_settle(self) -> float:
-        """For how long its unsettled messages are enough to do, in seconds."""
-        each = _TIME_PER_ANSWER if self.sends_answers else _TIME_PER_CALLBACK
-        return self.settlement.unsettled_count() * each
-
-    def reading_lock(self, seconds: float) -> WaitLock:
-        """Return what a thread waits for that reads deliveries; see `LinkChannel`."""
-        return self._link_channel.reading_lock(seconds)
+        return self.link_channel.is_writable
 
     @property
     def consumer_tag(self) -> str:
@@ -230,7 +210,7 @@ class Session:
 
     def nothing_to_settle(self, tag: int) -> None:
         """Warn that a callback settles a message that it cannot settle."""
-        if not self._acks_on_receipt:
+        if not self.acks_on_receipt:
             LOG.warning(
                 "queue %r: delivery %s is settled already or was never delivered here; ignored",
                 self.queue,
@@ -239,27 +219,12 @@ class Session:
 
     def stop_consumer(self) -> None:
         """Stop the consumer of this session, without waiting."""
-        self._host.request_stop(reason="a callback has closed its channel")
+        self.host.request_stop(reason="a callback has closed its channel")
 
-    def wake(self) -> None:
-        """Let the consumer's thread make the calls that a user has handed to it."""
-        self._host.call_soon(self._run_calls)
-
-    def _run_calls(self) -> None:
-        report = self._host.report
-        self.is_calling = True
-        with Guard("queue %r: a call that was handed to the consumer", self.queue, report=report):
-            self.connection.run_calls()
-        self.is_calling = False
-
-    def publish_failed(self, messages: list[ReceivedMessage], error: BaseException) -> None:
-        """Let the consumer deal with messages whose ack waited for a publish that failed."""
-        for each in messages:
-            self._host.call_soon(partial(self._host.publish_failed, each, error))
-
-    def report_publish(self, error: BaseException) -> None:
-        """Report a publish that failed and that no ack waits for."""
-        self._host.report(error)
+    def note_answer(self, tag: int) -> None:
+        """Count the first answer to a request that leaves by the publishing connection."""
+        if self.acks_on_receipt or self.settlement.is_open(tag):
+            self.host.answered(self)
 
     def may_answer(self, tag: int) -> bool:
         """Whether an answer may leave on the channel of its request, without a confirm.
@@ -270,24 +235,8 @@ class Session:
         Args:
             tag: the delivery tag of the request.
         """
-        is_unsettled = self.settlement.is_open(tag)
-        if not self.sends_answers:
-            if is_unsettled or self._acks_on_receipt:
-                self._host.answered(self)
-            return False
+        is_unsettled = self.sends_answers and self.settlement.is_open(tag)
         return is_unsettled and self.link.blocked_reason is None and self.is_writable
-
-    def publisher(self, *, answers: bool) -> Publisher:
-        """Return what publishes for a callback, with confirms.
-
-        The answer to a request that was acknowledged on receipt needs a confirm. Where the session
-        sends answers, that comes on its connection, and wakes no other thread.
-
-        Args:
-            answers: whether it is for an answer by direct reply-to.
-        """
-        answers = answers and self._acks_on_receipt and self.sends_answers
-        return self.connections.answer_publisher if answers else self.connections.publisher
 
     def answer(self, message: Message, timeout: float) -> None:
         """Send an answer on the channel of its request.
@@ -301,7 +250,7 @@ class Session:
             ChannelShutError, ConnectionLostError: the channel is shut; nothing was sent.
             WaitTimeoutError: there was no room in time; nothing was sent.
         """
-        channel, more_follows = self._link_channel, self.more_follows
+        channel, more_follows = self.link_channel, self.more_follows
         frames = channel.encode("", message.routing_key, message.body, message.properties)
         channel.send(frames, timeout=timeout, flush=not more_follows)
         if more_follows:
@@ -311,7 +260,7 @@ class Session:
         """Take one message from a queue; raises as pika does when there is no such queue."""
         # a missing queue would close this channel: ask for it on the control connection
         self.channel.queue_declare(queue, passive=True)
-        answer = self._link_channel.get(
+        answer = self.link_channel.get(
             queue, auto_ack, timeout=self.connections.policy.operation_timeout
         )
         if answer[0] is not None and not auto_ack:
@@ -321,11 +270,6 @@ class Session:
 
     # -- the end -------------------------------------------------------------------------------
 
-    def ended(self, error: MQError) -> None:
-        """Let the consumer recover: the broker has ended its consumer, or the channel is shut."""
-        self.finishing.fail(error)  # the broker confirms no cancel any more
-        self._host.session_ended(self, error)
-
     def note_end(self, error: MQError) -> None:
         """Set why the session is over; on the consumer's thread."""
         if self.end_reason is None:
@@ -334,15 +278,15 @@ class Session:
     def end(self) -> None:
         """Close the channel, if it is open, without waiting."""
         self.settlement.flush()
-        self._link_channel.close_soon()
+        self.link_channel.close_soon()
 
     def fail(self, error: MQError) -> None:
         """Close the channel without waiting, and let the consumer recover from an error."""
         self.end()
-        self._host.session_ended(self, error)
+        self.host.session_ended(self, error)
 
     def close(self, timeout: float) -> None:
         """Close the channel; the broker takes back what was not settled."""
         self.settlement.flush()
-        if self._link_channel.is_open:
-            self._link_channel.close(timeout=timeout)
+        if self.link_channel.is_open:
+            self.link_channel.close(timeout=timeout)

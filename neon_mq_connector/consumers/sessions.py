@@ -1,21 +1,28 @@
-"""Attach a consumer to its queue, and detach it: its sessions, one after another."""
+"""Attach a consumer to its queue, and detach it: its sessions, one after another.
+
+Most consumers share a connection that never publishes, so that an alarm of the broker cannot hold
+up their acknowledgements. A consumer whose callbacks answer many requests moves to the answering
+connection, where answers leave on the channel of their requests (`Session.answer`), or beside it
+where requests are acknowledged before they are answered.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from pika.spec import RESOURCE_LOCKED
 
-from neon_mq_connector.connections import Connections
-from neon_mq_connector.consumers.answering import AnsweringPolicy
-from neon_mq_connector.consumers.callback_channel import add_stand_ins
-from neon_mq_connector.consumers.session import Session, SessionHost
+from neon_mq_connector.consumers.callback_channel import CallbackChannel, CallbackConnection
+from neon_mq_connector.consumers.flow import is_bound_to_its_place
+from neon_mq_connector.consumers.session import Host, Session
 from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import MQError, StoppedError, TopologyError
 from neon_mq_connector.link import ChannelEvents, LinkChannel, Waiter
+from neon_mq_connector.link.translate import broker_refusal
 from neon_mq_connector.topology import Queue, QueueStatus, Refusal, Step, drive_steps
 from neon_mq_connector.topology import attach as attach_steps
 
@@ -23,35 +30,40 @@ from neon_mq_connector.topology import attach as attach_steps
 _OPEN_TIMEOUT = 120.0
 #: How long each step of detaching waits for the broker at least, in seconds.
 _LEAST_WAIT = 0.1
+#: So many answers within so many seconds are worth a move.
+_MANY = 100
+_SOON = 1.0
 
 
 class Sessions:
     """Make and end the sessions of a consumer.
 
-    Owned by the consumer's thread, but for `stop`.
+    Owned by the consumer's thread, but for `stop`, and for `answered`, which counts about.
 
     Args:
         host: the consumer.
-        connections: how to reach the broker.
         call_hook: called with the name of a hook of `SelectConsumerThread` and its arguments.
 
     Attributes:
-        answering: decides on which connection the consumer attaches.
         latest: the session of the last attachment, which may be over.
         former: the session before a move, until all its messages are settled.
     """
 
-    def __init__(
-        self, host: SessionHost, connections: Connections, call_hook: Callable[..., object]
-    ) -> None:
-        self.answering = AnsweringPolicy(host.registration)
+    def __init__(self, host: Host, call_hook: Callable[..., object]) -> None:
         self.latest: Session | None = None
         self.former: Session | None = None
         self._opened: Session | None = None  # as the hooks were told
         self._host = host
-        self._connections = connections
+        self._connections = host.connections
         self._call_hook = call_hook
         self._waiter: Waiter[Any] = Waiter()  # a stop ends it
+        queue = host.registration.queue
+        # the queue is without its consumer for a moment
+        gone_without = queue.exclusive or queue.auto_delete or "x-expires" in queue.arguments
+        self._can_move = not (gone_without or is_bound_to_its_place(host.registration))
+        self._has_moved = False
+        self._answers = 0
+        self._counted_since = 0.0
 
     @property
     def queue(self) -> str:
@@ -68,18 +80,15 @@ class Sessions:
     # -- attaching -----------------------------------------------------------------------------
 
     def attach(self, *, reset: bool) -> Session:
-        """Open a channel, declare what is consumed, and consume.
+        """Open a channel, declare what is consumed, and consume; return the session.
 
         Args:
             reset: whether the registration's resets are still to be done.
 
-        Returns:
-            The session, consuming.
-
         Raises:
             MQError: some step failed; nothing is left open.
         """
-        answering = self.answering.is_wanted and self._connections.may_answer
+        answering = self._has_moved and self._connections.may_answer
         session = self._open(reset=reset, answering=answering)
         self._opened = session
         self._call_hook("on_connected", session.connection)
@@ -92,7 +101,7 @@ class Sessions:
 
         def ended(error: MQError) -> None:
             for session in made:
-                session.ended(error)
+                host.session_ended(session, error)
 
         open_channel = partial(
             connections.open_consuming_channel,
@@ -118,14 +127,15 @@ class Sessions:
                 channel = open_channel()
             session = Session(
                 host,
-                connections,
                 channel,
                 status.name,
                 sends_answers=answering,
                 is_as_registered=not status.adopted,
             )
+            session.connection = CallbackConnection(session)
+            session.channel = CallbackChannel(session)
             # the latest before messages can come on it
-            before, self.latest = self.latest, add_stand_ins(session)
+            before, self.latest = self.latest, session
             if before is not None:
                 session.lost = before.started or before.lost
             made.append(session)
@@ -145,12 +155,8 @@ class Sessions:
         A durable queue is declared on the channel that is to consume. For one whose node is down
         RabbitMQ (4.0) answers after 67 s and reads nothing else from that channel meanwhile: on the
         control connection all other queues would wait. A transient one may be refused with the end
-        of the connection, and is declared on the control connection.
-
-        Args:
-            channel: the channel that is to consume. It is shut if a durable queue was refused on it
-                and is used as it is.
-            reset: whether the registration's resets are still to be done.
+        of the connection, and is declared on the control connection. The channel is shut afterwards
+        if a durable queue was refused on it and is used as it is.
         """
         registration, known_as = self._host.registration, self.queue
         queue = registration.queue
@@ -196,6 +202,16 @@ class Sessions:
 
     # -- moving --------------------------------------------------------------------------------
 
+    def answered(self) -> bool:
+        """Count an answer that leaves by the publishing connection; return whether to move."""
+        if not self._can_move:
+            return False
+        now = time.monotonic()
+        if now - self._counted_since > _SOON:
+            self._counted_since, self._answers = now, 0
+        self._answers += 1
+        return self._answers == _MANY
+
     def may_move(self, session: Session) -> bool:
         """Whether a session may be left for the answering connection; that is opened if need be."""
         is_first = session is self.latest and not session.sends_answers and self.former is None
@@ -215,16 +231,16 @@ class Sessions:
         Raises:
             MQError: the session has ended, or the consumer is stopping.
         """
-        waiter = session.finishing = self._new_waiter()
+        timeout = self._connections.policy.operation_timeout
         try:
-            session.subscription.finish(self._connections.policy.operation_timeout, waiter)
+            session.subscription.finish(timeout, self._new_waiter())
         except StoppedError:
             raise  # callbacks that run may still settle
         except MQError as error:
             session.fail(error)
             raise
         self.former = session
-        self.answering.is_wanted = True
+        self._has_moved = True
 
     def end_former_if_settled(self) -> None:
         """Close the session before a move if all is settled there, or its channel is shut."""
@@ -245,17 +261,15 @@ class Sessions:
     # -- the end -------------------------------------------------------------------------------
 
     def lost(self, error: BaseException) -> None:
-        """Close the channel of the latest session, and note why; one that was left goes on."""
-        self.end_latest()
-        if self.former is not None and self._opened is self.former:
-            self.answering.is_wanted = False  # the move has failed
-        elif self.answering.is_wanted:
-            self.answering.lost(error)
-
-    def end_latest(self) -> None:
-        """Close the channel of the latest session, unless it was left for a move."""
+        """Close the channel of the latest session, unless it was left for a move, and note why."""
         if self.latest is not None and self.latest is not self.former:
             self.latest.end()
+        if self.former is not None and self._opened is self.former:
+            self._has_moved = False  # it has failed
+        elif self._has_moved and broker_refusal(error) is not None:
+            # a refused answer closes the channel, or the connection, and its request comes again;
+            # on the publishing connection a refusal concerns the one message
+            self._has_moved = self._can_move = False
 
     def note_end(self, error: BaseException) -> bool:
         """Tell users that the session is closed; return whether there was an open one."""

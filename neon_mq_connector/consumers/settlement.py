@@ -58,10 +58,6 @@ class Settlement(Generic[MessageT]):
     `_lock` owns the state. A delivery is *open* from the moment its callback starts until it is
     claimed. The thread that has claimed it sends exactly one outcome, now or later.
 
-    Args:
-        channel: the channel on which the deliveries came.
-        queue: the name of their queue, for messages.
-
     Attributes:
         newest: the tag of the latest delivery.
         most_held: how many acks may be held back, for 10 ms at most; 1 for none. Any thread may set
@@ -69,8 +65,8 @@ class Settlement(Generic[MessageT]):
     """
 
     def __init__(self, channel: LinkChannel, queue: str) -> None:
-        self._channel = channel
-        self._queue = queue
+        self.channel = channel
+        self.queue = queue
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._open: dict[int, MessageT] = {}
@@ -103,16 +99,10 @@ class Settlement(Generic[MessageT]):
 
     def start(self, message: MessageT) -> None:
         """Note that a message is handed to its callback, which may settle it from now on."""
-        tag = message.tag
-        if message.attempt == 1 and tag <= self.newest:
-            self._open[tag] = message
-            return
-        with self._lock:
-            self._open[tag] = message
-            if message.attempt > 1:  # it was claimed when it failed
+        self._open[message.tag] = message
+        if message.attempt > 1:  # it was claimed when it failed
+            with self._lock:
                 self._claimed -= 1
-            elif tag > self.newest:
-                self.delivered(tag, tag)
 
     def is_open(self, tag: int) -> bool:
         """Whether a delivery was handed to its callback and is not claimed."""
@@ -129,10 +119,7 @@ class Settlement(Generic[MessageT]):
     def call_if_unsent(self, count: int, since: int, call: Callable[[], object]) -> None:
         """Call a function if so many deliveries after a tag are unsettled, before one is settled.
 
-        Args:
-            count: how many.
-            since: the tag.
-            call: the function; it must not wait.
+        It must not wait.
         """
         with self._lock:
             if self._held + sum(tag > since for tag in self._unsettled) >= count:
@@ -144,14 +131,10 @@ class Settlement(Generic[MessageT]):
             return min(list(self._open.values()), key=lambda each: each.started, default=None)
 
     def claim(self, tag: int, *, multiple: bool = False) -> list[MessageT]:
-        """Claim a delivery, or all open ones up to it: only the caller may settle them then.
-
-        Args:
-            tag: the delivery tag; with ``multiple``, 0 means all.
-            multiple: claim all that were handed to a callback up to this tag.
+        """Claim a delivery, or all open ones up to it (with tag 0, all): the caller settles them.
 
         Returns:
-            The messages that the caller has to settle, by tag; empty when none is open.
+            The messages, by tag; empty when none is open.
         """
         with self._lock:
             if multiple:
@@ -163,11 +146,7 @@ class Settlement(Generic[MessageT]):
             return [self._open.pop(each) for each in tags]
 
     def wait_until_sent(self, timeout: float) -> bool:
-        """Wait until an outcome was sent for every claim, for so many seconds at most.
-
-        Returns:
-            Whether that is so.
-        """
+        """Wait until an outcome was sent for every claim; return whether that is so in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._claimed <= 0, timeout)
 
@@ -189,7 +168,7 @@ class Settlement(Generic[MessageT]):
                 if self._claimed <= 0:
                     self._changed.notify_all()
         if tracing.tracer is not None:
-            tracing.tracer.settled(self._queue, outcome.value, message)
+            tracing.tracer.settled(self.queue, outcome.value, message)
 
     def settle(self, tag: int, outcome: Outcome) -> bool:
         """Claim a delivery and settle it; return whether it was open."""
@@ -200,7 +179,7 @@ class Settlement(Generic[MessageT]):
             if not self._send(tag, outcome):
                 self._open[tag] = message  # for `oldest`: it was not settled in time
         if tracing.tracer is not None:
-            tracing.tracer.settled(self._queue, outcome.value, message)
+            tracing.tracer.settled(self.queue, outcome.value, message)
         return True
 
     def flush(self) -> None:
@@ -220,7 +199,7 @@ class Settlement(Generic[MessageT]):
 
     def _send(self, tag: int, outcome: Outcome) -> bool:
         """Send an outcome, or hold it back; return whether the channel was open."""
-        channel = self._channel
+        channel = self.channel
         try:
             if outcome is Outcome.ACK and tag == self._lowest and channel.is_open:
                 self._hold(tag)
@@ -248,12 +227,12 @@ class Settlement(Generic[MessageT]):
             self._send_held()
         elif not self._flush_is_due:
             self._flush_is_due = True
-            self._channel.link.call_later(HOLD_FOR, self._time_is_up)
+            self.channel.link.call_later(HOLD_FOR, self._time_is_up)
 
     def _send_held(self) -> None:
         held, self._held = self._held, 0
         if held:
-            self._channel.ack(self._last_held, held > 1)
+            self.channel.ack(self._last_held, held > 1)
 
     def _advance(self) -> None:
         lowest, unsettled, newest = self._lowest, self._unsettled, self.newest
@@ -264,8 +243,8 @@ class Settlement(Generic[MessageT]):
     def _dropped(self, what: str, error: MQError) -> None:
         LOG.info(
             "queue %r: %s dropped, the broker delivers it again: %s",
-            self._queue,
+            self.queue,
             what,
             error,
-            extra=log_fields(self._queue),
+            extra=log_fields(self.queue),
         )

@@ -12,7 +12,7 @@ from neon_mq_connector.consumers.flow import MOST_PREFETCHED, Flow
 from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.consumers.settlement import Settlement
 from neon_mq_connector.errors import StoppedError, WaitTimeoutError
-from neon_mq_connector.link import LinkChannel, RawDelivery, Waiter, delivery_tag, ignore
+from neon_mq_connector.link import RawDelivery, Waiter, delivery_tag, ignore
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -26,32 +26,18 @@ class Subscription:
 
     Owned by the I/O thread, but for `prefetch` until the consumer has started.
 
-    Args:
-        channel: the channel to consume on.
-        queue: the name of the queue.
-        registration: how it is consumed.
-        settlement: of the messages that come.
-        flow: chooses the prefetch count.
-
     Attributes:
         consumer_tag: of the newest consumer; empty while there is none.
         prefetch: how many messages the broker may send ahead.
     """
 
-    def __init__(
-        self,
-        channel: LinkChannel,
-        queue: str,
-        registration: Registration,
-        settlement: Settlement[Any],
-        flow: Flow,
-    ) -> None:
+    def __init__(self, settlement: Settlement[Any], registration: Registration, flow: Flow) -> None:
         self.consumer_tag = ""
         self.prefetch = 0
         self.flow = flow
-        self.queue = queue
         self.settlement = settlement
-        self._channel = channel
+        self.queue = settlement.queue
+        self._channel = settlement.channel
         self._arguments = registration.consumer_arguments
         self._acks_on_receipt = registration.ack is AckMode.ON_RECEIPT
         self._is_changing = False
@@ -63,12 +49,7 @@ class Subscription:
     # -- the consumer's own thread -------------------------------------------------------------
 
     def start(self, prefetch: int, timeout: float, waiter: Waiter[Any]) -> None:
-        """Start to consume.
-
-        Args:
-            prefetch: how many messages the broker sends ahead.
-            timeout: for the broker's answer, in seconds.
-            waiter: of the answer; a stop ends it.
+        """Start to consume; the waiter is that of the broker's answer.
 
         Raises:
             MQError: the broker refused, or did not answer; it may have begun to deliver.
@@ -85,15 +66,7 @@ class Subscription:
         )
 
     def finish(self, timeout: float, waiter: Waiter[Any]) -> None:
-        """Cancel the consumer, and wait until all messages that the broker has sent are here.
-
-        Args:
-            timeout: for the broker's answer, in seconds.
-            waiter: of the answer; a stop ends it.
-
-        Raises:
-            MQError: there was no answer.
-        """
+        """Cancel the consumer, and wait until all messages that the broker has sent are here."""
         self._channel.wait_for(
             "cancelling the consumers", self._cancel, timeout=timeout, waiter=waiter
         )
@@ -129,11 +102,7 @@ class Subscription:
             self._channel.wait_for("changing the prefetch", self.adjust, timeout=_ADJUST_TIMEOUT)
 
     def adjust_soon(self, *, exactly: bool = False) -> None:
-        """Let the I/O thread change the prefetch if another is wanted.
-
-        Args:
-            exactly: change it whatever is unsettled now.
-        """
+        """Let the I/O thread change the prefetch; if exactly, whatever is unsettled now."""
         with contextlib.suppress(StoppedError):
             link = self._channel.link
             link.submit(partial(self.adjust, ignore) if exactly else self.adjust)
@@ -209,9 +178,6 @@ class Subscription:
         A quorum queue takes back messages that are on their way to a consumer that is cancelled,
         and counts them as delivered (seen on RabbitMQ 4.0). None is on its way when nothing comes,
         or when both consumers have all that they may have.
-
-        Args:
-            newest: the tag of the last delivery at the time of the last look.
         """
         if self._former_tag and self.settlement.newest == newest:
             self._end_former()

@@ -28,7 +28,6 @@ class ThreadRunner:
 
     Args:
         callback: called with ``(channel, method, properties, body)``.
-        dispatcher: whose messages are handled.
         concurrency: 1 for the consumer's thread, or how many workers there are.
         name: of the workers, with a number behind it.
     """
@@ -61,11 +60,7 @@ class ThreadRunner:
             self._start_worker()
 
     def process_backlog(self, count: int) -> None:
-        """Handle the messages in the backlog, or let the workers do so.
-
-        Args:
-            count: how many messages were added to it for this call.
-        """
+        """Handle so many messages that were added to the backlog, or let the workers do so."""
         if self.is_nonblocking:
             for _ in range(count):
                 self._work.put(True)

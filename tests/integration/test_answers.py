@@ -184,8 +184,8 @@ def test_after_a_loss_while_a_message_of_before_a_move_is_unsettled_all_are_answ
 
 def cut(session: Session) -> None:
     """Lose the connection of a session: the broker closes it for a frame that makes no sense."""
-    transport: Any = session._link_channel._transport
-    transport.send(b"x" * 8, session._link_channel)
+    transport: Any = session.link_channel._transport
+    transport.send(b"x" * 8, session.link_channel)
 
 
 @pytest.mark.parametrize("fault", ["cut before it leaves", "cut when it has left", "attaching"])

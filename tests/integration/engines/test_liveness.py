@@ -44,7 +44,7 @@ def function_engine() -> Engine:
 def cancel_behind_its_back(connector: MQConnector, channel: BlockingChannel) -> None:
     """Cancel the consumer "c" at the broker, without the library's knowledge."""
     session = connector.consumers["c"].consumer.session
-    session._link_channel.cancel(session.consumer_tag)
+    session.link_channel.cancel(session.consumer_tag)
     eventually(
         lambda: channel.queue_declare("q", passive=True).method.consumer_count == 0,
         what="the broker counts no consumer",
@@ -184,7 +184,7 @@ def test_one_check_that_fails_or_hangs_ends_no_other(
         watch = watch_over(connector, period=0.05)
         watch.start()
         session = connector.consumers["lost"].consumer.session
-        session._link_channel.cancel(session.consumer_tag)  # behind the library's back
+        session.link_channel.cancel(session.consumer_tag)  # behind the library's back
         eventually(lambda: "lost" in watch.complaints, what="the other is looked after")
         assert not watch.stall_reason()
         patch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 0.2)

@@ -23,7 +23,14 @@ from neon_mq_connector.consumers.workers import ThreadRunner
 from neon_mq_connector.errors import DecodeError, MQError
 from neon_mq_connector.lifecycle import State
 from neon_mq_connector.topology import Queue
-from tests.unit.models.broker import Broker, ModelChannel, Publish, QueuedMessage, Receipt
+from tests.unit.models.broker import (
+    DEAD_QUEUE,
+    Broker,
+    ModelChannel,
+    Publish,
+    QueuedMessage,
+    Receipt,
+)
 from tests.unit.models.simulation import Simulation, Task, install
 
 #: What callbacks may do, one after another. A script that ends returns.
@@ -80,7 +87,7 @@ class Setup:
             concurrency=self.concurrency,
             inbox_max_bytes=self.inbox_max_bytes,
             retry=Retry(attempts=self.attempts, backoff=BACKOFF, park=self.parks),
-            dead_queue="q.dead",
+            dead_queue=DEAD_QUEUE,
             reject_when_unparkable=self.reject_when_unparkable,
             restart_attempts=self.restart_attempts,
         )

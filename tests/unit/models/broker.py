@@ -23,9 +23,12 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import Answer, ChannelEvents, Waiter
 from neon_mq_connector.publishing.message import Message as Publication
+from neon_mq_connector.threads.mailbox import WaitLock
 from neon_mq_connector.topology import BrokerFacts, QueueStatus
 from tests.unit.fakes import as_raw, make_delivery
 from tests.unit.models.simulation import SimulatedWaiter, Simulation
+
+DEAD_QUEUE = "q.dead"
 
 
 class BrokenRuleError(AssertionError):
@@ -125,6 +128,9 @@ class ModelChannel:
         self.told.add(tag)
 
     nack = reject
+
+    def reading_lock(self, seconds: float) -> WaitLock:
+        raise AssertionError("the simulation's threads do not read")
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._broker.outbox.append((self, work))
@@ -304,22 +310,28 @@ class ModelPublisher:
         self.pending: list[Publish] = []
         self._broker = broker
 
-    def publish(self, message: Publication, *, timeout: float) -> None:
+    def _park(self, message: Publication, answer: Answer[None]) -> None:
         self._broker.simulation.between("parking")
         parked = self._broker.messages[int(message.body.split()[0])]
         if self.parking != "works":
             self.failures.append(parked)
         if self.parking == "fails":
-            raise PublishRejectedError("the queue is full", may_have_arrived=False)
+            answer.fail(PublishRejectedError("the queue is full", may_have_arrived=False))
+            return
         if self.parking == "is cut off":
             raise PublishLostError("no connection", may_have_arrived=False)
         parked.parked += 1
         if self.parking == "arrives unconfirmed":
-            raise PublishTimeoutError("no confirm", may_have_arrived=True)
+            answer.fail(PublishTimeoutError("no confirm", may_have_arrived=True))
+        else:
+            answer.resolve(None)
 
     def post(
         self, message: Publication, answer: Answer[None], deadline: float, flush: object = None
     ) -> None:
+        if message.routing_key == DEAD_QUEUE:
+            self._park(message, answer)
+            return
         self._broker.simulation.between("publish")
         if not self.is_connected:
             raise PublishLostError("no connection", may_have_arrived=False)
