@@ -167,6 +167,10 @@ class Consumer:
         for each in messages:
             self.call_soon(partial(self.dispatcher.publish_failed, each, error))
 
+    def publish_refused(self, message: ReceivedMessage, error: BaseException) -> None:
+        """Deal with a message that was acknowledged on receipt, and a publish for it refused."""
+        self.call_soon(partial(self.dispatcher.answer_or_park, message, error))
+
     def _log_move(self, before: Any, after: Any) -> None:
         states = before.state.value, after.state.value
         LOG.debug("consumer of queue %r: %s -> %s %s", self.queue, *states, after.reason)

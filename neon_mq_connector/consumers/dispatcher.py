@@ -175,7 +175,10 @@ class Dispatcher:
         self.handled += 1
         if (durations := metrics.callback_seconds) is not None:
             durations.observe(self._label, time.monotonic() - message.started)
-        if self._acks_on_success and message.session.settlement.is_open(message.tag):
+        if self._acks_on_receipt:
+            if channel.publishes:
+                channel.publishes.fail_if_refused(message)
+        elif self._acks_on_success and message.session.settlement.is_open(message.tag):
             channel.basic_ack(message.tag)
 
     def raised(self, message: ReceivedMessage, error: BaseException) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.settlement import Outcome
+from neon_mq_connector.errors import PublishRefusedError
 
 
 class PendingPublishes:
@@ -22,7 +23,7 @@ class PendingPublishes:
         report: told of each failure that no ack waits for.
     """
 
-    __slots__ = ("_errors", "_messages", "_report", "_session", "_unconfirmed")
+    __slots__ = ("_acked", "_errors", "_messages", "_report", "_session", "_unconfirmed")
 
     def __init__(self, session: Session, report: Callable[[BaseException], object]) -> None:
         self._session = session
@@ -30,6 +31,7 @@ class PendingPublishes:
         self._unconfirmed = 0
         self._errors: list[BaseException] = []
         self._messages: list[ReceivedMessage] | None = None
+        self._acked: ReceivedMessage | None = None
 
     def __bool__(self) -> bool:
         """Whether an ack has to wait, or must not be sent."""
@@ -49,6 +51,15 @@ class PendingPublishes:
         with self._session.publishing:
             self._messages = messages
         self._settle_if_ended()
+
+    def fail_if_refused(self, message: ReceivedMessage) -> None:
+        """Let a message that was acknowledged on receipt fail if a publish is refused, or was.
+
+        One that is only unconfirmed may have arrived.
+        """
+        self._acked = message
+        for error in self._errors.copy():
+            self._fail_acked(error)
 
     def forgive(self, error: BaseException) -> None:
         """Forget an error, since the callback has caught it: no ack fails because of it."""
@@ -73,6 +84,14 @@ class PendingPublishes:
             self._settle_if_ended()
         else:
             self._report(error)
+            self._fail_acked(error)
+
+    def _fail_acked(self, error: BaseException) -> None:
+        if isinstance(error, PublishRefusedError):
+            with self._session.publishing:
+                message, self._acked = self._acked, None
+            if message is not None:
+                self._session.host.publish_refused(message, error)
 
     def _settle_if_ended(self) -> None:
         with self._session.publishing:

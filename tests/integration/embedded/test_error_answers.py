@@ -31,6 +31,7 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
+from neon_mq_connector.testing.embedded import publishing
 from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
 from tests.support.configurations import config_of
 from tests.support.polling import eventually
@@ -86,6 +87,14 @@ class Failing(MQConnector):
     async def decorated_async(self, body: dict[str, Any]) -> None:
         self.calls += 1
         fail(body)
+
+    @create_mq_callback()
+    def large(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"text": "x" * 5_000}
+
+    @create_mq_callback()
+    async def large_async(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"text": "x" * 5_000}
 
     def acked(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag)
@@ -231,6 +240,22 @@ def test_what_would_fail_again_is_not_tried_again(
     with pytest.raises(RemoteError):
         service.request({"fail": kind}, QUEUE, timeout=120)
     assert service.calls == 1
+    parked(messages, 1)
+
+
+@pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
+@pytest.mark.parametrize("callback", ["large", "large_async"])
+def test_an_answer_that_the_broker_refuses_is_a_failure(
+    start: Make,
+    messages: BlockingChannel,
+    monkeypatch: pytest.MonkeyPatch,
+    callback: str,
+    ack: str,
+) -> None:
+    monkeypatch.setattr(publishing, "MAX_BODY", 4_000)
+    service = start(callback, ack=ack, retry=TWICE)
+    with pytest.raises(RemoteError, match="PublishRefusedError"):
+        service.request({"n": 1}, QUEUE, timeout=120)
     parked(messages, 1)
 
 
