@@ -68,7 +68,7 @@ class DeliveryChannel(BrokerOperations):
     # whether answers leave on the channel of their request; None before the first answer
     _answers_here: bool | None = None
     publishes: PendingPublishes | None = None
-    _reader: Reader | None = None  # of the answer; None before the first answer
+    _reader: Reader | None = None  # of an answer in parts
     # the reply queue that the body names, and the body's format; None before it was read
     _request: tuple[object, WireFormat] | None = None
 
@@ -312,11 +312,11 @@ class DeliveryChannel(BrokerOperations):
             PublishError: there is no connection to publish on.
             ReaderGoneError: there were parts before, and they are no longer read.
         """
-        self.has_answered = True
-        if self._reader is None:
-            self._reader = Reader(self._session.connections, reply.queue)
-        else:
+        if self.has_answered:
+            if self._reader is None:
+                self._reader = Reader(self._session.connections, reply.queue)
             self._reader.check()
+        self.has_answered = True
         owner = self._session.connections.owner
         return self._publish(reply.message(data, owner, expiration, error))
 
