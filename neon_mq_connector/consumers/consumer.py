@@ -86,6 +86,8 @@ class Consumer:
         self._call_hook = call_hook
         self._sessions = Sessions(self, call_hook)
         self._inbox: Mailbox[Callable[[], object]] = Mailbox()
+        #: Calls a function on the consumer's thread.
+        self.call_soon: Callable[[Callable[[], object]], None] = self._inbox.put
         self.is_stopping = False
         self._over = False
         # reentrant: a signal handler may stop what it interrupts
@@ -125,10 +127,6 @@ class Consumer:
 
     # -- any thread ----------------------------------------------------------------------------
 
-    def call_soon(self, call: Callable[[], object]) -> None:
-        """Call a function on the consumer's thread."""
-        self._inbox.put(call)
-
     def request_stop(self, timeout: float = _CLOSE_TIMEOUT, *, reason: str = "") -> None:
         """Stop the consumer, without waiting: no callback starts any more.
 
@@ -149,12 +147,7 @@ class Consumer:
         self.call_soon(ignore)
 
     def reattach(self, session: Session, reason: str) -> None:
-        """Attach anew, since the consumer was found to get no messages.
-
-        Args:
-            session: the session that was looked at; ignored when it is over.
-            reason: what was found, for health and logs.
-        """
+        """Attach anew, unless this session is over: the consumer was found to get no messages."""
         self.call_soon(partial(session.note_end, ConnectionLostError(reason)))
 
     def answered(self, session: Session) -> None:
@@ -265,8 +258,7 @@ class Consumer:
         return None if self.is_stopping else session.end_reason
 
     def _longest_wait(self, session: Session) -> float:
-        is_narrow = session.prefetch < self.flow.asked
-        may_be_stuck = is_narrow and self._leaves_all_unsettled(session)
+        may_be_stuck = session.prefetch < self.flow.asked and self._leaves_all_unsettled(session)
         longest = _LOOK_WHETHER_STUCK if may_be_stuck else _IDLE_WAIT
         due = self.failures.next_due()
         return longest if due is None else min(due, longest)

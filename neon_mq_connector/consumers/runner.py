@@ -21,13 +21,11 @@ class HandlingError(MQError):
 
 
 class Running(NamedTuple):
-    """A callback that is running.
+    """A callback that is running: its message, since when, and on which thread.
 
     Attributes:
-        tag: the delivery tag of its message.
         since: when it started, on the monotonic clock, in seconds.
-        thread_id: the thread it runs on.
-        message_id: the id of its message, as its sender has set it.
+        message_id: as the sender has set it.
         task: the asyncio task it runs in; None for a function.
     """
 

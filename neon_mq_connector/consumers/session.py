@@ -72,7 +72,6 @@ class ReceivedMessage:
 
     Attributes:
         session: the session on which it came.
-        raw: the message as it came.
         delivery: the message decoded; None before its callback starts.
         received: when it came.
         arrived: when it came, or was due for another try.
@@ -233,18 +232,15 @@ class Session:
 
         The broker reads a channel in order: it does not get the request's ack without the answer,
         if that ack is still to come. During an alarm it would read neither.
-
-        Args:
-            tag: the delivery tag of the request.
         """
         is_unsettled = self.sends_answers and self.settlement.is_open(tag)
         return is_unsettled and self.link.blocked_reason is None and self.is_writable
 
     def answer(self, message: Message, timeout: float) -> None:
-        """Send an answer on the channel of its request.
+        """Send an answer to a direct reply-to on the channel of its request.
 
         Args:
-            message: for a direct reply-to.
+            message: the answer.
             timeout: how long to wait, in seconds, for the broker to take what was sent before; 0 to
                 send in any case.
 
