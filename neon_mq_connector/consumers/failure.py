@@ -278,13 +278,16 @@ class FailurePolicy:
     ) -> list[tuple[FailedMessage, ParkingError]]:
         """Park messages, and acknowledge those that are; return the others, and why."""
         left = []
-        for failed, error in park(self._registration, self._host.connections, batch, timeout):
-            if error is not None:
-                left.append((failed, error))
-                continue
-            self.parked += 1
-            if failed.message is not None:
-                failed.message.session.settlement.send(failed.message, Outcome.ACK)
+        deadline = time.monotonic() + timeout
+        # where the queue is missing all would come back, each to have it declared: one goes ahead
+        for part in (batch[:1], batch[1:]):
+            for failed, error in park(self._registration, self._host.connections, part, deadline):
+                if error is not None:
+                    left.append((failed, error))
+                    continue
+                self.parked += 1
+                if failed.message is not None:
+                    failed.message.session.settlement.send(failed.message, Outcome.ACK)
         return left
 
 

@@ -119,7 +119,7 @@ def park(
     registration: Registration,
     connections: Connections,
     batch: Sequence[FailedMessage],
-    timeout: float,
+    deadline: float,
 ) -> Iterator[tuple[FailedMessage, ParkingError | None]]:
     """Publish messages to the dead-letter queue of their queue, and wait until they are there.
 
@@ -130,16 +130,16 @@ def park(
         registration: the queue that the messages come from, and its dead-letter queue.
         connections: how to reach the broker.
         batch: the messages.
-        timeout: how long to wait at most, in seconds, for each form that is tried.
+        deadline: until when to wait, on the monotonic clock.
 
     Yields:
         Each message, and why it is not parked; then it must not be acknowledged.
     """
+    timeout = time_left(deadline)
     queue, dead_queue = registration.queue.name, registration.dead_queue or ""
     arguments = {"x-max-length": registration.parked_max_length}
     spec, publisher = Queue(dead_queue, durable=True, arguments=arguments), connections.publisher
     for form in FORMS:
-        deadline = time.monotonic() + timeout
         sent = []
         for failed in batch:
             message = Message(

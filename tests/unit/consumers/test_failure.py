@@ -18,14 +18,14 @@ MANY = 100
 
 
 class SlowPublisher:
-    """Confirms nothing before all are there."""
+    """Confirms the first message, and of the others none before all are there."""
 
     def __init__(self) -> None:
         self.answers: list[Answer[None]] = []
 
     def post(self, _message: Any, answer: Answer[None], *_: Any) -> None:
         self.answers.append(answer)
-        if len(self.answers) == MANY:
+        if len(self.answers) in (1, MANY):
             for each in self.answers:
                 each.resolve(None)
 
