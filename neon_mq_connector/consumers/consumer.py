@@ -34,7 +34,7 @@ from neon_mq_connector.errors import ConnectionLostError, MQConnectionError, MQE
 from neon_mq_connector.lifecycle import Lifecycle, State
 from neon_mq_connector.link import RawDelivery, ignore
 from neon_mq_connector.threads.guard import Guard
-from neon_mq_connector.threads.mailbox import Mailbox, WaitLock, locked_lock
+from neon_mq_connector.threads.mailbox import Mailbox
 
 LOG = logging.getLogger("neon_mq_connector.consumers")
 
@@ -87,7 +87,6 @@ class Consumer:
         self._sessions = Sessions(self, call_hook)
         self._inbox: Mailbox[Callable[[], object]] = Mailbox()
         #: Calls a function on the consumer's thread.
-        self.call_soon: Callable[[Callable[[], object]], None] = self._inbox.put
         self.is_stopping = False
         self._over = False
         # reentrant: a signal handler may stop what it interrupts
@@ -126,6 +125,13 @@ class Consumer:
         return self._outages.refusal
 
     # -- any thread ----------------------------------------------------------------------------
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Call a function on the consumer's thread."""
+        self._inbox.put(call)
+        session = self.session
+        if session is not None:
+            session.link_channel.wake_reader()
 
     def request_stop(self, timeout: float = _CLOSE_TIMEOUT, *, reason: str = "") -> None:
         """Stop the consumer, without waiting: no callback starts any more.
@@ -178,7 +184,7 @@ class Consumer:
         if runner.is_nonblocking:  # no other thread need be woken
             link.call_last(runner.process_backlog, count)
         else:
-            link.call_last(self._inbox.put, partial(runner.process_backlog, count))
+            link.call_last(self.call_soon, partial(runner.process_backlog, count))
         link.delay_reads(session.settlement.unsettled_count() * session.time_to_settle)
 
     def session_ended(self, session: Session, error: MQError) -> None:
@@ -228,18 +234,15 @@ class Consumer:
     def _serve(self, session: Session) -> BaseException | None:
         """Handle events until the session ends; return why, or None for a stop or a move."""
         dispatcher, failures, sessions = self.dispatcher, self.failures, self._sessions
-        new_lock: Callable[[], WaitLock] = locked_lock
         # a thread that runs callbacks need not have their messages brought by another, where they
         # come one by one
-        is_nonblocking = dispatcher.runner.is_nonblocking
-        reading_lock = partial(session.link_channel.reading_lock, _READ_FOR)
-        after_message = locked_lock if is_nonblocking else reading_lock
+        may_read, reads = not dispatcher.runner.is_nonblocking, False
         while (
             not self.is_stopping and session is not sessions.former and session.end_reason is None
         ):
             sessions.end_former_if_settled()
             handled, last_message = dispatcher.handled, dispatcher.last_message
-            event = self._next_event(self._longest_wait(session), new_lock)
+            event = self._next_event(self._longest_wait(session), session if reads else None)
             try:
                 event()
                 dispatcher.retry_due()
@@ -247,7 +250,7 @@ class Consumer:
                     self._note_trouble(failures.trouble)
                 if dispatcher.last_message == last_message and session.prefetch < self.flow.asked:
                     self._widen(session)
-                new_lock = after_message if dispatcher.handled == handled + 1 else locked_lock
+                reads = may_read and dispatcher.handled == handled + 1
             except CallbacksEndedError as error:
                 return error
             except BaseException as error:
@@ -263,12 +266,21 @@ class Consumer:
         due = self.failures.next_due()
         return longest if due is None else min(due, longest)
 
-    def _next_event(
-        self, timeout: float, new_lock: Callable[[], WaitLock] = locked_lock
-    ) -> Callable[[], object]:
-        """Return the next event, or `ignore`: after each the loop looks for all that is due."""
+    def _next_event(self, timeout: float, read: Session | None = None) -> Callable[[], object]:
+        """Return the next event, or `ignore`: after each the loop looks for all that is due.
+
+        Args:
+            timeout: how long to wait for one, in seconds.
+            read: the session whose connection this thread reads meanwhile, for a while.
+        """
+        inbox = self._inbox
+        if read is not None:
+            now = time.monotonic()
+            until = now + min(timeout, _READ_FOR)
+            read.link_channel.read_until(inbox.qsize, until, wakeable=True)
+            timeout = time_left(now + timeout)
         try:
-            return self._inbox.get(timeout, new_lock)
+            return inbox.get(timeout)
         except Empty:
             return ignore
 

@@ -22,7 +22,6 @@ from neon_mq_connector.link.encoder import encode_publish, encode_settlement
 from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.properties import EncodedProperties
-from neon_mq_connector.link.reader import ReadingLock
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport
 from neon_mq_connector.link.waiter import Answer, Waiter
@@ -49,6 +48,7 @@ class LinkChannel(ChannelCalls):
         refusal: why nothing may be sent any more.
         read_until: reads what comes on the connection, in place of the I/O thread, until something
             is done; for the only thread that waits for something to come. See `Reader.read_until`.
+        wake_reader: lets a thread that does so look whether that is done.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class LinkChannel(ChannelCalls):
         self.deliveries: Callable[[list[RawDelivery]], None] | None = events.deliveries
         self.refusal: MQError | None = None
         self.read_until = transport.reader.read_until
+        self.wake_reader = transport.reader.wake
         self._transport = transport
         self._frame_max = transport.reader.parser.frame_max
         self._on_shut = on_shut
@@ -140,14 +141,6 @@ class LinkChannel(ChannelCalls):
     def flush_soon(self) -> None:
         """Write it soon, together with what is sent until then."""
         self._transport.flush_soon()
-
-    def reading_lock(self, seconds: float) -> ReadingLock:
-        """Return a waiter for `Mailbox.get` that reads what comes on the connection.
-
-        Args:
-            seconds: for how long; after it the I/O thread reads again.
-        """
-        return ReadingLock(self._transport.reader, seconds)
 
     def ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all up to it."""

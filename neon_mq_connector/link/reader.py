@@ -164,38 +164,6 @@ class ReadLease:
             self._closed = True
 
 
-class ReadingLock:
-    """What a thread waits for that reads a connection for a while, in place of the I/O thread.
-
-    Args:
-        reader: of the connection.
-        seconds: for how long it may read.
-    """
-
-    __slots__ = ("_lock", "_reader", "_seconds")
-
-    def __init__(self, reader: Reader, seconds: float) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._reader = reader
-        self._seconds = seconds
-
-    def acquire(self, *, timeout: float) -> bool:
-        """Wait for `release`; return whether it came within so many seconds."""
-        now = time.monotonic()
-        until = now + min(timeout, self._seconds)
-        self._reader.read_until(self._is_released, until, wakeable=True)
-        return self._lock.acquire(timeout=max(0.0, now + timeout - time.monotonic()))
-
-    def release(self) -> None:
-        """End the wait; called once."""
-        self._lock.release()
-        self._reader.wake()
-
-    def _is_released(self) -> bool:
-        return not self._lock.locked()
-
-
 class _FrameForPika(Exception):
     """A frame came that only the I/O thread may hand to pika."""
 

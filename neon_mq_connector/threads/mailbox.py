@@ -11,26 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from queue import Empty
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-
-class WaitLock(Protocol):
-    """What one thread waits for, once, and another releases: a lock that is locked, or like one."""
-
-    def acquire(self, *, timeout: float) -> bool: ...
-
-    def release(self) -> None: ...
-
-
-def locked_lock() -> threading.Lock:
-    """Return a lock that the next `acquire` waits for."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 class Mailbox(Generic[T]):
@@ -46,7 +30,7 @@ class Mailbox(Generic[T]):
         self._items: deque[T] = deque()
         self.qsize = self._items.__len__
         # one for each thread that waits; the thread that takes it out releases it
-        self._waiters: deque[WaitLock] = deque()
+        self._waiters: deque[threading.Lock] = deque()
 
     def put(self, item: T) -> None:
         """Add an item; never waits."""
@@ -54,14 +38,11 @@ class Mailbox(Generic[T]):
         if self._waiters:
             self._wake_one()
 
-    def get(
-        self, timeout: float | None = None, new_lock: Callable[[], WaitLock] = locked_lock
-    ) -> T:
+    def get(self, timeout: float | None = None) -> T:
         """Remove and return the oldest item.
 
         Args:
             timeout: how long to wait for one, in seconds; None for ever.
-            new_lock: makes what this thread waits for.
 
         Raises:
             queue.Empty: none came in time.
@@ -73,7 +54,8 @@ class Mailbox(Generic[T]):
             pass
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            waiter = new_lock()
+            waiter = threading.Lock()
+            waiter.acquire()
             self._waiters.append(waiter)
             # looked at again: what came before the waiter was there does not wake it
             is_woken = bool(items)

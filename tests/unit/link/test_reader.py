@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,8 +14,6 @@ import pytest
 from pika.spec import Basic, Channel
 
 from neon_mq_connector.link import reader as reader_module
-from neon_mq_connector.link.reader import ReadingLock
-from neon_mq_connector.threads.mailbox import Mailbox
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, method_frame
 from tests.unit.link.line import Line
@@ -189,45 +186,27 @@ def test_what_waits_to_be_written_leaves_while_a_thread_reads() -> None:
     assert not reader.is_alive()
 
 
-def test_a_thread_that_waits_for_a_mailbox_reads_meanwhile_and_is_woken_at_once(
+def test_a_thread_that_reads_for_others_is_woken_at_once_for_what_comes_from_elsewhere(
     line: Line, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "_RENEWAL", 600.0)  # so it is woken, or the test fails
-    mailbox: Mailbox[str] = Mailbox()
-    new_lock = partial(ReadingLock, line.transport.reader, 600.0)
-    taken: list[str] = []
-    taker = threading.Thread(target=lambda: taken.append(mailbox.get(600.0, new_lock)), daemon=True)
+    reader = line.transport.reader
+    events: list[str] = []
+    until = time.monotonic() + 600.0
+    taker = threading.Thread(
+        target=lambda: reader.read_until(events.__len__, until, wakeable=True), daemon=True
+    )
     taker.start()
-    eventually(lambda: line.transport.reader.lease.is_held)
+    eventually(lambda: reader.lease.is_held)
     line.theirs.sendall(confirm(1))
     eventually(lambda: books.has(1))
     assert books.entries == [(1, taker.ident)]
-    mailbox.put("an event")
+    assert taker.is_alive()
+    events.append("an event")
+    reader.wake()
     taker.join(60.0)
-    assert taken == ["an event"]
-    assert not line.transport.reader.lease.is_held
-
-
-def test_what_a_waiting_thread_reads_may_be_what_it_waits_for(line: Line, books: Books) -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    books.sink.confirms = lambda tag, _multiple, _nacked: mailbox.put(tag)
-    with ThreadPoolExecutor(1) as pool:
-        taker = pool.submit(mailbox.get, 60.0, partial(ReadingLock, line.transport.reader, 60.0))
-        eventually(lambda: line.transport.reader.lease.is_held)
-        line.theirs.sendall(confirm(7))
-        assert taker.result(60.0) == 7
-
-
-def test_after_a_while_the_io_thread_reads_again_for_a_thread_that_waits(
-    line: Line, books: Books
-) -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    books.sink.confirms = lambda tag, _multiple, _nacked: mailbox.put(tag)
-    with ThreadPoolExecutor(1) as pool:
-        taker = pool.submit(mailbox.get, 60.0, partial(ReadingLock, line.transport.reader, 0.01))
-        eventually(lambda: bool(mailbox._waiters) and not line.transport.reader.lease.is_held)
-        line.theirs.sendall(confirm(7))
-        assert taker.result(60.0) == 7
+    assert not taker.is_alive()
+    assert not reader.lease.is_held
 
 
 def test_over_tls_only_the_io_thread_reads() -> None:

@@ -23,7 +23,6 @@ from neon_mq_connector.errors import (
 )
 from neon_mq_connector.link import Answer, ChannelEvents, Waiter
 from neon_mq_connector.publishing.message import Message as Publication
-from neon_mq_connector.threads.mailbox import WaitLock
 from neon_mq_connector.topology import BrokerFacts, QueueStatus
 from tests.unit.fakes import as_raw, make_delivery
 from tests.unit.models.simulation import SimulatedWaiter, Simulation
@@ -129,8 +128,11 @@ class ModelChannel:
 
     nack = reject
 
-    def reading_lock(self, seconds: float) -> WaitLock:
-        raise AssertionError("the simulation's threads do not read")
+    def read_until(self, done: Any, deadline: float, *, wakeable: bool = False) -> None:
+        """Do nothing: another thread reads."""
+
+    def wake_reader(self) -> None:
+        """Do nothing: no thread reads."""
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._broker.outbox.append((self, work))

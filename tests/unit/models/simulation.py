@@ -236,10 +236,13 @@ class SimulatedQueue:
         self._simulation.between("put")
         self._items.append(item)
 
-    def get(self, timeout: float | None = None, _new_lock: object = None) -> Any:
+    def get(self, timeout: float | None = None) -> Any:
         if not self._simulation.wait("get", lambda: bool(self._items), timeout):
             raise Empty
         return self._items.popleft()
+
+    def qsize(self) -> int:
+        return len(self._items)
 
     def empty(self) -> bool:
         self._simulation.between("empty")
