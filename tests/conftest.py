@@ -33,9 +33,8 @@ MQConfig = dict[str, Any]
 _FAILED = pytest.StashKey[bool]()
 _NODES = pytest.StashKey[BrokerNodes | SharedNodes]()
 _OWN = "own-"
-#: Files of tests that share brokers or peers of their own.
+#: Files of tests that share brokers of their own.
 _SHARING_FIXTURES = (
-    "tests/interop/",
     "tests/integration/test_tls.py",
     "tests/integration/embedded/test_differential.py",
     "tests/unit/test_packaging.py",
@@ -80,6 +79,9 @@ def pytest_configure_node(node: Any) -> None:
     stash = node.config.stash
     if _SERVER not in stash:
         stash[_SERVER] = NodeServer(stash[_NODES])
+        runs_everything = node.config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        if runs_everything and node.config.getoption("--broker") == RABBITMQ:
+            stash[_NODES].start_all_soon()  # while the workers collect
     node.workerinput["brokers"] = stash[_SERVER].ticket
 
 
@@ -93,6 +95,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file, _, name = nodeid.partition("::")
             if _OWN in name:
                 return "a broker of their own"
+            if file.startswith("tests/interop/"):
+                return "old peers"  # whose environment may have to be made yet
             return file if file.startswith(_SHARING_FIXTURES) else nodeid
 
     return Scheduling(config, log)

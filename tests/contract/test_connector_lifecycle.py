@@ -237,6 +237,19 @@ class TestRunning:
 
 
 class TestConsumingOptions:
+    def test_a_callback_gets_the_bytes_that_were_sent(
+        self, connect: Build, run: Build, peer: Peer
+    ) -> None:
+        queue, inbox = peer.queue(), Inbox()
+        connector = connect()
+        connector.register_consumer("c", connector.vhost, queue, inbox)
+        run(connector)
+        sent = [b"\x00 any bytes at all", b'{"json": true}']
+        for body in sent:
+            peer.publish(body, queue=queue)
+        eventually(lambda: [body for *_, body in inbox.deliveries] == sent)
+        assert all(isinstance(body, bytes) for *_, body in inbox.deliveries)
+
     @pytest.mark.every_engine
     def test_a_callback_that_raises_is_reported_and_the_consumer_goes_on(
         self, connect: Build, run: Build, peer: Peer, errors: Errors, engine: Engine

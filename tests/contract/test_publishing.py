@@ -22,7 +22,7 @@ from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import MQConnector
 from tests.contract.configurations import SERVICE
-from tests.contract.peer import Peer
+from tests.contract.peer import Peer, encode
 from tests.support.polling import eventually
 
 Build = Callable[..., Any]
@@ -32,34 +32,23 @@ class Loop:
     """A `SelectConnection` whose loop runs in a thread of its own, as services have them."""
 
     def __init__(self, parameters: pika.ConnectionParameters) -> None:
-        self._open, self._closed = threading.Event(), threading.Event()
-        self._ended = False
+        is_open = threading.Event()
         self.connection = pika.SelectConnection(
             parameters,
-            on_open_callback=lambda _: self._open.set(),
-            on_open_error_callback=lambda *_: self._end(),
-            on_close_callback=lambda *_: self._end(),
+            on_open_callback=lambda _: is_open.set(),
+            on_close_callback=lambda *_: self.connection.ioloop.stop(),
         )
         self._thread = threading.Thread(
             target=self.connection.ioloop.start, name="select-loop", daemon=True
         )
         self._thread.start()
-        assert self._open.wait(120.0)
-
-    def _end(self) -> None:
-        self._closed.set()
-        self.connection.ioloop.stop()
+        assert is_open.wait(120.0)
 
     def close(self) -> None:
-        if not self._closed.is_set():
-            self.connection.ioloop.add_callback_threadsafe(
-                lambda: self.connection.close() if self.connection.is_open else None
-            )
-        self._closed.wait(120.0)
-        if not self._ended:
+        if self._thread.is_alive():
+            self.connection.ioloop.add_callback_threadsafe(self.connection.close)
             self._thread.join(120.0)
             self.connection.ioloop.close()
-            self._ended = True
 
 
 @pytest.fixture
@@ -250,8 +239,8 @@ class TestSend:
         connector = connect(own_vhost="/elsewhere" if "named" in how else vhost)
         where = (vhost,) if "named" in how else ()
         props = {"connection_props": {"heartbeat": 30}} if how == "properties" else {}
-        message_id = connector.send_message({"n": 1}, *where, queue=queue, **props)
-        assert peer.get(queue).body == {"n": 1, "message_id": message_id}
+        message_id = connector.send_message({"n": (1, b"x")}, *where, queue=queue, **props)
+        assert peer.get(queue).raw == encode({"n": (1, b"x"), "message_id": message_id})
 
     @pytest.mark.parametrize("kind", ["fanout", ExchangeType.fanout])
     def test_a_fanout_is_published(self, connect: Build, peer: Peer, kind: Any) -> None:

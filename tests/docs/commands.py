@@ -61,7 +61,7 @@ def run(typed: Typed, programs: Programs, broker: PrivateBroker | EmbeddedBroker
         _run_command(typed, arguments, programs)
     elif name == "rabbitmqctl":
         assert isinstance(broker, PrivateBroker), typed.line
-        broker.rabbitmqctl(*arguments)
+        _run_rabbitmqctl(arguments, broker)
     elif name.startswith("~"):
         pass  # a program in an environment of the reader's own
     elif name.startswith("scripts/"):
@@ -78,6 +78,17 @@ def _run_python(typed: Typed, arguments: list[str], programs: Programs) -> None:
     if not programs.is_service(program):
         program.finish()
     program.expect(typed.shown)
+
+
+def _run_rabbitmqctl(arguments: list[str], broker: PrivateBroker) -> None:
+    # it takes a second each time: what the management interface does as well is done by that
+    match arguments:
+        case ["add_user", user, password]:
+            broker.add_user(user, password)
+        case ["set_permissions", user, configure, write, read]:
+            broker.management.permit(user, "/", configure=configure, write=write, read=read)
+        case _:
+            broker.rabbitmqctl(*arguments)
 
 
 def _run_command(typed: Typed, arguments: list[str], programs: Programs) -> None:

@@ -32,17 +32,13 @@ SERVICE = "fault_service"
 #: machine that stands still for so long costs the connection.
 HEARTBEAT = 2
 
-#: How a line may break.
-BREAKS = [
-    pytest.param(FaultProxy.reset, id="reset"),
-    pytest.param(FaultProxy.hang_up, id="end-of-stream"),
-    pytest.param(lambda line: line.tear(Direction.TO_CLIENT), id="torn-to-the-client"),
-    pytest.param(lambda line: line.tear(Direction.TO_BROKER), id="torn-to-the-broker"),
-]
-
-Cut = Callable[[FaultProxy], object]
-#: How a line may be cut under those who publish.
-CUTS = pytest.mark.parametrize("cut", [BREAKS[0], *BREAKS[2:]])
+#: How a line may be cut under those who publish, and may break at all.
+CUTS: dict[str, Callable[[FaultProxy], object]] = {
+    "reset": FaultProxy.reset,
+    "torn to the client": lambda line: line.tear(Direction.TO_CLIENT),
+    "torn to the broker": lambda line: line.tear(Direction.TO_BROKER),
+}
+BREAKS = {**CUTS, "end of stream": FaultProxy.hang_up}
 
 Start = Callable[..., MQConnector]
 

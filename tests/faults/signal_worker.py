@@ -2,8 +2,8 @@
 
 usage: python -m tests.faults.signal_worker JSON
 
-The JSON names ``config``, ``config_file``, ``service``, ``vhost``, ``seconds`` and ``forks``. What
-was done is printed as JSON at the end.
+The JSON names ``config``, ``config_file``, ``service`` and ``vhost``. What was done is printed as
+JSON at the end.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils.client_utils import send_mq_request
 
 ECHO, HELD, SENT = "signals_echo", "signals_held", "signals_sent"
+FORKS = 10
+#: How long it works after them, in seconds.
+_SECONDS = 2.0
 _TIMEOUT = 120.0
 _PERIOD = 0.003
 
@@ -94,7 +97,7 @@ class Worker(MQConnector):
 
 
 def main(order: dict[str, Any]) -> None:
-    faulthandler.dump_traceback_later(order["seconds"] + 240.0, exit=True)
+    faulthandler.dump_traceback_later(240.0, exit=True)
     os.environ["NEON_MQ_CONFIG_PATH"] = order["config_file"]
     worker = Worker(order)
     worker.run(run_sync=False, run_observer=False, mq_timeout=120)
@@ -103,11 +106,11 @@ def main(order: dict[str, Any]) -> None:
     threads = [threading.Thread(target=worker.work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    children = [worker.fork() for _ in range(order["forks"])]
+    children = [worker.fork() for _ in range(FORKS)]
     codes = [os.waitpid(child, 0)[1] for child in children]
 
     def let_it_stop() -> None:
-        time.sleep(order["seconds"])
+        time.sleep(_SECONDS)
         worker.may_stop = True
 
     threading.Thread(target=let_it_stop).start()

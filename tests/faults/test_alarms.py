@@ -17,9 +17,9 @@ from tests.faults.peer import Peer
 from tests.support.accounting import Ledger
 from tests.support.polling import eventually, never
 
-pytestmark = pytest.mark.own_broker
 
-
+@pytest.mark.one_engine
+@pytest.mark.own_broker
 def test_an_alarm_holds_up_what_publishes_and_nothing_else(
     make_service: Callable[..., MQConnector],
     engine: dict[str, Any],
@@ -68,6 +68,7 @@ def test_an_alarm_holds_up_what_publishes_and_nothing_else(
     assert account.repeated == 0
 
 
+@pytest.mark.embedded_broker
 def test_a_batch_stops_at_its_bound_during_an_alarm_and_accounts_for_each_message(
     make_service: Callable[..., MQConnector],
     ledger: Ledger,

@@ -43,7 +43,7 @@ def answering(
     """A service whose consumer has moved; by default its callback is a function that acks."""
     kind = getattr(request, "param", "")
     callback: Any = squares.as_coroutine if kind == "coroutine" else squares
-    service = make_service(Decorated, stop_timeout=3)
+    service = make_service(Decorated, stop_timeout=1)
     assert isinstance(service, Decorated)
     if "on receipt" in kind:  # what is sent again is what the library sends
         service.may_go.set()
@@ -72,29 +72,24 @@ def have_it_blocked(service: MQConnector) -> None:
     ["function", "coroutine", "function, on receipt", "coroutine, on receipt"],
     indirect=True,
 )
-@pytest.mark.parametrize("break_it", BREAKS)
 def test_each_request_is_answered_whatever_becomes_of_the_line(
-    answering: MQConnector,
-    client: RequestClient,
-    squares: Squares,
-    proxy: FaultProxy,
-    break_it: Callable[[FaultProxy], object],
+    answering: MQConnector, client: RequestClient, squares: Squares, proxy: FaultProxy
 ) -> None:
     consumer = answering.consumers["squares"].consumer
-    for number in range(4):
+
+    def break_when_some_are_answered(kind: str) -> None:
+        eventually(lambda: len(squares.handled) > 50, interval=0.001)
+        BREAKS[kind](proxy)
+
+    for kind in BREAKS:
         before = consumer.recoveries
-        breaker = threading.Thread(
-            target=lambda: (
-                eventually(lambda: len(squares.handled) > 50, interval=0.001),
-                break_it(proxy),
-            )
-        )
+        breaker = threading.Thread(target=break_when_some_are_answered, args=(kind,))
         breaker.start()
         # an ack that had gone without its answer would leave one without any
         assert ask(client, QUEUE, range(MANY)) == MANY
         breaker.join(120)
         eventually(lambda: consumer.recoveries > before, what="the line was broken")  # noqa: B023
-        assert set(squares.handled) == set(range(MANY)), number
+        assert set(squares.handled) == set(range(MANY)), kind
         squares.handled.clear()
     eventually(lambda: has_moved(answering, "squares"), what="it is back where it was")
     assert answering.check_health()

@@ -33,11 +33,6 @@ def hanging(_facts: BrokerFacts) -> Generator[Call, Any, None]:
     yield Call("queue_declare", ("a\n",), {})
 
 
-def hang(connections: Connections) -> None:
-    with pytest.raises(WaitTimeoutError):
-        connections.control.run("hanging", hanging, timeout=0.3)
-
-
 def declare(connections: Connections, name: str) -> str:
     return connections.control.perform(
         f"declaring {name}", lambda facts: declare_queue(Queue(name), facts), timeout=PATIENCE
@@ -48,27 +43,20 @@ def control_threads() -> int:
     return sum(thread.name.startswith("mq-control") for thread in threading.enumerate())
 
 
-def test_what_comes_after_a_job_that_does_not_end_is_done_by_the_same_thread(
+def test_what_waits_behind_a_job_that_does_not_end_is_done_by_the_same_thread(
     service: MQConnector, peer: Peer
 ) -> None:
     connections = connections_of(service)
-    for number in range(6):
-        hang(connections)
+    for number in range(3):
+        hangs: Waiter[None] = Waiter()
+        connections.control.submit("hanging", hanging, hangs, timeout=0.3)
         assert declare(connections, f"q{number}") == f"q{number}"
+        with pytest.raises(WaitTimeoutError):
+            hangs.wait(0, "the job")
         assert peer.counts(f"q{number}") == (0, 0)
         assert control_threads() == 1
     service.stop()
     eventually(lambda: control_threads() == 0, what="nothing is left after a stop")
-
-
-def test_what_waits_behind_a_job_that_hangs_is_done_after_it(service: MQConnector) -> None:
-    connections = connections_of(service)
-    declare(connections, "before")
-    hangs: Waiter[None] = Waiter()
-    connections.control.submit("hanging", hanging, hangs, timeout=1)
-    assert declare(connections, "behind") == "behind"
-    with pytest.raises(WaitTimeoutError):
-        hangs.wait(0, "the job")
 
 
 def test_an_idle_connection_is_closed_unless_a_queue_is_exclusive_to_it(
@@ -101,22 +89,6 @@ def test_an_idle_connection_is_closed_unless_a_queue_is_exclusive_to_it(
     eventually(lambda: link.state is LinkState.IDLE, what="it is closed without the queue")
 
 
-def test_a_callback_declares_while_a_job_hangs(start: Start, service: MQConnector) -> None:
-    declared: Future[str] = Future()
-
-    def callback(channel: Any, _method: Any, _properties: Any, _body: Any) -> None:
-        try:
-            declared.set_result(channel.queue_declare("its own").method.queue)
-        except BaseException as error:
-            declared.set_exception(error)
-
-    start("stage", callback, ack="on_receipt", durable=False)
-    hang(connections_of(service))
-    service.send_message({"a": 1}, queue="stage")
-    assert declared.result(PATIENCE) == "its own"
-    eventually(service.check_health)
-
-
 def test_two_exchanges_that_are_deleted_under_busy_senders_cost_no_message(
     service: MQConnector, peer: Peer
 ) -> None:
@@ -140,7 +112,7 @@ def test_a_consumer_of_a_durable_queue_does_not_wait_for_a_job_that_hangs(
     make_service: Callable[..., MQConnector], ledger: Ledger
 ) -> None:
     # as for a classic queue whose node is down: RabbitMQ takes a minute to answer its declare
-    service = make_service(stop_timeout=3)
+    service = make_service(stop_timeout=1)
     connections_of(service).control.submit("hanging", hanging, Waiter(), timeout=PATIENCE)
     register(service, "other", note(ledger))
     run(service)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pika
 import pytest
-from pika.frame import Body, Header, Method
+from pika.frame import Header
 from pika.spec import Basic, BasicProperties, Channel, Connection
 
 from neon_mq_connector import MQConnector
@@ -91,22 +91,7 @@ def frame(kind: int, channel: int, payload: bytes, *, size: int | None = None) -
     return struct.pack(">BHI", kind, channel, len(payload) if size is None else size) + payload
 
 
-def deliver(channel: int) -> bytes:
-    return message(channel, 1, b"")[0]
-
-
-def header(size: int) -> Callable[[int], bytes]:
-    return lambda channel: bytes(Header(channel, size, BasicProperties()).marshal())
-
-
-def body(data: bytes) -> Callable[[int], bytes]:
-    return lambda channel: bytes(Body(channel, data).marshal())
-
-
-def returned(channel: int) -> bytes:
-    return bytes(Method(channel, Basic.Return(312, "NO_ROUTE", "", QUEUE)).marshal())
-
-
+#: What parser, decoder and settlement refuse; each form of it is in their own tests.
 LIES_TO_A_CONSUMER: dict[str, tuple[Lie, str]] = {
     "a frame of 4 GB": (
         on_channel(lambda channel: frame(3, channel, b"x", size=2**32 - 1)),
@@ -118,17 +103,10 @@ LIES_TO_A_CONSUMER: dict[str, tuple[Lie, str]] = {
     ),
     "a delivery without its arguments": (
         on_channel(
-            lambda channel: frame(1, channel, b"\x00\x3c\x00\x3c\xff\xce", size=5), header(0)
+            lambda channel: frame(1, channel, b"\x00\x3c\x00\x3c\xff\xce", size=5),
+            lambda channel: bytes(Header(channel, 0, BasicProperties()).marshal()),
         ),
         "malformed arguments of Basic.Deliver",
-    ),
-    "an unroutable message of an exabyte": (
-        on_channel(returned, header(HUGE)),
-        f"a body of {HUGE} bytes is announced",
-    ),
-    "a body longer than announced": (
-        on_channel(deliver, header(3), body(b"four")),
-        "longer than the 3 bytes announced",
     ),
     "a delivery tag out of the blue": (
         lambda conversation, channel: conversation.deliver(channel, HUGE, b"x"),
@@ -206,13 +184,6 @@ def confirm(tag: int, *, multiple: bool) -> Lie:
         pytest.param(confirm(77, multiple=False), "confirms message 77", id="never published"),
         pytest.param(confirm(2**63, multiple=True), "confirms message", id="all there will be"),
         pytest.param(confirm(0, multiple=True), "confirms message 0", id="no number"),
-        pytest.param(
-            lambda conversation, channel: conversation.send(
-                frame(1, channel, b"\x00\x3c\x00\x50\x00\xce", size=5)
-            ),
-            "a confirm has 1 bytes of arguments",
-            id="too short",
-        ),
     ],
 )
 def test_a_false_confirm_confirms_nothing(
@@ -264,8 +235,6 @@ HANDSHAKES: dict[str, tuple[str, Lie, str]] = {
         send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
         "unknown type 72; is this AMQP",
     ),
-    "a mail server": ("greeting", send(b"220 mail ESMTP\r\n"), "unknown type 50; is this AMQP"),
-    "zeros": ("greeting", send(bytes(4096)), "unknown type 0; is this AMQP"),
     "another version": (
         "greeting",
         end_with(b"AMQP\x00\x01\x00\x00"),
@@ -274,11 +243,6 @@ HANDSHAKES: dict[str, tuple[str, Lie, str]] = {
     "a frame of 4 GB": ("greeting", send(frame(1, 0, b"x", size=2**32 - 1)), "are allowed"),
     "the end at once": ("greeting", lambda c, _: c.hang_up(), "does not speak AMQP"),
     "silence": ("greeting", lambda c, _: c.wait_for_the_end(), "no broker answers"),
-    "silence before the tune": (
-        "Connection.StartOk",
-        lambda c, _: c.wait_for_the_end(),
-        "no broker answers",
-    ),
     "silence before the end": (
         "Connection.Open",
         lambda c, _: c.wait_for_the_end(),
@@ -287,11 +251,6 @@ HANDSHAKES: dict[str, tuple[str, Lie, str]] = {
     "half of the greeting": (
         "greeting",
         end_with(b"AMQ"),
-        "does not speak AMQP",
-    ),
-    "half of a frame": (
-        "greeting",
-        end_with(frame(1, 0, b"x" * 10, size=20)),
         "does not speak AMQP",
     ),
     "garbage after the greeting": (

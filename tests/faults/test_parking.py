@@ -43,7 +43,7 @@ class Failing:
     def __call__(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         self.calls[body] += 1
         if not body.startswith(b"good"):
-            raise LookupError("no such thing")
+            raise LookupError("no such thing: \udcff")  # as in the names of files: no Unicode
 
 
 @pytest.fixture
@@ -141,6 +141,7 @@ def test_headers_that_cannot_be_sent_again_stop_no_queue(
     assert told.partition(";")[0].endswith("of 1000 headers are missing")
     assert parked.pop(b"d")["dec"].as_tuple().digits == (2, 1, 4, 7, 4, 8, 3, 6, 4, 7)
     kept = {body: headers["neon-original"]["headers"] for body, headers in parked.items()}
+    assert parked[b"2"]["neon-error"] == r"LookupError: no such thing: \udcff"
     assert kept[b"2"]["big"].startswith(str(2**63))
     assert kept[b"t"]["a"].startswith("{'a': {'a': ")
     assert kept[b"large"]["large"].startswith("xxx")
@@ -160,7 +161,7 @@ def test_a_message_is_parked_whatever_frames_were_agreed_upon(
         return original(*args, **{**kwargs, "frame_max": 4096})
 
     monkeypatch.setattr(MQConnector, "get_connection_params", with_small_frames)
-    longest = QUEUE.ljust(255, "x")
+    longest = QUEUE.ljust(9, "x") + "\u20ac" * 82  # 255 bytes
 
     def fail_at_length(*_: Any) -> None:
         raise LookupError("no such thing " * 1_000)
@@ -172,22 +173,11 @@ def test_a_message_is_parked_whatever_frames_were_agreed_upon(
     start(longest, fail_at_length, retry=Retry(attempts=1))
     dead = dead_queue_name(longest)
     eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
+    peer.wait_until_settled(longest)
     service.stop()
     ((parked, body),) = peer.take_all(dead)
     assert (parked.message_id, body) == ("y" * 255, b"bad")
     assert parked.headers["neon-error"].startswith("LookupError: no such thing")
-
-
-@pytest.mark.parametrize("name", ["x" * 251, "x" * 255, "\u20ac" * 85], ids=len)
-def test_a_queue_with_a_long_name_has_its_failures_parked(
-    start: Start, name: str, service: MQConnector, failing: Failing, peer: Peer
-) -> None:
-    start(name, failing, retry=Retry(attempts=1))
-    send(peer, b"bad", BasicProperties(), name)
-    dead = dead_queue_name(name)
-    eventually(lambda: peer.counts(dead) == (1, 0), what="it is parked")
-    peer.wait_until_settled(name)
-    assert service.check_health()
 
 
 def test_a_dead_letter_queue_that_is_deleted_is_made_again_at_once(
@@ -409,21 +399,22 @@ def test_a_callback_that_always_outlasts_the_brokers_patience_is_called_a_few_ti
 FORGED = {"negative": -1_000_000, "huge": 2**62, "text": "many", "a list": [1]}
 
 
-@pytest.mark.parametrize("count", FORGED.values(), ids=FORGED.keys())
 @pytest.mark.parametrize("redelivered", [False, True], ids=["first-time", "redelivered"])
 def test_a_forged_count_makes_the_tries_neither_many_nor_none(
-    start: Start, redelivered: bool, count: Any, service: MQConnector, failing: Failing, peer: Peer
+    start: Start, redelivered: bool, service: MQConnector, failing: Failing, peer: Peer
 ) -> None:
     peer.declare(QUEUE)
-    death = {"queue": QUEUE, "reason": "rejected", "count": count}
-    headers = {"x-death": [death] * 2_000, "x-delivery-count": count}
-    send(peer, b"bad", BasicProperties(headers=headers))
+    for name, count in FORGED.items():
+        death = {"queue": QUEUE, "reason": "rejected", "count": count}
+        headers = {"x-death": [death] * 2_000, "x-delivery-count": count}
+        send(peer, name.encode(), BasicProperties(headers=headers))
     if redelivered:
         with peer.channel() as channel:
-            channel.basic_get(QUEUE)  # given back when the channel closes
+            for _ in FORGED:
+                channel.basic_get(QUEUE)  # given back when the channel closes
     start(QUEUE, failing, retry=SOON)
-    eventually(lambda: peer.counts(QUEUE + DEAD) == (1, 0), what="it is parked")
-    assert 1 <= failing.calls[b"bad"] <= 3
+    eventually(lambda: peer.counts(QUEUE + DEAD) == (len(FORGED), 0), what="they are parked")
+    assert {1, 2, 3} >= set(failing.calls.values())
     service.stop()
-    ((parked, _body),) = peer.take_all(QUEUE + DEAD)
-    assert parked.headers["neon-attempts"] >= 1
+    for parked, _body in peer.take_all(QUEUE + DEAD):
+        assert parked.headers["neon-attempts"] >= 1

@@ -48,6 +48,7 @@ def test_a_stop_from_many_threads_and_from_a_callback_is_one_stop(
     assert len(account.handled) + len(account.ready) == 50
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("state", ["refused", "swallowed", "cut"])
 def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(
     state: str,
@@ -77,22 +78,3 @@ def test_a_stop_while_the_broker_is_away_ends_and_loses_nothing(
     proxy.restore()
     account = peer.close_the_books(QUEUE)
     assert len(account.handled | account.ready) == 50
-
-
-@pytest.mark.parametrize(
-    "ack,concurrency", [("on_success", 1), ("on_success", 8), ("manual", 1), ("on_receipt", 1)]
-)
-def test_after_a_burst_no_ack_waits_for_a_further_message(
-    start: Start, ack: str, concurrency: int, service: MQConnector, ledger: Ledger, peer: Peer
-) -> None:
-    def callback(channel: Any, method: Any, properties: Any, body: Any) -> None:
-        if ack == "manual":
-            channel.basic_ack(method.delivery_tag)
-        ledger.handled(properties.message_id)
-
-    start(QUEUE, callback, concurrency=concurrency, ack=ack)
-    peer.wait_until_handled(peer.send(QUEUE, 101))
-    peer.wait_until_settled(QUEUE)
-    service.stop()
-    account = peer.close_the_books(QUEUE)
-    assert account.repeated == 0

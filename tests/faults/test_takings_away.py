@@ -51,7 +51,6 @@ def _all_is_well(service: MQConnector, peer: Peer) -> None:
     assert set(account.handled) == account.sent
 
 
-@pytest.mark.every_broker
 def test_a_queue_that_is_deleted_under_its_consumer_is_made_again(
     consuming: MQConnector, peer: Peer
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 
@@ -15,39 +16,22 @@ from tests.support.accounting import Ledger
 _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
-@pytest.fixture
-def echo_port() -> Iterator[int]:
-    """A server that sends back what it gets."""
-    listener = socket.create_server(("127.0.0.1", 0))
+class _Echo(socketserver.BaseRequestHandler):
+    """Send back what comes."""
 
-    def serve(end: socket.socket) -> None:
-        with end:
-            try:
-                while data := end.recv(65536):
-                    end.sendall(data)
-            except OSError:
-                pass
-
-    def accept() -> None:
-        while True:
-            try:
-                end, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(end,), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join(120)
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.request.recv(65536):
+                self.request.sendall(data)
 
 
 @pytest.fixture
-def line(echo_port: int) -> Iterator[FaultProxy]:
-    with FaultProxy(echo_port) as line:
-        yield line
+def line() -> Iterator[FaultProxy]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Echo) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with FaultProxy(server.server_address[1]) as line:
+            yield line
+        server.shutdown()
 
 
 @pytest.fixture

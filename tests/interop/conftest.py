@@ -24,19 +24,6 @@ from tests.support.vhosts import TestVhost, VhostPool
 StartOld = Callable[..., OldPeer]
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the published package's environment before any test's time limit runs.
-
-    A failure is told by the fixture that needs it, which tries again.
-    """
-    here = Path(__file__).parent
-    if not session.config.option.collectonly and any(
-        here in item.path.parents for item in session.items
-    ):
-        with contextlib.suppress(AssertionError):
-            build_environment()
-
-
 @pytest.fixture(scope="session")
 def old_python() -> Path:
     return build_environment()
@@ -74,9 +61,9 @@ def start_old(
     """Start old peers; arguments: the role, and more for its set-up."""
     with contextlib.ExitStack() as stack:
 
-        def start_one(role: str, *, home: Path | None = None, **more: Any) -> OldPeer:
+        def start_one(role: str, **more: Any) -> OldPeer:
             setup = {"config": config, "vhost": vhost, **more}
-            peer = OldPeer(old_python, role, home or tmp_path_factory.mktemp(role), setup)
+            peer = OldPeer(old_python, role, tmp_path_factory.mktemp(role), setup)
             stack.callback(peer.stop)
             peer.wait_ready()
             return peer

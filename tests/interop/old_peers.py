@@ -6,7 +6,6 @@ import ast
 import json
 import subprocess
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,6 @@ _SCRIPT = _HERE.parent.parent / "scripts" / "interop-env"
 _BUILD_SECONDS = 300.0
 
 _parsing = threading.Lock()
-
-
-class PeerFailed(Exception):
-    """What a peer was asked for raised an exception there.
-
-    Attributes:
-        error: the name of the exception's class.
-        message: its text.
-    """
-
-    def __init__(self, error: str, message: str) -> None:
-        super().__init__(f"{error}: {message}")
-        self.error = error
-        self.message = message
-
-
-@dataclass
-class _Heard:
-    """What a peer has said so far."""
-
-    ready: bool = False
-    got: list[dict[str, Any]] = field(default_factory=list)
-    ended: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 def build_environment() -> Path:
@@ -77,9 +53,11 @@ class OldPeer:
     def __init__(self, python: Path, role: str, home: Path, setup: dict[str, Any]) -> None:
         self.role = role
         self._log = home / f"{role}.log"
-        self._heard = _Heard()
         self._changed = threading.Condition()
         self._asked = 0
+        self._is_ready = False
+        self._got: list[dict[str, Any]] = []
+        self._ended: dict[int, dict[str, Any]] = {}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [str(python), str(_HERE / "peers" / f"{role}.py")],
@@ -101,45 +79,33 @@ class OldPeer:
             AssertionError: it ended, or took too long; the message has the end of its log.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._heard.ready or self._is_over(), START_SECONDS)
-            assert self._heard.ready, f"the old {self.role} did not start: {self._last_words()}"
+            self._changed.wait_for(lambda: self._is_ready or self._is_over(), START_SECONDS)
+            assert self._is_ready, f"the old {self.role} did not start: {self._last_words()}"
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Ask for something, and return what came of it.
 
         Raises:
-            PeerFailed: it raised an exception there.
-            AssertionError: nothing came of it in time.
+            AssertionError: it raised an exception there, or nothing came of it in time.
         """
         with self._changed:
             self._asked += 1
             number = self._asked
             self._write({"ask": number, "do": do, "with": repr(arguments)})
-            self._changed.wait_for(
-                lambda: number in self._heard.ended or self._is_over(), ANSWER_SECONDS
-            )
-            assert number in self._heard.ended, f"{do} did not end: {self._last_words()}"
-            end = self._heard.ended[number]
-        if end["event"] == "failed":
-            raise PeerFailed(end["error"], end["message"])
+            self._changed.wait_for(lambda: number in self._ended or self._is_over(), ANSWER_SECONDS)
+            assert number in self._ended, f"{do} did not end: {self._last_words()}"
+            end = self._ended[number]
+        assert "value" in end, f"{do} failed there: {end}"
         return end["value"]
 
-    def got(self, **wanted: Any) -> list[dict[str, Any]]:
-        """Return what it has received so far that has these facts."""
-        with self._changed:
-            return [
-                each
-                for each in self._heard.got
-                if all(each.get(name) == value for name, value in wanted.items())
-            ]
+    def wait_got(self, by: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until a consumer of it has received as many messages, and return them."""
 
-    def wait_got(self, count: int = 1, **wanted: Any) -> list[dict[str, Any]]:
-        """Wait until it has received as many messages with these facts, and return them."""
-        eventually(
-            lambda: len(self.got(**wanted)) >= count,
-            what=f"the old {self.role} receives {count} with {wanted}",
-        )
-        return self.got(**wanted)
+        def got() -> list[dict[str, Any]]:
+            return [each for each in list(self._got) if each["by"] == by]
+
+        eventually(lambda: len(got()) >= count, what=f"the old {self.role} receives {count}")
+        return got()
 
     def stop(self) -> None:
         """End the process: it hangs up without goodbye, as a killed one would."""
@@ -167,11 +133,11 @@ class OldPeer:
                 line[literal] = _parse(line[literal])
             with self._changed:
                 if line["event"] == "ready":
-                    self._heard.ready = True
+                    self._is_ready = True
                 elif line["event"] == "got":
-                    self._heard.got.append(line["facts"])
+                    self._got.append(line["facts"])
                 else:
-                    self._heard.ended[line["ask"]] = line
+                    self._ended[line["ask"]] = line
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()

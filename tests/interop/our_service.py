@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,18 +17,15 @@ class Received:
     """What a service of ours was sent, by the consumer that got it; filled from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bodies: dict[str, list[dict[str, Any]]] = {}
+        self._all: list[tuple[str, dict[str, Any]]] = []
 
     def add(self, by: str, body: dict[str, Any]) -> None:
         """Note a message."""
-        with self._lock:
-            self._bodies.setdefault(by, []).append(body)
+        self._all.append((by, body))
 
     def by(self, consumer: str) -> list[dict[str, Any]]:
         """Return what a consumer got so far."""
-        with self._lock:
-            return list(self._bodies.get(consumer, ()))
+        return [body for by, body in list(self._all) if by == consumer]
 
     def wait(self, consumer: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until a consumer has got as many, and return them."""
@@ -75,13 +71,6 @@ class OurService(MQConnector):
     def emits(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self.emit_mq_message(self.consumers["emits"].connection, **self._read("emits", body))
 
-    def streams(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        parts = b64_to_dict(body)["parts"]
-        for part in range(parts):
-            self._publish(
-                channel, self._read("streams", body), part=part, is_final=part == parts - 1
-            )
-
     def counts(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._read("counts", body)
         channel.basic_ack(delivery_tag=method.delivery_tag)
@@ -100,12 +89,12 @@ class OurService(MQConnector):
         return {"request_data": answer, "queue": request.get("routing_key", "")}
 
     @staticmethod
-    def _publish(channel: Any, answer: dict[str, Any], **more: Any) -> None:
+    def _publish(channel: Any, answer: dict[str, Any]) -> None:
         channel.queue_declare(queue=answer["queue"])
         channel.basic_publish(
             exchange="",
             routing_key=answer["queue"],
-            body=dict_to_b64({**answer["request_data"], **more}),
+            body=dict_to_b64(answer["request_data"]),
             properties=pika.BasicProperties(expiration="1000"),
         )
 

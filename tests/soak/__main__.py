@@ -7,10 +7,11 @@ import json
 import logging
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-from tests.soak.cluster import ClusterReport, ClusterSoak, endless_deeds
-from tests.soak.report import Report
+from tests.soak.cluster import ClusterSoak, endless_deeds
+from tests.soak.report import Findings
 from tests.soak.run import LAST_CALM, UNDISTURBED, Soak
 
 _KEPT, _BROKEN = 0, 1
@@ -34,38 +35,26 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=40.0, help="messages a second, per producer (%(default)g)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to a file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, too")
     parser.add_argument(
         "--log", type=Path, metavar="FILE", help="write the library's log to a file"
     )
-    parser.add_argument("--quiet", action="store_true", help="do not tell of each fault")
     options = parser.parse_args()
     _set_up_logging(options.log)
+    report: Findings
     if options.cluster:
-        report: ClusterReport | Report = _break_cluster(options)
+        deeds = endless_deeds()
+        report = ClusterSoak(deeds, seconds=options.seconds, rate=options.rate, verbose=True).run()
     else:
         if options.seconds < UNDISTURBED + LAST_CALM + 5:
             parser.error(f"--seconds: {UNDISTURBED + LAST_CALM + 5:g} at least")
-        report = _break_line(options)
+        seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+        print(f"seed {seed}, {options.seconds:g} s", file=sys.stderr, flush=True)
+        report = Soak(options.seconds, seed, options.rate).run()
     print(report.as_text())
-    text = json.dumps(report.as_dict())
-    if options.json is None:
-        print(text)
-    else:
-        options.json.write_text(text + "\n")
+    if options.json is not None:
+        options.json.write_text(json.dumps(asdict(report)) + "\n")
     return _BROKEN if report.complaints else _KEPT
-
-
-def _break_line(options: argparse.Namespace) -> Report:
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}, {options.seconds:g} s", file=sys.stderr, flush=True)
-    return Soak(options.seconds, seed, options.rate, verbose=not options.quiet).run()
-
-
-def _break_cluster(options: argparse.Namespace) -> ClusterReport:
-    return ClusterSoak(
-        endless_deeds(), seconds=options.seconds, rate=options.rate, verbose=not options.quiet
-    ).run()
 
 
 def _set_up_logging(file: Path | None) -> None:

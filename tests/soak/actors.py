@@ -53,12 +53,8 @@ class Actor:
         books: of what is sent to it; set by the run.
         service: set by `start`.
         moved_at: when a callback began or ended last, on the monotonic clock.
-        mended_at: when the last fault was over, on the monotonic clock. The thread that makes the
-            faults owns it.
     """
 
-    #: Whether its queue goes with its consumer's connection, with what is in it.
-    fragile = False
     #: What may run its callbacks; a run's seed chooses one of them.
     engines: tuple[str, ...] = tuple(ENGINES)
 
@@ -77,9 +73,6 @@ class Actor:
     ) -> None:
         self.name = name
         self.moved_at = 0.0
-        self.mended_at = 0.0
-        self._grace_ends = 0.0
-        self._faults = 0
         self.settings = dict(settings or {})
         self._ack = ack
         self._fails = fails
@@ -108,32 +101,6 @@ class Actor:
     def register(self, engine: str) -> None:
         """Register the consumers with the service."""
         self._register(self.name, engine)
-
-    # -- faults --------------------------------------------------------------------------------
-
-    def fault_begins(self) -> None:
-        """Note that something that concerns it is about to break."""
-        self._faults += 1
-        if self.fragile:
-            self.books.excuse()
-
-    def fault_ends(self, grace: float) -> None:
-        """Note that it is mended again; for some seconds the actor may still be unwell."""
-        self.mended_at = time.monotonic()
-        self._grace_ends = max(self._grace_ends, self.mended_at + grace)
-        self._faults -= 1
-        if self.fragile:  # the calm before may have been noticed only after the fault had begun
-            self.books.excuse()
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether something that concerns it is broken."""
-        return self._faults > 0
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether it has to be well."""
-        return not self.is_broken and time.monotonic() >= self._grace_ends
 
     # -- what they have in common --------------------------------------------------------------
 
@@ -230,17 +197,6 @@ class Subscriber(Actor):
         )
 
 
-class Conversation(Actor):
-    """All messages have the same id: the one of their conversation."""
-
-    def send(self, sender: Sender, number: int) -> None:
-        shared = {"message_id": "one conversation"}
-        message = (
-            {"n": number, "context": {"mq": shared}} if number % 2 else {"n": number, **shared}
-        )
-        sender.send(message, queue=self.name)
-
-
 class Large(Actor):
     """Large messages beside small ones."""
 
@@ -249,18 +205,6 @@ class Large(Actor):
     def send(self, sender: Sender, number: int) -> None:
         length = 200_000 if number % self._LARGE_EVERY == 0 else 200
         sender.send({"n": number, "padding": "x" * length}, queue=self.name)
-
-
-class SlowSubscriber(Subscriber):
-    """A subscriber whose queue soon expires without a consumer."""
-
-    fragile = True
-
-
-class Deleted(Actor):
-    """A queue that is deleted now and then; its consumer has to live."""
-
-    fragile = True
 
 
 class Hooks(Actor):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-UNUSED, SENDING, CONFIRMED, UNSURE, REFUSED, EXCUSED = range(6)
+UNUSED, SENDING, CONFIRMED, UNSURE, REFUSED = range(5)
 _MOST_SHOWN = 5
 _MOST_COUNTED = 255
-#: For how long a message may wait behind others where nothing is broken, in seconds.
-_LATELY = 8.0
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,8 @@ class Books:
         self._tried = bytearray(b"\xff" * capacity)
         for each in (self._state, self._handled, self._tried):
             each[:] = bytes(capacity)
-        self._begun = array("d", bytes(8 * capacity))
         self._lock = threading.Lock()
         self._next = 0
-        self._excusing = False
         self._parked: set[int] = set()
 
     def begin(self) -> int | None:
@@ -59,28 +53,12 @@ class Books:
                 return None
             self._next += 1
             self._state[number] = SENDING
-            self._begun[number] = time.monotonic()
             return number
 
     def ended(self, number: int, state: int) -> None:
         """Note how a send ended."""
         with self._lock:
-            excused = self._excusing or self._state[number] == EXCUSED
-            self._state[number] = EXCUSED if excused else state
-
-    def excuse(self) -> None:
-        """Excuse what was sent lately and is not handled, and what is sent until `count_again`."""
-        with self._lock:
-            self._excusing = True
-            lately = time.monotonic() - _LATELY
-            for number in range(self._next):
-                if self._begun[number] > lately and not self._handled[number]:
-                    self._state[number] = EXCUSED
-
-    def count_again(self) -> None:
-        """Excuse no more."""
-        with self._lock:
-            self._excusing = False
+            self._state[number] = state
 
     def tried(self, number: int) -> int:
         """Note that a callback begins; return how often one has begun for this message before."""
@@ -114,7 +92,6 @@ class Books:
             "confirmed": states.count(CONFIRMED),
             "unsure": states.count(UNSURE),  # the send raised, and it may have arrived
             "refused": states.count(REFUSED),  # the send raised, and it cannot have arrived
-            "excused": states.count(EXCUSED),  # its queue goes with its consumer's connection
             "handled": len(times),
             "repeated": sum(times) - len(times),
             "tries": max(self._tried),  # of the message whose callback was called most often

@@ -6,12 +6,11 @@ Everything goes over TLS, with a client certificate that the nodes demand.
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +24,7 @@ from neon_mq_connector.testing.cluster import ClusterNode, PrivateCluster
 from neon_mq_connector.testing.ports import free_ports
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.faults.peer import Peer
+from tests.soak.report import Findings, as_table, listed
 from tests.support.accounting import Ledger
 from tests.support.certificates import Certificates
 from tests.support.nodes import crash
@@ -86,33 +86,21 @@ class Pulse:
 
 
 @dataclass
-class ClusterReport:
+class ClusterReport(Findings):
     """What came of it.
 
     Attributes:
         silences: by deed, the longest time without a message sent, handled, a request answered.
         counts: of messages and requests, by what became of them.
-        complaints: promises that were broken.
     """
 
     silences: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {**asdict(self), "passed": not self.complaints}
 
     def as_text(self) -> str:
         """Return a table for a person."""
-        lines = ["longest silence in seconds"]
-        for deed, silences in self.silences:
-            figures = "  ".join(f"{what} {seconds:5.2f}" for what, seconds in silences.items())
-            lines.append(f"{deed:12}  {figures}")
-        lines.append(", ".join(f"{count} {what}" for what, count in self.counts.items()))
-        lines += [f"BROKEN: {each}" for each in self.complaints]
-        lines.append("a promise is broken" if self.complaints else "all promises kept")
-        return "\n".join(lines)
+        rows = [{"longest silence in seconds": deed, **each} for deed, each in self.silences]
+        return "\n".join([as_table(rows), listed(self.counts), super().as_text()])
 
 
 class ClusterSoak:
@@ -128,11 +116,10 @@ class ClusterSoak:
     def __init__(
         self, deeds: Iterable[Deed], *, seconds: float, rate: float = 40.0, verbose: bool = False
     ) -> None:
-        self.report = ClusterReport()
+        self.report = ClusterReport(verbose=verbose)
         self._deeds = deeds
         self._seconds = seconds
         self._pause = 1 / rate
-        self._verbose = verbose
         self._ledger = Ledger()
         self._pulses = {what: Pulse() for what in (SENT, HANDLED, ANSWERED)}
         self._failures = {"sends failed": 0, "requests failed": 0}
@@ -246,7 +233,7 @@ class ClusterSoak:
             else:
                 self._pulses[ANSWERED].beat()
                 if answer["n"] != number:
-                    self._complain(f"request {number} has got {answer}")
+                    self.report.complain(f"request {number} has got {answer}")
             if self._over.wait(self._pause):
                 return
 
@@ -255,7 +242,7 @@ class ClusterSoak:
         for thread in threads:
             thread.join(60)
             if thread.is_alive():
-                self._complain(f"{thread.name} does not return")
+                self.report.complain(f"{thread.name} does not return")
         threads.clear()
 
     # -- the nodes -----------------------------------------------------------------------------
@@ -286,7 +273,7 @@ class ClusterSoak:
                 node.start(_START_TIMEOUT)
                 return
             except PrivateBrokerError:
-                self._say("a node does not start: it is killed and started again")
+                self.report.say("a node does not start: it is killed and started again")
         node.start(_PATIENCE)
 
     def _wait_until_whole(self) -> None:
@@ -305,7 +292,7 @@ class ClusterSoak:
     def _note(self, deed: str) -> None:
         silences = {what: round(each.take_longest(), 2) for what, each in self._pulses.items()}
         self.report.silences.append((deed, silences))
-        self._say(f"{deed}: {silences}")
+        self.report.say(f"{deed}: {silences}")
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -326,14 +313,6 @@ class ClusterSoak:
         ready = [each for queue in (QUORUM, CLASSIC) for each in peer.ids_in(queue)]
         account = self._ledger.close(ready=ready)
         for fault in account.faults():
-            self._complain(fault)
+            self.report.complain(fault)
         answered = self._pulses[ANSWERED].count
         self.report.counts = {**account.as_dict(), "answered": answered, **self._failures}
-
-    def _complain(self, what: str) -> None:
-        self._say(f"BROKEN: {what}")
-        self.report.complaints.append(what)
-
-    def _say(self, what: str) -> None:
-        if self._verbose:
-            print(what, file=sys.stderr, flush=True)

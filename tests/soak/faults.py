@@ -15,7 +15,7 @@ import pika.exceptions as pika_errors
 from neon_mq_connector.testing import ManagementError, PrivateBroker
 from neon_mq_connector.testing.proxy import Direction, FaultProxy
 from neon_mq_connector.utils.network_utils import b64_to_dict
-from tests.soak.actors import Actor, Deleted
+from tests.soak.actors import Actor
 from tests.support.accounting import take_all
 from tests.support.nodes import crash
 
@@ -24,13 +24,13 @@ CALM = 35.0
 #: Seconds after a fault in which an actor may be unwell: to notice a line that is silent takes two
 #: heartbeats.
 GRACE = 15.0
+EMPTY = "empty dead-letter queue"
 _WEIGHTS = {
     "reset": 5,
     "tear": 4,
     "close connections": 4,
     "blackhole": 3,
-    "delete queue": 3,
-    "empty dead-letter queue": 3,
+    EMPTY: 3,
     "refuse": 2,
     "restart broker": 1,
     "kill broker": 0.3,
@@ -73,19 +73,26 @@ def faults(seed: int) -> Iterator[Fault]:
 
 
 class Saboteur:
-    """Make faults happen, and note whom they concern.
+    """Make faults happen; its thread owns what it notes, and others may read it.
 
     Args:
         broker: the broker to break.
         proxy: the line to break.
         vhost: where the queues are.
         actors: whom it hits.
+
+    Attributes:
+        counts: of faults by kind.
+        is_broken: whether something is broken now.
+        mended_at: when the last fault was over, on the monotonic clock.
     """
 
     def __init__(
         self, broker: PrivateBroker, proxy: FaultProxy, vhost: str, actors: Sequence[Actor]
     ) -> None:
         self.counts: dict[str, int] = {}
+        self.is_broken = False
+        self.mended_at = 0.0
         self._broker = broker
         self._proxy = proxy
         self._vhost = vhost
@@ -95,8 +102,7 @@ class Saboteur:
             "tear": self._tear,
             "close connections": self._close_connections,
             "blackhole": self._blackhole,
-            "delete queue": self._delete_queues,
-            "empty dead-letter queue": self._empty_dead_queues,
+            EMPTY: self._empty_dead_queues,
             "refuse": self._refuse,
             "restart broker": lambda _: self._broker.restart(),
             "kill broker": self._kill,
@@ -106,17 +112,18 @@ class Saboteur:
     def commit(self, fault: Fault) -> None:
         """Do it, and what undoes it."""
         self.counts[fault.kind] = self.counts.get(fault.kind, 0) + 1
-        concerned = self._concerned(fault.kind)
-        for actor in concerned:
-            actor.fault_begins()
+        if fault.kind == EMPTY:  # which harms nobody
+            self._deeds[fault.kind](fault)
+            return
+        self.is_broken = True
         self._deeds[fault.kind](fault)
-        for actor in concerned:
-            actor.fault_ends(GRACE)
+        self.mended_at = time.monotonic()
+        self.is_broken = False
 
-    def _concerned(self, kind: str) -> list[Actor]:
-        if kind == "delete queue":
-            return [actor for actor in self._actors if isinstance(actor, Deleted)]
-        return [] if kind == "empty dead-letter queue" else list(self._actors)
+    @property
+    def is_calm(self) -> bool:
+        """Whether everybody has to be well."""
+        return not self.is_broken and time.monotonic() >= self.mended_at + GRACE
 
     # -- the line ------------------------------------------------------------------------------
 
@@ -148,11 +155,6 @@ class Saboteur:
             random.Random(fault.pick).shuffle(names)
             for name in names[: 1 + int(fault.pick * 3)]:
                 self._broker.management.close_connection(name)
-
-    def _delete_queues(self, fault: Fault) -> None:
-        for actor in self._concerned(fault.kind):
-            with contextlib.suppress(ManagementError):
-                self._broker.management.call("DELETE", "queues", self._vhost, actor.name)
 
     # -- an operator ---------------------------------------------------------------------------
 

@@ -1,20 +1,47 @@
-"""What a soak has found, as tables and as JSON."""
+"""What a soak has found, as tables and as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.soak.books import Totals
 from tests.soak.vitals import Vitals
 from tests.soak.watch import Wellbeing
 
-_VITALS = tuple(each.name for each in fields(Vitals))
+
+@dataclass(kw_only=True)
+class Findings:
+    """What each kind of run has to say.
+
+    Attributes:
+        complaints: promises that were broken.
+        verbose: tell of what happens when it does.
+    """
+
+    complaints: list[str] = field(default_factory=list)
+    verbose: bool = False
+
+    def complain(self, what: str) -> None:
+        """Note a promise that was broken."""
+        self.say(f"BROKEN: {what}")
+        self.complaints.append(what)
+
+    def say(self, what: str) -> None:
+        """Tell what happens."""
+        if self.verbose:
+            print(what, file=sys.stderr, flush=True)
+
+    def as_text(self) -> str:
+        """Return tables for a person."""
+        kept = "a promise is broken" if self.complaints else "all promises kept"
+        return "\n".join([*(f"BROKEN: {each}" for each in self.complaints), kept])
 
 
 @dataclass
-class Report:
+class Report(Findings):
     """All that a run has to say.
 
     Attributes:
@@ -27,7 +54,6 @@ class Report:
         requests: how many were asked and answered, and have failed.
         vitals: what the process held, moment by moment.
         unexpected: errors of sends that are not those of a send.
-        complaints: promises that were broken.
     """
 
     seed: int
@@ -39,55 +65,38 @@ class Report:
     requests: dict[str, int] = field(default_factory=dict)
     vitals: dict[str, Vitals] = field(default_factory=dict)
     unexpected: dict[str, int] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {**asdict(self), "passed": not self.complaints}
 
     def as_text(self) -> str:
         """Return tables for a person."""
-        kinds = list(self.totals[0].counts)
-        messages = [[t.place, *map(str, t.counts.values())] for t in self.totals]
-        sums = [
-            str((max if kind == "tries" else sum)(t.counts[kind] for t in self.totals))
-            for kind in kinds
-        ]
-        fared = [
-            [name, self.engines[name], *map(str, each.figures())]
+        messages = [{"messages": each.place, **each.counts} for each in self.totals]
+        health = [
+            {"health": name, "engine": self.engines[name], **each.figures()}
             for name, each in self.wellbeing.items()
         ]
-        figures = [each.figures() for each in self.wellbeing.values()]
-        fared.append(["most", "", *(str(max(column)) for column in zip(*figures, strict=True))])
-        columns = ("engine", "silence", "in calm", "recovery", "false alarms", "unseen")
-        vitals = [
-            [moment, *(str(getattr(v, name)) for name in _VITALS)]
-            for moment, v in self.vitals.items()
-        ]
-        faults = ", ".join(f"{kind} ×{count}" for kind, count in sorted(self.faults.items()))
-        requests = ", ".join(f"{count} {what}" for what, count in self.requests.items())
-        lines = [
-            *(_table([["messages", *kinds], *messages, ["all", *sums]]), ""),
-            *(_table([["health", *columns], *fared]), ""),
-            *(f"requests: {requests}", ""),
-            *(_table([["moment", *_VITALS], *vitals]), ""),
-            f"faults: {faults}",
-        ]
-        lines += [f"error of a send: {name} ×{count}" for name, count in self.unexpected.items()]
-        lines += [f"BROKEN: {each}" for each in self.complaints]
-        lines.append(
-            f"seed {self.seed}, {self.seconds:g} s: "
-            + ("a promise is broken" if self.complaints else "all promises kept")
+        vitals = [{"moment": moment, **asdict(each)} for moment, each in self.vitals.items()]
+        counts = {"requests": self.requests, "faults": self.faults, "send raised": self.unexpected}
+        return "\n".join(
+            [
+                *(f"{as_table(rows)}\n" for rows in (messages, health, vitals)),
+                *(f"{what}: {listed(counted)}" for what, counted in counts.items()),
+                f"seed {self.seed}, {self.seconds:g} s",
+                super().as_text(),
+            ]
         )
-        return "\n".join(lines)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+def listed(counts: Mapping[str, int]) -> str:
+    """Return counts in a line."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items()) or "none"
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with the same keys as a table."""
+    cells = [list(rows[0]), *(list(map(str, row.values())) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if n == 0 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+            [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]  # numbers to the right
+        )
+        for row in cells
     )

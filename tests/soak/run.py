@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import ExitStack
 
@@ -12,10 +11,9 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.proxy import FaultProxy
-from tests.soak.actors import Subscriber
-from tests.soak.asking import Asked, Asker
+from tests.soak.actors import Actor, Hooks, HostileHeaders, Large, Subscriber
+from tests.soak.asking import ASKED, Asked, Asker
 from tests.soak.books import Books
-from tests.soak.cast import make_cast
 from tests.soak.faults import GRACE, MEND, Fault, Saboteur, faults, ready_in, take_parked
 from tests.soak.producers import Producer
 from tests.soak.report import Report
@@ -39,6 +37,35 @@ GROWTH = 0.10
 FEWEST_CALMS = 3
 _MOST_TOLD = 5
 
+_QUORUM = {"x-queue-type": "quorum"}
+#: The longest name that a queue can have: 255 bytes.
+_LONG_NAME = "soak.long." + "ü" * 122 + "y"
+
+
+def _make_cast() -> list[Actor]:
+    """Return the actors, each new."""
+    # callbacks of `slow` seconds are slow by this, and have messages wait behind them
+    slow = {"slow_callback_after": 1.0}
+    little = {"inbox_max_bytes": 500_000, **slow}
+    return [
+        Actor("soak.plain"),
+        Actor("soak.failing", fails=True, concurrency=4),
+        Actor("soak.quorum", "manual", arguments=_QUORUM),
+        Actor("soak.receipt", "on_receipt"),
+        Actor(_LONG_NAME, fails=True),
+        Subscriber("soak.news"),
+        Actor("soak.slow-receipt", "on_receipt", slow=3.0, settings=slow),
+        Large("soak.large", slow=3.0, settings=little),
+        Large("soak.large-quorum", slow=3.0, settings=little, arguments=_QUORUM),
+        Actor("soak.slow", slow=6.0, settings=slow),
+        Subscriber("soak.slow-news", slow=4.0, settings=slow),
+        HostileHeaders("soak.headers"),
+        HostileHeaders("soak.headers-receipt", "on_receipt"),
+        Hooks("soak.hooks"),
+        Hooks("soak.hooks-workers", concurrency=4),
+        Asked(ASKED, "manual"),
+    ]
+
 
 class Soak:
     """A run.
@@ -47,17 +74,15 @@ class Soak:
         seconds: how long, counting and clearing up not included.
         seed: of the faults, and of what runs the callbacks of whom.
         rate: messages a second of each producer.
-        verbose: tell of each fault.
     """
 
-    def __init__(self, seconds: float, seed: int, rate: float, *, verbose: bool) -> None:
-        self.report = Report(seed, seconds)
+    def __init__(self, seconds: float, seed: int, rate: float) -> None:
+        self.report = Report(seed, seconds, verbose=True)
         self._seconds = seconds
         self._rate = rate
-        self._verbose = verbose
         self._broker = PrivateBroker()
         self._proxy: FaultProxy
-        self._actors = make_cast()
+        self._actors = _make_cast()
         for each in self._actors:
             # room for more than the pace allows: each gets one message in as many as there are
             each.books = Books(str(each), 1_000 + int(seconds * rate))
@@ -78,7 +103,7 @@ class Soak:
             before = self._measure("before")
             stack.callback(self._stop_everybody)
             self._start()
-            watch = Watch(broker, VHOST, self._actors, self._complain)
+            watch = Watch(broker, VHOST, self._actors, saboteur, self.report.complain)
             stack.callback(watch.stop)
             watch.start()
             self._break_things(saboteur)
@@ -136,20 +161,20 @@ class Soak:
             asker.stop()
             asker.join(60)
             if asker.is_alive():
-                self._complain("asker: a request does not end")
+                self.report.complain("asker: a request does not end")
             moved = sum(actor.has_moved for actor in self._asked)
             self.report.requests = {**asker.counts, "consumers have moved": moved}
             for each in asker.complaints[:_MOST_TOLD]:
-                self._complain(each)
+                self.report.complain(each)
             if not asker.counts["answered"]:
-                self._complain("no request was answered")
+                self.report.complain("no request was answered")
         producers, self._producers = self._producers, []
         for producer in producers:
             producer.stop()
         for producer in producers:
             producer.join(30)
             if producer.is_alive():
-                self._complain(f"{producer.name}: a send does not return")
+                self.report.complain(f"{producer.name}: a send does not return")
             for name, count in producer.unexpected.items():
                 self.report.unexpected[name] = self.report.unexpected.get(name, 0) + count
 
@@ -173,7 +198,7 @@ class Soak:
             if time.monotonic() + fault.pause > last:
                 break
             self._wait(time.monotonic() + fault.pause)
-            self._say(f"{time.monotonic() - began:6.1f} s  {fault.kind}")
+            self.report.say(f"{time.monotonic() - began:6.1f} s  {fault.kind}")
             saboteur.commit(fault)
             if fault.kind == MEND:
                 self._measure(f"calm {saboteur.counts[MEND]}")
@@ -198,7 +223,7 @@ class Soak:
         middle = calms[len(calms) // 2].resident_mb
         end = self.report.vitals["end"].resident_mb
         if end > middle * (1 + GROWTH):
-            self._complain(f"resident memory grew from {middle} MB to {end} MB")
+            self.report.complain(f"resident memory grew from {middle} MB to {end} MB")
 
     def _drain(self) -> None:
         """Wait until everything that was sent is handled, while the consumers go on."""
@@ -214,7 +239,7 @@ class Soak:
             eventually(lambda: not left(), timeout=DRAIN, interval=0.5)
         except AssertionError:
             for queue, count in left().items():
-                self._complain(
+                self.report.complain(
                     f"{count} messages of {queue[:40]} are not handled {DRAIN:.0f} s after the "
                     "last send"
                 )
@@ -223,15 +248,15 @@ class Soak:
         now = settle(self._vitals, lambda v: not v.more_than(first), 15)
         self.report.vitals["idle"] = now
         for more in now.more_than(first):
-            self._complain(f"more than before the faults: {more} ({self._name_what_there_is()})")
+            self.report.complain(f"more than before faults: {more} ({self._what_there_is()})")
 
     def _check_what_is_left(self, before: Vitals) -> None:
         now = settle(self._vitals, lambda v: not v.more_than(before), 15)
         self.report.vitals["after"] = now
         for more in now.more_than(before):
-            self._complain(f"left behind: {more} ({self._name_what_there_is()})")
+            self.report.complain(f"left behind: {more} ({self._what_there_is()})")
 
-    def _name_what_there_is(self) -> str:
+    def _what_there_is(self) -> str:
         strange = sorted(queue_names(self._broker, VHOST) - self._kept)
         return f"queues {strange}, threads {name_threads()}"
 
@@ -245,13 +270,13 @@ class Soak:
             counts = totals.counts
             for what in ("lost", "arrived"):
                 if counts[what]:
-                    self._complain(f"{actor}: {counts[what]} have {what}: {totals.examples}")
+                    self.report.complain(f"{actor}: {counts[what]} have {what}: {totals.examples}")
             if counts["tries"] > MOST_TRIES:
-                self._complain(f"{actor}: a message was tried {counts['tries']} times or more")
+                self.report.complain(f"{actor}: a message was tried {counts['tries']} times")
             if counts["handled"] == 0:
-                self._complain(f"{actor}: nothing was handled")
+                self.report.complain(f"{actor}: nothing was handled")
         if self.report.unexpected:
-            self._complain("a send raised what is no PublishError")
+            self.report.complain("a send raised what is no PublishError")
 
     def _vitals(self) -> Vitals:
         return measure(self._broker, VHOST, self._kept)
@@ -259,11 +284,3 @@ class Soak:
     def _measure(self, moment: str) -> Vitals:
         self.report.vitals[moment] = vitals = self._vitals()
         return vitals
-
-    def _complain(self, what: str) -> None:
-        self._say(f"BROKEN: {what}")
-        self.report.complaints.append(what)
-
-    def _say(self, what: str) -> None:
-        if self._verbose:
-            print(what, file=sys.stderr, flush=True)

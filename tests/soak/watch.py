@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from neon_mq_connector.testing import ManagementError, PrivateBroker
 from neon_mq_connector.testing.management import Row
 from tests.soak.actors import Actor
+from tests.soak.faults import Saboteur
 
 #: After how many seconds of standing still health has to be False.
 STILL = 15.0
@@ -44,14 +45,15 @@ class Wellbeing:
     recovery: float = 0.0
     troubles: dict[str, int] = field(default_factory=dict)
 
-    def figures(self) -> tuple[float, ...]:
-        """Return the figures for a table, false alarms and standstills unseen the last."""
-        times = (self.silence, self.silence_in_calm, self.recovery)
-        return (
-            *(round(each, 1) for each in times),
-            self.troubles.get(FALSE_ALARM, 0),
-            self.troubles.get(UNSEEN, 0),
-        )
+    def figures(self) -> dict[str, float]:
+        """Return the figures for a table."""
+        return {
+            "silence": round(self.silence, 1),
+            "in calm": round(self.silence_in_calm, 1),
+            "recovery": round(self.recovery, 1),
+            "false alarms": self.troubles.get(FALSE_ALARM, 0),
+            "unseen": self.troubles.get(UNSEEN, 0),
+        }
 
 
 class Watch(threading.Thread):
@@ -63,6 +65,7 @@ class Watch(threading.Thread):
         broker: to count what waits.
         vhost: where.
         actors: whom to look at.
+        saboteur: knows when they have to be well.
         complain: told of each promise that is broken.
     """
 
@@ -71,6 +74,7 @@ class Watch(threading.Thread):
         broker: PrivateBroker,
         vhost: str,
         actors: Sequence[Actor],
+        saboteur: Saboteur,
         complain: Callable[[str], None],
     ) -> None:
         super().__init__(name="watch")
@@ -78,6 +82,7 @@ class Watch(threading.Thread):
         self._broker = broker
         self._vhost = vhost
         self._actors = actors
+        self._saboteur = saboteur
         self._complain = complain
         self._over = threading.Event()
         self._queues: dict[str, Row] = {}
@@ -100,9 +105,7 @@ class Watch(threading.Thread):
 
     def _look_at(self, actor: Actor, seen: Wellbeing) -> None:
         health = actor.service.health()
-        calm = actor.is_calm
-        if calm:
-            actor.books.count_again()
+        calm = self._saboteur.is_calm
         now = time.monotonic()
         seen.moved = max(seen.moved, actor.moved_at)
         queues = [self._queues.get(queue, {}) for queue in actor.queues]
@@ -112,8 +115,8 @@ class Watch(threading.Thread):
         seen.silence = max(seen.silence, still)
         if calm:
             seen.silence_in_calm = max(seen.silence_in_calm, still)
-        elif not actor.is_broken and (not health.healthy or still > _SILENCE):
-            seen.recovery = max(seen.recovery, now - actor.mended_at)
+        elif not self._saboteur.is_broken and (not health.healthy or still > _SILENCE):
+            seen.recovery = max(seen.recovery, now - self._saboteur.mended_at)
         looks = self._looks[str(actor)] = (
             self._looks.get(str(actor), 0) + 1 if health.healthy else 0
         )

@@ -6,6 +6,7 @@ the tests; it starts one when a worker first asks for it, and tells where it is.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from multiprocessing import AuthenticationError
@@ -51,8 +52,18 @@ class BrokerNodes:
             if mode not in self._nodes:
                 self._nodes[mode] = new_broker(self._kind, refuse_transient=mode == REFUSING)
             node = self._nodes[mode]
-            node.start()
+        node.start()
         return node
+
+    def start_all_soon(self) -> None:
+        """Start the nodes of all modes in the background; who needs one is told if it fails."""
+
+        def start(mode: str) -> None:
+            with contextlib.suppress(Exception):
+                self.running(mode)
+
+        for mode in MODES:
+            threading.Thread(target=start, args=(mode,), name=f"starts-{mode}").start()
 
     def address(self, mode: str) -> BrokerAddress:
         """Return where the node of a mode listens, having started it."""

@@ -8,7 +8,7 @@ and this process says what it has seen, and how what was asked for ended::
 
     {"event": "got", "facts": "{'by': 'raw', 'body': {'a': (1, 2)}}"}
     {"event": "done", "ask": 1, "value": "{'r': 1}"}
-    {"event": "failed", "ask": 1, "error": "ValueError", "message": "..."}
+    {"event": "failed", "ask": 1, "error": "ValueError('...')"}
 
 Values are the text of Python literals, since messages may hold tuples and bytes.
 """
@@ -16,13 +16,19 @@ Values are the text of Python literals, since messages may hold tuples and bytes
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import pika
+
+_PATIENCE = 120.0
 
 _writing = threading.Lock()
 # ovos-utils logs to standard output, which is the test's: the log goes where errors go
@@ -61,13 +67,31 @@ def answer(actions: Mapping[str, Callable[..., Any]], *, at_once: bool = False) 
     os._exit(0)
 
 
+def wait_for_consumers(connector: Any, *queues: str) -> None:
+    """Wait until the broker counts a consumer on each queue.
+
+    The published package says that a consumer consumes as soon as its channel is open, even when
+    the broker then refuses its queue.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    left = list(queues)
+    with connector.create_mq_connection(connector.vhost) as connection:
+        while left:
+            assert time.monotonic() < deadline, f"there are no consumers on {left}"
+            time.sleep(0.02)
+            channel = connection.channel()
+            with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):  # no such queue yet
+                while left and channel.queue_declare(left[-1], passive=True).method.consumer_count:
+                    left.pop()
+                channel.close()
+
+
 def _act(action: Callable[..., Any], arguments: dict[str, Any], number: int) -> None:
     try:
         value = action(**arguments)
     except Exception as error:
         traceback.print_exc()
-        failure = {"error": type(error).__name__, "message": str(error)}
-        _write({"event": "failed", "ask": number, **failure})
+        _write({"event": "failed", "ask": number, "error": repr(error)})
     else:
         _write({"event": "done", "ask": number, "value": repr(value)})
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# these are beside this file, where Python looks first when it runs a script of this folder
+# beside this file, where Python looks first when it runs a script of this folder
 import lines  # type: ignore[import-not-found]
-from waiting import wait_for_consumers  # type: ignore[import-not-found]
 
 from neon_mq_connector.connector import MQConnector
 from neon_mq_connector.utils.network_utils import b64_to_dict
@@ -61,7 +60,7 @@ class Subscriber(MQConnector):
     def begin(self, name: str) -> None:
         """Start a consumer, and return when it consumes; it is bound by then."""
         self.run_consumers(names=(name,))
-        wait_for_consumers(self, {self.consumers[name].queue: 1})
+        lines.wait_for_consumers(self, self.consumers[name].queue)
 
 
 def main() -> None:
