@@ -84,7 +84,10 @@ def _check(
         has_keys = type(container) is dict or isinstance(container, Mapping)
         for key, value in container.items() if has_keys else enumerate(container):
             why = ""
-            if type(value) not in scalars:
+            kind = type(value)
+            if kind is dict or kind is list:
+                stack.append((value, (*keys, key)))
+            elif kind not in scalars:
                 why = refuse(value)
                 if isinstance(value, _CONTAINERS):
                     stack.append((value, (*keys, key)))

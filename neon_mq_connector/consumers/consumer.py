@@ -240,12 +240,14 @@ class Consumer:
         while (
             not self.is_stopping and session is not sessions.former and session.end_reason is None
         ):
-            sessions.end_former_if_settled()
+            if sessions.former is not None:
+                sessions.end_former_if_settled()
             handled, last_message = dispatcher.handled, dispatcher.last_message
             event = self._next_event(self._longest_wait(session), session if reads else None)
             try:
                 event()
-                dispatcher.retry_due()
+                if failures.held:
+                    dispatcher.retry_due()
                 if failures.trouble is not self._trouble:
                     self._note_trouble(failures.trouble)
                 if dispatcher.last_message == last_message and session.prefetch < self.flow.asked:
@@ -263,8 +265,7 @@ class Consumer:
     def _longest_wait(self, session: Session) -> float:
         may_be_stuck = session.prefetch < self.flow.asked and self._leaves_all_unsettled(session)
         longest = _LOOK_WHETHER_STUCK if may_be_stuck else _IDLE_WAIT
-        due = self.failures.next_due()
-        return longest if due is None else min(due, longest)
+        return min(self.failures.next_due(), longest) if self.failures.held else longest
 
     def _next_event(self, timeout: float, read: Session | None = None) -> Callable[[], object]:
         """Return the next event, or `ignore`: after each the loop looks for all that is due.

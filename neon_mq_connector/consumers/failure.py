@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -86,13 +87,13 @@ class FailurePolicy:
 
     # -- the consumer's thread -----------------------------------------------------------------
 
-    def next_due(self) -> float | None:
-        """In how many seconds there is something to do; None when nothing waits."""
+    def next_due(self) -> float:
+        """In how many seconds there is something to do with what waits."""
         with self._lock:
-            times = [self._held[0][0]] if self._held else []
+            due = self._held[0][0] if self._held else math.inf
             if self._kept:
-                times.append(self._park_at)
-        return max(0.0, min(times) - time.monotonic()) if times else None
+                due = min(due, self._park_at)
+        return time_left(due)
 
     def pop_due(self) -> ReceivedMessage | None:
         """Remove and return a message that is to be tried again now; None when there is none.

@@ -124,9 +124,9 @@ class Incoming:
     def _of(self, result: dict[str, Any], is_final: bool | None = None) -> dict[str, Any]:
         """Return an answer with the id of the request, and of a part whether it is the last."""
         context = result.get("context")
-        context = dict(context) if isinstance(context, Mapping) else {}
+        context = dict(context) if context and isinstance(context, (dict, Mapping)) else {}
         mq = context.get("mq")
-        context["mq"] = mq = dict(mq) if isinstance(mq, Mapping) else {}
+        context["mq"] = mq = dict(mq) if mq and isinstance(mq, (dict, Mapping)) else {}
         if self.message_id is not None or self.queue:
             mq["message_id"] = self.message_id
         if is_final is not None:

@@ -139,6 +139,6 @@ def context_message_id(data: Mapping[str, Any]) -> str | None:
     context = data.get("context")
     if context is None:
         return None
-    mq = context.get("mq") if isinstance(context, Mapping) else None
-    value = mq.get("message_id") if isinstance(mq, Mapping) else None
+    mq = context.get("mq") if isinstance(context, (dict, Mapping)) else None
+    value = mq.get("message_id") if isinstance(mq, (dict, Mapping)) else None
     return None if value is None else str(value)
