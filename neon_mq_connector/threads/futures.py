@@ -27,9 +27,6 @@ class CancellableFuture(Future[T]):
     """A future whose cancelling wakes those who wait for it at once.
 
     One of the standard library does so when its executor comes to it; here there is none.
-
-    Args:
-        on_cancel: called when it is cancelled.
     """
 
     def __init__(self, on_cancel: Callable[[], object] | None = None) -> None:
@@ -59,11 +56,7 @@ class CancellableFuture(Future[T]):
 
 
 class Expiring(Protocol):
-    """What ends at a deadline.
-
-    Attributes:
-        deadline: on the monotonic clock, in seconds.
-    """
+    """What ends at a deadline, on the monotonic clock."""
 
     @property
     def deadline(self) -> float: ...
@@ -76,10 +69,7 @@ class FutureThread:
     """Expire futures at their deadlines, and run their callbacks.
 
     `_pending` has one key per future; any thread may add and remove. `_next_check` is written by
-    the thread.
-
-    Args:
-        name: of the thread, which starts with the first use.
+    the thread, which starts with the first use.
     """
 
     def __init__(self, name: str) -> None:
