@@ -1,6 +1,6 @@
 """`MQConnector`: what a service subclasses. It delegates to its `Core`.
 
-What it has to send, ask, register and show is in `neon_mq_connector.faces`.
+What it has to send, ask, register and show is in `neon_mq_connector.api`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import pika
 
+from neon_mq_connector.api.base import BaseConnector
+from neon_mq_connector.api.requests import RequestMethods
+from neon_mq_connector.api.sending import SendMethods
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.errors import BrokerUnreachableError
-from neon_mq_connector.faces.asking import AsksServices
-from neon_mq_connector.faces.sending import SendsMessages
-from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.core import Core
 from neon_mq_connector.threads.on_demand import RepeatingTimer
@@ -30,7 +30,7 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 ConsumerThreadInstance = BaseConsumerThread
 
 
-class MQConnector(SendsMessages, AsksServices, Service):
+class MQConnector(SendMethods, RequestMethods, BaseConnector):
     """Consume queues, subscribe to exchanges, send messages; a service derives from it.
 
     Nothing is opened before it is needed: `run` starts the consumers that were registered, the

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.requests import AsyncReplyStream
+from neon_mq_connector.api.requests import RequestOptions, request_spec, stream_spec
 from neon_mq_connector.codec import WireFormat
-from neon_mq_connector.faces.asking import RequestOptions, request_spec, stream_spec
 from neon_mq_connector.handlers.declared import Handler, StreamHandler
 from neon_mq_connector.service.configured import ConfiguredService
 from neon_mq_connector.service.core import Core

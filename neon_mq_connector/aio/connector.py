@@ -20,8 +20,8 @@ from neon_mq_connector.aio.asking import AsksServicesAsync
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.operation import DONE
 from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
+from neon_mq_connector.api.base import BaseConnector
 from neon_mq_connector.connector import accepted
-from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.service.sending import DEFAULT_EXPIRATION
 from neon_mq_connector.threads.signals import StopSignals
@@ -31,7 +31,7 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 Self = TypeVar("Self", bound="AsyncMQConnector")
 
 
-class AsyncMQConnector(AsksServicesAsync, Service):
+class AsyncMQConnector(AsksServicesAsync, BaseConnector):
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -146,7 +146,7 @@ class AsyncMQConnector(AsksServicesAsync, Service):
                 "that name is registered"
             )
         on_error = on_error or self.default_error_handler
-        if on_error is not Service.default_error_handler:
+        if on_error is not BaseConnector.default_error_handler:
             on_error = _on_the_loop(name, on_error)
         super()._mq_register(name, vhost, callback, on_error, **options)
 

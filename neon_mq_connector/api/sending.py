@@ -19,7 +19,7 @@ from neon_mq_connector.service.sending import (
 )
 
 
-class SendsMessages(ConfiguredService):
+class SendMethods(ConfiguredService):
     """Send over connections that all parts of one service share."""
 
     _mq_core: Core

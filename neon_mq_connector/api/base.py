@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("neon_mq_connector.health")
 
 
-class Service(ConfiguredService):
+class BaseConnector(ConfiguredService):
     """Register consumers, and tell how they are.
 
     Attributes:

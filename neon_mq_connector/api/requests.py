@@ -31,7 +31,7 @@ class RequestOptions(TypedDict, total=False):
     wire_format: WireFormat | str | None
 
 
-class AsksServices(ConfiguredService):
+class RequestMethods(ConfiguredService):
     """Ask over the connection that all requests of the process share."""
 
     _mq_core: Core
