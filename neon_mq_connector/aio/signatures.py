@@ -41,6 +41,33 @@ def is_coroutine_function(callback: Callable[..., Any]) -> bool:
     return _is(inspect.iscoroutinefunction, _function_of(callback))
 
 
+def as_coroutine_function(callback: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """Return a coroutine function for one or for a function, whose result it awaits if it can.
+
+    Args:
+        callback: the function.
+        what: what it is for, as the error says.
+
+    Raises:
+        TypeError: it yields.
+    """
+    if is_coroutine_function(callback):
+        return callback
+    if inspect.isgeneratorfunction(callback) or inspect.isasyncgenfunction(callback):
+        raise TypeError(
+            f"{what} {name_of(callback)} yields, so calling it does nothing; it is a function or a "
+            "coroutine function"
+        )
+
+    @functools.wraps(callback)
+    async def coroutine_function(*arguments: Any) -> None:
+        result = callback(*arguments)
+        if inspect.isawaitable(result):
+            await result
+
+    return coroutine_function
+
+
 def name_of(callback: Callable[..., Any]) -> str:
     """Return the name by which messages speak of a callback."""
     return guard.name_of(_function_of(callback))

@@ -7,11 +7,10 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
+from neon_mq_connector.api.base import BaseConnector
 from neon_mq_connector.client import ReplyStream, RequestSpec
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
-from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.core import Core
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,10 +30,8 @@ class RequestOptions(TypedDict, total=False):
     wire_format: WireFormat | str | None
 
 
-class RequestMethods(ConfiguredService):
+class RequestMethods(BaseConnector):
     """Ask over the connection that all requests of the process share."""
-
-    _mq_core: Core
 
     @overload
     def request(

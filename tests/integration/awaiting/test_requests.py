@@ -12,6 +12,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector.aio.binding import current_binding
+from neon_mq_connector.aio.blocking import wait_until_done
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import StoppedError
@@ -226,7 +227,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
             reader.cancel()
         await asyncio.wait(readers)
     # what was being opened when it was cancelled is opened, and deleted again
-    await current_binding().calls.wait_until_done(60.0)
+    await wait_until_done(current_binding().calls.threads, 60.0)
     await eventually_true(lambda: queues() == before)
 
 
