@@ -84,12 +84,7 @@ class Lifecycle:
     def move(
         self, to: State, reason: str = "", *, only_from: Collection[State] | None = None
     ) -> bool:
-        """Change to another state if the table allows it.
-
-        Args:
-            to: the new state.
-            reason: why, for health and logs.
-            only_from: the states from which to move; None for all.
+        """Change to another state if the table allows it, and the present one is a given one.
 
         Returns:
             Whether the move was made.

@@ -31,10 +31,6 @@ class BlockingCalls:
     There are as many threads as calls, up to ``size``; each ends when no call is left. They keep no
     process alive, as those of a `ThreadPoolExecutor` would.
 
-    Args:
-        name: of the threads.
-        size: how many threads there may be.
-
     Attributes:
         threads: what makes the calls.
     """
@@ -54,19 +50,10 @@ class BlockingCalls:
         """Make a call and await its result.
 
         When the wait is cancelled or takes too long, a call that has not begun is not made. One
-        that has begun goes on.
-
-        Args:
-            function: what to call.
-            timeout: how long to wait, in seconds.
-            what: what it does, for the message of an error.
-            undo: called with the result, on such a thread, if nothing waits for it any more.
-
-        Returns:
-            What the function returned.
+        that has begun goes on; its result is given to ``undo``, on such a thread.
 
         Raises:
-            WaitTimeoutError: it did not end in time.
+            WaitTimeoutError: it did not end in so many seconds; the error says what it was.
             Exception: what the function raised.
         """
         call: Future[T] = Future()
@@ -80,11 +67,7 @@ class BlockingCalls:
             raise
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Make a call, whether it is waited for or not; any number of coroutines may `wait_for` it.
-
-        Returns:
-            What to wait for.
-        """
+        """Make a call, waited for or not, and return what coroutines may `wait_for`."""
         call: Future[T] = Future()
         call.set_running_or_notify_cancel()  # from here on it cannot be cancelled
         self._add(partial(_make, function, call))

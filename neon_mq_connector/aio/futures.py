@@ -69,12 +69,7 @@ class LoopFuture(Generic[T]):
     # -- the loop ------------------------------------------------------------------------------
 
     async def wait(self, timeout: float, late: Callable[[], BaseException]) -> T:
-        """Wait for the outcome; return the result or raise the error.
-
-        Args:
-            timeout: how long to wait at most, in seconds.
-            late: makes the error that is raised when that time is over.
-        """
+        """Wait for the outcome; return the result, or raise the error or that for being late."""
         if not self._outcome:
             waiter = self._loop.loop.create_future()
             self._waiters.append(waiter)
@@ -129,14 +124,7 @@ class LoopMailbox(Generic[T]):
             _set(self._waiter)
 
     async def get(self, deadline: float) -> T:
-        """Remove and return the oldest item.
-
-        Args:
-            deadline: until when to wait for one, on the monotonic clock, in seconds.
-
-        Raises:
-            queue.Empty: none came in time.
-        """
+        """Remove and return the oldest item; see `Inbox.get`."""
         if not self._items:
             waiter = self._waiter = self._loop.loop.create_future()
             try:

@@ -83,11 +83,8 @@ class CoroutineLoop:
     def stop(self, timeout: float) -> bool:
         """Refuse further calls; those before are made soon. A second time does no harm.
 
-        Args:
-            timeout: how long to wait for the end of a thread of its own, in seconds.
-
         Returns:
-            Whether there is no such thread any more; True as well when called on that thread.
+            Whether a thread of its own has ended within so many seconds; True when called on it.
         """
         self._ended = True  # each call before has woken the loop
         return True

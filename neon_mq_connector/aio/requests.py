@@ -201,11 +201,6 @@ class AsyncReplyStream(Generic[PartT]):
     ``break`` without an ``async with`` around it, the loop does so a moment later. A wait for a
     part may be cancelled, and the part be awaited again.
 
-    Args:
-        requests: of its loop.
-        spec: what is asked; its timeout is that of each part.
-        prefetch_count: how many parts are fetched ahead.
-
     Examples:
         >>> async with connector.stream({"to": 1000}, "count_input") as parts:
         ...     async for part in parts:

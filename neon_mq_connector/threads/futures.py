@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty
 from typing import Protocol, TypeVar
 
@@ -133,19 +134,15 @@ class FutureThread:
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            try:
+        while not (self._stopping and self._mail.empty()):
+            function = None  # not to keep an answer alive while waiting for the next
+            with suppress(Empty):
                 function = self._mail.get(timeout=self._time_to_wait())
-            except Empty:
-                function = None
             if function is not None:
                 with self._guard:
                     function()
-            elif self._stopping and self._mail.empty():
-                return
             if function is None or time.monotonic() >= self._next_check:
                 self._end_late()
-            function = None  # not to keep an answer alive while waiting for the next
 
     def _time_to_wait(self) -> float | None:
         if self._next_check == _NEVER:

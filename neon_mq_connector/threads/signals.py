@@ -78,10 +78,9 @@ class StopSignals:
 
     def wait_for_second(self, thread: threading.Thread, timeout: float) -> None:
         """Wait for a thread to end, for at most so many seconds or until a second signal."""
-        waited = 0.0
-        while thread.is_alive() and self._count < 2 and waited < timeout:
+        deadline = time.monotonic() + timeout
+        while thread.is_alive() and self._count < 2 and time_left(deadline):
             thread.join(_PAUSE)
-            waited += _PAUSE
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
