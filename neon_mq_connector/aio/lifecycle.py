@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from neon_mq_connector.aio.binding import Binding
 from neon_mq_connector.aio.blocking import wait_for
+from neon_mq_connector.aio.clients import LoopClients
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import AsyncSender
 from neon_mq_connector.aio.requests import AsyncRequests
@@ -50,9 +50,9 @@ class Phase(enum.Enum):
 class Lifecycle:
     """Run and stop a connector from coroutines of the loop that uses it.
 
-    The binding to that loop begins with the first use and ends with a stop; its loop owns all that
-    is here. Consumers are registered before any loop runs: so the `CoroutineLoop` is made at the
-    beginning, and is bound to the loop later.
+    The connector belongs to that loop from the first use to a stop; the loop owns all that is here.
+    Consumers are registered before any loop runs: so the `CoroutineLoop` is made at the beginning,
+    and is bound to the loop later.
     """
 
     def __init__(self, service: ConfiguredService) -> None:
@@ -60,7 +60,7 @@ class Lifecycle:
         self.core = Core(service, self._current_loop)
         self._loop = CoroutineLoop()
         self._phase = Phase.OPEN
-        self._binding: Binding | None = None
+        self._clients: LoopClients | None = None
         self._repeated: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -71,18 +71,18 @@ class Lifecycle:
             self._loop = CoroutineLoop()
         return self._loop
 
-    def binding(self) -> Binding:
-        """Return the binding to the running loop.
+    def clients(self) -> LoopClients:
+        """Return the clients of the running loop.
 
         Raises:
             StoppedError: the connector was stopped.
             RuntimeError: it belongs to another loop, or none is running.
         """
-        binding, running = self._binding, asyncio.get_running_loop()
-        if binding is not None:
-            if binding.loop.loop is running:
-                return binding
-            if not binding.loop.has_ended:
+        clients, running = self._clients, asyncio.get_running_loop()
+        if clients is not None:
+            if clients.loop.loop is running:
+                return clients
+            if not clients.loop.has_ended:
                 raise RuntimeError(
                     f"{self._service!r} belongs to another asyncio loop until it is stopped"
                 )
@@ -91,23 +91,23 @@ class Lifecycle:
             raise StoppedError(f"service {service!r} was stopped, or could not be started")
         loop = self._current_loop()
         loop.bind(running)
-        binding = self._binding = Binding(service, loop)
-        return binding
+        clients = self._clients = LoopClients(service, loop)
+        return clients
 
     def sender(self, vhost: str) -> AsyncSender:
         """Return the sender to a virtual host; by default to the service's own."""
         vhost = vhost or self._service.vhost
-        return self.binding().sender(self.core.hosts.connections(vhost))
+        return self.clients().sender(self.core.hosts.connections(vhost))
 
     def requests(self, vhost: str) -> AsyncRequests:
         """Return the requests in a virtual host; by default in the service's own."""
-        return self.binding().requests(self.core.hosts.client(vhost or self._service.vhost))
+        return self.clients().requests(self.core.hosts.client(vhost or self._service.vhost))
 
     async def call(self, what: str, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Make a call that waits for consumers, on a thread; its error says what it was."""
         timeout = self.core.consumers.stop_timeout + _GRACE
         call = partial(function, *args, **options)
-        return await self.binding().lifecycle.run(call, timeout=timeout, what=what)
+        return await self.clients().lifecycle.run(call, timeout=timeout, what=what)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Lifecycle:
         if self.core.started or self._phase is Phase.STARTING:
             raise RuntimeError(f"{self._service!r} runs already")
         self._phase = Phase.OPEN
-        calls = self.binding().lifecycle
+        calls = self.clients().lifecycle
         self._phase = Phase.STARTING
         stop = self.core.begin_run()
         try:
@@ -195,12 +195,12 @@ class Lifecycle:
         """Stop it; see `AsyncMQConnector.stop`."""
         stopping = self._stopping_here()
         if stopping is None:
-            if self._binding is None and not self.core.started:
+            if self._clients is None and not self.core.started:
                 self._phase = Phase.STOPPED
                 return
-            binding = self.binding()
+            clients = self.clients()
             stopping = self._stopping = asyncio.create_task(
-                self._shut_down(binding), name=f"stop {self._service!r}"
+                self._shut_down(clients), name=f"stop {self._service!r}"
             )
         if self._is_called_back():
             return
@@ -217,15 +217,15 @@ class Lifecycle:
             self._stopping = stopping = None
         return stopping
 
-    async def _shut_down(self, binding: Binding) -> None:
+    async def _shut_down(self, clients: LoopClients) -> None:
         core, what = self.core, f"service {self._service.service_name!r}"
         deadline = time.monotonic() + core.consumers.stop_timeout
         for task in self._repeated:
-            if task.get_loop() is binding.loop.loop:  # or else it has ended with its loop
+            if task.get_loop() is clients.loop.loop:  # or else it has ended with its loop
                 task.cancel()
         self._repeated = []
         try:
-            stopped = binding.lifecycle.submit(core.stop)
+            stopped = clients.lifecycle.submit(core.stop)
             await wait_for(stopped, core.consumers.stop_timeout + _GRACE, f"stopping {what}")
         except WaitTimeoutError as error:
             LOG.warning("%s; it goes on", error)
@@ -233,10 +233,10 @@ class Lifecycle:
             self._phase = Phase.STOPPED
             left = max(1.0, deadline - time.monotonic())
             try:
-                await binding.stop(f"{what} was stopped", left)
+                await clients.stop(f"{what} was stopped", left)
             finally:
-                binding.loop.stop(0.0)
-                self._binding = self._stopping = None
+                clients.loop.stop(0.0)
+                self._clients = self._stopping = None
                 if self._ended is not None:
                     self._ended.set()
 

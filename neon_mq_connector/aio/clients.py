@@ -13,7 +13,7 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import StoppedError
 
 
-class Binding:
+class LoopClients:
     """The senders and requests of one loop, by whichever connections and clients.
 
     Attributes:
@@ -63,20 +63,20 @@ class Binding:
 
 
 #: By the loop that uses each alone.
-_bindings: dict[asyncio.AbstractEventLoop, Binding] = {}
+_clients: dict[asyncio.AbstractEventLoop, LoopClients] = {}
 
 
-def current_binding() -> Binding:
-    """Return the binding of the running loop, for calls that belong to no connector.
+def current_clients() -> LoopClients:
+    """Return the clients of the running loop, for calls that belong to no connector.
 
     Raises:
         RuntimeError: no loop is running.
     """
     running = asyncio.get_running_loop()
-    binding = _bindings.get(running)
-    if binding is None:
-        for loop in tuple(_bindings):  # a copy: other loops have threads of their own
+    clients = _clients.get(running)
+    if clients is None:
+        for loop in tuple(_clients):  # a copy: other loops have threads of their own
             if loop.is_closed():
-                _bindings.pop(loop, None)
-        binding = _bindings[running] = Binding("requests", CoroutineLoop(running))
-    return binding
+                _clients.pop(loop, None)
+        clients = _clients[running] = LoopClients("requests", CoroutineLoop(running))
+    return clients
