@@ -13,7 +13,7 @@ from typing import Any
 from neon_mq_connector.aio.channel import ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop, LoopThread
 from neon_mq_connector.aio.outbox import Outbox
-from neon_mq_connector.aio.signatures import Form, form_of, is_coroutine_function, name_of
+from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, takes_message
 from neon_mq_connector.aio.tasks import Invoke, TaskRunner
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
@@ -121,14 +121,14 @@ class AsyncConsumer(BaseConsumerThread):
 
         The callback is looked up for each message: services replace it.
         """
-        form = form_of(self.callback_func, self._queue)
+        is_message = takes_message(self.callback_func, self._queue)
         if not is_coroutine_function(self.callback_func):
             raise TypeError(
                 f"queue {self._queue!r}: callback {name_of(self.callback_func)} is no coroutine "
                 "function (`async def`), as an AsyncConsumer needs; other consumer threads take "
                 "functions"
             )
-        if form is Form.DELIVERY:
+        if not is_message:
             return lambda channel, delivery: self.callback_func(channel, *delivery)
         try:
             from neon_mq_connector.aio.messages import make_message

@@ -29,12 +29,8 @@ _GRACE = 1.0
 class Outbox(OnDemandThread):
     """Send and do things for coroutines, without waiting; any thread may call its methods.
 
-    A message is sent by the calling thread when there is a connection and room. A thread of the
-    outbox does everything else, and sends all messages behind one that has to wait.
-
-    Args:
-        connections: of the virtual host.
-        name: of the thread. It starts when something has to wait, and ends when nothing has.
+    A message is sent by the calling thread when there is a connection and room. The thread does
+    everything else, and sends all messages behind one that has to wait.
     """
 
     def __init__(self, connections: Connections, name: str) -> None:

@@ -41,13 +41,6 @@ class TaskRunner:
     The loop owns the counts and `_running`, which any thread may copy. Any thread sets
     `_stop_times`: after a stop, when tasks are cancelled, and when they are no longer waited for,
     on the monotonic clock.
-
-    Args:
-        invoke: makes the coroutine of a message.
-        dispatcher: whose messages are handled.
-        host: for their channels; its loop runs them.
-        concurrency: how many may run at a time.
-        stop_timeout: how long tasks may go on after a stop, in seconds.
     """
 
     is_nonblocking = True
@@ -149,11 +142,7 @@ class TaskRunner:
                 self._loop.call(self._made)
 
     def start(self) -> None:
-        """Start the loop.
-
-        Raises:
-            StoppedError: it has ended.
-        """
+        """Start the loop; raise `StoppedError` if it has ended."""
         self._loop.start()
 
     def finish(self) -> None:

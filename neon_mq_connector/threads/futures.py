@@ -105,11 +105,7 @@ class FutureThread:
             self._start()
 
     def stop(self, timeout: float) -> bool:
-        """End the thread, when it has called what it was to call.
-
-        Returns:
-            Whether it has ended within so many seconds; True when called on the thread itself.
-        """
+        """End the thread when it has made its calls; return whether it did in so many seconds."""
         self._stopping = True
         self._mail.put(None)
         thread = self._thread
