@@ -25,7 +25,7 @@ from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.session import CloseCallback, ReceivedMessage, Session
 from neon_mq_connector.control.control import Operation as ControlOperation
-from neon_mq_connector.errors import MQConnectionError, StoppedError
+from neon_mq_connector.errors import MQConnectionError
 from neon_mq_connector.publishing.message import Flush, Message
 
 LOG = logging.getLogger("neon_mq_connector.aio")
@@ -174,10 +174,7 @@ class AwaitableChannel(DeliveryChannel):
     ) -> Operation:
         awaited = self._operation(what, callback)
         control = self._session.connections.control
-        try:
-            control.submit(what, operation, awaited, timeout=self._timeout)
-        except StoppedError as error:
-            awaited.fail(error)
+        control.submit(what, operation, awaited, timeout=self._timeout)
         return awaited
 
     def _run(
