@@ -36,6 +36,13 @@ from neon_mq_connector.version import __version__
 
 #: The least time to wait for the end of all threads, in seconds.
 _LEAST_CLOSE_TIME = 0.1
+#: What the threads of connections are called, by their purpose.
+_THREADS = {
+    "consuming": "io",
+    "answering": "io-answers",
+    "publishing": "publisher",
+    "requests": "requests",
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Connections:
     @property
     def consuming(self) -> Link:
         """The connection that consumes."""
-        return self._link("io", "consuming")
+        return self._link("consuming")
 
     @property
     def may_answer(self) -> bool:
@@ -112,7 +119,7 @@ class Connections:
         Raises:
             StoppedError: the connections were closed.
         """
-        return self._link("io-answers", "answering").open_soon()
+        return self._link("answering").open_soon()
 
     def open_consuming_channel(
         self,
@@ -133,11 +140,9 @@ class Connections:
         Raises:
             MQConnectionError, StoppedError, WaitTimeoutError: as `Link.open_channel`.
         """
-        thread, purpose = ("io-answers", "answering") if answering else ("io", "consuming")
-        number = 1
+        purpose, number = "answering" if answering else "consuming", 1
         while True:
-            suffix = f"-{number}" if number > 1 else ""
-            link = self._link(f"{thread}{suffix}", f"{purpose}{suffix}")
+            link = self._link(purpose, number)
             try:
                 return link.open_channel(events, timeout=timeout, waiter=new_waiter())
             except MQError as error:
@@ -148,17 +153,17 @@ class Connections:
     @property
     def requests(self) -> Link:
         """The connection of a request client."""
-        return self._link("requests", "requests")
+        return self._link("requests")
 
     @property
     def publisher(self) -> Publisher:
         """The connection that publishes, and its confirms."""
-        return self._publisher("publisher", "publishing")
+        return self._publisher("publishing")
 
     @property
     def answer_publisher(self) -> Publisher:
         """The same on the answering connection, or on one more when consumers have filled it."""
-        return self._publisher("io-answers", "answering")
+        return self._publisher("answering")
 
     @property
     def futures(self) -> FutureThread:
@@ -200,22 +205,21 @@ class Connections:
             ended.append(self._futures.stop(time_left(deadline)))
         return all(ended)
 
-    def _link(self, thread: str, purpose: str) -> Link:
+    def _link(self, purpose: str, number: int = 1) -> Link:
+        suffix = f"-{number}" if number > 1 else ""
+        name = purpose + suffix
         with self._lock:
             self._check()
-            if purpose not in self._links:
-                self._links[purpose] = Link(
-                    f"mq-{thread}:{self.vhost}",
-                    self._named(purpose),
-                    backoff=self.policy.backoff,
-                )
-            return self._links[purpose]
+            if name not in self._links:
+                thread = f"mq-{_THREADS[purpose]}{suffix}:{self.vhost}"
+                self._links[name] = Link(thread, self._named(name), backoff=self.policy.backoff)
+            return self._links[name]
 
-    def _publisher(self, thread: str, purpose: str) -> Publisher:
+    def _publisher(self, purpose: str) -> Publisher:
         publisher = self._publishers.get(purpose)
         if publisher is None or self._closed:
             with self._lock:
-                link = self._link(thread, purpose)
+                link = self._link(purpose)
                 if purpose not in self._publishers:
                     beside_consumers = partial(
                         self.open_consuming_channel, new_waiter=Waiter, answering=True

@@ -1,6 +1,6 @@
 """`MQConnector`: what a service subclasses. It delegates to its `Core`.
 
-What it has to send, ask, register and show is in `neon_mq_connector.faces`.
+What it has to send, ask, register and show is in `neon_mq_connector.api`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Any
 
 import pika
 
+from neon_mq_connector.api.requests import RequestMethods
+from neon_mq_connector.api.sending import SendMethods
 from neon_mq_connector.consumers import BaseConsumerThread, ConsumerThread
 from neon_mq_connector.errors import BrokerUnreachableError
-from neon_mq_connector.faces.asking import AsksServices
-from neon_mq_connector.faces.sending import SendsMessages
-from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
-from neon_mq_connector.service.core import Core
 from neon_mq_connector.threads.on_demand import RepeatingTimer
 from neon_mq_connector.threads.signals import Flag, StopSignals
 
@@ -30,7 +28,7 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 ConsumerThreadInstance = BaseConsumerThread
 
 
-class MQConnector(SendsMessages, AsksServices, Service):
+class MQConnector(SendMethods, RequestMethods):
     """Consume queues, subscribe to exchanges, send messages; a service derives from it.
 
     Nothing is opened before it is needed: `run` starts the consumers that were registered, the
@@ -55,10 +53,6 @@ class MQConnector(SendsMessages, AsksServices, Service):
         >>> greeter.register_consumer("greet", greeter.vhost, "greet_input", greeter.greet)
         >>> greeter.run()
     """
-
-    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(config, service_name)
-        self._mq_compose(Core(self))
 
     def run(
         self,

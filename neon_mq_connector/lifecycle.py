@@ -32,16 +32,13 @@ class State(enum.Enum):
     STOPPED = "stopped"
 
 
+_NEXT = frozenset(State) - {State.NEW, State.CONNECTING}
 _MOVES: dict[State, frozenset[State]] = {
     State.NEW: frozenset({State.CONNECTING, State.STOPPED}),
-    State.CONNECTING: frozenset(
-        {State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPING, State.STOPPED}
-    ),
-    State.CONSUMING: frozenset({State.RECOVERING, State.FAILED, State.STOPPING, State.STOPPED}),
-    State.RECOVERING: frozenset(
-        {State.CONSUMING, State.RECOVERING, State.FAILED, State.STOPPING, State.STOPPED}
-    ),
-    State.FAILED: frozenset({State.RECOVERING, State.CONSUMING, State.STOPPING, State.STOPPED}),
+    State.CONNECTING: _NEXT,
+    State.CONSUMING: _NEXT - {State.CONSUMING},
+    State.RECOVERING: _NEXT,  # with another reason
+    State.FAILED: _NEXT - {State.FAILED},
     State.STOPPING: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
 }
@@ -87,12 +84,7 @@ class Lifecycle:
     def move(
         self, to: State, reason: str = "", *, only_from: Collection[State] | None = None
     ) -> bool:
-        """Change to another state if the table allows it.
-
-        Args:
-            to: the new state.
-            reason: why, for health and logs.
-            only_from: the states from which to move; None for all.
+        """Change to another state if the table allows it, and the present one is a given one.
 
         Returns:
             Whether the move was made.

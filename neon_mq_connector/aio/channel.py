@@ -17,15 +17,15 @@ from typing import Any
 import pika.frame
 from pika.spec import BasicProperties, Confirm
 
+from neon_mq_connector.aio.futures import DONE, Done, Operation, PublishOperation
 from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.aio.operation import DONE, Done, Operation, PublishOperation
 from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.broker_operations import FrameCallback
 from neon_mq_connector.consumers.delivery_channel import DeliveryChannel
 from neon_mq_connector.consumers.delivery_connection import DeliveryConnection
 from neon_mq_connector.consumers.session import CloseCallback, ReceivedMessage, Session
 from neon_mq_connector.control.control import Operation as ControlOperation
-from neon_mq_connector.errors import MQConnectionError, StoppedError
+from neon_mq_connector.errors import MQConnectionError
 from neon_mq_connector.publishing.message import Flush, Message
 
 LOG = logging.getLogger("neon_mq_connector.aio")
@@ -33,19 +33,11 @@ LOG = logging.getLogger("neon_mq_connector.aio")
 
 @dataclass(frozen=True)
 class ChannelHost:
-    """The objects that the channels of one consumer share.
-
-    Attributes:
-        loop: where the coroutines run.
-        outbox: does what may have to wait.
-        callback_name: the name of the callback in messages.
-        report: reports an error without waiting; any thread may call it.
-    """
+    """What the channels of one consumer share."""
 
     loop: CoroutineLoop
     outbox: Outbox
     callback_name: str
-    report: Callable[[BaseException], object]
 
 
 class AwaitableChannel(DeliveryChannel):
@@ -55,20 +47,13 @@ class AwaitableChannel(DeliveryChannel):
     awaiting that is allowed and does nothing.
 
     Any thread adds to the failed operations; each is removed by one thread, which reports it.
-
-    Args:
-        session, message: as for `DeliveryChannel`.
-        host: shared with the other channels of its consumer.
     """
 
     _done = DONE
     _is_over = False
 
     def __init__(
-        self,
-        session: Session,
-        host: ChannelHost,
-        message: ReceivedMessage | None = None,
+        self, session: Session, host: ChannelHost, message: ReceivedMessage | None = None
     ) -> None:
         super().__init__(session, message)
         self._host = host
@@ -155,12 +140,7 @@ class AwaitableChannel(DeliveryChannel):
                 return DONE
         publishes, publisher = self._expect_confirm(), self._publisher(message)
         publish = PublishOperation(
-            message,
-            self._host.loop,
-            timeout,
-            self._note_failure,
-            publishes,
-            publisher,
+            message, self._host.loop, timeout, self._note_failure, publishes, publisher
         )
         try:
             if answers_here:
@@ -194,10 +174,7 @@ class AwaitableChannel(DeliveryChannel):
     ) -> Operation:
         awaited = self._operation(what, callback)
         control = self._session.connections.control
-        try:
-            control.submit(what, operation, awaited, timeout=self._timeout)
-        except StoppedError as error:
-            awaited.fail(error)
+        control.submit(what, operation, awaited, timeout=self._timeout)
         return awaited
 
     def _run(
@@ -226,7 +203,7 @@ class AwaitableChannel(DeliveryChannel):
     def _report_unawaited(self, operation: Operation) -> None:
         if isinstance(operation, PublishOperation):
             assert operation.error is not None
-            self._host.report(operation.error)
+            self._session.host.report(operation.error)
             return
         LOG.error(
             "queue %r: %s of callback %s failed, and it was not awaited: %s",
@@ -238,12 +215,7 @@ class AwaitableChannel(DeliveryChannel):
 
 
 class AwaitableConnection(DeliveryConnection):
-    """Stand in for the connection of one consumer, in callbacks that are coroutines.
-
-    Args:
-        session: the generation of its channel.
-        host: shared by its channels.
-    """
+    """Stand in for the connection of one consumer, in callbacks that are coroutines."""
 
     _done = DONE
 
@@ -261,10 +233,6 @@ class AwaitableConnection(DeliveryConnection):
         self._host.loop.call(callback)
 
     def add_on_close_callback(self, callback: CloseCallback) -> None:
-        """Call a function on the loop once, when the consumer is detached.
-
-        Args:
-            callback: called with this connection and the reason, an `MQError` as a rule.
-        """
+        """Call a function on the loop, with this connection and the reason, when it is closed."""
         call = partial(self._host.loop.call, callback, self)
         self._session.connection.add_on_close_callback(lambda _connection, reason: call(reason))

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import logging
 import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pika.exchange_type import ExchangeType
 
 from neon_mq_connector import tracing
-from neon_mq_connector.aio.asking import AsksServicesAsync
+from neon_mq_connector.aio.futures import DONE
 from neon_mq_connector.aio.lifecycle import Lifecycle
-from neon_mq_connector.aio.operation import DONE
-from neon_mq_connector.aio.signatures import is_coroutine_function, name_of
+from neon_mq_connector.aio.requests import AsyncReplyStream
+from neon_mq_connector.aio.signatures import (
+    as_coroutine_function,
+    is_coroutine_function,
+    name_of,
+)
+from neon_mq_connector.api.base import BaseConnector
+from neon_mq_connector.api.requests import request_spec, stream_spec
+from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connector import accepted
-from neon_mq_connector.faces.service import Service
+from neon_mq_connector.handlers.declared import Handler, StreamHandler
 from neon_mq_connector.handlers.registering import register_handlers
+from neon_mq_connector.service.core import Core
 from neon_mq_connector.service.sending import DEFAULT_EXPIRATION
 from neon_mq_connector.threads.signals import StopSignals
+
+if TYPE_CHECKING:
+    from neon_mq_connector.api.requests import AnswerT, PartT, RequestT
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
 Self = TypeVar("Self", bound="AsyncMQConnector")
 
 
-class AsyncMQConnector(AsksServicesAsync, Service):
+class AsyncMQConnector(BaseConnector):
     """Consume queues, send messages and ask services from coroutines; a service derives from it.
 
     Its callbacks are coroutine functions and run on the loop that runs the connector; no code of
@@ -60,10 +69,9 @@ class AsyncMQConnector(AsksServicesAsync, Service):
         ...     answer = await greeter.request({"name": "you"}, "other_service_input")
     """
 
-    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
-        super().__init__(config, service_name)
+    def _mq_new_core(self) -> Core:
         self._mq_lifecycle = Lifecycle(self)
-        self._mq_compose(self._mq_lifecycle.core)
+        return self._mq_lifecycle.core
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -87,7 +95,7 @@ class AsyncMQConnector(AsksServicesAsync, Service):
         destination, encode = outgoing(exchange, queue, exchange_type, expiration)
         with tracing.publishing(destination.exchange, destination.queue):
             message = encode(request_data)
-            sender = await self._mq_lifecycle.sender(vhost)
+            sender = self._mq_lifecycle.sender(vhost)
             timeout = self.settings.publish_timeout
             return await sender.send_and_wait(destination, message, timeout=timeout)
 
@@ -124,6 +132,66 @@ class AsyncMQConnector(AsksServicesAsync, Service):
             exchange_type=ExchangeType.fanout,
         )
 
+    # -- requests ------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        request_data: RequestT,
+        queue: str | Handler[RequestT, AnswerT, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+    ) -> AnswerT:
+        """Ask another service and wait for its answer; any number of requests may be in flight.
+
+        Arguments and errors are those of `MQConnector.request`; ``on_part`` is awaited if it is a
+        coroutine function. `StoppedError` when the connector is stopped. When the wait is cancelled
+        the answer is dropped; the other service may do what it was asked all the same.
+        """
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
+        requests = self._mq_lifecycle.requests(vhost)
+        return await requests.request(spec, on_part=on_part)  # type: ignore[no-any-return]
+
+    async def gather(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str = "",
+        *,
+        exchange: str = "",
+        count: int | None = None,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Ask several services with one request, and collect their answers.
+
+        Arguments, result and errors are those of `MQConnector.gather_answers`.
+        """
+        spec = request_spec(self.settings, request_data, queue, timeout, wire_format, exchange)
+        return await self._mq_lifecycle.requests(vhost).gather(spec, count=count)
+
+    def stream(
+        self,
+        request_data: RequestT,
+        queue: str | StreamHandler[RequestT, PartT, ..., Any],
+        *,
+        vhost: str = "",
+        timeout: float | None = None,
+        wire_format: WireFormat | str | None = None,
+        prefetch_count: int = 32,
+    ) -> AsyncReplyStream[PartT]:
+        """Ask another service for an answer in parts; see `MQConnector.stream_answer`.
+
+        Of a handler the parts are what it yields.
+
+        The request is sent when the first part is awaited, or an ``async with`` around the parts
+        begins, which is needed where they may not be read to the end.
+        """
+        spec = stream_spec(self.settings, request_data, queue, timeout, wire_format)
+        return self._mq_lifecycle.requests(vhost).stream(spec, prefetch_count=prefetch_count)
+
     # -- consuming -----------------------------------------------------------------------------
 
     def _mq_register(
@@ -146,24 +214,24 @@ class AsyncMQConnector(AsksServicesAsync, Service):
                 "that name is registered"
             )
         on_error = on_error or self.default_error_handler
-        if on_error is not Service.default_error_handler:
-            on_error = _on_the_loop(name, on_error)
+        if on_error is not BaseConnector.default_error_handler:
+            on_error = as_coroutine_function(on_error, f"consumer {name!r}: on_error")
         super()._mq_register(name, vhost, callback, on_error, **options)
 
     async def run_consumers(self, names: Iterable[str] | None = None) -> None:
         """Start consumers; see `MQConnector.run_consumers`."""
-        start = partial(self._mq_core.consumers.run, names, daemon=True)
-        await self._mq_lifecycle.call(start, "starting consumers")
+        run = self._mq_core.consumers.run
+        await self._mq_lifecycle.call("starting consumers", run, names, daemon=True)
 
     async def stop_consumers(self, names: Iterable[str] | None = None) -> None:
         """Stop consumers and wait for them; see `MQConnector.stop_consumers`."""
-        stop = partial(self._mq_core.consumers.stop, names)
-        await self._mq_lifecycle.call(stop, "stopping consumers")
+        stop = self._mq_core.consumers.stop
+        await self._mq_lifecycle.call("stopping consumers", stop, names)
 
     async def restart_consumer(self, name: str) -> None:
         """Stop a consumer and start it anew; see `MQConnector.restart_consumer`."""
-        restart = partial(self._mq_core.consumers.restart, name)
-        await self._mq_lifecycle.call(restart, f"restarting consumer {name!r}")
+        restart = self._mq_core.consumers.restart
+        await self._mq_lifecycle.call(f"restarting consumer {name!r}", restart, name)
 
     # -- running and stopping ------------------------------------------------------------------
 
@@ -185,24 +253,22 @@ class AsyncMQConnector(AsksServicesAsync, Service):
         """
         timeout = float(kwargs.get("mq_timeout", 120))
         names = kwargs.setdefault("consumer_names", ()) or ()
-
-        async def start() -> None:
+        lifecycle = self._mq_lifecycle
+        self._mq_serve_configured()
+        async with lifecycle.starting(timeout):
             await (self.pre_run(**kwargs) or DONE)
             register_handlers(self)
-            await self._mq_lifecycle.start(names if run_consumers else None)
+            await lifecycle.start(names if run_consumers else None)
             if run_sync:
-                self._mq_lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
+                lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
             if run_observer is None or run_observer:
-                self._mq_lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
+                lifecycle.repeat("observe", lambda: self.observe_period, self._observe)
             await (self.post_run(**kwargs) or DONE)
-
-        self._mq_serve_configured()
-        await self._mq_lifecycle.run(timeout, start)
 
     async def _observe(self) -> None:
         consumers = self._mq_core.consumers
-        observe = partial(consumers.observe, consumers.restart)
-        await self._mq_lifecycle.call(observe, "looking after consumers")
+        observe, restart = consumers.observe, consumers.restart
+        await self._mq_lifecycle.call("looking after consumers", observe, restart)
 
     def pre_run(self, **kwargs: Any) -> Awaitable[None] | None:
         """Do what comes before the consumers start; may be a coroutine function in a subclass."""
@@ -249,21 +315,20 @@ class AsyncMQConnector(AsksServicesAsync, Service):
                 "with` and wait for something else"
             )
         kwargs = {**accepted(self.run, mq_timeout=math.inf), **kwargs}
-        loop, first, second = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        loop, signalled = asyncio.get_running_loop(), asyncio.Semaphore(0)
 
-        def received() -> None:
-            (second if first.is_set() else first).set()
+        async def work() -> None:
+            await self.run(**kwargs)
+            await self._mq_lifecycle.wait_for_end()
 
         # not `add_signal_handler`: a loop does not tell which handler it had before
-        with StopSignals(partial(loop.call_soon_threadsafe, received)) as signals:
+        with StopSignals(partial(loop.call_soon_threadsafe, signalled.release)) as signals:
             try:
-                # a signal may come while it starts
-                if await _unless(first, self.run(**kwargs)):
-                    await _unless(first, self._mq_lifecycle.wait_for_end())
+                await _run_until(signalled, work())
                 if signals.received:
                     LOG.info("service %r: %s, stopping", self.service_name, signals.received)
             finally:
-                hurrying = asyncio.create_task(self._mq_lifecycle.hurry_after(second))
+                hurrying = asyncio.create_task(self._mq_lifecycle.hurry_after(signalled))
                 try:
                     await self.stop()
                 finally:
@@ -271,39 +336,14 @@ class AsyncMQConnector(AsksServicesAsync, Service):
                     await asyncio.wait((hurrying,))
 
 
-def _on_the_loop(name: str, on_error: Callable[..., object]) -> Any:
-    """Make a coroutine function of an error handler, which is called on the loop then."""
-    if is_coroutine_function(on_error):
-        return on_error
-    if inspect.isgeneratorfunction(on_error) or inspect.isasyncgenfunction(on_error):
-        raise TypeError(
-            f"consumer {name!r}: on_error {name_of(on_error)} yields, so calling it does nothing; "
-            "it is a function or a coroutine function"
-        )
-
-    @functools.wraps(on_error)
-    async def on_error_on_the_loop(thread: Any, error: BaseException) -> None:
-        result = on_error(thread, error)
-        if inspect.isawaitable(result):
-            await result
-
-    return on_error_on_the_loop
-
-
-async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
-    """Run a coroutine, and cancel it if an event is set before it ends.
-
-    Returns:
-        Whether it has ended by itself.
-    """
-    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+async def _run_until(signalled: asyncio.Semaphore, work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine, and cancel it if there is a signal before it ends."""
+    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(signalled.acquire())
     try:
         await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
         doing.cancel()
         await asyncio.wait((doing, waiting))
-    if doing.cancelled():
-        return False
-    doing.result()
-    return True
+    if not doing.cancelled():
+        doing.result()

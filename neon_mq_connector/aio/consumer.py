@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from neon_mq_connector.aio.channel import ChannelHost
 from neon_mq_connector.aio.loops import CoroutineLoop, LoopThread
 from neon_mq_connector.aio.outbox import Outbox
-from neon_mq_connector.aio.signatures import (
-    Form,
-    form_of,
-    is_coroutine_function,
-    name_of,
-)
+from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, takes_message
 from neon_mq_connector.aio.tasks import Invoke, TaskRunner
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.consumers.consumer_thread import BaseConsumerThread
@@ -29,7 +26,6 @@ LOG = logging.getLogger("neon_mq_connector.aio")
 
 _STOP_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 5.0
-_PAUSE = 0.01
 
 
 class AsyncConsumer(BaseConsumerThread):
@@ -54,6 +50,8 @@ class AsyncConsumer(BaseConsumerThread):
     """
 
     runs_coroutines = True
+    callback_func: Callable[..., Any]
+    error_func: Callable[..., Any]
 
     def __init__(
         self,
@@ -66,10 +64,9 @@ class AsyncConsumer(BaseConsumerThread):
         self._loop = loop
         self._owns_loop = loop is None
         self._stop_timeout = stop_timeout
-        self._invoke = _invoke_in_form(self._form(), self._call)
+        self._invoke = self._invoke_in_form()
         self._runner: TaskRunner | None = None
-        self._outbox: Outbox | None = None
-        self._reports: dict[Coroutine[Any, Any, None], asyncio.Task[None] | None] = {}
+        self._reports: set[Future[None]] = set()
 
     @property
     def can_start(self) -> bool:
@@ -92,14 +89,10 @@ class AsyncConsumer(BaseConsumerThread):
 
     def _end(self) -> None:
         deadline = time.monotonic() + _CLOSE_TIMEOUT
-        if self._outbox is not None:
-            self._outbox.wait_until_done(max(0.1, time_left(deadline)))
-        loop = self._loop
-        while self._reports and loop is not None and not loop.has_ended and time_left(deadline):
-            time.sleep(_PAUSE)  # error handlers may await something
+        wait(self._reports, time_left(deadline))  # error handlers may await something
         super()._end()
-        if self._owns_loop and loop is not None:
-            loop.stop(max(0.1, time_left(deadline)))
+        if self._owns_loop and self._loop is not None:
+            self._loop.stop(max(0.1, time_left(deadline)))
 
     # -- making the consumer -------------------------------------------------------------------
 
@@ -108,80 +101,64 @@ class AsyncConsumer(BaseConsumerThread):
     ) -> TaskRunner:
         if self._loop is None:
             self._loop = LoopThread(f"mq-asyncio:{self.name}")
-        self._outbox = Outbox(connections, f"mq-outbox:{self.name}")
+        outbox = Outbox(connections, f"mq-outbox:{self.name}")
         self._runner = TaskRunner(
             self._invoke,
             dispatcher,
+            ChannelHost(self._loop, outbox, name_of(self.callback_func)),
             concurrency=registration.concurrency,
-            loop=self._loop,
-            outbox=self._outbox,
-            callback_name=name_of(self.callback_func),
             queue=self._queue,
             stop_timeout=self._stop_timeout,
         )
         return self._runner
 
-    def _call(self, *arguments: Any) -> Any:
-        # looked up for each message: services replace it
-        return self.callback_func(*arguments)
-
     def _describe(self) -> Registration:
         described = super()._describe()
         return replace(described, concurrency=described.prefetch_count)
 
-    def _form(self) -> Form:
-        queue = self._queue
-        form = form_of(self.callback_func, queue)
+    def _invoke_in_form(self) -> Invoke:
+        """Return a function that calls the callback with the arguments it takes.
+
+        The callback is looked up for each message: services replace it.
+        """
+        is_message = takes_message(self.callback_func, self._queue)
         if not is_coroutine_function(self.callback_func):
             raise TypeError(
-                f"queue {queue!r}: callback {name_of(self.callback_func)} is no coroutine function "
-                "(`async def`), as an AsyncConsumer needs; other consumer threads take functions"
+                f"queue {self._queue!r}: callback {name_of(self.callback_func)} is no coroutine "
+                "function (`async def`), as an AsyncConsumer needs; other consumer threads take "
+                "functions"
             )
-        return form
+        if not is_message:
+            return lambda channel, delivery: self.callback_func(channel, *delivery)
+        try:
+            from neon_mq_connector.aio.messages import make_message
+        except ImportError as error:
+            raise ImportError(
+                "a callback that takes an aio-pika message needs aio-pika: "
+                "pip install neon-mq-connector[aio]"
+            ) from error
+        return lambda channel, delivery: self.callback_func(make_message(channel, delivery))
 
     # -- errors --------------------------------------------------------------------------------
 
     def _report(self, error: BaseException) -> None:
+        assert self._loop is not None
         if not is_coroutine_function(self.error_func):
-            super()._report(error)
+            if self._loop.is_loop_thread:  # which must not wait, as a function may
+                self.consumer.call_soon(partial(super()._report, error))
+            else:
+                super()._report(error)
             return
-        assert self._loop is not None
         report = self._report_async(error)
-        self._reports[report] = None
         try:
-            self._loop.call(self._start_report, report)
+            future = self._loop.submit(report)
         except StoppedError:
-            self._drop_report(report)
             LOG.error("consumer %s: its loop has ended, on_error gets no %r", self.name, error)
-
-    def _start_report(self, report: Coroutine[Any, Any, None]) -> None:
-        assert self._loop is not None
-        with self._error_guard():
-            task = self._loop.loop.create_task(report, name=f"on_error {self.name}")
-            self._reports[report] = task  # a loop keeps no task alive
-            task.add_done_callback(lambda _task: self._reports.pop(report))
             return
-        self._drop_report(report)  # a task factory has failed
-
-    def _drop_report(self, report: Coroutine[Any, Any, None]) -> None:
-        report.close()
-        del self._reports[report]
+        self._reports.add(future)
+        future.add_done_callback(self._reports.discard)
+        future.add_done_callback(lambda _: report.close())  # where a task factory has failed
 
     async def _report_async(self, error: BaseException) -> None:
-        handle: Callable[..., Any] = self.error_func
         with self._error_guard():
-            await handle(self, error)
-
-
-def _invoke_in_form(form: Form, callback: Callable[..., Any]) -> Invoke:
-    """Return a function that calls a callback with the arguments of its form."""
-    if form is Form.DELIVERY:
-        return lambda channel, delivery: callback(channel, *delivery)
-    try:
-        from neon_mq_connector.aio.messages import make_message
-    except ImportError as error:
-        raise ImportError(
-            "a callback that takes an aio-pika message needs aio-pika: "
-            "pip install neon-mq-connector[aio]"
-        ) from error
-    return lambda channel, delivery: callback(make_message(channel, delivery))
+            await self.error_func(self, error)

@@ -6,11 +6,13 @@ import asyncio
 import enum
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from neon_mq_connector.aio.binding import Binding
+from neon_mq_connector.aio.blocking import wait_for
+from neon_mq_connector.aio.clients import LoopClients
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import AsyncSender
 from neon_mq_connector.aio.requests import AsyncRequests
@@ -34,8 +36,6 @@ LOG = logging.getLogger("neon_mq_connector.connector")
 _GRACE = 20.0
 #: What callbacks get that are cancelled because of a second signal, in seconds.
 _HURRY = 2.0
-#: How long it may take to read what connections to a virtual host need, in seconds.
-_PREPARING = 15.0
 
 
 class Phase(enum.Enum):
@@ -50,15 +50,9 @@ class Phase(enum.Enum):
 class Lifecycle:
     """Run and stop a connector from coroutines of the loop that uses it.
 
-    The binding to that loop begins with the first use and ends with a stop; its loop owns all that
-    is here. Consumers are registered before any loop runs: so the `CoroutineLoop` is made at the
-    beginning, and is bound to the loop later.
-
-    Args:
-        service: the connector.
-
-    Attributes:
-        core: its parts.
+    The connector belongs to that loop from the first use to a stop; the loop owns all that is here.
+    Consumers are registered before any loop runs: so the `CoroutineLoop` is made at the beginning,
+    and is bound to the loop later.
     """
 
     def __init__(self, service: ConfiguredService) -> None:
@@ -66,8 +60,7 @@ class Lifecycle:
         self.core = Core(service, self._current_loop)
         self._loop = CoroutineLoop()
         self._phase = Phase.OPEN
-        self._binding: Binding | None = None
-        self._prepared: set[str] = set()
+        self._clients: LoopClients | None = None
         self._repeated: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -78,18 +71,18 @@ class Lifecycle:
             self._loop = CoroutineLoop()
         return self._loop
 
-    def binding(self) -> Binding:
-        """Return the binding to the running loop.
+    def clients(self) -> LoopClients:
+        """Return the clients of the running loop.
 
         Raises:
             StoppedError: the connector was stopped.
             RuntimeError: it belongs to another loop, or none is running.
         """
-        binding, running = self._binding, asyncio.get_running_loop()
-        if binding is not None:
-            if binding.loop.loop is running:
-                return binding
-            if not binding.loop.has_ended:
+        clients, running = self._clients, asyncio.get_running_loop()
+        if clients is not None:
+            if clients.loop.loop is running:
+                return clients
+            if not clients.loop.has_ended:
                 raise RuntimeError(
                     f"{self._service!r} belongs to another asyncio loop until it is stopped"
                 )
@@ -98,40 +91,29 @@ class Lifecycle:
             raise StoppedError(f"service {service!r} was stopped, or could not be started")
         loop = self._current_loop()
         loop.bind(running)
-        binding = self._binding = Binding(service, loop)
-        return binding
+        clients = self._clients = LoopClients(service, loop)
+        return clients
 
-    async def sender(self, vhost: str) -> AsyncSender:
+    def sender(self, vhost: str) -> AsyncSender:
         """Return the sender to a virtual host; by default to the service's own."""
-        vhost = await self._prepare(vhost)
-        return self.binding().sender(self.core.hosts.connections(vhost))
-
-    async def requests(self, vhost: str) -> AsyncRequests:
-        """Return the requests in a virtual host; by default in the service's own."""
-        vhost = await self._prepare(vhost)
-        return self.binding().requests(self.core.hosts.client(vhost))
-
-    async def _prepare(self, vhost: str) -> str:
-        """Read on a thread what connections to a virtual host need: settings and certificates."""
         vhost = vhost or self._service.vhost
-        if vhost not in self._prepared:
-            await self.binding().calls.run(
-                partial(self._service.get_connection_params, vhost),
-                timeout=_PREPARING,
-                what=f"preparing connections to virtual host {vhost!r}",
-            )
-            self._prepared.add(vhost)
-        return vhost
+        return self.clients().sender(self.core.hosts.connections(vhost))
 
-    async def call(self, function: Callable[[], T], what: str, timeout: float = 0.0) -> T:
-        """Make a call that waits for consumers, or longer for the broker, on a thread."""
-        timeout += self.core.consumers.stop_timeout + _GRACE
-        return await self.binding().lifecycle.run(function, timeout=timeout, what=what)
+    def requests(self, vhost: str) -> AsyncRequests:
+        """Return the requests in a virtual host; by default in the service's own."""
+        return self.clients().requests(self.core.hosts.client(vhost or self._service.vhost))
+
+    async def call(self, what: str, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Make a call that waits for consumers, on a thread; its error says what it was."""
+        timeout = self.core.consumers.stop_timeout + _GRACE
+        call = partial(function, *args, **options)
+        return await self.clients().lifecycle.run(call, timeout=timeout, what=what)
 
     # -- running -------------------------------------------------------------------------------
 
-    async def run(self, timeout: float, start: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the broker, and start; stop if that fails or is cancelled."""
+    @asynccontextmanager
+    async def starting(self, timeout: float) -> AsyncIterator[None]:
+        """Wait for the broker, for so many seconds; stop if the block fails or is cancelled."""
         stopping = self._stopping_here()
         if stopping is not None:
             if self._is_called_back():
@@ -143,17 +125,17 @@ class Lifecycle:
         if self.core.started or self._phase is Phase.STARTING:
             raise RuntimeError(f"{self._service!r} runs already")
         self._phase = Phase.OPEN
-        self.binding()
+        calls = self.clients().lifecycle
         self._phase = Phase.STARTING
         stop = self.core.begin_run()
         try:
-            reach = partial(self.core.reach_broker, timeout, stop)
-            problem = await self.call(reach, "waiting for the broker", timeout)
+            reach, what = partial(self.core.reach_broker, timeout, stop), "waiting for the broker"
+            problem = await calls.run(reach, timeout=timeout + _GRACE, what=what)
             if isinstance(problem, (BrokerUnreachableError, AuthenticationError)):
                 raise problem
             if problem is not None:  # a service may use other virtual hosts than its own
                 LOG.error("service %r: %s", self._service.service_name, problem)
-            await start()
+            yield
         except BaseException:
             await self.stop()
             raise
@@ -161,11 +143,7 @@ class Lifecycle:
             self._phase = Phase.OPEN
 
     async def start(self, names: str | Iterable[str] | None) -> None:
-        """Begin to run, and start consumers.
-
-        Args:
-            names: which; empty for all, None for none.
-        """
+        """Begin to run, and start consumers: all if the names are empty, none if they are None."""
         core, stop = self.core, self.core.stop_asked
 
         def start() -> None:
@@ -174,7 +152,7 @@ class Lifecycle:
                 if stop.is_set():
                     core.stop()  # once more, for what has started after the first
 
-        await self.call(start, "starting consumers")
+        await self.call("starting consumers", start)
 
     def repeat(
         self, name: str, period: Callable[[], float], call: Callable[[], Awaitable[object]]
@@ -217,22 +195,20 @@ class Lifecycle:
         """Stop it; see `AsyncMQConnector.stop`."""
         stopping = self._stopping_here()
         if stopping is None:
-            if self._binding is None and not self.core.started:
+            if self._clients is None and not self.core.started:
                 self._phase = Phase.STOPPED
                 return
-            binding = self.binding()
+            clients = self.clients()
             stopping = self._stopping = asyncio.create_task(
-                self._shut_down(binding), name=f"stop {self._service!r}"
+                self._shut_down(clients), name=f"stop {self._service!r}"
             )
         if self._is_called_back():
             return
         try:
-            await asyncio.wait((stopping,))
+            await asyncio.shield(stopping)
         except asyncio.CancelledError:
             await asyncio.wait((stopping,))
             raise
-        if not stopping.cancelled():
-            stopping.result()
 
     def _stopping_here(self) -> asyncio.Task[None] | None:
         """Return the stop that goes on; one that ended with its loop does not."""
@@ -241,33 +217,26 @@ class Lifecycle:
             self._stopping = stopping = None
         return stopping
 
-    async def _shut_down(self, binding: Binding) -> None:
+    async def _shut_down(self, clients: LoopClients) -> None:
         core, what = self.core, f"service {self._service.service_name!r}"
         deadline = time.monotonic() + core.consumers.stop_timeout
-        # the loop that the connector ran on may be closed: its tasks have ended with it
-        repeated = [task for task in self._repeated if task.get_loop() is binding.loop.loop]
+        for task in self._repeated:
+            if task.get_loop() is clients.loop.loop:  # or else it has ended with its loop
+                task.cancel()
         self._repeated = []
-        for task in repeated:
-            task.cancel()
         try:
-            if repeated:
-                await asyncio.wait(repeated, timeout=1.0)
-            await binding.lifecycle.run(
-                core.stop,
-                timeout=core.consumers.stop_timeout + _GRACE,
-                what=f"stopping {what}",
-                in_any_case=True,
-            )
+            stopped = clients.lifecycle.submit(core.stop)
+            await wait_for(stopped, core.consumers.stop_timeout + _GRACE, f"stopping {what}")
         except WaitTimeoutError as error:
             LOG.warning("%s; it goes on", error)
         finally:
             self._phase = Phase.STOPPED
             left = max(1.0, deadline - time.monotonic())
             try:
-                await binding.stop(f"{what} was stopped", left)
+                await clients.stop(f"{what} was stopped", left)
             finally:
-                binding.loop.stop(0.0)
-                self._binding = self._stopping = None
+                clients.loop.stop(0.0)
+                self._clients = self._stopping = None
                 if self._ended is not None:
                     self._ended.set()
 
@@ -277,10 +246,10 @@ class Lifecycle:
         started = [each for each in threads if each.ident is not None]
         return any(each.consumer.dispatcher.runner.is_within() for each in started)
 
-    async def hurry_after(self, signal: asyncio.Event) -> None:
+    async def hurry_after(self, signalled: asyncio.Semaphore) -> None:
         """Cancel the callbacks that run after a second signal."""
-        await signal.wait()
+        await signalled.acquire()
         LOG.warning("%r: a second signal, callbacks are cancelled", self._service)
         left = [each for each in self.core.consumers.threads.values() if each.is_alive()]
-        ends = [self.call(partial(each.join, _HURRY), each.name) for each in left]
+        ends = [self.call(each.name, each.join, _HURRY) for each in left]
         await asyncio.gather(*ends, return_exceptions=True)

@@ -12,15 +12,19 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.threads.guard import Guard
 
 LOG = logging.getLogger("neon_mq_connector.aio")
+
+T = TypeVar("T")
 
 
 class CoroutineLoop:
@@ -32,10 +36,6 @@ class CoroutineLoop:
     `_calls` is a deque: any thread appends, the loop removes. `_wake_is_due` is set by the thread
     that wakes the loop, and reset by the loop before it looks. `_ended` is set once; a thread looks
     at it after it has appended, so that no call is forgotten.
-
-    Args:
-        loop: the loop, if it is known.
-        name: what to call it in messages.
     """
 
     def __init__(
@@ -53,11 +53,7 @@ class CoroutineLoop:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The asyncio loop.
-
-        Raises:
-            StoppedError: there is none (yet).
-        """
+        """The asyncio loop; `StoppedError` is raised where there is none (yet)."""
         if self._loop is None:
             raise StoppedError(f"the asyncio loop {self.name} was not started")
         return self._loop
@@ -74,14 +70,11 @@ class CoroutineLoop:
         is_closed = self._loop is not None and self._loop.is_closed()
         return self._ended or is_closed or self._process != os.getpid()
 
-    def start(self, timeout: float) -> None:
+    def start(self) -> None:
         """Run the loop; one that its owner runs is checked only.
 
-        Args:
-            timeout: how long to wait for it at most, in seconds.
-
         Raises:
-            StoppedError: it was stopped or closed, is not bound yet, or does not run in time.
+            StoppedError: it was stopped or closed, or is not bound yet.
         """
         if self.has_ended:
             raise StoppedError(f"the asyncio loop {self.name} has ended")
@@ -90,11 +83,8 @@ class CoroutineLoop:
     def stop(self, timeout: float) -> bool:
         """Refuse further calls; those before are made soon. A second time does no harm.
 
-        Args:
-            timeout: how long to wait for the end of a thread of its own, in seconds.
-
         Returns:
-            Whether there is no such thread any more; True as well when called on that thread.
+            Whether a thread of its own has ended within so many seconds; True when called on it.
         """
         self._ended = True  # each call before has woken the loop
         return True
@@ -132,15 +122,12 @@ class CoroutineLoop:
 
         To be called from time to time by one thread; 0 when the last such call was made.
         """
-        now = time.monotonic()
-        asked_at = self._asked_at
+        asked_at, now = self._asked_at, time.monotonic()
         if asked_at is not None:
             return now - asked_at
         self._asked_at = now
-        try:
+        with suppress(StoppedError):
             self.call(self._answer)
-        except StoppedError:
-            self._asked_at = None
         return 0.0
 
     def _answer(self) -> None:
@@ -158,6 +145,19 @@ class CoroutineLoop:
         loop = self._loop
         if loop is not None:  # or else `bind` does so
             loop.call_soon_threadsafe(self._make_calls, context=self._context)
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop, as `asyncio.run_coroutine_threadsafe` does.
+
+        Raises:
+            StoppedError: the loop has ended; the coroutine does not run.
+        """
+        with suppress(RuntimeError):  # its owner closes the loop just now
+            if not self.has_ended:
+                context = self._context.copy()  # one context can be entered once at a time
+                return context.run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
+        coroutine.close()
+        raise StoppedError(f"the asyncio loop {self.name} has ended")
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -180,9 +180,6 @@ class LoopThread(CoroutineLoop):
     """Run an asyncio loop on a daemon thread of its own; it cannot be started again.
 
     `_starting` owns the thread and its loop.
-
-    Args:
-        name: of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -190,36 +187,25 @@ class LoopThread(CoroutineLoop):
         # reentrant: a signal handler may stop what it interrupts
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._runs = threading.Event()
         self._stopping = False
         self._end_by = 0.0
 
-    @property
-    def is_loop_thread(self) -> bool:
-        """Whether the caller runs on the loop's thread."""
-        return threading.current_thread() is self._thread
-
-    def start(self, timeout: float) -> None:
+    def start(self) -> None:
         """Start the thread; does nothing when it runs."""
         with self._starting:
             if self._stopping:
                 raise StoppedError(f"the asyncio loop {self.name} has ended")
-            if self._thread is None:
-                self._start_thread()
-        if not self._runs.wait(timeout):
-            raise StoppedError(f"the asyncio loop {self.name} does not run after {timeout:g} s")
-
-    def _start_thread(self) -> None:
-        thread = self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        loop = self._loop = asyncio.new_event_loop()
-        loop.call_soon(self._runs.set)
-        loop.call_soon(self._make_calls, context=self._context)
-        try:
-            thread.start()
-        except BaseException:
-            self._thread = self._loop = None
-            loop.close()
-            raise
+            if self._thread is not None:
+                return
+            thread = self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+            loop = self._loop = asyncio.new_event_loop()
+            self._wake()
+            try:
+                thread.start()
+            except BaseException:
+                loop.close()
+                self._thread = self._loop = None
+                raise
 
     def stop(self, timeout: float) -> bool:
         """End the loop and its thread: make the last calls, and cancel the tasks that still run.

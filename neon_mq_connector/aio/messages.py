@@ -38,13 +38,8 @@ def _header(properties: BasicProperties) -> Any:
     return SimpleNamespace(properties=view)
 
 
-def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
-    """Return a method for an operation whose arguments are the same in pika and in aiormq.
-
-    Args:
-        name: of the operation.
-        answer: converts the answer that pika gives.
-    """
+def _operation(name: str) -> Callable[..., Awaitable[Any]]:
+    """Return a method for an operation whose arguments are the same in pika and in aiormq."""
 
     async def operation(
         self: AiormqChannel,
@@ -54,7 +49,9 @@ def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitab
         **options: Any,
     ) -> Any:
         frame = await _asked(timeout, getattr(self.channel, name)(*arguments, **options))
-        return answer(frame.method)
+        answer = frame.method  # of pika's class; that of pamqp has the same names
+        group, method = answer.NAME.split(".")
+        return getattr(getattr(spec, group), method)(**vars(answer))
 
     operation.__name__ = name
     operation.__doc__ = f"Do what ``{name}`` of aiormq does; refusals are raised as it does."
@@ -62,11 +59,7 @@ def _operation(name: str, answer: Callable[[Any], Any]) -> Callable[..., Awaitab
 
 
 class AiormqChannel:
-    """Stand in for the aiormq channel of one message.
-
-    Args:
-        channel: carries the operations out.
-    """
+    """Stand in for the aiormq channel of one message."""
 
     __slots__ = ("channel",)
 
@@ -139,18 +132,15 @@ class AiormqChannel:
 
     # -- what the broker may refuse ------------------------------------------------------------
 
-    queue_declare = _operation(
-        "queue_declare",
-        lambda ok: spec.Queue.DeclareOk(ok.queue, ok.message_count, ok.consumer_count),
-    )
-    queue_delete = _operation("queue_delete", lambda ok: spec.Queue.DeleteOk(ok.message_count))
-    queue_purge = _operation("queue_purge", lambda ok: spec.Queue.PurgeOk(ok.message_count))
-    queue_bind = _operation("queue_bind", lambda _ok: spec.Queue.BindOk())
-    queue_unbind = _operation("queue_unbind", lambda _ok: spec.Queue.UnbindOk())
-    exchange_declare = _operation("exchange_declare", lambda _ok: spec.Exchange.DeclareOk())
-    exchange_delete = _operation("exchange_delete", lambda _ok: spec.Exchange.DeleteOk())
-    exchange_bind = _operation("exchange_bind", lambda _ok: spec.Exchange.BindOk())
-    exchange_unbind = _operation("exchange_unbind", lambda _ok: spec.Exchange.UnbindOk())
+    queue_declare = _operation("queue_declare")
+    queue_delete = _operation("queue_delete")
+    queue_purge = _operation("queue_purge")
+    queue_bind = _operation("queue_bind")
+    queue_unbind = _operation("queue_unbind")
+    exchange_declare = _operation("exchange_declare")
+    exchange_delete = _operation("exchange_delete")
+    exchange_bind = _operation("exchange_bind")
+    exchange_unbind = _operation("exchange_unbind")
 
     async def basic_get(
         self, queue: str = "", no_ack: bool = False, timeout: float | None = None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from neon_mq_connector.aio.futures import LoopFuture
 from neon_mq_connector.aio.loops import CoroutineLoop
@@ -18,6 +18,8 @@ from neon_mq_connector.publishing.message import Destination, Flush, Message
 from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.threads.on_demand import OnDemandThread
 
+T = TypeVar("T")
+
 #: So many messages of one round of the loop are written at once.
 _TOGETHER = 32
 #: How much later than the publisher a wait for a message ends that waits to be sent, in seconds.
@@ -27,12 +29,8 @@ _GRACE = 1.0
 class Outbox(OnDemandThread):
     """Send and do things for coroutines, without waiting; any thread may call its methods.
 
-    A message is sent by the calling thread when there is a connection and room. A thread of the
-    outbox does everything else, and sends all messages behind one that has to wait.
-
-    Args:
-        connections: of the virtual host.
-        name: of the thread. It starts when something has to wait, and ends when nothing has.
+    A message is sent by the calling thread when there is a connection and room. The thread does
+    everything else, and sends all messages behind one that has to wait.
     """
 
     def __init__(self, connections: Connections, name: str) -> None:
@@ -48,7 +46,7 @@ class Outbox(OnDemandThread):
         flush: Flush = Flush.NOW,
         publisher: Publisher | None = None,
     ) -> bool:
-        """Publish a message after those before it.
+        """Publish a message after those before it; return whether it was published at once.
 
         Args:
             message: what to publish.
@@ -56,9 +54,6 @@ class Outbox(OnDemandThread):
             timeout: how long the message may wait for a connection and for room, in seconds.
             flush: when to write it, if it need not wait.
             publisher: what publishes it; by default that of the connections.
-
-        Returns:
-            Whether it was published at once.
 
         Raises:
             pika.exceptions.AMQPError, ValueError: it cannot be put on the wire.
@@ -71,18 +66,20 @@ class Outbox(OnDemandThread):
         self.call(partial(_post, publisher, message, answer, deadline))
         return False
 
-    def run(self, function: Callable[[], object], future: LoopFuture[Any]) -> None:
-        """Call a function that waits for the broker; a future gets what it returns or raises."""
-        self.call(partial(_run, function, future))
+    def run(self, function: Callable[[], T], answer: Answer[T]) -> None:
+        """Call a function that waits for the broker; an answer gets what it returns or raises."""
+
+        def call() -> None:
+            try:
+                answer.resolve(function())
+            except BaseException as error:  # it belongs to the coroutine
+                answer.fail(error)
+
+        self.call(call)
 
 
 class WriteRound:
-    """Write what one round of the loop sends: the first message at once, the rest at its end.
-
-    Args:
-        loop: the loop.
-        write: called at its end to write what was held back.
-    """
+    """Write what one round of the loop sends: the first message at once, the rest at its end."""
 
     def __init__(self, loop: CoroutineLoop, write: Callable[[], object]) -> None:
         self._loop = loop
@@ -108,13 +105,7 @@ class WriteRound:
 
 
 class AsyncSender(Outbox):
-    """Send messages for the coroutines of one loop, and await the broker's confirms.
-
-    Args:
-        connections: of the virtual host.
-        name: of the thread that sends messages that have to wait.
-        loop: where the coroutines run.
-    """
+    """Send messages for the coroutines of one loop, and await the broker's confirms."""
 
     def __init__(self, connections: Connections, name: str, loop: CoroutineLoop) -> None:
         super().__init__(connections, name)
@@ -124,15 +115,10 @@ class AsyncSender(Outbox):
     async def send_and_wait(
         self, destination: Destination, encoded: EncodedMessage, *, timeout: float
     ) -> str:
-        """Send a message and await its confirm; to cancel the wait does not cancel the sending.
+        """Send a message, await its confirm, and return its id.
 
-        Args:
-            destination: where it goes; what is missing there is declared.
-            encoded: the message.
-            timeout: how long to wait, in seconds.
-
-        Returns:
-            The message's id.
+        What is missing at the destination is declared. To cancel the wait does not cancel the
+        sending.
 
         Raises:
             PublishError: the broker did not confirm it; see ``may_have_arrived``.
@@ -153,10 +139,3 @@ def _post(publisher: Publisher, message: Message, answer: Answer[None], deadline
         publisher.post(message, answer, deadline, Flush.NOW)
     except BaseException as error:  # it belongs to the coroutine
         answer.fail(error)
-
-
-def _run(function: Callable[[], object], future: LoopFuture[Any]) -> None:
-    try:
-        future.resolve(function())
-    except BaseException as error:  # it belongs to the coroutine
-        future.fail(error)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from neon_mq_connector import tracing
 from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
-from neon_mq_connector.aio.futures import LoopFuture, LoopMailbox
+from neon_mq_connector.aio.futures import LoopMailbox
 from neon_mq_connector.aio.loops import CoroutineLoop
 from neon_mq_connector.aio.outbox import AsyncSender, WriteRound
 from neon_mq_connector.client.answers import Answers
@@ -38,16 +39,10 @@ _CLOSE_TIMEOUT = 4.0
 class AsyncRequests:
     """Send requests over a client's connection, from the coroutines of one loop.
 
-    All methods are called on the loop. To cancel the wait for an answer drops the answer.
-
-    Args:
-        client: has the connection; it is not closed here.
-        loop: where the coroutines run.
-        calls: makes the calls that wait for the broker.
-        sender: sends messages that ask for no answer.
+    All methods are called on the loop. To cancel the wait for an answer drops the answer. The
+    client is not closed here.
 
     Attributes:
-        loop: the same.
         streams: those that are open.
     """
 
@@ -56,10 +51,10 @@ class AsyncRequests:
     ) -> None:
         self._client = client
         self.loop = loop
-        self._calls = calls
+        self.calls = calls
         self._sender = sender
         self._round = WriteRound(loop, self._write_out)
-        self._opening: LoopFuture[ReplyChannel] | None = None
+        self._opening: Future[ReplyChannel] | None = None
         self._waiting: set[LoopMailbox[Any]] = set()
         self.streams: set[AsyncReplyStream[Any]] = set()
         self._stopped: StoppedError | None = None
@@ -91,7 +86,8 @@ class AsyncRequests:
                     channel, spec, lambda answers: answers.final(on_part), reply_queue
                 )
             finally:
-                await self.clean_up(partial(queues.release, used), time_left(spec.deadline))
+                release = self.calls.submit(partial(queues.release, used))
+                await clean_up(release, time_left(spec.deadline))
 
     async def gather(self, spec: RequestSpec, *, count: int | None = None) -> list[dict[str, Any]]:
         """Send one request to several services; see `RequestClient.gather`."""
@@ -111,12 +107,13 @@ class AsyncRequests:
             destination = Destination(queue=spec.queue)
             return await self._sender.send_and_wait(destination, encoded, timeout=spec.timeout)
 
-    async def stop(self, error: StoppedError) -> None:
-        """Fail the requests that wait, and close the streams."""
+    def stop(self, error: StoppedError) -> None:
+        """Fail the requests that wait, and begin to close the streams."""
         self._stopped = error
         for inbox in self._waiting:
             inbox.put_here(error)
-        await asyncio.gather(*(stream.stop(error) for stream in tuple(self.streams)))
+        for stream in tuple(self.streams):
+            stream.end(stream.lost(error))
 
     # -- calls that wait for the broker --------------------------------------------------------
 
@@ -125,7 +122,7 @@ class AsyncRequests:
     ) -> T:
         """Make a call that comes before the sending of a request, within the request's time."""
         try:
-            return await self._calls.run(
+            return await self.calls.run(
                 function, timeout=time_left(spec.deadline), what=what, **options
             )
         except WaitTimeoutError as error:
@@ -144,20 +141,15 @@ class AsyncRequests:
         while True:
             if self._stopped is not None:
                 raise self._stopped
-            opening = self._opening
-            if opening is None or opening.is_done:
+            if self._opening is None or self._opening.done():
                 deadline = time.monotonic() + client.connections.policy.operation_timeout
-                opening = self._opening = self._calls.begin(partial(client.open, deadline))
+                self._opening = self.calls.submit(partial(client.open, deadline))
+            left = time_left(spec.deadline)
             try:
-                return await wait_for(opening, time_left(spec.deadline), "opening the connection")
+                return await wait_for(self._opening, left, "opening the connection")
             except WaitTimeoutError as error:
                 if not time_left(spec.deadline):
                     raise spec.not_sent(error) from error
-
-    async def clean_up(self, function: Callable[[], object], timeout: float) -> None:
-        """Make a call that deletes something, and wait for so many seconds at most."""
-        with suppress(WaitTimeoutError):  # it goes on
-            await self._calls.run(function, timeout=timeout, what="deleting it", in_any_case=True)
 
     # -- one request ---------------------------------------------------------------------------
 
@@ -195,6 +187,12 @@ class AsyncRequests:
             channel.channel.flush()
 
 
+async def clean_up(call: Future[None], timeout: float) -> None:
+    """Wait for at most so many seconds for a call that deletes something; it goes on."""
+    with suppress(WaitTimeoutError):
+        await wait_for(call, timeout, "deleting it")
+
+
 class AsyncReplyStream(Generic[PartT]):
     """Iterate once over the parts of an answer, in one task at a time.
 
@@ -202,11 +200,6 @@ class AsyncReplyStream(Generic[PartT]):
     the ``async with`` deletes the queue of the parts. So does the end of an ``async for``; after a
     ``break`` without an ``async with`` around it, the loop does so a moment later. A wait for a
     part may be cancelled, and the part be awaited again.
-
-    Args:
-        requests: of its loop.
-        spec: what is asked; its timeout is that of each part.
-        prefetch_count: how many parts are fetched ahead.
 
     Examples:
         >>> async with connector.stream({"to": 1000}, "count_input") as parts:
@@ -224,6 +217,7 @@ class AsyncReplyStream(Generic[PartT]):
         self._in_block = False
         self._over = False
         self._failure: MQError | None = None
+        self._deleting: Future[None] | None = None
 
     @property
     def reply_queue(self) -> str:
@@ -249,10 +243,10 @@ class AsyncReplyStream(Generic[PartT]):
 
     async def _read_all(self) -> AsyncIterator[PartT]:
         """Read the parts and close the stream, also when they are not read to the end."""
-        with self._reading(), suppress(StopAsyncIteration):
+        with suppress(StopAsyncIteration):
             try:
                 while True:
-                    yield await self._next()
+                    yield await anext(self)
             finally:
                 await self.aclose()
 
@@ -267,81 +261,66 @@ class AsyncReplyStream(Generic[PartT]):
             RemoteError: the service has failed.
             DecodeError: it cannot be read.
         """
-        with self._reading():
-            return await self._next()
+        if self._has_reader:
+            raise RuntimeError("this stream is being read by another task")
+        self._check_open()
+        self._has_reader = True
+        try:
+            queue = self._queue or await self._open()
+            part = await queue.next_part()
+        except MQError as error:
+            self._check_open()  # where another task closed it, that is the reason
+            self.end(error)  # a further call must not take it for the end
+            raise
+        finally:
+            self._has_reader = False
+        if is_final(part):
+            self.end()
+        if queue.is_mere_end(part):
+            raise StopAsyncIteration
+        return self._spec.convert(part)  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
         """Drop what was not read; the queue is deleted. A second time does no harm."""
+        self.end()
+        if self._deleting is not None:
+            await clean_up(self._deleting, _CLOSE_TIMEOUT)
+
+    def end(self, failure: MQError | None = None) -> None:
+        """Begin to delete the queue; a reader gets the failure, or the end if there is none."""
         if self._over:
             return
-        self._over = True
+        self._over, self._failure = True, failure
         self._events.put_here(StoppedError("the stream was closed"))  # for a task that reads it
-        try:
-            if self._queue is not None:
-                await self._delete(self._queue)
-        finally:
-            self._requests.streams.discard(self)
+        self._requests.streams.discard(self)
+        if self._queue is not None:
+            self._deleting = self._requests.calls.submit(self._queue.delete)
 
-    async def stop(self, error: MQError) -> None:
-        """Close it because the connector stops; a reader gets the error."""
-        if not self._over:
-            self._failure = self._lost(error)
-            await self.aclose()
-
-    # -- inside --------------------------------------------------------------------------------
-
-    def _lost(self, reason: object) -> RequestLostError:
+    def lost(self, reason: object) -> RequestLostError:
+        """Return the error for a reader whose stream ends before its last part."""
         lost = RequestLostError(f"a request to {self._spec.place}: {reason}")
         lost.__cause__ = reason if isinstance(reason, MQError) else None
         return lost
+
+    # -- inside --------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self._over:
             raise self._failure or StopAsyncIteration
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        if self._has_reader:
-            raise RuntimeError("this stream is being read by another task")
-        self._has_reader = True
-        try:
-            yield
-        finally:
-            self._has_reader = False
-
     async def _open(self) -> PartsQueue:
         requests, spec = self._requests, self._spec
         requests.streams.add(self)
         spec.restart()
-        channel = await requests.channel_for(spec)
-        queue = PartsQueue(channel, spec, self._prefetch, self._events)
-        await requests.call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
-        self._queue = queue
-        if self._over:  # closed by another task meanwhile
-            await self._delete(queue)
-            self._check_open()
-        return queue
-
-    async def _delete(self, queue: PartsQueue) -> None:
-        await self._requests.clean_up(queue.delete, _CLOSE_TIMEOUT)
-
-    async def _next(self) -> PartT:
-        self._check_open()
         try:
-            queue = self._queue or await self._open()
-            part = await queue.next_part()
-            if is_final(part):
-                await self.aclose()
-        except MQError as error:
-            self._check_open()  # where another task closed it, that is the reason
-            self._failure = error  # a further call must not take it for the end
-            await self.aclose()
-            raise
+            channel = await requests.channel_for(spec)
+            queue = PartsQueue(channel, spec, self._prefetch, self._events)
+            await requests.call(spec, queue.open, "opening it", undo=lambda _: queue.delete())
         except asyncio.CancelledError:
-            if self._over or self._queue is None:  # the last part, or the request, is lost
-                self._failure = self._failure or self._lost("its reading was interrupted")
-                await self.aclose()
+            self.end(self.lost("its sending was interrupted"))
             raise
-        if queue.is_mere_end(part):
-            return await self._next()
-        return self._spec.convert(part)  # type: ignore[no-any-return]
+        if self._over:  # another task has closed it meanwhile
+            self._deleting = requests.calls.submit(queue.delete)
+            self._check_open()
+        self._queue = queue
+        return queue

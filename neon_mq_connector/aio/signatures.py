@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect
 from collections.abc import Callable
@@ -12,13 +11,7 @@ from neon_mq_connector.threads import guard
 
 #: Set to True on a callback that takes the four arguments, whatever its signature says.
 TAKES_DELIVERY = "_neon_takes_delivery"
-
-
-class Form(enum.Enum):
-    """The arguments of a callback: pika's four, or an aio-pika message."""
-
-    DELIVERY = "(channel, method, properties, body)"
-    MESSAGE = "(message)"
+_FOUR = "(channel, method, properties, body)"
 
 
 def _function_of(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,13 +34,40 @@ def is_coroutine_function(callback: Callable[..., Any]) -> bool:
     return _is(inspect.iscoroutinefunction, _function_of(callback))
 
 
+def as_coroutine_function(callback: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """Return a coroutine function for one or for a function, whose result it awaits if it can.
+
+    Args:
+        callback: the function.
+        what: what it is for, as the error says.
+
+    Raises:
+        TypeError: it yields.
+    """
+    if is_coroutine_function(callback):
+        return callback
+    if inspect.isgeneratorfunction(callback) or inspect.isasyncgenfunction(callback):
+        raise TypeError(
+            f"{what} {name_of(callback)} yields, so calling it does nothing; it is a function or a "
+            "coroutine function"
+        )
+
+    @functools.wraps(callback)
+    async def coroutine_function(*arguments: Any) -> None:
+        result = callback(*arguments)
+        if inspect.isawaitable(result):
+            await result
+
+    return coroutine_function
+
+
 def name_of(callback: Callable[..., Any]) -> str:
     """Return the name by which messages speak of a callback."""
     return guard.name_of(_function_of(callback))
 
 
-def form_of(callback: Callable[..., Any], queue: str) -> Form:
-    """Return which arguments a callback takes, by its signature.
+def takes_message(callback: Callable[..., Any], queue: str) -> bool:
+    """Return whether a callback takes an aio-pika message, and not pika's four arguments.
 
     A function takes the four arguments. Of a coroutine function one parameter without a default
     means a message, four mean the four arguments. Parameters with a default do not count, unless
@@ -66,25 +86,25 @@ def form_of(callback: Callable[..., Any], queue: str) -> Form:
     if _is(inspect.isasyncgenfunction, function):
         raise TypeError(
             f"queue {queue!r}: callback {name_of(callback)} yields, so nothing would run it; an "
-            f"`async def` callback takes {Form.DELIVERY.value} or one aio-pika message, and returns"
+            f"`async def` callback takes {_FOUR} or one aio-pika message, and returns"
         )
     if getattr(callback, TAKES_DELIVERY, False) or inspect.isbuiltin(callback):
-        return Form.DELIVERY
+        return False
     is_async = _is(inspect.iscoroutinefunction, function)
     try:
         signature = inspect.signature(callback, follow_wrapped=False)
         if _takes_anything(signature) and hasattr(callback, "__wrapped__"):
-            return _form(inspect.signature(callback), is_async) or Form.DELIVERY
+            return bool(_takes_message(inspect.signature(callback), is_async))
     except (TypeError, ValueError):
-        return Form.DELIVERY
-    form = _form(signature, is_async)
-    if form is None:
+        return False
+    takes = _takes_message(signature, is_async)
+    if takes is None:
         other = ", nor with one aio-pika message" if is_async else ""
         raise TypeError(
             f"queue {queue!r}: callback {name_of(callback)}{signature} cannot be called with "
-            f"{Form.DELIVERY.value}{other}"
+            f"{_FOUR}{other}"
         )
-    return form
+    return takes
 
 
 def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
@@ -95,10 +115,11 @@ def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
     return not inspect.isroutine(function) and kind(call)
 
 
-def _form(signature: inspect.Signature, is_async: bool) -> Form | None:
+def _takes_message(signature: inspect.Signature, is_async: bool) -> bool | None:
+    """Return what `takes_message` returns; None if it can be called with neither."""
     takes_four = _can_be_called(signature, 4)
     if not is_async:
-        return Form.DELIVERY if takes_four else None
+        return False if takes_four else None
     parameters = signature.parameters.values()
     needed = sum(
         each.default is each.empty
@@ -108,10 +129,10 @@ def _form(signature: inspect.Signature, is_async: bool) -> Form | None:
     takes_one = _can_be_called(signature, 1)
     takes_more = any(each.kind is each.VAR_POSITIONAL for each in parameters)
     if takes_one and needed == 1 and not takes_more:
-        return Form.MESSAGE
+        return True
     if takes_four:
-        return Form.DELIVERY
-    return Form.MESSAGE if takes_one else None
+        return False
+    return True if takes_one else None
 
 
 def _can_be_called(signature: inspect.Signature, count: int) -> bool:

@@ -13,8 +13,6 @@ from typing import Any
 
 from neon_mq_connector import tracing
 from neon_mq_connector.aio.channel import AwaitableChannel, ChannelHost
-from neon_mq_connector.aio.loops import CoroutineLoop
-from neon_mq_connector.aio.outbox import Outbox
 from neon_mq_connector.consumers.delivery_channel import current_channel
 from neon_mq_connector.consumers.dispatcher import Dispatcher
 from neon_mq_connector.consumers.runner import CallbacksEndedError, Running
@@ -27,13 +25,14 @@ LOG = logging.getLogger("neon_mq_connector.aio")
 #: Calls a callback with a message.
 Invoke = Callable[[AwaitableChannel, Delivery], Coroutine[Any, Any, object]]
 
-_START_TIMEOUT = 10.0
 #: From when a loop that does not come round is reported, in seconds.
 _LONGEST_STANDSTILL = 3.0
 #: Of the time that a stop may take, what is kept for tasks that were cancelled, and its bound in
 #: seconds.
 _RESERVE, _LONGEST_RESERVE = 0.3, 2.0
 _LOOK_AGAIN = 0.1
+#: How long messages that had to wait may take to be sent after a stop, in seconds.
+_OUTBOX_TIMEOUT = 5.0
 
 
 class TaskRunner:
@@ -42,16 +41,6 @@ class TaskRunner:
     The loop owns the counts and `_running`, which any thread may copy. Any thread sets
     `_stop_times`: after a stop, when tasks are cancelled, and when they are no longer waited for,
     on the monotonic clock.
-
-    Args:
-        invoke: makes the coroutine of a message.
-        dispatcher: whose messages are handled.
-        concurrency: how many may run at a time.
-        loop: where they run.
-        outbox: does for their channels what may have to wait.
-        callback_name: what to call the callback in messages.
-        queue: the name of the queue, for messages.
-        stop_timeout: how long tasks may go on after a stop, in seconds.
     """
 
     is_nonblocking = True
@@ -60,11 +49,9 @@ class TaskRunner:
         self,
         invoke: Invoke,
         dispatcher: Dispatcher,
+        host: ChannelHost,
         *,
         concurrency: int,
-        loop: CoroutineLoop,
-        outbox: Outbox,
-        callback_name: str,
         queue: str,
         stop_timeout: float,
     ) -> None:
@@ -73,10 +60,10 @@ class TaskRunner:
         self._invoke = invoke
         self._dispatcher = dispatcher
         self._concurrency = concurrency
-        self._loop = loop
+        self._host = host
+        self._loop = host.loop
         self._stop_timeout = stop_timeout
-        self._task_name = f"callback {callback_name} of queue {queue!r}"
-        self._host = ChannelHost(loop, outbox, callback_name, self._report)
+        self._task_name = f"callback {host.callback_name} of queue {queue!r}"
         self._blocking = 0
         self.blocked_for = 0.0
         self._is_starting = False
@@ -130,13 +117,6 @@ class TaskRunner:
         times = (end - reserve, end - reserve / 2)
         self._stop_times = times if self._stop_times is None else min(times, self._stop_times)
 
-    def _report(self, error: BaseException) -> None:
-        dispatcher = self._dispatcher
-        if self._loop.is_loop_thread:
-            dispatcher.call_soon(partial(dispatcher.report, error))  # the user may wait in it
-        else:
-            dispatcher.report(error)
-
     def stall_reason(self) -> str:
         """Return what keeps all callbacks from running, or an empty text; one thread asks."""
         if self._loop.has_ended:
@@ -162,15 +142,14 @@ class TaskRunner:
                 self._loop.call(self._made)
 
     def start(self) -> None:
-        """Start the loop.
-
-        Raises:
-            StoppedError: it has ended.
-        """
-        self._loop.start(_START_TIMEOUT)
+        """Start the loop; raise `StoppedError` if it has ended."""
+        self._loop.start()
 
     def finish(self) -> None:
-        """Wait until no task runs; towards the end of the time cancel them, then leave them."""
+        """Wait until no task runs; towards the end of the time cancel them, then leave them.
+
+        What they have sent is waited for, too.
+        """
         if self._stop_times is None:
             self.hurry(self._stop_timeout)
         try:
@@ -185,6 +164,7 @@ class TaskRunner:
                 self._loop.call(self._look_if_idle)
         except StoppedError:
             LOG.debug("%s: its loop has ended", self._task_name)
+        self._host.outbox.wait_until_done(_OUTBOX_TIMEOUT)
         for each in self.running():
             LOG.warning(
                 "%s: it did not end when it was cancelled and is left behind, after %.0f s",

@@ -11,9 +11,9 @@ from typing import Any
 
 import pika
 
+from neon_mq_connector.api.base import BaseConnector
 from neon_mq_connector.envelope import new_id
 from neon_mq_connector.errors import AuthenticationError, MQError, VhostAccessError
-from neon_mq_connector.faces.service import Service
 from neon_mq_connector.handlers.registering import register_handlers
 from neon_mq_connector.link import ChannelEvents
 from neon_mq_connector.operations.findings import Finding, Level, error, ok, skipped, warning
@@ -35,7 +35,7 @@ _CLOCK_DIFFERENCE = 5.0
 
 
 def diagnose(
-    connector: Service,
+    connector: BaseConnector,
     *,
     vhost: str | None = None,
     management: ManagementAPI | str | None = None,
@@ -68,7 +68,7 @@ def diagnose(
 
 
 def _findings(
-    service: Service, vhost: str, management: ManagementAPI | str | None, timeout: float
+    service: BaseConnector, vhost: str, management: ManagementAPI | str | None, timeout: float
 ) -> Iterator[Finding]:
     name = f"neon-mq doctor {new_id()[:12]}"
     servers = server_parameters(

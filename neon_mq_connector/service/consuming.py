@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from neon_mq_connector.aio.signatures import form_of, is_coroutine_function, name_of
+from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, takes_message
 from neon_mq_connector.backoff import ExponentialBackoff
 from neon_mq_connector.consumers import (
     BaseConsumerThread,
@@ -354,7 +354,7 @@ def _choose_engine(
     """Choose the class of a consumer's thread; `TypeError` where none can call the callback."""
     if not callable(callback):
         raise TypeError(f"queue {queue!r}: callback {callback!r} cannot be called")
-    form_of(callback, queue)
+    takes_message(callback, queue)  # raises where it takes neither that nor four arguments
     if is_coroutine_function(callback):
         if async_consumer is False:
             raise TypeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
@@ -61,7 +60,7 @@ class RunningServices:
                 '{**mq_config, "port": mq_proxy.port}'
             )
         if inspect.iscoroutinefunction(made.run):
-            self._loop.start(_START_TIMEOUT)
+            self._loop.start()
             self._running.callback(lambda: self._wait_for(made.stop(), _STOP_TIMEOUT))
             self._wait_for(made.run(mq_timeout=_START_TIMEOUT), 2 * _START_TIMEOUT)
         else:
@@ -79,7 +78,7 @@ class RunningServices:
             self._loop.stop(_STOP_TIMEOUT)
 
     def _wait_for(self, work: Coroutine[Any, Any, None], timeout: float) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop.loop).result(timeout)
+        self._loop.submit(work).result(timeout)
 
 
 def _make(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:

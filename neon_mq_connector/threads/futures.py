@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty
 from typing import Protocol, TypeVar
 
@@ -27,9 +28,6 @@ class CancellableFuture(Future[T]):
     """A future whose cancelling wakes those who wait for it at once.
 
     One of the standard library does so when its executor comes to it; here there is none.
-
-    Args:
-        on_cancel: called when it is cancelled.
     """
 
     def __init__(self, on_cancel: Callable[[], object] | None = None) -> None:
@@ -59,11 +57,7 @@ class CancellableFuture(Future[T]):
 
 
 class Expiring(Protocol):
-    """What ends at a deadline.
-
-    Attributes:
-        deadline: on the monotonic clock, in seconds.
-    """
+    """What ends at a deadline, on the monotonic clock."""
 
     @property
     def deadline(self) -> float: ...
@@ -76,10 +70,7 @@ class FutureThread:
     """Expire futures at their deadlines, and run their callbacks.
 
     `_pending` has one key per future; any thread may add and remove. `_next_check` is written by
-    the thread.
-
-    Args:
-        name: of the thread, which starts with the first use.
+    the thread, which starts with the first use.
     """
 
     def __init__(self, name: str) -> None:
@@ -114,11 +105,7 @@ class FutureThread:
             self._start()
 
     def stop(self, timeout: float) -> bool:
-        """End the thread, when it has called what it was to call.
-
-        Returns:
-            Whether it has ended within so many seconds; True when called on the thread itself.
-        """
+        """End the thread when it has made its calls; return whether it did in so many seconds."""
         self._stopping = True
         self._mail.put(None)
         thread = self._thread
@@ -143,19 +130,15 @@ class FutureThread:
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            try:
+        while not (self._stopping and self._mail.empty()):
+            function = None  # not to keep an answer alive while waiting for the next
+            with suppress(Empty):
                 function = self._mail.get(timeout=self._time_to_wait())
-            except Empty:
-                function = None
             if function is not None:
                 with self._guard:
                     function()
-            elif self._stopping and self._mail.empty():
-                return
             if function is None or time.monotonic() >= self._next_check:
                 self._end_late()
-            function = None  # not to keep an answer alive while waiting for the next
 
     def _time_to_wait(self) -> float | None:
         if self._next_check == _NEVER:

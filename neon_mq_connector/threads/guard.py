@@ -20,10 +20,8 @@ class Guard:
     ``sys.exit()`` is an error like any other here. Only Ctrl-C on the main thread, whose loop may
     run coroutines, is passed on. A guard has no state, and may be used again and by any thread.
 
-    Args:
-        what: what the block does, as a format for the log.
-        arguments: of the format.
-        report: told of the error too.
+    What the block does is given as a format for the log, with its arguments; ``report`` is called
+    with the error too.
 
     Examples:
         >>> with Guard("consumer %s: its error handler", name):

@@ -26,7 +26,7 @@ class OnDemandThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._guard = Guard("%s: a call", name)
         self._waiting: deque[Callable[[], object]] = deque()
         self._idle = [None]
@@ -45,7 +45,7 @@ class OnDemandThread:
         except IndexError:
             return  # there is a thread; it looks again when it has put the item back
         try:
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             thread.start()
         except BaseException:
             self._idle.append(None)

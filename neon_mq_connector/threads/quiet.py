@@ -17,12 +17,8 @@ LOG = logging.getLogger("neon_mq_connector")
 _quiet = ContextVar("quiet", default=False)
 
 
-class _OwnThreads(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _quiet.get() or LOG.isEnabledFor(logging.DEBUG)
-
-
-_filter = _OwnThreads()
+def _passes(_record: logging.LogRecord) -> bool:
+    return not _quiet.get() or LOG.isEnabledFor(logging.DEBUG)
 
 
 @contextlib.contextmanager
@@ -31,7 +27,7 @@ def quiet_pika() -> Iterator[None]:
     # a logger's filter does not hold for those below it
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if name.partition(".")[0] == "pika" and isinstance(logger, logging.Logger):
-            logger.addFilter(_filter)
+            logger.addFilter(_passes)
     token = _quiet.set(True)
     try:
         yield

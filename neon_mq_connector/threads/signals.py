@@ -6,13 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty
 from types import FrameType
 from typing import Any
 
-from neon_mq_connector.threads.mailbox import Mailbox
+from neon_mq_connector.deadline import time_left
 
-_PAUSE = 0.25
+_PAUSE, _LOOK_AGAIN = 0.25, 0.05
 
 
 class Flag:
@@ -24,16 +23,14 @@ class Flag:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._wakes: Mailbox[None] = Mailbox()
 
     def is_set(self) -> bool:
         """Whether it is set."""
         return self._is_set
 
     def set(self) -> None:
-        """Set it and wake those who wait; a second time does no harm."""
+        """Set it; a second time does no harm."""
         self._is_set = True
-        self._wakes.put(None)
 
     def clear(self) -> None:
         """Reset it."""
@@ -42,13 +39,8 @@ class Flag:
     def wait(self, timeout: float) -> bool:
         """Wait for at most so many seconds until it is set; return whether it is."""
         deadline = time.monotonic() + timeout
-        while not self._is_set:
-            try:
-                self._wakes.get(timeout=max(0.0, deadline - time.monotonic()))
-            except Empty:
-                break
-            if self._is_set:
-                self._wakes.put(None)  # for the next thread that waits
+        while not self._is_set and (left := time_left(deadline)):
+            time.sleep(min(_LOOK_AGAIN, left))
         return self._is_set
 
 
@@ -66,7 +58,6 @@ class StopSignals:
         self.received = ""
         self._on_signal = on_signal
         self._count = 0
-        self._never = threading.Event()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -83,15 +74,13 @@ class StopSignals:
     def wait(self) -> None:
         """Wait for the first signal."""
         while not self._count:
-            # no event is set: in a handler that may block when it interrupts this wait
-            self._never.wait(_PAUSE)
+            time.sleep(_PAUSE)
 
     def wait_for_second(self, thread: threading.Thread, timeout: float) -> None:
         """Wait for a thread to end, for at most so many seconds or until a second signal."""
-        waited = 0.0
-        while thread.is_alive() and self._count < 2 and waited < timeout:
+        deadline = time.monotonic() + timeout
+        while thread.is_alive() and self._count < 2 and time_left(deadline):
             thread.join(_PAUSE)
-            waited += _PAUSE
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name

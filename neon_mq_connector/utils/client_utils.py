@@ -130,17 +130,17 @@ async def send_mq_request_async(
     connection. ``stream_callback`` is awaited if it is a coroutine function. When the wait is
     cancelled the answer is dropped.
     """
-    from neon_mq_connector.aio.binding import current_binding
+    from neon_mq_connector.aio.clients import current_clients
 
     try:
         _check(vhost, request_data, target_queue, response_queue, timeout, stream_callback)
-        binding = current_binding()
+        clients = current_clients()
         if _requester is None:  # the first time: it reads files, and imports what checks them
             what = "reading the configuration"
-            await binding.calls.run(_current_requester, timeout=_DEFAULT_TIMEOUT, what=what)
+            await clients.calls.run(_current_requester, timeout=_DEFAULT_TIMEOUT, what=what)
         requester = _current_requester()
         spec = requester.spec(target_queue, request_data, timeout)
-        requests = binding.requests(requester.client(vhost))
+        requests = clients.requests(requester.client(vhost))
         try:
             if not expect_response:
                 await requests.send(spec)
@@ -152,7 +152,7 @@ async def send_mq_request_async(
             if _is_of_the_connection(error):
                 look = partial(requester.look_for_vhost, vhost)
                 what = f"looking for virtual host {vhost!r}"
-                await binding.calls.run(look, timeout=_DEFAULT_TIMEOUT, what=what)
+                await clients.calls.run(look, timeout=_DEFAULT_TIMEOUT, what=what)
             raise
     except Exception as error:
         return _failed(error, vhost, target_queue, raise_errors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -18,9 +17,6 @@ from neon_mq_connector.control.probe import is_port_open
 LOG = logging.getLogger("neon_mq_connector.utils")
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: It is never set: waiting on it is a pause.
-_never = threading.Event()
 
 
 def get_timeout(backoff_factor: float, number_of_retries: int) -> float:
@@ -77,7 +73,7 @@ def retry(
                         ]
                         _resolve(callback_on_attempt_failure, owner)(*values)
                     if attempt < num_retries:
-                        _never.wait(
+                        time.sleep(
                             get_timeout(backoff_factor=backoff_factor, number_of_retries=attempt)
                         )
             if callback_on_exceeded is not None:
@@ -156,7 +152,7 @@ def wait_for_mq_startup(
         if left <= 0:
             LOG.warning("nothing listens at %s:%s after %g s", addr, port, timeout)
             return False
-        _never.wait(min(0.25, left))
+        time.sleep(min(0.25, left))
     return check_rmq_is_available(connection_params) if connection_params else True
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.aio.operation import Operation
+from neon_mq_connector.aio.futures import Operation
 from neon_mq_connector.aio.signatures import is_coroutine_function
 from neon_mq_connector.consumers import SelectConsumerThread
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector.aio.binding import current_binding
+from neon_mq_connector.aio.blocking import wait_until_done
+from neon_mq_connector.aio.clients import current_clients
 from neon_mq_connector.aio.requests import AsyncRequests
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import StoppedError
@@ -27,9 +28,9 @@ from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
 StartOldService = Callable[..., OldStyleService]
 
 
-async def squares(face: AsyncRequests, count: int, **options: Any) -> list[int]:
+async def squares(requests: AsyncRequests, count: int, **options: Any) -> list[int]:
     specs = (RequestSpec("square", {"n": n}, timeout=120) for n in range(count))
-    answers = await asyncio.gather(*(face.request(spec, **options) for spec in specs))
+    answers = await asyncio.gather(*(requests.request(spec, **options) for spec in specs))
     return [answer["square"] for answer in answers]
 
 
@@ -38,19 +39,19 @@ async def test_each_of_1000_requests_in_flight_gets_its_own_answer(
     asked: Asked, client: RequestClient
 ) -> None:
     asked.may_answer.clear()
-    face = current_binding().requests(client)
+    requests = current_clients().requests(client)
     asyncio.get_running_loop().call_later(0.3, asked.may_answer.set)
-    assert await squares(face, 1000) == [n**2 for n in range(1000)]
+    assert await squares(requests, 1000) == [n**2 for n in range(1000)]
     assert client.late_replies == 0
 
 
 async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = current_binding().requests(client)
+    requests = current_clients().requests(client)
     asked.may_answer.clear()
     kept, dropped = (
-        asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=120)))
+        asyncio.create_task(requests.request(RequestSpec("square", {"n": n}, timeout=120)))
         for n in (1, 2)
     )
     await eventually_true(lambda: len(books(client)) == 2)
@@ -64,19 +65,19 @@ async def test_a_request_that_is_cancelled_is_forgotten_and_its_answer_counted(
     assert not books(client)
     await asyncio.to_thread(client.close)
     with pytest.raises(StoppedError):
-        await face.request(RequestSpec("square", {"n": 1}, timeout=120))
+        await requests.request(RequestSpec("square", {"n": 1}, timeout=120))
 
 
 @ON_BOTH_LOOPS
 async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = current_binding().requests(client)
+    requests = current_clients().requests(client)
     chance = random.Random(7)
     answered = 0
     for _round in range(20):
         tasks = [
-            asyncio.create_task(face.request(RequestSpec("square", {"n": n}, timeout=120)))
+            asyncio.create_task(requests.request(RequestSpec("square", {"n": n}, timeout=120)))
             for n in range(100)
         ]
         for task in tasks:
@@ -95,7 +96,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
 async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
     asked: Asked, client: RequestClient
 ) -> None:
-    face = current_binding().requests(client)
+    requests = current_clients().requests(client)
     for awaited in (False, True):
         parts: list[int] = []
 
@@ -106,7 +107,7 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
             await asyncio.sleep(0.001)
             parts.append(part["n"])
 
-        last = await face.request(
+        last = await requests.request(
             RequestSpec("count", {"to": 50}, timeout=120), on_part=take_slowly if awaited else take
         )
         assert last["n"] == 49
@@ -116,10 +117,10 @@ async def test_parts_are_handed_on_in_order_to_functions_and_coroutines(
 async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     asked: Asked, client: RequestClient, broker: PrivateBroker, vhost: str
 ) -> None:
-    face = current_binding().requests(client)
+    requests = current_clients().requests(client)
     names: list[str] = []
     asking = [
-        face.request(
+        requests.request(
             RequestSpec("square", {"n": n}, timeout=120),
             reply_queue=f"mine{n % 2}",
             on_reply_queue=names.append,
@@ -130,7 +131,7 @@ async def test_a_reply_queue_of_the_callers_choice_is_used_and_gone_afterwards(
     assert [answer["square"] for answer in answers] == [n**2 for n in range(20)]
     assert set(names) == {"mine0", "mine1"}
     cancelled = asyncio.create_task(
-        face.request(RequestSpec("nobody", {"n": 1}, timeout=120), reply_queue="mine2")
+        requests.request(RequestSpec("nobody", {"n": 1}, timeout=120), reply_queue="mine2")
     )
     await asyncio.sleep(0.005)  # before, while or after the queue is made
     cancelled.cancel()
@@ -147,7 +148,7 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 ) -> None:
     async def ask() -> None:
         for _ in range(5):
-            assert await squares(current_binding().requests(client), 50) == [
+            assert await squares(current_clients().requests(client), 50) == [
                 n**2 for n in range(50)
             ]
 
@@ -165,7 +166,7 @@ async def test_a_block_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     async with (
-        current_binding()
+        current_clients()
         .requests(client)
         .stream(RequestSpec("count", {"to": 100}, timeout=120)) as parts
     ):
@@ -185,7 +186,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
 ) -> None:
     before = asyncio.all_tasks()
     stream = (
-        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
+        current_clients().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
     )
     async for part in stream:
         if part["n"] == 5:
@@ -199,7 +200,7 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
             raise LookupError
 
     stream = (
-        current_binding().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
+        current_clients().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
     )
     with pytest.raises(LookupError):
         await fail()
@@ -211,10 +212,10 @@ async def test_an_iteration_that_is_left_early_leaves_no_queue(
 async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
     asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
-    face = current_binding().requests(client)
+    requests = current_clients().requests(client)
 
     async def read() -> None:
-        async for _ in face.stream(RequestSpec("count", {"to": 20}, timeout=120)):
+        async for _ in requests.stream(RequestSpec("count", {"to": 20}, timeout=120)):
             await asyncio.sleep(0.001)
 
     await read()
@@ -226,7 +227,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
             reader.cancel()
         await asyncio.wait(readers)
     # what was being opened when it was cancelled is opened, and deleted again
-    await current_binding().calls.wait_until_done(60.0)
+    await wait_until_done(current_clients().calls.threads, 60.0)
     await eventually_true(lambda: queues() == before)
 
 
@@ -242,7 +243,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
     old_service("late", count_late)
 
     async with (
-        current_binding()
+        current_clients()
         .requests(client)
         .stream(RequestSpec("late", {"to": 3}, timeout=120)) as parts
     ):
@@ -255,7 +256,7 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
 async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> None:
     async with (
-        current_binding()
+        current_clients()
         .requests(client)
         .stream(RequestSpec("nobody", {"n": 1}, timeout=120)) as parts
     ):

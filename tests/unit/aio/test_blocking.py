@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
 
 import pytest
 
-from neon_mq_connector.aio.blocking import BlockingCalls, wait_for
-from neon_mq_connector.aio.futures import LoopFuture
-from neon_mq_connector.aio.loops import CoroutineLoop
+from neon_mq_connector.aio.blocking import BlockingCalls, wait_for, wait_until_done
 from neon_mq_connector.errors import WaitTimeoutError
 from tests.support.loops import eventually_true
 from tests.support.polling import eventually
-
-
-def calls_of(size: int = 8) -> BlockingCalls:
-    return BlockingCalls("mq-await:test", CoroutineLoop(asyncio.get_running_loop()), size)
 
 
 class Work:
@@ -35,7 +28,7 @@ class Work:
 
 
 async def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> None:
-    calls = calls_of()
+    calls = BlockingCalls("mq-await:test")
     late, work = Work(), Work()
     while not late.begun:  # what has not begun in time is not made
         with pytest.raises(WaitTimeoutError, match="working: not done within"):
@@ -47,39 +40,33 @@ async def test_who_waits_too_long_is_told_and_what_came_of_it_is_undone() -> Non
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
-    assert not await calls.wait_until_done(0.05)
+    assert not await wait_until_done(calls.threads, 0.05)
     assert late.undone == work.undone == []
     late.go_on.set()
     work.go_on.set()
     await eventually_true(lambda: len(late.undone) == len(late.begun))
     await eventually_true(lambda: work.undone == ["made"])
-    assert await calls.wait_until_done(120.0)
+    assert await wait_until_done(calls.threads, 120.0)
 
 
-async def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    calls = calls_of()
+async def test_who_is_cancelled_with_the_result_at_the_door_has_it_undone() -> None:
+    calls = BlockingCalls("mq-await:test")
     work = Work()
     running = asyncio.create_task(
         calls.run(work, timeout=120, what="working", undo=work.undone.append)
     )
-    wake = LoopFuture._wake
-
-    def wake_and_cancel(future: LoopFuture[Any]) -> None:
-        wake(future)
-        running.cancel()  # the task has not come to look at its result
-
-    monkeypatch.setattr(LoopFuture, "_wake", wake_and_cancel)
-    await asyncio.sleep(0)  # it waits
+    await eventually_true(lambda: work.begun)
     work.go_on.set()
+    # the loop is held up: the task has not come to look at its result
+    eventually(lambda: not any(thread.is_busy for thread in calls.threads))
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     await eventually_true(lambda: work.undone == ["made"])
 
 
 async def test_a_call_that_several_wait_for_is_made_once_and_outlives_those_who_give_up() -> None:
-    calls = calls_of()
+    calls = BlockingCalls("mq-await:test")
     go_on = threading.Event()
     made: list[int] = []
 
@@ -88,7 +75,7 @@ async def test_a_call_that_several_wait_for_is_made_once_and_outlives_those_who_
         made.append(1)
         raise LookupError
 
-    future = calls.begin(work)
+    future = calls.submit(work)
 
     def share(timeout: float) -> asyncio.Task[None]:
         return asyncio.create_task(wait_for(future, timeout, "working"))
@@ -105,7 +92,7 @@ async def test_a_call_that_several_wait_for_is_made_once_and_outlives_those_who_
 
 
 async def test_what_has_not_begun_when_nobody_waits_any_more_is_not_done() -> None:
-    calls = calls_of(1)
+    calls = BlockingCalls("mq-await:test", 1)
     go_on = threading.Event()
     done: list[int] = []
     first = asyncio.create_task(calls.run(lambda: go_on.wait(120.0), timeout=120, what="x"))
@@ -113,9 +100,7 @@ async def test_what_has_not_begun_when_nobody_waits_any_more_is_not_done() -> No
     second = asyncio.create_task(calls.run(lambda: done.append(2), timeout=120, what="x"))
     third = asyncio.create_task(calls.run(lambda: done.append(3), timeout=120, what="x"))
     await asyncio.sleep(0)
-    fourth = asyncio.create_task(
-        calls.run(lambda: done.append(4), timeout=120, what="x", in_any_case=True)
-    )
+    fourth = asyncio.create_task(wait_for(calls.submit(lambda: done.append(4)), 120, "x"))
     await asyncio.sleep(0)
     for task in (second, fourth):
         task.cancel()
@@ -129,7 +114,7 @@ def test_what_ends_after_its_loop_is_undone_all_the_same() -> None:
     work = Work()
 
     async def main() -> None:
-        calls = calls_of()
+        calls = BlockingCalls("mq-await:test")
         running = asyncio.create_task(
             calls.run(work, timeout=120, what="working", undo=work.undone.append)
         )

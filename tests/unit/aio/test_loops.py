@@ -33,7 +33,7 @@ def loop(
     """A loop of each kind, which runs."""
     if request.param == "a thread of ours":
         ours = LoopThread("mq-asyncio:tests")
-        ours.start(120.0)
+        ours.start()
         yield ours
         assert ours.stop(120.0)
         return
@@ -112,7 +112,7 @@ def test_a_task_that_exits_ends_no_thread_of_ours(
         raise error
 
     thread = LoopThread("mq-asyncio:tests")
-    thread.start(120.0)
+    thread.start()
     tasks: list[asyncio.Task[None]] = []
     thread.call(lambda: tasks.append(thread.loop.create_task(leave())))
     eventually(lambda: tasks and tasks[0].done())
@@ -127,13 +127,13 @@ def test_a_loop_that_its_owner_has_closed_refuses_calls(
 ) -> None:
     its = new_loop()
     loop = CoroutineLoop(its)
-    loop.start(120.0)
+    loop.start()
     its.close()
     assert loop.has_ended
     with pytest.raises(StoppedError):
         loop.call(print)
     with pytest.raises(StoppedError):
-        loop.start(120.0)
+        loop.start()
     assert loop.stop(120.0)
 
 
@@ -142,13 +142,13 @@ def test_what_a_loop_is_given_before_it_is_known_is_done_when_it_is() -> None:
     late = CoroutineLoop()
     late.call(made.append, "before")
     with pytest.raises(StoppedError, match="was not started"):
-        late.start(120.0)
+        late.start()
     with pytest.raises(StoppedError, match="was not started"):
         _ = late.loop
 
     async def main() -> None:
         late.bind(asyncio.get_running_loop())
-        late.start(120.0)
+        late.start()
         late.call(made.append, "after")
         await asyncio.sleep(0)
         assert made == ["before", "after"]

@@ -10,14 +10,9 @@ from unittest.mock import AsyncMock
 import pytest
 
 from neon_mq_connector import create_mq_callback
-from neon_mq_connector.aio.signatures import (
-    Form,
-    form_of,
-    is_coroutine_function,
-    name_of,
-)
+from neon_mq_connector.aio.signatures import is_coroutine_function, name_of, takes_message
 
-DELIVERY, MESSAGE = Form.DELIVERY, Form.MESSAGE
+DELIVERY, MESSAGE = False, True
 
 
 async def four(channel: Any, method: Any, properties: Any, body: Any) -> None: ...
@@ -86,12 +81,12 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("callback, form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("callback, is_message", FORMS.values(), ids=FORMS.keys())
 def test_the_signature_says_what_a_callback_is_called_with(
-    callback: Callable[..., Any], form: Form
+    callback: Callable[..., Any], is_message: bool
 ) -> None:
     assert is_coroutine_function(callback)
-    assert form_of(callback, "q") is form
+    assert takes_message(callback, "q") is is_message
 
 
 async def generator(message: Any) -> Any:
@@ -107,7 +102,7 @@ class Generator:
 def test_a_generator_is_no_coroutine_function_and_is_refused(callback: Callable[..., Any]) -> None:
     assert not is_coroutine_function(callback)
     with pytest.raises(TypeError, match=r"queue 'q': callback .* yields"):
-        form_of(callback, "q")
+        takes_message(callback, "q")
 
 
 def test_callbacks_are_called_what_they_were_defined_as() -> None:

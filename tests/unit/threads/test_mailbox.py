@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from queue import Empty
 from types import FrameType
-from typing import Any
 
 import pytest
 
 from neon_mq_connector.errors import WaitTimeoutError
 from neon_mq_connector.link.waiter import Waiter
 from neon_mq_connector.threads.mailbox import Mailbox
-from neon_mq_connector.threads.signals import Flag
 
 
 @pytest.mark.parametrize("round_number", range(5))
@@ -76,30 +74,13 @@ def test_a_time_out_ends_though_a_signal_handler_ran_over_it(
         wait()
 
 
-def _take(mailbox: Mailbox[int]) -> bool:
-    return mailbox.get(timeout=120.0) == 1
-
-
-def _look(flag: Flag) -> bool:
-    is_set = flag.wait(120.0)
-    flag.clear()
-    return is_set
-
-
-@pytest.mark.parametrize(
-    "thing, give, take",
-    [(Mailbox, lambda mailbox: mailbox.put(1), _take), (Flag, Flag.set, _look)],
-    ids=["a mailbox", "a flag"],
-)
-def test_a_signal_handler_may_give_what_it_interrupts_the_wait_for(
-    thing: Any, give: Callable[[Any], object], take: Callable[[Any], bool]
-) -> None:
-    made = thing()
-    before = signal.signal(signal.SIGALRM, lambda *_: give(made))
+def test_a_signal_handler_may_give_what_it_interrupts_the_wait_for() -> None:
+    mailbox: Mailbox[int] = Mailbox()
+    before = signal.signal(signal.SIGALRM, lambda *_: mailbox.put(1))
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
     try:
         for _ in range(200):
-            assert take(made)
+            assert mailbox.get(timeout=120.0) == 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -10,19 +10,12 @@ from typing import Any
 import pika
 from pika.exchange_type import ExchangeType
 
-from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.core import Core
-from neon_mq_connector.service.sending import (
-    DEFAULT_EXPIRATION,
-    destination_of,
-    emit,
-)
+from neon_mq_connector.api.base import BaseConnector
+from neon_mq_connector.service.sending import DEFAULT_EXPIRATION, destination_of, emit
 
 
-class SendsMessages(ConfiguredService):
+class SendMethods(BaseConnector):
     """Send over connections that all parts of one service share."""
-
-    _mq_core: Core
 
     def create_mq_connection(self, vhost: str = "/", **kwargs: Any) -> pika.BlockingConnection:
         """Open a pika connection that the caller owns and closes.

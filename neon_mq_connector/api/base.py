@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("neon_mq_connector.health")
 
 
-class Service(ConfiguredService):
+class BaseConnector(ConfiguredService):
     """Register consumers, and tell how they are.
 
     Attributes:
@@ -53,16 +53,16 @@ class Service(ConfiguredService):
     async_consumers_enabled: bool = False
     #: What is called with the `Context` of each message of a handler; makes a context manager.
     middleware: Sequence[Middleware] = ()
-    consumers: dict[str, Any]
-    consumer_properties: dict[str, dict[str, Any]]
-    _mq_core: Core
 
-    def _mq_compose(self, core: Core) -> None:
-        """Keep the parts to delegate to; called by the constructor."""
-        self._mq_core = core
-        self.consumers = core.consumers.threads
+    def __init__(self, config: Mapping[str, Any] | None, service_name: str) -> None:
+        super().__init__(config, service_name)
+        core = self._mq_core = self._mq_new_core()
+        self.consumers: dict[str, Any] = core.consumers.threads
         self.consumer_properties = core.consumers.properties
         self._mq_apply_properties()
+
+    def _mq_new_core(self) -> Core:
+        return Core(self)
 
     @property
     def consumer_thread_cls(self) -> type[BaseConsumerThread]:

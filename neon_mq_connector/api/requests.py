@@ -5,63 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
+from neon_mq_connector.api.base import BaseConnector
 from neon_mq_connector.client import ReplyStream, RequestSpec
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
-from neon_mq_connector.service.configured import ConfiguredService
-from neon_mq_connector.service.core import Core
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import TypeVar
 
     from neon_mq_connector.config.tuning import Tuning
 
-RequestT = TypeVar("RequestT")
-AnswerT = TypeVar("AnswerT")
-PartT = TypeVar("PartT")
+    # a queue that is named, and not given as a handler, answers with dicts
+    RequestT = TypeVar("RequestT")
+    AnswerT = TypeVar("AnswerT", default=dict[str, Any])
+    PartT = TypeVar("PartT", default=dict[str, Any])
 
 
-class RequestOptions(TypedDict, total=False):
-    """Arguments of all methods that ask; see `MQConnector.request`."""
-
-    vhost: str
-    timeout: float | None
-    wire_format: WireFormat | str | None
-
-
-class AsksServices(ConfiguredService):
+class RequestMethods(BaseConnector):
     """Ask over the connection that all requests of the process share."""
 
-    _mq_core: Core
-
-    @overload
-    def request(
-        self,
-        request_data: Mapping[str, Any],
-        queue: str,
-        *,
-        on_part: Callable[[dict[str, Any]], object] | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> dict[str, Any]: ...
-    @overload
     def request(
         self,
         request_data: RequestT,
-        queue: Handler[RequestT, AnswerT, ..., Any],
-        **options: Unpack[RequestOptions],
-    ) -> AnswerT: ...
-    def request(
-        self,
-        request_data: Any,
-        queue: str | Handler[Any, Any, ..., Any],
+        queue: str | Handler[RequestT, AnswerT, ..., Any],
         *,
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
-    ) -> Any:
+    ) -> AnswerT:
         """Ask another service and wait for its answer, with this service's credentials.
 
         Args:
@@ -87,28 +61,18 @@ class AsksServices(ConfiguredService):
             MQConnectionError: there is no connection.
         """
         spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
-        return self._mq_core.hosts.client(vhost or self.vhost).request(spec, on_part=on_part)
+        client = self._mq_core.hosts.client(vhost or self.vhost)
+        return client.request(spec, on_part=on_part)  # type: ignore[no-any-return]
 
-    @overload
-    def submit_request(
-        self, request_data: Mapping[str, Any], queue: str, **options: Unpack[RequestOptions]
-    ) -> Future[dict[str, Any]]: ...
-    @overload
     def submit_request(
         self,
         request_data: RequestT,
-        queue: Handler[RequestT, AnswerT, ..., Any],
-        **options: Unpack[RequestOptions],
-    ) -> Future[AnswerT]: ...
-    def submit_request(
-        self,
-        request_data: Any,
-        queue: str | Handler[Any, Any, ..., Any],
+        queue: str | Handler[RequestT, AnswerT, ..., Any],
         *,
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
-    ) -> Any:
+    ) -> Future[AnswerT]:
         """Ask another service and go on; the answer comes into a future.
 
         Args:
