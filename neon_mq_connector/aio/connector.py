@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pika.exchange_type import ExchangeType
 
@@ -23,7 +23,14 @@ from neon_mq_connector.aio.signatures import (
     name_of,
 )
 from neon_mq_connector.api.base import BaseConnector
-from neon_mq_connector.api.requests import request_spec, stream_spec
+from neon_mq_connector.api.requests import (
+    AnswerT,
+    PartT,
+    RequestOptions,
+    RequestT,
+    request_spec,
+    stream_spec,
+)
 from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.connector import accepted
 from neon_mq_connector.handlers.declared import Handler, StreamHandler
@@ -33,7 +40,7 @@ from neon_mq_connector.service.sending import DEFAULT_EXPIRATION
 from neon_mq_connector.threads.signals import StopSignals
 
 if TYPE_CHECKING:
-    from neon_mq_connector.api.requests import AnswerT, PartT, RequestT
+    from typing_extensions import Unpack
 
 LOG = logging.getLogger("neon_mq_connector.connector")
 
@@ -134,16 +141,32 @@ class AsyncMQConnector(BaseConnector):
 
     # -- requests ------------------------------------------------------------------------------
 
+    @overload
+    async def request(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str,
+        *,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> dict[str, Any]: ...
+    @overload
     async def request(
         self,
         request_data: RequestT,
-        queue: str | Handler[RequestT, AnswerT, ..., Any],
+        queue: Handler[RequestT, AnswerT, ..., Any],
+        **options: Unpack[RequestOptions],
+    ) -> AnswerT: ...
+    async def request(
+        self,
+        request_data: Any,
+        queue: str | Handler[Any, Any, ..., Any],
         *,
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
-    ) -> AnswerT:
+    ) -> Any:
         """Ask another service and wait for its answer; any number of requests may be in flight.
 
         Arguments and errors are those of `MQConnector.request`; ``on_part`` is awaited if it is a
@@ -151,8 +174,7 @@ class AsyncMQConnector(BaseConnector):
         the answer is dropped; the other service may do what it was asked all the same.
         """
         spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
-        requests = self._mq_lifecycle.requests(vhost)
-        return await requests.request(spec, on_part=on_part)  # type: ignore[no-any-return]
+        return await self._mq_lifecycle.requests(vhost).request(spec, on_part=on_part)
 
     async def gather(
         self,
@@ -172,16 +194,34 @@ class AsyncMQConnector(BaseConnector):
         spec = request_spec(self.settings, request_data, queue, timeout, wire_format, exchange)
         return await self._mq_lifecycle.requests(vhost).gather(spec, count=count)
 
+    @overload
+    def stream(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str,
+        *,
+        prefetch_count: int = 32,
+        **options: Unpack[RequestOptions],
+    ) -> AsyncReplyStream[dict[str, Any]]: ...
+    @overload
     def stream(
         self,
         request_data: RequestT,
-        queue: str | StreamHandler[RequestT, PartT, ..., Any],
+        queue: StreamHandler[RequestT, PartT, ..., Any],
+        *,
+        prefetch_count: int = 32,
+        **options: Unpack[RequestOptions],
+    ) -> AsyncReplyStream[PartT]: ...
+    def stream(
+        self,
+        request_data: Any,
+        queue: str | StreamHandler[Any, Any, ..., Any],
         *,
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         prefetch_count: int = 32,
-    ) -> AsyncReplyStream[PartT]:
+    ) -> Any:
         """Ask another service for an answer in parts; see `MQConnector.stream_answer`.
 
         Of a handler the parts are what it yields.

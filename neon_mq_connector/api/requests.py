@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from neon_mq_connector.api.base import BaseConnector
 from neon_mq_connector.client import ReplyStream, RequestSpec
@@ -13,29 +13,52 @@ from neon_mq_connector.codec import WireFormat
 from neon_mq_connector.handlers.declared import Askable, Handler, StreamHandler
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
+    from typing_extensions import Unpack
 
     from neon_mq_connector.config.tuning import Tuning
 
-    # a queue that is named, and not given as a handler, answers with dicts
-    RequestT = TypeVar("RequestT")
-    AnswerT = TypeVar("AnswerT", default=dict[str, Any])
-    PartT = TypeVar("PartT", default=dict[str, Any])
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+PartT = TypeVar("PartT")
+
+
+class RequestOptions(TypedDict, total=False):
+    """Arguments of all methods that ask; see `MQConnector.request`."""
+
+    vhost: str
+    timeout: float | None
+    wire_format: WireFormat | str | None
 
 
 class RequestMethods(BaseConnector):
     """Ask over the connection that all requests of the process share."""
 
+    @overload
+    def request(
+        self,
+        request_data: Mapping[str, Any],
+        queue: str,
+        *,
+        on_part: Callable[[dict[str, Any]], object] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> dict[str, Any]: ...
+    @overload
     def request(
         self,
         request_data: RequestT,
-        queue: str | Handler[RequestT, AnswerT, ..., Any],
+        queue: Handler[RequestT, AnswerT, ..., Any],
+        **options: Unpack[RequestOptions],
+    ) -> AnswerT: ...
+    def request(
+        self,
+        request_data: Any,
+        queue: str | Handler[Any, Any, ..., Any],
         *,
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
         on_part: Callable[[dict[str, Any]], object] | None = None,
-    ) -> AnswerT:
+    ) -> Any:
         """Ask another service and wait for its answer, with this service's credentials.
 
         Args:
@@ -61,18 +84,28 @@ class RequestMethods(BaseConnector):
             MQConnectionError: there is no connection.
         """
         spec = request_spec(self.settings, request_data, queue, timeout, wire_format)
-        client = self._mq_core.hosts.client(vhost or self.vhost)
-        return client.request(spec, on_part=on_part)  # type: ignore[no-any-return]
+        return self._mq_core.hosts.client(vhost or self.vhost).request(spec, on_part=on_part)
 
+    @overload
+    def submit_request(
+        self, request_data: Mapping[str, Any], queue: str, **options: Unpack[RequestOptions]
+    ) -> Future[dict[str, Any]]: ...
+    @overload
     def submit_request(
         self,
         request_data: RequestT,
-        queue: str | Handler[RequestT, AnswerT, ..., Any],
+        queue: Handler[RequestT, AnswerT, ..., Any],
+        **options: Unpack[RequestOptions],
+    ) -> Future[AnswerT]: ...
+    def submit_request(
+        self,
+        request_data: Any,
+        queue: str | Handler[Any, Any, ..., Any],
         *,
         vhost: str = "",
         timeout: float | None = None,
         wire_format: WireFormat | str | None = None,
-    ) -> Future[AnswerT]:
+    ) -> Any:
         """Ask another service and go on; the answer comes into a future.
 
         Args:

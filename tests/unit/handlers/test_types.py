@@ -31,8 +31,8 @@ def ask(client: MQConnector, shop: Shop) -> None:
         assert_type(part, Part)
 
     client.request(upto, Shop.price)  # type: ignore[misc]
-    client.request(upto, Shop.parts)  # type: ignore[arg-type]
-    client.request(item, Shop.on_news)  # type: ignore[arg-type]
+    client.request(upto, Shop.parts)  # type: ignore[call-overload]
+    client.request(item, Shop.on_news)  # type: ignore[call-overload]
     client.submit_request(upto, Shop.price)  # type: ignore[misc]
     client.stream(item, Shop.parts)  # type: ignore[misc]
     client.stream(item, Shop.price)  # type: ignore[arg-type]
