@@ -17,11 +17,7 @@ from neon_mq_connector import tracing
 from neon_mq_connector.aio.futures import DONE
 from neon_mq_connector.aio.lifecycle import Lifecycle
 from neon_mq_connector.aio.requests import AsyncReplyStream
-from neon_mq_connector.aio.signatures import (
-    as_coroutine_function,
-    is_coroutine_function,
-    name_of,
-)
+from neon_mq_connector.aio.signatures import as_coroutine_function, is_coroutine_function, name_of
 from neon_mq_connector.api.base import BaseConnector
 from neon_mq_connector.api.requests import (
     AnswerT,

@@ -11,11 +11,7 @@ from typing import Any
 import click
 
 from neon_mq_connector.cli.exits import CommandError, ExitCode
-from neon_mq_connector.cli.options import (
-    broker_options,
-    chosen_connection,
-    chosen_source,
-)
+from neon_mq_connector.cli.options import broker_options, chosen_connection, chosen_source
 from neon_mq_connector.cli.service_class import Service, load_service, make_service
 from neon_mq_connector.config.sources import CLIENT_ENTRY
 from neon_mq_connector.errors import MQError

@@ -7,11 +7,7 @@ import enum
 import click
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.errors import (
-    AuthenticationError,
-    BrokerUnreachableError,
-    VhostAccessError,
-)
+from neon_mq_connector.errors import AuthenticationError, BrokerUnreachableError, VhostAccessError
 
 #: The source of an address that the user has just typed, which needs no mention.
 FROM_URL = "--url"

@@ -17,27 +17,13 @@ from neon_mq_connector.client.inbox import Inbox, ThreadInbox, run_on_thread
 from neon_mq_connector.client.late import status_of, timeout_error
 from neon_mq_connector.client.reply_channel import ReplyChannel
 from neon_mq_connector.client.reply_queues import delete_reply_queue
-from neon_mq_connector.client.request import (
-    ReplyEvent,
-    RequestSpec,
-    is_end,
-    is_final,
-)
+from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_end, is_final
 from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
-from neon_mq_connector.errors import (
-    MQError,
-    StoppedError,
-    WaitTimeoutError,
-)
+from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
-from neon_mq_connector.topology import (
-    BrokerFacts,
-    Queue,
-    Steps,
-    declare_queue,
-)
+from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 
 PartT = TypeVar("PartT")
 

@@ -28,11 +28,7 @@ from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
-from neon_mq_connector.errors import (
-    StoppedError,
-    UnroutableError,
-    WaitTimeoutError,
-)
+from neon_mq_connector.errors import StoppedError, UnroutableError, WaitTimeoutError
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
 from neon_mq_connector.threads.futures import CancellableFuture

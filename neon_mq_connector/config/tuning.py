@@ -7,14 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from neon_mq_connector.config.section import (
-    Number,
-    Section,
-    Whole,
-    seconds,
-    setting,
-    whole,
-)
+from neon_mq_connector.config.section import Number, Section, Whole, seconds, setting, whole
 
 
 def _lower(value: Any) -> Any:

@@ -22,11 +22,7 @@ from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.outages import Outages
 from neon_mq_connector.consumers.parking import ParkingError
 from neon_mq_connector.consumers.registration import AckMode, Registration
-from neon_mq_connector.consumers.runner import (
-    CallbackRunner,
-    CallbacksEndedError,
-    HandlingError,
-)
+from neon_mq_connector.consumers.runner import CallbackRunner, CallbacksEndedError, HandlingError
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.deadline import time_left

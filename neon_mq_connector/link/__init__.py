@@ -11,13 +11,7 @@ from __future__ import annotations
 
 from neon_mq_connector.link.channel import LinkChannel
 from neon_mq_connector.link.decoder import decode_delivery, decode_method, delivery_tag
-from neon_mq_connector.link.events import (
-    ChannelEvents,
-    Delivery,
-    RawDelivery,
-    Returned,
-    ignore,
-)
+from neon_mq_connector.link.events import ChannelEvents, Delivery, RawDelivery, Returned, ignore
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.link import Link, LinkState
 from neon_mq_connector.link.outage import Outage, outage_of

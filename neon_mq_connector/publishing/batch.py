@@ -8,12 +8,7 @@ from collections.abc import Iterator
 
 import pika.exceptions as pika_errors
 
-from neon_mq_connector.errors import (
-    MQError,
-    PublishBatchError,
-    PublishError,
-    PublishTimeoutError,
-)
+from neon_mq_connector.errors import MQError, PublishBatchError, PublishError, PublishTimeoutError
 from neon_mq_connector.link import EncodedProperties
 from neon_mq_connector.publishing.encoded_message import EncodedMessage
 from neon_mq_connector.publishing.message import Destination, Flush, Message

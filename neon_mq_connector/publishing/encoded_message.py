@@ -9,12 +9,7 @@ from typing import Any, NamedTuple
 
 from neon_mq_connector import tracing
 from neon_mq_connector.codec import WireFormat, content_type_of, encode_body
-from neon_mq_connector.envelope import (
-    ERROR,
-    REPLY_QUEUE,
-    milliseconds,
-    new_id,
-)
+from neon_mq_connector.envelope import ERROR, REPLY_QUEUE, milliseconds, new_id
 from neon_mq_connector.link import EncodedProperties, PropertiesTemplate
 
 

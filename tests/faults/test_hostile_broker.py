@@ -16,12 +16,7 @@ from neon_mq_connector import MQConnector
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQConnectionError, MQError, PublishError
 from neon_mq_connector.link import ChannelEvents, Link, LinkState
-from tests.support.fake_broker import (
-    Conversation,
-    FakeBroker,
-    Lie,
-    message,
-)
+from tests.support.fake_broker import Conversation, FakeBroker, Lie, message
 from tests.support.polling import eventually, never
 
 SERVICE = "fault_service"

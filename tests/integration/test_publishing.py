@@ -13,12 +13,7 @@ from pika.spec import BasicProperties
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import MQError, PublishRefusedError, UnroutableError
 from neon_mq_connector.publishing.message import Message
-from tests.integration.conftest import (
-    MakeConnector,
-    Seen,
-    consume,
-    messages_in,
-)
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in
 from tests.support.polling import eventually
 from tests.support.publishing import submit
 

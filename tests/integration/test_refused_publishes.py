@@ -13,11 +13,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import AsyncMQConnector, MQConnector, create_mq_callback
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.errors import (
-    PublishBatchError,
-    PublishRefusedError,
-    RemoteError,
-)
+from neon_mq_connector.errors import PublishBatchError, PublishRefusedError, RemoteError
 from neon_mq_connector.publishing.message import Message
 from neon_mq_connector.testing.embedded import publishing as embedded_publishing
 from neon_mq_connector.testing.running import RunningBroker

@@ -13,13 +13,7 @@ from pika.spec import Basic, BasicProperties
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import (
-    ChannelEvents,
-    Delivery,
-    Link,
-    RawDelivery,
-    Returned,
-)
+from neon_mq_connector.link import ChannelEvents, Delivery, Link, RawDelivery, Returned
 from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.topology import BrokerFacts
 

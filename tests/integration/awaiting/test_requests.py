@@ -18,11 +18,7 @@ from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.testing import PrivateBroker
 from tests.contract.peer import OldStyleService
-from tests.integration.conftest import (
-    Asked,
-    Queues,
-    count_like_old_services,
-)
+from tests.integration.conftest import Asked, Queues, count_like_old_services
 from tests.support.loops import ON_BOTH_LOOPS, LoopRunner, eventually_true
 
 StartOldService = Callable[..., OldStyleService]

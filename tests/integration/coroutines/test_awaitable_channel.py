@@ -13,14 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import ExponentialBackoff, Retry
 from neon_mq_connector.errors import UnroutableError
-from tests.integration.conftest import (
-    MakeConnector,
-    Seen,
-    consume,
-    messages_in,
-    put,
-    run,
-)
+from tests.integration.conftest import MakeConnector, Seen, consume, messages_in, put, run
 from tests.integration.stage import Stage
 from tests.support.polling import eventually
 

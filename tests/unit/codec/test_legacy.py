@@ -16,13 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 
-from neon_mq_connector.codec import (
-    WireFormat,
-    b64_to_dict,
-    dict_to_b64,
-    encode_body,
-    legacy,
-)
+from neon_mq_connector.codec import WireFormat, b64_to_dict, dict_to_b64, encode_body, legacy
 from neon_mq_connector.codec.literals import parse_literal
 from neon_mq_connector.errors import DecodeError, EncodeError
 from tests.unit.codec.oracle import REFUSED, literal_eval, messages, near_literals, same

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
 from neon_mq_connector.consumers.parking import FORMS, FailedMessage, Form, parked_properties
-from neon_mq_connector.envelope import (
-    PARKED_CUT,
-    PARKED_ERROR,
-    PARKED_ORIGINAL,
-    PARKED_TRACEBACK,
-)
+from neon_mq_connector.envelope import PARKED_CUT, PARKED_ERROR, PARKED_ORIGINAL, PARKED_TRACEBACK
 from neon_mq_connector.link.properties import encode_properties
 from tests.unit.fakes import make_delivery
 

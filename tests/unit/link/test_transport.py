@@ -16,11 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from neon_mq_connector.errors import (
-    ChannelShutError,
-    ConnectionLostError,
-    WaitTimeoutError,
-)
+from neon_mq_connector.errors import ChannelShutError, ConnectionLostError, WaitTimeoutError
 from neon_mq_connector.link import transport as transport_module
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT
