@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -108,47 +107,23 @@ def test_properties_that_fit_into_no_frame_are_refused() -> None:
         publish(exchange="there", properties=BasicProperties(headers={"x": "v" * (room + 1)}))
 
 
-class Chatty(BasicProperties):
-    """Properties that do something else when they are encoded."""
-
-    def __init__(self) -> None:
-        super().__init__(app_id="x")  # type: ignore[no-untyped-call]
-
-    def encode(self) -> list[bytes]:
-        return [b"\x00\x00", b"and more"]
-
-
 def test_properties_of_another_class_encode_themselves() -> None:
-    assert encode_properties(Chatty()) == b"\x00\x00and more"
+    chatty = Mock(encode=lambda: [b"\x00\x00", b"and more"])
+    assert encode_properties(chatty) == b"\x00\x00and more"
 
 
 #: Of each kind what is fine though unusual, and what is wrong.
-ODD: list[Any] = [
-    b"bytes",
-    "",
-    0,
-    1,
-    -1,
-    256,
-    2**64,
-    1.0,
-    True,
-    "x" * 256,
-    "\ud800",
-    {},
-    [],
-    object(),
-]
+ODD = [b"bytes", "", 0, 1, -1, 256, 2**64, 1.0, True, "x" * 256, "\ud800", {}, [], object()]
 
 
 @pytest.mark.parametrize("name", list(vars(BasicProperties())))
-@pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
-def test_odd_values_end_as_they_do_in_pika(name: str, value: Any) -> None:
-    properties = BasicProperties(**{name: value})
-    try:
-        expected = b"".join(properties.encode())
-    except Exception as error:
-        with pytest.raises(type(error)):
-            encode_properties(properties)
-    else:
-        assert encode_properties(properties) == expected
+def test_odd_values_end_as_they_do_in_pika(name: str) -> None:
+    for value in ODD:
+        properties = BasicProperties(**{name: value})
+        try:
+            expected = b"".join(properties.encode())
+        except Exception as error:
+            with pytest.raises(type(error)):
+                encode_properties(properties)
+        else:
+            assert encode_properties(properties) == expected

@@ -175,14 +175,6 @@ def _of(number: int, seen: list[Any]) -> list[Any]:
     ]
 
 
-def test_what_nobody_asked_for_goes_to_pika() -> None:
-    stream = Stream()
-    for sink in stream.sinks.values():
-        sink.deliveries = sink.confirms = None
-    assert stream.feed(EVERYTHING) == 0
-    assert stream.passed == EVERYTHING
-
-
 def test_messages_of_other_channels_may_come_between_the_frames_of_one() -> None:
     first, second = message(1, 1, b"0123456789", largest=3), message(2, 2, b"abc", largest=1)
     mixed = [frame for pair in zip(first, [*second, HEARTBEAT], strict=False) for frame in pair]
@@ -289,18 +281,6 @@ def test_the_end_of_a_channel_ends_a_message_that_was_under_way(end: bytes) -> N
     stream = Stream()
     stream.feed(_whole(message(1, 1)[:2], end, message(1, 2)))
     assert stream.seen[-2:] == [end, (1, "deliveries", [2])]
-
-
-def test_a_new_frame_size_counts_at_once() -> None:
-    stream = Stream()
-    tune = method_frame(0, Connection.OpenOk())
-
-    def tuned(frame: bytes) -> None:
-        stream.parser.frame_max = 2 * FRAME_MAX
-
-    stream.parser._pass_on = tuned
-    stream.feed(_whole(tune, message(1, 1, b"x" * 6000, largest=6000)))
-    assert stream.seen == [(1, "deliveries", [1])]
 
 
 # -- hostile --------------------------------------------------------------------------------------
