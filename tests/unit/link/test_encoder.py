@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector.link.channel import LinkChannel
 from neon_mq_connector.link.encoder import encode_publish
-from neon_mq_connector.link.events import ChannelEvents
 from neon_mq_connector.link.properties import encode_properties
 from tests.unit.link import frames
 
@@ -67,26 +65,6 @@ def test_a_message_is_the_bytes_that_pika_makes(
             mandatory=mandatory,
             frame_max=frames.FRAME_MAX,
         ) == b"".join(expected)
-
-
-@given(channels, frames.tags, st.booleans(), st.booleans())
-def test_settlements_are_the_bytes_that_pika_makes(
-    number: int, tag: int, multiple: bool, requeue: bool
-) -> None:
-    transport = Mock()
-    channel = LinkChannel(Mock(), ChannelEvents(), transport, on_shut=Mock())
-    channel._number = number
-    channel.ack(tag, multiple)
-    channel.nack(tag, requeue=requeue)
-    channel.reject(tag, requeue=requeue)
-    assert [call.args[0] for call in transport.send.call_args_list] == [
-        frames.method_frame(number, method)
-        for method in (
-            Basic.Ack(tag, multiple),
-            Basic.Nack(tag, requeue=requeue),
-            Basic.Reject(tag, requeue),
-        )
-    ]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -67,8 +68,6 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 @pytest.mark.usefixtures("restless_threads")
 @pytest.mark.parametrize("how", ["outbox", "callbacks"])
 def test_no_wake_up_is_lost_when_many_threads_add_work(bench: Bench, how: str) -> None:
-    lost: list[int] = []
-
     def add_and_wait(number: int) -> None:
         chance = random.Random(number)
         done = threading.Semaphore(0)
@@ -81,19 +80,10 @@ def test_no_wake_up_is_lost_when_many_threads_add_work(bench: Bench, how: str) -
                     bench.loop.add_callback(done.release)
             # waiting for the last lets the loop go to sleep, or nearly
             for _ in range(count):
-                if not done.acquire(timeout=120.0):
-                    lost.append(number)
-                    return
+                assert done.acquire(timeout=120.0)
 
-    threads = [
-        threading.Thread(target=add_and_wait, args=(number,), name=f"adds-{number}")
-        for number in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120.0)
-    assert not lost
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(add_and_wait, range(6))) == [None] * 6
     assert not bench.outbox
 
 
@@ -126,25 +116,22 @@ def test_work_that_adds_work_does_not_keep_timers_waiting(bench: Bench) -> None:
 def test_a_signal_handler_may_add_work_while_its_thread_does(bench: Bench) -> None:
     main = threading.get_ident()
     by_main, by_signals = threading.Semaphore(0), threading.Semaphore(0)
-    lost: list[int] = []
 
     def send_signals() -> None:
-        for number in range(200):
+        for _ in range(200):
             signal.pthread_kill(main, signal.SIGUSR1)
-            if not by_signals.acquire(timeout=120.0):
-                lost.append(number)
-                return
+            assert by_signals.acquire(timeout=120.0)
 
     before = signal.signal(signal.SIGUSR1, lambda *_: bench.add(by_signals.release))
     try:
-        sending = threading.Thread(target=send_signals, name="signals")
-        sending.start()
-        while sending.is_alive():
-            bench.add(by_main.release)
-            assert by_main.acquire(timeout=120.0)
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send_signals)
+            while not sending.done():
+                bench.add(by_main.release)
+                assert by_main.acquire(timeout=120.0)
+            sending.result()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert not lost
 
 
 # -- timers ------------------------------------------------------------------------------------

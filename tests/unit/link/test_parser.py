@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import cProfile
 import struct
 import tracemalloc
@@ -340,16 +339,6 @@ def test_broken_frames_are_refused(match: str, pieces: list[bytes], apart: bool)
     before = len(stream.seen)
     stream.refuses(match, HEARTBEAT, _whole(message(1, 1)))
     assert len(stream.seen) == before
-
-
-@given(
-    st.lists(st.binary(max_size=40) | st.sampled_from([DELIVER, HEADER, BODY, HEARTBEAT, CLOSE]))
-)
-def test_any_bytes_are_taken_or_refused(pieces: list[bytes]) -> None:
-    stream = Stream()
-    stream.keep_raw()
-    with contextlib.suppress(FrameError):
-        stream.feed(*pieces)
 
 
 @given(st.integers(0, len(EVERYTHING) - 1), frames.octets)

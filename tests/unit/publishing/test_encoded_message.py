@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
-from neon_mq_connector.codec import WireFormat
+from neon_mq_connector.codec import WireFormat, content_type_of
 from neon_mq_connector.link.properties import decode_properties
 from neon_mq_connector.publishing.encoded_message import encode_message
 
@@ -27,6 +28,17 @@ def test_an_id_that_fits_into_no_property_is_in_the_body_alone(long: str) -> Non
     answer = properties_of("x" * 255, correlation_id=long, reply_to="r", app_id="a")
     assert (answer.message_id, answer.correlation_id) == ("x" * 255, None)
     assert (answer.reply_to, answer.app_id) == ("r", "a")
+
+
+def test_a_message_is_persistent_identified_and_dated() -> None:
+    before = int(time.time())
+    properties = properties_of(app_id="service")
+    assert properties.delivery_mode == 2
+    assert properties.message_id == "m"
+    assert properties.correlation_id == "m"
+    assert properties.app_id == "service"
+    assert properties.content_type == content_type_of(WireFormat.LEGACY)
+    assert before <= int(properties.timestamp) <= time.time()
 
 
 @pytest.mark.parametrize(
