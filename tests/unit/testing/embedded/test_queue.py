@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.unit.testing.embedded.models import (
     Recorder,
     consume,
@@ -14,21 +12,6 @@ from tests.unit.testing.embedded.models import (
 )
 
 
-def test_requeued_messages_go_back_to_where_they_were() -> None:
-    queue = declare(new_vhost(), "q")
-    publish(queue, b"1", b"2", b"3", b"4")
-    first, second, third = (queue.get(no_ack=False) for _ in range(3))
-    assert first is not None
-    assert second is not None
-    assert third is not None
-    queue.requeue([third])
-    queue.requeue([first])
-    assert waiting(queue) == [b"1", b"3", b"4"]
-    queue.requeue([second])
-    assert waiting(queue) == [b"1", b"2", b"3", b"4"]
-    assert [entry.redelivered for entry in queue.ready] == [True, True, True, False]
-
-
 def test_priorities_come_first_and_are_bounded() -> None:
     queue = declare(new_vhost(), "q", max_priority=2)
     publish(queue, b"low")
@@ -36,21 +19,6 @@ def test_priorities_come_first_and_are_bounded() -> None:
     publish(queue, b"top", priority=9)
     publish(queue, b"top too", priority=2)
     assert waiting(queue) == [b"top", b"top too", b"mid", b"low"]
-
-
-@pytest.mark.parametrize(
-    "limits, kept",
-    [({"max_length": 2}, [b"2", b"3"]), ({"max_length_bytes": 1}, [b"3"])],
-)
-def test_a_full_queue_drops_its_oldest(limits: dict[str, int], kept: list[bytes]) -> None:
-    vhost = new_vhost()
-    letters = declare(vhost, "letters")
-    queue = declare(
-        vhost, "q", dead_letter_exchange="", dead_letter_routing_key="letters", **limits
-    )
-    publish(queue, b"1", b"2", b"3")
-    assert waiting(queue) == kept
-    assert waiting(letters) + waiting(queue) == [b"1", b"2", b"3"]
 
 
 def test_consumers_are_served_in_turn_by_priority_and_prefetch() -> None:
