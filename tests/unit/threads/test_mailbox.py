@@ -24,7 +24,7 @@ def test_many_hands_take_each_item_once() -> None:
             mailbox.put(number)
 
     def take(_number: int) -> list[int]:
-        return list(iter(lambda: mailbox.get(timeout=120.0), None))  # type: ignore[arg-type]
+        return list(iter(lambda: mailbox.get(timeout=120.0), None))
 
     with ThreadPoolExecutor(8) as pool:
         taken = pool.map(take, range(4))
