@@ -16,35 +16,17 @@ from tests.unit.link import frames
 channels = st.integers(1, 65535)
 
 
-def publish(
-    exchange: str = "",
-    routing_key: str = "queue",
-    properties: BasicProperties | None = None,
-    body: bytes = b"body",
-    frame_max: int = frames.FRAME_MAX,
-) -> bytes:
+def publish(exchange: str, routing_key: str, **headers: str) -> bytes:
+    properties = BasicProperties(headers=headers)
     return encode_publish(
-        1,
-        exchange,
-        routing_key,
-        properties or BasicProperties(),
-        body,
-        mandatory=False,
-        frame_max=frame_max,
+        1, exchange, routing_key, properties, b"", mandatory=False, frame_max=frames.FRAME_MAX
     )
 
 
 NAMES = frames.names.filter(lambda name: not {"\r", "\n"} & set(name))
 
 
-@given(
-    channels,
-    NAMES,
-    NAMES,
-    frames.properties,
-    frames.bodies,
-    st.booleans(),
-)
+@given(channels, NAMES, NAMES, frames.properties, frames.bodies, st.booleans())
 def test_a_message_is_the_bytes_that_pika_makes(
     channel: int,
     exchange: str,
@@ -72,17 +54,17 @@ def test_a_message_is_the_bytes_that_pika_makes(
 )
 def test_a_name_that_cannot_be_sent_is_named(name: str) -> None:
     with pytest.raises(ValueError, match="the name of exchange"):
-        publish(exchange=name)
+        publish(name, "queue")
     with pytest.raises(ValueError, match="the name of routing key"):
-        publish(exchange="there", routing_key=name)
+        publish("there", name)
 
 
 def test_properties_that_fit_into_no_frame_are_refused() -> None:
     # the broker would close the connection, with everything on it
     room = frames.FRAME_MAX - 8 - 12 - 2 - 4 - 2 - 5
-    publish(properties=BasicProperties(headers={"x": "v" * room}))
+    publish("there", "queue", x="v" * room)
     with pytest.raises(ValueError, match=r"exchange 'there'.*'queue'.*negotiated frame size"):
-        publish(exchange="there", properties=BasicProperties(headers={"x": "v" * (room + 1)}))
+        publish("there", "queue", x="v" * (room + 1))
 
 
 def test_properties_of_another_class_encode_themselves() -> None:

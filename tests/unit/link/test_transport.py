@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -28,19 +27,6 @@ from tests.unit.link.line import Line
 
 SHUT = ChannelShutError("as the test says")
 _piece = struct.Struct(">IHI")  # size of what follows, who sent it, their how manieth
-
-
-class Interrupting:
-    """A socket whose sending a signal handler interrupts."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def send(self, _data: bytes) -> int:
-        raise KeyboardInterrupt
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -233,7 +219,9 @@ def test_a_sender_that_is_interrupted_ends_the_connection(
 ) -> None:
     channel = line.transport.reader.parser.channels[1] = Mock()
     with monkeypatch.context() as patch:
-        patch.setattr(line.transport, "_socket", Interrupting(line.transport._socket))
+        interrupted = Mock(wraps=line.transport._socket)
+        interrupted.send.side_effect = KeyboardInterrupt  # as a signal handler does
+        patch.setattr(line.transport, "_socket", interrupted)
         with pytest.raises(KeyboardInterrupt):
             line.transport.send(b"one", line.gate)
         assert channel.closing.called, "at once: what the thread sends next is refused, not lost"
