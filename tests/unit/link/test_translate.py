@@ -15,10 +15,12 @@ from pika.adapters.utils.connection_workflow import (
 
 from neon_mq_connector.errors import (
     BrokerUnreachableError,
+    ChannelShutError,
+    ConnectionLostError,
     MQConnectionError,
     VhostAccessError,
 )
-from neon_mq_connector.link.translate import connect_error, refused_for_good
+from neon_mq_connector.link.translate import connect_error, loss_error, refused_for_good
 
 
 def translated(error: BaseException) -> MQConnectionError:
@@ -66,3 +68,23 @@ def test_a_broker_out_of_reach_is_said_with_the_innermost_cause(
     assert "host:5672" in str(result)
     assert said in str(result)
     assert not refused_for_good(result)
+
+
+@pytest.mark.parametrize(
+    "error, kind, said",
+    [
+        (pika_errors.ChannelClosedByBroker(404, "NOT_FOUND"), ChannelShutError, "NOT_FOUND"),
+        (pika_errors.ChannelClosedByClient(0, "bye"), ChannelShutError, "bye"),
+        (pika_errors.ConnectionClosedByBroker(320, "FORCED"), ConnectionLostError, "FORCED"),
+        (pika_errors.AMQPHeartbeatTimeout("no heartbeat"), ConnectionLostError, "no heartbeat"),
+        (ConnectionResetError(), ConnectionLostError, "ConnectionResetError"),
+    ],
+    ids=repr,
+)
+def test_a_loss_tells_channel_and_connection_apart(
+    error: BaseException, kind: type[Exception], said: str
+) -> None:
+    result = loss_error(error, what="mq-io:/neon")
+    assert type(result) is kind
+    assert "mq-io:/neon" in str(result)
+    assert said in str(result)
