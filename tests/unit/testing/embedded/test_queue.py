@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.testing.embedded.models import (
-    Recorder,
-    consume,
-    declare,
-    new_vhost,
-    publish,
-    waiting,
-)
+from unittest.mock import Mock
+
+from neon_mq_connector.testing.embedded.consumers import Consumer
+from tests.unit.testing.embedded.models import declare, new_vhost, publish, waiting
 
 
 def test_priorities_come_first_and_are_bounded() -> None:
@@ -21,30 +17,17 @@ def test_priorities_come_first_and_are_bounded() -> None:
     assert waiting(queue) == [b"top", b"top too", b"mid", b"low"]
 
 
-def test_consumers_are_served_in_turn_by_priority_and_prefetch() -> None:
-    queue = declare(new_vhost(), "q")
-    outlet = Recorder()
-    consume(queue, outlet, "a", prefetch=2)
-    consume(queue, outlet, "b", prefetch=2)
-    first = consume(queue, outlet, "first", prefetch=1, priority=5)
-    publish(queue, *(str(number).encode() for number in range(7)))
-    assert outlet.tags == ["first", "a", "b", "a", "b"]
-    assert waiting(queue) == [b"5", b"6"]
-    queue.acknowledge([outlet.held[0][1]])
-    first.count_settled()
-    queue.wake()
-    assert outlet.tags[5:] == ["first"]
-
-
 def test_a_single_active_consumer_is_followed_by_the_next() -> None:
     queue = declare(new_vhost(), "q", single_active_consumer=True)
-    outlet = Recorder()
-    active = consume(queue, outlet, "active")
-    consume(queue, outlet, "waiting")
+    outlet = Mock(congested=False, prefetch_limit=0, prefetched=0)
+    active, next_one = Consumer("active", outlet), Consumer("next", outlet)
+    queue.add_consumer(active)
+    queue.add_consumer(next_one)
     publish(queue, b"1", b"2")
     queue.remove_consumer(active)
     publish(queue, b"3")
-    assert outlet.tags == ["active", "active", "waiting"]
+    took = [call.args[0] for call in outlet.deliver.call_args_list]
+    assert took == [active, active, next_one]
 
 
 def test_a_dead_letter_that_comes_round_is_dropped_unless_it_was_rejected() -> None:
