@@ -44,7 +44,7 @@ BODIES: Final[dict[str, Callable[[], bytes]]] = {
     "broken UTF-8": lambda: base64.b64encode(b'"{\xff' * 2_000_000),
     "flood of { in a literal": lambda: _legacy("{" * 6_000_000),
     "huge integer": lambda: _value("9" * 5_000_000),
-    "4 MB of small integers and a set": lambda: _value("[" + "7," * 2_000_000 + "{7}]"),
+    "1 MB of small integers and a set": lambda: _value("[" + "7," * 500_000 + "{7}]"),
     "10 MB of small integers in JSON": lambda: b'{"a":[' + b"7," * 5_000_000 + b"7]}",
     "empty lists that fit": lambda: _many("[]", 600_000),
     "complex numbers": lambda: _many("1j", 100_000),
