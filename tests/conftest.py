@@ -22,9 +22,10 @@ from tests.support.nodes import (
     RABBITMQ,
     REFUSING,
     BrokerNodes,
-    NodeServer,
     SharedNodes,
+    Ticket,
     new_broker,
+    serve_addresses,
 )
 from tests.support.vhosts import TestVhost, User, VhostPool
 
@@ -39,7 +40,7 @@ _SHARING_FIXTURES = (
     "tests/integration/embedded/test_differential.py",
     "tests/unit/test_packaging.py",
 )
-_SERVER = pytest.StashKey[NodeServer]()
+_TICKET = pytest.StashKey[Ticket]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,12 +78,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker process of pytest-xdist where to ask for the brokers."""
     stash = node.config.stash
-    if _SERVER not in stash:
-        stash[_SERVER] = NodeServer(stash[_NODES])
+    if _TICKET not in stash:
+        stash[_TICKET] = serve_addresses(stash[_NODES])
         runs_everything = node.config.args_source is pytest.Config.ArgsSource.TESTPATHS
         if runs_everything and node.config.getoption("--broker") == RABBITMQ:
             stash[_NODES].start_all_soon()  # while the workers collect
-    node.workerinput["brokers"] = stash[_SERVER].ticket
+    node.workerinput["brokers"] = stash[_TICKET]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.managers import BaseManager
 from typing import Any, cast
 
 from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
@@ -24,6 +23,8 @@ KINDS = (RABBITMQ, EMBEDDED)
 PERMISSIVE = "permissive"
 REFUSING = "refusing"
 MODES = (PERMISSIVE, REFUSING)
+
+Ticket = tuple[Any, str]
 
 
 def new_broker(kind: str, **options: object) -> PrivateBroker:
@@ -77,57 +78,36 @@ class BrokerNodes:
             self._nodes.clear()
 
 
-class NodeServer:
-    """Tell other processes where nodes of this one are.
+class _Manager(BaseManager):
+    """Tell other processes where nodes of this one are."""
 
-    Attributes:
-        ticket: what `SharedNodes` needs to get here.
-    """
 
-    def __init__(self, nodes: BrokerNodes) -> None:
-        self._nodes = nodes
-        key = secrets.token_bytes(16)
-        self._listener = Listener(("127.0.0.1", 0), authkey=key)
-        self.ticket = (self._listener.address, key.hex())
-        threading.Thread(target=self._accept, name="node-server", daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection = self._listener.accept()
-            except (AuthenticationError, EOFError):
-                continue
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: Connection[Any, Any]) -> None:
-        with connection:
-            try:
-                connection.send(self._nodes.address(connection.recv()))
-            except Exception as error:
-                connection.send(f"{type(error).__name__}: {error}")
+def serve_addresses(nodes: BrokerNodes) -> Ticket:
+    """Tell other processes where nodes are, and return what `SharedNodes` needs to ask."""
+    _Manager.register("address", nodes.address)
+    key = secrets.token_bytes(16)
+    server = _Manager(("127.0.0.1", 0), authkey=key).get_server()
+    threading.Thread(target=server.serve_forever, name="node-server", daemon=True).start()
+    return server.address, key.hex()
 
 
 class SharedNodes:
     """The nodes of the process that started this one.
 
     Args:
-        ticket: from that process's `NodeServer`.
+        ticket: from that process's `serve_addresses`.
     """
 
-    def __init__(self, ticket: Any) -> None:
+    def __init__(self, ticket: Ticket) -> None:
         address, key = ticket
-        self._address = tuple(address)
-        self._key = bytes.fromhex(key)
+        _Manager.register("address")
+        self._manager: Any = _Manager(tuple(address), authkey=bytes.fromhex(key))
 
     def address(self, mode: str) -> BrokerAddress:
         """Return where the node of a mode listens."""
-        with Client(self._address, authkey=self._key) as connection:
-            connection.send(mode)
-            answer = connection.recv()
-        assert isinstance(answer, BrokerAddress), answer
-        return answer
+        self._manager.connect()
+        address: BrokerAddress = self._manager.address(mode)._getvalue()
+        return address
 
     def close(self) -> None:
         """Leave the nodes to their owner."""

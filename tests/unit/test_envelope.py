@@ -9,26 +9,8 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector.envelope import (
     REPLY_QUEUE,
-    is_direct_reply_name,
-    is_reply_name,
     time_allowed,
 )
-
-
-@pytest.mark.parametrize(
-    "name, direct, reply",
-    [
-        ("amq.rabbitmq.reply-to", True, True),
-        ("amq.rabbitmq.reply-to.g1h2AA.b3==", True, True),
-        ("neon.reply.0123456789abcdef", False, True),
-        ("reply", False, False),
-        ("", False, False),
-        ("amq.gen-abc", False, False),
-    ],
-)
-def test_the_names_of_those_who_ask_are_recognised(name: str, direct: bool, reply: bool) -> None:
-    assert is_direct_reply_name(name) is direct
-    assert is_reply_name(name) is reply
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 
 import pytest
 
 from neon_mq_connector import errors
 from neon_mq_connector.errors import MQError
-
-EVERY = [
-    each
-    for _, each in inspect.getmembers(errors, inspect.isclass)
-    if each.__module__ == errors.__name__
-]
-
-
-@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: str(kind.__name__))
-def test_each_has_the_one_root_and_stands_in_the_drawing(kind: type[MQError]) -> None:
-    assert issubclass(kind, MQError)
-    assert kind.__name__ in (errors.__doc__ or "")
-    assert kind.__doc__
 
 
 @pytest.mark.parametrize(

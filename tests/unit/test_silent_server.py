@@ -22,17 +22,17 @@ def server() -> Iterator[pika.ConnectionParameters]:
 def client(server: pika.ConnectionParameters) -> Iterator[RequestClient]:
     made = RequestClient([server])
     yield made
-    made.close(timeout=0.2)
+    made.close(timeout=0.05)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda client: client.request(RequestSpec("q", {"ask": 1}, timeout=0.3)),
-        lambda client: client.gather(RequestSpec("q", {"ask": 1}, timeout=0.3, exchange="e")),
-        lambda client: client.submit(RequestSpec("q", {"ask": 1}, timeout=0.3)),
-        lambda client: client.gather(RequestSpec("q", {"ask": 1}, timeout=0.3)),
-        lambda client: client.stream(RequestSpec("q", {"ask": 1}, timeout=0.3)),
+        lambda client: client.request(RequestSpec("q", {"ask": 1}, timeout=0.1)),
+        lambda client: client.gather(RequestSpec("q", {"ask": 1}, timeout=0.1, exchange="e")),
+        lambda client: client.submit(RequestSpec("q", {"ask": 1}, timeout=0.1)),
+        lambda client: client.gather(RequestSpec("q", {"ask": 1}, timeout=0.1)),
+        lambda client: client.stream(RequestSpec("q", {"ask": 1}, timeout=0.1)),
     ],
     ids=["request", "request to an exchange", "submit", "gather", "stream"],
 )

@@ -26,18 +26,16 @@ def new_loop(
     return make
 
 
-@pytest.fixture(params=["a thread of ours", "the caller's"])
-def loop(
-    request: pytest.FixtureRequest, new_loop: Callable[[], asyncio.AbstractEventLoop]
-) -> Iterator[CoroutineLoop]:
+@pytest.fixture(params=["asyncio's in a thread of ours", "the caller's of uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[CoroutineLoop]:
     """A loop of each kind, which runs."""
-    if request.param == "a thread of ours":
+    if "ours" in request.param:
         ours = LoopThread("mq-asyncio:tests")
         ours.start()
         yield ours
         assert ours.stop(120.0)
         return
-    its = new_loop()
+    its = LoopRunner("uvloop").new_loop()
     runner = threading.Thread(target=its.run_forever)
     runner.start()
     yield CoroutineLoop(its)

@@ -98,11 +98,6 @@ def test_names_are_escaped_in_each_form() -> None:
     assert '"a #quot;quoted#quot; #lt;name#gt;"' in to_mermaid(strange)
 
 
-def test_nothing_is_drawn_as_nothing() -> None:
-    assert ElementTree.fromstring(to_svg(Graph())) is not None
-    assert to_mermaid(Graph()) == "flowchart LR\n"
-
-
 def test_without_a_management_interface_it_says_so(run: Run) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     done = run("graph", "--url", "amqp://a:b@127.0.0.1/", "--management", nowhere)
@@ -137,10 +132,3 @@ def test_a_service_that_cannot_be_used_is_an_error_of_usage(
         assert done.exit_code == 2, done.stderr
         assert problem in done.stderr
         assert done.stderr.count("\n") == 1
-
-
-def test_two_places_for_the_broker_are_refused(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(CONFIG)
-    done = run("graph", "email", "--url", "amqp://a:b@127.0.0.1/", "--config", "config.json")
-    assert done.exit_code == 2
-    assert "give one of them" in done.stderr

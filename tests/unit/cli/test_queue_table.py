@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from neon_mq_connector.cli.queue_table import COLUMNS, QUEUE, sorted_states, table, without_parked
+from neon_mq_connector.cli.queue_table import QUEUE, sorted_states, table, without_parked
 from neon_mq_connector.operations.queues import QueueState
 
 STATES = [
@@ -18,14 +16,6 @@ STATES = [
 def test_a_dead_letter_queue_is_counted_with_its_queue() -> None:
     names = [each.queue for each in without_parked(STATES)]
     assert names == ["a", "service.news.dead", "x" * 200]
-
-
-@pytest.mark.parametrize(
-    "field, first", [("ready", "x" * 200), ("parked", "service.news.dead"), ("published", "a")]
-)
-def test_queues_with_most_of_what_is_sorted_by_come_first(field: str, first: str) -> None:
-    column = next(each for each in COLUMNS if each.field == field)
-    assert sorted_states(STATES, column)[0].queue == first
 
 
 def test_lines_fit_into_a_terminal_and_names_are_whole_in_a_pipe() -> None:

@@ -27,14 +27,6 @@ def look_at_standard_error(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return screen
 
 
-def test_no_spinner_is_shown_for_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = look_at_standard_error(monkeypatch)
-    monkeypatch.setattr(terminal, "SPINNER_AFTER", 600.0)
-    with terminal.progress("quick"):
-        pass
-    assert screen.getvalue() == ""
-
-
 def test_a_spinner_on_standard_error_is_shown_for_what_takes_long_and_ends_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 
 import pytest
 
@@ -29,17 +28,3 @@ def test_a_second_signal_does_what_it_does_otherwise() -> None:
                 os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def test_without_the_main_thread_no_handler_is_touched() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    seen: list[object] = []
-
-    def use() -> None:
-        with StopRequest():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join(120.0)
-    assert seen == [before]

@@ -60,12 +60,12 @@ def test_what_repr_never_writes_is_refused(text: str) -> None:
         parse_literal(text)
 
 
-@pytest.mark.parametrize("length", [63, 64, 65, 4095, 4097, 65534, 65535, 65536, 65537, 200_001])
 @pytest.mark.parametrize("unit", ["\\\\", "\\'", "a\\n", "\\x41", "\\N{DIGIT ONE}", "あ\\\\", '"'])
-def test_a_long_string_is_the_same_wherever_the_pieces_are_cut(length: int, unit: str) -> None:
-    contents = ("a" * (length % 7) + unit * (length // len(unit) + 1)) + "é"
-    for text in (f"'{contents}'", f"r'{contents}'"):
-        assert same(parse_literal(text), literal_eval(text))
+def test_a_long_string_is_the_same_wherever_the_pieces_are_cut(unit: str) -> None:
+    for length in (63, 64, 65, 4095, 4097, 65534, 65535, 65536, 65537):
+        contents = ("a" * (length % 7) + unit * (length // len(unit) + 1)) + "é"
+        for text in (f"'{contents}'", f"r'{contents}'"):
+            assert same(parse_literal(text), literal_eval(text))
 
 
 def test_many_keys_of_one_hash_are_refused_before_they_are_compared() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.config import load_neon_mq_config, load_settings
+from neon_mq_connector.config import load_settings
 from neon_mq_connector.config.sources import parse_url
 from neon_mq_connector.errors import ConfigurationError
 
@@ -56,16 +56,6 @@ def test_a_url_that_cannot_be_used_is_not_repeated(
     assert "NEON_MQ_URL" in message
     assert "amqp://user:password@host:port/vhost" in message
     assert SECRET not in "".join(traceback.format_exception(caught.value))
-
-
-def test_a_url_configures_every_service(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEON_MQ_URL", "amqps://me:secret@mq.example/llm")
-    settings = load_settings()
-    assert [str(each) for each in settings.endpoints] == ["mq.example:5671"]
-    assert settings.tls.enabled
-    for service in ("greeter", "mq_handler"):
-        assert settings.credentials_for(service).username == "me"
-    assert load_neon_mq_config()["server"] == "mq.example"
 
 
 def test_a_dict_goes_before_the_url_and_the_url_before_every_file(

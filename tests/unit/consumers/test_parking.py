@@ -69,7 +69,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(headers=st.dictionaries(st.text(max_size=80) | st.binary(max_size=255), values))
 def test_whatever_there_is_can_be_sent_in_a_bounded_form(headers: dict[Any, Any]) -> None:
     for form in FORMS:

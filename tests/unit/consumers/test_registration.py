@@ -48,16 +48,14 @@ def test_a_dead_letter_queue_has_the_name_of_its_queue(name: str) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "\N{GRINNING FACE}", "\u20ac"])
-@pytest.mark.parametrize("length", range(251, 256))
-def test_a_name_that_leaves_no_room_is_cut_and_stays_one_of_a_kind(
-    letter: str, length: int
-) -> None:
+def test_a_name_that_leaves_no_room_is_cut_and_stays_one_of_a_kind(letter: str) -> None:
     width = len(letter.encode())
-    name = letter * (length // width) + "z" * (length % width)
-    dead = dead_queue_name(name)
-    assert len(dead.encode()) <= 255
-    assert dead.endswith(".dead")
-    assert dead.startswith(letter * 10)
-    assert dead != dead_queue_name(name[:-1] + "?")
-    assert len(bounded_name(3 * name, ".0123456789ab").encode()) <= 255
-    assert bounded_name(3 * name, ".0123456789ab").endswith(".0123456789ab")
+    for length in range(251, 256):
+        name = letter * (length // width) + "z" * (length % width)
+        dead = dead_queue_name(name)
+        assert len(dead.encode()) <= 255
+        assert dead.endswith(".dead")
+        assert dead.startswith(letter * 10)
+        assert dead != dead_queue_name(name[:-1] + "?")
+        assert len(bounded_name(3 * name, ".0123456789ab").encode()) <= 255
+        assert bounded_name(3 * name, ".0123456789ab").endswith(".0123456789ab")

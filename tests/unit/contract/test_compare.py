@@ -21,6 +21,9 @@ def model(*required: str, title: str = "Model", **fields: Any) -> dict[str, Any]
     return {"type": "object", "title": title, "properties": fields, "required": list(required)}
 
 
+CLOSED = {**model(), "additionalProperties": False}
+
+
 def contract(
     request: Any = TEXT, answer: Any = TEXT, *, queue: str = "q", stream: bool = False
 ) -> Document:
@@ -52,6 +55,11 @@ def requests(old: Any, new: Any) -> tuple[Document, Document]:
     return contract(old), contract(new)
 
 
+def field(old: Any, new: Any) -> tuple[Document, Document]:
+    """A field of requests that changes."""
+    return requests(model(a=old), model(a=new))
+
+
 def answers(old: Any, new: Any) -> tuple[Document, Document]:
     return contract(answer=old), contract(answer=new)
 
@@ -64,40 +72,15 @@ def answers(old: Any, new: Any) -> tuple[Document, Document]:
         ((contract(), contract(stream=True)), "queue 'q'", "in parts now"),
         (requests(model(), model("a", a=TEXT)), "request.a", "a new required field"),
         (requests(model(a=TEXT), model("a", a=TEXT)), "request.a", "the field is required now"),
-        (requests(model(a=NUMBER), model(a=INTEGER)), "request.a", "number became integer"),
-        (requests(model(a={"anyOf": [TEXT, NULL]}), model(a=TEXT)), "request.a", "or null became"),
-        (
-            requests(model(a={"enum": ["x", "y"]}), model(a={"enum": ["x"]})),
-            "request.a",
-            '"y" is allowed no more',
-        ),
-        (requests(model(a=TEXT), model(a={**TEXT, "enum": ["x"]})), "request.a", 'only "x" now'),
-        (requests(model(a=TEXT), model(a={**TEXT, "maxLength": 3})), "request.a", "maxLength is 3"),
-        (
-            requests(model(a={**INTEGER, "minimum": 1}), model(a={**INTEGER, "minimum": 2})),
-            "request.a",
-            "minimum 1 became 2",
-        ),
-        (
-            requests(model(a=TEXT), {**model(), "additionalProperties": False}),
-            "request.a",
-            "the field is gone",
-        ),
-        (
-            requests(
-                model(a={"type": "array", "items": NUMBER}),
-                model(a={"type": "array", "items": TEXT}),
-            ),
-            "request.a[]",
-            "number became string",
-        ),
-        (
-            requests(
-                {"type": "array", "prefixItems": [TEXT]}, {"type": "array", "prefixItems": [NULL]}
-            ),
-            "request[0]",
-            "string became null",
-        ),
+        (field(NUMBER, INTEGER), "request.a", "number became integer"),
+        (field({"anyOf": [TEXT, NULL]}, TEXT), "request.a", "or null became"),
+        (field({"enum": ["x", "y"]}, {"enum": ["x"]}), "request.a", '"y" is allowed no more'),
+        (field(TEXT, {**TEXT, "enum": ["x"]}), "request.a", 'only "x" now'),
+        (field(TEXT, {**TEXT, "maxLength": 3}), "request.a", "maxLength is 3"),
+        (field({"minimum": 1}, {"minimum": 2}), "request.a", "minimum 1 became 2"),
+        (requests(model(a=TEXT), CLOSED), "request.a", "the field is gone"),
+        (field({"items": NUMBER}, {"items": TEXT}), "request.a[]", "number became string"),
+        (field({"prefixItems": [TEXT]}, {"prefixItems": [NULL]}), "request.a[0]", "became null"),
         (answers(model("a", a=TEXT), model()), "answer.a", "the field is gone"),
         (answers(model("a", a=TEXT), model(a=TEXT)), "answer.a", "the field is optional now"),
         (answers(model(a=INTEGER), model(a=TEXT)), "answer.a", "integer became string"),
@@ -117,10 +100,10 @@ def test_what_breaks_callers(documents: tuple[Document, Document], where: str, w
         requests(model("a", a=TEXT), model(a=TEXT)),
         requests(model(), model(a=TEXT)),
         requests(model(a=TEXT), model()),
-        requests(model(a=INTEGER), model(a=NUMBER)),
-        requests(model(a=TEXT), model(a={"anyOf": [TEXT, NULL]})),
-        requests(model(a={"const": "x"}), model(a={"enum": ["x", "y"]})),
-        requests(model(a={**TEXT, "maxLength": 3}), model(a=TEXT)),
+        field(INTEGER, NUMBER),
+        field(TEXT, {"anyOf": [TEXT, NULL]}),
+        field({"const": "x"}, {"enum": ["x", "y"]}),
+        field({**TEXT, "maxLength": 3}, TEXT),
         answers(model(), model("a", a=TEXT)),
         answers(model(a=TEXT), model("a", a=TEXT)),
         answers(model(a=NUMBER), model(a=INTEGER)),

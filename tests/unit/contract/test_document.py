@@ -1,4 +1,4 @@
-"""A service as a document: valid AsyncAPI, with the types of its handlers and no secrets."""
+"""A service as a document, with the types of its handlers and no secrets."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ CONFIG = {
     "tls": True,
     "users": {"shop": {"user": "seller", "password": "sesame"}},
 }
+
+
 CHECK = """
 const { Parser } = require('@asyncapi/parser');
 new Parser().parse(require('fs').readFileSync(process.argv[1], 'utf8')).then(found => {

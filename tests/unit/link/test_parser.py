@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import cProfile
 import struct
 import tracemalloc
@@ -175,14 +174,6 @@ def _of(number: int, seen: list[Any]) -> list[Any]:
     ]
 
 
-def test_what_nobody_asked_for_goes_to_pika() -> None:
-    stream = Stream()
-    for sink in stream.sinks.values():
-        sink.deliveries = sink.confirms = None
-    assert stream.feed(EVERYTHING) == 0
-    assert stream.passed == EVERYTHING
-
-
 def test_messages_of_other_channels_may_come_between_the_frames_of_one() -> None:
     first, second = message(1, 1, b"0123456789", largest=3), message(2, 2, b"abc", largest=1)
     mixed = [frame for pair in zip(first, [*second, HEARTBEAT], strict=False) for frame in pair]
@@ -291,18 +282,6 @@ def test_the_end_of_a_channel_ends_a_message_that_was_under_way(end: bytes) -> N
     assert stream.seen[-2:] == [end, (1, "deliveries", [2])]
 
 
-def test_a_new_frame_size_counts_at_once() -> None:
-    stream = Stream()
-    tune = method_frame(0, Connection.OpenOk())
-
-    def tuned(frame: bytes) -> None:
-        stream.parser.frame_max = 2 * FRAME_MAX
-
-    stream.parser._pass_on = tuned
-    stream.feed(_whole(tune, message(1, 1, b"x" * 6000, largest=6000)))
-    assert stream.seen == [(1, "deliveries", [1])]
-
-
 # -- hostile --------------------------------------------------------------------------------------
 
 
@@ -360,16 +339,6 @@ def test_broken_frames_are_refused(match: str, pieces: list[bytes], apart: bool)
     before = len(stream.seen)
     stream.refuses(match, HEARTBEAT, _whole(message(1, 1)))
     assert len(stream.seen) == before
-
-
-@given(
-    st.lists(st.binary(max_size=40) | st.sampled_from([DELIVER, HEADER, BODY, HEARTBEAT, CLOSE]))
-)
-def test_any_bytes_are_taken_or_refused(pieces: list[bytes]) -> None:
-    stream = Stream()
-    stream.keep_raw()
-    with contextlib.suppress(FrameError):
-        stream.feed(*pieces)
 
 
 @given(st.integers(0, len(EVERYTHING) - 1), frames.octets)

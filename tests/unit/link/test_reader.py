@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from unittest.mock import Mock
 
@@ -17,6 +17,8 @@ from neon_mq_connector.link import reader as reader_module
 from tests.support.polling import eventually
 from tests.unit.link.frames import HEARTBEAT, method_frame
 from tests.unit.link.line import Line
+
+Read = Callable[[Line, Callable[[], object]], Future[None]]
 
 
 def confirm(tag: int) -> bytes:
@@ -45,10 +47,28 @@ class Books:
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
-    made = Line(tls=False)
-    yield made
-    made.close()
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads that read: the test runner may handle signals on the main thread."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+@pytest.fixture
+def make_line(pool: ThreadPoolExecutor) -> Iterator[Callable[..., Line]]:
+    made: list[Line] = []
+
+    def make(*, tls: bool = False, buffers: int | None = None) -> Line:
+        made.append(Line(tls=tls, buffers=buffers))
+        return made[-1]
+
+    yield make
+    for line in made:
+        line.close()  # which ends those who read
+
+
+@pytest.fixture
+def line(make_line: Callable[..., Line]) -> Line:
+    return make_line()
 
 
 @pytest.fixture
@@ -56,44 +76,39 @@ def books(line: Line) -> Books:
     return Books(line)
 
 
-def read_until(line: Line, done: Callable[[], object], seconds: float = 300.0) -> None:
-    """Read on a thread of its own: the test runner may handle signals on the main thread."""
-    with ThreadPoolExecutor(1) as pool:
-        deadline = time.monotonic() + seconds
-        pool.submit(line.transport.reader.read_until, done, deadline).result(120.0)
+@pytest.fixture
+def read(pool: ThreadPoolExecutor) -> Read:
+    """Have a thread read until something is so; returns when it does."""
+
+    def start(line: Line, done: Callable[[], object]) -> Future[None]:
+        reader = line.transport.reader
+        reading = pool.submit(reader.read_until, done, time.monotonic() + 300.0)
+        eventually(lambda: reader.lease.is_held or reading.done())
+        return reading
+
+    return start
 
 
-def reading_thread(
-    line: Line, done: Callable[[], object], seconds: float = 300.0
-) -> threading.Thread:
-    """Start a thread that reads, and return it once it does."""
-    deadline = time.monotonic() + seconds
-    thread = threading.Thread(
-        target=line.transport.reader.read_until, args=(done, deadline), name="reader", daemon=True
-    )
-    thread.start()
-    eventually(lambda: line.transport.reader.lease.is_held)
-    return thread
-
-
-def test_the_answer_is_read_by_the_thread_that_waits_for_it(line: Line, books: Books) -> None:
+def test_the_answer_is_read_by_the_thread_that_waits_for_it(
+    line: Line, books: Books, read: Read
+) -> None:
     line.theirs.sendall(confirm(1))
-    read_until(line, lambda: books.has(1))
+    read(line, lambda: books.has(1)).result(120.0)
     # it may have come before the turn was taken
-    before = books.notes
-    reader = reading_thread(line, lambda: books.has(2))
+    assert books.notes == [1]
+    reading = read(line, lambda: books.has(2))
     line.theirs.sendall(confirm(2))
-    reader.join(120.0)
-    assert before == [1]
-    assert books.entries[1] == (2, reader.ident)
+    reading.result(120.0)
+    assert books.notes == [1, 2]
+    assert books.entries[1][1] != line.loop_thread.ident
 
 
 @pytest.mark.parametrize("cut", [None, 4, 10])
 def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
-    line: Line, books: Books, cut: int | None
+    line: Line, books: Books, read: Read, cut: int | None
 ) -> None:
     sent = [confirm(1), HEARTBEAT, confirm(2), HEARTBEAT, method_frame(7, Channel.FlowOk(True))]
-    reader = reading_thread(line, lambda: books.has(3))
+    reading = read(line, lambda: books.has(3))
     data = b"".join([*sent, confirm(3)])
     if cut is None:
         line.theirs.sendall(data)
@@ -101,8 +116,7 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
         line.theirs.sendall(data[:-cut])
         eventually(lambda: len(books.entries) >= 2)
         line.theirs.sendall(data[-cut:])
-    reader.join(120.0)
-    assert not reader.is_alive()
+    reading.result(120.0)
     eventually(lambda: books.has(3))
     assert books.notes == [1, HEARTBEAT, 2, HEARTBEAT, sent[4], 3]
     for what, thread in books.entries:
@@ -110,7 +124,7 @@ def test_frames_for_pika_reach_it_on_its_thread_and_in_their_order(
             assert thread == line.loop_thread.ident
 
 
-def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> None:
+def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books, read: Read) -> None:
     held = threading.Event()
     at_it = threading.Event()
 
@@ -119,7 +133,7 @@ def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> N
         held.wait(120.0)  # as if a signal handler had come in between
         return False
 
-    reader = reading_thread(line, done)
+    reading = read(line, done)
     at_it.wait(120.0)
     line.theirs.sendall(confirm(1))
 
@@ -130,93 +144,74 @@ def test_a_thread_that_is_held_up_loses_the_lease(line: Line, books: Books) -> N
     eventually(looked_after)
     assert books.entries[0][1] == line.loop_thread.ident
     held.set()
-    reader.join(120.0)
-    assert not reader.is_alive()
+    reading.result(120.0)
     line.theirs.sendall(confirm(2))
     eventually(lambda: books.has(2))
     assert books.entries[1][1] == line.loop_thread.ident
 
 
-def test_the_end_of_the_connection_is_told_by_the_loop(line: Line, books: Books) -> None:
+def test_the_end_of_the_connection_is_told_by_the_loop(line: Line, read: Read) -> None:
     ends: list[int] = []
     line.protocol.on_lost = lambda: ends.append(threading.get_ident())
-    reader = reading_thread(line, lambda: False)
+    reading = read(line, lambda: False)
     line.stop_reading()
     line.theirs.close()
     eventually(lambda: ends)
-    reader.join(120.0)
-    assert not reader.is_alive()
+    reading.result(120.0)
     assert ends == [line.loop_thread.ident]
 
 
-def test_an_interrupt_while_it_reads_ends_the_connection(line: Line, books: Books) -> None:
+def test_an_interrupt_while_it_reads_ends_the_connection(
+    line: Line, books: Books, read: Read
+) -> None:
     def interrupted(_tag: int, _multiple: bool, _nacked: bool) -> None:
         raise KeyboardInterrupt
 
     books.sink.confirms = interrupted
-    caught: list[BaseException] = []
-
-    def read() -> None:
-        try:
-            line.transport.reader.read_until(lambda: False, time.monotonic() + 300.0)
-        except BaseException as error:
-            caught.append(error)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    eventually(lambda: line.transport.reader.lease.is_held)
+    reading = read(line, lambda: False)
     line.theirs.sendall(confirm(1))
-    reader.join(120.0)
-    assert [type(error) for error in caught] == [KeyboardInterrupt]
+    assert isinstance(reading.exception(120.0), KeyboardInterrupt)
     eventually(lambda: line.protocol.lost)
 
 
-def test_what_waits_to_be_written_leaves_while_a_thread_reads() -> None:
-    line = Line(tls=False, buffers=2_048)
-    try:
-        reader = reading_thread(line, lambda: False)
-        size = 4 * 2**20
-        line.transport.send(b"x" * size, line.gate)
-        line.has_received(size)
-        assert line.transport.reader.lease.is_held
-        assert reader.is_alive()
-    finally:
-        line.close()
-    reader.join(120.0)
-    assert not reader.is_alive()
+def test_what_waits_to_be_written_leaves_while_a_thread_reads(
+    make_line: Callable[..., Line], read: Read
+) -> None:
+    line = make_line(buffers=2_048)
+    reading = read(line, lambda: False)
+    size = 4 * 2**20
+    line.transport.send(b"x" * size, line.gate)
+    line.has_received(size)
+    assert line.transport.reader.lease.is_held
+    assert not reading.done()
 
 
 def test_a_thread_that_reads_for_others_is_woken_at_once_for_what_comes_from_elsewhere(
-    line: Line, books: Books, monkeypatch: pytest.MonkeyPatch
+    line: Line, books: Books, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "_RENEWAL", 600.0)  # so it is woken, or the test fails
     reader = line.transport.reader
     events: list[str] = []
-    until = time.monotonic() + 600.0
-    taker = threading.Thread(
-        target=lambda: reader.read_until(events.__len__, until, wakeable=True), daemon=True
-    )
-    taker.start()
+    until = time.monotonic() + 150.0
+    reading = pool.submit(reader.read_until, events.__len__, until, wakeable=True)
     eventually(lambda: reader.lease.is_held)
     line.theirs.sendall(confirm(1))
     eventually(lambda: books.has(1))
-    assert books.entries == [(1, taker.ident)]
-    assert taker.is_alive()
+    assert books.entries[0][1] != line.loop_thread.ident
+    assert not reading.done()
     events.append("an event")
     reader.wake()
-    taker.join(60.0)
-    assert not taker.is_alive()
+    reading.result(60.0)
     assert not reader.lease.is_held
 
 
-def test_over_tls_only_the_io_thread_reads() -> None:
-    line = Line(tls=True)
-    asked: list[None] = []
-    try:
-        read_until(line, lambda: asked.append(None), seconds=0.1)
-    finally:
-        line.close()
-    assert not asked
+def test_over_tls_only_the_io_thread_reads(
+    make_line: Callable[..., Line], pool: ThreadPoolExecutor
+) -> None:
+    done = Mock()
+    read_until = make_line(tls=True).transport.reader.read_until
+    pool.submit(read_until, done, time.monotonic() + 0.1).result(120.0)
+    assert not done.called
 
 
 def test_a_thread_that_a_handler_may_interrupt_does_not_read(
@@ -224,9 +219,9 @@ def test_a_thread_that_a_handler_may_interrupt_does_not_read(
 ) -> None:
     monkeypatch.setattr(reader_module, "_found", [0.0, False])
     before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-    asked: list[None] = []
+    done = Mock()
     try:
-        line.transport.reader.read_until(lambda: asked.append(None), time.monotonic() + 0.1)
+        line.transport.reader.read_until(done, time.monotonic() + 0.1)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert not asked
+    assert not done.called

@@ -64,33 +64,15 @@ class CallbackError(Exception):
     """What scripts raise."""
 
 
-@dataclass(frozen=True)
-class Setup:
-    """How the consumer is registered."""
-
-    ack: AckMode = AckMode.ON_SUCCESS
-    concurrency: int = 1
-    prefetch: int = 3
-    attempts: int = 3
-    parks: bool = True
-    reject_when_unparkable: bool = False
-    inbox_max_bytes: int = 1_000
-    counts_deliveries: bool = False
-    restart_attempts: int = -1
-
-    def registration(self) -> Registration:
-        arguments = {"x-queue-type": "quorum"} if self.counts_deliveries else {}
-        return Registration(
-            Queue("q", durable=True, arguments=arguments),
-            ack=self.ack,
-            prefetch_count=self.prefetch,
-            concurrency=self.concurrency,
-            inbox_max_bytes=self.inbox_max_bytes,
-            retry=Retry(attempts=self.attempts, backoff=BACKOFF, park=self.parks),
-            dead_queue=DEAD_QUEUE,
-            reject_when_unparkable=self.reject_when_unparkable,
-            restart_attempts=self.restart_attempts,
-        )
+def register(
+    *, attempts: int = 3, parks: bool = True, counts_deliveries: bool = False, **options: Any
+) -> Registration:
+    """Make the registration of a consumer; options as for `Registration`."""
+    arguments = {"x-queue-type": "quorum"} if counts_deliveries else {}
+    retry = Retry(attempts=attempts, backoff=BACKOFF, park=parks)
+    options = {"ack": AckMode.ON_SUCCESS, "prefetch_count": 3, "inbox_max_bytes": 1_000, **options}
+    queue = Queue("q", durable=True, arguments=arguments)
+    return Registration(queue, retry=retry, dead_queue=DEAD_QUEUE, **options)
 
 
 @dataclass(eq=False)
@@ -131,7 +113,7 @@ class Handling:
 class Bench:
     """A consumer, its broker, and the books of both."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Registration) -> None:
         self.setup = setup
         self.simulation = Simulation()
         self._patch = pytest.MonkeyPatch()
@@ -139,12 +121,12 @@ class Bench:
         self._level = self._log.level
         self._log.setLevel(logging.CRITICAL + 1)
         install(self._patch, self.simulation)
-        self.broker = Broker(self.simulation, counts_deliveries=setup.counts_deliveries)
+        self.broker = Broker(self.simulation, counts_deliveries=bool(setup.queue.arguments))
         self.broker.may_ack = self._check_ack
         self.broker.may_drop = self._check_drop
         self.reports: list[BaseException] = []
         self.consumer = Consumer(
-            setup.registration(),
+            setup,
             self.broker.as_connections(),
             partial(ThreadRunner, self._callback, concurrency=setup.concurrency, name="worker"),
             report=self.reports.append,
@@ -316,7 +298,7 @@ class Bench:
             )
         assert handling.running == 0, "one delivery is handled twice at a time"
         assert self.running < self.setup.concurrency, "too many callbacks at a time"
-        assert handling.starts <= self.setup.attempts, "tried too often"
+        assert handling.starts <= self.setup.retry.attempts, "tried too often"
         assert self.simulation.now >= handling.not_before, "tried again before its time"
         handling.asked.clear()
         handling.perhaps_asked = [
@@ -350,7 +332,7 @@ class Bench:
         handling = self._find(channel, tag)
         if handling is not None and any(kind == "drop" for kind, _ in handling.asked):
             return
-        if not self.setup.parks:
+        if not self.setup.retry.park:
             assert handling is not None, "dropped without being tried"
             return
         assert self.setup.reject_when_unparkable, f"delivery {tag} was dropped for nothing"
@@ -441,9 +423,7 @@ class Bench:
             while broker.publisher.pending:
                 self.confirm()
                 self.run_until_all_wait()
-            for handling in list(self.handlings.values()):
-                if handling.receipt in broker.unacked() and not handling.running:
-                    self._settle_forgotten(handling)
+            self._settle_forgotten()
             self.run_until_all_wait()
             at_rest = self.consumer.started.is_set() and not self.consumer.failures.held
             if at_rest and not broker.ready and self._all_are_settled():
@@ -479,23 +459,17 @@ class Bench:
             and session.settlement.wait_until_sent(0.0)
         )
 
-    def _settle_forgotten(self, handling: Handling) -> None:
-        for lent, channel in self.forgotten:
-            if lent is handling:
-                handling.asked.append(("ack", []))
-                channel.basic_ack(handling.receipt.tag)
-
-    @property
-    def forgotten(self) -> list[tuple[Handling, CallbackChannel]]:
-        """What its callbacks have left open, with a channel to settle it by."""
+    def _settle_forgotten(self) -> None:
+        """Acknowledge what its callbacks have left open."""
         session = self.consumer.session
         if session is None or self.setup.ack is not AckMode.MANUAL:
-            return []
-        return [
-            (each, session.channel)
-            for each in self.handlings.values()
-            if not each.running and session.settlement.is_open(each.receipt.tag)
-        ]
+            return
+        unacked = self.broker.unacked()
+        for each in self.handlings.values():
+            tag = each.receipt.tag
+            if each.receipt in unacked and not each.running and session.settlement.is_open(tag):
+                each.asked.append(("ack", []))
+                session.channel.basic_ack(tag)
 
     def expect_end(self) -> None:
         """Stop, and expect every message to be in one place, and nothing to be left."""
@@ -530,7 +504,7 @@ class Bench:
             assert sum(places) == 1, f"message {number}: acked, dropped, ready: {places}"
             if message.acked:
                 assert self.starts.get(number) or message.parked, f"{number} was acked unseen"
-            if number in self.failed_on_receipt and self.setup.parks and message.acked:
+            if number in self.failed_on_receipt and self.setup.retry.park and message.acked:
                 gave_up = self.setup.restart_attempts >= 0
                 since = 0 if gave_up else self._parking_failures_before
                 tried_in_vain = bool(broker.publisher.failures[since:])

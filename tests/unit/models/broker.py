@@ -6,6 +6,7 @@ is on its way, and lost with the connection. That is how acknowledgements get lo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -198,7 +199,7 @@ class ModelChannel:
         self._submit(self.consumers.clear)
 
     def _start_consumer(self, prefetch: int, started: Callable[[str], object]) -> str:
-        tag = f"consumer {self._broker.next_number()}"
+        tag = f"consumer {next(self._broker.numbers)}"
         if not self.is_cancelled:
             self.consumers[tag] = prefetch
         started(tag)
@@ -399,15 +400,11 @@ class Broker:
         #: what the test allows; it raises when an ack or a drop is not due
         self.may_ack: Callable[[ModelChannel, list[int]], None] = lambda *_: None
         self.may_drop: Callable[[ModelChannel, int], None] = lambda *_: None
-        self._numbers = 0
+        self.numbers = itertools.count(1)
 
     def as_connections(self) -> Connections:
         """Let the type checker take the model for the real thing."""
         return cast(Connections, self.connections)
-
-    def next_number(self) -> int:
-        self._numbers += 1
-        return self._numbers
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -449,14 +446,13 @@ class Broker:
         if channel.error is not None:
             waiter.fail(channel.error)
             return
-        self.asking.append((channel, waiter))
-        self.outbox.append((channel, lambda: self._answer(channel, waiter, answer)))
 
-    def _answer(
-        self, channel: ModelChannel, waiter: SimulatedWaiter, answer: Callable[[], Any]
-    ) -> None:
-        self.asking.remove((channel, waiter))
-        waiter.resolve(answer())
+        def respond() -> None:
+            self.asking.remove((channel, waiter))
+            waiter.resolve(answer())
+
+        self.asking.append((channel, waiter))
+        self.outbox.append((channel, respond))
 
     def fail_waiters(self, channel: ModelChannel, error: MQError) -> None:
         mine = [each for each in self.asking if each[0] is channel]

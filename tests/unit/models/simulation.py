@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from operator import itemgetter
 from queue import Empty
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -148,9 +150,9 @@ class Simulation:
     def advance(self, seconds: float) -> None:
         """Move the clock, and make the calls that come due."""
         self.now += seconds
-        while due := sorted((each for each in self.timers if each[0] <= self.now), key=_due):
-            self.timers.remove(due[0])
-            due[0][1]()
+        while self.timers and (first := min(self.timers, key=itemgetter(0)))[0] <= self.now:
+            self.timers.remove(first)
+            first[1]()
 
     def end(self) -> None:
         """End every task, wherever it stands."""
@@ -171,9 +173,6 @@ class Simulation:
         self._back.release()
 
     # -- what the library's code comes to ------------------------------------------------------
-
-    def monotonic(self) -> float:
-        return self.now
 
     def wait(self, where: str, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until something holds, and return whether it does."""
@@ -198,31 +197,12 @@ class Simulation:
     def threads(self) -> SimpleNamespace:
         """What takes the place of `threading`."""
         return SimpleNamespace(
-            Condition=self.make_condition,
-            Lock=self.make_lock,
-            RLock=self.make_lock,
-            Thread=self.make_thread,
+            Condition=partial(SimulatedCondition, self),
+            Lock=partial(SimulatedLock, self),
+            RLock=partial(SimulatedLock, self),
+            Thread=partial(SimulatedThread, self),
             get_ident=threading.get_ident,
         )
-
-    def make_queue(self) -> SimulatedQueue:
-        return SimulatedQueue(self)
-
-    def make_condition(self, _lock: object = None) -> SimulatedCondition:
-        return SimulatedCondition(self)
-
-    def make_lock(self) -> SimulatedLock:
-        return SimulatedLock(self)
-
-    def make_thread(self, *, target: Callable[[], object], name: str) -> SimulatedThread:
-        return SimulatedThread(self, target, name)
-
-    def make_waiter(self) -> Waiter[Any]:
-        return SimulatedWaiter(self)
-
-
-def _due(timer: tuple[float, Callable[[], None]]) -> float:
-    return timer[0]
 
 
 class SimulatedQueue:
@@ -252,7 +232,7 @@ class SimulatedQueue:
 class SimulatedLock:
     """Take the place of a lock that is held only for moments; no task stands still with it."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, _lock: object = None) -> None:
         self._simulation = simulation
 
     def __enter__(self) -> None:
@@ -314,7 +294,7 @@ class SimulatedWaiter(Waiter[Any]):
 
 def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     """Have the modules of consumers use the simulation's clock, threads and queues."""
-    clock = SimpleNamespace(monotonic=simulation.monotonic)
+    clock = SimpleNamespace(monotonic=lambda: simulation.now)
     for name in ("deadline", "lifecycle"):
         patch.setattr(f"neon_mq_connector.{name}.time", clock)
     for name in ("consumer", "dispatcher", "failure", "flow", "outages", "session"):
@@ -324,5 +304,5 @@ def install(patch: pytest.MonkeyPatch, simulation: Simulation) -> None:
     for name in ("consumer", "settlement", "workers"):
         patch.setattr(f"{_CONSUMERS}.{name}.threading", threads)
     for name in ("consumer", "workers"):
-        patch.setattr(f"{_CONSUMERS}.{name}.Mailbox", simulation.make_queue)
-    patch.setattr(f"{_CONSUMERS}.sessions.Waiter", simulation.make_waiter)
+        patch.setattr(f"{_CONSUMERS}.{name}.Mailbox", partial(SimulatedQueue, simulation))
+    patch.setattr(f"{_CONSUMERS}.sessions.Waiter", partial(SimulatedWaiter, simulation))

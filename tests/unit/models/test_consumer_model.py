@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from neon_mq_connector.consumers.registration import AckMode
+from neon_mq_connector.consumers.registration import AckMode, Registration
 from neon_mq_connector.errors import PublishLostError, PublishTimeoutError, TopologyError
 from tests.unit.conftest import effort
-from tests.unit.models.bench import STEPS, Bench, Setup
+from tests.unit.models.bench import STEPS, Bench, register
 
 #: What services do, and what nobody should.
 SCRIPT = st.one_of(
@@ -59,10 +59,10 @@ PACES = st.lists(
     max_size=8,
 )
 SETUPS = st.builds(
-    Setup,
+    register,
     ack=st.sampled_from(AckMode),
     concurrency=st.sampled_from([1, 2]),
-    prefetch=st.sampled_from([3, 1, 2, 5, 6, 9, 12, 30]),  # acks are held back from 6 on
+    prefetch_count=st.sampled_from([3, 1, 2, 5, 6, 9, 12, 30]),  # acks are held back from 6 on
     attempts=st.sampled_from([3, 2, 1]),
     parks=st.sampled_from([True, True, False]),
     reject_when_unparkable=st.sampled_from([False, False, True]),
@@ -80,7 +80,7 @@ class ConsumerModel(RuleBasedStateMachine):
     @initialize(setup=SETUPS, messages=MESSAGES, paces=PACES)
     def begin(
         self,
-        setup: Setup,
+        setup: Registration,
         messages: Sequence[tuple[Sequence[Sequence[str]], int]],
         paces: Sequence[str],
     ) -> None:

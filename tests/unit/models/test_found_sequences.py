@@ -9,8 +9,7 @@ import pytest
 
 from neon_mq_connector.consumers.registration import AckMode
 from neon_mq_connector.errors import PublishLostError
-from neon_mq_connector.lifecycle import State
-from tests.unit.models.bench import Bench, Setup
+from tests.unit.models.bench import Bench, register
 
 Make = Callable[..., Bench]
 
@@ -20,7 +19,7 @@ def make() -> Iterator[Make]:
     made: list[Bench] = []
 
     def make(**options: Any) -> Bench:
-        bench = Bench(Setup(**options))
+        bench = Bench(register(**options))
         made.append(bench)
         bench.run_until_all_wait()
         return bench
@@ -28,25 +27,6 @@ def make() -> Iterator[Make]:
     yield make
     for bench in made:
         bench.close()
-
-
-def test_a_stop_of_a_consumer_that_gave_up_leaves_it_at_rest(make: Make) -> None:
-    bench = make(restart_attempts=0)
-    bench.broker.cancel_consumer()
-    bench.run_until_all_wait()
-    assert bench.task.is_over
-    bench.stop()
-    assert bench.consumer.lifecycle.state in (State.FAILED, State.STOPPED)
-
-
-def test_a_consumer_whose_broker_was_slow_to_answer_consumes_again(make: Make) -> None:
-    bench = make()
-    bench.broker.cancel_consumer()
-    bench.simulation.run_all()
-    bench.advance(15.0)
-    bench.send([])
-    bench.expect_recovery()
-    bench.expect_end()
 
 
 def test_a_message_that_cannot_be_parked_while_the_consumer_pauses_does_not_end_it(
@@ -76,16 +56,6 @@ def test_a_message_acked_on_receipt_that_could_not_be_parked_is_parked_at_the_st
     assert bench.broker.messages[1].parked == 1
 
 
-def test_a_message_acked_on_receipt_that_fails_is_let_go_where_nothing_is_parked(
-    make: Make,
-) -> None:
-    bench = make(ack=AckMode.ON_RECEIPT, parks=False)
-    bench.send(["raise"])
-    bench.expect_recovery()
-    bench.expect_end()
-    assert bench.broker.messages[1].acked == 1
-
-
 def test_a_publish_that_fails_while_its_consumer_stops_does_not_hold_up_the_stop(
     make: Make,
 ) -> None:
@@ -111,7 +81,7 @@ def test_an_ack_that_was_handed_to_the_consumers_thread_before_a_stop_is_sent(ma
 
 
 def test_an_ack_of_all_may_cover_a_message_that_is_started_meanwhile(make: Make) -> None:
-    bench = make(ack=AckMode.MANUAL, concurrency=2, prefetch=6)
+    bench = make(ack=AckMode.MANUAL, concurrency=2, prefetch_count=6)
     bench.send(["ack all"])
     bench.send([])
     bench.broker.deliver(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
 from unittest.mock import Mock
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 from neon_mq_connector.consumers import settlement as settlement_module
 from neon_mq_connector.consumers.session import ReceivedMessage
 from neon_mq_connector.consumers.settlement import Outcome, Settlement
-from neon_mq_connector.errors import ChannelShutError
 from neon_mq_connector.link import ChannelEvents, LinkChannel
 from tests.unit.conftest import effort
 from tests.unit.fakes import make_delivery, make_received
@@ -109,47 +109,27 @@ def test_what_is_open_may_be_looked_at_while_callbacks_start() -> None:
     settlement: Settlement[ReceivedMessage] = Settlement(Mock(), "q")
     start(settlement, 3_000)
     all_started = threading.Event()
-    failures: list[BaseException] = []
 
     def look() -> None:
-        try:
-            while not all_started.is_set():
-                assert settlement.oldest() is not None
-                settlement.claim(1, multiple=True)  # looks through all that are open
-        except BaseException as error:
-            failures.append(error)
+        while not all_started.is_set():
+            assert settlement.oldest() is not None
+            settlement.claim(1, multiple=True)  # looks through all that are open
 
-    looking = threading.Thread(target=look, name="looks")
-    looking.start()
-    for tag in range(1, 3_000):
-        settlement.start(make_received(make_delivery(tag)))
-    all_started.set()
-    looking.join(120.0)
-    assert not failures
-    assert not looking.is_alive()
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for tag in range(1, 3_000):
+            settlement.start(make_received(make_delivery(tag)))
+        all_started.set()
+        looking.result(120.0)
 
 
 def test_waiting_for_the_outcomes_ends_with_the_last_of_them() -> None:
     settlement: Settlement[ReceivedMessage] = Settlement(Mock(), "q")
     start(settlement, 1, 2)
     claimed = settlement.claim(0, multiple=True)
-    answers: list[bool] = []
-    waiting = threading.Thread(target=lambda: answers.append(settlement.wait_until_sent(120.0)))
-    waiting.start()
-    for each in claimed:
-        assert not settlement.wait_until_sent(0.0)
-        settlement.send(each, Outcome.ACK)
-    waiting.join(120.0)
-    assert answers == [True]
-
-
-def test_an_ack_that_comes_too_late_leaves_its_message_unsettled() -> None:
-    channel = Mock(is_open=False)
-    channel.ack.side_effect = ChannelShutError("delivery acknowledgement timed out")
-    settlement: Settlement[ReceivedMessage] = Settlement(channel, "q")
-    settlement.most_held = 10
-    start(settlement, 1)
-    assert settlement.settle(1, Outcome.ACK)
-    oldest = settlement.oldest()
-    assert oldest is not None
-    assert oldest.tag == 1
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(settlement.wait_until_sent, 120.0)
+        for each in claimed:
+            assert not settlement.wait_until_sent(0.0)
+            settlement.send(each, Outcome.ACK)
+        assert waiting.result(120.0)

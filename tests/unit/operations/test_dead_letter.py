@@ -23,14 +23,12 @@ def letter(headers: dict[str, Any], body: bytes = b"{}", **properties: Any) -> D
 
 
 @pytest.mark.parametrize("value", [None, -1, 2**62, b"\xff", [], [1], {}, {"headers": 1}, "text"])
-@pytest.mark.parametrize("name", [*_PARKED, *_BROKERS, envelope.REPLAYED])
-def test_no_header_that_anybody_may_send_keeps_a_dead_letter_from_being_read(
-    name: str, value: Any
-) -> None:
-    for others in ({}, {"neon-queue": "work"}):
-        read = letter({**others, name: value})
-        assert read.original_properties().headers["neon-replayed"] >= 1
-        assert read.body == {}
+def test_no_header_that_anybody_may_send_keeps_a_dead_letter_from_being_read(value: Any) -> None:
+    for name in (*_PARKED, *_BROKERS, envelope.REPLAYED):
+        for others in ({}, {"neon-queue": "work"}):
+            read = letter({**others, name: value})
+            assert read.original_properties().headers["neon-replayed"] >= 1
+            assert read.body == {}
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -95,14 +94,10 @@ def test_what_is_unconfirmed_is_bounded_and_who_comes_then_waits(
     with pytest.raises(PublishTimeoutError, match="too much is unconfirmed") as caught:
         submit(it.publisher, message, timeout=0.05)
     assert not caught.value.may_have_arrived
-    done: list[Any] = []
-    waiting = threading.Thread(
-        target=lambda: done.append(submit(it.publisher, message, timeout=600.0))
-    )
-    waiting.start()
-    it.channel.confirms(1)
-    waiting.join(120.0)
-    assert done
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(submit, it.publisher, message, timeout=600.0)
+        it.channel.confirms(1)
+        waiting.result(120.0)
 
 
 @pytest.mark.parametrize("way", ["no such exchange", "no broker", "declare refused"])

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -159,32 +160,19 @@ def test_a_stop_while_a_consumer_is_being_started_is_a_stop(it: Bench) -> None:
     assert it.running() == []
 
 
-@pytest.mark.parametrize("_round", range(20))
 def test_many_threads_that_register_start_and_stop_leave_what_the_last_one_said(
-    _round: int, it: Bench
+    it: Bench,
 ) -> None:
     it.register()
     barrier = threading.Barrier(6)
-    faults: list[BaseException] = []
 
     def work(number: int) -> None:
         barrier.wait(120.0)
-        try:
-            for _ in range(20):
-                if number % 3 == 0:
-                    it.register()
-                elif number % 3 == 1:
-                    it.start()
-                else:
-                    it.consumers.request_stop(("a",))
-        except BaseException as fault:
-            faults.append(fault)
+        for _ in range(20):
+            (it.register, it.start, it.stop)[number % 3]()
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120.0)
-    assert not faults
-    it.consumers.request_stop(("a",))
-    assert it.running() == []
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(20):
+            assert list(pool.map(work, range(6), timeout=120.0)) == [None] * 6
+            it.stop()
+            assert it.running() == []

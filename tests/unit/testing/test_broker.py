@@ -22,8 +22,5 @@ def test_making_one_starts_nothing(tmp_path: Path) -> None:
 def test_what_is_not_known_before_the_start_says_so(name: str) -> None:
     with pytest.raises(PrivateBrokerError, match=r"call start\(\) first"):
         getattr(PrivateBroker(), name)
-
-
-def test_a_tool_needs_a_node_that_was_started() -> None:
     with pytest.raises(PrivateBrokerError, match=r"call start\(\) first"):
         PrivateBroker().rabbitmqctl("status")

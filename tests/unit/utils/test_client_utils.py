@@ -15,39 +15,21 @@ from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
 from neon_mq_connector.utils.client_utils import send_mq_request
 
-
-class Asked:
-    """The requests that would have left, each with the parameters of its client."""
-
-    def __init__(self) -> None:
-        self.arguments: list[dict[str, Any]] = []
-        self.parameters: list[pika.ConnectionParameters] = []
-
-    @property
-    def last(self) -> pika.ConnectionParameters:
-        return self.parameters[-1]
+Asked = list[tuple[float, pika.ConnectionParameters]]
 
 
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "server": "127.0.0.1",
-        "port": 1,
-        "users": {"mq_handler": {"user": "somebody", "password": "secret"}},
-    }
-    monkeypatch.setattr(client_utils, "_default_mq_config", config)
-    return config
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
+    """The requests that would have left: the time-out, and the parameters of the client."""
+    asked: Asked = []
 
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Iterator[Asked]:
-    asked = Asked()
-
-    def request(client: RequestClient, spec: RequestSpec, **options: Any) -> dict[str, Any]:
-        asked.arguments.append({"timeout": spec.timeout, **options})
-        asked.parameters.append(client.connections.parameters[0])
+    def request(client: RequestClient, spec: RequestSpec, **_: Any) -> dict[str, Any]:
+        asked.append((spec.timeout, client.connections.parameters[0]))
         return {"answered": True}
 
+    users = {"mq_handler": {"user": "somebody", "password": "secret"}}
+    config = {"server": "127.0.0.1", "port": 1, "users": users}
+    monkeypatch.setattr(client_utils, "_default_mq_config", config)
     monkeypatch.setattr(RequestClient, "request", request)
     monkeypatch.setattr(client_utils, "_requester", None)
     yield asked
@@ -78,13 +60,13 @@ def test_an_argument_that_cannot_be_used_is_named_in_the_log_with_what_would_do(
     (record,) = caplog.records
     assert f"{argument}" in record.getMessage()
     assert hint in record.getMessage()
-    assert asked.arguments == []
+    assert asked == []
 
 
 def test_a_timeout_of_none_is_the_default_and_what_is_kept_shows_no_password(asked: Asked) -> None:
     assert send_mq_request("/", {"n": 1}, "q", timeout=None)
     assert send_mq_request("/", {"n": 1}, "q")
-    assert [each["timeout"] for each in asked.arguments] == [30, 30]
+    assert [timeout for timeout, _parameters in asked] == [30, 30]
     assert "secret" not in repr(client_utils._requester)
 
 
@@ -93,11 +75,12 @@ def test_a_url_in_the_environment_says_where_requests_go(
 ) -> None:
     monkeypatch.setenv("NEON_MQ_URL", "amqp://me:secret@127.0.0.1:2/")
     assert neon_mq_connector.send_mq_request("/", {"n": 1}, "queue") == {"answered": True}
-    assert asked.last.port == 2
-    assert getattr(asked.last.credentials, "username", "") == "me"
+    _timeout, parameters = asked[-1]
+    assert parameters.port == 2
+    assert getattr(parameters.credentials, "username", "") == "me"
     monkeypatch.delenv("NEON_MQ_URL")
     assert send_mq_request("/", {"n": 1}, "queue") == {"answered": True}
-    assert asked.last.port == 1
+    assert asked[-1][1].port == 1
 
 
 def test_a_script_without_a_configuration_is_told_what_to_give_it(

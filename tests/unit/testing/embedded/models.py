@@ -1,37 +1,14 @@
-"""A virtual host without sockets, and a client's channel that notes what it is sent."""
+"""A virtual host without sockets."""
 
 from __future__ import annotations
 
-from neon_mq_connector.testing.embedded.consumers import Consumer
 from neon_mq_connector.testing.embedded.host import NodeState
 from neon_mq_connector.testing.embedded.message import Message
 from neon_mq_connector.testing.embedded.queue import Queue
-from neon_mq_connector.testing.embedded.ready import Entry
 from neon_mq_connector.testing.embedded.tables import Field, Table
 from neon_mq_connector.testing.embedded.virtual_host import VirtualHost
 
 NO_PROPERTIES = b"\0\0"
-
-
-class Recorder:
-    """An outlet that keeps the deliveries it gets."""
-
-    def __init__(self) -> None:
-        self.congested = False
-        self.prefetch_limit = 0
-        self.prefetched = 0
-        self.held: list[tuple[Consumer, Entry]] = []
-
-    @property
-    def tags(self) -> list[str]:
-        """Who got what was delivered."""
-        return [consumer.tag for consumer, _ in self.held]
-
-    def deliver(self, consumer: Consumer, entry: Entry) -> None:
-        self.held.append((consumer, entry))
-
-    def cancelled(self, consumer: Consumer) -> None:
-        pass
 
 
 def new_vhost() -> VirtualHost:
@@ -61,16 +38,6 @@ def publish(queue: Queue, *bodies: bytes, priority: int | None = None) -> None:
         message = Message("", queue.name, NO_PROPERTIES, body)
         message.priority = priority
         queue.publish(message)
-
-
-def consume(
-    queue: Queue, outlet: Recorder, tag: str = "c", *, prefetch: int = 0, **arguments: object
-) -> Consumer:
-    """Add a consumer and let it have what waits."""
-    consumer = Consumer(tag, outlet, prefetch=prefetch, arguments=fields(**arguments))
-    queue.add_consumer(consumer)
-    queue.run()
-    return consumer
 
 
 def waiting(queue: Queue) -> list[bytes]:

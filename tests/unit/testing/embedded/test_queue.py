@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
+from unittest.mock import Mock
 
-from tests.unit.testing.embedded.models import (
-    Recorder,
-    consume,
-    declare,
-    new_vhost,
-    publish,
-    waiting,
-)
-
-
-def test_requeued_messages_go_back_to_where_they_were() -> None:
-    queue = declare(new_vhost(), "q")
-    publish(queue, b"1", b"2", b"3", b"4")
-    first, second, third = (queue.get(no_ack=False) for _ in range(3))
-    assert first is not None
-    assert second is not None
-    assert third is not None
-    queue.requeue([third])
-    queue.requeue([first])
-    assert waiting(queue) == [b"1", b"3", b"4"]
-    queue.requeue([second])
-    assert waiting(queue) == [b"1", b"2", b"3", b"4"]
-    assert [entry.redelivered for entry in queue.ready] == [True, True, True, False]
+from neon_mq_connector.testing.embedded.consumers import Consumer
+from tests.unit.testing.embedded.models import declare, new_vhost, publish, waiting
 
 
 def test_priorities_come_first_and_are_bounded() -> None:
@@ -38,45 +17,17 @@ def test_priorities_come_first_and_are_bounded() -> None:
     assert waiting(queue) == [b"top", b"top too", b"mid", b"low"]
 
 
-@pytest.mark.parametrize(
-    "limits, kept",
-    [({"max_length": 2}, [b"2", b"3"]), ({"max_length_bytes": 1}, [b"3"])],
-)
-def test_a_full_queue_drops_its_oldest(limits: dict[str, int], kept: list[bytes]) -> None:
-    vhost = new_vhost()
-    letters = declare(vhost, "letters")
-    queue = declare(
-        vhost, "q", dead_letter_exchange="", dead_letter_routing_key="letters", **limits
-    )
-    publish(queue, b"1", b"2", b"3")
-    assert waiting(queue) == kept
-    assert waiting(letters) + waiting(queue) == [b"1", b"2", b"3"]
-
-
-def test_consumers_are_served_in_turn_by_priority_and_prefetch() -> None:
-    queue = declare(new_vhost(), "q")
-    outlet = Recorder()
-    consume(queue, outlet, "a", prefetch=2)
-    consume(queue, outlet, "b", prefetch=2)
-    first = consume(queue, outlet, "first", prefetch=1, priority=5)
-    publish(queue, *(str(number).encode() for number in range(7)))
-    assert outlet.tags == ["first", "a", "b", "a", "b"]
-    assert waiting(queue) == [b"5", b"6"]
-    queue.acknowledge([outlet.held[0][1]])
-    first.count_settled()
-    queue.wake()
-    assert outlet.tags[5:] == ["first"]
-
-
 def test_a_single_active_consumer_is_followed_by_the_next() -> None:
     queue = declare(new_vhost(), "q", single_active_consumer=True)
-    outlet = Recorder()
-    active = consume(queue, outlet, "active")
-    consume(queue, outlet, "waiting")
+    outlet = Mock(congested=False, prefetch_limit=0, prefetched=0)
+    active, next_one = Consumer("active", outlet), Consumer("next", outlet)
+    queue.add_consumer(active)
+    queue.add_consumer(next_one)
     publish(queue, b"1", b"2")
     queue.remove_consumer(active)
     publish(queue, b"3")
-    assert outlet.tags == ["active", "active", "waiting"]
+    took = [call.args[0] for call in outlet.deliver.call_args_list]
+    assert took == [active, active, next_one]
 
 
 def test_a_dead_letter_that_comes_round_is_dropped_unless_it_was_rejected() -> None:

@@ -78,22 +78,6 @@ def _exchange(vhost: VirtualHost, name: str, type: str = "direct", **options: st
     vhost.declare_exchange(Exchange(name, type, durable=False, arguments=arguments))
 
 
-def test_a_message_goes_through_exchanges_once_and_to_each_queue_once() -> None:
-    vhost = new_vhost()
-    for name in ("a", "b"):
-        _exchange(vhost, name, "fanout")
-    declare(vhost, "q")
-    for kind, source, destination in (
-        ("exchange", "a", "b"),
-        ("exchange", "b", "a"),
-        ("queue", "a", "q"),
-        ("queue", "b", "q"),
-    ):
-        vhost.bind(Binding(source, kind, destination, "", {}), None)
-    message = Message("a", "", NO_PROPERTIES, b"")
-    assert [queue.name for queue in vhost.route(vhost.exchange("a"), message)] == ["q"]
-
-
 def test_what_no_binding_takes_goes_to_the_alternate_exchange() -> None:
     vhost = new_vhost()
     _exchange(vhost, "spare", "fanout")
