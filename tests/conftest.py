@@ -37,7 +37,6 @@ _OWN = "own-"
 #: Files of tests that share brokers of their own.
 _SHARING_FIXTURES = (
     "tests/integration/test_tls.py",
-    "tests/integration/embedded/test_differential.py",
     "tests/unit/test_packaging.py",
 )
 _TICKET = pytest.StashKey[Ticket]()

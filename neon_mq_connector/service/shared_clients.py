@@ -56,9 +56,11 @@ def _tls_identity(options: pika.SSLOptions | None) -> Hashable:
 
 
 def _after_fork() -> None:
-    """Replace the lock: the thread that held it when the process forked is not here."""
+    """Replace the lock, whose holder is not here, and the clients: a worker closes its own."""
     global _shared_lock
     _shared_lock = threading.RLock()
+    forking.keep(dict(_shared))
+    _shared.clear()
 
 
 forking.call_in_child(_after_fork)

@@ -98,3 +98,4 @@ class VirtualHosts:
         """Replace the lock; what the connections have open they drop themselves."""
         self._lock = threading.RLock()
         self._stopping = 0
+        self._clients = {}

@@ -18,7 +18,6 @@ from neon_mq_connector.connections import Connections
 from neon_mq_connector.service.liveness import LivenessWatch
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.utils.network_utils import dict_to_b64
-from tests.contract.peer import send_answer
 from tests.support.configurations import PATIENT
 from tests.support.polling import eventually
 
@@ -134,6 +133,10 @@ def seen() -> Seen:
     return Seen()
 
 
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
 def put(channel: BlockingChannel, queue: str, *bodies: bytes, declare: bool = True) -> None:
     """Put messages into a durable queue, as a peer on plain pika does."""
     if declare:
@@ -207,11 +210,6 @@ def asked(make_connector: MakeConnector) -> Asked:
     service.register_consumer("square", service.vhost, "square", service.square)
     service.register_consumer("count", service.vhost, "count", service.count)
     return service
-
-
-def square_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:
-    mine = {"mq": {"message_id": request["message_id"]}}
-    send_answer(channel, request, {"square": request["n"] ** 2, "context": mine})
 
 
 def count_like_old_services(channel: BlockingChannel, request: dict[str, Any]) -> None:

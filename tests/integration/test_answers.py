@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -13,15 +14,18 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.consumers.session import Session
-from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
-from neon_mq_connector.errors import ConnectionLostError
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, run
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
 from tests.support.polling import eventually
 
 QUEUE = "squares"
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neon_mq_connector.consumers.consumer._IDLE_WAIT", 0.2)
 
 
 def start(make_connector: MakeConnector, squares: Squares, **registration: Any) -> MQConnector:
@@ -73,15 +77,44 @@ def test_a_move_under_load_loses_nothing_and_repeats_nothing(
     )
 
 
-def ask_until_a_sibling_has_moved(
-    make_connector: MakeConnector, client: RequestClient, squares: Squares, **registration: Any
-) -> MQConnector:
-    """Ask a consumer as much as its sibling, which moves, and see that it has stayed."""
-    service = make_connector()
-    settings = {"auto_ack": False, **registration}
-    service.register_consumer("squares", service.vhost, QUEUE, squares, **settings)
+class Cautious(Squares):
+    """Wants to know of a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[object] = []
+
+    def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if not self.handled:
+            channel.add_on_close_callback(lambda _channel, reason: self.told.append(reason))
+        super().__call__(channel, method, properties, body)
+
+
+@pytest.mark.parametrize(
+    "squares, registration",
+    [
+        pytest.param(
+            Squares, {"arguments": {"x-single-active-consumer": True}}, id="would-lose-its-place"
+        ),
+        pytest.param(Squares, {"durable": True}, id="a-queue-that-would-be-gone-for-a-moment"),
+        pytest.param(Cautious, {}, id="wants-to-know-of-a-loss"),
+        # it may count on having no more of them than its prefetch
+        pytest.param(lambda: Squares(keeps=lambda n: n == 7), {}, id="leaves-messages-unsettled"),
+    ],
+)
+def test_a_consumer_that_must_not_move_stays_where_its_sibling_moves(
+    make_connector: MakeConnector,
+    client: RequestClient,
+    channel: BlockingChannel,
+    squares: Callable[[], Squares],
+    registration: dict[str, Any],
+) -> None:
+    if "durable" in registration:
+        channel.queue_declare(QUEUE, durable=True, auto_delete=True)
+    stays = squares()
+    service = start(make_connector, stays, **registration)
     service.register_consumer("sibling", service.vhost, "sibling", Squares(), auto_ack=False)
-    run(service)
+    service.run_consumers(["sibling"])
 
     def has_sibling_moved() -> bool:
         for queue in (QUEUE, "sibling"):
@@ -91,27 +124,11 @@ def ask_until_a_sibling_has_moved(
     eventually(has_sibling_moved, what="the sibling has moved")
     assert ask(client, QUEUE, range(MANY)) == MANY
     assert not has_moved(service, "squares")
-    assert squares.redelivered == 0
-    return service
-
-
-@pytest.mark.parametrize(
-    "registration",
-    [
-        pytest.param({"arguments": {"x-single-active-consumer": True}}, id="would-lose-its-place"),
-        pytest.param({"durable": True}, id="a-queue-that-somebody-else-has-made-otherwise"),
-    ],
-)
-def test_a_consumer_that_must_not_move_stays(
-    make_connector: MakeConnector,
-    client: RequestClient,
-    channel: BlockingChannel,
-    registration: dict[str, Any],
-) -> None:
-    if "durable" in registration:
-        # without a consumer for a moment it would be gone, and what waits in it
-        channel.queue_declare(QUEUE, durable=True, auto_delete=True)
-    ask_until_a_sibling_has_moved(make_connector, client, Squares(), **registration)
+    assert stays.redelivered == 0
+    assert not getattr(stays, "told", ())
+    for kept, tag in stays.kept:
+        assert kept.is_open
+        kept.basic_ack(tag)
 
 
 class OneIsSlow(Squares):
@@ -188,44 +205,6 @@ def cut(session: Session) -> None:
     transport.send(b"x" * 8, session.link_channel)
 
 
-@pytest.mark.parametrize("fault", ["cut before it leaves", "cut when it has left", "attaching"])
-def test_all_are_answered_whatever_fails_in_the_middle_of_a_move(
-    make_connector: MakeConnector,
-    client: RequestClient,
-    monkeypatch: pytest.MonkeyPatch,
-    fault: str,
-) -> None:
-    leave, attach, faults = Sessions.leave, Sessions._open, [fault] * 3
-
-    def leave_and_fail(sessions: Sessions, session: Session) -> None:
-        if faults and faults[0] == "cut before it leaves":
-            faults.pop()
-            cut(session)
-            eventually(lambda: not session.is_attached)
-        leave(sessions, session)
-        if faults and faults[0] == "cut when it has left":
-            faults.clear()
-            cut(session)
-            eventually(lambda: not session.is_attached)
-
-    def attach_or_fail(sessions: Sessions, *, reset: bool, answering: bool) -> Session:
-        if answering and faults:
-            faults.pop()
-            raise ConnectionLostError("as the test says")
-        return attach(sessions, reset=reset, answering=answering)
-
-    monkeypatch.setattr(Sessions, "leave", leave_and_fail)
-    monkeypatch.setattr(Sessions, "_open", attach_or_fail)
-    squares = Squares()
-    service = start(make_connector, squares, durable=True, concurrency=4)
-    ask_until_it_has_moved(client, service, "squares", QUEUE)
-    assert not faults
-    assert set(squares.handled) == set(range(MANY))
-    recoveries = service.consumers["squares"].consumer.recoveries
-    assert recoveries == (0 if fault == "cut when it has left" else 3)
-    assert service.check_health()
-
-
 def test_a_stop_waits_for_callbacks_of_before_a_move_and_sends_their_acks(
     make_connector: MakeConnector, client: RequestClient, channel: BlockingChannel
 ) -> None:
@@ -240,61 +219,26 @@ def test_a_stop_waits_for_callbacks_of_before_a_move_and_sends_their_acks(
     assert squares.redelivered == 0
 
 
-def test_a_consumer_whose_callbacks_leave_messages_unsettled_stays_where_it_is(
-    make_connector: MakeConnector, client: RequestClient
-) -> None:
-    # it may count on having no more of them than its prefetch
-    squares = Squares(keeps=lambda n: n == 7 and not squares.kept)
-    service = ask_until_a_sibling_has_moved(make_connector, client, squares)
-    squares.keeps = lambda _n: False
-    kept, tag = squares.kept.pop()
-    assert kept.is_open
-    kept.basic_ack(tag)
-    ask_until_it_has_moved(client, service, "squares", QUEUE)
-    assert squares.redelivered == 0
-
-
-def test_who_wants_to_know_of_a_loss_is_not_told_of_a_move(
-    make_connector: MakeConnector, client: RequestClient
-) -> None:
-    told: list[object] = []
-
-    class Cautious(Squares):
-        def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            if not self.handled:
-                channel.add_on_close_callback(lambda _channel, reason: told.append(reason))
-            super().__call__(channel, method, properties, body)
-
-    ask_until_a_sibling_has_moved(make_connector, client, Cautious())
-    assert not told
-
-
 class Parts(Squares):
     """Answers in parts, where it is asked to, every third of which is large; and then as ever."""
-
-    def __init__(self, first_is_large: bool) -> None:
-        super().__init__()
-        self._shift = 0 if first_is_large else 2
 
     def __call__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         for n in range(b64_to_dict(body).get("parts", 0)):
             channel.basic_publish(
                 "",
                 properties.reply_to,
-                b"%d %s" % (n, b"x" * (100_000 if n % 3 == self._shift else 10)),
+                b"%d %s" % (n, b"x" * (100_000 if n % 3 == 2 else 10)),
                 pika.BasicProperties(correlation_id=properties.correlation_id),
             )
         super().__call__(channel, method, properties, body)
 
 
-@pytest.mark.parametrize("first_is_large", [False, True])
 def test_the_answers_to_one_request_stay_in_order_whatever_their_size(
     make_connector: MakeConnector,
     client: RequestClient,
     channel: BlockingChannel,
-    first_is_large: bool,
 ) -> None:
-    service = start(make_connector, Parts(first_is_large))
+    service = start(make_connector, Parts())
     ask_until_it_has_moved(client, service, "squares", QUEUE)
     seen: list[bytes] = []
     channel.basic_consume(

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.errors import StoppedError
 from neon_mq_connector.link import ChannelEvents
-from neon_mq_connector.testing import PrivateBroker
 from neon_mq_connector.testing.running import RunningBroker
 from neon_mq_connector.topology import Exchange, Queue, declare_queue
-from tests.integration.conftest import MakeConnector, Seen, run
+from tests.integration.conftest import SERVICE, Asked, MakeConnector, Queues, Seen, run
 from tests.support.answering import ask, ask_until_it_has_moved
-from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
 
@@ -59,17 +54,27 @@ def test_a_dedicated_connection_is_one_consumers_alone_and_ends_with_it(
     first.wait_for(1)
 
 
-def test_many_threads_that_need_a_connection_at_once_get_the_same(
-    connections: Connections,
+def test_a_hundred_queues_share_one_connection_start_at_once_and_leave_nothing(
+    make_connector: MakeConnector,
+    client: RequestClient,
+    broker: RunningBroker,
+    vhost: str,
+    queues: Queues,
 ) -> None:
-    barrier = threading.Barrier(8)
-
-    def ask(_number: int) -> tuple[Any, ...]:
-        barrier.wait(120)
-        return connections.publisher, connections.control, connections.consuming
-
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(ask, range(8)))) == 1
+    connector = make_connector(Asked)
+    assert isinstance(connector, Asked)
+    queue_names = [f"q{number}" for number in range(100)]
+    connector.send_message({"open": "the connection"}, queue="elsewhere")
+    for name in queue_names:
+        connector.register_consumer(name, vhost, name, connector.square)
+    connector.run_consumers()
+    eventually(lambda: all(connector.consumers[name].is_consuming for name in queue_names))
+    for number, name in enumerate(queue_names):
+        assert ask(client, name, [number]) == 1
+    eventually(lambda: names(broker, vhost).count(f"{SERVICE} consuming") == 1)
+    connector.stop()
+    client.close()
+    assert queues() == {*queue_names, "elsewhere"}  # what services share stays
 
 
 def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
@@ -88,7 +93,7 @@ def test_closing_what_was_never_opened_takes_no_time(connections: Connections) -
     assert connections.close(600.0)
 
 
-@pytest.mark.parametrize("_round", range(5))
+@pytest.mark.parametrize("_round", range(3))
 def test_closing_at_any_moment_of_opening_ends_every_thread(
     connections: Connections, _round: int
 ) -> None:
@@ -124,57 +129,20 @@ def test_closing_at_any_moment_of_opening_ends_every_thread(
     assert not faults
 
 
-@pytest.mark.needs_rabbitmq  # the limit is a setting of its own
-def test_more_consumers_than_a_connection_has_channels_all_consume(
-    start_broker: Callable[..., PrivateBroker],
+def test_more_consumers_than_a_connection_has_channels_all_consume_and_answer(
+    make_connector: MakeConnector, client: RequestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = start_broker(config={"channel_max": "8"})
-    connector = MQConnector(config_of(broker, "many"), "many")
-    seen: set[str] = set()
-    lock = threading.Lock()
-
-    def note(_channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
-        with lock:
-            seen.add(method.routing_key)
-
-    for number in range(20):
-        connector.register_consumer(f"c{number}", "/", f"q{number}", note)
-    connector.run(run_sync=False)
-    try:
-        eventually(connector.check_health)
-        consuming = [each for each in connector.health().connections if "mq-io" in each.name]
-        assert len(consuming) == 3
-        with pika.BlockingConnection(pika.URLParameters(broker.url())) as connection:
-            channel = connection.channel()
-            for number in range(20):
-                channel.basic_publish("", f"q{number}", b"x")
-        eventually(lambda: len(seen) == 20, what="each queue is consumed")
-    finally:
-        connector.stop()
-
-
-class Squares(MQConnector):
-    """Answer with squares, on receipt."""
-
-    @create_mq_callback()
-    def square(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"square": body["n"] ** 2}
-
-
-@pytest.mark.needs_rabbitmq
-def test_answers_have_a_channel_where_their_consumers_take_all_of_a_connection(
-    start_broker: Callable[..., PrivateBroker],
-) -> None:
-    broker = start_broker(config={"channel_max": "1"})
-    connector = Squares(config_of(broker, "many"), "many")
-    connector.register_consumer("squares", "/", "squares", connector.square, durable=True)
-    connector.run(run_sync=False)
-    credentials = pika.PlainCredentials(broker.username, broker.password)
-    parameters = pika.ConnectionParameters(broker.host, broker.port, credentials=credentials)
-    client = RequestClient([parameters], owner="tests")
-    try:
-        ask_until_it_has_moved(client, connector, "squares", "squares")
-        assert ask(client, "squares", range(100), timeout=60.0) == 100
-    finally:
-        client.close()
-        connector.stop()
+    monkeypatch.setattr(pika.connection.Parameters, "DEFAULT_CHANNEL_MAX", 4)
+    connector = make_connector(Asked)
+    assert isinstance(connector, Asked)
+    queues = [f"q{number}" for number in range(12)]
+    for queue in queues:
+        connector.register_consumer(queue, connector.vhost, queue, connector.square, durable=True)
+    run(connector)
+    eventually(connector.check_health)
+    consuming = [each for each in connector.health().connections if "mq-io" in each.name]
+    assert len(consuming) == 3, "and none has room for answers"
+    for queue in queues:
+        assert ask(client, queue, range(3)) == 3
+    ask_until_it_has_moved(client, connector, queues[0], queues[0])
+    assert ask(client, queues[0], range(100)) == 100

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import itertools
 import time
-import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector
-from neon_mq_connector.client import RequestClient, RequestSpec
-from neon_mq_connector.errors import RequestTimeoutError, UnroutableError
+from neon_mq_connector.client import RequestClient
+from neon_mq_connector.errors import RequestTimeoutError, TopologyError, UnroutableError
 from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import (
     Asked,
@@ -25,7 +22,6 @@ from tests.integration.conftest import (
     count_like_old_services,
     messages_in,
     run,
-    square_like_old_services,
 )
 from tests.support.polling import eventually
 
@@ -35,55 +31,11 @@ def host(make_connector: MakeConnector) -> MQConnector:
     return make_connector()
 
 
-def test_a_future_that_is_done_with_leaves_nothing_for_the_garbage_collector(
-    asked: Asked, client: RequestClient
-) -> None:
-    run(asked)
-    gone = []
-    gc.collect()
-    gc.disable()  # it looks at all there is, whenever there is much that only it can free
-    try:
-        futures = [client.submit(RequestSpec("square", {"n": n}, timeout=120)) for n in range(20)]
-        futures[0].cancel()
-        for future in futures:
-            gone.append(weakref.ref(future))
-            with contextlib.suppress(CancelledError):
-                future.result(120)
-        del future
-        futures.clear()
-        eventually(lambda: not any(ref() for ref in gone))
-    finally:
-        gc.enable()
-
-
 def client_of(host: MQConnector) -> RequestClient:
     return host._mq_core.hosts.client(host.vhost)
 
 
 # -- futures -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("style", ["ours", "old"])
-def test_each_of_64_questions_in_flight_gets_its_own_answer(
-    asked: Asked, host: MQConnector, old_service: Callable[..., object], style: str
-) -> None:
-    if style == "old":
-        old_service("square", square_like_old_services)
-    else:
-        run(asked)
-        asked.may_answer.clear()
-    questions = [host.submit_request({"n": n}, "square", timeout=120) for n in range(64)]
-    asked.may_answer.set()
-    assert [question.result(120)["square"] for question in questions] == [n**2 for n in range(64)]
-
-
-@pytest.mark.every_broker
-def test_a_question_to_a_queue_that_is_not_there_yet_waits_in_it(
-    asked: Asked, host: MQConnector
-) -> None:
-    question = host.submit_request({"n": 3}, "square", timeout=120)
-    run(asked)
-    assert question.result(120)["square"] == 9
 
 
 def test_a_question_ends_when_its_time_is_up_and_the_late_answer_is_counted(
@@ -125,8 +77,10 @@ def test_a_question_that_no_queue_takes_fails_and_its_neighbours_do_not(
     run(asked)
     lost = host.submit_request({"n": 1}, "amq.nobody", timeout=120)  # nobody may declare it
     good = host.submit_request({"n": 2}, "square", timeout=120)
-    with pytest.raises(Exception, match=r"amq\.nobody"):
+    with pytest.raises(TopologyError, match=r"amq\.nobody"):
         lost.result(120)
+    with pytest.raises(TopologyError, match=r"amq\.nobody"):
+        list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=120))
     assert good.result(120)["square"] == 4
 
 
@@ -183,23 +137,17 @@ def choir(make_connector: MakeConnector, channel: BlockingChannel) -> list[MQCon
     return [subscribe(number) for number in range(3)]
 
 
-def test_all_services_of_an_exchange_answer_one_question(
+def test_answers_are_gathered_until_all_are_there_or_the_time_is_up(
     choir: list[MQConnector], host: MQConnector
 ) -> None:
-    for _ in range(3):
-        answers = host.gather_answers({"sing": 1}, exchange="choir", count=3, timeout=600.0)
-        assert sorted(answer["voice"] for answer in answers) == [0, 1, 2]
-
-
-def test_without_a_count_answers_are_gathered_until_the_time_is_up(
-    choir: list[MQConnector], host: MQConnector
-) -> None:
+    answers = host.gather_answers({"sing": 1}, exchange="choir", count=3, timeout=600.0)
+    assert sorted(answer["voice"] for answer in answers) == [0, 1, 2]
     for count in (None, 4):
 
         def are_all_there(count: int | None = count) -> bool:
             began = time.monotonic()
-            answers = host.gather_answers({"sing": 1}, exchange="choir", count=count, timeout=1.0)
-            assert time.monotonic() - began > 0.65
+            answers = host.gather_answers({"sing": 1}, exchange="choir", count=count, timeout=0.3)
+            assert time.monotonic() - began > 0.2
             return len(answers) == 3
 
         eventually(are_all_there)
@@ -237,7 +185,6 @@ def test_parts_wait_at_the_broker_for_a_slow_reader(
     assert read == list(range(1000))
 
 
-@pytest.mark.every_broker
 def test_a_stream_that_is_left_early_leaves_no_queue(
     asked: Asked, host: MQConnector, queues: Queues
 ) -> None:
@@ -284,16 +231,10 @@ def test_each_part_has_the_time_that_was_given_and_then_it_is_said(
     assert read == [0]
 
 
-def test_a_stream_that_no_queue_takes_is_an_error(host: MQConnector) -> None:
-    with pytest.raises(Exception, match=r"amq\.nobody"):
-        list(host.stream_answer({"ask": 1}, "amq.nobody", timeout=120))
-
-
-@pytest.mark.parametrize("declares", [False, True])
 def test_a_service_of_the_old_style_answers_in_parts_and_may_declare_the_queue_for_them(
-    old_service: Callable[..., object], host: MQConnector, declares: bool
+    old_service: Callable[..., object], host: MQConnector
 ) -> None:
     old_service("count", count_like_old_services)
-    question = {"to": 100, "declares": declares}
+    question = {"to": 100, "declares": True}
     parts = [part["n"] for part in host.stream_answer(question, "count", timeout=120)]
     assert parts == list(range(100))

@@ -103,7 +103,7 @@ def test_kill_at_any_moment_of_a_replay_loses_nothing_and_the_last_one_named_may
     every = {str(number) for number in range(_MESSAGES)}
     moved: set[str] = set()
     named: set[str] = set()
-    for _ in range(4):
+    for _ in range(2):
         named.add(_kill_a_replay(broker.url(vhost)))
         moved |= set(ids_in(channel, "work"))
         left = _left(run, moved, every)
@@ -148,7 +148,6 @@ def _kill_a_replay(url: str) -> str:
 # -- diagnosis -----------------------------------------------------------------------------------
 
 
-@pytest.mark.needs_rabbitmq
 @pytest.mark.refusing_only
 def test_a_policy_and_the_ban_of_transient_queues_are_found(
     broker: RunningBroker, vhost: str, mq_config: MQConfig

@@ -11,18 +11,21 @@ from typing import Any
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.spec import BasicProperties
 
 from neon_mq_connector import MQConnector
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.errors import MQError, RequestTimeoutError
 from neon_mq_connector.testing.running import RunningBroker
-from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
+from neon_mq_connector.utils.network_utils import b64_to_dict
 from tests.integration.conftest import DropConnections, MakeConnector, Queues, Seen, run
 from tests.support.polling import eventually
 
 
-def by_send_message(service: MQConnector) -> Any:
+@pytest.fixture
+def echo(make_connector: MakeConnector) -> MQConnector:
+    """A service that echoes."""
+    service = make_connector()
+
     def answer(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         request = b64_to_dict(body)
         service.send_message(
@@ -30,34 +33,8 @@ def by_send_message(service: MQConnector) -> Any:
             queue=request["routing_key"],
         )
 
-    return answer
-
-
-def by_the_callbacks_channel(_service: MQConnector) -> Any:
-    def answer(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        request = b64_to_dict(body)
-        channel.queue_declare(queue=request["routing_key"])
-        channel.basic_publish(
-            exchange="",
-            routing_key=request["routing_key"],
-            body=dict_to_b64({"message_id": request["message_id"], "echo": request["text"]}),
-            properties=BasicProperties(expiration="1000"),
-        )
-
-    return answer
-
-
-@pytest.fixture(params=[by_send_message, by_the_callbacks_channel], ids=lambda way: way.__name__)
-def echo(request: pytest.FixtureRequest, make_connector: MakeConnector) -> MQConnector:
-    """A service that echoes, in each of the ways in which services answer."""
-    service = make_connector()
-    service.register_consumer("echo", service.vhost, "echo", request.param(service))
+    service.register_consumer("echo", service.vhost, "echo", answer)
     return run(service)
-
-
-@pytest.mark.every_broker
-def test_an_answer_comes_in_each_way_of_answering(echo: MQConnector, client: RequestClient) -> None:
-    assert client.request(RequestSpec("echo", {"text": "hello"}, timeout=120))["echo"] == "hello"
 
 
 def test_a_request_that_waited_longer_than_its_sender_is_not_handled(
@@ -101,10 +78,8 @@ def test_a_client_whose_reply_queue_was_deleted_makes_another(
     service.register_consumer("c", service.vhost, "q", answer_through_the_queue)
     run(service)
     names: list[str] = []
-    assert (
-        client.request(RequestSpec("q", {"n": 1}, timeout=120), on_reply_queue=names.append)["n"]
-        == 1
-    )
+    asked = RequestSpec("q", {"n": 1}, timeout=120)
+    assert client.request(asked, on_reply_queue=names.append)["n"] == 1
     channel.queue_delete(names[0])
 
     def ask() -> bool:
@@ -116,6 +91,7 @@ def test_a_client_whose_reply_queue_was_deleted_makes_another(
     eventually(ask, what="answers come again")
 
 
+@pytest.mark.embedded_broker
 def test_a_user_who_may_declare_no_queue_is_answered_directly(
     echo: MQConnector,
     broker: RunningBroker,

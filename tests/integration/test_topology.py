@@ -36,7 +36,6 @@ def declare(connections: Connections, queue: Queue) -> QueueStatus:
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-@pytest.mark.every_broker
 def test_a_queue_that_exists_is_used_as_it_is(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, shape: str
 ) -> None:

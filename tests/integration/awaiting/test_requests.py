@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -30,7 +31,6 @@ async def squares(requests: AsyncRequests, count: int, **options: Any) -> list[i
     return [answer["square"] for answer in answers]
 
 
-@ON_BOTH_LOOPS
 async def test_each_of_1000_requests_in_flight_gets_its_own_answer(
     asked: Asked, client: RequestClient
 ) -> None:
@@ -71,7 +71,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
     requests = current_clients().requests(client)
     chance = random.Random(7)
     answered = 0
-    for _round in range(20):
+    for _round in range(8):
         tasks = [
             asyncio.create_task(requests.request(RequestSpec("square", {"n": n}, timeout=120)))
             for n in range(100)
@@ -85,7 +85,7 @@ async def test_storms_of_cancelling_leave_nothing_behind_and_harm_nobody(
                 answered += 1
             else:
                 assert isinstance(outcome, asyncio.CancelledError)
-    assert answered > 200
+    assert answered > 80
     assert not books(client)
 
 
@@ -158,50 +158,26 @@ def test_two_loops_in_two_threads_ask_by_one_client(
 # -- answers in parts ----------------------------------------------------------------------------
 
 
-async def test_a_block_that_is_left_early_leaves_no_queue(
-    asked: Asked, client: RequestClient, queues: Queues
-) -> None:
-    async with (
-        current_clients()
-        .requests(client)
-        .stream(RequestSpec("count", {"to": 100}, timeout=120)) as parts
-    ):
-        async for part in parts:
-            if part["n"] == 5:
-                break
-        assert (await anext(parts))["n"] == 6
-        assert parts.reply_queue in queues()
-    assert parts.reply_queue not in queues()
-    assert [part async for part in parts] == []
-    await parts.aclose()
-
-
 @ON_BOTH_LOOPS
 async def test_an_iteration_that_is_left_early_leaves_no_queue(
     asked: Asked, client: RequestClient, queues: Queues
 ) -> None:
     before = asyncio.all_tasks()
-    stream = (
-        current_clients().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
-    )
-    async for part in stream:
-        if part["n"] == 5:
-            break
-    name = stream.reply_queue
-    assert name
-    await eventually_true(lambda: name not in queues())
+    requests = current_clients().requests(client)
 
-    async def fail() -> None:
-        async for _ in stream:
-            raise LookupError
+    async def leave(stream: Any, fails: bool) -> None:
+        async for part in stream:
+            if fails:
+                raise LookupError
+            if part["n"] == 5:
+                break
 
-    stream = (
-        current_clients().requests(client).stream(RequestSpec("count", {"to": 100}, timeout=120))
-    )
-    with pytest.raises(LookupError):
-        await fail()
-    name = stream.reply_queue
-    await eventually_true(lambda: name not in queues())
+    for fails in (False, True):
+        stream = requests.stream(RequestSpec("count", {"to": 100}, timeout=120))
+        with pytest.raises(LookupError) if fails else nullcontext():
+            await leave(stream, fails)
+        assert stream.reply_queue
+        await eventually_true(lambda name=stream.reply_queue: name not in queues())
     await eventually_true(lambda: asyncio.all_tasks() <= before)  # the loop's, for `break`
 
 
@@ -216,7 +192,7 @@ async def test_readers_that_are_cancelled_at_any_moment_leave_no_queue(
 
     await read()
     before = queues()
-    for delay in range(0, 60, 3):
+    for delay in range(0, 60, 6):
         readers = [asyncio.create_task(read()) for _ in range(3)]
         await asyncio.sleep(delay / 1000)
         for reader in readers:
@@ -238,11 +214,8 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
     old_service("late", count_late)
 
-    async with (
-        current_clients()
-        .requests(client)
-        .stream(RequestSpec("late", {"to": 3}, timeout=120)) as parts
-    ):
+    requests = current_clients().requests(client)
+    async with requests.stream(RequestSpec("late", {"to": 3}, timeout=120)) as parts:
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext(parts), 0.05)
@@ -251,11 +224,8 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
 
 
 async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> None:
-    async with (
-        current_clients()
-        .requests(client)
-        .stream(RequestSpec("nobody", {"n": 1}, timeout=120)) as parts
-    ):
+    requests = current_clients().requests(client)
+    async with requests.stream(RequestSpec("nobody", {"n": 1}, timeout=120)) as parts:
         reading = asyncio.create_task(anext(parts))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):
@@ -263,6 +233,8 @@ async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> N
         await parts.aclose()
         with pytest.raises(StopAsyncIteration):
             await reading
+    await parts.aclose()
+    assert [part async for part in parts] == []
 
 
 def books(client: RequestClient) -> dict[str, Any]:

@@ -19,15 +19,14 @@ from tests.support.loops import ON_BOTH_LOOPS, Heartbeat, eventually_true
 MakeAsync = Callable[..., Any]
 
 
-@ON_BOTH_LOOPS
 async def test_messages_that_were_awaited_are_in_the_queue(
     make_async: MakeAsync, channel: BlockingChannel
 ) -> None:
     async with running(make_async()) as host, Heartbeat() as heartbeat:
-        sends = (host.send_message({"n": n}, queue="many") for n in range(2000))
+        sends = (host.send_message({"n": n}, queue="many") for n in range(1000))
         ids = await asyncio.gather(*sends)
-        assert len(set(ids)) == 2000
-        assert messages_in(channel, "many") == 2000
+        assert len(set(ids)) == 1000
+        assert messages_in(channel, "many") == 1000
         assert heartbeat.beats
 
 
@@ -65,7 +64,7 @@ async def test_sends_that_are_cancelled_leave_the_books_right(make_async: MakeAs
 
 
 async def test_the_first_message_may_be_cancelled_at_any_moment(make_async: MakeAsync) -> None:
-    for delay in (0, 0.001, 0.003, 0.01, 0.03):
+    for delay in (0, 0.001, 0.01, 0.03):
         host = make_async()
         sending = asyncio.create_task(host.send_message({"n": 1}, queue="q"))
         await asyncio.sleep(delay)
@@ -96,3 +95,4 @@ async def test_what_the_broker_does_not_take_is_said(
         with pytest.raises(ValueError, match="empty"):
             await host.send_message({"n": 1})
         await host.send_message({"n": 1}, queue="q")
+        assert await host.publish_message({"n": 1}, "news")

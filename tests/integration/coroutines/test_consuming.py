@@ -20,6 +20,7 @@ from tests.integration.conftest import (
     complaint,
     consume,
     messages_in,
+    numbered,
     put,
     run,
     watch_over,
@@ -27,10 +28,6 @@ from tests.integration.conftest import (
 from tests.support.polling import eventually
 
 AT_ONCE = Retry(backoff=ExponentialBackoff(first=0.01))
-
-
-def numbered(count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(count)]
 
 
 class Crowd:
@@ -77,9 +74,7 @@ def test_as_many_coroutines_run_at_a_time_as_messages_are_sent_ahead(
 # -- what fails --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("boom"), SystemExit(3), asyncio.CancelledError("boom")], ids=repr
-)
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError("boom")], ids=repr)
 def test_what_a_coroutine_raises_counts_as_failed_and_is_tried_again_and_parked(
     make_connector: MakeConnector, channel: BlockingChannel, seen: Seen, error: BaseException
 ) -> None:
@@ -173,7 +168,7 @@ def test_callbacks_that_block_cost_nobody_the_connection_and_a_coroutine_is_name
         channel.basic_ack(method.delivery_tag)
 
     slow = Seen()
-    connector = make_connector(heartbeat=3)
+    connector = make_connector(heartbeat=2)
     vhost = connector.vhost
     connector.register_consumer("f", vhost, "functions", seen, durable=True)
     connector.register_consumer("s", vhost, "slow", blocks, auto_ack=False, durable=True)
@@ -187,14 +182,14 @@ def test_callbacks_that_block_cost_nobody_the_connection_and_a_coroutine_is_name
     for number in range(3):
         put(channel, "functions", b"%d" % number)
         seen.wait_for(number + 1)
-        eventually(lambda: time.monotonic() > began + 3 * (number + 1))  # noqa: B023
+        eventually(lambda: time.monotonic() > began + 2 * (number + 1))  # noqa: B023
         watch.look()
     told = watch.complaints["c"]
     assert "mq-asyncio:test_service is held up by" in told
     assert "blocks_the_loop of queue 'q'" in told
     assert "f" not in watch.complaints
     assert not watch.stuck, "so far it may be no more than slow"
-    monkeypatch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 5.0)
+    monkeypatch.setattr("neon_mq_connector.service.liveness._LONGEST_LOOK", 3.0)
     watch.look()
     assert set(watch.stuck) == {"c"}
     stack = connector.health(stacks=True).consumers["c"].oldest_callback_stack or ""
@@ -218,20 +213,13 @@ async def four(channel: Any, method: Any, properties: Any, body: bytes) -> None:
 async def one(message: Any) -> None: ...
 
 
-async def two(channel: Any, body: bytes) -> None: ...
-
-
-async def yields(message: Any) -> Any:
-    yield message
-
-
 async def on_error(thread: Any, error: BaseException) -> None: ...
 
 
 def function(channel: Any, method: Any, properties: Any, body: bytes) -> None: ...
 
 
-def test_the_engine_is_chosen_by_what_the_callback_is(
+def test_the_engine_is_chosen_by_what_the_callback_is_or_by_the_environment(
     make_connector: MakeConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connector = make_connector()
@@ -240,32 +228,23 @@ def test_the_engine_is_chosen_by_what_the_callback_is(
         connector.register_consumer("c", connector.vhost, "q", callback, **options)
         return type(connector.consumers["c"])
 
-    assert engine(function) is BlockingConsumerThread
-    assert engine(function, async_consumer=False) is BlockingConsumerThread
-    assert engine(function, async_consumer=True) is SelectConsumerThread
     for callback in (four, one):
         assert engine(callback) is AsyncConsumer
         assert engine(callback, async_consumer=True) is AsyncConsumer
-    connector.async_consumers_enabled = True
-    assert engine(function) is SelectConsumerThread
-    monkeypatch.setenv("MQ_ASYNC_CONSUMERS", "false")
-    assert engine(function) is BlockingConsumerThread
-    connector.async_consumers_enabled = False
-    monkeypatch.setenv("MQ_ASYNC_CONSUMERS", "true")
-    assert engine(function) is SelectConsumerThread
+    for flag, kind in (("false", BlockingConsumerThread), ("true", SelectConsumerThread)):
+        connector.async_consumers_enabled = flag == "false"
+        monkeypatch.setenv("MQ_ASYNC_CONSUMERS", flag)
+        assert engine(function) is kind
     assert engine(function, async_consumer=False) is BlockingConsumerThread
-    assert engine(four) is AsyncConsumer
 
 
 @pytest.mark.parametrize(
     "callback, options, words",
     [
         (four, {"async_consumer": False}, "four is a coroutine function"),
-        (two, {}, "two(channel: 'Any', body: 'bytes') -> 'None' cannot be called with"),
-        (yields, {}, "yields yields"),
         (function, {"on_error": on_error}, "on_error on_error is a coroutine function"),
     ],
-    ids=["threaded", "neither four nor one", "a generator", "only on_error"],
+    ids=["threaded", "only on_error"],
 )
 def test_what_cannot_be_run_is_refused_when_it_is_registered(
     make_connector: MakeConnector, callback: Any, options: dict[str, Any], words: str
@@ -318,10 +297,5 @@ def test_a_consumer_that_was_built_directly_has_a_loop_of_its_own(
     assert consumer.channel.is_closed
     assert not seen.errors
     channel.queue_delete("q")
-
-
-def test_a_function_is_no_callback_for_it() -> None:
-    import pika
-
     with pytest.raises(TypeError, match="no coroutine function"):
-        AsyncConsumer(pika.ConnectionParameters(), "q", function)
+        AsyncConsumer(connection_params, "q", function)

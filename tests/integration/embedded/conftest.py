@@ -13,17 +13,28 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
+from pika.spec import BasicProperties
 
+from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
+from tests.support.polling import eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "javascript"
 
 
 @pytest.fixture
-def embedded() -> Iterator[EmbeddedBroker]:
-    """An embedded broker of the test's own."""
-    with EmbeddedBroker() as broker:
+def embedded(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker]:
+    """A broker of the test's own; its parameter: whether it refuses transient queues."""
+    with EmbeddedBroker(refuse_transient=getattr(request, "param", False)) as broker:
         yield broker
+
+
+@pytest.fixture
+def endings(embedded: EmbeddedBroker) -> Iterator[contextlib.ExitStack]:
+    """What ends before the broker does."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(close_shared_clients)
+        yield stack
 
 
 @pytest.fixture
@@ -50,6 +61,30 @@ def messages(open_channel: Callable[..., BlockingChannel]) -> BlockingChannel:
     channel = open_channel()
     channel.queue_declare("work", durable=True)
     return channel
+
+
+def receive(channel: BlockingChannel, queue: str) -> tuple[BasicProperties, bytes]:
+    """Wait for a message, and return its properties and body."""
+    got: Any = eventually(
+        lambda: (got := channel.basic_get(queue, auto_ack=True))[0] and got,
+        what=f"a message in {queue}",
+    )
+    return got[1], got[2]
+
+
+def pump(channel: BlockingChannel, seconds: float = 120.0) -> None:
+    """Let a channel's connection handle what comes, for so long or until it is closed."""
+    channel.connection.process_data_events(time_limit=seconds)
+
+
+def until(channel: BlockingChannel, probe: Callable[[], bool]) -> None:
+    """Let a channel's connection handle what comes until something is true."""
+
+    def pumped() -> bool:
+        pump(channel, 0.01)
+        return probe()
+
+    eventually(pumped)
 
 
 @pytest.fixture(scope="session")

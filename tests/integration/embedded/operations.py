@@ -10,7 +10,8 @@ from hypothesis.strategies import SearchStrategy
 from tests.integration.embedded.player import CHANNELS, EXCHANGES, QUEUES, Operation
 
 _queues = st.sampled_from(QUEUES)
-_exchanges = st.sampled_from((*EXCHANGES, "amq.direct", "amq.fanout", "amq.topic", "amq.headers"))
+_BUILT_IN = ("amq.direct", "amq.fanout", "amq.topic", "amq.headers")
+_exchanges = st.sampled_from((*EXCHANGES, *_BUILT_IN))
 _keys = st.sampled_from(("a", "b", "a.b", "a.b.c", "a.*", "a.#", "#", "*.b", "q0", "q1", "q2", ""))
 _flags = st.booleans()
 _rarely = st.sampled_from((False, False, False, True))
@@ -54,11 +55,7 @@ def _some_of(choices: dict[str, list[Any]], most: int) -> SearchStrategy[dict[st
 
 _binding_arguments = st.sampled_from(
     (
-        {},
-        {},
-        {},
-        {},
-        {},
+        *[{}] * 5,
         {"x-match": "all", "h": 1},
         {"x-match": "any", "h": 1, "k": "v"},
         {"x-match": "any-with-x", "x-h": 1},
@@ -102,59 +99,48 @@ def _operation(name: str, **arguments: SearchStrategy[Any]) -> SearchStrategy[Op
     return st.tuples(st.just(name), st.integers(0, CHANNELS - 1), st.fixed_dictionaries(arguments))
 
 
-_declare_queue = _operation(
-    "declare_queue",
-    queue=_queues,
-    passive=st.just(False),
-    durable=_flags,
-    exclusive=_rarely,
-    auto_delete=_rarely,
-    arguments=_some_of(_GOOD_ARGUMENTS, 4),
-)
-_declare_odd_queue = _operation(
-    "declare_queue",
-    queue=st.sampled_from((*QUEUES, "amq.mine")),
+def _declare(
+    queue: SearchStrategy[str], arguments: SearchStrategy[Any], **others: SearchStrategy[Any]
+) -> SearchStrategy[Operation]:
+    usual = {
+        "queue": queue,
+        "passive": st.just(False),
+        "durable": _flags,
+        "exclusive": _rarely,
+        "auto_delete": _rarely,
+        "arguments": arguments,
+    }
+    return _operation("declare_queue", **{**usual, **others})
+
+
+_declare_queue = _declare(_queues, _some_of(_GOOD_ARGUMENTS, 4))
+_declare_odd_queue = _declare(
+    st.sampled_from((*QUEUES, "amq.mine")),
+    _some_of(_GOOD_ARGUMENTS | _BAD_ARGUMENTS, 2),
     passive=_rarely,
-    durable=_flags,
-    exclusive=_rarely,
-    auto_delete=_rarely,
-    arguments=_some_of(_GOOD_ARGUMENTS | _BAD_ARGUMENTS, 2),
 )
-_declare_exchange = _operation(
-    "declare_exchange",
-    exchange=st.sampled_from(EXCHANGES),
-    exchange_type=st.sampled_from(("direct", "fanout", "topic", "headers")),
-    passive=st.just(False),
-    durable=_flags,
-    auto_delete=_rarely,
-    internal=_rarely,
-    arguments=st.sampled_from(
+_EXCHANGE: dict[str, SearchStrategy[Any]] = {
+    "exchange": st.sampled_from(EXCHANGES),
+    "exchange_type": st.sampled_from(("direct", "fanout", "topic", "headers")),
+    "passive": st.just(False),
+    "durable": _flags,
+    "auto_delete": _rarely,
+    "internal": _rarely,
+    "arguments": st.sampled_from(
         ({}, {}, {"alternate-exchange": "x1"}, {"alternate-exchange": "amq.fanout"})
     ),
-)
-_declare_odd_exchange = _operation(
-    "declare_exchange",
-    exchange=st.sampled_from((*EXCHANGES, "amq.direct", "amq.mine", "", "x\n0")),
-    exchange_type=st.sampled_from(("direct", "fanout", "topic", "headers", "nosuch")),
-    passive=_flags,
-    durable=_flags,
-    auto_delete=_rarely,
-    internal=_rarely,
-    arguments=st.sampled_from(({}, {"alternate-exchange": 1})),
-)
+}
+_ODD_EXCHANGE: dict[str, SearchStrategy[Any]] = {
+    "exchange": st.sampled_from((*EXCHANGES, "amq.direct", "amq.mine", "", "x\n0")),
+    "exchange_type": st.sampled_from(("direct", "fanout", "topic", "headers", "nosuch")),
+    "passive": _flags,
+    "arguments": st.sampled_from(({}, {"alternate-exchange": 1})),
+}
+_declare_exchange = _operation("declare_exchange", **_EXCHANGE)
+_declare_odd_exchange = _operation("declare_exchange", **{**_EXCHANGE, **_ODD_EXCHANGE})
 _publish = _operation(
     "publish",
-    exchange=st.sampled_from(
-        (
-            *[""] * 16,
-            *["x0", "x1"] * 4,
-            "x2",
-            "amq.direct",
-            "amq.fanout",
-            "amq.topic",
-            "amq.headers",
-        )
-    ),
+    exchange=st.sampled_from((*[""] * 16, *["x0", "x1"] * 4, "x2", *_BUILT_IN)),
     routing_key=st.sampled_from((*QUEUES, *QUEUES, "a", "b", "a.b", "a.b.c", "")),
     body=st.sampled_from((b"", b"one", b"two", b"a longer one")),
     properties=_properties,
@@ -218,15 +204,7 @@ def _begin(queue: str) -> SearchStrategy[Operation]:
             else found
         )
     )
-    return _operation(
-        "declare_queue",
-        queue=st.just(queue),
-        passive=st.just(False),
-        durable=_flags,
-        exclusive=st.just(False),
-        auto_delete=_rarely,
-        arguments=arguments,
-    )
+    return _declare(st.just(queue), arguments, exclusive=st.just(False))
 
 
 def _begin_exchange(name: str) -> SearchStrategy[Operation]:

@@ -70,10 +70,8 @@ class Player:
             outcome = (error.reply_code, error.reply_text)
             self._forget(number)
         except UnroutableError as error:
-            outcome = (
-                "unroutable",
-                [(str(each.body), each.method.reply_text) for each in error.messages],
-            )
+            returned = [(str(each.body), each.method.reply_text) for each in error.messages]
+            outcome = ("unroutable", returned)
         except NackError:
             outcome = "nacked"
         except (AMQPError, AMQPConnectionError) as error:
@@ -209,20 +207,13 @@ class Player:
                 connection = self._connections[which] = pika.BlockingConnection(self._parameters)
             self._held.pop(number, None)
             channel = self._channels[number] = connection.channel()
-            channel.add_on_return_callback(
-                lambda _, method, properties, body: self.log.append(
-                    (
-                        "returned",
-                        number,
-                        method.reply_code,
-                        method.reply_text,
-                        method.exchange,
-                        method.routing_key[:22],
-                        _properties(properties),
-                        body,
-                    )
-                )
-            )
+
+            def returned(_: Any, method: Any, properties: Any, body: bytes) -> None:
+                told = (method.reply_code, method.reply_text, method.exchange)
+                key = method.routing_key[:22]
+                self.log.append(("returned", number, *told, key, _properties(properties), body))
+
+            channel.add_on_return_callback(returned)
             channel.add_on_cancel_callback(
                 lambda frame: self.log.append(("cancelled", number, frame.method.consumer_tag))
             )

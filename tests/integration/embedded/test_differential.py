@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker
+from neon_mq_connector.testing import EmbeddedBroker
+from neon_mq_connector.testing.running import RunningBroker
 from tests.integration.embedded.operations import message_programs, programs, quorum_programs
 from tests.integration.embedded.player import Operation, Player
 
@@ -29,17 +30,18 @@ _few = settings(
 Players = tuple[Player, Player]
 
 
-@pytest.fixture(scope="module")
-def players() -> Iterator[Players]:
-    """Players on a RabbitMQ and on an embedded broker, whatever else the tests run on."""
-    with PrivateBroker() as rabbitmq, EmbeddedBroker(username=rabbitmq.username) as embedded:
+@pytest.fixture(scope="session")
+def players(broker: RunningBroker) -> Iterator[Players]:
+    """Players on a RabbitMQ and on an embedded broker."""
+    with EmbeddedBroker(username=broker.username) as embedded:
         vhost = f"/{secrets.token_hex(4)}"
-        for broker in (rabbitmq, embedded):
-            broker.create_vhost(vhost)
-        both = Player(rabbitmq.url(vhost)), Player(embedded.url(vhost))
+        for each in (broker, embedded):
+            each.create_vhost(vhost)
+        both = Player(broker.url(vhost)), Player(embedded.url(vhost))
         yield both
         for player in both:
             player.close()
+        broker.delete_vhost(vhost)
 
 
 def _compare(players: Players, program: list[Operation]) -> None:
@@ -95,6 +97,8 @@ def _settle(how: str, **arguments: Any) -> Operation:
     return "settle", 0, {"which": 0, "how": how, **arguments}
 
 
+_QUORUM = {"x-queue-type": "quorum"}
+_TO_Q1 = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q1"}
 _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
 
 
@@ -103,15 +107,7 @@ _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
     [
         pytest.param(
             [
-                _declare(
-                    "q0",
-                    **{
-                        "x-queue-type": "quorum",
-                        "x-delivery-limit": 2,
-                        "x-dead-letter-exchange": "",
-                        "x-dead-letter-routing-key": "q1",
-                    },
-                ),
+                _declare("q0", **_QUORUM, **_TO_Q1, **{"x-delivery-limit": 2}),
                 _declare("q1"),
                 _publish("q0", b"one"),
                 _publish("q0", b"two"),
@@ -123,26 +119,19 @@ _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
         ),
         pytest.param(
             [
-                _declare("q0", **{"x-queue-type": "quorum", "x-single-active-consumer": True}),
+                _declare("q0", **_QUORUM, **{"x-single-active-consumer": True}),
                 _GET,
                 ("delete_queue", 0, {"queue": "q0", "if_unused": True}),
-                _declare("q1", **{"x-queue-type": "quorum", "x-max-priority": 3}),
-                ("declare_queue", 0, {"queue": "q1", "arguments": {"x-queue-type": "quorum"}}),
-                ("declare_queue", 0, {"queue": "", "arguments": {"x-queue-type": "quorum"}}),
+                _declare("q1", **_QUORUM, **{"x-max-priority": 3}),
+                ("declare_queue", 0, {"queue": "q1", "arguments": _QUORUM}),
+                ("declare_queue", 0, {"queue": "", "arguments": _QUORUM}),
             ],
             id="what a quorum queue refuses",
         ),
         pytest.param(
             [
-                _declare(
-                    "q0",
-                    **{
-                        "x-queue-type": "quorum",
-                        "x-dead-letter-exchange": "",
-                        "x-dead-letter-routing-key": "q1",
-                    },
-                ),
-                _declare("q1", **{"x-queue-type": "quorum"}),
+                _declare("q0", **_QUORUM, **_TO_Q1),
+                _declare("q1", **_QUORUM),
                 _publish("q0", b"one"),
                 *[_GET, _settle("nack", requeue=True)] * 2,
                 _GET,

@@ -155,9 +155,3 @@ def test_the_queues_of_a_service_are_compared_with_what_exists(
     ((level, message),) = levels(found, "queue 'shop_missing'")
     assert (level, message) == ("warning", "it does not exist in '/'")
     assert names_in(embedded) == before
-
-
-def test_a_class_that_cannot_be_found_is_an_error_of_usage() -> None:
-    done = invoke("doctor", "no_such_module:Service")
-    assert done.exit_code == 2
-    assert "no_such_module" in done.stderr

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from neon_mq_connector.errors import (
     RequestRefusedError,
     RequestTimeoutError,
 )
-from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
 from neon_mq_connector.testing.embedded import publishing
 from neon_mq_connector.utils.client_utils import send_mq_request, send_mq_request_async
+from tests.integration.embedded.conftest import receive
 from tests.support.configurations import config_of
 from tests.support.polling import eventually
 
@@ -117,21 +118,19 @@ def config(embedded: EmbeddedBroker) -> dict[str, Any]:
 
 
 @pytest.fixture
-def start(config: dict[str, Any]) -> Iterator[Make]:
+def start(config: dict[str, Any], endings: ExitStack) -> Make:
     """Start a service with one consumer; keywords are settings, ``registered`` its options."""
-    with contextlib.ExitStack() as stack:
-        stack.callback(close_shared_clients)
 
-        def start(callback: str = "", settings: Any = None, **registered: Any) -> Failing:
-            service = Failing({**config, **(settings or {})}, "failing")
-            stack.callback(service.stop)
-            if callback:
-                found = getattr(service, callback)
-                service.register_consumer("it", "/", QUEUE, found, **registered)
-                service.run(run_sync=False, run_observer=False)
-            return service
+    def start(callback: str = "", settings: Any = None, **registered: Any) -> Failing:
+        service = Failing({**config, **(settings or {})}, "failing")
+        endings.callback(service.stop)
+        if callback:
+            found = getattr(service, callback)
+            service.register_consumer("it", "/", QUEUE, found, **registered)
+            service.run(run_sync=False, run_observer=False)
+        return service
 
-        yield start
+    return start
 
 
 def parked(channel: BlockingChannel, count: int) -> None:
@@ -146,17 +145,9 @@ def parked(channel: BlockingChannel, count: int) -> None:
 
 
 def take(channel: BlockingChannel, queue: str) -> Taken:
-    """Wait for an answer."""
-    taken: list[Taken] = []
-
-    def got() -> bool:
-        _method, properties, body = channel.basic_get(queue, auto_ack=True)
-        if properties is not None and body is not None:
-            taken.append((properties, json.loads(body)))
-        return bool(taken)
-
-    eventually(got, what="there is an answer")
-    return taken[0]
+    """Wait for a message in JSON."""
+    properties, body = receive(channel, queue)
+    return properties, json.loads(body)
 
 
 # -- what asks ----------------------------------------------------------------------------------
@@ -192,8 +183,9 @@ ASKING: dict[str, Callable[..., Any]] = {
 # -- who is told what ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ack", ["on_receipt", "on_success"])
-@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize(
+    "callback, ack", list(zip(CALLBACKS, ["on_receipt", "on_success"] * 2, strict=True))
+)
 def test_a_failure_is_told_after_the_last_try_and_parked(
     start: Make, messages: BlockingChannel, callback: str, ack: str
 ) -> None:
@@ -207,8 +199,10 @@ def test_a_failure_is_told_after_the_last_try_and_parked(
     parked(messages, 1)
 
 
-@pytest.mark.parametrize("ack", ["on_receipt", "on_success", "manual"])
-@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize(
+    "callback, ack",
+    list(zip(CALLBACKS, ["on_receipt", "on_success", "manual", "manual"], strict=True)),
+)
 def test_a_refused_request_is_told_and_done(
     start: Make, messages: BlockingChannel, callback: str, ack: str
 ) -> None:
@@ -461,33 +455,20 @@ def late(ask: Callable[..., Any], service: MQConnector) -> RequestTimeoutError:
 # -- services in other languages ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", [b'{"text": "hi"}', b' {"text": "hi", "message_id": null}'])
-def test_an_answer_needs_nothing_but_the_correlation_id(
-    start: Make, messages: BlockingChannel, answer: bytes
+def test_an_answer_needs_nothing_but_the_correlation_id_and_to_be_a_dict(
+    start: Make, messages: BlockingChannel
 ) -> None:
-    answer_raw(start(), messages, answer)
+    client: Failing = start()
+    messages.queue_declare(QUEUE)
 
+    def answer(body: bytes, content_type: str | None = None) -> Future[dict[str, Any]]:
+        asked = client.submit_request({"a": 1}, QUEUE, timeout=120, wire_format="json")
+        properties, _request = take(messages, QUEUE)
+        own = BasicProperties(correlation_id=properties.correlation_id, content_type=content_type)
+        messages.basic_publish("", str(properties.reply_to), body, own)
+        return asked
 
-def test_an_answer_that_is_no_dict_names_the_queue(start: Make, messages: BlockingChannel) -> None:
+    for body in (b'{"text": "hi"}', b' {"text": "hi", "message_id": null}'):
+        assert answer(body).result(120)["text"] == "hi"
     with pytest.raises(DecodeError, match=f"to queue '{QUEUE}': .* not a list"):
-        answer_raw(start(), messages, b"[1, 2]", content_type="application/json")
-
-
-def answer_raw(
-    client: MQConnector, channel: BlockingChannel, body: bytes, content_type: str | None = None
-) -> None:
-    """Ask in JSON, and answer as a service that knows nothing but AMQP."""
-    channel.queue_declare(QUEUE)
-    asked = client.submit_request({"text": "hello"}, QUEUE, timeout=120, wire_format="json")
-    taken: list[Any] = []
-
-    def got() -> bool:
-        taken[:] = channel.basic_get(QUEUE, auto_ack=True)
-        return taken[0] is not None
-
-    eventually(got, what="the request is there")
-    _method, properties, request = taken
-    assert json.loads(request)["text"] == "hello"
-    own = BasicProperties(correlation_id=properties.correlation_id, content_type=content_type)
-    channel.basic_publish("", properties.reply_to, body, own)
-    assert asked.result(120)["text"] == "hi"
+        answer(b"[1, 2]", "application/json").result(120)

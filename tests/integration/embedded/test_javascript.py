@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from neon_mq_connector import MQConnector, consumer, create_mq_callback
 from neon_mq_connector.errors import RemoteError, RequestRefusedError
-from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.testing import EmbeddedBroker
 from tests.support.configurations import config_of
 from tests.support.polling import eventually
@@ -33,11 +32,10 @@ class Shop(MQConnector):
 
 
 @pytest.fixture
-def shop(embedded: EmbeddedBroker) -> Iterator[Shop]:
+def shop(embedded: EmbeddedBroker, endings: ExitStack) -> Shop:
     shop = Shop(config_of(embedded, "shop"), "shop")
-    yield shop
-    shop.stop()
-    close_shared_clients()
+    endings.callback(shop.stop)
+    return shop
 
 
 def ask(folder: Path, broker: EmbeddedBroker, queue: str, request: Any) -> tuple[int, list[Any]]:
@@ -82,7 +80,7 @@ def test_the_service_answers_a_client_in_python(
             with pytest.raises(RemoteError, match="InvalidRequest: a text is needed"):
                 shop.request({"n": 1}, "js_input", **asked)
             letters: list[str] = []
-            with contextlib.closing(
+            with closing(
                 shop.stream_answer({"text": "hi", "parts": True}, "js_input", **asked)
             ) as parts:
                 letters.extend(each["text"] for each in parts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -61,16 +62,13 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 @pytest.fixture
-def make(embedded: EmbeddedBroker) -> Iterator[MakeService]:
-    made: list[Service] = []
-
+def make(embedded: EmbeddedBroker, endings: ExitStack) -> MakeService:
     def make(**config: Any) -> Service:
-        made.append(Service({**config_of(embedded, "default"), **config}))
-        return made[-1]
+        service = Service({**config_of(embedded, "default"), **config})
+        endings.callback(service.stop)
+        return service
 
-    yield make
-    for each in made:
-        each.stop()
+    return make
 
 
 def lines(told: pytest.LogCaptureFixture, words: str) -> list[str]:

@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker
 
 from neon_mq_connector.testing import EmbeddedBroker
-from tests.integration.embedded.pumping import pump, until
+from tests.integration.embedded.conftest import pump, until
 from tests.support.polling import eventually
 
 OpenChannel = Callable[..., BlockingChannel]
@@ -91,27 +91,6 @@ def test_a_consumer_that_holds_a_message_for_too_long_loses_its_channel(
     embedded.advance(31 * 60)
     with pytest.raises(ChannelClosedByBroker, match="acknowledgement on channel 1 timed out"):
         _count(messages, "work")
-
-
-def test_an_alarm_blocks_who_publishes_until_it_ends(
-    embedded: EmbeddedBroker, open_channel: OpenChannel
-) -> None:
-    publisher, consumer = open_channel(), open_channel()
-    publisher.queue_declare("work")
-    told: list[str] = []
-    publisher.connection.add_on_connection_blocked_callback(
-        lambda _, frame: told.append(frame.method.reason)
-    )
-    publisher.connection.add_on_connection_unblocked_callback(lambda *_: told.append("unblocked"))
-    embedded.block("disk")
-    publisher.basic_publish("", "work", b"one")
-    publisher.basic_publish("", "work", b"two")
-    until(publisher, lambda: told == ["low on disk"])
-    # the message that met the alarm is taken, the one behind it is not read
-    assert _count(consumer, "work") == 1
-    embedded.unblock()
-    until(publisher, lambda: "unblocked" in told)
-    eventually(lambda: _count(consumer, "work") == 2)
 
 
 def test_connections_are_closed_or_dropped(

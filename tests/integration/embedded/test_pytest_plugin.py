@@ -170,67 +170,61 @@ def test_a_suite_passes_with_both_brokers(run: Run, broker_kind: str) -> None:
     run(_SUITE, f"--mq-broker={broker_kind}").assert_outcomes(passed=12)
 
 
-#: What a test does with services, what comes of it, and what is said. Where nothing is, it is not
-#: said that anything was left behind.
-_TROUBLES = {
-    "a message that is not settled": (
-        """
-        mq_service(services.Keeper)
-        mq_client.send_message({"keep": "me"}, queue="keep_input", expiration=60_000)
-        assert mq_published("audit")
-        """,
-        {"passed": 1, "errors": 1},
-        "messages were delivered and not settled: 1 in queue 'keep_input'",
-    ),
-    "threads and connections that are left": (
-        "mq_service(services.Unstoppable)",
-        {"passed": 1, "errors": 1},
-        "the test has left behind: *thread 'mq-*connection 'greeter*",
-    ),
-    "one that raises when it is stopped keeps no other from it": (
-        """
-        for each in (services.Greeter, services.AsyncGreeter, services.Failing):
-            mq_service(each)
-        """,
-        {"passed": 1, "errors": 1},
-        "*RuntimeError: it fails to stop",
-    ),
-    "a test that has failed is not blamed for what it leaves": (
-        """
-        mq_service(services.Unstoppable)
-        assert False, "its own fault"
-        """,
-        {"failed": 1},
-        "*AssertionError: its own fault*",
-    ),
-    "a service that does not consume": (
-        "mq_service(services.Unwell)",
-        {"failed": 1},
-        "*does not run well:*amq.reserved*",
-    ),
-    "an instance cannot be led through a proxy afterwards": (
-        """
-        with pytest.raises(TypeError, match="mq_proxy.port"):
-            mq_service(services.Greeter(mq_config), through=mq_proxy)
-        mq_service(services.Greeter({**mq_config, "port": mq_proxy.port}))
-        assert mq_proxy.connections
-        """,
-        {"passed": 1},
-        "*1 passed*",
-    ),
-}
+_TROUBLES = """
+import pytest
+import services
 
 
-@pytest.mark.parametrize("trouble", _TROUBLES)
-def test_troubles_are_told(run: Run, trouble: str) -> None:
-    deeds, outcomes, said = _TROUBLES[trouble]
-    fixtures = "mq_service, mq_client, mq_config, mq_published, mq_proxy"
-    test = f"import pytest\nimport services\n\n\ndef test_it({fixtures}):\n"
-    result = run(test + textwrap.indent(textwrap.dedent(deeds), "    "))
-    result.assert_outcomes(**outcomes)
-    result.stdout.fnmatch_lines([said])
-    if "left" not in said:
-        result.stdout.no_fnmatch_line("*left behind*")
+def test_a_message_is_not_settled(mq_service, mq_client, mq_published):
+    mq_service(services.Keeper)
+    mq_client.send_message({"keep": "me"}, queue="keep_input", expiration=60_000)
+    assert mq_published("audit")
+
+
+def test_one_that_raises_when_it_is_stopped_keeps_no_other_from_it(mq_service):
+    for each in (services.Greeter, services.AsyncGreeter, services.Failing):
+        mq_service(each)
+
+
+def test_a_service_does_not_consume(mq_service):
+    mq_service(services.Unwell)
+
+
+def test_an_instance_cannot_be_led_through_a_proxy_afterwards(mq_service, mq_config, mq_proxy):
+    with pytest.raises(TypeError, match="mq_proxy.port"):
+        mq_service(services.Greeter(mq_config), through=mq_proxy)
+    mq_service(services.Greeter({**mq_config, "port": mq_proxy.port}))
+    assert mq_proxy.connections
+
+
+def test_threads_and_connections_are_left(mq_service):
+    mq_service(services.Unstoppable)
+
+
+def test_a_test_that_has_failed_is_not_blamed_for_what_it_leaves(mq_service):
+    mq_service(services.Unstoppable)
+    assert False, "its own fault"
+"""
+
+
+def test_troubles_are_told(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        "import neon_mq_connector.testing.polling as it\n"
+        "it.poll.__defaults__ = (2.0,)  # what is waited for does not come\n"
+    )
+    result = run(_TROUBLES)
+    result.assert_outcomes(passed=4, failed=2, errors=3)
+    result.stdout.fnmatch_lines_random(
+        [
+            "messages were delivered and not settled: 1 in queue 'keep_input'",
+            "*RuntimeError: it fails to stop",
+            "*does not run well:*amq.reserved*",
+            "the test has left behind: *thread 'mq-*connection 'greeter*",
+            "*AssertionError: its own fault*",
+        ]
+    )
+    told = [line for line in result.outlines if line.startswith("the test has left behind")]
+    assert len(told) == 1
 
 
 def test_a_project_that_does_not_use_it_imports_nothing_heavy(run: Run) -> None:

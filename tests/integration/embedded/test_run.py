@@ -179,43 +179,36 @@ def test_a_change_of_the_source_starts_the_service_anew(
 
 
 @pytest.mark.parametrize(
-    "arguments,code,said",
+    "arguments, url, code, said",
     [
-        (("greeter:Nobody",), ExitCode.USAGE, "did you mean"),
-        (("greeter:Nobody", "--workers", "2"), ExitCode.USAGE, "did you mean"),
-        (("greeter:Greeter", "--name", "other"), ExitCode.CONFIGURATION, "users"),
+        (("greeter:Nobody",), {}, ExitCode.USAGE, "did you mean"),
+        (("greeter:Nobody", "--workers", "2"), {}, ExitCode.USAGE, "did you mean"),
+        (("greeter:Greeter", "--name", "other"), {}, ExitCode.CONFIGURATION, "users"),
+        (("greeter:Greeter",), {"vhost": "/missing"}, ExitCode.REFUSED, "'/missing'"),
+        (
+            ("greeter:Waiter", "--workers", "2"),
+            {"username": "neon", "password": "wrong"},
+            ExitCode.REFUSED,
+            "password",
+        ),
     ],
 )
 def test_what_cannot_work_ends_with_a_line_and_a_code(
-    start: Start, arguments: tuple[str, ...], code: ExitCode, said: str
+    start: Start,
+    embedded: EmbeddedBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    url: dict[str, str],
+    code: ExitCode,
+    said: str,
 ) -> None:
+    if url:
+        monkeypatch.setenv("NEON_MQ_URL", embedded.url(**url))
     process = start(*arguments)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert said in errors
     assert "Traceback" not in errors
-
-
-@pytest.mark.parametrize(
-    "arguments", [("greeter:Greeter",), ("greeter:Waiter", "--workers", "2")], ids=" ".join
-)
-@pytest.mark.parametrize(
-    "change,said",
-    [
-        ({"username": "neon", "password": "wrong"}, "password"),
-        ({"vhost": "/missing"}, "'/missing'"),
-    ],
-)
-def test_what_the_broker_refuses_ends_with_a_line_and_a_code(
-    start: Start,
-    embedded: EmbeddedBroker,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    change: dict[str, str],
-    said: str,
-) -> None:
-    monkeypatch.setenv("NEON_MQ_URL", embedded.url(**change))
-    test_what_cannot_work_ends_with_a_line_and_a_code(start, arguments, ExitCode.REFUSED, said)
 
 
 def test_only_sources_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pika
+import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
@@ -18,6 +23,7 @@ from tests.integration.conftest import (
     Seen,
     Serve,
     messages_in,
+    numbered,
     put,
     run,
 )
@@ -27,17 +33,13 @@ from tests.support.polling import eventually
 Engine = dict[str, Any]
 
 
-def numbered(count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(count)]
-
-
 @pytest.mark.parametrize("ack", [AckMode.ON_RECEIPT, AckMode.ON_SUCCESS])
 def test_every_message_is_handled_once_and_in_order(
     serve: Serve, channel: BlockingChannel, seen: Seen, ack: AckMode
 ) -> None:
-    put(channel, "q", *numbered(500))
+    put(channel, "q", *numbered(200))
     connector = serve(seen, ack=ack)
-    assert seen.wait_for(500) == numbered(500)
+    assert seen.wait_for(200) == numbered(200)
     connector.stop()
     assert messages_in(channel, "q") == 0
     assert not seen.redelivered
@@ -117,6 +119,7 @@ def test_as_many_callbacks_run_side_by_side_as_asked_for(
 # -- outages -----------------------------------------------------------------------------------
 
 
+@pytest.mark.embedded_broker
 @pytest.mark.every_engine
 def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
     engine: Engine,
@@ -150,7 +153,6 @@ def test_a_connection_that_the_broker_ends_is_replaced_and_told_once(
 # -- what is subscribed and bound --------------------------------------------------------------
 
 
-@pytest.mark.every_broker
 def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
     engine: Engine, make_connector: MakeConnector, vhost: str, queues: Queues
 ) -> None:
@@ -172,6 +174,7 @@ def test_each_subscriber_gets_each_message_and_its_queue_goes_with_it(
     eventually(lambda: queues() == set())
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(
     "kind, keys, sent, expected",
     [
@@ -196,6 +199,7 @@ def test_a_queue_gets_what_its_bindings_say(
     assert seen.wait_for(len(expected)) == expected
 
 
+@pytest.mark.one_engine
 def test_a_reset_queue_begins_empty_and_unbound(
     serve: Serve, channel: BlockingChannel, seen: Seen
 ) -> None:
@@ -219,13 +223,71 @@ def test_a_queue_without_a_name_gets_one_from_the_broker_and_keeps_it_through_an
     assert connector.consumers["c"].queue == name
 
 
+# -- queues that only one connection may use ---------------------------------------------------
+
+
+def test_nobody_else_may_use_an_exclusive_queue_and_it_goes_with_its_consumer(
+    serve: Serve, channel: BlockingChannel, seen: Seen, queues: Queues
+) -> None:
+    connector = serve(seen, queue_exclusive=True, queue="mine")
+    channel.basic_publish("", "mine", b"for the owner")
+    seen.wait_for(1)
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"):
+        channel.queue_declare("mine", passive=True)
+    connector.stop()
+    eventually(lambda: queues() == set())
+
+
+@pytest.mark.every_engine
+def test_an_exclusive_queue_of_another_is_told_and_taken_over_when_that_one_goes(
+    engine: Engine,
+    make_connector: MakeConnector,
+    connection_params: pika.ConnectionParameters,
+    seen: Seen,
+    vhost: str,
+) -> None:
+    holder = pika.BlockingConnection(connection_params)
+    holder.channel().queue_declare("mine", exclusive=True)
+    connector, sibling = make_connector(), Seen()
+    connector.register_consumer("sibling", vhost, "other", sibling, durable=True, **engine)
+    connector.register_consumer(
+        "c", vhost, "mine", seen, seen.on_error, queue_exclusive=True, **engine
+    )
+    connector.run_consumers()
+    consumer = connector.consumers["c"].consumer
+    eventually(lambda: consumer.recoveries >= 3, what="it was tried a few times")
+    assert not connector.check_health()
+    assert "'mine'" in str(seen.errors[0])
+    assert "another connection holds it" in str(seen.errors[0])
+    holder.close()
+    eventually(lambda: connector.consumers["c"].is_consuming)
+    assert len(seen.errors) == 1
+    connector.send_message({"n": 1}, queue="other")
+    sibling.wait_for(1)
+    assert connector.consumers["sibling"].consumer.recoveries == 0
+
+
+@pytest.mark.parametrize("name", ["mine", ""])
+def test_after_a_loss_an_exclusive_queue_is_made_anew_and_bound(
+    serve: Serve, channel: BlockingChannel, seen: Seen, name: str, drop_connections: DropConnections
+) -> None:
+    connector = serve(
+        seen, seen.on_error, exchange="x", exchange_type="fanout", queue_exclusive=True, queue=name
+    )
+    drop_connections("consuming")
+    eventually(lambda: connector.consumers["c"].consumer.recoveries)
+    eventually(lambda: connector.consumers["c"].is_consuming)
+    channel.basic_publish("x", "", b"again")
+    assert seen.wait_for(1) == [b"again"]
+
+
 # -- coming and going --------------------------------------------------------------------------
 
 
 def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
     engine: Engine, make_connector: MakeConnector, channel: BlockingChannel
 ) -> None:
-    put(channel, "q", *numbered(300))
+    put(channel, "q", *numbered(150))
     connector = make_connector()
     generations = [Seen() for _ in range(4)]
 
@@ -247,33 +309,39 @@ def test_a_consumer_that_is_replaced_while_it_runs_loses_nothing(
             assert not before.is_alive()
             connector.run_consumers()
         seen.wait_for(5)
-    eventually(lambda: sum(len(seen.bodies) for seen in generations) >= 300)
+    eventually(lambda: sum(len(seen.bodies) for seen in generations) >= 150)
     connector.stop()
     handled = [body for seen in generations for body in seen.bodies]
-    assert sorted(handled) == sorted(numbered(300))
+    assert sorted(handled) == sorted(numbered(150))
     assert messages_in(channel, "q") == 0
 
 
-def test_a_stop_while_the_presence_is_published_leaves_no_connection(
-    engine: Engine,
-    make_connector: MakeConnector,
-    seen: Seen,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.one_engine
+def test_running_and_stopping_from_many_threads_at_once_raises_nothing(
+    make_connector: MakeConnector, engine: Engine
 ) -> None:
     connector = make_connector()
-    connector.sync_period = 0.001
-    connector.register_consumer("c", connector.vhost, "q", seen, **engine)
-    publish, publishes = connector.publish_message, threading.Event()
-    ended: list[str] = []
+    connector.observe_period = connector.sync_period = 0.05
+    for number in range(3):
+        connector.register_consumer(f"c{number}", connector.vhost, f"q{number}", print, **engine)
+    deeds: list[Callable[[], object]] = [
+        lambda: connector.run(mq_timeout=120),
+        connector.run_consumers,
+        lambda: connector.restart_consumer("c1"),
+        connector.observe_consumers,
+        connector.stop,
+        connector.check_health,
+    ]
+    end = time.monotonic() + 1.5
 
-    def publish_presence(*args: Any, **kwargs: Any) -> str:
-        publishes.set()
-        eventually(lambda: not connector.started, what="the stop")
-        ended.append(publish(*args, **kwargs))
-        return ended[-1]
+    def work(number: int) -> None:
+        choose = random.Random(number)
+        while time.monotonic() < end:
+            choose.choice(deeds)()
 
-    monkeypatch.setattr(connector, "publish_message", publish_presence)
-    connector.run(run_observer=False, mq_timeout=120)
-    assert publishes.wait(120)
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(work, number) for number in range(6)]:
+            each.result(120)
     connector.stop()
-    assert ended, "what was being published when the stop began"
+    connector.run(run_sync=False)
+    eventually(connector.check_health)

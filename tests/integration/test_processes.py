@@ -1,7 +1,8 @@
-"""A process that ends without having stopped anything leaves nothing behind, and does not hang."""
+"""Processes of their own: those that end without having stopped anything, and odd ones."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -52,35 +53,30 @@ def test_a_script_with_daemons_ends_and_leaves_no_queue_of_a_subscriber_behind(
     eventually(lambda: queues() == {"it"}, what="the subscriber's queue is gone")
 
 
-ASK = """
-    from neon_mq_connector.utils.client_utils import _default_mq_config, send_mq_request
-    import multiprocessing
-
-    def ask(number):
-        return send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=1.0)
-
-    _default_mq_config.update({config!r})
-    """
-IN_WORKERS = """
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(ask, range(2)) == [{}, {}]
-        pool.close()
-        pool.join()
-    """
-
-
-@pytest.mark.every_broker
-@pytest.mark.parametrize("asks", ["assert ask(1) == {}", IN_WORKERS], ids=["itself", "in workers"])
-def test_a_script_that_asked_leaves_no_queue_behind(
-    vhost: str, mq_config: dict[str, Any], asks: str, queues: Queues
+def test_a_script_that_asked_leaves_no_queue_behind_nor_do_its_workers(
+    vhost: str, mq_config: dict[str, Any], queues: Queues
 ) -> None:
-    program = textwrap.dedent(ASK).format(vhost=vhost, config=mq_config)
-    done = run_script(f"{program}\n{textwrap.dedent(asks)}\nprint('ends')")
-    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+    done = run_script(
+        f"""
+        from neon_mq_connector.utils.client_utils import _default_mq_config, send_mq_request
+        import multiprocessing
 
+        def ask(number):
+            return send_mq_request({vhost!r}, {{"a": 1}}, "nobody", timeout=0.2)
+
+        _default_mq_config.update({mq_config!r})
+        assert ask(1) == {{}}
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(ask, range(2)) == [{{}}, {{}}]
+            pool.close()
+            pool.join()
+        print("ends")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
     eventually(
         lambda: not any(name.startswith("neon.reply.") for name in queues()),
-        what="its reply queue is gone",
+        what="its reply queues are gone",
     )
 
 
@@ -171,3 +167,48 @@ def test_one_ctrl_c_ends_a_service_and_a_client(code: str, returns: bool) -> Non
             assert said.count("Traceback") == 1
             assert said.endswith("KeyboardInterrupt\n")
         assert [queue["name"] for queue in broker.list_queues("/") if queue["name"] != "it"] == []
+
+
+WITHOUT_EPOLL = """
+import select
+del select.epoll  # before anything else is imported
+
+import json, sys
+from neon_mq_connector import MQConnector
+
+order = json.loads(sys.argv[1])
+vhost = order["vhost"]
+
+class Service(MQConnector):
+    def answer(self, channel, method, properties, body):
+        self.send_message({"message_id": properties.message_id, "text": "here"}, vhost, queue="out")
+
+    async def answer_async(self, channel, method, properties, body):
+        self.answer(channel, method, properties, body)
+
+    def take(self, channel, method, properties, body):
+        taken.append(properties.message_id)
+        if len(taken) == 3:
+            all_taken.set()
+
+import threading
+taken, all_taken = [], threading.Event()
+service = Service(order["config"], "test_service")
+service.register_consumer("threaded", vhost, "threaded", service.answer, async_consumer=False)
+service.register_consumer("select", vhost, "select", service.answer, async_consumer=True)
+service.register_consumer("aio", vhost, "aio", service.answer_async)
+service.register_consumer("out", vhost, "out", service.take)
+service.run(run_sync=False)
+for queue in ("threaded", "select", "aio"):
+    service.send_message({"message_id": queue}, vhost, queue=queue)
+assert all_taken.wait(120), taken
+assert service.check_health(), service.health()
+service.stop()
+print("ends")
+"""
+
+
+def test_consumers_of_each_kind_work_without_epoll(vhost: str, mq_config: dict[str, Any]) -> None:
+    order = {"vhost": vhost, "config": mq_config}  # as under gevent or on macOS
+    done = run_script(WITHOUT_EPOLL, json.dumps(order))
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
