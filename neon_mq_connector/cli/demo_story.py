@@ -111,7 +111,7 @@ class Story:
 
         def is_parked() -> bool:
             rows = self._broker.list_queues("/")
-            return any(row["name"] == dead_queue and row["messages"] for row in rows)
+            return any(row["name"] == dead_queue and row.get("messages", 0) for row in rows)
 
         yield "message", f"{to_json(_COFFEE, pretty=False)}, which the shop does not sell"
         self._client.send_message(_COFFEE, queue=_QUEUE, expiration=None)
