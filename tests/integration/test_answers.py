@@ -14,7 +14,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 from neon_mq_connector import MQConnector, create_mq_callback
 from neon_mq_connector.client import RequestClient, RequestSpec
 from neon_mq_connector.consumers.session import Session
+from neon_mq_connector.consumers.sessions import Sessions
 from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE
+from neon_mq_connector.errors import ConnectionLostError
 from neon_mq_connector.utils.network_utils import b64_to_dict, dict_to_b64
 from tests.integration.conftest import MakeConnector, run
 from tests.support.answering import MANY, Squares, ask, ask_until_it_has_moved, has_moved
@@ -203,6 +205,44 @@ def cut(session: Session) -> None:
     """Lose the connection of a session: the broker closes it for a frame that makes no sense."""
     transport: Any = session.link_channel._transport
     transport.send(b"x" * 8, session.link_channel)
+
+
+@pytest.mark.parametrize("fault", ["cut before it leaves", "cut when it has left", "attaching"])
+def test_all_are_answered_whatever_fails_in_the_middle_of_a_move(
+    make_connector: MakeConnector,
+    client: RequestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    leave, attach, faults = Sessions.leave, Sessions._open, [fault] * 3
+
+    def leave_and_fail(sessions: Sessions, session: Session) -> None:
+        if faults and faults[0] == "cut before it leaves":
+            faults.pop()
+            cut(session)
+            eventually(lambda: not session.is_attached)
+        leave(sessions, session)
+        if faults and faults[0] == "cut when it has left":
+            faults.clear()
+            cut(session)
+            eventually(lambda: not session.is_attached)
+
+    def attach_or_fail(sessions: Sessions, *, reset: bool, answering: bool) -> Session:
+        if answering and faults:
+            faults.pop()
+            raise ConnectionLostError("as the test says")
+        return attach(sessions, reset=reset, answering=answering)
+
+    monkeypatch.setattr(Sessions, "leave", leave_and_fail)
+    monkeypatch.setattr(Sessions, "_open", attach_or_fail)
+    squares = Squares()
+    service = start(make_connector, squares, durable=True, concurrency=4)
+    ask_until_it_has_moved(client, service, "squares", QUEUE)
+    assert not faults
+    assert set(squares.handled) == set(range(MANY))
+    recoveries = service.consumers["squares"].consumer.recoveries
+    assert recoveries == (0 if fault == "cut when it has left" else 3)
+    assert service.check_health()
 
 
 def test_a_stop_waits_for_callbacks_of_before_a_move_and_sends_their_acks(

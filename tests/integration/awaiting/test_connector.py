@@ -444,3 +444,14 @@ async def test_an_error_handler_is_awaited_whatever_it_is(make_async: MakeAsync)
     async with running(service):
         await service.send_message({"n": 1}, queue="fail")
         await asyncio.wait_for(told.wait(), 120)
+
+
+@ON_BOTH_LOOPS
+async def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync) -> None:
+    service = make_async(AsyncAsked, port=free_port()).consume()
+    running = asyncio.create_task(service.run(mq_timeout=600))
+    await asyncio.sleep(0.3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert has_ended(service)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from neon_mq_connector import MQConnector
+from neon_mq_connector import ExponentialBackoff, MQConnector, Retry
 from neon_mq_connector.config import MQSettings
 from neon_mq_connector.consumers.consumer import Consumer
 from neon_mq_connector.lifecycle import State
@@ -251,3 +251,31 @@ def test_a_callback_that_forgets_to_acknowledge_is_named(
     warnings = [each.getMessage() for each in caplog.records if "forget to ack" in each.message]
     assert len(warnings) == 1
     assert "forgets" in warnings[0]
+
+
+def test_deaths_in_a_dead_letter_loop_count_as_tries(
+    serve: Serve, channel: BlockingChannel
+) -> None:
+    back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "work", "x-message-ttl": 50}
+    channel.queue_declare("wait", durable=True, arguments=back)
+    to_wait = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "wait"}
+    channel.queue_declare("work", durable=True, arguments=to_wait)
+    calls: list[int] = []
+
+    def twice_round_then_fail(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        calls.append(method.delivery_tag)
+        if len(calls) < 3:
+            channel.basic_reject(method.delivery_tag, requeue=False)
+        else:
+            raise ValueError("again")
+
+    connector = serve(
+        twice_round_then_fail,
+        auto_ack=False,
+        retry=Retry(attempts=3, backoff=ExponentialBackoff(first=60.0)),
+        queue="work",
+    )
+    put(channel, "work", b"x", declare=False)
+    eventually(lambda: connector.health().consumers["c"].parked == 1, what="it is parked, not held")
+    assert len(calls) == 3
+    assert messages_in(channel, "work.dead") == 1
