@@ -366,6 +366,7 @@ class Consumer:
         self.started.clear()
         self.dispatcher.stop_starting()
         self.dispatcher.runner.finish()
+        self.dispatcher.release()
         sessions, deadline = self._sessions, time.monotonic() + self._stop_timeout
         try:
             self._call_what_is_left()

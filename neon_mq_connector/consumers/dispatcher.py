@@ -126,6 +126,12 @@ class Dispatcher:
                 count += 1
         return count
 
+    def release(self) -> None:
+        """Give back what waits for its next try in the backlog; to be called after a stop."""
+        with contextlib.suppress(IndexError):  # no more waits
+            while self._stopped:
+                self.admit(self.backlog.popleft())
+
     def publish_failed(self, message: ReceivedMessage, error: BaseException) -> None:
         """Treat a message as failed, since a publish of its callback was not confirmed."""
         with bound_log_fields(message.log_fields):
@@ -151,6 +157,8 @@ class Dispatcher:
         if self._stopped or not session.is_attached:
             if self._acks_on_receipt:
                 session.started.never_started(message.raw)
+            if message.attempt > 1:  # claimed when it failed: a stop waits until it is settled
+                session.settlement.send(message, Outcome.NACK_AND_REQUEUE)
             return None  # the broker takes it back with the channel
         self.last_message = message.started = time.monotonic()
         delivery = message.delivery
