@@ -336,10 +336,10 @@ def wait_for_end(threads: Iterable[BaseConsumerThread], deadline: float) -> None
             continue
         thread.join(max(0.01, time_left(deadline)))
         if thread.is_alive():
+            runs = bool(thread.consumer.dispatcher.running())
+            why = "its callback is still running" if runs else "it waits for the broker"
             LOG.warning(
-                "consumer %s (queue %r) has not ended in time: its callback is still running",
-                thread.name,
-                thread.queue,
+                "consumer %s (queue %r) has not ended in time: %s", thread.name, thread.queue, why
             )
 
 
