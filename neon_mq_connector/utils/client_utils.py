@@ -286,10 +286,15 @@ def _current_requester() -> _Requester:
 
 
 def _requester_of(source: Source) -> _Requester:
-    """Return the last requester if it has this configuration, else a new one."""
+    """Return the last requester if it has this configuration, from there, else a new one."""
     global _requester
     config, requester = source.section, _requester
-    if requester is None or requester.config != config or not config:
+    if (
+        requester is None
+        or requester._mq_source.name != source.name  # errors name it
+        or requester.config != config
+        or not config
+    ):
         requester = _requester = _Requester(source)
     return requester
 

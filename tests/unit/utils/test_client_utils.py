@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -11,6 +12,7 @@ import pytest
 
 import neon_mq_connector
 from neon_mq_connector.client import RequestClient, RequestSpec
+from neon_mq_connector.errors import ConfigurationError
 from neon_mq_connector.service.shared_clients import close_shared_clients
 from neon_mq_connector.utils import client_utils
 from neon_mq_connector.utils.client_utils import send_mq_request
@@ -81,6 +83,16 @@ def test_a_url_in_the_environment_says_where_requests_go(
     monkeypatch.delenv("NEON_MQ_URL")
     assert send_mq_request("/", {"n": 1}, "queue") == {"answered": True}
     assert asked[-1][1].port == 1
+
+
+def test_an_error_names_the_file_that_is_read_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("before.json", "now.json"):
+        (tmp_path / name).write_text('{"server": "127.0.0.1", "users": {"other": {}}}')
+        monkeypatch.setenv("NEON_MQ_CONFIG_PATH", str(tmp_path / name))
+        with pytest.raises(ConfigurationError, match=name):
+            send_mq_request("/", {"n": 1}, "queue", raise_errors=True)
 
 
 def test_a_script_without_a_configuration_is_told_what_to_give_it(
