@@ -25,7 +25,6 @@ from neon_mq_connector.errors import StoppedError
 LOG = logging.getLogger("neon_mq_connector.aio")
 
 _STOP_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 5.0
 
 
 class AsyncConsumer(BaseConsumerThread):
@@ -41,7 +40,8 @@ class AsyncConsumer(BaseConsumerThread):
         loop: where the coroutines run; a thread of the consumer's own by default, which ends with
             it.
         stop_timeout: how long coroutines may go on after a stop, in seconds (10); towards the end
-            they are cancelled. A `join` with a shorter timeout shortens it.
+            they are cancelled, error handlers after half of it. A `join` with a shorter timeout
+            shortens it for callbacks.
         kwargs: as for `BaseConsumerThread`.
 
     Raises:
@@ -88,11 +88,16 @@ class AsyncConsumer(BaseConsumerThread):
         super().join(timeout)
 
     def _end(self) -> None:
-        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        deadline = time.monotonic() + self._stop_timeout / 2
         wait(self._reports, time_left(deadline))  # error handlers may await something
         super()._end()
-        if self._owns_loop and self._loop is not None:
+        if self._loop is None:
+            return
+        if self._owns_loop:
             self._loop.stop(max(0.1, time_left(deadline)))
+        elif not self._loop.loop.is_closed():
+            for report in tuple(self._reports):
+                report.cancel()
 
     # -- making the consumer -------------------------------------------------------------------
 
@@ -157,7 +162,8 @@ class AsyncConsumer(BaseConsumerThread):
             return
         self._reports.add(future)
         future.add_done_callback(self._reports.discard)
-        future.add_done_callback(lambda _: report.close())  # where a task factory has failed
+        # where a task factory has failed; what is cancelled may still run
+        future.add_done_callback(lambda done: done.cancelled() or report.close())
 
     async def _report_async(self, error: BaseException) -> None:
         with self._error_guard():

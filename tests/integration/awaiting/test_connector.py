@@ -455,3 +455,25 @@ async def test_a_run_that_is_cancelled_leaves_nothing(make_async: MakeAsync) -> 
     with pytest.raises(asyncio.CancelledError):
         await running
     assert has_ended(service)
+
+
+async def test_an_error_handler_that_does_not_end_is_cancelled_by_a_stop(
+    make_async: MakeAsync,
+) -> None:
+    service, told, was_cancelled = make_async(stop_timeout=1.0), asyncio.Event(), asyncio.Event()
+
+    async def fail(*_: Any) -> None:
+        raise LookupError
+
+    async def wait(*_: Any) -> None:
+        told.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            was_cancelled.set()
+
+    service.register_consumer("fail", service.vhost, "fail", fail, wait)
+    async with running(service):
+        await service.send_message({"n": 1}, queue="fail")
+        await asyncio.wait_for(told.wait(), 120)
+    await asyncio.wait_for(was_cancelled.wait(), 120)
