@@ -20,8 +20,9 @@ SPINNER_AFTER = 0.4
 
 
 def is_terminal(*, error: bool = False) -> bool:
-    """Whether standard output, or standard error, is a terminal."""
-    return bool((sys.stderr if error else sys.stdout).isatty())
+    """Whether standard output, or standard error, is a terminal; one that is closed is none."""
+    stream = sys.stderr if error else sys.stdout
+    return stream is not None and stream.isatty()
 
 
 def note(text: str) -> None:

@@ -56,3 +56,8 @@ def test_a_value_is_pretty_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TERM", "dumb")
     terminal.print_value({"text": "[bold]x[/bold]" * 20})
     assert screen.getvalue() == '{\n  "text": "' + "[bold]x[/bold]" * 20 + '"\n}\n'
+
+
+def test_a_stream_that_is_closed_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)  # as in `neon-mq ... 2>&-`
+    assert not terminal.is_terminal(error=True)
