@@ -291,10 +291,10 @@ class AsyncMQConnector(BaseConnector):
         names = kwargs.setdefault("consumer_names", ()) or ()
         lifecycle = self._mq_lifecycle
         self._mq_serve_configured()
-        async with lifecycle.starting(timeout):
+        async with lifecycle.starting(timeout) as stop:
             await (self.pre_run(**kwargs) or DONE)
             register_handlers(self)
-            await lifecycle.start(names if run_consumers else None)
+            await lifecycle.start(names if run_consumers else None, stop)
             if run_sync:
                 lifecycle.repeat("sync", lambda: self.sync_period, self.sync)
             if run_observer is None or run_observer:

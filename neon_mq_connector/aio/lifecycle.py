@@ -26,6 +26,7 @@ from neon_mq_connector.errors import (
 from neon_mq_connector.link import outage_of
 from neon_mq_connector.service.configured import ConfiguredService, server_parameters
 from neon_mq_connector.service.core import Core
+from neon_mq_connector.threads.signals import Flag
 
 T = TypeVar("T")
 
@@ -112,8 +113,11 @@ class Lifecycle:
     # -- running -------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def starting(self, timeout: float) -> AsyncIterator[None]:
-        """Wait for the broker, for so many seconds; stop if the block fails or is cancelled."""
+    async def starting(self, timeout: float) -> AsyncIterator[Flag]:
+        """Wait for the broker, for so many seconds, and return the flag of the run.
+
+        If the block fails or is cancelled, the run is stopped, but none that has begun after it.
+        """
         stopping = self._stopping_here()
         if stopping is not None:
             if self._is_called_back():
@@ -135,16 +139,24 @@ class Lifecycle:
                 raise problem
             if problem is not None:  # a service may use other virtual hosts than its own
                 LOG.error("service %r: %s", self._service.service_name, problem)
-            yield
+            yield stop
         except BaseException:
-            await self.stop()
+            if stop is self.core.stop_asked:
+                await self.stop()
             raise
-        if self._phase is Phase.STARTING:  # it was not stopped meanwhile
+        # or else it was stopped meanwhile, and perhaps run again
+        if self._phase is Phase.STARTING and stop is self.core.stop_asked:
             self._phase = Phase.OPEN
 
-    async def start(self, names: str | Iterable[str] | None) -> None:
-        """Begin to run, and start consumers: all if the names are empty, none if they are None."""
-        core, stop = self.core, self.core.stop_asked
+    async def start(self, names: str | Iterable[str] | None, stop: Flag) -> None:
+        """Begin to run, and start consumers: all if the names are empty, none if they are None.
+
+        Raises:
+            StoppedError: the run that has this flag was stopped, and the connector was run again.
+        """
+        core = self.core
+        if stop is not core.stop_asked:
+            raise StoppedError(f"service {self._service.service_name!r} was stopped and run again")
 
         def start() -> None:
             if core.note_started(core, stop) and names is not None:

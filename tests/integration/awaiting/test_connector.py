@@ -166,6 +166,34 @@ async def test_a_stop_while_it_starts_leaves_no_task(make_async: MakeAsync) -> N
     assert [name for name in names if repr(service) in name] == []
 
 
+@pytest.mark.parametrize("how", ["goes on", "is cancelled"])
+async def test_a_run_that_was_stopped_has_no_part_in_the_next_one(
+    make_async: MakeAsync, how: str
+) -> None:
+    service, may_go_on = make_async(AsyncAsked).consume(), asyncio.Event()
+    started = asyncio.Event()
+
+    async def wait_once(**_: Any) -> None:
+        if not started.is_set():
+            started.set()
+            await may_go_on.wait()
+
+    service.pre_run = wait_once
+    first = asyncio.create_task(service.run())
+    await started.wait()
+    await service.stop()
+    async with service:
+        may_go_on.set()
+        if how == "is cancelled":
+            first.cancel()
+        with pytest.raises((StoppedError, asyncio.CancelledError)):
+            await first
+        assert service.started
+        names = [each.get_name() for each in asyncio.all_tasks()]
+        assert len([name for name in names if name == f"sync {service!r}"]) == 1
+        assert (await service.request({"n": 2}, "square"))["square"] == 4
+
+
 # -- stopping ------------------------------------------------------------------------------------
 
 
