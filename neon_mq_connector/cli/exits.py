@@ -84,7 +84,8 @@ def exit_code_of(error: BaseException) -> ExitCode:
     name, cause = type(error).__name__, error.__cause__
     if name == "ManagementError":
         return ExitCode.NO_BROKER if getattr(error, "status", None) is None else ExitCode.REFUSED
-    if name == "ReplayInterruptedError" and cause is not None:
+    is_reason = name == "ReplayInterruptedError" or type(cause).__name__ == "TopologyError"
+    if is_reason and cause is not None:
         return exit_code_of(cause)
     names = (kind.__name__ for kind in type(error).__mro__)
     return next((_BY_ERROR[each] for each in names if each in _BY_ERROR), ExitCode.INTERNAL)

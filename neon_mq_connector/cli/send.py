@@ -74,11 +74,12 @@ def command(
         expiration=None if expires is None else expires * 1000,
         app_id=COMMAND,
     )
+    is_new = False
     with progress(f"sending to {connection.where}"):
         if exchange:
             check(connection.parameters())
-        elif connection.find_queue(key) is None:
-            note(f"queue {key!r} did not exist in virtual host {connection.vhost!r}; it is made")
+        else:
+            is_new = connection.find_queue(key) is None
         connections = Connections(connection.parameters(), owner=COMMAND)
         try:
             destination = Destination(exchange or "", key, exchange_type)
@@ -89,6 +90,8 @@ def command(
             connections.publisher.publish(message, timeout=connection.settings.publish_timeout)
         finally:
             connections.close(_CLOSE_TIMEOUT)
+    if is_new:
+        note(f"queue {key!r} did not exist in virtual host {connection.vhost!r}; it was made")
     click.echo(encoded.message_id)
 
 

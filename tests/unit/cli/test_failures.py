@@ -259,3 +259,9 @@ def test_what_nobody_expects_has_a_code_of_its_own_and_no_traceback(
 )
 def test_each_kind_of_error_has_its_exit_code(error: Exception, code: ExitCode) -> None:
     assert exit_code_of(error) is code
+
+
+def test_a_message_whose_queue_may_not_be_declared_was_refused() -> None:
+    error = errors.UnroutableError("x", may_have_arrived=False)
+    error.__cause__ = errors.TopologyError("x")
+    assert exit_code_of(error) is ExitCode.REFUSED
