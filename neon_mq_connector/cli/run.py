@@ -19,8 +19,9 @@ import click
 from neon_mq_connector import metrics
 from neon_mq_connector.cli.exits import CommandError, ExitCode
 from neon_mq_connector.cli.logs import debug_option, shown_logs
-from neon_mq_connector.cli.service_class import load_service, make_service
+from neon_mq_connector.cli.service_class import Service, load_service, make_service
 from neon_mq_connector.connector import MQConnector, accepted
+from neon_mq_connector.errors import MQError
 from neon_mq_connector.health.server import HealthServer
 from neon_mq_connector.health.status import status_of
 
@@ -89,7 +90,19 @@ def command(
         ctx.exit(_supervise(ctx, where, name, workers, reload, health_port, health_host))
     if worker is not None:
         _end_with_the_supervisor()
-    service = make_service(load_service(where), name)
+    kind = load_service(where)
+    try:
+        _run(make_service(kind, name), health_fd, health_host, health_port)
+    except (CommandError, MQError):
+        raise
+    except Exception:  # of the service's own code: it says nothing about the command line
+        LOG.exception("%s has failed", where)
+        ctx.exit(ExitCode.INTERNAL)
+
+
+def _run(
+    service: Service, health_fd: int | None, health_host: str | None, health_port: int | None
+) -> None:
     if health_fd is not None:
         metrics.enable()
         sock = socket.socket(fileno=health_fd)

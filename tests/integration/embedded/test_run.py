@@ -50,6 +50,10 @@ class Plain(Greeter):
     def run(self):
         super().run()
 
+class Unprepared(Greeter):
+    def pre_run(self, **kwargs):
+        raise ValueError("no model")
+
 class Waiter(AsyncMQConnector):
     def __init__(self, config=None, service_name="greeter"):
         super().__init__(config, service_name)
@@ -124,6 +128,17 @@ def test_a_service_runs_until_a_signal(
     assert process.stderr is not None
     # the handler of the command says which message it was
     assert re.search(r"^\w[\w-]+: greeting$", process.stderr.read(), re.MULTILINE)
+
+
+def test_what_a_service_raises_is_shown_and_is_no_mistake_in_the_command_line(
+    start: Start,
+) -> None:
+    process = start("greeter:Unprepared")
+    assert process.wait(PATIENCE) == ExitCode.INTERNAL  # a worker is started anew
+    assert process.stderr is not None
+    told = process.stderr.read()
+    assert "in pre_run" in told
+    assert "ValueError: no model" in told
 
 
 def test_an_address_for_the_health_of_a_service_goes_with_the_port_of_its_settings(
