@@ -228,7 +228,10 @@ class AsyncReplyStream(Generic[PartT]):
         """Send the request; close the stream at the end of the block."""
         self._in_block = True
         try:
-            await self._open()
+            if not self._over:
+                await self._open()
+        except StopAsyncIteration:
+            pass  # another task has closed it meanwhile: there is nothing to read
         except BaseException:
             await self.aclose()
             raise

@@ -223,6 +223,22 @@ async def test_a_wait_for_a_part_may_be_cancelled_and_made_again(
         assert [part["n"] async for part in parts] == [0, 1, 2]
 
 
+async def test_a_block_around_a_stream_that_is_closed_has_nothing_to_read(
+    asked: Asked, client: RequestClient
+) -> None:
+    parts = current_clients().requests(client).stream(RequestSpec("count", {"to": 3}, timeout=120))
+
+    async def read() -> list[int]:
+        async with parts:
+            return [part["n"] async for part in parts]
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await parts.aclose()  # while it is being opened
+    assert await reading == []
+    assert await read() == []
+
+
 async def test_a_stream_has_one_reader(asked: Asked, client: RequestClient) -> None:
     requests = current_clients().requests(client)
     async with requests.stream(RequestSpec("nobody", {"n": 1}, timeout=120)) as parts:
