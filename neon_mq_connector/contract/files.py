@@ -42,7 +42,8 @@ def read_document(path: str | Path) -> Document:
     """Read an AsyncAPI document.
 
     Raises:
-        ValueError: the file cannot be read, or is no AsyncAPI document of version 3.
+        ValueError: the file cannot be read, or is no AsyncAPI document of version 3, or one of its
+            operations has no channel.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -55,6 +56,10 @@ def read_document(path: str | Path) -> Document:
         raise ValueError(f"{path} is neither YAML nor JSON: {problem}") from error
     if not isinstance(found, Mapping) or not str(found.get("asyncapi", "")).startswith("3."):
         raise ValueError(f"{path} is no AsyncAPI document of version 3")
+    operations = found.get("operations") or {}
+    listed = operations.values() if isinstance(operations, Mapping) else [operations]
+    if not all(isinstance(each, Mapping) and "channel" in each for each in listed):
+        raise ValueError(f"{path}: each of its operations has to be an object with a channel")
     return dict(found)
 
 

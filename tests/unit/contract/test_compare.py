@@ -152,6 +152,8 @@ def test_the_command_ends_with_1_if_callers_break(run: Run, tmp_path: Path) -> N
         ("{", "is neither YAML nor JSON"),
         ("a: b", "is no AsyncAPI document of version 3"),
         ("asyncapi: 2.6.0", "is no AsyncAPI document of version 3"),
+        ("asyncapi: 3.0.0\noperations: [1]", "object with a channel"),
+        ("asyncapi: 3.0.0\noperations: {ask: {action: receive}}", "object with a channel"),
         ("- a\n- : b: c", "is neither YAML nor JSON"),
         (None, "cannot be read"),
     ],
