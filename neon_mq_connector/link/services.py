@@ -14,7 +14,7 @@ from typing import Any
 from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStreamProtocol
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
-from neon_mq_connector.link.loop import READ, WRITE, Loop
+from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.transport import StreamTransport, TlsTransport
 from neon_mq_connector.threads import forking
 
@@ -47,14 +47,23 @@ class Services(SelectorIOServicesAdapter):
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> AbstractIOReference:
-        """Put pika's protocol on a connected socket, after the TLS handshake if there is one."""
+        """Put pika's protocol on a connected socket.
+
+        A TLS handshake is made by the first reads and writes of the transport.
+        """
         self._socket = sock
 
-        def ready(connected: socket.socket) -> None:
+        def begin() -> None:
+            if sock.fileno() < 0:
+                return  # it was cancelled
+            connected = sock
             kind = StreamTransport if ssl_context is None else TlsTransport
-            self._socket = connected
-            forking.close_in_child(connected)
             try:
+                if ssl_context is not None:
+                    self._socket = connected = ssl_context.wrap_socket(
+                        sock, server_hostname=server_hostname, do_handshake_on_connect=False
+                    )
+                forking.close_in_child(connected)
                 protocol = protocol_factory()
                 transport = kind(connected, protocol, self._native, self._on_taken)
                 protocol.connection_made(transport)
@@ -65,78 +74,17 @@ class Services(SelectorIOServicesAdapter):
             self.transport = transport
             on_done((transport, protocol))
 
-        setup = _Setup(self._native, sock, ssl_context, server_hostname, ready, on_done)
-        self._native.add_callback(setup.go_on)
-        return setup
+        self._native.add_callback(begin)  # pika needs the reference first
+        return _Setup(sock)
 
 
 class _Setup(AbstractIOReference):
-    """Get a socket ready, without waiting; until that is done pika may cancel it."""
+    """A socket that gets its protocol soon; until then pika may cancel that."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        ssl_context: ssl.SSLContext | None,
-        server_hostname: str | None,
-        ready: Callable[[socket.socket], None],
-        failed: Callable[[BaseException], None],
-    ) -> None:
-        self._loop = loop
+    def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._ssl_context = ssl_context
-        self._server_hostname = server_hostname
-        self._ready = ready
-        self._failed = failed
-        self._over = False
-        self._watched: int | None = None
-
-    def go_on(self, *_event: int) -> None:
-        """Go on with the handshake, if there is one, as far as the socket lets it."""
-        if self._over:
-            return
-        try:
-            if self._ssl_context is not None:
-                self._shake_hands(self._ssl_context)
-        except ssl.SSLWantReadError:
-            self._watch(READ)
-        except ssl.SSLWantWriteError:
-            self._watch(WRITE)
-        except (OSError, ValueError) as error:
-            self.cancel()
-            self._failed(error)
-        else:
-            self._end()
-            self._ready(self._socket)
 
     def cancel(self) -> bool:
-        """Stop, and close the socket.
-
-        Returns:
-            False if it was over already.
-        """
-        if self._over:
-            return False
-        self._end()
+        """Close the socket."""
         self._socket.close()
         return True
-
-    def _shake_hands(self, context: ssl.SSLContext) -> None:
-        if not isinstance(self._socket, ssl.SSLSocket):
-            self._socket = context.wrap_socket(
-                self._socket, server_hostname=self._server_hostname, do_handshake_on_connect=False
-            )
-        self._socket.do_handshake()
-
-    def _watch(self, events: int) -> None:
-        if self._watched is None:
-            self._watched = self._socket.fileno()
-            self._loop.add_handler(self._watched, self.go_on, events)
-        else:
-            self._loop.update_handler(self._watched, events)
-
-    def _end(self) -> None:
-        self._over = True
-        if self._watched is not None:
-            self._loop.remove_handler(self._watched)
-            self._watched = None

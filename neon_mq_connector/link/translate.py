@@ -24,8 +24,10 @@ from neon_mq_connector.topology import Refusal
 
 #: How a broker says that a virtual host or a user has its number of connections.
 _LIMIT_REACHED = re.compile(r"limit \(\d+\)")
-#: The alerts by which a server refuses the client's certificate, or asks for one. With TLS 1.3 they
-#: come after the handshake; pika then takes the end of the connection for another protocol.
+#: What is wrong with TLS, in the text of pika's error: pika takes an end of the connection during
+#: the handshake for another protocol.
+_TLS_ERROR = re.compile(r"\[SSL: .*?(?= \(_ssl)")
+#: The alerts by which a server refuses the client's certificate, or asks for one.
 _CERTIFICATE_REFUSED = re.compile(r"ALERT_(?:\w*CERTIFICATE\w*|UNKNOWN_CA)\b")
 
 
@@ -85,6 +87,9 @@ def connect_error(
                 f"{where} does not trust the client's certificate, or asks for one ({alert[0]}): "
                 "check 'tls.cert_file' and 'tls.key_file'"
             )
+        if found := _TLS_ERROR.search(str(cause)):
+            problem = found[0].replace("\\", "")  # it was quoted
+            return BrokerUnreachableError(f"no broker answers at {where}: {problem}")
         if isinstance(cause, pika_errors.IncompatibleProtocolError):
             return BrokerUnreachableError(f"what listens at {where} does not speak AMQP 0-9-1")
         if isinstance(cause, socket.gaierror):

@@ -269,7 +269,8 @@ class StreamTransport(AbstractStreamTransport):
 class TlsTransport(StreamTransport):
     """The same over TLS; an `SSLSocket` is not for two threads, so reading takes the lock too.
 
-    Only the I/O thread reads: a readable socket does not tell that there is something to read.
+    Only the I/O thread reads: a readable socket does not tell that there is something to read. The
+    handshake is made on the way: what is sent first waits until reading has completed it.
     """
 
     _socket: ssl.SSLSocket
@@ -311,7 +312,7 @@ class TlsTransport(StreamTransport):
 
     def _read(self) -> None:
         super()._read()
-        if self._waits_to_read:
+        if self._waits_to_read and self._socket.version():  # the handshake is done
             self._waits_to_read = False
             self._blocked = self._lost
         self.flush()  # a sender may have found the lock taken for reading
