@@ -182,7 +182,7 @@ class Connections:
         """Return how many messages were confirmed, and how many failed in which way."""
         total: Counter[str] = Counter()
         for publisher in list(self._publishers.values()):
-            total.update(publisher.outcomes.to_dict())
+            total.update(publisher.outcomes)
         return dict(total)
 
     def close(self, timeout: float) -> bool:

@@ -80,7 +80,8 @@ class _Part:
             batch.bell.set()
 
     def fail(self, error: BaseException) -> None:
-        self._batch.failures[self._number] = _as_publish_error(error)
+        assert isinstance(error, PublishError)
+        self._batch.failures[self._number] = error
         self.resolve(None)
 
 
@@ -136,15 +137,18 @@ class _Batch:
                     now + timeout,
                     held,
                 )
-            except (MQError, pika_errors.AMQPError) as error:
-                self._not_sent(number, _as_publish_error(error))
-                return
             except BaseException as error:
-                # out of a signal handler: it is not known whether this one has left
                 if len(ids) == number:
                     ids.append(message_id)
-                interrupted = f"interrupted while it was sent: {error!r}"
-                self._not_sent(number, PublishError(interrupted, may_have_arrived=True))
+                if isinstance(error, PublishError):
+                    failure = error
+                else:
+                    # out of a signal handler: it is not known whether this one has left
+                    is_known = isinstance(error, (MQError, pika_errors.AMQPError))
+                    what = f"not sent: {error}" if is_known else f"interrupted: {error!r}"
+                    failure = PublishError(what, may_have_arrived=not is_known)
+                    failure.__cause__ = error
+                self._not_sent(number, failure)
                 raise
             number += 1
 
@@ -198,11 +202,3 @@ class _Batch:
 
     def _late(self) -> PublishError:
         return self._publisher.unconfirmed_in_time(self._pattern, self._timeout)
-
-
-def _as_publish_error(error: BaseException) -> PublishError:
-    if isinstance(error, PublishError):
-        return error
-    other = PublishError(f"not sent: {error}", may_have_arrived=False)
-    other.__cause__ = error
-    return other

@@ -32,7 +32,7 @@ from neon_mq_connector.link.translate import refused_for_good
 from neon_mq_connector.publishing.confirm_channel import ConfirmChannel
 from neon_mq_connector.publishing.message import Flush, Message
 from neon_mq_connector.publishing.refusals import refusal_of
-from neon_mq_connector.publishing.unconfirmed import Outcomes, Unconfirmed, UnconfirmedLimit
+from neon_mq_connector.publishing.unconfirmed import FAILURES, Unconfirmed, UnconfirmedLimit
 from neon_mq_connector.threads.on_demand import OnDemandThread
 from neon_mq_connector.topology import Exchange, Refusal
 
@@ -67,7 +67,7 @@ class Publisher:
         # names only: one that was deleted since is found out by the broker's refusal
         self._exchanges: set[str] = set()
         self._limit = UnconfirmedLimit()
-        self.outcomes = Outcomes()
+        self.outcomes = dict.fromkeys(("confirmed", *FAILURES.values()), 0)
 
     def publish(self, message: Message, *, timeout: float) -> None:
         """Publish and wait until the broker has the message.
@@ -123,7 +123,7 @@ class Publisher:
         except BaseException as error:
             self._limit.dropped.append(item)
             self._limit.release_dropped()
-            self.outcomes.count(error)
+            self._count(error)
             raise
 
     def post_at_once(
@@ -138,7 +138,8 @@ class Publisher:
         channel = self._channel
         if channel is None or not channel.is_open:
             return False
-        if message.exchange and self.needs_declare(message):
+        exchange = message.exchange
+        if exchange and (message.declare_first or exchange not in self._exchanges):
             return False
         item = Unconfirmed(message, answer, deadline, flush)
         try:
@@ -170,39 +171,6 @@ class Publisher:
             message, f"the broker did not confirm it within {timeout:g} s", may_have_arrived=True
         )
 
-    def needs_declare(self, message: Message) -> bool:
-        """Whether something is to be declared, or looked up, before a message can be sent."""
-        exchange = message.exchange
-        return bool(exchange) and (message.declare_first or exchange not in self._exchanges)
-
-    def declare(self, message: Message, deadline: float) -> None:
-        """Declare what a message needs; an exchange that it does not declare is looked up.
-
-        Args:
-            message: the message.
-            deadline: until when to wait for the broker, on the monotonic clock, in seconds.
-
-        Raises:
-            TopologyError: the broker refused.
-            pika.exceptions.ChannelClosedByBroker: the exchange does not exist.
-            WaitTimeoutError: the broker did not answer in time.
-            MQConnectionError: there is no connection.
-        """
-        exchange, steps = message.exchange, message.declare
-        if steps is None:
-            # publishing to an exchange that is missing would close the channel that all share
-            look_up = Exchange(exchange).declare(passive=True)
-            try:
-                self._control.perform_step(look_up, timeout=time_left(deadline))
-            except Refusal as refusal:
-                raise refusal.__cause__ or refusal from refusal
-        else:
-            self._control.perform(
-                f"declaring what a {message} needs", steps, timeout=time_left(deadline)
-            )
-        if exchange:
-            self._exchanges.add(exchange)
-
     @property
     def unconfirmed(self) -> int:
         """How many messages are neither confirmed nor failed."""
@@ -218,16 +186,19 @@ class Publisher:
         if not self._limit.wait_until(lambda: self._limit.add(item), item.deadline):
             raise self._too_late(item.message, "too much is unconfirmed")
 
-    def _send(self, item: Unconfirmed) -> None:
-        message = item.message
+    def _send(self, item: Unconfirmed, *, declares: bool = False) -> None:
+        message, exchange = item.message, item.message.exchange
         item.returned = False
         while True:
             try:
                 channel = self._channel
                 if channel is None or not channel.is_open:
                     channel = self._open_channel(item.deadline)
-                if message.exchange and self.needs_declare(message):
-                    self.declare(message, item.deadline)
+                if declares or (
+                    exchange and (message.declare_first or exchange not in self._exchanges)
+                ):
+                    self._declare(message, time_left(item.deadline))
+                    declares = False
             except WaitTimeoutError as error:
                 raise self._too_late(message, error) from error
             except MQConnectionError as error:
@@ -243,6 +214,22 @@ class Publisher:
                 # ended since it was looked at; another is opened. The link limits the pace
                 if not time_left(item.deadline):
                     raise self._too_late(message, "the channel ends again and again") from None
+
+    def _declare(self, message: Message, timeout: float) -> None:
+        """Declare what a message needs; an exchange that it does not declare is looked up."""
+        exchange = message.exchange
+        if message.declare is None:
+            # publishing to an exchange that is missing would close the channel that all share
+            look_up = Exchange(exchange).declare(passive=True)
+            try:
+                self._control.perform_step(look_up, timeout=timeout)
+            except Refusal as refusal:
+                raise refusal.__cause__ or refusal from refusal
+        else:
+            what = f"declaring what a {message} needs"
+            self._control.perform(what, message.declare, timeout=timeout)
+        if exchange:
+            self._exchanges.add(exchange)
 
     def _open_channel(self, deadline: float) -> ConfirmChannel:
         try:
@@ -283,7 +270,7 @@ class Publisher:
     def _settled(self, item: Unconfirmed, error: PublishError | None) -> None:
         message = item.message
         if error is None:
-            self.outcomes.confirmed += 1
+            self.outcomes["confirmed"] += 1
             self._limit.release(item)
             self._link.call_last(item.answer.resolve, None)
             return
@@ -291,8 +278,17 @@ class Publisher:
             item.declared = True
             self._send_again(item, declares=True)
             return
-        self.outcomes.fail(item, error)
+        self._fail(item, error)
+
+    def _fail(self, item: Unconfirmed, error: PublishError) -> None:
+        self._count(error)
+        item.answer.fail(error)
         self._limit.release(item)
+
+    def _count(self, error: BaseException) -> None:
+        # in a line without a call: an interrupt may come with each
+        if (name := FAILURES.get(type(error))) is not None:
+            self.outcomes[name] += 1
 
     def _ended(self, channel: ConfirmChannel, pending: list[Unconfirmed], error: MQError) -> None:
         """Settle what a channel left behind, in the order in which it was sent.
@@ -328,26 +324,16 @@ class Publisher:
         message = item.message
         try:
             if not time_left(item.deadline):
-                raise WaitTimeoutError("its time was over before it could be sent again")
-            if declares:
-                self.declare(message, item.deadline)
-            self._send(item)
+                raise self._too_late(message, "its time was over before it could be sent again")
+            self._send(item, declares=declares)
         except Exception as error:
-            failure = self._not_sent(message, error)
+            if isinstance(error, PublishError):
+                failure = error
+            else:
+                is_lost = isinstance(error, (MQConnectionError, StoppedError))
+                kind = PublishLostError if is_lost else UnroutableError
+                failure = kind(f"{message}: not sent: {error}", may_have_arrived=False)
+                failure.__cause__ = error
             if message.repeatable:
                 failure.may_have_arrived = True  # the first time
-            self.outcomes.fail(item, failure)
-            self._limit.release(item)
-
-    def _not_sent(self, message: Message, error: Exception) -> PublishError:
-        """Return the error for a message that could not be sent again."""
-        if isinstance(error, PublishError):
-            return error
-        if isinstance(error, WaitTimeoutError):
-            failure: PublishError = self._too_late(message, error)
-        elif isinstance(error, (MQConnectionError, StoppedError)):
-            failure = PublishLostError(f"{message}: not sent: {error}", may_have_arrived=False)
-        else:
-            failure = UnroutableError(f"{message}: {error}", may_have_arrived=False)
-        failure.__cause__ = error
-        return failure
+            self._fail(item, failure)

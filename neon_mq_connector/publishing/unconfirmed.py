@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
-    PublishError,
     PublishLostError,
     PublishRefusedError,
     PublishRejectedError,
@@ -24,6 +23,14 @@ from neon_mq_connector.publishing.message import Flush, Message
 MAX_UNCONFIRMED_BYTES = 32 * 2**20
 #: And how many messages, however small.
 MAX_UNCONFIRMED = 65_536
+#: The names under which failures are counted.
+FAILURES: Mapping[type[BaseException], str] = {
+    UnroutableError: "unroutable",
+    PublishRejectedError: "rejected",
+    PublishRefusedError: "rejected",
+    PublishTimeoutError: "timeout",
+    PublishLostError: "lost",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -49,41 +56,6 @@ class Unconfirmed:
     returned: bool = False
     frames: bytes = b""
     is_counted: bool = False
-
-
-class Outcomes:
-    """Count what has become of messages; any thread counts, in a line without a call.
-
-    Attributes:
-        confirmed: how many messages the broker has confirmed.
-    """
-
-    _NAMES: Mapping[type[BaseException], str] = {
-        UnroutableError: "unroutable",
-        PublishRejectedError: "rejected",
-        PublishRefusedError: "rejected",
-        PublishTimeoutError: "timeout",
-        PublishLostError: "lost",
-    }
-
-    def __init__(self) -> None:
-        self.confirmed = 0
-        self._failed = dict.fromkeys(self._NAMES.values(), 0)
-
-    def fail(self, item: Unconfirmed, error: PublishError) -> None:
-        """Count a message that failed, and tell its sender."""
-        self.count(error)
-        item.answer.fail(error)
-
-    def count(self, error: BaseException) -> None:
-        """Count a message that failed."""
-        name = self._NAMES.get(type(error))
-        if name is not None:
-            self._failed[name] += 1
-
-    def to_dict(self) -> dict[str, int]:
-        """Return the counts by outcome."""
-        return {"confirmed": self.confirmed, **self._failed}
 
 
 class UnconfirmedLimit:
