@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pika.channel
@@ -168,10 +169,7 @@ class LinkChannel(ChannelCalls):
             consumer_tag: of the consumer.
             ended: called on the I/O thread with the broker's answer.
         """
-
-        def cancel() -> None:
-            self._perform(lambda: self._pika.basic_cancel(consumer_tag, ended))
-
+        cancel = partial(self._perform, lambda: self._pika.basic_cancel(consumer_tag, ended))
         if self.link.is_io_thread:
             cancel()
         else:
@@ -237,6 +235,9 @@ class LinkChannel(ChannelCalls):
         self._number = channel.channel_number
         self._transport.reader.parser.channels[self._number] = self
         channel.add_on_close_callback(self._on_close)
+        channel.add_callback(
+            lambda _frame: self._end_get(None, None, None), [Basic.GetEmpty], one_shot=False
+        )
         channel.add_on_cancel_callback(
             lambda frame: self._events.cancelled(frame.method.consumer_tag)
         )
@@ -287,6 +288,8 @@ class LinkChannel(ChannelCalls):
         channels = self._transport.reader.parser.channels
         if channels.get(self._number) is self:
             del channels[self._number]
-        self._fail_all(error)
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter.fail(error)
         self._on_shut(self)
         self._events.shut(error)

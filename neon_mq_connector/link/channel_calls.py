@@ -51,7 +51,6 @@ class ChannelCalls:
         self._waiters: set[Answer[Any]] = set()
         self._getting = threading.Lock()
         self._got: Callable[[Any], None] | None = None
-        self._hears_of_empty = False
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -140,11 +139,6 @@ class ChannelCalls:
 
         def begin(done: Callable[[Any], None]) -> None:
             self._got = done
-            if not self._hears_of_empty:
-                self._hears_of_empty = True
-                self._pika.add_callback(
-                    lambda _frame: self._end_get(None, None, None), [Basic.GetEmpty], False
-                )
 
             def got(_channel: object, method: Basic.GetOk, properties: Any, body: bytes) -> None:
                 if not auto_ack and method.delivery_tag is not None:
@@ -195,11 +189,6 @@ class ChannelCalls:
         """Resolve a waiter; return whether it was still waiting."""
         self._waiters.discard(waiter)
         return bool(waiter.resolve(answer))
-
-    def _fail_all(self, error: MQError) -> None:
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            waiter.fail(error)
 
     def _end_get(self, method: Any, properties: Any, body: Any) -> None:
         got, self._got = self._got, None

@@ -93,6 +93,7 @@ class Link(IOThread):
         self._pending: list[tuple[ChannelEvents, Answer[LinkChannel]]] = []
         self._round: list[pika.ConnectionParameters] = []
         self._outage_began: float | None = None
+        self._taken = 0
         self._received = 0
         self._received_at = 0.0
 
@@ -180,7 +181,7 @@ class Link(IOThread):
     # -- I/O thread: the loop ------------------------------------------------------------------
 
     def _begin(self, loop: Loop) -> None:
-        self._services = Services(loop, self._count_taken)
+        self._services = Services(loop)
         self.set_timer(0, self._tick)
         if self._reconnects or self._pending:
             self._connect()
@@ -202,7 +203,12 @@ class Link(IOThread):
         connection = self._connection
         if connection is None or self.state is not LinkState.OPEN:
             return
-        self._transport().reader.lease.revoke_expired()
+        reader = self._transport().reader
+        reader.lease.revoke_expired()
+        # pika counts what it gets, and closes what is silent
+        taken = reader.taken
+        connection.bytes_received += taken - self._taken
+        self._taken = taken
         heartbeat = connection.params.heartbeat
         if connection.bytes_received != self._received:
             self._received = connection.bytes_received
@@ -210,10 +216,6 @@ class Link(IOThread):
         elif isinstance(heartbeat, int) and heartbeat and now - self._received_at > 2 * heartbeat:
             # pika's own check takes up to two time-outs and 10 s
             self.abort(f"nothing was received for {2 * heartbeat:g} s")
-
-    def _count_taken(self, size: int) -> None:
-        if self._connection is not None:  # pika counts what it gets, and closes what is silent
-            self._connection.bytes_received += size
 
     # -- I/O thread: connecting ----------------------------------------------------------------
 
@@ -250,21 +252,23 @@ class Link(IOThread):
 
     def _connect_failed(self, error: MQConnectionError) -> None:
         self.last_error = error
-        if self._closing:
-            self._stop_loop()
-            return
-        if self._round:
-            self._try_next_server()
-            return
-        self._fail_pending(error)
-        if refused_for_good(error) and self.generation == 0:
-            # the caller is told; the next call connects again
-            self.state = LinkState.IDLE
-            self._outage.end(self, is_back=False)
-            return
+        if not self._closing:
+            if self._round:
+                self._try_next_server()
+                return
+            self._fail_pending(error)
+            if refused_for_good(error) and self.generation == 0:
+                # the caller is told; the next call connects again
+                self.state = LinkState.IDLE
+                self._outage.end(self, is_back=False)
+                return
         self._retry_later(error)
 
     def _retry_later(self, error: MQError) -> None:
+        if self._closing:
+            self._stop_loop()
+            return
+        self.last_error = error
         if not self._reconnects:
             self.state = LinkState.IDLE
             return
@@ -274,7 +278,7 @@ class Link(IOThread):
         if self._outage_began is None:
             self._outage_began = now
         delay = self._backoff.delay(now - self._outage_began)
-        LOG.debug("%s: next attempt to connect in %.2f s", self.name, delay)
+        LOG.debug("%s: %s; next attempt to connect in %.2f s", self.name, error, delay)
         self.set_timer(delay, self._connect)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
@@ -285,6 +289,7 @@ class Link(IOThread):
         self._outage.end(self)
         self._outage_began = None
         self._received_at = time.monotonic()
+        self._taken = 0
         self.last_error = None
         self.blocked_reason = None
         self.state = LinkState.OPEN
@@ -352,11 +357,6 @@ class Link(IOThread):
     def _lost(self, error: MQError) -> None:
         """Connect again after a while; report the end to channels that do not know of it."""
         self._abandon(error)
-        if self._closing:
-            self._stop_loop()
-            return
-        LOG.debug("%s", error)  # it begins with the name
-        self.last_error = error
         self._retry_later(error)
 
     def _abandon(self, error: MQError) -> None:

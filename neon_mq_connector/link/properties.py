@@ -114,8 +114,7 @@ class PropertiesTemplate:
 def _fitting(text: str) -> bytes:
     """Encode a short string; nothing if it has more than 255 bytes, or cannot be sent."""
     try:
-        encoded = text.encode()
-        return _octet(len(encoded)) + encoded
+        return _short_string(text)
     except (struct.error, UnicodeEncodeError):
         return b""
 

@@ -171,8 +171,8 @@ class _FrameForPika(Exception):
 class Reader:
     """Read one socket.
 
-    The thread that holds `lease.reading` owns the parser, `_holds_lease` and `_frame_for_pika`;
-    the holder of the lease owns `_holder_thread`.
+    The thread that holds `lease.reading` owns the parser, `taken`, `_holds_lease` and
+    `_frame_for_pika`; the holder of the lease owns `_holder_thread`.
 
     Args:
         fd: the socket.
@@ -180,12 +180,12 @@ class Reader:
         loop: of the I/O thread, where the socket is watched.
         receive: reads once, and raises `BlockingIOError` when there is nothing.
         end: ends the connection, for a reason or for none; called on the I/O thread.
-        on_taken: called with how many bytes of frames were taken by channels.
         may_lease: whether other threads than the I/O thread may read.
 
     Attributes:
         parser: what takes the frames apart.
         lease: which thread reads.
+        taken: how many bytes of frames did not reach pika.
         fault: what is wrong with what came, if that is why the connection ended: pika knows no more
             than that it did.
     """
@@ -198,18 +198,17 @@ class Reader:
         *,
         receive: Callable[[], bytes],
         end: Callable[[BaseException | None], object],
-        on_taken: Callable[[int], object],
         may_lease: bool,
     ) -> None:
         self.parser = FrameParser(self._pass_on, _FIRST_FRAME_MAX)
         self.lease = ReadLease(fd, loop.watch)
+        self.taken = 0
         self.fault: FrameError | None = None
         self._fd = fd
         self._protocol = protocol
         self._loop = loop
         self._receive = receive
         self._end = end
-        self._on_taken = on_taken
         self._may_lease = may_lease
         self._holds_lease = False
         self._frame_for_pika = b""
@@ -281,7 +280,7 @@ class Reader:
                 self._holds_lease = True
                 data = self._receive()
                 if data:
-                    self._on_taken(self.parser.feed(data))
+                    self.taken += self.parser.feed(data)
                 return bool(data)  # the I/O thread finds the end of the connection
             except BlockingIOError:
                 return True
@@ -337,12 +336,9 @@ class Reader:
         try:
             if frame:
                 self._protocol.data_received(frame)
-            taken = self.parser.feed(data)
+            self.taken += self.parser.feed(data)
         except Exception as error:  # bytes that make no sense, to us or to pika
             self._end(self._judge(error))
-            return
-        if taken:
-            self._on_taken(taken)
 
     def _resume(self) -> None:
         """Go on from the frame for pika that another thread has met."""

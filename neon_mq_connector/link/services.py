@@ -20,19 +20,13 @@ from neon_mq_connector.threads import forking
 
 
 class Services(SelectorIOServicesAdapter):
-    """Serve one connection after another; owned by the I/O thread.
+    """Serve one connection after another; owned by the I/O thread."""
 
-    Args:
-        loop: the loop.
-        on_taken: called with how many bytes of frames did not reach pika.
-    """
-
-    def __init__(self, loop: Loop, on_taken: Callable[[int], object]) -> None:
+    def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
         self.transport: StreamTransport | None = None
         self._socket: socket.socket | None = None
         self._native = loop
-        self._on_taken = on_taken
 
     def close_socket(self) -> None:
         """Close what is left of a connection whose loop was ended while it was being set up."""
@@ -65,7 +59,7 @@ class Services(SelectorIOServicesAdapter):
                     )
                 forking.close_in_child(connected)
                 protocol = protocol_factory()
-                transport = kind(connected, protocol, self._native, self._on_taken)
+                transport = kind(connected, protocol, self._native)
                 protocol.connection_made(transport)
             except Exception as error:
                 connected.close()

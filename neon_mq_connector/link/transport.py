@@ -16,7 +16,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from pika.adapters.utils.nbio_interface import AbstractStreamProtocol, AbstractStreamTransport
@@ -56,7 +55,6 @@ class StreamTransport(AbstractStreamTransport):
         sock: connected and not blocking.
         protocol: pika's; it gets all frames but those that channels take themselves.
         loop: of the I/O thread.
-        on_taken: called with how many bytes of frames were taken by channels.
 
     Attributes:
         reader: what reads the socket.
@@ -69,7 +67,6 @@ class StreamTransport(AbstractStreamTransport):
         sock: socket.socket,
         protocol: AbstractStreamProtocol,
         loop: Loop,
-        on_taken: Callable[[int], object],
     ) -> None:
         self._socket = sock
         self._protocol = protocol
@@ -91,7 +88,6 @@ class StreamTransport(AbstractStreamTransport):
             loop,
             receive=self._receive,
             end=self._end,
-            on_taken=on_taken,
             may_lease=self._may_lease and loop.any_thread_may_watch,
         )
         loop.add_handler(self._fd, self._on_event, READ)

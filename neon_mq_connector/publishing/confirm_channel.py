@@ -213,9 +213,7 @@ class ConfirmChannel:
     def _shut(self, error: MQError) -> None:
         self._error = error
         pending = []
-        while True:
-            try:
+        with contextlib.suppress(KeyError):  # a sender takes some out too
+            while True:
                 pending.append(self._pending.popitem()[1])
-            except KeyError:
-                break
         self._on_end(self, pending[::-1], error)

@@ -53,11 +53,10 @@ class Line:
         ours.setblocking(False)
         self.theirs.settimeout(0.02)
         self.protocol = Protocol()
-        self.taken: list[int] = []
         self.outbox: deque[Callable[[], object]] = deque()
         self.loop = Loop(self.outbox)
         kind = TlsTransport if tls else StreamTransport
-        self.transport = kind(ours, self.protocol, self.loop, self.taken.append)
+        self.transport = kind(ours, self.protocol, self.loop)
         self.gate = SimpleNamespace(refusal=None)  # what a channel is to the transport
         self.received = bytearray()
         self.may_read = threading.Event()
