@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from pika.spec import BasicProperties
+
 from neon_mq_connector import metrics
 from neon_mq_connector.client.late import timeout_error
 from neon_mq_connector.client.reply_queues import (
@@ -45,7 +47,6 @@ from neon_mq_connector.link import (
     Link,
     LinkChannel,
     RawDelivery,
-    Returned,
     correlation_id,
     ignore,
 )
@@ -267,8 +268,8 @@ class ReplyChannel:
 
         self.shared.futures.call(assign)
 
-    def _returned(self, returned: Returned) -> None:
-        request = self._by_correlation.get(returned.properties.correlation_id)
+    def _returned(self, _method: object, properties: BasicProperties, _body: object) -> None:
+        request = self._by_correlation.get(properties.correlation_id)
         if request is None:
             return
         if request.declared:

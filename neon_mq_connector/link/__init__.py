@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from neon_mq_connector.link.channel import LinkChannel
 from neon_mq_connector.link.decoder import decode_delivery, decode_method, delivery_tag
-from neon_mq_connector.link.events import ChannelEvents, Delivery, RawDelivery, Returned, ignore
+from neon_mq_connector.link.events import ChannelEvents, Delivery, RawDelivery, ignore
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.link import Link, LinkState
 from neon_mq_connector.link.outage import Outage, outage_of
@@ -36,7 +36,6 @@ __all__ = [
     "Outage",
     "PropertiesTemplate",
     "RawDelivery",
-    "Returned",
     "Waiter",
     "content_type",
     "correlation_id",

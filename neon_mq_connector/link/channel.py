@@ -20,7 +20,7 @@ from pika.spec import Basic, BasicProperties
 from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError
 from neon_mq_connector.link.channel_calls import ChannelCalls
 from neon_mq_connector.link.encoder import encode_publish, encode_settlement
-from neon_mq_connector.link.events import ChannelEvents, RawDelivery, Returned, ignore
+from neon_mq_connector.link.events import ChannelEvents, RawDelivery, ignore
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.properties import EncodedProperties
 from neon_mq_connector.link.translate import loss_error
@@ -152,23 +152,15 @@ class LinkChannel(ChannelCalls):
         self._transport.send(encode_settlement(self._number, _REJECT, delivery_tag, requeue), self)
 
     def nack(self, delivery_tag: int, *, requeue: bool, multiple: bool = False) -> None:
-        """Requeue a delivery; from RabbitMQ 4.3 on that does not count as a failure.
+        """Requeue a delivery, or all up to it; from RabbitMQ 4.3 on that is not a failure.
 
-        Args:
-            delivery_tag: of the delivery.
-            requeue: otherwise it is rejected.
-            multiple: whether all up to it are meant; with tag 0, all.
+        Without requeue they are rejected. With multiple and tag 0 all deliveries are meant.
         """
         flags = multiple + 2 * requeue
         self._transport.send(encode_settlement(self._number, _NACK, delivery_tag, flags), self)
 
     def cancel(self, consumer_tag: str, ended: Callable[[Any], None] = ignore) -> None:
-        """Cancel a consumer; messages may come until the broker has answered.
-
-        Args:
-            consumer_tag: of the consumer.
-            ended: called on the I/O thread with the broker's answer.
-        """
+        """Cancel a consumer; messages may come until `ended` gets the answer, on the I/O thread."""
         cancel = partial(self._perform, lambda: self._pika.basic_cancel(consumer_tag, ended))
         if self.link.is_io_thread:
             cancel()
@@ -194,20 +186,12 @@ class LinkChannel(ChannelCalls):
     ) -> None:
         """Start another consumer, with a prefetch count of its own; a refusal closes the channel.
 
-        Args:
-            queue: what to consume from.
-            prefetch_count: how many unacknowledged messages the broker may send to this consumer.
-            arguments: of the consume.
-            started: called with the consumer tag, before the first message.
+        `started` gets the consumer tag, before the first message.
         """
         self._perform(lambda: self._consume(queue, prefetch_count, False, arguments, started))
 
     def cancel_all(self, ended: Callable[[Any], None] = ignore) -> None:
-        """Cancel all consumers.
-
-        Args:
-            ended: called when the broker has sent all that it sends for them.
-        """
+        """Cancel all consumers; `ended` is called when no message for them is to come."""
 
         def operation() -> None:
             for tag in self._pika.consumer_tags:
@@ -241,11 +225,7 @@ class LinkChannel(ChannelCalls):
         channel.add_on_cancel_callback(
             lambda frame: self._events.cancelled(frame.method.consumer_tag)
         )
-        channel.add_on_return_callback(
-            lambda _channel, method, properties, body: self._events.returned(
-                Returned(method, properties, body)
-            )
-        )
+        channel.add_on_return_callback(lambda _channel, *returned: self._events.returned(*returned))
 
     def _close(self, waiter: Waiter[None]) -> None:
         if self.error is not None:

@@ -38,19 +38,9 @@ def encode_publish(
     mandatory: bool,
     frame_max: int,
 ) -> bytes:
-    """Return all frames of one message.
+    """Return the method frame, the content header and the body frames of one message.
 
-    Args:
-        channel: the number of the channel.
-        exchange: the name of the exchange; empty for the default one.
-        routing_key: the routing key.
-        properties: the properties of the message.
-        body: the body.
-        mandatory: whether the broker returns the message when no queue takes it.
-        frame_max: the largest frame that was negotiated, in bytes, overhead included.
-
-    Returns:
-        The method frame, the content header and as many body frames as it takes.
+    `frame_max` is the largest frame that was negotiated, in bytes, overhead included.
 
     Raises:
         TypeError, ValueError: a name cannot be used (see `check_name`), or the properties do not

@@ -23,14 +23,6 @@ class Delivery(NamedTuple):
     body: bytes
 
 
-class Returned(NamedTuple):
-    """A mandatory message that the broker returned because no queue takes it."""
-
-    method: Basic.Return
-    properties: BasicProperties
-    body: bytes
-
-
 def ignore(*_: object) -> None:
     """Ignore an event or an answer."""
 
@@ -48,7 +40,7 @@ class ChannelEvents:
         deliveries: messages in a batch, in order, as they came; `decode_delivery` reads them.
         fetched: the delivery tag of a message that `get` took and that has to be settled.
         confirms: (delivery tag, multiple, nacked) for messages published in confirm mode.
-        returned: an unroutable mandatory message; its confirm follows.
+        returned: (method, properties, body) of an unroutable message; its confirm follows.
         cancelled: the broker cancelled the consumer (its queue was deleted, or moved).
         shut: the channel is shut, and why; the last event, and it comes exactly once.
     """
@@ -56,6 +48,6 @@ class ChannelEvents:
     deliveries: Callable[[Sequence[RawDelivery]], None] = ignore
     fetched: Callable[[int], None] = ignore
     confirms: Callable[[int, bool, bool], None] = ignore
-    returned: Callable[[Returned], None] = ignore
+    returned: Callable[[Basic.Return, BasicProperties, bytes], None] = ignore
     cancelled: Callable[[str], None] = ignore
     shut: Callable[[MQError], None] = ignore

@@ -80,12 +80,9 @@ class IOThread:
             call(argument)
 
     def delay_reads(self, seconds: float) -> None:
-        """Delay what the I/O thread reads next, so that more is read together.
+        """Delay what the I/O thread reads next, as `Loop.delay_reads` does.
 
         Called on another thread, which has read in its place, it does nothing.
-
-        Args:
-            seconds: how long there is enough to do without what comes; see `Loop.delay_reads`.
         """
         loop = self._loop
         if loop is not None and self.is_io_thread:

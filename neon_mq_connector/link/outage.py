@@ -34,10 +34,6 @@ class Outage:
     """Whether a virtual host can be reached; every method may be called from any thread.
 
     `_lock` owns what is down, and since when.
-
-    Args:
-        where: the servers.
-        vhost: the virtual host.
     """
 
     def __init__(self, where: str, vhost: str) -> None:
@@ -102,11 +98,7 @@ _known: dict[tuple[object, ...], Outage] = {}
 
 
 def outage_of(parameters: Sequence[pika.ConnectionParameters]) -> Outage:
-    """Return what is known of the outages of a virtual host, for a user, in this process.
-
-    Args:
-        parameters: one entry per server.
-    """
+    """Return what is known of the outages of a virtual host, for a user, in this process."""
     where, first = servers(parameters), parameters[0]
     user = getattr(first.credentials, "username", None)
     # in a child after a fork nothing is down, and a lock may have been held

@@ -75,6 +75,10 @@ class ReadLease:
     Args:
         fd: the socket.
         watch: has the loop watch for these events of a socket; called on any thread.
+
+    Attributes:
+        holder: what stands for the thread that has the lease; None for the I/O thread.
+        is_closed: whether the socket is not read any more.
     """
 
     def __init__(self, fd: int, watch: Callable[[int, int], object]) -> None:
@@ -82,49 +86,32 @@ class ReadLease:
         self._fd = fd
         self._watch = watch
         self._lock = threading.Lock()
-        self._holder: object | None = None
+        self.holder: object | None = None
         self._renewed_at = 0.0
         self._waits_to_write = False
-        self._closed = False
-
-    @property
-    def is_held(self) -> bool:
-        """Whether another thread than the I/O thread reads."""
-        return self._holder is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the socket is not read any more."""
-        return self._closed
+        self.is_closed = False
 
     def acquire(self) -> object | None:
-        """Take the lease.
-
-        Returns:
-            The token of the holder; None when there is another, or no socket any more.
-        """
+        """Take the lease; return its holder, None when there is another or no socket any more."""
         with self._lock:
-            return None if self._holder is not None or self._closed else self._give()
+            return None if self.holder is not None or self.is_closed else self._give()
 
     def renew(self, holder: object) -> bool:
         """Renew the lease; return whether it was still held."""
         self._renewed_at = time.monotonic()
-        return self._holder is holder and not self._closed
+        return self.holder is holder and not self.is_closed
 
     def release(self, holder: object) -> None:
         """Return the lease to the I/O thread, unless it was revoked."""
         with self._lock:
-            if self._holder is holder:
-                self._holder = None
+            if self.holder is holder:
+                self.holder = None
                 self._update()
 
     def transfer(self) -> object | None:
         """Take the lease from its holder, so that no thread reads before it is released.
 
         To be called with `reading` held.
-
-        Returns:
-            The token to release it with.
         """
         with self._lock:
             return self._give()
@@ -132,8 +119,8 @@ class ReadLease:
     def revoke_expired(self) -> None:
         """Return the lease to the I/O thread when it was not renewed in time."""
         with self._lock:
-            if self._holder is not None and time.monotonic() - self._renewed_at > _LEASE_TIME:
-                self._holder = None
+            if self.holder is not None and time.monotonic() - self._renewed_at > _LEASE_TIME:
+                self.holder = None
                 self._update()
 
     def watch_writable(self, wanted: bool) -> None:
@@ -145,23 +132,23 @@ class ReadLease:
     def close(self) -> None:
         """Let no thread read any more."""
         with self._lock:
-            self._closed = True
-            self._holder = None
+            self.is_closed = True
+            self.holder = None
 
     def _give(self) -> object | None:
-        self._holder = holder = object()
+        self.holder = holder = object()
         self._renewed_at = time.monotonic()
         self._update()
-        return None if self._closed else holder
+        return None if self.is_closed else holder
 
     def _update(self) -> None:
-        if self._closed:
+        if self.is_closed:
             return
-        events = (READ if self._holder is None else 0) | (WRITE if self._waits_to_write else 0)
+        events = (READ if self.holder is None else 0) | (WRITE if self._waits_to_write else 0)
         try:
             self._watch(self._fd, events)
         except (OSError, ValueError):  # the loop has ended, and with it the socket
-            self._closed = True
+            self.is_closed = True
 
 
 class _FrameForPika(Exception):
@@ -315,7 +302,7 @@ class Reader:
     def read(self) -> None:
         """Read once, unless another thread reads; the socket may be readable."""
         with self.lease.reading:
-            if not self.lease.is_held and not self.lease.is_closed:
+            if self.lease.holder is None and not self.lease.is_closed:
                 self._read_once()
 
     def _read_once(self) -> None:

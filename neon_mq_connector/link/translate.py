@@ -123,14 +123,7 @@ def loss_error(error: BaseException, *, what: str) -> MQError:
 
 
 def broker_refusal(error: BaseException) -> Refusal | None:
-    """Return what the broker refused, if that has ended a channel or its connection.
-
-    Args:
-        error: that of the channel.
-
-    Returns:
-        The refusal, whose ``__cause__`` is pika's exception.
-    """
+    """Return what the broker refused, if that has ended a channel; its cause is pika's error."""
     cause = error.__cause__
     if not isinstance(error, (ChannelShutError, ConnectionLostError)):
         return None
@@ -147,20 +140,13 @@ def broker_refusal(error: BaseException) -> Refusal | None:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """List an error and everything it wraps, outermost first; pika nests them in attributes."""
-    found: list[BaseException] = []
-    todo: list[object] = [error]
-    while todo:
-        item = todo.pop(0)
-        if isinstance(item, (list, tuple)):
-            todo.extend(item)
-        elif isinstance(item, BaseException) and item not in found:
-            found.append(item)
-            todo.extend(
-                (
-                    getattr(item, "exception", None),
-                    getattr(item, "exceptions", None),
-                    item.__cause__,
-                    list(item.args),
-                )
-            )
+    found = [error]
+    for item in found:  # which grows
+        inner = (
+            getattr(item, "exception", None),
+            *getattr(item, "exceptions", ()),
+            item.__cause__,
+            *item.args,
+        )
+        found += [each for each in inner if isinstance(each, BaseException) and each not in found]
     return found

@@ -18,7 +18,6 @@ from neon_mq_connector.link import (
     ChannelEvents,
     LinkChannel,
     RawDelivery,
-    Returned,
     Waiter,
     decode_delivery,
 )
@@ -141,8 +140,8 @@ class Trial:
 
         It is blocked some time after the first message, and a second one is not read.
         """
-        returned: list[Returned] = []
-        channel = self._open(ChannelEvents(returned=returned.append))
+        returned: list[object] = []
+        channel = self._open(ChannelEvents(returned=lambda *each: returned.append(each)))
         place, deadline = f"{self._name}.nobody", time.monotonic() + self._timeout
         for count in (1, 2):
             channel.send(channel.encode("", place, b"{}", BasicProperties(), mandatory=True))

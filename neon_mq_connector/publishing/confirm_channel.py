@@ -7,6 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from pika.spec import Basic, BasicProperties
+
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.errors import (
     FrameError,
@@ -16,7 +18,7 @@ from neon_mq_connector.errors import (
     StoppedError,
     UnroutableError,
 )
-from neon_mq_connector.link import ChannelEvents, LinkChannel, Returned
+from neon_mq_connector.link import ChannelEvents, LinkChannel
 from neon_mq_connector.publishing.message import Flush
 from neon_mq_connector.publishing.unconfirmed import Unconfirmed
 
@@ -193,9 +195,8 @@ class ConfirmChannel:
             )
         self._on_settled(item, error)
 
-    def _returned(self, returned: Returned) -> None:
+    def _returned(self, method: Basic.Return, _properties: BasicProperties, body: bytes) -> None:
         # a return carries no number; the oldest message that looks the same is it, or its equal
-        method = returned.method
         while True:
             with contextlib.suppress(RuntimeError):  # a sender has added one: look again
                 for item in self._pending.values():
@@ -204,7 +205,7 @@ class ConfirmChannel:
                         not item.returned
                         and message.routing_key == method.routing_key
                         and message.exchange == method.exchange
-                        and message.body == returned.body
+                        and message.body == body
                     ):
                         item.returned = True
                         return

@@ -25,11 +25,7 @@ _DEFAULT_EXCHANGE = "amq.default"
 
 
 def refusal_of(error: MQError) -> Callable[[Message], PublishError | None]:
-    """Return a function that makes the error for a refused message, and None for another.
-
-    Args:
-        error: why the channel ended.
-    """
+    """Return a function that makes the error for a refused message, and None for another."""
     cause, remedy = error.__cause__, ""
     kind: type[PublishError] = PublishRefusedError
     is_refused: Callable[[Message], bool] = _none

@@ -13,7 +13,7 @@ from pika.spec import Basic, BasicProperties
 from neon_mq_connector.consumers.session import ReceivedMessage, Session
 from neon_mq_connector.control.control import Control
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link import ChannelEvents, Delivery, Link, RawDelivery, Returned
+from neon_mq_connector.link import ChannelEvents, Delivery, Link, RawDelivery
 from neon_mq_connector.publishing.publisher import Publisher
 from neon_mq_connector.topology import BrokerFacts
 
@@ -104,7 +104,7 @@ class FakeChannel:
         """Give back the message that was published as this one, counted from 1."""
         sent = self.published[number - 1]
         method = Basic.Return(312, "NO_ROUTE", sent.exchange, sent.routing_key)
-        self.events.returned(Returned(method, BasicProperties(), sent.body))
+        self.events.returned(method, BasicProperties(), sent.body)
 
     def shut(self, error: MQError, cause: BaseException | None = None) -> None:
         error.__cause__ = cause

@@ -83,7 +83,7 @@ def read(pool: ThreadPoolExecutor) -> Read:
     def start(line: Line, done: Callable[[], object]) -> Future[None]:
         reader = line.transport.reader
         reading = pool.submit(reader.read_until, done, time.monotonic() + 300.0)
-        eventually(lambda: reader.lease.is_held or reading.done())
+        eventually(lambda: reader.lease.holder is not None or reading.done())
         return reading
 
     return start
@@ -182,7 +182,7 @@ def test_what_waits_to_be_written_leaves_while_a_thread_reads(
     size = 4 * 2**20
     line.transport.send(b"x" * size, line.gate)
     line.has_received(size)
-    assert line.transport.reader.lease.is_held
+    assert line.transport.reader.lease.holder is not None
     assert not reading.done()
 
 
@@ -194,7 +194,7 @@ def test_a_thread_that_reads_for_others_is_woken_at_once_for_what_comes_from_els
     events: list[str] = []
     until = time.monotonic() + 150.0
     reading = pool.submit(reader.read_until, events.__len__, until, wakeable=True)
-    eventually(lambda: reader.lease.is_held)
+    eventually(lambda: reader.lease.holder is not None)
     line.theirs.sendall(confirm(1))
     eventually(lambda: books.has(1))
     assert books.entries[0][1] != line.loop_thread.ident
@@ -202,7 +202,7 @@ def test_a_thread_that_reads_for_others_is_woken_at_once_for_what_comes_from_els
     events.append("an event")
     reader.wake()
     reading.result(60.0)
-    assert not reader.lease.is_held
+    assert reader.lease.holder is None
 
 
 def test_over_tls_only_the_io_thread_reads(
