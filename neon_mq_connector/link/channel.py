@@ -169,10 +169,8 @@ class LinkChannel(ChannelCalls):
 
     def closing(self) -> None:
         """Refuse to send from here on: the channel is being closed."""
-        if self.refusal is None:
-            self._transport.shut(
-                self, ChannelShutError(f"{self.link.name}: the channel is being closed")
-            )
+        refusal = ChannelShutError(f"{self.link.name}: the channel is being closed")
+        self._transport.shut(self, refusal)
 
     # -- I/O thread ----------------------------------------------------------------------------
 

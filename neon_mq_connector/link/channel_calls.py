@@ -31,10 +31,6 @@ class ChannelCalls:
 
     All but the lock is owned by the I/O thread.
 
-    Args:
-        link: the connection that the channel is on.
-        events: where the channel reports what happens on it.
-
     Attributes:
         link: the connection that the channel is on.
         error: why the channel is shut; None while it is not. Read by any thread.

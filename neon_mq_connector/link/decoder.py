@@ -13,10 +13,7 @@ from pika.spec import Basic
 
 from neon_mq_connector.errors import FrameError
 from neon_mq_connector.link.events import Delivery, RawDelivery
-from neon_mq_connector.link.properties import decode_properties
-
-#: What reading past the end, and what is no UTF-8, raise here.
-_MALFORMED = (IndexError, struct.error, UnicodeDecodeError)
+from neon_mq_connector.link.properties import MALFORMED, decode_properties
 
 _tag = struct.Struct(">Q").unpack_from
 _tag_and_bits = struct.Struct(">QB").unpack_from
@@ -35,7 +32,7 @@ def delivery_tag(method: bytes) -> int:
     """Read the delivery tag from the arguments of Basic.Deliver."""
     try:
         tag: int = _tag(method, 1 + method[0])[0]
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise FrameError(f"malformed arguments of Basic.Deliver: {error}") from error
     return tag
 
@@ -49,7 +46,7 @@ def decode_method(arguments: bytes) -> Basic.Deliver:
         method.delivery_tag, bits = _tag_and_bits(arguments, position)
         method.redelivered = bits & 1 != 0
         method.exchange, method.routing_key = _origin(arguments[position + 9 :])
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise FrameError(f"malformed arguments of Basic.Deliver: {error}") from error
     return method
 

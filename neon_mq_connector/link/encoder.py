@@ -19,7 +19,7 @@ from neon_mq_connector.topology import check_name
 FRAME_OVERHEAD = 8
 
 #: Octets of a content header's payload before the properties: class, weight and body size.
-_HEADER_FIELDS = 12
+HEADER_FIELDS = 12
 
 _END = bytes((FRAME_END,))
 _frame_start = struct.Struct(">BHI").pack
@@ -51,14 +51,14 @@ def encode_publish(
     encoded: bytes = (
         properties if isinstance(properties, EncodedProperties) else encode_properties(properties)
     )
-    header_size = _HEADER_FIELDS + len(encoded)
+    header_size = HEADER_FIELDS + len(encoded)
     size = len(body)
     largest = frame_max - FRAME_OVERHEAD
     if header_size > largest:
         raise ValueError(
             f"the properties of a message to exchange {exchange!r} with routing key "
             f"{routing_key!r} take {len(encoded)} bytes; with the negotiated frame size "
-            f"of {frame_max} they may take {largest - _HEADER_FIELDS}"
+            f"of {frame_max} they may take {largest - HEADER_FIELDS}"
         )
     header = _header_start(FRAME_HEADER, channel, header_size, Basic.INDEX, size)
     if not size:
@@ -75,14 +75,7 @@ def encode_publish(
 
 
 def encode_settlement(channel: int, method: int, delivery_tag: int, bits: int) -> bytes:
-    """Return the frame that settles a delivery.
-
-    Args:
-        channel: the number of the channel.
-        method: the index of ``Basic.Ack``, ``Basic.Nack`` or ``Basic.Reject``.
-        delivery_tag: of the delivery.
-        bits: the flags of that method.
-    """
+    """Return the frame of Basic.Ack, Nack or Reject, given by its index, with its flags as bits."""
     return _settlement(
         FRAME_METHOD, channel, _SETTLEMENT_SIZE, method, delivery_tag, bits, FRAME_END
     )

@@ -21,11 +21,8 @@ class IOThread:
     `_lock` owns the thread, the loop and the move to `_closing`. It is reentrant: a signal handler
     that calls ``stop()`` may interrupt its holder.
 
-    Args:
-        name: of the thread.
-
     Attributes:
-        name: the same; every log line and error carries it.
+        name: of the thread; every log line and error carries it.
         blocked_reason: why the broker has blocked publishing; None when it has not.
         last_tick: when the thread was last seen alive, on the monotonic clock, in seconds.
     """

@@ -194,7 +194,9 @@ class Link(IOThread):
     def _ended(self) -> None:
         self.state = LinkState.CLOSED
         self._outage.end(self, is_back=False)
-        self._abandon(StoppedError(f"{self.name} is closed"))
+        stopped = StoppedError(f"{self.name} is closed")
+        self._abandon(stopped)
+        self._fail_pending(stopped)
         self._services.close_socket()
 
     def _tick(self) -> None:
@@ -365,8 +367,6 @@ class Link(IOThread):
         self.blocked_reason = None
         for channel in list(self._channels):
             channel.shut(error, error.__cause__)
-        if isinstance(error, StoppedError):
-            self._fail_pending(error)
 
     def _fail_pending(self, error: MQError) -> None:
         pending, self._pending = self._pending, []

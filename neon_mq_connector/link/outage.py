@@ -44,12 +44,9 @@ class Outage:
         self._since = 0.0
 
     def begin(self, source: object, error: BaseException, *, if_first: bool = False) -> None:
-        """Note that something cannot reach the broker.
+        """Note that something, such as a connection, cannot reach the broker.
 
-        Args:
-            source: what has noticed it, such as a connection.
-            error: why it cannot.
-            if_first: whether to ignore the call where the outage is known already.
+        With `if_first` the call is ignored where the outage is known already.
         """
         with self._lock:
             is_first = not self._down

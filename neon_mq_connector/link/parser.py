@@ -25,20 +25,19 @@ from pika.spec import (
 )
 
 from neon_mq_connector.errors import FrameError
+from neon_mq_connector.link.encoder import FRAME_OVERHEAD, HEADER_FIELDS
 from neon_mq_connector.link.events import RawDelivery
 
 #: The largest body of a message that is taken, in bytes; a broker's own bound is not above it.
 MAX_BODY = 512 * 1024 * 1024
 
 _FRAME_START = 7
-_FRAME_OVERHEAD = 8
 #: A body gets room for all of it once one part in so many has come: a peer that announces much has
 #: to send something too.
 _CREDIBLE = 16
-#: A content header's fields before the properties, with the property flags, and as a frame.
-_HEADER_FIELDS = 12
-_HEADER_LEAST = 14
-_HEADER_FRAME_LEAST = _HEADER_LEAST + _FRAME_OVERHEAD
+#: The least payload of a content header, which has the property flags, and its frame.
+_HEADER_LEAST = HEADER_FIELDS + 2
+_HEADER_FRAME_LEAST = _HEADER_LEAST + FRAME_OVERHEAD
 #: The arguments of a confirm: the delivery tag, and the octet with the bits.
 _CONFIRM_SIZE = 9
 
@@ -120,7 +119,7 @@ def _whole_content(
     if len(data) - position < _HEADER_FRAME_LEAST:
         return None
     kind, number, size, class_id, body_size = _header_start(data, position)
-    stop = position + _FRAME_OVERHEAD + size
+    stop = position + FRAME_OVERHEAD + size
     if (
         kind != FRAME_HEADER
         or number != channel
@@ -131,10 +130,10 @@ def _whole_content(
         or data[stop - 1] != FRAME_END
     ):
         return None
-    header = data[position + _FRAME_START + _HEADER_FIELDS : stop - 1]
+    header = data[position + _FRAME_START + HEADER_FIELDS : stop - 1]
     if not body_size:
         return header, b"", stop
-    start, stop = stop, stop + _FRAME_OVERHEAD + body_size
+    start, stop = stop, stop + FRAME_OVERHEAD + body_size
     if (
         stop > len(data)
         or _frame_start(data, start) != (FRAME_BODY, channel, body_size)
@@ -207,7 +206,7 @@ class FrameParser:
         end = len(data)
         position = taken = missing = 0
         try:
-            largest = self.frame_max - _FRAME_OVERHEAD
+            largest = self.frame_max - FRAME_OVERHEAD
             while True:
                 if end - position < _FRAME_START:
                     missing = _FRAME_START - (end - position)
@@ -215,7 +214,7 @@ class FrameParser:
                 kind, channel, size = _frame_start(data, position)
                 if size > largest or kind not in _FRAME_TYPES:
                     raise self._no_frame(kind, channel, size)
-                start, stop = position, position + _FRAME_OVERHEAD + size
+                start, stop = position, position + FRAME_OVERHEAD + size
                 if stop > end:
                     missing = stop - end
                     break
@@ -252,7 +251,7 @@ class FrameParser:
                     self._assemble(channel, kind, data, start + 7, stop - 1)
                 else:
                     self._pass_content(channel, kind, data[start:stop])
-                largest = self.frame_max - _FRAME_OVERHEAD  # pika may have tuned it
+                largest = self.frame_max - FRAME_OVERHEAD  # pika may have tuned it
         finally:
             if position < end:
                 self._held.append(data[position:] if position else data)
@@ -275,7 +274,7 @@ class FrameParser:
             sink.confirms(tag, bits & 1 != 0, nacked)
 
     def _pass_method(self, channel: int, method_id: bytes, frame: bytes) -> None:
-        if len(frame) < _FRAME_OVERHEAD + len(method_id):
+        if len(frame) < FRAME_OVERHEAD + len(method_id):
             raise self._fail(channel, "a method frame is too short to say which method")
         if method_id in _WITH_CONTENT:
             self._content_of_pika.add(channel)
@@ -307,7 +306,7 @@ class FrameParser:
             if assembly.header is not None:
                 raise self._fail(channel, "a second content header comes before the body")
             assembly.body_size = self._check_content_header(channel, data, start, stop)
-            assembly.header = data[start + _HEADER_FIELDS : stop]
+            assembly.header = data[start + HEADER_FIELDS : stop]
         else:
             if assembly.header is None:
                 raise self._fail(channel, "a body frame comes before the content header")
@@ -347,7 +346,7 @@ class FrameParser:
             return self._fail(channel, f"a frame is of the unknown type {kind}; is this AMQP?")
         return self._fail(
             channel,
-            f"a frame has {size + _FRAME_OVERHEAD} bytes, {self.frame_max} are allowed",
+            f"a frame has {size + FRAME_OVERHEAD} bytes, {self.frame_max} are allowed",
         )
 
     def _fail(self, channel: int, what: str) -> FrameError:

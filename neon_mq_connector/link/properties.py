@@ -18,7 +18,7 @@ from neon_mq_connector.errors import FrameError
 
 _MORE_FLAGS = 0x0001
 #: What reading past the end, and what is no UTF-8, raise here.
-_MALFORMED = (IndexError, struct.error, UnicodeDecodeError)
+MALFORMED = (IndexError, struct.error, UnicodeDecodeError)
 
 _octet = struct.Struct("B").pack
 _size = struct.Struct(">I").pack
@@ -55,12 +55,7 @@ class EncodedProperties(bytes):
 class PropertiesTemplate:
     """The properties of persistent messages that differ in ids and time only.
 
-    Args:
-        content_type: of the body.
-        app_id: the name of the sender; empty for none.
-        reply_to: where an answer is to go.
-        expiration: how long a message may wait in a queue, in milliseconds, as text.
-        headers: application headers.
+    The expiration is in milliseconds, as text.
     """
 
     __slots__ = ("_after", "_before", "_between", "_flags")
@@ -188,7 +183,7 @@ def _read_text(wanted: str, header: bytes) -> str | None:
                 if stop > len(header):
                     raise FrameError(f"malformed properties: they end within the {wanted}")
                 return header[start + 1 : stop].decode()
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise FrameError(f"malformed properties: {error}") from error
     return None
 
@@ -225,7 +220,7 @@ def decode_properties(encoded: bytes) -> BasicProperties:
                 stop += 8
             else:
                 values[name], stop = _decode_headers(encoded, stop)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise FrameError(f"malformed properties: {error}") from error
     if stop > len(encoded):
         raise FrameError("malformed properties: they end within a value")

@@ -52,9 +52,6 @@ def connect_error(
         error: what pika reported; the causes inside of it are looked at too.
         parameters: one entry per server that was tried.
         fault: what is wrong with what the server sent, if that was the reason; pika guesses then.
-
-    Returns:
-        The error to raise ``from`` the one given.
     """
     where, vhost = servers(parameters), parameters[0].virtual_host
     user = getattr(parameters[0].credentials, "username", "?")
@@ -105,9 +102,6 @@ def loss_error(error: BaseException, *, what: str) -> MQError:
     Args:
         error: what pika reported, or what is wrong with what came.
         what: the connection or channel, for a person to read.
-
-    Returns:
-        The error to raise ``from`` the one given.
     """
     if isinstance(error, FrameError):
         return ConnectionLostError(f"{what} was lost: {error}")

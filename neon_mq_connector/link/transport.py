@@ -292,11 +292,9 @@ class TlsTransport(StreamTransport):
                 pieces.append(self._socket.recv(_READ_SIZE))
                 while pieces[-1] and self._socket.pending():
                     pieces.append(self._socket.recv(_READ_SIZE))
-        except ssl.SSLWantReadError:
-            if not pieces:
-                raise BlockingIOError from None
-        except ssl.SSLWantWriteError:
-            self._want_to_write()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            if isinstance(error, ssl.SSLWantWriteError):
+                self._want_to_write()
             if not pieces:
                 raise BlockingIOError from None
         return b"".join(pieces)

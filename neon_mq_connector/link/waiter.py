@@ -77,9 +77,6 @@ class Waiter(Generic[T]):
             timeout: how long at most, in seconds.
             what: what is waited for, as the message of the error names it.
 
-        Returns:
-            The result.
-
         Raises:
             WaitTimeoutError: no answer in time; what was asked for may still happen.
             BaseException: whatever `fail` was given.

@@ -16,9 +16,6 @@ from neon_mq_connector.link import EncodedProperties, PropertiesTemplate
 def check_data(data: Any) -> None:
     """Raise an error for what is no message.
 
-    Args:
-        data: what is to be sent.
-
     Raises:
         TypeError: it is not a mapping.
         ValueError: it is empty.

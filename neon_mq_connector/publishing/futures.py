@@ -28,12 +28,9 @@ def submit(
         publisher: of the virtual host.
         futures: the thread that ends futures in time and runs their callbacks.
         destination: where the message goes; what is missing there is declared.
-        encoded: the message.
+        encoded: the message, whose id is the result.
         timeout: how long to wait for a connection and for room, and how long the confirm may take,
             in seconds.
-
-    Returns:
-        A future with the message's id.
 
     Raises:
         PublishError: nothing was sent: there is no connection, or no room.
@@ -59,13 +56,8 @@ def submit(
 class MessageFuture(CancellableFuture[str]):
     """The id of a message, once the broker has it.
 
-    It is done on the I/O thread; its callbacks run on the thread of futures.
-
-    Args:
-        message_id: the id.
-        deadline: until when the confirm is waited for, on the monotonic clock, in seconds.
-        thread: of futures; it ends this one at the deadline.
-        late: makes the error for that.
+    It is done on the I/O thread; its callbacks run on the thread of futures, which ends it at the
+    deadline with the error that `late` makes.
     """
 
     def __init__(
