@@ -85,16 +85,20 @@ class LinkChannel(ChannelCalls):
 
     def close(self, *, timeout: float) -> None:
         """Close the channel and wait until it is; the broker requeues what was not settled."""
-        closed: Waiter[None] = Waiter()
+        waiter: Waiter[None] = Waiter()
+
+        def closed(*_: object) -> None:
+            waiter.resolve(None)
+
         self.closing()
         self.link.submit(lambda: self._close(closed))
-        closed.wait(timeout, f"{self.link.name}: closing a channel")
+        waiter.wait(timeout, f"{self.link.name}: closing a channel")
 
     def close_soon(self) -> None:
         """Close the channel without waiting for the broker's answer."""
         self.closing()
         with contextlib.suppress(StoppedError):
-            self.link.submit(lambda: self._close(Waiter()))
+            self.link.submit(lambda: self._close(ignore))
 
     def encode(
         self,
@@ -225,14 +229,10 @@ class LinkChannel(ChannelCalls):
         )
         channel.add_on_return_callback(lambda _channel, *returned: self._events.returned(*returned))
 
-    def _close(self, waiter: Waiter[None]) -> None:
+    def _close(self, closed: Callable[..., None]) -> None:
         if self.error is not None:
-            waiter.resolve(None)
+            closed()
             return
-
-        def closed(*_: object) -> None:
-            waiter.resolve(None)
-
         self._pika.add_on_close_callback(closed)
         if not self._pika.is_closing:
             self._pika.close()

@@ -130,7 +130,6 @@ class Loop(AbstractSelectorIOLoop):
         self._asleep = False
         self._reads_delay = 0.0
         self._stopped = False
-        self._closed = False
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -162,10 +161,8 @@ class Loop(AbstractSelectorIOLoop):
 
     def close(self) -> None:
         """Release the descriptors."""
-        if not self._closed:
-            self._closed = True
-            self._poller.close()
-            self._waker.close()
+        self._poller.close()
+        self._waker.close()
 
     def call_last(self, call: Callable[[Any], object], argument: Any) -> None:
         """Call something at the end of this round, just before the loop sleeps.

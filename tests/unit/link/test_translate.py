@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ssl import SSLError
 
 import pika
 import pika.exceptions as pika_errors
@@ -49,6 +50,13 @@ def test_a_broker_that_is_full_is_tried_again_and_a_virtual_host_may_have_any_na
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
         (socket.gaierror(-2, "Name or service not known"), "not known"),
         (pika_errors.IncompatibleProtocolError("HTTP"), "AMQP 0-9-1"),
+        (
+            # as pika wraps it, in quotes
+            pika_errors.IncompatibleProtocolError(
+                repr(f"lost: {SSLError(1, '[SSL: X] it is not valid for it. (_ssl.c:7)')!r}")
+            ),
+            "no broker answers at host:5672: [SSL: X] it is not valid for it.",
+        ),
         (pika_errors.AMQPConnectionError(), "AMQPConnectionError"),
         (
             AMQPConnectionWorkflowFailed(
