@@ -41,10 +41,7 @@ class Services(SelectorIOServicesAdapter):
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> AbstractIOReference:
-        """Put pika's protocol on a connected socket.
-
-        A TLS handshake is made by the first reads and writes of the transport.
-        """
+        """Put pika's protocol on a connected socket; TLS shakes hands in the transport."""
         self._socket = sock
 
         def begin() -> None:

@@ -61,6 +61,7 @@ class StreamTransport(AbstractStreamTransport):
     """
 
     _may_lease = True
+    _waits_to_read = False
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class StreamTransport(AbstractStreamTransport):
     def _on_event(self, _fd: int, events: int) -> None:
         if events & (WRITE | ERROR):
             self.reader.lease.watch_writable(False)
-            self._blocked = False
+            self._blocked = self._waits_to_read
             self.flush()
         if events & (READ | ERROR):
             self._read()
@@ -266,18 +267,25 @@ class TlsTransport(StreamTransport):
     """The same over TLS; an `SSLSocket` is not for two threads, so reading takes the lock too.
 
     Only the I/O thread reads: a readable socket does not tell that there is something to read. The
-    handshake is made on the way: what is sent first waits until reading has completed it.
+    handshake is made by reading; until it is done nothing is sent.
     """
 
     _socket: ssl.SSLSocket
     _may_lease = False
-    _waits_to_read = False
+
+    def __init__(self, sock: Any, protocol: AbstractStreamProtocol, loop: Loop) -> None:
+        super().__init__(sock, protocol, loop)
+        self._blocked = self._waits_to_read = True
+        loop.add_callback(self._read)
 
     def _send_some(self, data: Any) -> int:
         whole, sent = memoryview(data), 0
         try:
             while sent < len(whole):
-                sent += self._socket.send(whole[sent:])  # one record at a time
+                count = self._socket.send(whole[sent:])  # one record at a time
+                if not count:
+                    raise ssl.SSLWantWriteError  # as it is told under gevent
+                sent += count
         except ssl.SSLWantWriteError:
             self._blocked = True
             self._loop.add_callback(self._want_to_write)

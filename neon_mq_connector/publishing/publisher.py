@@ -286,7 +286,7 @@ class Publisher:
         self._limit.release(item)
 
     def _count(self, error: BaseException) -> None:
-        # in a line without a call: an interrupt may come with each
+        # an interrupt may come with each call: the count changes in a line without one
         if (name := FAILURES.get(type(error))) is not None:
             self.outcomes[name] += 1
 
