@@ -68,6 +68,7 @@ class Line:
         ]
         for thread in self._threads:
             thread.start()
+        eventually(lambda: not self.transport._blocked)  # over TLS it reads first
 
     def _read(self) -> None:
         with suppress(OSError):

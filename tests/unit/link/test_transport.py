@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 
@@ -205,6 +206,25 @@ def test_senders_that_wait_are_refused_when_the_gate_is_shut_or_the_connection_e
     run_all(narrow.transport.abort, send, send)
     # whoever came between the end and the shutting was let through, to nowhere
     assert set(refused) <= {SHUT}
+
+
+def test_a_full_socket_that_takes_nothing_without_an_error_is_waited_for(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as gevent's do over TLS
+    tries: list[int] = []
+
+    def send(_data: object) -> object:
+        tries.append(threading.get_ident())
+        assert len(tries) < 100
+        return 0 if tries[-1] == here else DEFAULT
+
+    here, full = threading.get_ident(), Mock(wraps=line.transport._socket)
+    full.send.side_effect = send
+    with monkeypatch.context() as patch:
+        patch.setattr(line.transport, "_socket", full)
+        line.transport.send(b"one", line.gate)
+        line.has_received(3)
 
 
 # -- the end -----------------------------------------------------------------------------------
