@@ -10,11 +10,12 @@ not pass through pika: `encoder`, `parser`, `decoder` and `properties` see to th
 from __future__ import annotations
 
 from neon_mq_connector.link.channel import LinkChannel
-from neon_mq_connector.link.decoder import decode_delivery, decode_method, delivery_tag
-from neon_mq_connector.link.events import ChannelEvents, Delivery, RawDelivery, ignore
+from neon_mq_connector.link.channel_calls import ChannelEvents, ignore
+from neon_mq_connector.link.decoder import Delivery, decode_delivery, decode_method, delivery_tag
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.link import Link, LinkState
 from neon_mq_connector.link.outage import Outage, outage_of
+from neon_mq_connector.link.parser import RawDelivery
 from neon_mq_connector.link.properties import (
     EncodedProperties,
     PropertiesTemplate,

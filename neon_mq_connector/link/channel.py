@@ -18,10 +18,10 @@ from pika.exceptions import AMQPError, ChannelWrongStateError
 from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import ChannelShutError, MQError, StoppedError
-from neon_mq_connector.link.channel_calls import ChannelCalls
+from neon_mq_connector.link.channel_calls import ChannelCalls, ChannelEvents, ignore
 from neon_mq_connector.link.encoder import encode_publish, encode_settlement
-from neon_mq_connector.link.events import ChannelEvents, RawDelivery, ignore
 from neon_mq_connector.link.io_thread import IOThread
+from neon_mq_connector.link.parser import RawDelivery
 from neon_mq_connector.link.properties import EncodedProperties
 from neon_mq_connector.link.translate import loss_error
 from neon_mq_connector.link.transport import StreamTransport

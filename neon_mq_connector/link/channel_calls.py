@@ -1,21 +1,49 @@
-"""Calls of one pika channel: made on the I/O thread, waited for by the thread that asks."""
+"""What a channel reports, and its calls: a thread asks and waits, the I/O thread makes them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pika.channel
 import pika.frame
-from pika.spec import Basic
+from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import MQError
-from neon_mq_connector.link.events import ChannelEvents, ignore
 from neon_mq_connector.link.io_thread import IOThread
+from neon_mq_connector.link.parser import RawDelivery
 from neon_mq_connector.link.translate import broker_refusal
 from neon_mq_connector.link.waiter import Answer, Waiter
 from neon_mq_connector.topology import Call, QueueStatus, Step
+
+
+def ignore(*_: object) -> None:
+    """Ignore an event or an answer."""
+
+
+@dataclass(frozen=True)
+class ChannelEvents:
+    """What a channel reports, each on the I/O thread, in the order in which it happened.
+
+    They must not block and must not raise: the thread serves every queue of its virtual host.
+
+    Attributes:
+        deliveries: messages in a batch, in order, as they came; `decode_delivery` reads them.
+        fetched: the delivery tag of a message that `get` took and that has to be settled.
+        confirms: (delivery tag, multiple, nacked) for messages published in confirm mode.
+        returned: (method, properties, body) of an unroutable message; its confirm follows.
+        cancelled: the broker cancelled the consumer (its queue was deleted, or moved).
+        shut: the channel is shut, and why; the last event, and it comes exactly once.
+    """
+
+    deliveries: Callable[[Sequence[RawDelivery]], None] = ignore
+    fetched: Callable[[int], None] = ignore
+    confirms: Callable[[int, bool, bool], None] = ignore
+    returned: Callable[[Basic.Return, BasicProperties, bytes], None] = ignore
+    cancelled: Callable[[str], None] = ignore
+    shut: Callable[[MQError], None] = ignore
 
 
 class ChannelCalls:

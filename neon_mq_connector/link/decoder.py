@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import functools
 import struct
+from typing import NamedTuple
 
-from pika.spec import Basic
+from pika.spec import Basic, BasicProperties
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.events import Delivery, RawDelivery
+from neon_mq_connector.link.parser import RawDelivery
 from neon_mq_connector.link.properties import MALFORMED, decode_properties
+
+
+class Delivery(NamedTuple):
+    """A message as it came: the three arguments that follow the channel in a callback."""
+
+    method: Basic.Deliver
+    properties: BasicProperties
+    body: bytes
+
 
 _tag = struct.Struct(">Q").unpack_from
 _tag_and_bits = struct.Struct(">QB").unpack_from

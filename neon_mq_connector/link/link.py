@@ -27,7 +27,7 @@ from neon_mq_connector.errors import (
     StoppedError,
 )
 from neon_mq_connector.link.channel import LinkChannel
-from neon_mq_connector.link.events import ChannelEvents
+from neon_mq_connector.link.channel_calls import ChannelEvents
 from neon_mq_connector.link.io_thread import IOThread
 from neon_mq_connector.link.loop import Loop
 from neon_mq_connector.link.outage import outage_of

@@ -26,7 +26,10 @@ from pika.spec import (
 
 from neon_mq_connector.errors import FrameError
 from neon_mq_connector.link.encoder import FRAME_OVERHEAD, HEADER_FIELDS
-from neon_mq_connector.link.events import RawDelivery
+
+#: A message as it came: the arguments of ``Basic.Deliver`` after the method's id, the payload of
+#: the content header from the property flags on, and the body.
+RawDelivery = tuple[bytes, bytes, bytes]
 
 #: The largest body of a message that is taken, in bytes; a broker's own bound is not above it.
 MAX_BODY = 512 * 1024 * 1024

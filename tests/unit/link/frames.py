@@ -11,7 +11,7 @@ from pika.amqp_object import Method as AnyMethod
 from pika.frame import Body, Header, Heartbeat, Method
 from pika.spec import Basic, BasicProperties
 
-from neon_mq_connector.link.events import RawDelivery
+from neon_mq_connector.link.parser import RawDelivery
 
 FRAME_MAX = 4096
 

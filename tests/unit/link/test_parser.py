@@ -15,8 +15,7 @@ from pika.frame import decode_frame
 from pika.spec import Basic, BasicProperties, Channel, Connection, Queue
 
 from neon_mq_connector.errors import FrameError
-from neon_mq_connector.link.events import RawDelivery
-from neon_mq_connector.link.parser import MAX_BODY, FrameParser
+from neon_mq_connector.link.parser import MAX_BODY, FrameParser, RawDelivery
 from tests.unit.link import frames
 from tests.unit.link.frames import FRAME_MAX, HEARTBEAT, message, method_frame
 
