@@ -77,7 +77,7 @@ class AsyncRequests:
                 on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
                 return await self._ask(channel, spec, lambda answers: answers.final(on_part))
-            queues = channel.shared.named_queues
+            queues = channel.shared.queues
             acquire = partial(queues.acquire, channel.channel, reply_queue, spec)
             what = f"declaring reply queue {reply_queue!r}"
             used = await self.call(spec, acquire, what, undo=queues.release)

@@ -13,8 +13,7 @@ from queue import Empty
 from typing import Any, TypeVar
 
 from neon_mq_connector.client.inbox import Inbox
-from neon_mq_connector.client.late import PATIENCE, look_up, status_of
-from neon_mq_connector.client.reply_channel import ReplyChannel
+from neon_mq_connector.client.reply_channel import PATIENCE, ReplyChannel
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_final
 from neon_mq_connector.errors import RemoteError, RequestTimeoutError
 from neon_mq_connector.publishing.message import Flush
@@ -65,11 +64,9 @@ class Answers:
             try:
                 event = await inbox.get(request.spec.deadline)
             except Empty:
-                status = None
                 if explain:
-                    connections = channel.shared.connections
-                    status = await status_of(connections, request.spec, inbox.another())
-                raise channel.expire(request, status) from None
+                    raise await channel.late(request, inbox.another()) from None
+                raise channel.expire(request) from None
             answer = channel.read(request, event)
             if answer is not None:
                 return answer
@@ -148,7 +145,7 @@ class FutureAnswer:
         self._is_late = True
         self.deadline = time.monotonic() + PATIENCE
         self._thread.expect(self)
-        look_up(self._channel.shared.connections, self._request.spec, self._explain)
+        self._channel.look_up(self._request.spec, self._explain)
 
     def _explain(self, status: QueueStatus | None) -> None:
         self._thread.call(partial(self._end_late, status))

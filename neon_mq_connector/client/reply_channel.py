@@ -10,14 +10,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from queue import Empty
 from typing import Any
 
 from pika.spec import BasicProperties
 
 from neon_mq_connector import metrics
-from neon_mq_connector.client.late import timeout_error
+from neon_mq_connector.client.inbox import Inbox
 from neon_mq_connector.client.reply_queues import (
-    NamedQueues,
+    ReplyQueues,
     declare_reply_queue,
     learn_direct_name,
 )
@@ -37,6 +38,7 @@ from neon_mq_connector.errors import (
     MQConnectionError,
     MQError,
     RequestTimeoutError,
+    StoppedError,
     TopologyError,
     UnroutableError,
     WaitTimeoutError,
@@ -59,6 +61,8 @@ LOG = logging.getLogger("neon_mq_connector.client")
 
 #: How long reads are delayed for each request that waits, in seconds: less than a service needs.
 _TIME_PER_REQUEST = 15e-6
+#: How long the error of a request that is late anyway waits for what the broker says, in seconds.
+PATIENCE = 1.0
 
 
 class Shared:
@@ -67,14 +71,14 @@ class Shared:
     Attributes:
         numbers: the correlation ids.
         futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
-        named_queues: the reply queues that requests have named.
+        queues: the reply queues that requests have named, and those to be deleted.
         late_replies: how many answers were dropped because no request waited for them.
     """
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
         self.futures = FutureThread(f"mq-replies:{connections.vhost}")
-        self.named_queues = NamedQueues(connections)
+        self.queues = ReplyQueues(connections)
         self.late_replies = 0
         self.numbers = itertools.count(1)
 
@@ -216,17 +220,53 @@ class ReplyChannel:
             self._assign_later(event)
         return answer
 
-    def expire(self, request: Request, status: QueueStatus | None = None) -> RequestTimeoutError:
-        """Return the error for an answer that did not come in time.
+    def look_up(self, spec: RequestSpec, tell: Callable[[QueueStatus | None], object]) -> None:
+        """Ask the broker for the status of the queue of a request; do not wait.
 
         Args:
-            request: what was asked.
-            status: of its queue, where that is known; see `late.look_up`.
+            spec: what was asked.
+            tell: called once with the status, by any thread; with None where it is not known.
         """
-        reason = self._link.blocked_reason
-        blocked = f"; the broker has blocked publishing: {reason}" if reason else ""
-        timeout = request.spec.timeout
-        return timeout_error(f"{request}: no answer within {timeout:g} s{blocked}", status)
+        if spec.exchange:  # whose queues are not known
+            tell(None)
+            return
+        connections = self.shared.connections
+        answer = CallbackAnswer(tell, lambda _error: tell(None))
+        timeout = connections.policy.operation_timeout
+        try:
+            connections.control.look_up(spec.queue, answer, timeout=timeout)
+        except StoppedError:
+            tell(None)
+
+    async def late(
+        self, request: Request, inbox: Inbox[QueueStatus | None], what: str = "answer"
+    ) -> RequestTimeoutError:
+        """Return the error of `expire`, with what the broker tells of the queue in `PATIENCE`."""
+        self.look_up(request.spec, inbox.put)
+        try:
+            status = await inbox.get(time.monotonic() + PATIENCE)
+        except Empty:
+            status = None
+        return self.expire(request, status, what)
+
+    def expire(
+        self, request: Request, status: QueueStatus | None = None, what: str = "answer"
+    ) -> RequestTimeoutError:
+        """Return the error for what did not come in time, with the status of the queue."""
+        text = f"{request}: no {what} within {request.spec.timeout:g} s"
+        if reason := self._link.blocked_reason:
+            text += f"; the broker has blocked publishing: {reason}"
+        if status is None:
+            return RequestTimeoutError(text)
+        if not status.consumers:
+            reason = "no service consumes the queue"
+        elif status.messages:
+            reason = f"{status.messages} messages wait in the queue, {status.consumers} consumers"
+        else:
+            reason = f"consumers of the queue: {status.consumers}, and nobody has answered"
+        error = RequestTimeoutError(f"{text}; {reason}")
+        error.consumers, error.waiting = status.consumers, status.messages
+        return error
 
     def retire(self) -> None:
         """Ignore the end of the reply queue, which the client is about to delete."""

@@ -50,10 +50,11 @@ class NamedQueue:
     consumer_tag: str = ""
 
 
-class NamedQueues:
-    """The queues that requests have named, each deleted when no request uses it any more.
+class ReplyQueues:
+    """The queues that requests have named, and the delete of every reply queue.
 
-    Each request declares the queue and consumes from it. So none waits for another, and it makes no
+    A named queue is deleted when no request uses it any more. Each request declares it and consumes
+    from it. So none waits for another, and it makes no
     difference which consumer gets an answer: it is assigned by its correlation id. `_lock` owns
     which are in use, and is held for moments. A delete is submitted while it is held, so that it
     comes before the next request's declare.
@@ -109,9 +110,9 @@ class NamedQueues:
             self._in_use.discard(queue)
             if self._is_used(queue.name):
                 return
-            deleted = self._delete(queue.name)
+            deleted = self.delete_soon(queue.name)
         with suppress(WaitTimeoutError):
-            deleted.wait(time_left(queue.deadline), f"deleting reply queue {queue.name!r}")
+            deleted.wait(time_left(queue.deadline), "deleting a reply queue")
 
     def delete_left_behind(self) -> None:
         """Delete queues that could not be deleted when they were released; do not wait."""
@@ -121,17 +122,22 @@ class NamedQueues:
             names = [name for name in self._left_behind if not self._is_used(name)]
             self._left_behind.clear()
             for name in names:
-                self._delete(name)
+                self.delete_soon(name)
+
+    def delete(self, name: str, timeout: float) -> None:
+        """Delete a queue that one request has used; wait for that for so many seconds at most."""
+        with suppress(WaitTimeoutError):
+            self.delete_soon(name).wait(timeout, "deleting a reply queue")
 
     def _is_used(self, name: str) -> bool:
         return any(queue.name == name for queue in self._in_use)
 
-    def _delete(self, name: str) -> Waiter[Any]:
+    def delete_soon(self, name: str) -> Waiter[Any]:
         """Delete a queue; what is returned is answered when that has ended, in either way."""
         ended: Waiter[Any] = Waiter()
 
         def failed(error: BaseException) -> None:
-            LOG.warning("reply queue %r is left behind for now: %s", name, error)
+            LOG.info("reply queue %r is left behind for now: %s", name, error)
             self._left_behind.add(name)
             ended.resolve(None)
 
@@ -174,14 +180,6 @@ def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
 
     status = control.perform(f"declaring reply queue {name!r}", steps, timeout=time_left(deadline))
     return status.name
-
-
-def delete_reply_queue(control: Control, name: str, timeout: float) -> None:
-    """Delete a reply queue; a failure is logged."""
-    try:
-        control.perform_step(Queue(name).delete(), timeout=timeout)
-    except (MQError, Refusal) as error:
-        LOG.info("reply queue %r is left behind: %s", name, error)
 
 
 def learn_direct_name(channel: LinkChannel, deadline: float) -> str:

@@ -13,16 +13,13 @@ from contextlib import AbstractContextManager, suppress
 from queue import Empty
 from typing import Any, TypeVar
 
-from neon_mq_connector.client.inbox import Inbox, ThreadInbox, run_on_thread
-from neon_mq_connector.client.late import status_of, timeout_error
+from neon_mq_connector.client.inbox import Inbox, run_on_thread
 from neon_mq_connector.client.reply_channel import ReplyChannel
-from neon_mq_connector.client.reply_queues import delete_reply_queue
 from neon_mq_connector.client.request import ReplyEvent, RequestSpec, is_end, is_final
-from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
 from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
-from neon_mq_connector.errors import MQError, StoppedError, WaitTimeoutError
-from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, Waiter, delivery_tag
+from neon_mq_connector.errors import MQError, WaitTimeoutError
+from neon_mq_connector.link import ChannelEvents, LinkChannel, RawDelivery, delivery_tag
 from neon_mq_connector.topology import BrokerFacts, Queue, Steps, declare_queue
 
 PartT = TypeVar("PartT")
@@ -104,20 +101,15 @@ class PartsQueue:
     def delete(self) -> None:
         """Drop what was not read, and delete the queue."""
         if self._end():
-            delete_reply_queue(self._connections.control, self.name, _CLOSE_TIMEOUT)
+            self._channel.shared.queues.delete(self.name, _CLOSE_TIMEOUT)
 
     # -- calls that do not wait ----------------------------------------------------------------
 
     def abandon(self) -> None:
         """Delete the queue without waiting; the garbage collector calls this, on any thread."""
         if self._end():
-            with suppress(StoppedError, RuntimeError):  # the process ends
-                self._connections.control.submit(
-                    f"deleting reply queue {self.name!r}",
-                    single(Queue(self.name).delete()),
-                    Waiter(),
-                    timeout=_CLOSE_TIMEOUT,
-                )
+            with suppress(RuntimeError):  # the process ends
+                self._channel.shared.queues.delete_soon(self.name)
 
     def _end(self) -> bool:
         """Receive nothing any more; return whether there may be a queue to delete."""
@@ -145,9 +137,8 @@ class PartsQueue:
             try:
                 event = await self._inbox.get(deadline)
             except Empty:
-                status = await status_of(self._connections, self.spec, self._inbox.another())
-                text = f"{self._request}: no part of the answer within {self.spec.timeout:g} s"
-                raise timeout_error(text, status) from None
+                inbox = self._inbox.another()
+                raise await self._channel.late(self._request, inbox, "part of the answer") from None
             if isinstance(event, BaseException):
                 raise self._request.lost(event)
             self._channel.remove(self._request)  # it has reached the service
@@ -189,8 +180,8 @@ class ReplyStream(Iterator[PartT], AbstractContextManager["ReplyStream[PartT]"])
 
     _over = True  # until there is something to close
 
-    def __init__(self, channel: ReplyChannel, spec: RequestSpec, prefetch_count: int) -> None:
-        self._queue = PartsQueue(channel, spec, prefetch_count, ThreadInbox())
+    def __init__(self, queue: PartsQueue) -> None:
+        self._queue = queue
         self._over = False
         self._failure: MQError | None = None
 
@@ -198,10 +189,6 @@ class ReplyStream(Iterator[PartT], AbstractContextManager["ReplyStream[PartT]"])
     def reply_queue(self) -> str:
         """The name of the queue that the parts come into."""
         return self._queue.name
-
-    def open(self) -> None:
-        """Make the queue and send the request; see `PartsQueue.open`."""
-        self._queue.open()
 
     def __next__(self) -> PartT:
         """Wait for the next part; raises what `RequestClient.request` raises."""

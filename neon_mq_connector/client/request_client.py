@@ -22,8 +22,7 @@ from neon_mq_connector import tracing
 from neon_mq_connector.client.answers import Answers, FutureAnswer
 from neon_mq_connector.client.inbox import ThreadInbox, run_on_thread
 from neon_mq_connector.client.reply_channel import ReplyChannel, Shared
-from neon_mq_connector.client.reply_queues import delete_reply_queue
-from neon_mq_connector.client.reply_stream import ReplyStream
+from neon_mq_connector.client.reply_stream import PartsQueue, ReplyStream
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
@@ -111,7 +110,7 @@ class RequestClient:
                 on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
                 return _ask(channel, spec, lambda answers: answers.final(on_part))
-            queues = channel.shared.named_queues
+            queues = channel.shared.queues
             used = queues.acquire(channel.channel, reply_queue, spec)
             try:
                 return _ask(channel, spec, lambda answers: answers.final(on_part), reply_queue)
@@ -161,8 +160,9 @@ class RequestClient:
         """
         with tracing.requesting("", spec.queue):
             # what the broker permits is known when there is a channel
-            stream: ReplyStream[Any] = ReplyStream(self.channel_for(spec), spec, prefetch_count)
-            stream.open()
+            queue = PartsQueue(self.channel_for(spec), spec, prefetch_count, ThreadInbox())
+            stream: ReplyStream[Any] = ReplyStream(queue)
+            queue.open()
         return stream
 
     def send(self, spec: RequestSpec) -> str:
@@ -197,9 +197,9 @@ class RequestClient:
                 self._opening.release()
             except RuntimeError:
                 pass
-        self._shared.named_queues.delete_left_behind()
+        self._shared.queues.delete_left_behind()
         if self._declared:
-            delete_reply_queue(self.connections.control, self._reply_queue, time_left(deadline))
+            self._shared.queues.delete(self._reply_queue, time_left(deadline))
         self.connections.close(max(0.5, time_left(deadline)))
         self._shared.futures.stop(time_left(deadline))
 
