@@ -77,17 +77,15 @@ class AsyncRequests:
                 on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
                 return await self._ask(channel, spec, lambda answers: answers.final(on_part))
-            queues = channel.shared.queues
-            acquire = partial(queues.acquire, channel.channel, reply_queue, spec)
+            acquire = partial(channel.shared.queues.acquire, channel.channel, reply_queue, spec)
             what = f"declaring reply queue {reply_queue!r}"
-            used = await self.call(spec, acquire, what, undo=queues.release)
+            release = await self.call(spec, acquire, what, undo=lambda release: release())
             try:
                 return await self._ask(
                     channel, spec, lambda answers: answers.final(on_part), reply_queue
                 )
             finally:
-                release = self.calls.submit(partial(queues.release, used))
-                await clean_up(release, time_left(spec.deadline))
+                await clean_up(self.calls.submit(release), time_left(spec.deadline))
 
     async def gather(self, spec: RequestSpec, *, count: int | None = None) -> list[dict[str, Any]]:
         """Send one request to several services; see `RequestClient.gather`."""

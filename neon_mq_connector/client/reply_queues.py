@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from pika.spec import ACCESS_REFUSED, BasicProperties
@@ -33,31 +33,15 @@ LOG = logging.getLogger("neon_mq_connector.client")
 _DELETE_TIMEOUT = 60.0
 
 
-@dataclass(eq=False)
-class NamedQueue:
-    """The use of a queue by one request.
-
-    Attributes:
-        name: of the queue.
-        channel: what its answers come in on.
-        deadline: until when the request waits for anything, on the monotonic clock, in seconds.
-        consumer_tag: of the request's consumer; empty while there is none.
-    """
-
-    name: str
-    channel: LinkChannel
-    deadline: float
-    consumer_tag: str = ""
-
-
 class ReplyQueues:
     """The queues that requests have named, and the delete of every reply queue.
 
     A named queue is deleted when no request uses it any more. Each request declares it and consumes
-    from it. So none waits for another, and it makes no
-    difference which consumer gets an answer: it is assigned by its correlation id. `_lock` owns
-    which are in use, and is held for moments. A delete is submitted while it is held, so that it
-    comes before the next request's declare.
+    from it. So none waits for another, and it makes no difference which consumer gets an answer: it
+    is assigned by its correlation id.
+
+    `_lock` owns `_in_use`, the name by each use, and is held for moments. A delete is submitted
+    while it is held, so that it comes before the next request's declare.
 
     Args:
         connections: how to reach the broker.
@@ -65,61 +49,59 @@ class ReplyQueues:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._in_use: set[NamedQueue] = set()
+        self._in_use: dict[object, str] = {}
         self._left_behind: set[str] = set()
         # reentrant: a signal handler that stops the service may interrupt its holder
         self._lock = threading.RLock()
 
-    def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> NamedQueue:
-        """Declare a queue and consume from it, until `release` is called with what is returned.
+    def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> Callable[[], None]:
+        """Declare a queue and consume from it, until the function that is returned is called.
+
+        That deletes the queue if no other request uses it, and waits for this as long as the
+        request has time left; it is done in any case.
 
         Raises:
             RequestTimeoutError, MQConnectionError, TopologyError: the queue could not be made.
             TypeError, ValueError: the name cannot be used.
         """
         described = Queue(name)  # a name that cannot be used is refused before anything is done
-        queue = NamedQueue(name, channel, spec.deadline)
+        use, consumer_tag = object(), ""
+
+        def release() -> None:
+            if consumer_tag and channel.is_open:
+                with suppress(MQError):  # shut: so is the consumer
+                    channel.cancel(consumer_tag)
+            with self._lock:
+                self._in_use.pop(use, None)
+                if name in self._in_use.values():
+                    return
+                deleted = self.delete_soon(name)
+            with suppress(WaitTimeoutError):
+                deleted.wait(time_left(spec.deadline), "deleting a reply queue")
+
         try:
             with self._lock:
-                self._in_use.add(queue)
+                self._in_use[use] = name
             self.delete_left_behind()
             self._connections.control.perform(
                 f"declaring reply queue {name!r}",
                 lambda facts: declare_queue(described, facts),
                 timeout=time_left(spec.deadline),
             )
-            queue.consumer_tag = channel.consume(
-                name, auto_ack=True, timeout=time_left(spec.deadline)
-            )
+            consumer_tag = channel.consume(name, auto_ack=True, timeout=time_left(spec.deadline))
         except BaseException as error:
-            self.release(queue)  # the broker may have declared it all the same
+            release()  # the broker may have declared it all the same
             if isinstance(error, WaitTimeoutError):
                 raise spec.not_sent(error) from error
             raise
-        return queue
-
-    def release(self, queue: NamedQueue) -> None:
-        """Release a queue; it is deleted once no request uses it.
-
-        The delete is waited for as long as the request has time left; it is done in any case.
-        """
-        if queue.consumer_tag and queue.channel.is_open:
-            with suppress(MQError):  # shut: so is the consumer
-                queue.channel.cancel(queue.consumer_tag)
-        with self._lock:
-            self._in_use.discard(queue)
-            if self._is_used(queue.name):
-                return
-            deleted = self.delete_soon(queue.name)
-        with suppress(WaitTimeoutError):
-            deleted.wait(time_left(queue.deadline), "deleting a reply queue")
+        return release
 
     def delete_left_behind(self) -> None:
         """Delete queues that could not be deleted when they were released; do not wait."""
         if not self._left_behind:
             return
         with self._lock:
-            names = [name for name in self._left_behind if not self._is_used(name)]
+            names = self._left_behind.difference(self._in_use.values())
             self._left_behind.clear()
             for name in names:
                 self.delete_soon(name)
@@ -128,9 +110,6 @@ class ReplyQueues:
         """Delete a queue that one request has used; wait for that for so many seconds at most."""
         with suppress(WaitTimeoutError):
             self.delete_soon(name).wait(timeout, "deleting a reply queue")
-
-    def _is_used(self, name: str) -> bool:
-        return any(queue.name == name for queue in self._in_use)
 
     def delete_soon(self, name: str) -> Waiter[Any]:
         """Delete a queue; what is returned is answered when that has ended, in either way."""

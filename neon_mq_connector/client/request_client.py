@@ -110,12 +110,11 @@ class RequestClient:
                 on_reply_queue(reply_queue or channel.reply_queue)
             if not reply_queue:
                 return _ask(channel, spec, lambda answers: answers.final(on_part))
-            queues = channel.shared.queues
-            used = queues.acquire(channel.channel, reply_queue, spec)
+            release = channel.shared.queues.acquire(channel.channel, reply_queue, spec)
             try:
                 return _ask(channel, spec, lambda answers: answers.final(on_part), reply_queue)
             finally:
-                queues.release(used)
+                release()
 
     def submit(self, spec: RequestSpec) -> Future[Any]:
         """Send a request and return a future of its answer (of one in parts the first).

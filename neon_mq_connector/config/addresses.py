@@ -31,8 +31,6 @@ def parse_address(value: Any) -> ServerAddress:
     Raises:
         ValueError: it is none of these.
     """
-    if isinstance(value, ServerAddress):
-        return value
     if isinstance(value, Mapping):
         host, port = value.get("server"), value.get("port")
     elif isinstance(value, str):

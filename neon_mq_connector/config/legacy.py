@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from types import MethodType
+from typing import Any
 
 from neon_mq_connector.config.sources import read_json, source_of
 from neon_mq_connector.config.values import expand
-
-T = TypeVar("T")
 
 
 def load_neon_mq_config() -> dict[str, Any]:
@@ -26,21 +25,17 @@ def load_neon_mq_config() -> dict[str, Any]:
     return dict(source_of(None).section)
 
 
-class _OnClassOrInstance(Generic[T]):
+class _OnClassOrInstance:
     """A method that fills an object, or a new one when it is called on the class."""
 
-    def __init__(self, function: Callable[[Any, Any], T]) -> None:
-        self.__doc__ = function.__doc__
+    def __init__(self, function: Callable[..., Configuration]) -> None:
         self._function = function
 
-    def __get__(self, instance: Any, owner: Any) -> Callable[[Any], T]:
-        def call(argument: Any) -> T:
-            if instance is not None:
-                return self._function(instance, argument)
+    def __get__(self, instance: Any, owner: Any) -> Callable[[Any], Configuration]:
+        if instance is None:
             _warn()
-            return self._function(owner.__new__(owner), argument)
-
-        return call
+            instance = owner.__new__(owner)
+        return MethodType(self._function, instance)
 
 
 class Configuration:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from neon_mq_connector.config.section import Section, notes
+from neon_mq_connector.config.sources import Source
 from neon_mq_connector.config.values import kind_of
-
-log = logging.getLogger("neon_mq_connector.config")
 
 Steps = tuple[int | str, ...]
 
@@ -21,23 +19,13 @@ Steps = tuple[int | str, ...]
 _LARGEST_SHOWN = 10**18
 
 
-def describe(
-    error: ValidationError,
-    model: type[Section],
-    *,
-    prefix: str,
-    source: str,
-) -> str:
-    """Describe in one line what is wrong in a configuration.
+def describe(error: ValidationError, model: type[Section], source: Source) -> str:
+    """Describe in one line what is wrong: the first problem in full, with the keys of the others.
 
     Args:
         error: what pydantic found.
         model: the class that the configuration was validated for.
-        prefix: what stands before a key in the source, ``"MQ."`` or nothing.
         source: where the configuration came from.
-
-    Returns:
-        The first problem in full, with the keys of the others.
     """
     errors = error.errors(include_url=False)
     first = errors[0]
@@ -48,9 +36,9 @@ def describe(
     else:
         shown = _shown(first["input"], key)
         what, remedy = f"{shown} is not {_expected(model, first['loc'])}", "set"
-    place = f"{remedy} {prefix}{key} in {source}" if key else f"correct it in {source}"
+    place = f"{remedy} {source.prefix}{key}" if key else "correct it"
     more = f" (also wrong: {', '.join(keys[1:])})" if len(keys) > 1 else ""
-    return f"{key or 'configuration'}: {what}; {place}{more}"
+    return f"{key or 'configuration'}: {what}; {place} in {source.name}{more}"
 
 
 def _key(path: Steps) -> str:
@@ -104,12 +92,6 @@ _MISPLACED = {
     "mq": "is it MQ?",
     "url": "give the URL in the environment variable NEON_MQ_URL",
 }
-
-
-def warn_of_unknown_keys(settings: Section, *, prefix: str, source: str) -> None:
-    """Log each unknown key that looks like a setting; arguments as for `describe`."""
-    for key, meant in unknown_keys(settings):
-        log.warning("%s%s in %s is no setting: %s", prefix, key, source, meant)
 
 
 def unknown_keys(

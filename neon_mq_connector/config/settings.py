@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
-from neon_mq_connector.config.problems import describe, warn_of_unknown_keys
+from neon_mq_connector.config.problems import describe, unknown_keys
 from neon_mq_connector.config.section import Section, Whole, setting
 from neon_mq_connector.config.sources import (
     CLIENT_ENTRY,
@@ -24,6 +25,8 @@ from neon_mq_connector.config.sources import (
 from neon_mq_connector.config.tls import TLSSettings
 from neon_mq_connector.config.tuning import Tuning
 from neon_mq_connector.config.values import Credentials, Endpoint, configuration_error
+
+log = logging.getLogger("neon_mq_connector.config")
 
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
@@ -156,11 +159,11 @@ class MQSettings(Tuning):
         try:
             settings = cls.model_validate(found.section)
         except ValidationError as error:
-            message = describe(error, cls, prefix=found.prefix, source=source)
+            message = describe(error, cls, found)
         else:
-            settings._source = source
-            settings._prefix = found.prefix
-            warn_of_unknown_keys(settings, prefix=found.prefix, source=source)
+            settings._source, settings._prefix = source, found.prefix
+            for key, meant in unknown_keys(settings):
+                log.warning("%s%s in %s is no setting: %s", found.prefix, key, source, meant)
             return settings
         # Raised here and not in the except clause, so that the error of pydantic, which holds the
         # values, does not hang on as __context__.

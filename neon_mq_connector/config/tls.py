@@ -85,7 +85,15 @@ def create_ssl_context(tls: TLSSettings) -> ssl.SSLContext:
     Raises:
         ConfigurationError: a certificate or key cannot be used; the message names key and file.
     """
-    context = _trusting(tls.ca_file)
+    cafile = None if tls.ca_file is None else str(tls.ca_file)
+    try:
+        # Given at once, and not loaded later, it keeps the system's authorities out.
+        context = ssl.create_default_context(cafile=cafile)
+    except (OSError, ValueError) as error:
+        raise configuration_error(
+            f"tls.ca_file: {cafile} cannot be used ({_reason(error)}); it has to hold "
+            "certificates in PEM format"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not tls.verify:
         # In this order: ssl refuses to drop the certificate while the name is to be checked.
@@ -111,23 +119,10 @@ def _digest(path: Path | None) -> bytes | None:
     return None if path is None else hashlib.sha256(path.read_bytes()).digest()
 
 
-def _trusting(ca_file: Path | None) -> ssl.SSLContext:
-    if ca_file is None:
-        return ssl.create_default_context()
-    try:
-        # Given at once, and not loaded later, it keeps the system's authorities out.
-        return ssl.create_default_context(cafile=str(ca_file))
-    except (OSError, ValueError) as error:
-        raise configuration_error(
-            f"tls.ca_file: {ca_file} cannot be used ({_reason(error)}); it has to hold "
-            "certificates in PEM format"
-        ) from error
-
-
 def _show(context: ssl.SSLContext, cert_file: Path, tls: TLSSettings) -> None:
     # An empty password instead of none: OpenSSL would ask at the terminal, and a service hang.
     password = tls.key_password.get_secret_value() if tls.key_password is not None else ""
-    key_file = tls.key_file if tls.key_file is not None else cert_file
+    key_file = tls.key_file or cert_file
     try:
         context.load_cert_chain(str(cert_file), str(key_file), password=password)
     except (OSError, ValueError) as error:
