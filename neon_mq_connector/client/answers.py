@@ -145,10 +145,9 @@ class FutureAnswer:
         self._is_late = True
         self.deadline = time.monotonic() + PATIENCE
         self._thread.expect(self)
-        self._channel.look_up(self._request.spec, self._explain)
-
-    def _explain(self, status: QueueStatus | None) -> None:
-        self._thread.call(partial(self._end_late, status))
+        self._channel.look_up(
+            self._request.spec, lambda status: self._thread.call(partial(self._end_late, status))
+        )
 
     def _end_late(self, status: QueueStatus | None) -> None:
         if not self.future.done():

@@ -110,11 +110,6 @@ class ReplyChannel:
         self._by_message: dict[str, Request] = {}
         self._error: MQError | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether requests may be sent on it."""
-        return self.channel.is_open
-
     def open(self, reply_queue: str, deadline: float) -> None:
         """Open it, consume from direct reply-to, and make the reply queue."""
         self.channel = channel = self._link.open_channel(
@@ -126,18 +121,16 @@ class ReplyChannel:
             ),
             timeout=time_left(deadline),
         )
+        consume = partial(channel.consume, auto_ack=True)
         try:
-            self._prepare(channel, reply_queue, deadline)
+            consume(DIRECT_REPLY_TO, timeout=time_left(deadline))
+            name = declare_reply_queue(self.shared.connections.control, reply_queue, deadline)
+            if name and name != DIRECT_REPLY_TO:
+                self._reply_consumer = consume(name, timeout=time_left(deadline))
+            self.reply_queue = name or learn_direct_name(channel, deadline)
         except BaseException:
             channel.close_soon()
             raise
-
-    def _prepare(self, channel: LinkChannel, reply_queue: str, deadline: float) -> None:
-        channel.consume(DIRECT_REPLY_TO, auto_ack=True, timeout=time_left(deadline))
-        name = declare_reply_queue(self.shared.connections.control, reply_queue, deadline)
-        if name and name != DIRECT_REPLY_TO:
-            self._reply_consumer = channel.consume(name, auto_ack=True, timeout=time_left(deadline))
-        self.reply_queue = name or learn_direct_name(channel, deadline)
 
     # -- any thread ----------------------------------------------------------------------------
 

@@ -98,26 +98,13 @@ class PartsQueue:
                 raise self.spec.not_sent(error) from error
             raise
 
-    def delete(self) -> None:
-        """Drop what was not read, and delete the queue."""
-        if self._end():
-            self._channel.shared.queues.delete(self.name, _CLOSE_TIMEOUT)
-
-    # -- calls that do not wait ----------------------------------------------------------------
-
-    def abandon(self) -> None:
-        """Delete the queue without waiting; the garbage collector calls this, on any thread."""
-        if self._end():
-            with suppress(RuntimeError):  # the process ends
-                self._channel.shared.queues.delete_soon(self.name)
-
-    def _end(self) -> bool:
-        """Receive nothing any more; return whether there may be a queue to delete."""
+    def delete(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """Drop what was not read, and delete the queue; wait for so many seconds at most."""
         self._channel.remove(self._request)
         self._arrived.clear()
         if self._parts is not None:
             self._parts.close_soon()
-        return self._parts is not None
+            self._channel.shared.queues.delete(self.name, timeout)
 
     # -- the reader ----------------------------------------------------------------------------
 
@@ -208,9 +195,10 @@ class ReplyStream(Iterator[PartT], AbstractContextManager["ReplyStream[PartT]"])
         return self._queue.spec.convert(part)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
-        """Close it when a loop over it was left, which has dropped it."""
+        """Close it when a loop over it was left, which has dropped it; do not wait."""
         if not self._over:
-            self._queue.abandon()
+            with suppress(RuntimeError):  # the process ends
+                self._queue.delete(0.0)
 
     def __exit__(self, *_: object) -> None:
         self.close()

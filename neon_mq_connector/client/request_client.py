@@ -217,7 +217,7 @@ class RequestClient:
     def open_channel(self) -> ReplyChannel | None:
         """The channel of this client; None when it has to be opened first."""
         channel = self._channel
-        return channel if channel is not None and channel.is_open else None
+        return channel if channel is not None and channel.channel.is_open else None
 
     def channel_for(self, spec: RequestSpec) -> ReplyChannel:
         """Return the channel that a request is sent on; it is opened if it is not open.

@@ -24,9 +24,8 @@ _JSON_SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 _SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None), float, bytes, complex})
 _TEXT: Final[frozenset[type]] = frozenset({str})
 _CONTAINERS: Final = (dict, list, tuple, set)
-_REPRS: Final[dict[type, Callable[[Any], str]]] = {
-    kind: kind.__repr__ for kind in (str, int, float, bytes, complex, dict, list, tuple, set)
-}
+#: Those of sets are missing: that of a subclass has its name.
+_REPRS: Final = frozenset(kind.__repr__ for kind in (*_SCALARS, dict, list, tuple))
 
 _Keys = tuple[Any, ...]
 
@@ -122,9 +121,7 @@ def _not_literal(value: Any) -> str:
     # A subclass will do as long as it writes itself as its base does: a plain subclass of `str`
     # does, an enum, an `OrderedDict` or a `Decimal` does not.
     kind = type(value)
-    if kind in _SCALARS or kind in _CONTAINERS:
-        return ""
-    if any(issubclass(kind, base) and kind.__repr__ is write for base, write in _REPRS.items()):
+    if kind is set or kind.__repr__ in _REPRS:
         return ""
     return (
         f"the repr of {kind.__name__} is no Python literal; convert it to a dict, list, str, "

@@ -45,11 +45,6 @@ _OURS = _default_mq_config
 _DEFAULT_TIMEOUT = 30.0
 #: Seconds; a broker takes no message that expires later (2**32 ms).
 _LONGEST_TIMEOUT = 4_294_967
-_VHOST = "a virtual host; give its name as a text, such as '/'"
-_DATA = "a message; give a dict"
-_QUEUE = "a queue; give the name of the service's own"
-_CALLBACK = "a function; give one, or None"
-_RESPONSE_QUEUE = "a queue; give its name as a text, or None"
 _TIMEOUT = (
     f"a time to wait; give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}, or None for "
     f"{_DEFAULT_TIMEOUT:g}"
@@ -188,24 +183,28 @@ def _check(
     stream_callback: Any,
 ) -> None:
     """Raise an error for an argument that cannot be used; give an empty request a `message_id`."""
-    is_queue = isinstance(target_queue, str) and target_queue
-    is_reply_queue = response_queue is None or isinstance(response_queue, str)
-    is_timeout = timeout is None or (
+    if not isinstance(vhost, str):
+        raise _unusable("vhost", vhost, "a virtual host; give its name as a text, such as '/'")
+    is_message = isinstance(request_data, (dict, Mapping))
+    if not is_message:
+        raise _unusable("request_data", request_data, "a message; give a dict")
+    if not isinstance(target_queue, str) or not target_queue:
+        raise _unusable("target_queue", target_queue, "a queue; give the name of the service's own")
+    if not isinstance(response_queue, (str, type(None))):
+        expected = "a queue; give its name as a text, or None"
+        raise _unusable("response_queue", response_queue, expected)
+    if timeout is not None and not (
         isinstance(timeout, (int, float, numbers.Real)) and 0 < float(timeout) <= _LONGEST_TIMEOUT
-    )
-    is_callback = stream_callback is None or callable(stream_callback)
-    for is_usable, name, value, what in (
-        (isinstance(vhost, str), "vhost", vhost, _VHOST),
-        (isinstance(request_data, (dict, Mapping)), "request_data", request_data, _DATA),
-        (is_queue, "target_queue", target_queue, _QUEUE),
-        (is_reply_queue, "response_queue", response_queue, _RESPONSE_QUEUE),
-        (is_timeout, "timeout", timeout, _TIMEOUT),
-        (is_callback, "stream_callback", stream_callback, _CALLBACK),
     ):
-        if not is_usable:
-            raise ValueError(f"{name}={value!r:.60} is not {what}")
+        raise _unusable("timeout", timeout, _TIMEOUT)
+    if stream_callback is not None and not callable(stream_callback):
+        raise _unusable("stream_callback", stream_callback, "a function; give one, or None")
     if not request_data:
         request_data["message_id"] = new_id()  # as a message, an empty dict would be refused
+
+
+def _unusable(name: str, value: Any, expected: str) -> ValueError:
+    return ValueError(f"{name}={value!r:.60} is not {expected}")
 
 
 def _ask(
@@ -260,7 +259,6 @@ class _Requester(MQConnector):
 #: Seconds for which a configuration is used without being looked for again: a process that sends
 #: thousands of requests a second need not read a file for each.
 _SOURCE_LIFETIME = 0.02
-_FOLDER = "XDG_CONFIG_HOME"
 _HOME = "USERPROFILE" if os.name == "nt" else "HOME"
 
 #: Until when it holds, in which environment, and what requests use; None where nothing was found.
@@ -272,7 +270,7 @@ def _current_requester() -> _Requester:
     global _found
     get = os.environ.get
     ovos = getattr(sys.modules.get("ovos_config.config"), "Configuration", None)
-    place = (get(URL_VARIABLE), get(CONFIG_PATH_VARIABLE), get(_FOLDER), get(_HOME), ovos)
+    place = (get(URL_VARIABLE), get(CONFIG_PATH_VARIABLE), get("XDG_CONFIG_HOME"), get(_HOME), ovos)
     now = time.monotonic()
     found = _found  # replaced as a whole, so any thread may do this
     if found is None or now >= found[0] or found[1] != place:

@@ -38,6 +38,10 @@ class Level(IntEnum):
     LOW = 1
 
 
+class Members(set[int]):
+    """A set whose `repr` has its name."""
+
+
 class Plain(str):
     """A string like any other."""
 
@@ -175,6 +179,7 @@ def test_what_json_cannot_carry_is_refused_by_place_with_a_remedy(
         (date(2024, 1, 1), "date"),
         (Colour.RED, "Colour"),
         (OrderedDict(a=1), "OrderedDict"),
+        (Members((1,)), "Members"),
     ],
 )
 def test_what_has_no_literal_is_refused_by_place_with_a_remedy(value: Any, name: str) -> None:
