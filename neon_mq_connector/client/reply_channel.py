@@ -17,11 +17,7 @@ from pika.spec import BasicProperties
 
 from neon_mq_connector import metrics
 from neon_mq_connector.client.inbox import Inbox
-from neon_mq_connector.client.reply_queues import (
-    ReplyQueues,
-    declare_reply_queue,
-    learn_direct_name,
-)
+from neon_mq_connector.client.reply_queues import ReplyQueues, learn_direct_name
 from neon_mq_connector.client.request import (
     ReplyEvent,
     Request,
@@ -71,7 +67,7 @@ class Shared:
     Attributes:
         numbers: the correlation ids.
         futures: the thread for answers that no thread waits for; the I/O thread decodes nothing.
-        queues: the reply queues that requests have named, and those to be deleted.
+        queues: the reply queues.
         late_replies: how many answers were dropped because no request waited for them.
     """
 
@@ -110,8 +106,8 @@ class ReplyChannel:
         self._by_message: dict[str, Request] = {}
         self._error: MQError | None = None
 
-    def open(self, reply_queue: str, deadline: float) -> None:
-        """Open it, consume from direct reply-to, and make the reply queue."""
+    def open(self, deadline: float) -> None:
+        """Open it, consume from direct reply-to, and make the client's reply queue."""
         self.channel = channel = self._link.open_channel(
             ChannelEvents(
                 deliveries=self._deliveries,
@@ -124,7 +120,7 @@ class ReplyChannel:
         consume = partial(channel.consume, auto_ack=True)
         try:
             consume(DIRECT_REPLY_TO, timeout=time_left(deadline))
-            name = declare_reply_queue(self.shared.connections.control, reply_queue, deadline)
+            name = self.shared.queues.declare_own(deadline)
             if name and name != DIRECT_REPLY_TO:
                 self._reply_consumer = consume(name, timeout=time_left(deadline))
             self.reply_queue = name or learn_direct_name(channel, deadline)

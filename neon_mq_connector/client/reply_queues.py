@@ -12,9 +12,9 @@ from pika.spec import ACCESS_REFUSED, BasicProperties
 
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
-from neon_mq_connector.control.control import Control, single
+from neon_mq_connector.control.control import single
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.envelope import DIRECT_REPLY_TO
+from neon_mq_connector.envelope import DIRECT_REPLY_TO, REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import MQError, RequestLostError, StoppedError, WaitTimeoutError
 from neon_mq_connector.link import CallbackAnswer, LinkChannel, Waiter
 from neon_mq_connector.topology import (
@@ -34,7 +34,7 @@ _DELETE_TIMEOUT = 60.0
 
 
 class ReplyQueues:
-    """The queues that requests have named, and the delete of every reply queue.
+    """The reply queue of a client, those that requests have named, and the delete of each.
 
     A named queue is deleted when no request uses it any more. Each request declares it and consumes
     from it. So none waits for another, and it makes no difference which consumer gets an answer: it
@@ -49,10 +49,46 @@ class ReplyQueues:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._own = REPLY_QUEUE_PREFIX + new_id()
+        self._own_declared = False
         self._in_use: dict[object, str] = {}
         self._left_behind: set[str] = set()
         # reentrant: a signal handler that stops the service may interrupt its holder
         self._lock = threading.RLock()
+
+    def declare_own(self, deadline: float) -> str:
+        """Declare the reply queue of the client: plain, as old services, too, can declare it.
+
+        Returns:
+            The name; empty where such a queue is not permitted. Where the user may declare no queue
+            it is `DIRECT_REPLY_TO`: services that know direct reply-to can still answer.
+        """
+        self._own_declared = True  # from the attempt on there may be a queue to delete
+        what, control = f"declaring reply queue {self._own!r}", self._connections.control
+        return control.perform(what, self._declare_own, timeout=time_left(deadline)).name
+
+    def _declare_own(self, facts: BrokerFacts) -> Steps:
+        try:
+            if facts.refuses_transient_queues:
+                # whether a queue may be declared by which the direct name is learned
+                exclusive: QueueStatus = yield Queue("", exclusive=True).declare()
+                yield Queue(exclusive.name).delete()
+                return QueueStatus("")
+            status: QueueStatus = yield Queue(self._own).declare()
+        except Refusal as refusal:
+            if refusal.code == ACCESS_REFUSED:
+                return QueueStatus(DIRECT_REPLY_TO)
+            if refusal.code not in TRANSIENT_REFUSED:
+                raise
+            facts.refuses_transient_queues = True
+            return (yield from self._declare_own(facts))
+        return status
+
+    def delete_all(self, timeout: float) -> None:
+        """Delete what may be left, at the end; wait for the client's own for so many seconds."""
+        self.delete_left_behind()
+        if self._own_declared:
+            self.delete(self._own, timeout)
 
     def acquire(self, channel: LinkChannel, name: str, spec: RequestSpec) -> Callable[[], None]:
         """Declare a queue and consume from it, until the function that is returned is called.
@@ -130,35 +166,6 @@ class ReplyQueues:
         except StoppedError as error:
             failed(error)
         return ended
-
-
-def declare_reply_queue(control: Control, name: str, deadline: float) -> str:
-    """Declare a plain reply queue, the only kind that old services can declare too.
-
-    Returns:
-        The name; empty where such a queue is not permitted. Where the user may declare no queue it
-        is `DIRECT_REPLY_TO`: services that know direct reply-to can still answer.
-    """
-
-    def steps(facts: BrokerFacts) -> Steps:
-        try:
-            if facts.refuses_transient_queues:
-                # whether a queue may be declared by which the direct name is learned
-                own: QueueStatus = yield Queue("", exclusive=True).declare()
-                yield Queue(own.name).delete()
-                return QueueStatus("")
-            status: QueueStatus = yield Queue(name).declare()
-        except Refusal as refusal:
-            if refusal.code == ACCESS_REFUSED:
-                return QueueStatus(DIRECT_REPLY_TO)
-            if refusal.code not in TRANSIENT_REFUSED:
-                raise
-            facts.refuses_transient_queues = True
-            return (yield from steps(facts))
-        return status
-
-    status = control.perform(f"declaring reply queue {name!r}", steps, timeout=time_left(deadline))
-    return status.name
 
 
 def learn_direct_name(channel: LinkChannel, deadline: float) -> str:

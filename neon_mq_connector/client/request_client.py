@@ -26,7 +26,6 @@ from neon_mq_connector.client.reply_stream import PartsQueue, ReplyStream
 from neon_mq_connector.client.request import RequestSpec
 from neon_mq_connector.connections import Connections
 from neon_mq_connector.deadline import time_left
-from neon_mq_connector.envelope import REPLY_QUEUE_PREFIX, new_id
 from neon_mq_connector.errors import StoppedError, UnroutableError, WaitTimeoutError
 from neon_mq_connector.publishing.message import Destination
 from neon_mq_connector.threads import forking
@@ -63,23 +62,17 @@ class RequestClient:
     Attributes:
         owner: the same.
         connections: how to reach the broker.
+        is_closed: whether it was closed; it can ask nothing any more.
     """
 
     def __init__(self, parameters: Sequence[pika.ConnectionParameters], *, owner: str = "") -> None:
         self.owner = owner
         self.connections = Connections(parameters, owner=owner)
         self._shared = Shared(self.connections)
-        self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
         self._opening = threading.RLock()
         self._channel: ReplyChannel | None = None
-        self._declared = False
-        self._closed = False
+        self.is_closed = False
         forking.register(self)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was closed; it can ask nothing any more."""
-        return self._closed
 
     @property
     def late_replies(self) -> int:
@@ -186,9 +179,9 @@ class RequestClient:
         try:
             # when it is not acquired in time the client is closed all the same
             self._opening.acquire(timeout=time_left(deadline))
-            if self._closed:
+            if self.is_closed:
                 return
-            self._closed = True
+            self.is_closed = True
             if self._channel is not None:
                 self._channel.retire()
         finally:
@@ -196,9 +189,7 @@ class RequestClient:
                 self._opening.release()
             except RuntimeError:
                 pass
-        self._shared.queues.delete_left_behind()
-        if self._declared:
-            self._shared.queues.delete(self._reply_queue, time_left(deadline))
+        self._shared.queues.delete_all(time_left(deadline))
         self.connections.close(max(0.5, time_left(deadline)))
         self._shared.futures.stop(time_left(deadline))
 
@@ -208,8 +199,6 @@ class RequestClient:
         self._opening = threading.RLock()
         self._channel = None
         self._shared = Shared(self.connections)
-        self._declared = False
-        self._reply_queue = REPLY_QUEUE_PREFIX + new_id()
 
     # -- the channel ---------------------------------------------------------------------------
 
@@ -249,13 +238,12 @@ class RequestClient:
         try:
             if not self._opening.acquire(timeout=time_left(deadline)):
                 raise WaitTimeoutError("the request connection is not there in time")
-            if self._closed:
+            if self.is_closed:
                 raise StoppedError("the request client is closed")
             channel = self.open_channel
             if channel is None:
-                self._declared = True  # from the attempt on there may be a queue to delete
                 channel = ReplyChannel(self._shared, self.connections.requests)
-                channel.open(self._reply_queue, deadline)
+                channel.open(deadline)
                 self._channel = channel
             return channel
         finally:
