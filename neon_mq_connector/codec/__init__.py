@@ -12,7 +12,6 @@ from neon_mq_connector.codec.formats import (
     content_type_of,
     decode_body,
     encode_body,
-    is_json_type,
 )
 from neon_mq_connector.codec.legacy import b64_to_dict, dict_to_b64
 
@@ -25,5 +24,4 @@ __all__ = [
     "decode_body",
     "dict_to_b64",
     "encode_body",
-    "is_json_type",
 ]

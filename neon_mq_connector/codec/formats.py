@@ -65,7 +65,7 @@ def decode_body(body: bytes, content_type: str | None = None) -> tuple[dict[str,
     try:
         data, legacy = read_base64(body)
     except DecodeError:
-        if is_json_type(content_type):
+        if _is_json_type(content_type):
             # It says it is JSON and is not base64 either: report what is wrong with it as JSON.
             return _read_json(stripped), WireFormat.JSON
         raise
@@ -99,7 +99,7 @@ def content_type_of(wire_format: WireFormat) -> str:
     return CONTENT_TYPE_JSON if wire_format is WireFormat.JSON else CONTENT_TYPE_LEGACY
 
 
-def is_json_type(content_type: str | None) -> bool:
+def _is_json_type(content_type: str | None) -> bool:
     """Whether a content type is that of JSON, parameters and letter case aside."""
     if not content_type:
         return False

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Hashable
 from pathlib import Path
 
 from pydantic import SecretStr, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from neon_mq_connector.config.section import File, Section, setting
-from neon_mq_connector.config.values import configuration_error
-
-#: The attribute of a context that says what it was made from.
-_MADE_FROM = "_neon_mq_made_from"
+from neon_mq_connector.config.values import TLS_IDENTITY, configuration_error
 
 
 class TLSSettings(Section):
@@ -85,52 +81,35 @@ def create_ssl_context(tls: TLSSettings) -> ssl.SSLContext:
     Raises:
         ConfigurationError: a certificate or key cannot be used; the message names key and file.
     """
-    cafile = None if tls.ca_file is None else str(tls.ca_file)
+    key_file = tls.key_file or tls.cert_file
+    what, remedy = f"tls.ca_file: {tls.ca_file}", "it has to hold certificates in PEM format"
     try:
         # Given at once, and not loaded later, it keeps the system's authorities out.
-        context = ssl.create_default_context(cafile=cafile)
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            what = f"tls.cert_file: {tls.cert_file} with the key in {key_file}"
+            remedy = (
+                "they have to be a certificate and its private key in PEM format, and "
+                "tls.key_password the password of that key if it has one"
+            )
+            # An empty password instead of none: OpenSSL would ask at the terminal, and a service
+            # hang.
+            password = tls.key_password.get_secret_value() if tls.key_password else ""
+            context.load_cert_chain(tls.cert_file, key_file, password=password)
     except (OSError, ValueError) as error:
-        raise configuration_error(
-            f"tls.ca_file: {cafile} cannot be used ({_reason(error)}); it has to hold "
-            "certificates in PEM format"
-        ) from error
+        text = f"{what} cannot be used ({_reason(error)}); {remedy}"
+        raise configuration_error(text) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not tls.verify:
         # In this order: ssl refuses to drop the certificate while the name is to be checked.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if tls.cert_file is not None:
-        _show(context, tls.cert_file, tls)
-    files = tuple(map(_digest, (tls.ca_file, tls.cert_file, tls.key_file)))
-    setattr(context, _MADE_FROM, (tls.verify, *files))
+    files = [
+        path and hashlib.sha256(path.read_bytes()).digest()
+        for path in (tls.ca_file, tls.cert_file, tls.key_file)
+    ]
+    setattr(context, TLS_IDENTITY, (tls.verify, *files))
     return context
-
-
-def identity_of(context: ssl.SSLContext) -> Hashable:
-    """Return what is equal for contexts that `create_ssl_context` made from equal files.
-
-    A context from elsewhere is equal to itself only: it does not tell which certificate it shows.
-    """
-    identity: Hashable = getattr(context, _MADE_FROM, context)
-    return identity
-
-
-def _digest(path: Path | None) -> bytes | None:
-    return None if path is None else hashlib.sha256(path.read_bytes()).digest()
-
-
-def _show(context: ssl.SSLContext, cert_file: Path, tls: TLSSettings) -> None:
-    # An empty password instead of none: OpenSSL would ask at the terminal, and a service hang.
-    password = tls.key_password.get_secret_value() if tls.key_password is not None else ""
-    key_file = tls.key_file or cert_file
-    try:
-        context.load_cert_chain(str(cert_file), str(key_file), password=password)
-    except (OSError, ValueError) as error:
-        raise configuration_error(
-            f"tls.cert_file: {cert_file} with the key in {key_file} cannot be used "
-            f"({_reason(error)}); they have to be a certificate and its private key in PEM "
-            "format, and tls.key_password the password of that key if it has one"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,9 @@ from typing import Any
 
 from neon_mq_connector.errors import ConfigurationError
 
+#: The attribute of an `ssl.SSLContext` that is equal where it was made from equal files.
+TLS_IDENTITY = "_neon_mq_made_from"
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 _KINDS: tuple[tuple[Any, str], ...] = (

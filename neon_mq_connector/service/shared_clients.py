@@ -12,6 +12,7 @@ import pika
 
 from neon_mq_connector import tracing
 from neon_mq_connector.client import RequestClient
+from neon_mq_connector.config.values import TLS_IDENTITY
 from neon_mq_connector.threads import forking
 
 _shared: dict[tuple[Any, ...], RequestClient] = {}
@@ -50,9 +51,8 @@ def _tls_identity(options: pika.SSLOptions | None) -> Hashable:
     """Return whom a connection trusts and what it shows; the same for the same configuration."""
     if options is None:
         return None
-    from neon_mq_connector.config.tls import identity_of
-
-    return identity_of(options.context), options.server_hostname
+    # a context from elsewhere does not tell which certificate it shows
+    return getattr(options.context, TLS_IDENTITY, options.context), options.server_hostname
 
 
 def _after_fork() -> None:
