@@ -123,14 +123,15 @@ class FutureAnswer:
         self._thread = channel.shared.futures
         self._request = channel.request(spec, self._receive)
 
-    def start(self) -> None:
-        """Send the request together with others; raises as `ReplyChannel.start`."""
+    def start(self) -> CancellableFuture[Any]:
+        """Send the request together with others, return the future; raises as its channel does."""
         try:
             self._thread.expect(self)
             self._channel.start(self._request, Flush.SOON)
         except BaseException:
             self._forget()
             raise
+        return self.future
 
     def _receive(self, event: ReplyEvent) -> None:
         self._thread.call(partial(self._handle, event))

@@ -117,9 +117,7 @@ class RequestClient:
         """
 
         def send() -> CancellableFuture[Any]:
-            request = FutureAnswer(self.channel_for(spec), spec)
-            request.start()
-            return request.future
+            return FutureAnswer(self.channel_for(spec), spec).start()
 
         return tracing.submitting("request", "", spec.queue, send)
 
@@ -219,11 +217,16 @@ class RequestClient:
         """
         try:
             if spec.exchange:
-                self._look_up(spec)
+                look_up = Exchange(spec.exchange).declare(passive=True)
+                self.connections.control.perform_step(look_up, timeout=time_left(spec.deadline))
             channel = self._channel
             if channel is None or not channel.channel.is_open:
                 channel = self.open(spec.deadline)
             return channel
+        except Refusal as refusal:
+            raise UnroutableError(
+                f"a request for {spec.place}: {refusal.text}", may_have_arrived=False
+            ) from refusal
         except WaitTimeoutError as error:
             raise spec.not_sent(error) from error
 
@@ -252,15 +255,6 @@ class RequestClient:
                 self._opening.release()
             except RuntimeError:
                 pass
-
-    def _look_up(self, spec: RequestSpec) -> None:
-        look_up = Exchange(spec.exchange).declare(passive=True)
-        try:
-            self.connections.control.perform_step(look_up, timeout=time_left(spec.deadline))
-        except Refusal as refusal:
-            raise UnroutableError(
-                f"a request for {spec.place}: {refusal.text}", may_have_arrived=False
-            ) from refusal
 
 
 def check_count(count: int | None) -> None:

@@ -6,7 +6,13 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
 from neon_mq_connector.config.problems import describe, unknown_keys
@@ -30,10 +36,6 @@ log = logging.getLogger("neon_mq_connector.config")
 
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
-
-
-def _host(value: Any) -> Any:
-    return parse_host(value) if isinstance(value, str) else value
 
 
 def _entries(value: Any) -> Any:
@@ -68,10 +70,10 @@ class UserSettings(Section):
 class MQSettings(Tuning):
     """The validated settings of a connector. Make it with `from_config` or `load_settings`."""
 
-    _source: str = PrivateAttr(default=PASSED_DICT)
-    _prefix: str = PrivateAttr(default="")
+    _source: str = PASSED_DICT
+    _prefix: str = ""
 
-    server: Annotated[str, BeforeValidator(_host)] = setting(
+    server: Annotated[str, AfterValidator(parse_host)] = setting(
         "localhost",
         expects="a host name or an address",
         group="Broker",
