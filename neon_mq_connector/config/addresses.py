@@ -8,25 +8,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from neon_mq_connector.config.values import Endpoint
 
 _HOST = re.compile(r"[^\s\x00-\x1f\x7f/@:,;?#\[\]\\]{1,253}")
 
 
-class ServerAddress(NamedTuple):
-    """One entry of ``servers``.
-
-    Attributes:
-        host: a name or an address; an IPv6 address without brackets.
-        port: the TCP port, None for that of the ``port`` setting.
-    """
-
-    host: str
-    port: int | None = None
-
-
-def parse_address(value: Any) -> ServerAddress:
+def parse_address(value: Any) -> Endpoint:
     """Read ``"host"``, ``"host:port"``, ``"[v6]:port"``, an IPv6 address, or an object.
+
+    Where no port is given, that of the endpoint is 0.
 
     Raises:
         ValueError: it is none of these.
@@ -45,7 +37,7 @@ def parse_address(value: Any) -> ServerAddress:
             'the value is not a server; write "host", "host:port" or '
             '{"server": "host", "port": 5672}'
         )
-    return ServerAddress(parse_host(host), None if port is None else parse_port(port))
+    return Endpoint(parse_host(host), 0 if port is None else parse_port(port))
 
 
 def parse_host(text: str) -> str:

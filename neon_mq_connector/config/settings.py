@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from neon_mq_connector.config.addresses import ServerAddress, parse_address, parse_host
+from neon_mq_connector.config.addresses import parse_address, parse_host
 from neon_mq_connector.config.problems import describe, unknown_keys
 from neon_mq_connector.config.section import Section, Whole, setting
 from neon_mq_connector.config.sources import (
@@ -86,7 +86,7 @@ class MQSettings(Tuning):
         ge=1,
         le=65535,
     )
-    servers: tuple[Annotated[ServerAddress, BeforeValidator(parse_address)], ...] = setting(
+    servers: tuple[Annotated[Endpoint, BeforeValidator(parse_address)], ...] = setting(
         (),
         expects='a list of servers, such as ["mq1", "mq2:5673"]',
         description='The nodes of a cluster: `"host"`, `"host:port"`, `"[IPv6]:port"` or '
@@ -180,11 +180,10 @@ class MQSettings(Tuning):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The servers to connect to, in the order they are written in, each of them once."""
         alone = not self.servers or "server" in self.model_fields_set
-        addresses = (*([ServerAddress(self.server)] if alone else []), *self.servers)
         found: dict[tuple[str, int], Endpoint] = {}
-        for address in addresses:
-            port = self.port if address.port is None else address.port
-            found.setdefault((address.host.lower(), port), Endpoint(address.host, port))
+        for each in (*([Endpoint(self.server, self.port)] if alone else []), *self.servers):
+            port = each.port or self.port
+            found.setdefault((each.host.lower(), port), Endpoint(each.host, port))
         return tuple(found.values())
 
     def credentials_for(self, service_name: str) -> Credentials:
