@@ -29,7 +29,7 @@ class FakeConsumerThread:
         self.queue = "q"
         self.daemon = False
         self.ident: int | None = None
-        self.consumer = self
+        self.consumer = self.dispatcher = self
         self.lifecycle = Lifecycle()
         self.stop_requested = False
         self.stop_timeout = 0.0
@@ -44,6 +44,9 @@ class FakeConsumerThread:
     def is_running(self) -> bool:
         """Whether it would consume on after all has been said and done."""
         return self.ident is not None and not self.stop_requested
+
+    def running(self) -> list[str]:
+        return ["a callback"] * self.callback_runs
 
     def is_alive(self) -> bool:
         return self.ident is not None and (self.callback_runs or not self.stop_requested)
