@@ -213,7 +213,9 @@ class Consuming:
         # no dead letter reaches a queue that has still to be left
         with next(iter(held)).vhost.dead_letters_last():
             for queue, entries in held.items():
-                if not queue.deleted:
+                if queue.deleted:
+                    queue.drop(entries)
+                else:
                     queue.leave(consumers.get(queue, []), entries)
 
     def _settle_group(
@@ -222,6 +224,7 @@ class Consuming:
         if consumer is not None:
             consumer.count_settled(len(entries))
         if queue.deleted:
+            queue.drop(entries)
             return
         if how == ACK:
             queue.acknowledge(entries)

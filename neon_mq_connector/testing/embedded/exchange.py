@@ -85,11 +85,11 @@ class Exchange:
             keys = message.routing_keys
             return [each for each in self.bindings if each.routing_key in keys]
         if self.type == "topic":
-            words = [key.split(".") for key in message.routing_keys]
+            sent = [_words_of(key) for key in message.routing_keys]
             return [
                 each
                 for each in self.bindings
-                if any(_topic_matches(each.routing_key.split("."), key) for key in words)
+                if any(_topic_matches(_words_of(each.routing_key), words) for words in sent)
             ]
         headers = message.properties.headers
         return [each for each in self.bindings if _headers_match(each.arguments, headers)]
@@ -105,6 +105,10 @@ def check_not_reserved(kind: str, name: str) -> None:
     """Refuse a name that only the broker may give to a new queue or exchange."""
     if name.startswith(RESERVED):
         raise AMQPError(403, f"{kind} name '{name}' contains reserved prefix 'amq.*'")
+
+
+def _words_of(key: str) -> list[str]:
+    return key.split(".") if key else []  # an empty key has no word, and so no `*` matches it
 
 
 def _topic_matches(pattern: list[str], words: list[str]) -> bool:

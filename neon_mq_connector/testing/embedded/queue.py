@@ -226,6 +226,11 @@ class Queue:
         if not self.deleted:
             self.requeue(entries, is_left=True)
 
+    def drop(self, entries: list[Entry]) -> None:
+        """Forget messages that come back after the queue was deleted."""
+        for entry in entries:
+            self._forget(entry, None)
+
     # --- the queue's life
 
     def close(self) -> None:

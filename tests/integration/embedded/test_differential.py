@@ -97,6 +97,36 @@ def _settle(how: str, **arguments: Any) -> Operation:
     return "settle", 0, {"which": 0, "how": how, **arguments}
 
 
+def _exchange(name: str, kind: str, **arguments: Any) -> Operation:
+    return "declare_exchange", 0, {"exchange": name, "exchange_type": kind, **arguments}
+
+
+def _bound(
+    key: str, arguments: dict[str, Any], sent: str, headers: dict[str, Any]
+) -> Iterator[Operation]:
+    """Bind `q0` to `x0`, publish there, and take the binding away."""
+    where = {"queue": "q0", "exchange": "x0", "routing_key": key, "arguments": arguments}
+    what = {"exchange": "x0", "routing_key": sent, "body": b"", "mandatory": False}
+    yield "bind", 0, where
+    yield "publish", 0, {**what, "properties": {"headers": headers}}
+    yield "unbind", 0, where
+
+
+_TOPICS = "a.b:a.b a.*:a.b a.*:a a.*:a.b.c *: #: #:a.b.c a.#:a a.#.c:a.c a.#.c:a.b.b.c #.c.#:a.b"
+_SENT = {"a": 1, "b": 2, "x-c": 3}
+_MATCHES: list[tuple[str, dict[str, Any]]] = [
+    ("all", {"a": 1, "b": 2}),
+    ("all", {"a": 1, "b": 3}),
+    ("any", {"a": 9, "b": 2}),
+    ("any", {}),
+    ("all", {}),
+    ("all", {"x-c": 9}),
+    ("all-with-x", {"x-c": 9}),
+    ("any-with-x", {"x-c": 3}),
+    ("all", {"a": None}),
+    ("all", {"missing": None}),
+    ("all", {"a": True}),
+]
 _QUORUM = {"x-queue-type": "quorum"}
 _TO_Q1 = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q1"}
 _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
@@ -155,6 +185,74 @@ _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
                 ("ask", 0, {}),
             ],
             id="direct reply-to",
+        ),
+        pytest.param(
+            [
+                _declare("q0"),
+                _exchange("x0", "topic"),
+                *(
+                    operation
+                    for each in f"{_TOPICS} *.#.*:a.b *.#.*:a".split()
+                    for key, _, sent in [each.partition(":")]
+                    for operation in _bound(key, {}, sent, {})
+                ),
+            ],
+            id="topics",
+        ),
+        pytest.param(
+            [
+                _declare("q0"),
+                _exchange("x0", "headers"),
+                *(
+                    operation
+                    for match, wanted in _MATCHES
+                    for operation in _bound("", {"x-match": match, **wanted}, "", _SENT)
+                ),
+            ],
+            id="headers",
+        ),
+        pytest.param(
+            [
+                *map(_declare, ("q0", "q1")),
+                _exchange("x1", "fanout", auto_delete=True),
+                _exchange("x0", "direct", arguments={"alternate-exchange": "x1"}),
+                ("bind", 0, {"queue": "q1", "exchange": "x1", "routing_key": ""}),
+                *_bound("good", {}, "good", {}),
+                *_bound("good", {}, "bad", {}),
+                ("delete_queue", 0, {"queue": "q1"}),
+                _exchange("x1", "fanout", passive=True),
+            ],
+            id="an alternate exchange that goes with its last binding",
+        ),
+        pytest.param(
+            [
+                _declare("q0", **{"x-max-priority": 2}),
+                *(_publish("q0", b"%d" % each, priority=each) for each in (0, 1, 9, 2)),
+                *[_GET] * 4,
+            ],
+            id="priorities",
+        ),
+        pytest.param(
+            [
+                _declare("q0", **{"x-single-active-consumer": True}),
+                ("consume", 0, {"queue": "q0", "tag": "c", "auto_ack": False}),
+                ("consume", 2, {"queue": "q0", "tag": "c", "auto_ack": False}),
+                _publish("q0", b"one"),
+                ("cancel", 0, {"tag": "c"}),
+                _publish("q0", b"two"),
+            ],
+            id="a single active consumer is followed by the next",
+        ),
+        pytest.param(
+            [
+                _declare("q0", **{**_TO_Q1, "x-dead-letter-routing-key": "q0", "x-max-length": 1}),
+                _publish("q0", b"one"),
+                _publish("q0", b"two"),
+                _GET,
+                _settle("reject", requeue=False),
+                _GET,
+            ],
+            id="a dead letter that comes round is dropped unless it was rejected",
         ),
         pytest.param(
             [

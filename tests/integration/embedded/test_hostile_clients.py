@@ -106,6 +106,24 @@ def test_a_consumer_that_does_not_read_does_not_fill_memory(
     until(lazy, lambda: len(got) == 100)
 
 
+@pytest.mark.parametrize("end", ["ack", "close"])
+def test_messages_that_are_settled_purged_or_in_a_deleted_queue_fill_no_memory(
+    embedded: EmbeddedBroker, messages: BlockingChannel, end: str
+) -> None:
+    assert embedded._node is not None
+    shared = embedded._node._shared
+    for _ in range(4):
+        messages.basic_publish("", "work", b"a message")
+    for auto_ack in (False, True, False):
+        messages.basic_get("work", auto_ack=auto_ack)
+    messages.basic_ack(1)
+    messages.queue_purge("work")
+    assert shared.stored > 0
+    messages.queue_delete("work")
+    messages.basic_ack(3) if end == "ack" else messages.close()
+    eventually(lambda: shared.stored == 0)
+
+
 def test_a_client_that_falls_silent_is_dropped(
     embedded: EmbeddedBroker, open_channel: Callable[..., BlockingChannel]
 ) -> None:
