@@ -118,26 +118,6 @@ class TestRequests:
         old_service("input", answer)
         assert send_mq_request(vhost, {"n": 1}, "input", timeout=120)["right"] is True
 
-    def test_a_late_answer_does_not_reach_the_next_request(
-        self, send_mq_request: Any, vhost: str, old_service: Build
-    ) -> None:
-        kept: list[dict[str, Any]] = []
-
-        def answer(channel: Any, request: dict[str, Any]) -> None:
-            if request["n"] == 1:
-                kept.append(request)
-                return
-            for one in (*kept, request):
-                send_answer(
-                    channel,
-                    {"routing_key": request["routing_key"]},
-                    with_context(one, answers=one["n"]),
-                )
-
-        old_service("input", answer)
-        assert send_mq_request(vhost, {"n": 1}, "input", timeout=1) == {}
-        assert send_mq_request(vhost, {"n": 2}, "input", timeout=120)["answers"] == 2
-
 
 class TestWithoutAnAnswer:
     @IN_BOTH_WAYS
@@ -545,18 +525,6 @@ class TestCallbacksInConsumers:
         peer.publish({"return": returned, "routing_key": reply, "message_id": "no"}, queue="plain")
         peer.publish({"return": {"a": 1}, "routing_key": reply, "message_id": "yes"}, queue="plain")
         assert peer.get(reply).body["message_id"] == "yes"
-
-    def test_a_bad_request_does_not_keep_the_good_ones_from_their_answers(
-        self, service: Any, peer: Peer
-    ) -> None:
-        peer.publish(b"garbage", queue="plain")
-        peer.publish({"number": "no number"}, queue="model")
-        reply = peer.queue("reply")
-        peer.publish({"return": {"a": 1}, "routing_key": reply, "message_id": "m"}, queue="plain")
-        peer.publish({"number": 2, "routing_key": reply, "message_id": "m"}, queue="model")
-        answers = [peer.get(reply).body for _ in range(2)]
-        assert {answer.get("doubled", answer.get("a")) for answer in answers} == {1, 4}
-        assert service.check_health() is True
 
 
 class TestIsTheBrokerThere:

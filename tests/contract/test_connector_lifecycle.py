@@ -179,19 +179,6 @@ class TestRunning:
         assert connector.consumers["one"].daemon is True
         healthy(connector)
 
-    def test_a_consumer_can_be_started_as_the_thread_that_it_is(
-        self, connect: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        connector.consumers["one"].start()
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        connector.consumers["one"].join(120.0)
-        assert not connector.consumers["one"].is_alive()
-
     def test_consumers_of_several_vhosts_work_side_by_side(
         self, connect: Build, run: Build, peer: Peer, broker: Any, mq_user: Any, vhost: str
     ) -> None:
@@ -237,41 +224,6 @@ class TestRunning:
 
 
 class TestConsumingOptions:
-    def test_a_callback_gets_the_bytes_that_were_sent(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        queue, inbox = peer.queue(), Inbox()
-        connector = connect()
-        connector.register_consumer("c", connector.vhost, queue, inbox)
-        run(connector)
-        sent = [b"\x00 any bytes at all", b'{"json": true}']
-        for body in sent:
-            peer.publish(body, queue=queue)
-        eventually(lambda: [body for *_, body in inbox.deliveries] == sent)
-        assert all(isinstance(body, bytes) for *_, body in inbox.deliveries)
-
-    @pytest.mark.every_engine
-    def test_a_callback_that_raises_is_reported_and_the_consumer_goes_on(
-        self, connect: Build, run: Build, peer: Peer, errors: Errors, engine: Engine
-    ) -> None:
-        def act(_channel: Any, _method: Any, _properties: Any, _body: bytes) -> None:
-            if len(inbox.deliveries) == 1:
-                raise ValueError("kaput")
-
-        inbox = Inbox(act)
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox, errors, **engine)
-        run(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        peer.publish({"n": 2}, queue="input")
-        inbox.wait(2)
-        ((thread, error),) = errors.wait()
-        assert thread is connector.consumers["one"]
-        assert isinstance(error, ValueError)
-        assert str(error) == "kaput"
-        healthy(connector)
-
     @pytest.mark.every_broker
     def test_an_exchange_can_be_declared_anew(
         self, connect: Build, run: Build, peer: Peer, engine: Engine

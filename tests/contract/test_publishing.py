@@ -271,14 +271,6 @@ class TestConnectionsHandedOut:
         assert connection.is_closed
         assert peer.get(queue).body["n"] == 1
 
-    def test_the_callers_of_a_client_without_configuration_emit_on_others_connections(
-        self, config: dict[str, Any], blocking: Any, peer: Peer
-    ) -> None:
-        queue = peer.queue()
-        stranger = MQConnector(config, "not_in_the_configuration")
-        stranger.emit_mq_message(blocking, {"n": 1}, queue=queue, expiration=600_000)
-        assert peer.get(queue).body["n"] == 1
-
 
 class TestSync:
     @pytest.fixture

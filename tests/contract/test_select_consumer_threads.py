@@ -192,27 +192,6 @@ class TestNoBroker:
         assert consumer.is_consumer_alive is True
         assert len(errors.calls) == 1
 
-    def test_it_consumes_when_there_is_a_broker_after_all(
-        self, consumer_class: Any, broker: Any, connection_params: Any, errors: Errors
-    ) -> None:
-        port = free_port()
-        parameters = pika.ConnectionParameters(
-            "127.0.0.1", port, connection_params.virtual_host, connection_params.credentials
-        )
-        consumer = consumer_class(parameters, "input", print, errors, daemon=True)
-        consumer.max_connection_failed_attempts = 0
-        events = Events(consumer)
-        consumer.start()
-        try:
-            errors.wait()
-            with FaultProxy(broker.port, port=port):
-                eventually(lambda: consumer.is_consuming)
-                assert events.names == ["on_connection_fail", "on_connected", "on_channel_open"]
-                consumer.join(120.0)
-        finally:
-            consumer.join(120.0)
-        assert len(errors.calls) == 1
-
     def test_a_wrong_password_is_told_at_once(
         self, consumer_class: Any, broker: Any, errors: Errors
     ) -> None:

@@ -13,18 +13,6 @@ from tests.interop.our_service import Received, start
 Publish = Callable[..., Any]
 
 
-@pytest.mark.parametrize("how", ["send", "emit"])
-def test_a_consumer_of_ours_gets_what_an_old_publisher_sends_to_its_queue(
-    old_publisher: OldPeer, our_connector: Any, received: Received, vhost: str, queue: str, how: str
-) -> None:
-    our_connector.register_consumer("mine", vhost, queue, our_connector.collector("mine"))
-    start(our_connector)
-
-    message_id = old_publisher.ask(how, data={"data": DATA}, queue=queue)
-
-    assert received.wait("mine") == [{"data": DATA, "message_id": message_id}]
-
-
 def test_a_consumer_of_ours_takes_over_a_queue_that_an_old_publisher_made(
     old_publisher: OldPeer, our_connector: Any, received: Received, vhost: str, queue: str
 ) -> None:

@@ -86,20 +86,6 @@ def test_what_the_waking_thread_is_about_does_not_reach_the_tasks(loop: Coroutin
     assert on(loop, about.get) == "nothing"
 
 
-def test_a_loop_that_is_held_up_is_found_out(loop: CoroutineLoop) -> None:
-    assert loop.blocked_for() == 0.0
-    eventually(lambda: loop.blocked_for() == 0.0)
-    release = threading.Event()
-    entered = threading.Event()
-    loop.call(entered.set)
-    loop.call(release.wait, 120.0)
-    assert entered.wait(120.0)
-    loop.blocked_for()
-    eventually(lambda: loop.blocked_for() > 0.3)
-    release.set()
-    eventually(lambda: loop.blocked_for() == 0.0)
-
-
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_task_that_exits_ends_no_thread_of_ours(
     new_loop: Callable[[], asyncio.AbstractEventLoop],  # which the thread makes

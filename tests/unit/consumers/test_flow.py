@@ -9,26 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neon_mq_connector.consumers import flow as flow_module
 from neon_mq_connector.consumers.flow import Flow
 from neon_mq_connector.consumers.registration import Registration
 from neon_mq_connector.topology import Queue
 
 MIB = 2**20
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(flow_module, "time", clock)
-    return clock
 
 
 def make(is_unstable: Callable[[], bool] = lambda: False, **options: Any) -> Flow:
@@ -88,20 +73,6 @@ def test_what_is_here_and_what_may_come_fill_the_room_twice_at_most(
         assert 1 <= prefetch <= 60
         if prefetch < before:
             assert prefetch == 1 or (count + prefetch) * flow._mean <= 64 * MIB
-
-
-def test_while_callbacks_are_slow_it_takes_what_can_be_handled_at_once(clock: Clock) -> None:
-    flow = make(prefetch_count=50, concurrency=3)
-    flow.arrived(1, 100, 1)
-    assert flow.note_slow(300.0)
-    assert flow.wanted(2) == 3
-    clock.now += 200.0
-    assert not flow.note_slow(300.0)
-    clock.now += 299.0
-    assert flow.wanted(2) == 3
-    clock.now += 2.0
-    assert flow.wanted(2) == 50
-    assert flow.note_slow(300.0)
 
 
 def test_while_a_loss_would_count_it_takes_one_more_than_it_handles() -> None:
