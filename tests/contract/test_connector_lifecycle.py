@@ -127,20 +127,6 @@ class TestRunning:
             assert not consumer.is_consuming
             assert not consumer.is_consumer_alive
 
-    def test_running_twice_without_a_stop_does_no_harm(
-        self, connect: Build, run: Build, peer: Peer
-    ) -> None:
-        inbox = Inbox()
-        connector = connect()
-        connector.register_consumer("one", connector.vhost, "input", inbox)
-        run(connector)
-        run(connector)
-        healthy(connector)
-        peer.wait_for_consumer("input")
-        peer.publish({"n": 1}, queue="input")
-        inbox.wait()
-        assert peer.consumers("input") == 1
-
     @pytest.mark.parametrize("names, daemon", [(("one",), False), ("one", True)])
     def test_run_can_start_some_of_the_consumers_as_daemons_or_not(
         self, connect: Build, run: Build, names: Any, daemon: bool

@@ -89,10 +89,6 @@ def test_closed_it_stays_closed_and_says_so(connections: Connections) -> None:
         control.perform_step(look_up, timeout=120)
 
 
-def test_closing_what_was_never_opened_takes_no_time(connections: Connections) -> None:
-    assert connections.close(600.0)
-
-
 @pytest.mark.parametrize("_round", range(3))
 def test_closing_at_any_moment_of_opening_ends_every_thread(
     connections: Connections, _round: int

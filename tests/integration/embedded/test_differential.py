@@ -256,6 +256,16 @@ _GET: Operation = ("get", 0, {"queue": "q0", "auto_ack": False})
         ),
         pytest.param(
             [
+                _declare("q0"),
+                *(
+                    _publish("q0", b"one", expiration=each)
+                    for each in ("", "soon", "1x", "-1", "999999999999")
+                ),
+            ],
+            id="expirations that are none",
+        ),
+        pytest.param(
+            [
                 ("delete_queue", 0, {"queue": "x" * 255}),
                 ("declare_queue", 0, {"queue": "x" * 200, "passive": True}),
                 ("declare_exchange", 0, {"exchange": "x" * 255, "passive": True}),

@@ -16,7 +16,7 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from neon_mq_connector.testing import EmbeddedBroker, PrivateBrokerError
+from neon_mq_connector.testing import EmbeddedBroker, PrivateBroker, PrivateBrokerError
 from tests.support.polling import eventually
 
 _PERSISTENT = pika.BasicProperties(delivery_mode=2)
@@ -67,12 +67,19 @@ def test_a_port_in_use_is_named(embedded: EmbeddedBroker) -> None:
         EmbeddedBroker(port=embedded.port).start()
 
 
-def test_it_has_to_be_started_first() -> None:
-    broker = EmbeddedBroker()
+@pytest.mark.parametrize("kind", [EmbeddedBroker, PrivateBroker])
+def test_it_has_to_be_started_first(kind: type[EmbeddedBroker | PrivateBroker]) -> None:
+    broker = kind()
     for ask in (lambda: broker.port, broker.url, lambda: broker.list_queues("/")):
         with pytest.raises(PrivateBrokerError, match="start"):
             ask()
+    if isinstance(broker, PrivateBroker):
+        for name in ("password", "pid", "management_url", "directory"):
+            with pytest.raises(PrivateBrokerError, match=r"call start\(\) first"):
+                getattr(broker, name)
     assert not broker.running
+    broker.stop()
+    broker.kill()
     broker.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,36 +19,6 @@ def make(is_unstable: Callable[[], bool] = lambda: False, **options: Any) -> Flo
     flow = Flow(Registration(Queue("q"), **options), lambda: 0, is_unstable)
     flow.begin(1000, is_as_registered=True)
     return flow
-
-
-@pytest.mark.parametrize(
-    "most, steps",
-    [
-        (32 * MIB, [((), 2, 0, 2), ((1, 500, 1), 2, 0, 50)]),
-        (32 * MIB, [((2, 1000, 2), 2, 2, 48), ((), 48, 1, 48), ((), 48, 0, 50)]),
-        (
-            32 * MIB,
-            [
-                ((2, 2 * MIB, 2), 2, 0, 32),
-                ((32, 32 * 8 * MIB, 34), 2, 0, 1),  # there are more than enough
-                ((20, 20 * 8 * MIB, 2), 2, 0, 4),
-            ],
-        ),
-        (1000, [((1, 10_000, 1), 2, 0, 1)]),
-    ],
-    ids=[
-        "it begins with few and takes all when the first were small",
-        "what is unsettled and what may come are not more than was asked for",
-        "large messages are few",
-        "a message larger than all may be comes alone",
-    ],
-)
-def test_as_many_are_wanted_as_fit(most: int, steps: list[tuple[Any, int, int, int]]) -> None:
-    flow = make(prefetch_count=50, inbox_max_bytes=most)
-    for arrival, now, unsettled, wanted in steps:
-        if arrival:
-            flow.arrived(*arrival)
-        assert flow.wanted(now, unsettled=unsettled) == wanted
 
 
 def test_sizes_that_vary_a_little_change_nothing() -> None:

@@ -42,11 +42,6 @@ def test_how_often_and_when_it_is_tried_is_said_by_a_retry() -> None:
         Retry(attempts=0)
 
 
-@pytest.mark.parametrize("name", ["q", "x" * 250, "ä" * 125], ids=len)
-def test_a_dead_letter_queue_has_the_name_of_its_queue(name: str) -> None:
-    assert dead_queue_name(name) == f"{name}.dead"
-
-
 @pytest.mark.parametrize("letter", ["x", "ä", "\N{GRINNING FACE}", "\u20ac"])
 def test_a_name_that_leaves_no_room_is_cut_and_stays_one_of_a_kind(letter: str) -> None:
     width = len(letter.encode())

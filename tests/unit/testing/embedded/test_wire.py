@@ -83,25 +83,6 @@ def test_properties_are_passed_on_as_they_came_but_for_what_is_changed() -> None
     assert changed.encode() == b"".join(given_properties.encode())
 
 
-@pytest.mark.parametrize(
-    "expiration, problem",
-    [
-        ("", "no_integer"),
-        ("soon", "no_integer"),
-        ("1x", '{leftover_string,"x"}'),
-        ("-1", "{value_negative,-1}"),
-        ("999999999999", "{value_too_large,999999999999}"),
-    ],
-)
-def test_an_expiration_that_is_none_is_named(expiration: str, problem: str) -> None:
-    encoded = b"".join(pika.BasicProperties(expiration=expiration).encode())
-    with pytest.raises(AMQPError) as caught:
-        _ = Properties(encoded).time_to_live
-    assert caught.value.text == (
-        f"PRECONDITION_FAILED - invalid expiration '{expiration}': {problem}"
-    )
-
-
 def test_properties_that_are_cut_short_are_an_error() -> None:
     encoded = b"".join(pika.BasicProperties(message_id="0123456789").encode())
     with pytest.raises(AMQPError, match="malformed properties"):
