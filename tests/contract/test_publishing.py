@@ -242,13 +242,6 @@ class TestSend:
         message_id = connector.send_message({"n": (1, b"x")}, *where, queue=queue, **props)
         assert peer.get(queue).raw == encode({"n": (1, b"x"), "message_id": message_id})
 
-    @pytest.mark.parametrize("kind", ["fanout", ExchangeType.fanout])
-    def test_a_fanout_is_published(self, connect: Build, peer: Peer, kind: Any) -> None:
-        listeners = [peer.listen("news"), peer.listen("news")]
-        message_id = connect().send_message({"n": 1}, exchange="news", exchange_type=kind)
-        for listener in listeners:
-            assert peer.get(listener).body == {"n": 1, "message_id": message_id}
-
     @pytest.mark.parametrize("kind", ["direct", ExchangeType.topic])
     def test_through_an_exchange(self, connect: Build, peer: Peer, kind: Any) -> None:
         name = kind if isinstance(kind, str) else kind.value
