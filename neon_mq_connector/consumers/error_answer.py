@@ -69,7 +69,9 @@ def answer_error(message: ReceivedMessage, error: BaseException, *, hide_message
 def _accepts_errors(delivery: Delivery, request: dict[str, Any]) -> bool:
     """Whether the sender says that it reads error answers, or writes in another language."""
     # earlier releases, which do not read them, name a queue in the body alone
-    return REPLY_QUEUE in (delivery.properties.headers or {}) or not request.get("routing_key")
+    named = request.get("routing_key")
+    is_named = isinstance(named, str) and named
+    return REPLY_QUEUE in (delivery.properties.headers or {}) or not is_named
 
 
 def _describe(error: BaseException, message_id: Any, hide_message: bool) -> dict[str, Any]:

@@ -321,20 +321,21 @@ def test_a_client_in_another_language_is_told_in_json(
     start("decorated")
     queue = messages.queue_declare("", exclusive=True).method.queue
     properties = BasicProperties(reply_to=queue, correlation_id="7")
-    for body in (b'{"fail": "type"}', b'{"fail": "fault"}', b"[1]"):
+    own_field = b'{"fail": "fault", "routing_key": 5}'
+    for body in (b'{"fail": "type"}', b'{"fail": "fault"}', b"[1]", own_field):
         messages.basic_publish("", QUEUE, body, properties)
-    told = [take(messages, queue) for _ in range(3)]
+    told = [take(messages, queue) for _ in range(4)]
     assert {each.correlation_id for each, _body in told} == {"7"}
     types = [each.headers["neon-error"] for each, _body in told]
     assert types == [body["error"]["type"] for _each, body in told]
-    assert types == ["NoSuchItem", "LookupError", "DecodeError"]
+    assert types == ["NoSuchItem", "LookupError", "DecodeError", "LookupError"]
     assert told[0][1] == {
         "error": {"type": "NoSuchItem", "message": "no", "details": None},
         "message_id": "7",
         "context": {"mq": {"message_id": "7"}},
         "is_final": True,
     }
-    parked(messages, 1)
+    parked(messages, 2)
 
 
 def test_a_message_that_comes_round_by_dead_lettering_is_answered_once(
