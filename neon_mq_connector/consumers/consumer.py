@@ -82,7 +82,6 @@ class Consumer:
         self._call_hook = call_hook
         self._sessions = Sessions(self, call_hook)
         self._inbox: Mailbox[Callable[[], object]] = Mailbox()
-        #: Calls a function on the consumer's thread.
         self.is_stopping = False
         self._over = False
         # reentrant: a signal handler may stop what it interrupts
